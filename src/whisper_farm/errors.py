@@ -1,0 +1,303 @@
+"""Every error this project raises on purpose, in one tree.
+
+::
+
+    FarmError
+    ├── AudioError                 a recording cannot be used
+    │   ├── SourceMissing
+    │   ├── SourceUnreadable
+    │   ├── SourceEmpty
+    │   ├── NotAudio
+    │   └── NoAudioTrack
+    ├── EngineError                a recogniser cannot be used
+    │   ├── EngineUnavailable
+    │   ├── ModelUnavailable
+    │   ├── OptionUnsupported
+    │   └── RecogniserCrashed
+    ├── RequestError               the caller asked for something it cannot have
+    │   ├── InvalidRequest
+    │   ├── Unauthorized
+    │   ├── Forbidden
+    │   ├── NotFound
+    │   ├── WrongState
+    │   ├── TooLarge
+    │   ├── TooSlow
+    │   ├── DigestMismatch
+    │   └── ProtocolMismatch
+    ├── LeaseError                 a worker speaks for a job it no longer holds
+    │   ├── LeaseLost
+    │   ├── ResultConflict
+    │   ├── PositionConflict
+    │   ├── ModelMismatch
+    │   └── WorkerUnknown
+    ├── StorageError               a database or blob store cannot serve
+    │   ├── StoreUnavailable
+    │   ├── SchemaMismatch
+    │   ├── BlobMissing
+    │   └── NoSpace
+    ├── InvalidTranscript          a file is no transcript of this farm
+    ├── OutputExists               a result is there already
+    └── ServerUnreachable          no answer from the farm
+
+The docstring of a class is its default message, its ``code`` is stable and part of the API, and its
+``status`` is the HTTP status with which the coordinator answers. Raise them with a message that
+says what happened, to which file or job, and what to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+
+class FarmError(Exception):
+    """Something went wrong in the farm."""
+
+    code: ClassVar[str] = "farm_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = message or inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
+        self.details = details
+        super().__init__(self.message)
+
+
+class AudioError(FarmError):
+    """The recording cannot be used."""
+
+    code = "audio_error"
+    status = 422
+
+
+class SourceMissing(AudioError):
+    """There is no such file."""
+
+    code = "source_missing"
+
+
+class SourceUnreadable(AudioError):
+    """The file cannot be read; check its permissions and that it is not a folder."""
+
+    code = "source_unreadable"
+
+
+class SourceEmpty(AudioError):
+    """The file is empty."""
+
+    code = "source_empty"
+
+
+class NotAudio(AudioError):
+    """This is no audio or video file that FFmpeg's libraries can read."""
+
+    code = "not_audio"
+
+
+class NoAudioTrack(AudioError):
+    """The file holds no audio track."""
+
+    code = "no_audio_track"
+
+
+class EngineError(FarmError):
+    """The recogniser failed."""
+
+    code = "engine_error"
+
+
+class EngineUnavailable(EngineError):
+    """This recogniser is not available on this machine."""
+
+    code = "engine_unavailable"
+
+
+class ModelUnavailable(EngineError):
+    """The model is neither on this machine nor could it be fetched."""
+
+    code = "model_unavailable"
+
+
+class OptionUnsupported(EngineError):
+    """This recogniser does not support an option that was asked for."""
+
+    code = "option_unsupported"
+    status = 422
+
+
+class RecogniserCrashed(EngineError):
+    """The recogniser process died."""
+
+    code = "recogniser_crashed"
+
+
+class RequestError(FarmError):
+    """The request cannot be met."""
+
+    code = "request_error"
+    status = 400
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class Unauthorized(RequestError):
+    """A valid token is needed: send it as `Authorization: Bearer TOKEN`."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(RequestError):
+    """This token may not do that."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(RequestError):
+    """There is no such thing."""
+
+    code = "not_found"
+    status = 404
+
+
+class WrongState(RequestError):
+    """That cannot be done in the present state."""
+
+    code = "wrong_state"
+    status = 409
+
+
+class TooLarge(RequestError):
+    """The body is larger than this server accepts."""
+
+    code = "too_large"
+    status = 413
+
+
+class TooSlow(RequestError):
+    """The body did not arrive in time; send it again over a faster or steadier connection."""
+
+    code = "too_slow"
+    status = 408
+
+
+class DigestMismatch(RequestError):
+    """What arrived is not what was announced: size or SHA-256 differ. Send it again."""
+
+    code = "digest_mismatch"
+    status = 422
+
+
+class ProtocolMismatch(RequestError):
+    """Worker and server speak different protocol versions; install the same release on both."""
+
+    code = "protocol_mismatch"
+    status = 426
+
+
+class LeaseError(FarmError):
+    """The job is not held by this claim."""
+
+    code = "lease_error"
+    status = 409
+
+
+class LeaseLost(LeaseError):
+    """This claim token no longer holds its job; drop the work, someone else has it or it is over."""
+
+    code = "lease_lost"
+
+
+class ResultConflict(LeaseError):
+    """This claim was already completed with a different result; the first one stands."""
+
+    code = "result_conflict"
+
+
+class PositionConflict(LeaseError):
+    """A chunk at that position exists already with other bounds, or chunks would overlap or leave a hole."""
+
+    code = "position_conflict"
+
+
+class ModelMismatch(LeaseError):
+    """The recording is pinned to another revision of the model than the one that made this result."""
+
+    code = "model_mismatch"
+
+
+class WorkerUnknown(LeaseError):
+    """The farm does not know this worker; register again."""
+
+    code = "worker_unknown"
+    status = 404
+
+
+class StorageError(FarmError):
+    """The farm's storage failed."""
+
+    code = "storage_error"
+    status = 503
+
+
+class StoreUnavailable(StorageError):
+    """The database cannot be reached or is too busy; try again."""
+
+    code = "store_unavailable"
+
+
+class SchemaMismatch(StorageError):
+    """The database has another schema version; run `whisper-farm db upgrade`."""
+
+    code = "schema_mismatch"
+
+
+class BlobMissing(StorageError):
+    """A stored file is gone."""
+
+    code = "blob_missing"
+    status = 404
+
+
+class NoSpace(StorageError):
+    """No space is left on the device."""
+
+    code = "no_space"
+    status = 507
+
+
+class InvalidTranscript(FarmError):
+    """This is no transcript as this farm writes them, or it was damaged."""
+
+    code = "invalid_transcript"
+
+
+class OutputExists(FarmError):
+    """The output is there already."""
+
+    code = "output_exists"
+    status = 409
+
+
+class ServerUnreachable(FarmError):
+    """The farm's server does not answer; check its address and that it runs."""
+
+    code = "server_unreachable"
+    status = 503
+
+
+def every_error() -> dict[str, type[FarmError]]:
+    """All errors of the tree by code, for documentation and for turning answers back into exceptions."""
+
+    def walk(kind: type[FarmError]) -> dict[str, type[FarmError]]:
+        found = {kind.code: kind}
+        for child in kind.__subclasses__():
+            found |= walk(child)
+        return found
+
+    return walk(FarmError)

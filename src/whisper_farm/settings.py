@@ -1,0 +1,108 @@
+"""Every setting of the farm, once: name, unit, default, bound. Environment variables carry the prefix `WHISPER_FARM_`.
+
+Command-line flags override the environment. Nothing here opens a file or a connection.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def data_folder() -> Path:
+    """Where this user's farm keeps its state: `WHISPER_FARM_DATA`, else the platform's place for user data."""
+    if chosen := os.environ.get("WHISPER_FARM_DATA"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "whisper-farm"
+
+
+class Policy(BaseSettings):
+    """How the queue treats leases, retries and hedges."""
+
+    model_config = SettingsConfigDict(env_prefix="WHISPER_FARM_", frozen=True)
+
+    lease_seconds: float = Field(default=20, gt=0, le=3600)
+    """How long a claim runs unheard of before somebody else may claim the job."""
+    heartbeat_seconds: float = Field(default=5, gt=0, le=900)
+    """How often a worker beats. Both are stretched as the fleet grows."""
+    beats_per_second: float = Field(default=100, gt=0, le=100_000)
+    """Heartbeats a second the coordinators should have to answer at most; the stretch keeps to it."""
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    """Charged attempts after which a job is set aside."""
+    retry_base_seconds: float = Field(default=1, ge=0, le=3600)
+    retry_max_seconds: float = Field(default=120, ge=0, le=86_400)
+    """Back-off after a charged failure doubles from the base to the maximum, with jitter."""
+    hedge_factor: float = Field(default=3, ge=1, le=100)
+    hedge_min_seconds: float = Field(default=10, ge=0, le=86_400)
+    """With nothing left to claim, a job that has run `factor` times its expected time is given out again, but not
+    before the minimum."""
+    language_speech_seconds: float = Field(default=5, ge=0, le=600)
+    """Speech a chunk needs before it may decide the recording's language."""
+    max_chunks: int = Field(default=50_000, ge=1, le=1_000_000)
+    """Chunks one recording may have."""
+
+
+class ServerSettings(BaseSettings):
+    """The coordinator."""
+
+    model_config = SettingsConfigDict(env_prefix="WHISPER_FARM_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65_535)
+    data: Path = Field(default_factory=data_folder)
+    database: str | None = None
+    """`sqlite:///PATH` or `postgresql://…`; None means `farm.db` in the data folder."""
+    blobs: str | None = None
+    """A folder, or `s3://bucket/prefix`; None means `blobs` in the data folder."""
+    blobs_public_endpoint: str | None = None
+    """The object store's address as workers and clients reach it, where it differs from ours."""
+    public_url: str | None = None
+    max_upload_bytes: int = Field(default=20 << 30, ge=1, le=1 << 44)
+    max_body_bytes: int = Field(default=16 << 20, ge=1024, le=1 << 30)
+    """Of any request that is not an upload."""
+    retention_days: float | None = Field(default=None, ge=0, le=36_500)
+    """Finished transcriptions older than this are deleted with their audio; None keeps them."""
+    event_days: float = Field(default=7, gt=0, le=3650)
+    """Events older than this are retired."""
+    orphan_hours: float = Field(default=24, ge=0, le=8760)
+    """Blobs nothing refers to are swept when they are older than this."""
+    local_sources: bool = False
+    """Accept paths of this machine as sources (the one-command farm only)."""
+    log_format: str = Field(default="console", pattern="^(console|json)$")
+
+
+class WorkerSettings(BaseSettings):
+    """One worker process."""
+
+    model_config = SettingsConfigDict(env_prefix="WHISPER_FARM_WORKER_", frozen=True)
+
+    server: str = "http://127.0.0.1:8765"
+    token: str = ""
+    name: str | None = None
+    engines: tuple[str, ...] = ("faster-whisper",)
+    models: tuple[str, ...] | None = None
+    """Models this worker serves; None means any."""
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
+    device_index: int = Field(default=0, ge=0, le=64)
+    compute_type: str = "default"
+    slots: int | None = Field(default=None, ge=1, le=1024)
+    """Batches recognised at the same time; None chooses by device and cores."""
+    batch_size: int | None = Field(default=None, ge=1, le=256)
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    model_dir: str | None = None
+    local_files_only: bool = False
+    cuts: bool = True
+    only: tuple[str, ...] | None = None
+    chunk_timeout_seconds: float = Field(default=1800, gt=0, le=86_400)
+    """A recogniser that spends longer than this on one batch is killed and its chunks tried again."""
+    request_timeout_seconds: float = Field(default=30, gt=0, le=600)
