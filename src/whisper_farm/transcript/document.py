@@ -1,0 +1,205 @@
+"""The transcript as a JSON document: what is stored, what the API answers and what the `.json` file holds.
+
+The shape is openai/whisper's, with what made the transcript and what it covers added at the top level.
+`from_json(to_json(transcript))` equals the transcript. A document from outside is checked in full: kinds,
+bounds and order of time. Does not limit the length of a document; whoever reads its bytes does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from whisper_farm.errors import InvalidTranscript
+from whisper_farm.transcript.options import Task
+from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript
+
+SEEK_FRAMES_PER_SECOND = 100
+
+Seconds = Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
+Score = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class WordDocument(TypedDict):
+    """One word; `word` keeps its leading space."""
+
+    word: str
+    start: Seconds
+    end: Seconds
+    probability: Score | None
+
+
+class SegmentDocument(TypedDict):
+    """One segment. `tokens` is always empty: tokens are not kept; `seek` is where the segment starts, in frames."""
+
+    id: int
+    seek: int
+    start: Seconds
+    end: Seconds
+    text: str
+    tokens: list[int]
+    temperature: Score | None
+    avg_logprob: Score | None
+    compression_ratio: Score | None
+    no_speech_prob: Score | None
+    words: NotRequired[list[WordDocument]]
+
+
+class MissingDocument(TypedDict):
+    """A stretch without a result."""
+
+    start: Seconds
+    end: Seconds
+    reason: str
+
+
+class CoverageDocument(TypedDict):
+    """What was recognised and what was not; `complete` is true when nothing is missing."""
+
+    complete: bool
+    duration: Seconds
+    covered: Seconds
+    chunks: Count
+    missing: list[MissingDocument]
+    damaged_packets: Count
+
+
+class TranscriptDocument(TypedDict):
+    """The whole document."""
+
+    text: str
+    segments: list[SegmentDocument]
+    language: str
+    duration: Seconds
+    task: Task
+    engine: str
+    engine_version: str
+    model: str
+    revision: str
+    devices: list[str]
+    workers: list[str]
+    coverage: CoverageDocument
+
+
+_DOCUMENT: TypeAdapter[TranscriptDocument] = TypeAdapter(TranscriptDocument)
+
+
+def to_json(transcript: Transcript) -> TranscriptDocument:
+    """The transcript as a dictionary for `json.dumps`."""
+    maker = transcript.maker
+    with_words = any(segment.words for segment in transcript.segments)
+    return {
+        "text": transcript.text,
+        "segments": [_segment_document(i, segment, with_words) for i, segment in enumerate(transcript.segments)],
+        "language": transcript.language,
+        "duration": transcript.duration,
+        "task": transcript.task,
+        "engine": maker.engine,
+        "engine_version": maker.version,
+        "model": maker.model,
+        "revision": maker.revision,
+        "devices": list(maker.devices),
+        "workers": list(maker.workers),
+        "coverage": _coverage_document(transcript.coverage),
+    }
+
+
+def from_json(document: object) -> Transcript:
+    """The transcript of a parsed JSON document. Raises `InvalidTranscript`, which names the first wrong field."""
+    try:
+        found = _DOCUMENT.validate_python(document, strict=True)
+    except ValidationError as error:
+        raise InvalidTranscript(_complaint(error)) from None
+    segments = tuple(_segment(segment) for segment in found["segments"])
+    _check_order(segments)
+    return Transcript(
+        segments=segments,
+        language=found["language"],
+        duration=found["duration"],
+        task=found["task"],
+        maker=Maker(
+            engine=found["engine"],
+            version=found["engine_version"],
+            model=found["model"],
+            revision=found["revision"],
+            devices=tuple(found["devices"]),
+            workers=tuple(found["workers"]),
+        ),
+        coverage=_coverage(found["coverage"]),
+    )
+
+
+def _segment_document(number: int, segment: Segment, with_words: bool) -> SegmentDocument:
+    document: SegmentDocument = {
+        "id": number,
+        "seek": int(segment.start * SEEK_FRAMES_PER_SECOND),
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "tokens": [],
+        "temperature": segment.temperature,
+        "avg_logprob": segment.avg_logprob,
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": segment.no_speech_prob,
+    }
+    if with_words:
+        document["words"] = [
+            {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability}
+            for word in segment.words
+        ]
+    return document
+
+
+def _segment(found: SegmentDocument) -> Segment:
+    return Segment(
+        start=found["start"],
+        end=found["end"],
+        text=found["text"],
+        words=tuple(
+            Word(word["start"], word["end"], word["word"], word["probability"]) for word in found.get("words", ())
+        ),
+        avg_logprob=found["avg_logprob"],
+        no_speech_prob=found["no_speech_prob"],
+        compression_ratio=found["compression_ratio"],
+        temperature=found["temperature"],
+    )
+
+
+def _coverage_document(coverage: Coverage) -> CoverageDocument:
+    return {
+        "complete": coverage.complete,
+        "duration": coverage.duration,
+        "covered": coverage.covered,
+        "chunks": coverage.chunks,
+        "missing": [{"start": gap.start, "end": gap.end, "reason": gap.reason} for gap in coverage.missing],
+        "damaged_packets": coverage.damaged_packets,
+    }
+
+
+def _coverage(found: CoverageDocument) -> Coverage:
+    return Coverage(
+        duration=found["duration"],
+        covered=found["covered"],
+        chunks=found["chunks"],
+        missing=tuple(MissingStretch(gap["start"], gap["end"], gap["reason"]) for gap in found["missing"]),
+        damaged_packets=found["damaged_packets"],
+    )
+
+
+def _check_order(segments: tuple[Segment, ...]) -> None:
+    earliest = 0.0
+    for number, segment in enumerate(segments):
+        backwards = segment.end < segment.start or any(word.end < word.start for word in segment.words)
+        if backwards or segment.start < earliest:
+            raise InvalidTranscript(f"This is no transcript: the times of segments[{number}] are not in order.")
+        earliest = segment.start
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    return f"This is no transcript: {place or 'the document'}: {first['msg']}."

@@ -1,0 +1,34 @@
+"""How a recording is to be recognised. Pinned when a transcription is accepted, the same for every chunk of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Task = Literal["transcribe", "translate"]
+FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class RecognitionOptions(BaseModel):
+    """What every chunk of a recording is recognised with; names and defaults are those of openai/whisper."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    engine: str = Field(default="faster-whisper", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    model: str = Field(default="small", min_length=1, max_length=1024)
+    """A model's name, a repository of the model hub, or (on the worker's machine) a folder."""
+    revision: str | None = Field(default=None, max_length=128)
+    """The model's revision; None until the first worker that finishes a chunk has pinned it."""
+    language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$")
+    """Language code; None lets the first chunk with enough speech decide for the whole recording."""
+    task: Task = "transcribe"
+    initial_prompt: str | None = Field(default=None, max_length=4096)
+    word_timestamps: bool = True
+    beam_size: int = Field(default=5, ge=1, le=32)
+    temperature: tuple[float, ...] = Field(default=FALLBACK_TEMPERATURES, min_length=1, max_length=16)
+    """Tried in turn for a chunk whose text fails the quality thresholds."""
+    compression_ratio_threshold: float | None = 2.4
+    logprob_threshold: float | None = -1.0
+    no_speech_threshold: float | None = 0.6
+    max_new_tokens: int | None = Field(default=None, ge=1, le=448)

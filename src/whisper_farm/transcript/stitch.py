@@ -1,0 +1,74 @@
+"""Makes one run of segments from the results of many chunks.
+
+Promises: the order is that of the chunks' positions, whatever the order they arrive in; every time lies
+inside its own chunk and none is before the one that precedes it; nothing without text is left. Times are
+in seconds from the start of the recording already, so a result that needs no correction is not changed.
+Does not look at the text: chunks are cut at pauses and do not overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from whisper_farm.errors import PositionConflict
+from whisper_farm.transcript.speech import Segment, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was heard in one chunk `[start, end)`, in seconds from the start of the recording."""
+
+    position: int
+    start: float
+    end: float
+    segments: tuple[Segment, ...]
+
+
+def stitch(pieces: Iterable[Piece]) -> tuple[Segment, ...]:
+    """All segments of a recording, in order of time. Raises `PositionConflict` for two results of one chunk."""
+    stitched: list[Segment] = []
+    previous: int | None = None
+    earliest = 0.0
+    for piece in sorted(pieces, key=lambda piece: piece.position):
+        if piece.position == previous:
+            raise PositionConflict(f"There are two results for the chunk at position {piece.position}.")
+        previous = piece.position
+        earliest = max(earliest, piece.start)
+        latest = max(earliest, piece.end)
+        for segment in piece.segments:
+            if segment.text.strip():
+                stitched.append(_placed(segment, earliest, latest))
+                earliest = stitched[-1].end
+    return tuple(stitched)
+
+
+def _placed(segment: Segment, earliest: float, latest: float) -> Segment:
+    """The segment with all its times in order between the two bounds, and only finite scores."""
+    start = heard = _within(segment.start, earliest, latest)
+    words: list[Word] = []
+    for word in segment.words:
+        if word.text.strip():
+            begin = _within(word.start, heard, latest)
+            heard = _within(word.end, begin, latest)
+            words.append(Word(begin, heard, word.text, _finite(word.probability)))
+    return replace(
+        segment,
+        start=start,
+        end=_within(segment.end, heard, latest),
+        words=tuple(words),
+        avg_logprob=_finite(segment.avg_logprob),
+        no_speech_prob=_finite(segment.no_speech_prob),
+        compression_ratio=_finite(segment.compression_ratio),
+        temperature=_finite(segment.temperature),
+    )
+
+
+def _within(time: float, earliest: float, latest: float) -> float:
+    # In this order of arguments a time that is not a number becomes the earliest.
+    return max(earliest, min(time, latest))
+
+
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None

@@ -1,0 +1,61 @@
+"""A whole transcript: its segments, what made it, and what it does and does not cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whisper_farm.transcript.options import Task
+from whisper_farm.transcript.speech import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What recognised the recording."""
+
+    engine: str
+    version: str
+    model: str
+    revision: str
+    devices: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MissingStretch:
+    """Seconds of the recording that have no result, and why."""
+
+    start: float
+    end: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The proof that nothing was lost in silence: chunks recognised, and every stretch that was not."""
+
+    duration: float
+    covered: float
+    chunks: int
+    missing: tuple[MissingStretch, ...] = ()
+    damaged_packets: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The result of a transcription; segments are in order of time."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    duration: float
+    task: Task
+    maker: Maker
+    coverage: Coverage
+
+    @property
+    def text(self) -> str:
+        """Everything said, as one string."""
+        return "".join(segment.text for segment in self.segments).strip()
