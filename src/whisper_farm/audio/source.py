@@ -1,0 +1,206 @@
+"""An opened recording: which audio track, what it declares, where its time begins.
+
+Opening recognises any audio or video that FFmpeg's libraries read, refuses all else with one clear line
+that names the file, and never lets a file make them open another one: playlists and file lists
+that point elsewhere are refused. It decodes nothing; see `decode.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Discard
+
+from whisper_farm.audio.reader import AudioFile, ProbeOverrunError, Reader, ReadStoppedError
+from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio
+
+PROBE_BYTES = 256 << 20
+PROBE_SECONDS = 120.0
+"""What recognising a file may cost; the index of a video of many hours is tens of megabytes."""
+READ_BYTES = 128 << 10
+SMALL_READ_BYTES = 4 << 10
+LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
+LONGEST_SECONDS = 10_000_000.0
+"""Declared lengths beyond this are lies (and beyond what the protocol carries)."""
+
+_RAW_FORMATS = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "amr", "amrnb", "amrwb", "loas", "gsm"))
+_PLAIN_FORMATS = frozenset(["wav", "w64", "aiff", "au", "caf"])
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a recording says of itself before anything is decoded."""
+
+    container: str
+    codec: str
+    sample_rate: int
+    channels: int
+    audio_tracks: int
+    duration_seconds: float | None
+    """For progress; an estimate where the format has no header that says it."""
+    declared_seconds: float | None
+    """Where the header says it: a decoded duration much shorter than this means the file was cut off."""
+
+
+class Source:
+    """A recording opened for one pass. Use it in `with`, or close it."""
+
+    def __init__(self, file: AudioFile, name: str) -> None:
+        self.name = name
+        self.reader = Reader(file, name)
+        try:
+            self.container = self._open(READ_BYTES)
+            if self.skips_bytes:
+                self.container.close()
+                self.reader.seek(0)
+                self.container = self._open(SMALL_READ_BYTES)
+            self.stream = self._track()
+            self.facts = self._facts()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def counts_time_by_bytes(self) -> bool:
+        """Whether the format has no timestamps of its own, so that lost bytes are lost time."""
+        return self.container.format.name in _RAW_FORMATS
+
+    @property
+    def skips_bytes(self) -> bool:
+        """Whether FFmpeg steps over damage in this format without a word, so that only the bytes read tell of it."""
+        return self.container.format.name == "aac"
+
+    @property
+    def times_are_exact(self) -> bool:
+        """Whether every packet knows the number of its first sample, so that no hole is too short to be believed."""
+        return self.packets_are_independent or self.container.format.name == "flac"
+
+    @property
+    def packets_are_independent(self) -> bool:
+        """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
+        return self.container.format.name in _PLAIN_FORMATS and self.stream.codec_context.name.startswith("pcm_")
+
+    @property
+    def start_seconds(self) -> float | None:
+        """The timestamp that players show as 0:00, if the container knows it."""
+        if self.times_are_exact:
+            return float((self.stream.start_time or 0) * (self.stream.time_base or 0))
+        start: int | None = self.container.start_time
+        return None if start is None else start / av.time_base
+
+    def close(self) -> None:
+        """Close the container, and the file if it was given as a path."""
+        if hasattr(self, "container"):
+            self.container.close()
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _open(self, read_bytes: int) -> InputContainer:
+        self.reader.limit(PROBE_BYTES, PROBE_SECONDS)
+        try:
+            return av.open(
+                self.reader,
+                mode="r",
+                # Playlists and file lists name other files and addresses; none of them may be opened.
+                container_options={"protocol_whitelist": "none"},
+                metadata_errors="replace",
+                buffer_size=read_bytes,
+                timeout=(PROBE_SECONDS, None),
+            )
+        except (av.FFmpegError, ReadStoppedError, ValueError, RuntimeError) as failure:
+            raise self._unrecognised() from failure
+        finally:
+            self.reader.unlimit()
+
+    def _unrecognised(self) -> AudioError:
+        try:
+            self.reader.raise_failure()
+        except ProbeOverrunError:
+            return NotAudio(f"{self.name}: not recognised within {PROBE_BYTES >> 20} MB and {PROBE_SECONDS:.0f} s")
+        if self.reader.head[4:8] == b"ftyp":
+            return NotAudio(f"{self.name}: the index of this MP4 file is missing or damaged; the file seems cut off")
+        return NotAudio(f"{self.name}: it is no audio or video file that FFmpeg's libraries can read")
+
+    def _track(self) -> AudioStream:
+        container, streams = self.container, self.container.streams
+        form = container.format.name
+        if form == "tty" or form.endswith("_pipe"):
+            raise NotAudio(f"{self.name}: it is a text or a picture, no audio or video file")
+        if not streams.audio:
+            raise NoAudioTrack(f"{self.name}: it holds no audio track")
+        best = streams.best("audio") or streams.audio[0]
+        for stream in streams:
+            if stream.index != best.index:
+                stream.discard = Discard.all
+        if not isinstance(best, AudioStream) or best.codec_context is None:
+            raise NotAudio(f"{self.name}: there is no decoder for its audio track")
+        return best
+
+    def _facts(self) -> SourceFacts:
+        context = self.stream.codec_context
+        rate, channels = context.sample_rate, context.channels
+        if not bearable(rate or LOWEST_RATE, channels or 1):
+            raise NotAudio(f"{self.name}: a sound of {channels} channels at {rate} Hz is beyond what is accepted")
+        duration = self._duration()
+        return SourceFacts(
+            container=self.container.format.name,
+            codec=context.name,
+            sample_rate=rate,
+            channels=channels,
+            audio_tracks=len(self.container.streams.audio),
+            duration_seconds=duration,
+            declared_seconds=self._declared(duration),
+        )
+
+    def _duration(self) -> float | None:
+        """Of the audio track where it is known: a film may go on when its sound has ended."""
+        stream, container = self.stream, self.container
+        if stream.duration is not None and stream.time_base:
+            late = float((stream.start_time or 0) * stream.time_base) - (self.start_seconds or 0.0)
+            return _credible(float(stream.duration * stream.time_base) + max(0.0, late))
+        whole: int | None = container.duration
+        return None if whole is None else _credible(whole / av.time_base)
+
+    def _declared(self, duration: float | None) -> float | None:
+        if duration is None:
+            return None
+        if self.container.format.name == "wav":
+            return self._wav_declared(duration)
+        # An mp3 that says how long it is also says how many samples its encoder put before the sound.
+        if self.counts_time_by_bytes and not self.stream.start_time:
+            return None
+        return duration
+
+    def _wav_declared(self, duration: float) -> float:
+        """FFmpeg cuts the declared length to what is there; the RIFF header knows what there should be."""
+        head = self.reader.head
+        promised = int.from_bytes(head[4:8], "little") + 8
+        rate: int | None = self.stream.bit_rate
+        if head[:4] != b"RIFF" or promised >= 0xFFFF_FFFF or not rate:
+            return duration
+        return duration + max(0, promised - self.reader.size) * 8 / rate
+
+
+def probe(file: AudioFile, name: str) -> SourceFacts:
+    """What the recording says of itself; raises an `AudioError` that names it if it cannot be used."""
+    with Source(file, name) as source:
+        return source.facts
+
+
+def bearable(sample_rate: int, channels: int) -> bool:
+    """Whether sound of this shape is decoded at all."""
+    return LOWEST_RATE <= sample_rate <= HIGHEST_RATE and 1 <= channels <= MOST_CHANNELS
+
+
+def _credible(seconds: float) -> float | None:
+    return seconds if 0 < seconds <= LONGEST_SECONDS else None

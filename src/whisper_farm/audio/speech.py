@@ -1,0 +1,94 @@
+"""Where somebody speaks: Silero's small model, asked only about short stretches, and an estimate for a whole chunk.
+
+The model is the one that ships inside faster-whisper, run with onnxruntime on one thread; nothing
+of faster-whisper itself is imported. Where it is not to be had, nothing is known about speech and callers fall
+back to loudness.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_farm.audio.loudness import SILENT_DB, decibels, powers
+from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform, seconds_of
+
+FRAME = 512
+"""Samples of one probability."""
+SPEECH = 0.5
+"""A frame at least as probable as this is speech."""
+_CONTEXT = 64
+_SAMPLES_ASKED = 3
+_SAMPLE_SECONDS = 1
+_LITTLE_SPEECH = 0.25
+
+
+def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
+    """The probability of speech in every frame (the last one padded); None where the model is missing."""
+    session = _model()
+    if session is None or not len(audio):
+        return None
+    frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
+    context = np.roll(frames[:, -_CONTEXT:], 1, axis=0)
+    context[0] = 0
+    state = np.zeros((1, 1, 128), np.float32)
+    heard, _, _ = session.run(None, {"input": np.concatenate([context, frames], axis=1), "h": state, "c": state})
+    return heard.reshape(-1)
+
+
+def speech_seconds(audio: Waveform) -> float:
+    """About how much of a chunk is speech; 0 only if it is silence from end to end.
+
+    Three samples of a second stand for the whole, unless they hold little speech: then all of it is heard,
+    so that a chunk of music is not taken for speech, nor a short answer in a long silence for nothing.
+    """
+    levels = decibels(powers(audio))
+    if not len(levels) or levels.max() <= SILENT_DB:
+        return 0.0
+    whole = seconds_of(len(audio))
+    share = _share(_samples(audio))
+    if share is not None and share < _LITTLE_SPEECH:
+        share = _share([audio])
+    return round(max(0.1, whole * (1.0 if share is None else share)), 2)
+
+
+def _samples(audio: Waveform) -> list[Waveform]:
+    size = _SAMPLE_SECONDS * SAMPLE_RATE
+    if len(audio) <= 2 * _SAMPLES_ASKED * size:
+        return [audio]
+    part = len(audio) // _SAMPLES_ASKED
+    return [audio[part * number + (part - size) // 2 :][:size] for number in range(_SAMPLES_ASKED)]
+
+
+def _share(stretches: list[Waveform]) -> float | None:
+    found = [speech_probabilities(stretch) for stretch in stretches]
+    known = [probabilities for probabilities in found if probabilities is not None]
+    return float(np.mean(np.concatenate(known) >= SPEECH)) if known else None
+
+
+class _Model(Protocol):
+    def run(self, outputs: None, inputs: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]: ...
+
+
+@functools.cache
+def _model() -> _Model | None:
+    package = importlib.util.find_spec("faster_whisper")
+    folders = package.submodule_search_locations if package else None
+    files = sorted(Path(folders[0], "assets").glob("silero_vad*.onnx")) if folders else []
+    if not files:
+        return None
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.inter_op_num_threads = options.intra_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    model: _Model = onnxruntime.InferenceSession(str(files[-1]), options, providers=["CPUExecutionProvider"])
+    return model
