@@ -1,0 +1,111 @@
+"""The interface every recogniser has: chunks in, recognitions out, in batches.
+
+An engine lives in a child process of its own. It promises that the recognition of a chunk depends on
+that chunk and the options alone, never on what was recognised before or beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.speech import Segment
+
+SAMPLE_RATE = 16_000
+"""Samples a second of every chunk: mono, 32-bit float in [-1, 1]."""
+
+Audio = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkAudio:
+    """The audio of one chunk. `language` is None when nobody has decided it yet."""
+
+    audio: Audio
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """What was heard in one chunk; times count from the start of the chunk."""
+
+    segments: tuple[Segment, ...]
+    language: str
+    language_probability: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What made a result: goes into every transcript."""
+
+    engine: str
+    version: str
+    model: str
+    revision: str
+    device: str
+    compute_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the owner of a worker decides (an owner of a transcription decides `RecognitionOptions`)."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_index: int = 0
+    compute_type: str = "default"
+    threads: int = 0
+    """Processor threads for one batch; 0 lets the engine divide the cores among its lanes."""
+    lanes: int = 1
+    """Batches recognised at the same time by one engine that `shares_model`."""
+    model_dir: str | None = None
+    local_files_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress:
+    """How far the fetch of a model is, in bytes."""
+
+    model: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+class Engine(Protocol):
+    """A loaded recogniser. `recognise` may be called from `lanes` threads at once if it `shares_model`."""
+
+    facts: EngineFacts
+
+    def recognise(
+        self,
+        chunks: Sequence[ChunkAudio],
+        options: RecognitionOptions,
+        cancelled: Callable[[int], bool],
+    ) -> Iterator[tuple[int, Recognition]]:
+        """Recognise a batch; yield (index in `chunks`, recognition) as soon as each is known, in any order.
+
+        `cancelled(index)` is asked between windows; a cancelled chunk is left out of the answer.
+        Raises an `EngineError` when nothing more can be recognised.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """What is known of an engine before it is loaded. `load` imports the library; nothing before it does."""
+
+    name: str
+    load: Callable[[RecognitionOptions, EngineSettings, Callable[[FetchProgress], None]], Engine]
+    shares_model: bool
+    """One process can serve several lanes from one copy of the model; else each lane needs a process."""
+    best_batch: dict[str, int] = field(default_factory=lambda: {"cpu": 1, "cuda": 1})
+    """Chunks in one batch, by device."""
+    any_model: bool = True
+    """False where the engine has a fixed list of models."""
+    models: tuple[str, ...] = ()
+    languages: tuple[str, ...] | None = None
+    """None means every language Whisper knows."""

@@ -1,0 +1,107 @@
+"""What Whisper's decoder wrote about one window: is it good, which phrases is it, and where does the next window begin.
+
+Pure: tokens in, phrases out. The rules are openai/whisper's, with one difference: text after the last time
+stamp is dropped and decoded again only where more audio follows; at the end of a chunk, which is a pause
+and not a cut through speech, it is kept as the last phrase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whisper_farm.transcript.options import RecognitionOptions
+
+TIME_STEP_SECONDS = 0.02
+LEAST_STEP_SECONDS = 1.0
+"""The next window begins at least this much later, and so little of a chunk's end is not decoded by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one window decoded to, and the measures by which it is judged. `ended`: by itself, not at the limit."""
+
+    tokens: tuple[int, ...]
+    ended: bool
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+
+    def acceptable(self, options: RecognitionOptions) -> bool:
+        """Whether the text needs no second try."""
+        if self.silent(options) and options.logprob_threshold is not None:
+            return True
+        return not self.repeats(options) and not _below(self.avg_logprob, options.logprob_threshold)
+
+    def silent(self, options: RecognitionOptions) -> bool:
+        """Whether this is no speech: likely none by its own token, and an unlikely text."""
+        likely_none = _above(self.no_speech_prob, options.no_speech_threshold)
+        return likely_none and (options.logprob_threshold is None or self.avg_logprob <= options.logprob_threshold)
+
+    def repeats(self, options: RecognitionOptions) -> bool:
+        """Whether the text goes round in circles."""
+        return _above(self.compression_ratio, options.compression_ratio_threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A run of text tokens with its times in seconds from the start of the window."""
+
+    start: float
+    end: float
+    tokens: tuple[int, ...]
+
+
+def best(tries: Sequence[Decoded], options: RecognitionOptions) -> Decoded:
+    """The last try if it is acceptable, else the likeliest, of those that do not repeat themselves if there are any."""
+    if tries[-1].acceptable(options):
+        return tries[-1]
+    varied = [one for one in tries if not one.repeats(options)]
+    return max(varied or tries, key=lambda one: one.avg_logprob)
+
+
+def phrases_of(tokens: Sequence[int], first_stamp: int, end_of_text: int, seconds: float) -> list[Phrase]:
+    """The phrases of a window `seconds` long: a new one wherever two time stamps meet."""
+    pieces: list[list[int]] = [[]]
+    for token in tokens:
+        if token >= first_stamp and pieces[-1] and pieces[-1][-1] >= first_stamp:
+            pieces.append([])
+        pieces[-1].append(token)
+    phrases: list[Phrase] = []
+    for piece in pieces:
+        if not (text := tuple(token for token in piece if token < end_of_text)):
+            continue
+        stamps = [(token - first_stamp) * TIME_STEP_SECONDS for token in piece if token >= first_stamp]
+        before = phrases[-1].end if phrases else 0.0
+        start = min(stamps[0] if piece[0] >= first_stamp else before, seconds)
+        end = min(stamps[-1], seconds) if piece[-1] >= first_stamp and stamps[-1] > start else seconds
+        phrases.append(Phrase(start, end, text))
+    return phrases
+
+
+def step(one: Decoded, first_stamp: int, seconds: float, last: bool) -> tuple[tuple[int, ...], float | None]:
+    """The tokens to keep of a window, and after how many seconds the next begins; None if there is no other."""
+    everything = one.tokens, None if last else seconds
+    tokens = one.tokens
+    meetings = [i for i in range(1, len(tokens)) if tokens[i] >= first_stamp and tokens[i - 1] >= first_stamp]
+    if not meetings:
+        return everything
+    at = meetings[-1]
+    text_follows = at < len(tokens) - 1
+    closed = text_follows and tokens[-1] >= first_stamp
+    # Two stamps at the very end announce a phrase that the model wants to hear from its beginning.
+    if closed or (last and (text_follows or not one.ended)):
+        return everything
+    resume = (tokens[at - 1] - first_stamp) * TIME_STEP_SECONDS
+    if resume < LEAST_STEP_SECONDS or (last and seconds - resume < LEAST_STEP_SECONDS):
+        return everything
+    return tokens[:at], min(resume, seconds)
+
+
+def _above(value: float, threshold: float | None) -> bool:
+    return threshold is not None and value > threshold
+
+
+def _below(value: float, threshold: float | None) -> bool:
+    return threshold is not None and value < threshold
