@@ -1,0 +1,196 @@
+"""The client API: submit, look, follow, cancel, retry, delete, tokens, workers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from whisper_farm.protocol.wire import Bytes, Id, Message, Name, Seconds, Sha256, Transfer
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.speech import Segment
+
+TranscriptionState = Literal["queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"]
+"""`incomplete`: a transcript is there, and says which seconds are missing; `failed`: there is none."""
+FINISHED: frozenset[str] = frozenset({"done", "incomplete", "failed", "cancelled"})
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+AttemptState = Literal["live", "done", "failed", "lost", "released", "cancelled", "superseded"]
+Scope = Literal["admin", "user", "worker"]
+
+
+class UploadStart(Message):
+    """Announce a file; the answer says where its bytes go."""
+
+    name: Name
+    size: Bytes
+
+
+class UploadTarget(Message):
+    upload_id: Id
+    transfer: Transfer
+
+
+class Submission(Message):
+    """Ask for a transcription of an uploaded file (or, on a one-machine farm, of a file on this machine)."""
+
+    name: Name
+    upload_id: Id | None = None
+    path: Annotated[str, Field(max_length=4096)] | None = None
+    sha256: Sha256 | None = None
+    options: RecognitionOptions = Field(default_factory=RecognitionOptions)
+    chunk_seconds: Annotated[float, Field(ge=1, le=600)] = 30
+    priority: int = Field(default=0, ge=-100, le=100)
+    key: Annotated[str, Field(max_length=128)] | None = None
+    """Submitting the same key again (same owner) answers with the transcription that is there."""
+
+
+class Gap(Message):
+    """A stretch of the recording without a result, and why."""
+
+    start_seconds: Seconds
+    end_seconds: Seconds
+    reason: str
+    position: int | None = None
+
+
+class Progress(Message):
+    """How far a transcription is, in audio-seconds and chunks."""
+
+    duration_seconds: Seconds | None = None
+    cut_seconds: Seconds = 0
+    done_seconds: Seconds = 0
+    chunks: int = 0
+    chunks_done: int = 0
+    chunks_failed: int = 0
+    chunking_done: bool = False
+
+
+class TranscriptionView(Message):
+    """A transcription as clients see it."""
+
+    id: Id
+    owner: Name
+    name: Name
+    state: TranscriptionState
+    priority: int
+    options: RecognitionOptions
+    language: str | None = None
+    progress: Progress
+    error: dict[str, Any] | None = None
+    """`{code, message}` when it failed."""
+    warning: str | None = None
+    """For example: no live worker can serve this engine and model."""
+    gaps: tuple[Gap, ...] = ()
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+class TranscriptionList(Message):
+    transcriptions: tuple[TranscriptionView, ...]
+    next: str | None = None
+
+
+class AttemptView(Message):
+    number: int
+    worker_id: Id
+    worker_name: str | None = None
+    state: AttemptState
+    charged: bool
+    hedge: bool
+    started_at: float
+    ended_at: float | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class JobView(Message):
+    """A job with the evidence of every attempt."""
+
+    id: Id
+    kind: Literal["chunk", "transcribe"]
+    position: int
+    state: JobState
+    start_seconds: Seconds
+    end_seconds: Seconds
+    charged_attempts: int
+    attempts: tuple[AttemptView, ...] = ()
+
+
+class JobList(Message):
+    jobs: tuple[JobView, ...]
+    next: int | None = None
+
+
+class SegmentPage(Message):
+    """What was said in the finished chunks at the beginning of a recording, while later ones are still at work."""
+
+    segments: tuple[Segment, ...]
+    next: int = Field(ge=-1)
+    """Position of the last chunk in this page: ask again with `after` this. -1 means none is finished yet."""
+    finished: bool
+    """Nothing will follow."""
+
+
+class EventView(Message):
+    """One state change. `id` grows in commit order; resume with the last one seen."""
+
+    id: int
+    kind: str
+    transcription_id: str | None = None
+    at: float
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class WorkerView(Message):
+    id: Id
+    name: Name
+    version: Name
+    platform: Name
+    slots: int
+    engines: list[dict[str, Any]]
+    state: Literal["live", "draining", "gone"]
+    jobs: int
+    last_seen_at: float
+    speed: float | None = None
+    """Audio-seconds a second, over its last completions."""
+
+
+class WorkerList(Message):
+    workers: tuple[WorkerView, ...]
+
+
+class NewToken(Message):
+    name: Name
+    scope: Scope
+    owner: Name | None = None
+    """Whom it acts for; None means the caller (admins may name others)."""
+
+
+class TokenView(Message):
+    id: Id
+    name: Name
+    owner: Name
+    scope: Scope
+    created_at: float
+    last_used_at: float | None = None
+    token: str | None = None
+    """The secret itself: only in the answer that makes it."""
+
+
+class TokenList(Message):
+    tokens: tuple[TokenView, ...]
+
+
+class ServerView(Message):
+    """Who answers, and what it can do: `doctor` prints it."""
+
+    version: Name
+    protocol: int
+    database: str
+    blobs: str
+    scope: Scope
+    owner: Name
+    workers_live: int
+    jobs_queued: int
+    max_upload_bytes: int
