@@ -1,0 +1,303 @@
+"""Audio, results and transcripts as blobs: in a folder, or in a bucket of any S3-compatible store.
+
+Promises: a blob is there whole or not at all, also when an upload fails, is cancelled or exceeds its limit; what was
+streamed in is counted and hashed on the way; nothing is ever held in memory whole unless asked for as `bytes`. Where
+the store can sign, workers and clients may be given URLs to send and fetch blobs themselves; then `verify` says
+whether what arrived is what was announced.
+
+A bucket's credentials, region and address come from the usual `AWS_…` environment variables. Blobs are never
+changed: whoever writes again uses another key. It does not know what the blobs mean, and forces nothing to disk
+before it answers: a power cut may cost the last seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidRequest, NoSpace, StoreUnavailable, TooLarge
+from whisper_farm.store.inflow import Inflow
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+    from obstore.store import ClientConfig, RetryConfig
+
+KEY = re.compile(r"(?=.{1,512}$)[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+"""Plain segments: valid on every file system and in every URL, never hidden, never pointing upwards."""
+PART_BYTES = 8 << 20
+PARTS_AT_ONCE = 2
+MOST_PARTS = 9_000
+READ_BYTES = 1 << 20
+DELETE_AT_ONCE = 1_000
+ABORT_SECONDS = 15.0
+RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+UNFINISHED = re.compile(r".+#\d+")
+"""How a folder store names a file that is still being written."""
+FULL = re.compile(r"\(os error (28|112|122)\)|No space left")
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """What was stored."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobEntry:
+    """One blob of a listing; `modified` is in epoch seconds, by the store's clock."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class Blobs:
+    """One store of blobs. Safe to use from any number of tasks."""
+
+    def __init__(self, store: LocalStore | S3Store, place: str, signer: S3Store | None = None) -> None:
+        self._store = store
+        self._signer = signer
+        self.place = place
+        """Where it is, for people to read."""
+
+    @classmethod
+    def open(cls, place: str | Path, public_endpoint: str | None = None) -> Blobs:
+        """Open a folder, made if missing, or `s3://BUCKET/PREFIX`. Nothing is sent to a bucket yet.
+
+        `public_endpoint` is the bucket's address as workers and clients reach it, where that is another than ours.
+        """
+        text = str(place)
+        if not text.startswith("s3://"):
+            if "://" in text:
+                raise StoreUnavailable(f"Blobs go into a folder or s3://BUCKET/PREFIX, not {text}.")
+            return cls(_folder(Path(text)), text)
+        bucket, _, prefix = text.removeprefix("s3://").strip("/").partition("/")
+        if not bucket:
+            raise StoreUnavailable(f"{text} names no bucket; it should be s3://BUCKET/PREFIX.")
+        store = _bucket(bucket, prefix, None)
+        signer = store if public_endpoint is None else _bucket(bucket, prefix, public_endpoint)
+        return cls(store, text, signer)
+
+    async def check(self) -> None:
+        """Raise `StoreUnavailable` unless the store answers."""
+        with self._serving():
+            async for _ in obstore.list(self._store, chunk_size=1):
+                break
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Store a small blob."""
+        _check(key)
+        with self._serving():
+            await obstore.put_async(self._store, key, data, use_multipart=False)
+
+    async def put_stream(self, key: str, source: AsyncIterator[bytes], limit: int) -> BlobFacts:
+        """Store what `source` yields, up to `limit` bytes; more is `TooLarge`, and then nothing is stored."""
+        _check(key)
+        inflow = Inflow(source, limit)
+        head = await inflow.take(PART_BYTES)
+        try:
+            with self._serving():
+                if inflow.ended:
+                    await obstore.put_async(self._store, key, head, use_multipart=False)
+                else:
+                    await self._put_parts(key, inflow.with_head(head), max(PART_BYTES, -(-limit // MOST_PARTS)))
+        except StoreUnavailable:
+            if inflow.error is not None:  # not the store's trouble, but that of who sends
+                raise inflow.error from None
+            raise
+        return BlobFacts(inflow.size, inflow.sha256)
+
+    async def get(self, key: str, limit: int | None = None) -> bytes:
+        """A whole blob; `TooLarge` if it has more than `limit` bytes."""
+        _check(key)
+        with self._serving(key):
+            found = await obstore.get_async(self._store, key)
+            if limit is not None and found.meta["size"] > limit:
+                raise TooLarge(f"The stored file {key} has {found.meta['size']} bytes; {limit} are the most.")
+            return bytes(await found.bytes_async())
+
+    async def get_range(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes `[start, end)` of a blob, piece by piece. The range must lie inside it; by default it is all.
+
+        A missing blob is told at once, before the first piece.
+        """
+        _check(key)
+        if end is not None and end <= start:
+            await self.size(key)
+            return _nothing()
+        with self._serving(key):
+            if end is None and start == 0:
+                found = await obstore.get_async(self._store, key)
+            else:
+                wanted: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
+                found = await obstore.get_async(self._store, key, options=wanted)
+        return self._pieces(key, found)
+
+    async def size(self, key: str) -> int:
+        """How many bytes a blob has."""
+        _check(key)
+        with self._serving(key):
+            return (await obstore.head_async(self._store, key))["size"]
+
+    async def verify(self, key: str, size: int, sha256: str | None = None) -> None:
+        """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced. Reads it all for `sha256`."""
+        actual = await self.size(key)
+        if actual != size:
+            raise DigestMismatch(f"{size} bytes were announced, {actual} have arrived. Send the file again.")
+        if sha256 is None:
+            return
+        digest = hashlib.sha256()
+        async for piece in await self.get_range(key):
+            digest.update(piece)
+        if digest.hexdigest() != sha256:
+            raise DigestMismatch(
+                f"SHA-256 {sha256} was announced, what arrived has {digest.hexdigest()}. Send it again."
+            )
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove blobs; those that are not there are no error."""
+        for key in keys:
+            _check(key)
+        for first in range(0, len(keys), DELETE_AT_ONCE):
+            with self._serving():
+                await self._delete_some(keys[first : first + DELETE_AT_ONCE])
+
+    async def list(self, prefix: str = "") -> AsyncIterator[BlobEntry]:
+        """All blobs, or those whose key lies under `prefix`, taken as a folder."""
+        folder = prefix.rstrip("/")
+        if folder:
+            _check(folder)
+        with self._serving():
+            async for page in obstore.list(self._store, folder or None, chunk_size=1000):
+                for found in page:
+                    yield BlobEntry(found["path"], found["size"], found["last_modified"].timestamp())
+
+    async def presign_get(self, key: str, seconds: float) -> str | None:
+        """A URL that fetches the blob for so long; None where the store cannot sign (a folder)."""
+        return await self._sign("GET", key, seconds)
+
+    async def presign_put(self, key: str, seconds: float) -> str | None:
+        """A URL that stores the blob for so long (PUT, not as a form); None where the store cannot sign."""
+        return await self._sign("PUT", key, seconds)
+
+    async def sweep_unfinished(self, before: float) -> int:
+        """Remove what uploads left behind whose process was killed, if older than the time `before`; returns how many.
+
+        For folders. A bucket does this itself, by a lifecycle rule for incomplete multipart uploads.
+        """
+        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
+            return 0
+        return await asyncio.to_thread(_sweep, self._store.prefix, before)
+
+    async def _put_parts(self, key: str, inflow: Inflow, part_bytes: int) -> None:
+        """Upload in parts. When cancelled, end the stream with an error, so that the parts sent are given up too."""
+        put = asyncio.ensure_future(
+            obstore.put_async(self._store, key, inflow, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE)
+        )
+        try:
+            await asyncio.shield(put)
+        except asyncio.CancelledError:
+            inflow.stop()
+            await asyncio.wait([put], timeout=ABORT_SECONDS)
+            if put.done() and not put.cancelled():
+                put.exception()
+            raise
+
+    async def _pieces(self, key: str, found: GetResult) -> AsyncIterator[bytes]:
+        with self._serving(key):
+            async for piece in found.stream(min_chunk_size=READ_BYTES):
+                yield bytes(piece)
+
+    async def _delete_some(self, keys: Sequence[str]) -> None:
+        if isinstance(self._store, S3Store):
+            await obstore.delete_async(self._store, keys)
+            return
+        for key in keys:
+            try:
+                await obstore.delete_async(self._store, key)
+            except FileNotFoundError:
+                continue
+
+    async def _sign(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
+        _check(key)
+        if self._signer is None:
+            return None
+        with self._serving():
+            return await obstore.sign_async(self._signer, method, key, timedelta(seconds=seconds))
+
+    @contextmanager
+    def _serving(self, key: str | None = None) -> Iterator[None]:
+        """Turn the store's errors into ours; with a `key`, what is not found is that blob."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if key is None or "NoSuchBucket" in str(error):
+                raise StoreUnavailable(f"The blob store {self.place} is not there: {_first_line(error)}") from error
+            raise BlobMissing(f"The stored file {key} is gone.") from error
+        except (BaseError, OSError) as error:
+            if FULL.search(str(error)):
+                raise NoSpace(f"No space is left in the blob store {self.place}.") from error
+            raise StoreUnavailable(f"The blob store {self.place} cannot serve: {_first_line(error)}") from error
+
+
+def _check(key: str) -> None:
+    if not KEY.fullmatch(key):
+        raise InvalidRequest(f"{key!r} cannot be the name of a stored file.")
+
+
+def _folder(path: Path) -> LocalStore:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return LocalStore(path.absolute(), automatic_cleanup=True)
+    except (BaseError, OSError) as error:
+        raise StoreUnavailable(f"The folder {path} for blobs cannot be used: {_first_line(error)}") from error
+
+
+def _bucket(bucket: str, prefix: str, endpoint: str | None) -> S3Store:
+    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    client: ClientConfig = {
+        "allow_http": address.startswith("http://"),
+        "connect_timeout": timedelta(seconds=5),
+        "read_timeout": timedelta(seconds=30),
+        "timeout": timedelta(hours=1),
+    }
+    try:
+        if endpoint is not None:
+            return S3Store(
+                bucket, prefix=prefix or None, endpoint=endpoint, client_options=client, retry_config=RETRIES
+            )
+        return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
+    except (BaseError, ValueError) as error:
+        raise StoreUnavailable(f"The bucket {bucket} cannot be used: {_first_line(error)}") from error
+
+
+def _sweep(folder: Path, before: float) -> int:
+    swept = 0
+    for path in folder.rglob("*#*"):
+        if UNFINISHED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            swept += 1
+    return swept
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,240 @@
+"""The farm's state in one database: SQLite in a file, or PostgreSQL by URL, with one behaviour.
+
+Promises: `write` runs one transaction at a time, over all processes on the database, and takes `now` from the
+database's clock after its turn has come, so events and times never run backwards and no two writers race.
+`read` sees one consistent snapshot and can change nothing. `listen` tells of every commit that asked to wake
+others, ours at once, another process's within 200 ms. What a database cannot do becomes `StoreUnavailable` with
+the reason; the same call may simply be made again, broken connections are replaced.
+
+It does not know the tables, and every call blocks: asynchronous callers use threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from whisper_farm.errors import StorageError, StoreUnavailable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Transaction:
+    """What `write`, `beat` and `read` hand to the work: a connection, and the one time that counts."""
+
+    __slots__ = ("_last_steps", "_writes", "connection", "dialect", "now", "outbox", "wakes")
+
+    def __init__(self, connection: Connection, now: float, dialect: str, writes: bool) -> None:
+        self.connection = connection
+        """A SQLAlchemy Core connection inside an open transaction; never commit it or keep it."""
+        self.now = now
+        """Epoch seconds by the database's clock, or as the caller gave them."""
+        self.dialect = dialect
+        """`sqlite` or `postgresql`."""
+        self.outbox: list[dict[str, object]] = []
+        """Rows to be written in one statement before the commit; `events.emit` fills it."""
+        self.wakes = False
+        self._writes = writes
+        self._last_steps: list[Callable[[], None]] = []
+
+    def wake(self) -> None:
+        """Call every listener, in every process, once this transaction is committed. Only inside `write`."""
+        self._must_write()
+        self.wakes = True
+
+    def before_commit(self, step: Callable[[], None]) -> None:
+        """Run `step` after the work and before the commit. Only inside `write`."""
+        self._must_write()
+        self._last_steps.append(step)
+
+    def finish(self) -> None:
+        """Run what `before_commit` collected; `Database` calls this."""
+        for step in self._last_steps:
+            step()
+        self._last_steps.clear()
+
+    def _must_write(self) -> None:
+        if not self._writes:
+            raise RuntimeError("events and wake-ups belong into Database.write: only there is their order certain")
+
+
+class Watch(Protocol):
+    """A thread that calls back when another process asked to wake us."""
+
+    def stop(self) -> None: ...
+
+
+class Backend(Protocol):
+    """What differs between SQLite and PostgreSQL; see `sqlite.py` and `postgres.py`."""
+
+    dialect: str
+    place: str
+    writer: Engine
+    beater: Engine
+    reader: Engine
+
+    def begin_write(self, connection: Connection, now: float | None) -> float: ...
+    def begin(self, connection: Connection, now: float | None) -> float: ...
+    def commit(self, connection: Connection, wakes: bool) -> None: ...
+    def fault(self, error: DBAPIError) -> StorageError | None: ...
+    def watch(self, callback: Callable[[], None]) -> Watch: ...
+
+
+class Database:
+    """One open database. Safe to use from any number of threads; close it when done."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._listeners: dict[object, Callable[[], None]] = {}
+        self._watch: Watch | None = None
+        self._closed = False
+
+    @classmethod
+    def open(cls, place: str | Path) -> Database:
+        """Open `sqlite:///PATH`, `postgresql://…` or the path of a SQLite file, made with its folder if missing.
+
+        A server is connected to by the first call, not here.
+        """
+        url = URL.create("sqlite", database=str(place)) if isinstance(place, Path) else _parsed(place)
+        if url.get_backend_name() == "sqlite":
+            from whisper_farm.store.sqlite import SqliteBackend
+
+            return cls(SqliteBackend(url))
+        if url.get_backend_name() in ("postgresql", "postgres"):
+            from whisper_farm.store.postgres import PostgresBackend
+
+            return cls(PostgresBackend(url))
+        raise StoreUnavailable(f"A database is sqlite:///PATH or postgresql://…, not {url.drivername}://…")
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._backend.dialect
+
+    @property
+    def place(self) -> str:
+        """Where it is, without the password, for people to read."""
+        return self._backend.place
+
+    def write(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
+        """Run `work` in a transaction of its own while nobody else writes; commit, then wake who listens.
+
+        Anything `work` raises rolls everything back. `now` replaces the database's clock (tests).
+        """
+        tx, answer = self._run(self._backend.writer, self._backend.begin_write, True, work, now)
+        if tx.wakes:
+            self._tell()
+        return answer
+
+    def beat(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
+        """A short write that waits for no turn where the database can do that (PostgreSQL): for heartbeats.
+
+        It must touch only rows that belong to its caller, and can emit no events.
+        """
+        return self._run(self._backend.beater, self._backend.begin, False, work, now)[1]
+
+    def read(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
+        """Run `work` on one consistent snapshot; it can change nothing."""
+        return self._run(self._backend.reader, self._backend.begin, False, work, now)[1]
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback`, from any thread, after commits that called `Transaction.wake`; returns how to stop that.
+
+        It must be quick and may be called without cause (after a connection was lost, say), never too rarely.
+        """
+        key = object()
+        with self._lock:
+            self._listeners[key] = callback
+            if self._watch is None and not self._closed:
+                self._watch = self._backend.watch(self._tell)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners.pop(key, None)
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """Stop listening and close every connection. Calls made afterwards are refused."""
+        with self._lock:
+            watch, self._watch = self._watch, None
+            self._listeners.clear()
+            self._closed = True
+        if watch is not None:
+            watch.stop()
+        for engine in (self._backend.writer, self._backend.beater, self._backend.reader):
+            engine.dispose()
+
+    def _run(
+        self,
+        engine: Engine,
+        begin: Callable[[Connection, float | None], float],
+        writes: bool,
+        work: Callable[[Transaction], T],
+        now: float | None,
+    ) -> tuple[Transaction, T]:
+        if self._closed:
+            raise StoreUnavailable(f"The database {self.place} has been closed.")
+        with self._translated():
+            connection, started = _begun(engine, begin, now)
+            with connection:
+                tx = Transaction(connection, started, self._backend.dialect, writes)
+                answer = work(tx)
+                tx.finish()
+                self._backend.commit(connection, tx.wakes)
+        return tx, answer
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise StoreUnavailable(f"The database {self.place} is too busy; try again.") from error
+        except DBAPIError as error:
+            if fault := self._backend.fault(error):
+                raise fault from error
+            raise
+
+    def _tell(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners.values())
+        for listener in listeners:
+            try:
+                listener()
+            except Exception:
+                log.exception("a listener of the database failed")
+
+
+def _begun(
+    engine: Engine, begin: Callable[[Connection, float | None], float], now: float | None
+) -> tuple[Connection, float]:
+    """A connection whose transaction has begun. A broken one is replaced once: nothing was done on it yet."""
+    for retry in (True, False):
+        connection = engine.connect()
+        try:
+            return connection, begin(connection, now)
+        except DBAPIError as error:
+            connection.close()
+            if not (retry and error.connection_invalidated):
+                raise
+        except BaseException:
+            connection.close()
+            raise
+    raise AssertionError("unreachable")
+
+
+def _parsed(place: str) -> URL:
+    try:
+        return make_url(place)
+    except ArgumentError as error:
+        raise StoreUnavailable("A database is sqlite:///PATH or postgresql://USER@HOST/NAME.") from error

@@ -1,0 +1,86 @@
+"""The event log: one row for every state change, written in the transaction that makes the change.
+
+Promises: ids grow in the order of the commits (writes are serialised), so a reader that asks for what came after
+the last id it has seen misses nothing; and every commit with an event wakes the listeners of `Database`. Events of
+one transaction go into the database together, just before its commit. Old events are retired; the newest one is
+kept, so a reader can always tell that it was away for too long (`missed`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import events
+
+RETIRE_BATCH = 10_000
+"""Events retired in one transaction, so that writers never wait long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One state change."""
+
+    id: int
+    at: float
+    kind: str
+    transcription_id: str | None
+    owner: str | None
+    data: dict[str, Any]
+
+
+def emit(
+    tx: Transaction, kind: str, transcription_id: str | None = None, owner: str | None = None, **data: Any
+) -> None:
+    """Log a state change and wake the listeners, both with the commit. Only inside `Database.write`."""
+    if not tx.outbox:
+        tx.before_commit(lambda: _write(tx))
+        tx.wake()
+    row = {"at": tx.now, "kind": kind, "transcription_id": transcription_id, "owner": owner, "data": data}
+    tx.outbox.append(row)
+
+
+def events_after(
+    tx: Transaction, last_id: int, transcription_id: str | None = None, owner: str | None = None, limit: int = 500
+) -> list[Event]:
+    """The events after `last_id`, oldest first, of one transcription or one owner if given; at most `limit`."""
+    query = select(events).where(events.c.id > last_id).order_by(events.c.id).limit(limit)
+    if transcription_id is not None:
+        query = query.where(events.c.transcription_id == transcription_id)
+    if owner is not None:
+        query = query.where(events.c.owner == owner)
+    return [Event(*row) for row in tx.connection.execute(query)]
+
+
+def oldest_event(tx: Transaction) -> int | None:
+    """The id of the oldest event still there; None before the first."""
+    oldest: int | None = tx.connection.scalar(select(func.min(events.c.id)))
+    return oldest
+
+
+def newest_event(tx: Transaction) -> int:
+    """The id of the newest event; 0 before the first. Where to start when only the future matters."""
+    newest: int | None = tx.connection.scalar(select(func.max(events.c.id)))
+    return newest or 0
+
+
+def missed(tx: Transaction, last_id: int) -> bool:
+    """Whether events after `last_id` may be gone, or it was never given out here: then start over (`reset`)."""
+    oldest = oldest_event(tx)
+    if oldest is None:
+        return last_id > 0
+    return last_id < oldest - 1 or last_id > newest_event(tx)
+
+
+def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> int:
+    """Remove events older than the time `before`, all but the newest one; returns how many, `limit` at most."""
+    newest = select(func.max(events.c.id)).scalar_subquery()
+    old = select(events.c.id).where(events.c.at < before, events.c.id < newest).order_by(events.c.at).limit(limit)
+    return tx.connection.execute(delete(events).where(events.c.id.in_(old))).rowcount
+
+
+def _write(tx: Transaction) -> None:
+    tx.connection.execute(insert(events), tx.outbox)

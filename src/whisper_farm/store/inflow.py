@@ -1,0 +1,85 @@
+"""What flows into a blob: counted, hashed, bounded, and stoppable from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+from whisper_farm.errors import TooLarge
+
+PIECE_BYTES = 1 << 20
+
+
+class Inflow:
+    """An iterator over a stream's bytes in larger pieces, which raises `TooLarge` past its limit."""
+
+    def __init__(self, source: AsyncIterator[bytes], limit: int) -> None:
+        self._source = source
+        self._limit = limit
+        self._digest = hashlib.sha256()
+        self._head = b""
+        self._reader: asyncio.Task[object] | None = None
+        self._stopped = False
+        self.size = 0
+        """Bytes so far."""
+        self.ended = False
+        """Whether the source has nothing more."""
+        self.error: Exception | None = None
+        """What the source raised."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    async def take(self, least: int) -> bytes:
+        """The next bytes: `least` or a little more, fewer only at the end."""
+        pieces: list[bytes] = []
+        taken = 0
+        while taken < least and not self.ended:
+            try:
+                piece = await anext(self._source)
+            except StopAsyncIteration:
+                self.ended = True
+                break
+            except Exception as error:
+                self.error = error
+                raise
+            taken += len(piece)
+            self._count(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def with_head(self, head: bytes) -> Inflow:
+        """Put back what was taken, to be yielded first; returns itself."""
+        self._head = head
+        return self
+
+    def stop(self) -> None:
+        """Make the iterator raise, now if it is waiting for its source, else when it is next asked."""
+        self._stopped = True
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def __aiter__(self) -> Inflow:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._stopped:
+            raise asyncio.CancelledError
+        self._reader = asyncio.current_task()
+        try:
+            head, self._head = self._head, b""
+            piece = head or await self.take(PIECE_BYTES)
+        finally:
+            self._reader = None
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    def _count(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise TooLarge(f"More than {self._limit} bytes were sent; that is the most accepted here.")
+        self._digest.update(piece)

@@ -1,0 +1,18 @@
+"""The steps from nothing to today's tables, one file each in `versions/`, named by what it does.
+
+To change a table, change `tables.py`, write the next step here and name it in `schema.HEAD`: the tests compare
+what the steps make with what `tables.py` says, on both databases, down to the text of every constraint.
+"""
+
+from __future__ import annotations
+
+from alembic.config import Config
+from sqlalchemy import Connection
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """How Alembic finds the steps, and the connection it works on."""
+    config = Config()
+    config.set_main_option("script_location", "whisper_farm.store:migrations")
+    config.attributes["connection"] = connection
+    return config

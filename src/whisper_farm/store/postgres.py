@@ -1,0 +1,198 @@
+"""The PostgreSQL side of `Database`: psycopg 3, pooled, for any number of coordinators.
+
+Writers take turns by one advisory transaction lock, which PostgreSQL hands on in order of asking and frees with the
+commit; the clock is read in the same statement, after the lock. A commit that wakes others sends its NOTIFY in the
+same round trip. No wait is without bound: connecting, locks, statements, silence of the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+FARM_LOCK = 0x57_48_49_53_50_45_52
+"""One farm a database: this advisory lock is its turn to write."""
+CHANNEL = "whisper_farm"
+TURN_SECONDS = 10
+STATEMENT_SECONDS = 30
+SILENCE_SECONDS = 45.0
+"""A server that says nothing for this long, though the connection stands, is given up."""
+WRITERS = 2
+"""One works, one already queues for the lock; more would only hold connections."""
+OTHERS = 8
+POOL_SECONDS = 10
+LISTEN_SLICE_SECONDS = 0.25
+RECONNECT_SECONDS = (0.05, 2.0)
+CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
+PLANNER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+"""Every statement of the farm looks up a few rows by an index. Plans are kept with the connection, made when tables
+were small or their statistics old; without this, one made on an empty farm reads a full one from end to end."""
+CONNECT: dict[str, str | int] = {
+    "application_name": "whisper-farm",
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={TURN_SECONDS}s"
+    f" -c idle_in_transaction_session_timeout={STATEMENT_SECONDS}s {PLANNER}",
+}
+"""Connection parameters, where the URL does not give its own."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that does not wait for ever for a server that has stopped talking."""
+
+    silence_seconds = SILENCE_SECONDS
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        """Wait as psycopg does, but not past `silence_seconds`; the connection is of no use after that."""
+        return super().wait(self._bounded(gen), *args, **kwargs)
+
+    def _bounded(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        deadline = time.monotonic() + self.silence_seconds
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if time.monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise pg.OperationalError(f"the server did not answer for {self.silence_seconds:g} seconds")
+                state = gen.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+
+class PostgresBackend:
+    """One PostgreSQL database."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL) -> None:
+        self._url = url.set(drivername="postgresql+psycopg")
+        self.place = url.set(password=None).render_as_string()
+        self._connect_args = {name: value for name, value in CONNECT.items() if name not in url.query}
+        self._identity = secrets.token_hex(8)
+        self.writer = self._engine(WRITERS)
+        self.beater = self._engine(OTHERS)
+        self.reader: Engine = self.beater.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def begin_write(self, connection: Connection, now: float | None) -> float:
+        """Wait for the turn to write, and tell the time after it has come, in one round trip."""
+        statement = f"SELECT pg_advisory_xact_lock({FARM_LOCK}), {CLOCK}"
+        clock = float(connection.exec_driver_sql(statement).one()[1])
+        return clock if now is None else now
+
+    def begin(self, connection: Connection, now: float | None) -> float:
+        """Begin, and tell the time."""
+        return now if now is not None else float(connection.exec_driver_sql(f"SELECT {CLOCK}").scalar_one())
+
+    def commit(self, connection: Connection, wakes: bool) -> None:
+        """Commit, with the NOTIFY if asked for one."""
+        if _driver(connection).info.transaction_status == TransactionStatus.INERROR:
+            # PostgreSQL would answer COMMIT by undoing everything, and call it a success.
+            raise RuntimeError("a statement failed in this transaction, and the work went on as if it had not")
+        if wakes:
+            connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}'); COMMIT")
+        connection.commit()
+
+    def fault(self, error: DBAPIError) -> StorageError | None:
+        """The storage error behind a driver's; None when it is a mistake in a statement."""
+        cause = error.orig
+        if isinstance(cause, pg.DiskFull):
+            return NoSpace(f"No space is left for the database {self.place}.")
+        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | pg.ReadOnlySqlTransaction):
+            reason = " ".join(str(cause).split())
+            return StoreUnavailable(f"The database {self.place} cannot serve: {reason}")
+        return None
+
+    def watch(self, callback: Callable[[], None]) -> PostgresWatch:
+        """Start listening for other processes' wake-ups."""
+        return PostgresWatch(self.beater, self._identity, callback)
+
+    def _engine(self, connections: int) -> Engine:
+        engine = create_engine(
+            self._url,
+            connect_args=self._connect_args,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=POOL_SECONDS,
+            pool_use_lifo=True,
+        )
+        event.listen(engine, "do_connect", _connected)
+        return engine
+
+
+class PostgresWatch:
+    """Listens on a connection of its own until stopped. Reconnects, and then calls back: it may have missed some."""
+
+    def __init__(self, engine: Engine, identity: str, callback: Callable[[], None]) -> None:
+        self._engine = engine
+        self._identity = identity
+        self._callback = callback
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="postgres-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=SILENCE_SECONDS)
+
+    def _run(self) -> None:
+        pause, longest = RECONNECT_SECONDS
+        while not self._stop.is_set():
+            try:
+                with self._connection() as connection:
+                    pause = RECONNECT_SECONDS[0]
+                    self._listen(connection)
+            except (psycopg.Error, SQLAlchemyError, OSError) as error:
+                log.warning("the database's notifications are interrupted: %s", error)
+                self._stop.wait(pause)
+                pause = min(pause * 2, longest)
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        pooled = self._engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        assert isinstance(connection, psycopg.Connection)
+        return connection
+
+    def _listen(self, connection: psycopg.Connection[Any]) -> None:
+        connection.autocommit = True
+        connection.execute(f"LISTEN {CHANNEL}")
+        self._callback()
+        while not self._stop.is_set():
+            notices = list(connection.notifies(timeout=LISTEN_SLICE_SECONDS, stop_after=1))
+            if any(notice.payload != self._identity for notice in notices):
+                self._callback()
+
+
+def _driver(connection: Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
+def _connected(
+    _dialect: Dialect, _record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
+) -> BoundedConnection:
+    return BoundedConnection.connect(*args, **parameters)

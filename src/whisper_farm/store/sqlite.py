@@ -1,0 +1,183 @@
+"""The SQLite side of `Database`: a file in WAL mode, one writing connection, several reading ones.
+
+Every write begins with BEGIN IMMEDIATE, so a second process waits its turn instead of failing half-way. A commit
+that wakes others counts up SQLite's `user_version` in the file's header, in the same transaction; other processes
+look at that number twenty times a second, and so learn exactly of those commits and of no others.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for its turn."""
+POLL_SECONDS = 0.05
+READERS = 8
+WAL_LIMIT_BYTES = 64 << 20
+CLOCK = "SELECT round((julianday('now') - 2440587.5) * 86400.0, 3)"
+CANNOT_SERVE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""What is wrong with the file or its surroundings, not with a statement."""
+
+
+class SqliteBackend:
+    """One SQLite file."""
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL) -> None:
+        if not url.database or url.database == ":memory:":
+            raise StoreUnavailable("SQLite needs a file here: sqlite:///PATH. A database in memory cannot be shared.")
+        self._file = Path(url.database).absolute()
+        self.place = str(self._file)
+        self._make_file()
+        self.writer = self._engine("BEGIN IMMEDIATE", connections=1)
+        self.beater = self.writer
+        self.reader = self._engine("BEGIN", connections=READERS)
+        event.listen(self.reader, "connect", _only_read)
+        self._next_wake = 0
+        self.seen_wake = 0
+
+    def begin_write(self, connection: Connection, now: float | None) -> float:
+        """The writing connection's BEGIN IMMEDIATE is the turn; then the clock."""
+        return self.begin(connection, now)
+
+    def begin(self, connection: Connection, now: float | None) -> float:
+        """Begin (SQLAlchemy does, on first use) and tell the time."""
+        connection.begin()
+        return now if now is not None else float(connection.exec_driver_sql(CLOCK).scalar_one())
+
+    def commit(self, connection: Connection, wakes: bool) -> None:
+        """Commit, counting up the wake number first if asked to."""
+        if wakes:
+            wake = (self._wake_number(connection) + 1) % (1 << 31)
+            connection.exec_driver_sql(f"PRAGMA user_version = {wake}")
+            self._next_wake = wake
+        connection.commit()
+        if wakes:
+            self.seen_wake = self._next_wake
+
+    def fault(self, error: DBAPIError) -> StorageError | None:
+        """The storage error behind a driver's; None when it is a mistake in a statement."""
+        cause = error.orig
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return NoSpace(f"No space is left for the database {self.place}.")
+        if code not in CANNOT_SERVE:
+            return None
+        return StoreUnavailable(f"The database {self.place} cannot be used: {cause}.")
+
+    def watch(self, callback: Callable[[], None]) -> SqliteWatch:
+        """Start looking for other processes' wake-ups."""
+        return SqliteWatch(self, self._file, callback)
+
+    @staticmethod
+    def _wake_number(connection: Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+    def _make_file(self) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise StoreUnavailable(f"The database {self.place} cannot be opened: {error.strerror}.") from error
+
+    def _engine(self, begin: str, connections: int) -> Engine:
+        engine = create_engine(
+            URL.create("sqlite", database=self.place),
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=BUSY_SECONDS,
+        )
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+
+class SqliteWatch:
+    """Looks at the wake number until stopped."""
+
+    def __init__(self, backend: SqliteBackend, file: Path, callback: Callable[[], None]) -> None:
+        self._backend = backend
+        self._file = file
+        self._callback = callback
+        self._stop = threading.Event()
+        self._connection = self._connected()
+        backend.seen_wake = self._look()
+        self._thread = threading.Thread(target=self._run, name="sqlite-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(POLL_SECONDS):
+                wake = self._look()
+                if wake != self._backend.seen_wake:
+                    self._backend.seen_wake = wake
+                    self._callback()
+        finally:
+            self._connection.close()
+
+    def _look(self) -> int:
+        try:
+            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.Error:  # locked or out of reach for the moment: the next look will tell
+            return self._backend.seen_wake
+
+    def _connected(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    """Leave transactions to us, and set what every connection needs."""
+    connection.isolation_level = None
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait its turn for this one, so two processes starting at once must retry."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _only_read(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+    connection.execute("PRAGMA query_only = ON")

@@ -1,0 +1,393 @@
+"""One conformance test for blobs in a folder and in an S3-compatible bucket, and what only one of them can do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import httpx
+import obstore
+import pytest
+from moto.server import ThreadedMotoServer
+
+from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidRequest, NoSpace, StoreUnavailable, TooLarge
+from whisper_farm.store import blobs as blobs_module
+from whisper_farm.store.blobs import PART_BYTES, BlobFacts, Blobs
+
+T = TypeVar("T")
+BIG = bytes(random.Random(0).randbytes(1 << 20)) * 20 + b"the end"
+LIMIT = 1 << 30
+PATIENCE_SECONDS = 60
+
+
+def run(work: Awaitable[T]) -> T:
+    async def bounded() -> T:
+        return await asyncio.wait_for(work, PATIENCE_SECONDS)
+
+    return asyncio.run(bounded())
+
+
+async def stream(data: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def collected(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Store:
+    """A store under test, and a look behind it: the names of everything it keeps, hidden leftovers included."""
+
+    blobs: Blobs
+    leftovers: Callable[[], list[str]]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on loopback."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of that server which is not ours, and the environment that leads ours there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
+    httpx.post(f"{s3_server}/moto-api/reset", timeout=PATIENCE_SECONDS)
+    client.create_bucket(Bucket="audio")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blöbs"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "folder":
+        folder: Path = request.getfixturevalue("folder")
+        return Store(
+            Blobs.open(str(folder)), lambda: sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+        )
+    client = request.getfixturevalue("s3")
+
+    def everything() -> list[str]:
+        stored = client.list_objects_v2(Bucket="audio").get("Contents", [])
+        unfinished = client.list_multipart_uploads(Bucket="audio").get("Uploads", [])
+        return sorted(found["Key"] for found in [*stored, *unfinished])
+
+    return Store(Blobs.open("s3://audio/farm/one"), everything)
+
+
+@pytest.fixture
+def blobs(store: Store) -> Blobs:
+    return store.blobs
+
+
+@pytest.mark.parametrize("data", [b"", b"x", BIG[:PART_BYTES], BIG], ids=["empty", "small", "one-part", "big"])
+def test_what_is_put_is_got(blobs: Blobs, data: bytes) -> None:
+    async def work() -> None:
+        facts = await blobs.put_stream("a/b.flac", stream(data), LIMIT)
+        assert facts == BlobFacts(len(data), sha256(data))
+        assert await blobs.get("a/b.flac") == data
+        assert await blobs.size("a/b.flac") == len(data)
+        assert await collected(await blobs.get_range("a/b.flac")) == data
+        await blobs.verify("a/b.flac", facts.size, facts.sha256)
+        await blobs.put("a/c", data)
+        assert await blobs.get("a/c") == data
+
+    run(work())
+
+
+RANGES = [(0, 0), (5, 5), (0, 1), (0, 7), (3, 1_500_000), (20_000_000, None), (1, None), (0, 1 << 40)]
+
+
+def test_any_range_is_read(blobs: Blobs) -> None:
+    async def work() -> None:
+        await blobs.put_stream("big", stream(BIG), LIMIT)
+        for start, end in RANGES:
+            assert await collected(await blobs.get_range("big", start, end)) == BIG[start:end]
+
+    run(work())
+
+
+def test_a_missing_blob_is_missing_for_every_call(blobs: Blobs) -> None:
+    async def work() -> None:
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: blobs.get("a/none"),
+            lambda: blobs.get_range("a/none"),
+            lambda: blobs.get_range("a/none", 0, 0),
+            lambda: blobs.get_range("a/none", 3, 9),
+            lambda: blobs.size("a/none"),
+            lambda: blobs.verify("a/none", 1, None),
+        ]
+        for call in calls:
+            with pytest.raises(BlobMissing, match="a/none"):
+                await call()
+
+    run(work())
+
+
+def test_more_than_the_limit_is_refused_and_leaves_nothing(store: Store) -> None:
+    async def work() -> None:
+        for limit in (len(BIG) - 1, PART_BYTES + 1, 100):
+            with pytest.raises(TooLarge, match=str(limit)):
+                await store.blobs.put_stream("a/b", stream(BIG), limit)
+        assert store.leftovers() in ([], ["a"])
+        await store.blobs.put_stream("c", stream(BIG), len(BIG))
+        with pytest.raises(TooLarge, match="100"):
+            await store.blobs.get("c", limit=100)
+
+    run(work())
+
+
+@pytest.mark.parametrize("after", [0, 1, len(BIG) - 200_000])
+@pytest.mark.parametrize("trouble", [RuntimeError("gone"), ConnectionResetError("gone")])
+def test_an_upload_that_breaks_off_leaves_nothing(store: Store, after: int, trouble: Exception) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        async for piece in stream(BIG[:after]):
+            yield piece
+        raise trouble
+
+    async def work() -> None:
+        with pytest.raises(type(trouble), match="gone"):
+            await store.blobs.put_stream("a/b", broken(), LIMIT)
+        assert store.leftovers() in ([], ["a"])
+
+    run(work())
+
+
+@pytest.mark.parametrize("after", [0, PART_BYTES - 1, len(BIG) - 1])
+def test_an_upload_that_is_cancelled_leaves_nothing(store: Store, after: int) -> None:
+    async def work() -> None:
+        waiting = asyncio.Event()
+
+        async def stalled() -> AsyncIterator[bytes]:
+            async for piece in stream(BIG[:after]):
+                yield piece
+            waiting.set()
+            await asyncio.Event().wait()
+
+        upload = asyncio.create_task(store.blobs.put_stream("a/b", stalled(), LIMIT))
+        await waiting.wait()
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert store.leftovers() in ([], ["a"])
+
+    run(work())
+
+
+def test_an_upload_is_not_seen_before_it_is_whole(blobs: Blobs) -> None:
+    async def work() -> None:
+        async def watched() -> AsyncIterator[bytes]:
+            async for piece in stream(BIG, 5 << 20):
+                with pytest.raises(BlobMissing):
+                    await blobs.size("a/b")
+                assert [found async for found in blobs.list()] == []
+                yield piece
+
+        await blobs.put_stream("a/b", watched(), LIMIT)
+        assert await blobs.size("a/b") == len(BIG)
+
+    run(work())
+
+
+def test_blobs_are_listed_by_folder_with_size_and_time(blobs: Blobs) -> None:
+    async def work() -> None:
+        for key in ("sources/1", "sources/2/x", "sources2/3", "s", "chunks/1/0.flac"):
+            await blobs.put(key, key.encode())
+        listed = {found.key: found async for found in blobs.list()}
+        assert sorted(listed) == ["chunks/1/0.flac", "s", "sources/1", "sources/2/x", "sources2/3"]
+        assert all(found.size == len(key) and abs(found.modified - time.time()) < 60 for key, found in listed.items())
+        for prefix in ("sources", "sources/"):
+            assert sorted([found.key async for found in blobs.list(prefix)]) == ["sources/1", "sources/2/x"]
+        assert [found async for found in blobs.list("nothing/here")] == []
+
+    run(work())
+
+
+def test_many_are_deleted_at_once_and_those_not_there_do_not_matter(store: Store) -> None:
+    async def work() -> None:
+        keys = [f"a/{number}/b" for number in range(120)]
+        await asyncio.gather(*(store.blobs.put(key, b"x") for key in keys[:100]))
+        await store.blobs.put("a/keep", b"x")
+        await store.blobs.delete(keys)
+        await store.blobs.delete([])
+        assert [found.key async for found in store.blobs.list()] == ["a/keep"]
+        await store.blobs.delete(["a/keep"])
+        assert [name for name in store.leftovers() if "keep" in name or "/" in name] == []
+
+    run(work())
+
+
+def test_what_arrived_is_compared_with_what_was_announced(blobs: Blobs) -> None:
+    async def work() -> None:
+        await blobs.put("a/b", b"abc")
+        await blobs.verify("a/b", 3)
+        await blobs.verify("a/b", 3, sha256(b"abc"))
+        with pytest.raises(DigestMismatch, match="4 bytes were announced, 3"):
+            await blobs.verify("a/b", 4, sha256(b"abc"))
+        with pytest.raises(DigestMismatch, match="SHA-256"):
+            await blobs.verify("a/b", 3, sha256(b"abd"))
+
+    run(work())
+
+
+BAD_KEYS = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/../x",
+    "/etc/x",
+    "a//b",
+    "a/",
+    "a/.hidden",
+    "a\\b",
+    "C:/x",
+    "a b",
+    "ä",
+    "a\n",
+    "x" * 513,
+]
+
+
+def test_a_key_is_plain_or_refused_by_every_call(store: Store) -> None:
+    async def refused(key: str) -> None:
+        blobs = store.blobs
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: blobs.put(key, b"x"),
+            lambda: blobs.put_stream(key, stream(b"x"), LIMIT),
+            lambda: blobs.get(key),
+            lambda: blobs.get_range(key),
+            lambda: blobs.size(key),
+            lambda: blobs.delete(["fine", key]),
+            lambda: blobs.presign_get(key, 60),
+            lambda: blobs.presign_put(key, 60),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidRequest, match="cannot be the name"):
+                await call()
+
+    for key in BAD_KEYS:
+        run(refused(key))
+    assert store.leftovers() == []
+
+
+def test_a_store_that_answers_is_fit(blobs: Blobs) -> None:
+    run(blobs.check())
+
+
+def test_a_folder_cannot_sign(folder: Path) -> None:
+    blobs = Blobs.open(folder)
+    assert run(blobs.presign_get("a", 60)) is None
+    assert run(blobs.presign_put("a", 60)) is None
+
+
+def test_what_a_killed_upload_left_in_a_folder_is_swept(folder: Path) -> None:
+    async def work() -> None:
+        blobs = Blobs.open(folder)
+        await blobs.put("a/b", b"x")
+        (folder / "a" / "c#1").write_bytes(b"half")
+        (folder / "a" / "d#2").write_bytes(b"half")
+        os.utime(folder / "a" / "c#1", (1000, 1000))
+        os.utime(folder / "a" / "b", (1000, 1000))
+        assert [found.key async for found in blobs.list()] == ["a/b"]
+        assert await blobs.sweep_unfinished(before=2000) == 1
+        assert sorted(path.name for path in (folder / "a").iterdir()) == ["b", "d#2"]
+
+    run(work())
+
+
+def test_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_args: object, **_options: object) -> None:
+        raise obstore.exceptions.GenericError(
+            "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr(obstore, "put_async", full)
+    blobs = Blobs.open(folder)
+    with pytest.raises(NoSpace, match="No space is left"):
+        run(blobs.put("a", b"x"))
+    with pytest.raises(NoSpace, match="No space is left"):
+        run(blobs.put_stream("a", stream(BIG), LIMIT))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
+        Blobs.open(tmp_path / "file" / "blobs")
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/x", "s3://", "https://host/x"])
+def test_a_place_that_is_no_store_is_refused(place: str) -> None:
+    with pytest.raises(StoreUnavailable, match="s3://BUCKET/PREFIX"):
+        Blobs.open(place)
+
+
+def test_presigned_urls_send_and_fetch_without_credentials(s3: Any) -> None:
+    async def work() -> None:
+        blobs = Blobs.open("s3://audio/farm/")
+        put, get = await blobs.presign_put("a/b.flac", 60), await blobs.presign_get("a/b.flac", 60)
+        assert put is not None
+        assert get is not None
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+            headers = {"Content-Type": "application/octet-stream"}
+            (await client.put(put, content=b"some audio", headers=headers)).raise_for_status()
+            await blobs.verify("a/b.flac", 10, sha256(b"some audio"))
+            assert (await client.get(get)).content == b"some audio"
+        assert [found["Key"] for found in s3.list_objects_v2(Bucket="audio")["Contents"]] == ["farm/a/b.flac"]
+
+    run(work())
+
+
+def test_urls_are_signed_for_the_public_address(s3: Any) -> None:
+    """The signature covers the host, so it must be made for the address that will be called."""
+    blobs = Blobs.open("s3://audio/farm", public_endpoint="https://objects.example.org")
+    get = run(blobs.presign_get("a/b.flac", 90))
+    assert get is not None
+    url = httpx.URL(get)
+    assert (url.scheme, url.host, url.path) == ("https", "objects.example.org", "/audio/farm/a/b.flac")
+    assert url.params["X-Amz-Expires"] == "90"
+    assert "host" in url.params["X-Amz-SignedHeaders"]
+    run(blobs.put("a/b.flac", b"x"))
+    assert run(blobs.get("a/b.flac")) == b"x"
+
+
+def test_a_bucket_that_is_not_there_is_the_stores_trouble(s3: Any) -> None:
+    blobs = Blobs.open("s3://elsewhere/farm")
+    for call in (blobs.check(), blobs.put("a", b"x"), blobs.get("a")):
+        with pytest.raises(StoreUnavailable, match="s3://elsewhere"):
+            run(call)
+
+
+def test_a_store_out_of_reach_is_told_in_bounded_time(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setitem(blobs_module.RETRIES, "max_retries", 1)
+    blobs = Blobs.open("s3://audio/farm")
+    with pytest.raises(StoreUnavailable, match="cannot serve"):
+        run(blobs.put("a", b"x"))
