@@ -1,0 +1,66 @@
+"""Leases are renewed: one call for all of a worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import bindparam, select, update
+
+from whisper_farm.errors import WorkerUnknown
+from whisper_farm.leases.policy import stretched
+from whisper_farm.leases.workers import known_worker
+from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
+from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import attempts, literally, workers
+
+_MINE = (
+    select(attempts.c.token, attempts.c.state)
+    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)), attempts.c.worker_id == bindparam("me"))
+    .order_by(attempts.c.token)
+    .with_for_update()
+)
+_RENEW = (
+    update(attempts)
+    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)))
+    .values(lease_until=bindparam("until"))
+)
+_BEAT = (
+    update(workers)
+    .where(workers.c.id == bindparam("me"), workers.c.state != literally("gone"))
+    .values(last_seen_at=bindparam("now"), last_beat_at=bindparam("now"))
+)
+
+
+def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> HeartbeatAnswer:
+    """Renew the leases of a worker, lapsed ones too unless overtaken, and say which are no longer its own.
+
+    This is the one change that runs beside others (`Database.beat`): it touches only the worker's own row
+    and its own attempts, and reads their states after it has locked them.
+    """
+    worker = known_worker(tx, request.worker_id)
+    now = stretched(policy, worker.present)
+    states = renew(tx, worker.id, request.tokens, now.lease_seconds)
+    if not tx.connection.execute(_BEAT, {"me": worker.id, "now": tx.now}).rowcount:
+        raise WorkerUnknown(f"The worker {worker.id} was given up a moment ago; register again.")
+    ended = {token: states.get(token, "unknown") for token in request.tokens if states.get(token) != "live"}
+    stopped = tuple(token for token, state in ended.items() if state in ("cancelled", "superseded"))
+    return HeartbeatAnswer(
+        lost=tuple(token for token in ended if token not in stopped),
+        cancelled=stopped,
+        drain=worker.drains,
+        dismissed=worker.state == "dismissed",
+        lease_seconds=now.lease_seconds,
+        heartbeat_seconds=now.heartbeat_seconds,
+    )
+
+
+def renew(tx: Transaction, worker_id: str, tokens: Collection[str], lease_seconds: float) -> dict[str, str]:
+    """Start the leases of this worker's live attempts anew; returns the states of all its attempts among them."""
+    if not tokens:
+        return {}
+    rows = tx.connection.execute(_MINE, {"tokens": sorted(set(tokens)), "me": worker_id})
+    states = {row.token: row.state for row in rows}
+    if live := [token for token, state in states.items() if state == "live"]:
+        tx.connection.execute(_RENEW, {"tokens": live, "until": tx.now + lease_seconds})
+    return states

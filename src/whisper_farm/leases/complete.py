@@ -1,0 +1,255 @@
+"""Results come in: each is taken once, whoever sends it and however often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+
+from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMismatch, ResultConflict
+from whisper_farm.leases import language
+from whisper_farm.leases.append import TOLERANCE_SECONDS
+from whisper_farm.leases.fail import Failed, record_failures
+from whisper_farm.leases.held import Held, end_attempts, hold, live_attempts, refused, requeue
+from whisper_farm.leases.ids import RANDOM, Mint
+from whisper_farm.leases.policy import moved_pace
+from whisper_farm.leases.settle import conclude
+from whisper_farm.leases.workers import note
+from whisper_farm.protocol.work import ChunkResult, Outcome, TranscribeResult
+from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.tables import attempts, jobs, profiles, transcriptions, workers
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeFacts:
+    """What the queue keeps of a recognised chunk beside its result blob."""
+
+    language: str
+    engine: str
+    engine_version: str
+    model: str
+    revision: str
+    device: str
+    compute_type: str
+    work_seconds: float
+
+    @classmethod
+    def of(cls, result: TranscribeResult) -> TranscribeFacts:
+        """The facts of a result as it came over the wire."""
+        return cls(**{name: getattr(result, name) for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of one attempt: exactly one of `chunk` and `transcribe` is there, with the blob of the latter."""
+
+    token: str
+    digest: str
+    chunk: ChunkResult | None = None
+    transcribe: TranscribeFacts | None = None
+    result_key: str | None = None
+    result_size: int | None = None
+
+
+_END = (
+    update(attempts)
+    .where(attempts.c.token == bindparam("attempt"))
+    .values(state="done", ended_at=bindparam("at"), digest=bindparam("sha"), facts=bindparam("known"))
+)
+_DONE = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(state="done", ended_at=bindparam("at"), language=bindparam("heard"), end_seconds=bindparam("until"))
+    .values(result_key=bindparam("blob"), result_size=bindparam("size"), result_digest=bindparam("sha"))
+)
+_KEPT = (
+    "revision", "language", "chunks_done", "done_seconds", "chunking_done", "duration_seconds", "declared_seconds",
+    "damaged_packets", "damaged",
+)  # fmt: skip
+_COUNT = (
+    update(transcriptions)
+    .where(transcriptions.c.id == bindparam("recording"))
+    .values({name: bindparam(f"new_{name}") for name in _KEPT})
+)
+_PACE = (
+    update(profiles)
+    .where(profiles.c.id == bindparam("profile"))
+    .values(pace=bindparam("moved"), samples=bindparam("counted"))
+)
+_WORKED = (
+    update(workers)
+    .where(workers.c.id == bindparam("me"))
+    .values(audio_seconds=workers.c.audio_seconds + bindparam("audio"))
+    .values(work_seconds=workers.c.work_seconds + bindparam("work"))
+)
+_RECORDINGS = select(transcriptions).where(transcriptions.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def complete(
+    tx: Transaction, worker_id: str, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM
+) -> list[Outcome]:
+    """Take results, each for itself: its attempt is done, its job has a result, other attempts at it come second."""
+    call = Completing(tx, worker_id, hold(tx, (one.token for one in completions)), policy, mint)
+    outcomes = [call.judge(one) for one in completions]
+    call.write()
+    return outcomes
+
+
+class Recording:
+    """What completions change of a transcription, until it is written."""
+
+    def __init__(self, row: Row[*tuple[Any, ...]], deciding: int | None) -> None:
+        self.row = row
+        self.deciding = deciding
+        self.decided_now = self.changed = self.refused = False
+        self.now: dict[str, Any] = {name: getattr(row, name) for name in _KEPT}
+
+    def change(self, **values: object) -> None:
+        """Set what is to be written."""
+        self.now |= values
+        self.changed = True
+
+    @property
+    def may_end(self) -> bool:
+        """Whether this call may have ended the last job, so that it is worth looking closer."""
+        return self.refused or self.now["chunks_done"] + self.row.chunks_failed == self.row.chunks
+
+
+class Completing:
+    """One call of `complete`: judged one result after the other, written in groups."""
+
+    def __init__(self, tx: Transaction, worker_id: str, held: dict[str, Held], policy: Policy, mint: Mint) -> None:
+        self.tx, self.worker_id, self.held, self.policy, self.mint = tx, worker_id, held, policy, mint
+        self.recordings = self._recordings()
+        self.taken: list[tuple[Held, Finished]] = []
+        self.other_language: list[Held] = []
+        self.other_model: list[Failed] = []
+
+    def _recordings(self) -> dict[str, Recording]:
+        ids = sorted({held.transcription_id for held in self.held.values()})
+        rows = self.tx.connection.execute(_RECORDINGS, {"ids": ids}).all() if ids else ()
+        deciding = language.deciding_position
+        return {
+            row.id: Recording(row, None if row.language else deciding(self.tx, row.id, self.policy)) for row in rows
+        }
+
+    def judge(self, finished: Finished) -> Outcome:
+        """Decide about one result; what it changes is only noted."""
+        held = self.held.get(finished.token)
+        try:
+            if held is None or held.worker_id != self.worker_id or held.state not in ("live", "done"):
+                raise LeaseLost
+            if held.state == "done" and held.digest != finished.digest:
+                raise ResultConflict
+            if held.state == "live":
+                (self._cut if held.kind == "chunk" else self._recognised)(held, finished)
+        except FarmError as error:
+            return refused(finished.token, error)
+        return Outcome(token=finished.token)
+
+    def _cut(self, held: Held, finished: Finished) -> None:
+        result, recording = finished.chunk, self.recordings[held.transcription_id]
+        if result is None:
+            raise InvalidRequest("This claim is for cutting a recording; its result must say how it was cut.")
+        row = recording.row
+        if result.chunks != row.chunks or abs(result.duration_seconds - row.cut_seconds) > TOLERANCE_SECONDS:
+            has = f"{row.name} has {row.chunks} chunks up to {row.cut_seconds:g} s"
+            raise InvalidRequest(f"{has}; the result speaks of {result.chunks} up to {result.duration_seconds:g} s.")
+        if result.declared_seconds is not None:
+            recording.change(declared_seconds=result.declared_seconds)
+        recording.change(chunking_done=True, duration_seconds=result.duration_seconds)
+        recording.change(damaged_packets=result.damaged_packets, damaged=[list(one) for one in result.damaged_seconds])
+        held.end_seconds = result.duration_seconds
+        self._take(held, finished)
+        emit(self.tx, "chunking_done", row.id, row.owner, chunks=row.chunks, duration_seconds=result.duration_seconds)
+
+    def _recognised(self, held: Held, finished: Finished) -> None:
+        facts, recording = finished.transcribe, self.recordings[held.transcription_id]
+        if facts is None or finished.result_key is None:
+            raise InvalidRequest("This claim is for recognising a chunk; its result must hold what was heard.")
+        if recording.now["revision"] not in (None, facts.revision):
+            raise self._mismatch(held, facts, recording)
+        decided = recording.now["language"]
+        if decided not in (None, facts.language, held.told_language):
+            held.state, recording.refused = "superseded", True
+            self.other_language.append(held)
+            return
+        count, seconds = recording.now["chunks_done"] + 1, recording.now["done_seconds"] + held.seconds
+        recording.change(revision=facts.revision, chunks_done=count, done_seconds=seconds)
+        self._take(held, finished)
+        told = {"position": held.position, "done_seconds": seconds, "chunks_done": count}
+        emit(self.tx, "job_done", held.transcription_id, held.owner, **told)
+        if decided is None and held.position == recording.deciding:
+            recording.change(language=facts.language)
+            recording.decided_now = True
+            emit(self.tx, "language_decided", held.transcription_id, held.owner, language=facts.language)
+
+    def _mismatch(self, held: Held, facts: TranscribeFacts, recording: Recording) -> ModelMismatch:
+        pinned = f"{recording.row.name} is recognised with revision {recording.now['revision']} of {facts.model}"
+        error = ModelMismatch(f"{pinned}; this is {facts.revision}.")
+        held.state, recording.refused = "failed", True
+        self.other_model.append(Failed(held, error.code, error.message))
+        return error
+
+    def _take(self, held: Held, finished: Finished) -> None:
+        held.state, held.digest = "done", finished.digest
+        self.taken.append((held, finished))
+
+    def write(self) -> None:
+        """Write what was judged, then see what follows for the recordings."""
+        if self.taken:
+            self._write_taken()
+        if self.other_language:
+            self._write_other_language()
+        record_failures(self.tx, self.other_model, self.policy, self.mint)
+        for recording in self.recordings.values():
+            if recording.decided_now:
+                language.redo_others(self.tx, recording.row.id, recording.row.owner, recording.now["language"])
+        conclude(self.tx, [name for name, recording in self.recordings.items() if recording.may_end], self.policy)
+
+    def _write_taken(self) -> None:
+        run = self.tx.connection.execute
+        run(_END, [self._ended(held, finished) for held, finished in self.taken])
+        hedged = live_attempts(self.tx, (held.job_id for held, _ in self.taken if held.live_attempts > 1))
+        end_attempts(self.tx, hedged, "superseded")
+        run(_DONE, [self._done(held, finished) for held, finished in self.taken])
+        run(_COUNT, [_counted(recording) for recording in self.recordings.values() if recording.changed])
+        run(_PACE, self._paces())
+        if recognised := [(held.seconds, one.transcribe) for held, one in self.taken if one.transcribe]:
+            audio, work = sum(length for length, _ in recognised), sum(facts.work_seconds for _, facts in recognised)
+            note(self.tx, _WORKED, {"me": self.worker_id, "audio": audio, "work": work})
+
+    def _ended(self, held: Held, finished: Finished) -> dict[str, object]:
+        facts = finished.transcribe
+        known = {name: getattr(facts, name) for name in facts.__slots__} if facts else None
+        return {"attempt": held.token, "at": self.tx.now, "sha": finished.digest, "known": known}
+
+    def _done(self, held: Held, finished: Finished) -> dict[str, object]:
+        decided, facts = self.recordings[held.transcription_id].row.language, finished.transcribe
+        blob = {"blob": finished.result_key, "size": finished.result_size, "sha": finished.digest}
+        heard = facts and (decided or facts.language)
+        return blob | {"job": held.job_id, "at": self.tx.now, "heard": heard, "until": held.end_seconds}
+
+    def _paces(self) -> list[dict[str, object]]:
+        paces = {held.profile_id: (held.pace, held.samples) for held, _ in self.taken}
+        for held, _ in self.taken:
+            if held.seconds > 0:
+                pace, samples = paces[held.profile_id]
+                sample = max(0.0, self.tx.now - held.started_at) / held.seconds
+                paces[held.profile_id] = (moved_pace(pace, sample), samples + 1)
+        return [{"profile": name, "moved": pace, "counted": samples} for name, (pace, samples) in paces.items()]
+
+    def _write_other_language(self) -> None:
+        end_attempts(self.tx, self.other_language, "superseded")
+        queued = requeue(self.tx, [held.job_id for held in self.other_language])
+        for held in self.other_language:
+            if held.job_id in queued:
+                emit(self.tx, "job_redo", held.transcription_id, held.owner, position=held.position)
+
+
+def _counted(recording: Recording) -> dict[str, object]:
+    return {"recording": recording.row.id} | {f"new_{name}": value for name, value in recording.now.items()}

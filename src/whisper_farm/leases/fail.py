@@ -1,0 +1,142 @@
+"""Failures and releases: a job comes back, waits, or is set aside with the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select, update
+
+from whisper_farm.errors import LeaseLost, RecogniserCrashed
+from whisper_farm.leases.held import (
+    LIVE,
+    Evidence,
+    Held,
+    end_attempts,
+    evidence,
+    hold,
+    live_attempts,
+    refused,
+    requeue,
+)
+from whisper_farm.leases.ids import RANDOM, Mint
+from whisper_farm.leases.policy import FAILURES_PER_ATTEMPT, backoff_seconds
+from whisper_farm.leases.settle import conclude, set_aside
+from whisper_farm.leases.workers import Fleet, give_up
+from whisper_farm.protocol.work import FailRequest, Outcome, ReleaseRequest
+from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.tables import attempts, jobs, workers
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt that failed, and how."""
+
+    held: Held
+    code: str
+    message: str
+    permanent: bool = False
+    charged: bool = False
+
+
+_END = (
+    update(attempts)
+    .where(attempts.c.token == bindparam("attempt"))
+    .values(state="failed", ended_at=bindparam("at"), charged=bindparam("counts"))
+    .values(error_code=bindparam("code"), error_message=bindparam("message"))
+)
+_BLAME = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("job"))
+    .values(charged_attempts=jobs.c.charged_attempts + bindparam("more"), failed_worker=bindparam("worker"))
+    .values(alone=jobs.c.alone | bindparam("crashed"))
+)
+_WAIT = update(jobs).where(jobs.c.id == bindparam("job")).values(state="queued", available_at=bindparam("from"))
+
+
+def fail(tx: Transaction, request: FailRequest, policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
+    """End attempts as failed; each job waits for its next try, or is set aside when it has had its share."""
+    held = hold(tx, (failure.token for failure in request.failures))
+    outcomes, failures = [], []
+    for failure in request.failures:
+        mine = held.get(failure.token)
+        if mine is None or not mine.held_by(request.worker_id):
+            outcomes.append(refused(failure.token, LeaseLost()))
+            continue
+        mine.state = "failed"
+        charged = failure.charged or failure.permanent
+        failures.append(Failed(mine, failure.code, failure.message, failure.permanent, charged))
+        outcomes.append(Outcome(token=failure.token))
+    record_failures(tx, failures, policy, mint)
+    conclude(tx, {failed.held.transcription_id for failed in failures}, policy)
+    return outcomes
+
+
+def record_failures(tx: Transaction, failures: Sequence[Failed], policy: Policy, mint: Mint) -> None:
+    """Write down failed attempts and decide what becomes of their jobs; the caller concludes the recordings."""
+    if not failures:
+        return
+    tx.connection.execute(_END, [_ended(tx, failed) for failed in failures])
+    tx.connection.execute(_BLAME, [_blame(failed) for failed in failures])
+    proofs = evidence(tx, [failed.held.job_id for failed in failures])
+    fleet = Fleet(tx, policy)
+    ended, waiting = [], []
+    for failed in failures:
+        held, proof = failed.held, proofs[failed.held.job_id]
+        if failed.permanent or (not proof.live and _given_up(failed, proof, policy, fleet)):
+            ended.append(failed)
+        elif not proof.live:
+            waiting.append({"job": held.job_id, "from": _available_at(tx, failed, proof, policy, fleet, mint)})
+            emit(tx, "job_retried", held.transcription_id, held.owner, position=held.position, code=failed.code)
+    if waiting:
+        tx.connection.execute(_WAIT, waiting)
+    rivals = live_attempts(tx, (failed.held.job_id for failed in ended if failed.permanent))
+    end_attempts(tx, rivals, "superseded")
+    set_aside(tx, [(failed.held, failed.code, failed.message) for failed in ended])
+
+
+def _ended(tx: Transaction, failed: Failed) -> dict[str, object]:
+    told = {"counts": failed.charged, "code": failed.code, "message": failed.message}
+    return {"attempt": failed.held.token, "at": tx.now} | told
+
+
+def _blame(failed: Failed) -> dict[str, object]:
+    crashed = failed.charged and failed.code == RecogniserCrashed.code
+    job = {"job": failed.held.job_id, "worker": failed.held.worker_id}
+    return job | {"more": int(failed.charged), "crashed": crashed}
+
+
+def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet) -> bool:
+    """Whether the job has had its share of tries, on two workers where there are two."""
+    if proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts:
+        return True
+    if not failed.charged or failed.held.charged_attempts + 1 < policy.max_attempts:
+        return False
+    return len(proof.culprits) >= 2 or not fleet.serves(failed.held.profile_id, but=(failed.held.worker_id,))
+
+
+def _available_at(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet, mint: Mint) -> float:
+    """At once if somebody else can take what this worker could not; else after a wait that grows."""
+    if failed.charged:
+        return tx.now + backoff_seconds(policy, failed.held.charged_attempts + 1, mint.jitter())
+    if fleet.serves(failed.held.profile_id, but=(failed.held.worker_id,)):
+        return 0.0
+    return tx.now + backoff_seconds(policy, proof.failures, mint.jitter())
+
+
+def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Outcome]:
+    """Hand jobs back untouched and uncharged; a worker that is leaving hands back whatever it holds."""
+    whatever = select(attempts.c.token).where(LIVE, attempts.c.worker_id == request.worker_id)
+    more = tx.connection.scalars(whatever).all() if request.leaving else ()
+    held = hold(tx, [*request.tokens, *more])
+    mine = {token: one for token, one in held.items() if one.held_by(request.worker_id)}
+    end_attempts(tx, mine.values(), "released")
+    queued = requeue(tx, (one.job_id for one in mine.values()))
+    for one in sorted(mine.values(), key=lambda one: (one.transcription_id, one.position)):
+        if one.job_id in queued:
+            emit(tx, "job_released", one.transcription_id, one.owner, position=one.position)
+    if request.leaving:
+        give_up(tx, workers.c.id == request.worker_id)
+    return [Outcome(token=token) if token in mine else refused(token, LeaseLost()) for token in request.tokens]

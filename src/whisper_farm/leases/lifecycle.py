@@ -1,0 +1,142 @@
+"""What clients and the assembler do with a whole recording: cancel, retry, delete, assemble."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import delete as remove
+from sqlalchemy import select, update
+
+from whisper_farm.errors import WrongState
+from whisper_farm.leases.held import end_attempts, live_attempts
+from whisper_farm.leases.settle import close, settle
+from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.protocol.client import FINISHED
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, uploads
+from whisper_farm.transcript.transcript import Coverage
+
+
+def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
+    """Stop a recording: nothing of it is handed out any more, and running recognisers learn it with their next beat."""
+    recording = find(tx, transcription_id)
+    if recording.state == "cancelled":
+        return recording
+    if recording.state in FINISHED:
+        raise WrongState(f"{recording.name} is {recording.state} already; there is nothing to cancel.")
+    mine = jobs.c.transcription_id == transcription_id
+    running = tx.connection.scalars(select(jobs.c.id).where(mine, jobs.c.state == "running").order_by(jobs.c.id)).all()
+    for some in _batches(running):
+        end_attempts(tx, live_attempts(tx, some), "cancelled")
+    unfinished = update(jobs).where(mine, jobs.c.state.in_(("queued", "running")))
+    tx.connection.execute(unfinished.values(state="cancelled", ended_at=tx.now, available_at=0))
+    close(tx, transcription_id, recording.owner, "cancelled")
+    return find(tx, transcription_id)
+
+
+def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
+    """Give every job that was set aside or cancelled a fresh start; what is done stays done."""
+    recording = find(tx, transcription_id)
+    if recording.state not in ("incomplete", "failed", "cancelled"):
+        raise WrongState(
+            f"{recording.name} is {recording.state}; only what is finished without all can be tried again."
+        )
+    again = update(jobs).where(jobs.c.transcription_id == transcription_id, jobs.c.state.in_(("failed", "cancelled")))
+    fresh = {"state": "queued", "ended_at": None, "available_at": 0, "error_code": None, "error_message": None}
+    forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts, "failed_worker": None}
+    tx.connection.execute(again.values(**fresh, **forgiven))
+    state = "queued" if recording.started_at is None else "running"
+    cleared = {"finished_at": None, "error_code": None, "error_message": None, "coverage": None, "chunks_failed": 0}
+    mine = update(transcriptions).where(transcriptions.c.id == transcription_id)
+    tx.connection.execute(mine.values(state=state, **cleared))
+    emit(tx, "transcription_retried", transcription_id, recording.owner)
+    settle(tx, [transcription_id])
+    return find(tx, transcription_id)
+
+
+def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
+    """The recording that has waited longest for its transcript, but none of `skip`."""
+    waiting = select(transcriptions.c.id).where(
+        transcriptions.c.state == literally("assembling"), transcriptions.c.id.not_in(skip)
+    )
+    oldest = waiting.order_by(transcriptions.c.created_at, transcriptions.c.id).limit(1)
+    found: str | None = tx.connection.scalar(oldest)
+    return found
+
+
+def assembled(
+    tx: Transaction, transcription_id: str, transcript_key: str, transcript_size: int, coverage: Coverage
+) -> TranscriptionRow:
+    """Finish a recording with its transcript, `incomplete` if anything is missing; late or twice, nothing changes."""
+    recording = find(tx, transcription_id)
+    if recording.state == "assembling":
+        kept = {"transcript_key": transcript_key, "transcript_size": transcript_size, "coverage": asdict(coverage)}
+        close(tx, transcription_id, recording.owner, "done" if coverage.complete else "incomplete", **kept)
+    return find(tx, transcription_id)
+
+
+def assembly_failed(tx: Transaction, transcription_id: str, code: str, message: str) -> TranscriptionRow:
+    """End a recording whose results cannot be put together (a stored file is gone); late, it changes nothing."""
+    recording = find(tx, transcription_id)
+    if recording.state == "assembling":
+        close(tx, transcription_id, recording.owner, "failed", error_code=code, error_message=message)
+    return find(tx, transcription_id)
+
+
+def delete(tx: Transaction, transcription_id: str) -> list[str]:
+    """Forget a finished recording; returns the keys of the blobs that nothing refers to any more."""
+    recording = find(tx, transcription_id)
+    if recording.state not in FINISHED:
+        raise WrongState(f"{recording.name} is {recording.state}; cancel it first.")
+    keys = blob_keys_of(tx, transcription_id)
+    mine = select(jobs.c.id).where(jobs.c.transcription_id == transcription_id)
+    tx.connection.execute(remove(attempts).where(attempts.c.job_id.in_(mine)))
+    tx.connection.execute(remove(jobs).where(jobs.c.transcription_id == transcription_id))
+    tx.connection.execute(remove(transcriptions).where(transcriptions.c.id == transcription_id))
+    emit(tx, "transcription_deleted", transcription_id, recording.owner)
+    free = sorted(set(keys) - referenced(tx, keys))
+    if recording.source_key in free:
+        tx.connection.execute(remove(uploads).where(uploads.c.key == recording.source_key))
+    return free
+
+
+def blob_keys_of(tx: Transaction, transcription_id: str) -> list[str]:
+    """Every blob this recording refers to: source, chunks, results, transcript."""
+    recording = find(tx, transcription_id)
+    mine = select(jobs.c.audio_key, jobs.c.result_key).where(jobs.c.transcription_id == transcription_id)
+    found = {key for row in tx.connection.execute(mine) for key in row}
+    return sorted(key for key in found | {recording.source_key, recording.transcript_key} if key is not None)
+
+
+def referenced(tx: Transaction, keys: Collection[str]) -> set[str]:
+    """Those of these blob keys that some recording refers to; the others may be swept once they are old enough.
+
+    Most keys hold the id of their recording as one part of their path, and are found by it. The rest is
+    looked for everywhere: slow, but few, and never taken for an orphan by its name alone.
+    """
+    listed = sorted(set(keys))
+    parts = {part for key in listed for part in key.split("/")}
+    found: set[str] = set()
+    for some in _batches(sorted(parts)):
+        for column, owner in _REFERRING:
+            found.update(key for key in tx.connection.scalars(select(column).where(owner.in_(some))) if key)
+    for some in _batches([key for key in listed if key not in found]):
+        for column, _ in _REFERRING:
+            found.update(tx.connection.scalars(select(column).where(column.in_(some))))
+        sources = select(transcriptions.c.source).where(transcriptions.c.source.in_([f"blob:{key}" for key in some]))
+        found.update(source.removeprefix("blob:") for source in tx.connection.scalars(sources))
+    return found.intersection(listed)
+
+
+_REFERRING = (
+    (jobs.c.audio_key, jobs.c.transcription_id),
+    (jobs.c.result_key, jobs.c.transcription_id),
+    (transcriptions.c.transcript_key, transcriptions.c.id),
+)
+
+
+def _batches(items: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,98 @@
+"""What a recording came to, for the assembler and for whoever asks: results, gaps, makers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.protocol.client import Gap
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import attempts, jobs, literally, workers
+from whisper_farm.transcript.transcript import Maker
+
+CUT_OFF_SECONDS = 2.0
+CUT_OFF_SHARE = 0.01
+"""A file that decodes to less than it declares, by more than both of these, was cut off."""
+
+
+def results_of(tx: Transaction, transcription_id: str) -> list[tuple[int, float, float, str | None]]:
+    """The chunks that are done, in order: position, start, end and the blob of the result; no blob for silence."""
+    done = select(jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key).where(
+        jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"
+    )
+    rows = tx.connection.execute(done.order_by(jobs.c.position))
+    return [(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
+
+
+def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
+    """The stretches of the recording that will have no result as things stand, and why."""
+    return gaps_of_all(tx, [find(tx, transcription_id)])[transcription_id]
+
+
+def gaps_of_all(tx: Transaction, recordings: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
+    """The gaps of each of these recordings."""
+    failed: dict[str, list[Row[*tuple[Any, ...]]]] = {row.id: [] for row in recordings}
+    columns = (jobs.c.transcription_id, jobs.c.kind, jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds)
+    query = (
+        select(*columns, jobs.c.error_code, jobs.c.error_message)
+        .where(jobs.c.state == literally("failed"), jobs.c.transcription_id.in_(failed))
+        .order_by(jobs.c.kind.desc(), jobs.c.position)
+    )
+    for row in tx.connection.execute(query) if failed else ():
+        failed[row.transcription_id].append(row)
+    return {recording.id: tuple(_gaps(recording, failed[recording.id])) for recording in recordings}
+
+
+def _gaps(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> Iterable[Gap]:
+    """Chunks set aside, what was never cut, and what the file promised but does not hold."""
+    for job in failed:
+        if job.kind == "transcribe":
+            yield Gap(
+                start_seconds=job.start_seconds,
+                end_seconds=job.end_seconds,
+                reason=f"{job.error_code}: {job.error_message}",
+                position=job.position,
+            )
+        else:
+            end = max(recording.cut_seconds, recording.declared_seconds or 0.0)
+            reason = f"not cut: {job.error_code}: {job.error_message}"
+            yield Gap(start_seconds=recording.cut_seconds, end_seconds=end, reason=reason)
+    decoded, declared = recording.duration_seconds, recording.declared_seconds
+    if decoded is None or declared is None:
+        return
+    if declared - decoded > max(CUT_OFF_SECONDS, CUT_OFF_SHARE * declared):
+        reason = f"the file declares {declared:.1f} s but holds {decoded:.1f} s"
+        yield Gap(start_seconds=decoded, end_seconds=declared, reason=reason)
+
+
+def maker_of(tx: Transaction, transcription_id: str) -> Maker:
+    """What recognised the recording: distinct versions, devices and workers of the results that count."""
+    query = (
+        select(attempts.c.facts, workers.c.name, attempts.c.worker_id)
+        .join(jobs, jobs.c.id == attempts.c.job_id)
+        .outerjoin(workers, workers.c.id == attempts.c.worker_id)
+        .where(
+            jobs.c.transcription_id == transcription_id,
+            jobs.c.kind == "transcribe",
+            jobs.c.state == "done",
+            attempts.c.state == "done",
+            attempts.c.digest == jobs.c.result_digest,
+        )
+    )
+    rows = tx.connection.execute(query).all()
+    recording = find(tx, transcription_id)
+    return Maker(
+        engine=str(recording.options["engine"]),
+        version=", ".join(_distinct(row.facts["engine_version"] for row in rows)),
+        model=str(recording.options["model"]),
+        revision=recording.revision or "",
+        devices=_distinct(row.facts["device"] for row in rows),
+        workers=_distinct(row.name or row.worker_id for row in rows),
+    )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))

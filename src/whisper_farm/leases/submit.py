@@ -1,0 +1,74 @@
+"""A recording comes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import insert, select
+
+from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
+from whisper_farm.leases.transcription import TranscriptionRow, find, find_by_key
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.tables import farm, jobs, profiles, transcriptions
+from whisper_farm.transcript.options import RecognitionOptions
+
+
+@dataclass(frozen=True, slots=True)
+class NewTranscription:
+    """What is to be transcribed, and how. `source` is `blob:KEY` or `file:PATH`."""
+
+    owner: str
+    name: str
+    source: str
+    source_size: int
+    options: RecognitionOptions
+    source_sha256: str | None = None
+    chunk_seconds: float = 30
+    priority: int = 0
+    key: str | None = None
+
+
+def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> TranscriptionRow:
+    """Accept a recording with the job that cuts it, or return what this owner submitted under the same key."""
+    if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
+        return before
+    turn = _turn(tx)
+    made = mint.transcription_id()
+    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made, turn))
+    chunk_job = {"id": chunk_job_id(made), "transcription_id": made, "kind": "chunk", "position": 0}
+    chunk_job |= {
+        "profile_id": CHUNK_PROFILE,
+        "needs": CHUNK_PROFILE,
+        "state": "queued",
+        "priority": new.priority,
+        "turn": turn,
+    }
+    tx.connection.execute(insert(jobs), chunk_job | {"created_at": tx.now})
+    emit(tx, "transcription_submitted", made, new.owner, name=new.name)
+    return find(tx, made)
+
+
+def _transcription(tx: Transaction, new: NewTranscription, made: str, turn: int) -> dict[str, object]:
+    same = ("owner", "name", "key", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
+    row = {name: getattr(new, name) for name in same}
+    pins = {"language": new.options.language, "revision": new.options.revision}
+    options = {"options": new.options.model_dump(mode="json"), "profile_id": _profile(tx, new.options)}
+    return row | pins | options | {"id": made, "state": "queued", "next_turn": turn, "created_at": tx.now}
+
+
+def _turn(tx: Transaction) -> int:
+    turn = tx.connection.scalar(select(farm.c.turn))
+    if turn is None:
+        tx.connection.execute(insert(farm), {"id": 1, "turn": 0})
+        tx.connection.execute(insert(profiles), {"id": CHUNK_PROFILE, "kind": "chunk"})
+    return turn or 0
+
+
+def _profile(tx: Transaction, options: RecognitionOptions) -> str:
+    made = profile_id(options)
+    if tx.connection.scalar(select(profiles.c.id).where(profiles.c.id == made)) is None:
+        row = {"id": made, "kind": "transcribe", "engine": options.engine, "model": options.model}
+        shared = options.model_dump(mode="json", exclude={"language", "revision"})
+        tx.connection.execute(insert(profiles), row | {"options": shared})
+    return made

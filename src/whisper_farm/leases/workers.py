@@ -1,0 +1,168 @@
+"""Who claims: workers present themselves, are told to leave, and are asked who of them could take a job."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Update, bindparam, func, insert, select, update
+
+from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
+from whisper_farm.leases.policy import stretched
+from whisper_farm.protocol.work import RegisterAnswer, RegisterRequest
+from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.tables import literally, profiles, workers
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What a worker can run."""
+
+    id: str
+    cuts: bool
+    engines: list[dict[str, Any]]
+
+    def serves(self, engine: str | None, model: str | None) -> bool:
+        """Whether it could take a job of that engine and model; no engine stands for cutting."""
+        if engine is None:
+            return self.cuts
+        mine = (offer["models"] for offer in self.engines if offer["engine"] == engine)
+        return any(models is None or model in models for models in mine)
+
+    def has_loaded(self, engine: str | None, model: str | None) -> bool:
+        """Whether the model is ready in its memory."""
+        return any(offer["engine"] == engine and model in offer["loaded"] for offer in self.engines)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker the farm counts on; `present` counts all of them."""
+
+    id: str
+    owner: str
+    name: str
+    state: str
+    last_beat_at: float
+    offers: Offers
+    present: int
+
+    @property
+    def drains(self) -> bool:
+        """Whether it was told to finish what it holds and leave."""
+        return self.state in ("draining", "dismissed")
+
+
+_others = workers.alias("others")
+PRESENT = select(func.count()).select_from(_others).where(_others.c.state != literally("gone"))
+ONE = select(workers, PRESENT.scalar_subquery().label("present")).where(workers.c.id == bindparam("me"))
+_LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
+    workers.c.state != literally("gone"),
+    workers.c.state == literally("live"),
+    (workers.c.last_seen_at > bindparam("since")) | (workers.c.id == bindparam("here")),
+)
+
+
+def register_worker(
+    tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str
+) -> RegisterAnswer:
+    """Take a worker in, or take in what it says anew; one that was told to leave is not called back by this."""
+    known = tx.connection.execute(ONE, {"me": request.worker_id}).first()
+    if known is not None and known.owner != owner:
+        raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
+    told = request.model_dump(mode="json", exclude={"worker_id"})
+    row = told | {"owner": owner, "last_seen_at": tx.now, "last_beat_at": tx.now}
+    if known is None:
+        new = {"id": request.worker_id, "state": "live", "registered_at": tx.now}
+        tx.connection.execute(insert(workers), row | new)
+    else:
+        row |= {"state": "live"} if known.state == "gone" else {}
+        tx.connection.execute(update(workers).where(workers.c.id == request.worker_id).values(row))
+    if known is None or known.state == "gone":
+        emit(tx, "worker_joined", owner=owner, worker_id=request.worker_id, name=request.name)
+    now = stretched(policy, present_workers(tx))
+    return RegisterAnswer(
+        lease_seconds=now.lease_seconds, heartbeat_seconds=now.heartbeat_seconds, server_version=server_version
+    )
+
+
+def present_workers(tx: Transaction) -> int:
+    """How many workers are not gone."""
+    return tx.connection.scalar(PRESENT) or 0
+
+
+def known_worker(tx: Transaction, worker_id: str) -> Worker:
+    """The worker of that id; raises `WorkerUnknown` if there is none or it has been given up."""
+    return as_worker(worker_id, tx.connection.execute(ONE, {"me": worker_id}).first())
+
+
+def as_worker(worker_id: str, row: Row[*tuple[Any, ...]] | None) -> Worker:
+    """A row of `ONE` as a worker; raises `WorkerUnknown` as `known_worker` does."""
+    if row is None or row.state == "gone":
+        raise WorkerUnknown(f"The farm does not know the worker {worker_id}; register again.")
+    offers = Offers(row.id, row.cuts, row.engines)
+    return Worker(row.id, row.owner, row.name, row.state, row.last_beat_at, offers, row.present)
+
+
+class Fleet:
+    """Who could take a job: the live workers seen within a lease, read when first asked for."""
+
+    def __init__(self, tx: Transaction, policy: Policy, here: str = "") -> None:
+        self._tx, self._policy, self._here = tx, policy, here
+        self._profiles: dict[str, tuple[str | None, str | None]] = {}
+
+    @cached_property
+    def offers(self) -> list[Offers]:
+        """What the live workers can run; the one whose call this is counts as seen."""
+        since = self._tx.now - stretched(self._policy, present_workers(self._tx)).lease_seconds
+        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, {"since": since, "here": self._here})]
+
+    def serves(self, profile_id: str, but: Collection[str] = ()) -> bool:
+        """Whether a live worker, other than those, could take jobs of that profile."""
+        if profile_id not in self._profiles:
+            query = select(profiles.c.engine, profiles.c.model).where(profiles.c.id == profile_id)
+            engine, model = self._tx.connection.execute(query).one()
+            self._profiles[profile_id] = (engine, model)
+        return any(offer.id not in but and offer.serves(*self._profiles[profile_id]) for offer in self.offers)
+
+
+def drain(tx: Transaction, worker_id: str) -> None:
+    """Tell a worker, by its next answer, to finish what it holds and leave; told again, nothing changes."""
+    _tell(tx, worker_id, "draining", before=("live",))
+
+
+def dismiss(tx: Transaction, worker_id: str) -> None:
+    """Tell a worker, by its next answer, to hand everything back and leave at once."""
+    _tell(tx, worker_id, "dismissed", before=("live", "draining"))
+
+
+def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) -> None:
+    row = tx.connection.execute(ONE, {"me": worker_id}).first()
+    if row is None:
+        raise NotFound(f"There is no worker {worker_id}.")
+    if row.state == "gone":
+        raise WrongState(f"The worker {worker_id} is gone already.")
+    if row.state in before:
+        tx.connection.execute(update(workers).where(workers.c.id == worker_id).values(state=state))
+        emit(tx, f"worker_{state}", owner=row.owner, worker_id=worker_id, name=row.name)
+
+
+def note(tx: Transaction, change: Update, values: dict[str, object]) -> None:
+    """Change a worker's row with the commit, when its attempts are locked: in the order of its heartbeats."""
+
+    def write() -> None:
+        tx.connection.execute(change, values)
+
+    tx.before_commit(write)
+
+
+def give_up(tx: Transaction, which: ColumnElement[bool]) -> int:
+    """Say of the workers this condition chooses that they are gone; returns how many."""
+    there = update(workers).where(workers.c.state != literally("gone"), which).values(state="gone")
+    gone = tx.connection.execute(there.returning(workers.c.id, workers.c.owner, workers.c.name)).all()
+    for row in sorted(gone):
+        emit(tx, "worker_gone", owner=row.owner, worker_id=row.id, name=row.name)
+    return len(gone)

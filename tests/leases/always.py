@@ -1,0 +1,99 @@
+"""What is true of the queue after every step, whoever asked for what; from the rows of a database alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Snapshot = dict[str, Any]
+Row = dict[str, Any]
+FINISHED = ("done", "incomplete", "failed", "cancelled")
+ENDED = ("done", "failed", "cancelled")
+
+
+def check_step(step: str, before: Snapshot, after: Snapshot, max_attempts: int) -> None:
+    """Check the rows after a step, and what the step did to those before it."""
+    tries: dict[str, list[Row]] = {job_id: [] for job_id in after["jobs"]}
+    for attempt in after["attempts"].values():
+        tries[attempt["job_id"]].append(attempt)
+    for job_id, job in after["jobs"].items():
+        _held_once(job, tries[job_id])
+        _one_result(job, tries[job_id])
+        _charges_add_up(job, tries[job_id], max_attempts)
+    for recording_id, recording in after["transcriptions"].items():
+        _accounted_for(recording, [job for job in after["jobs"].values() if job["transcription_id"] == recording_id])
+    _time_goes_forward(before, after)
+    _the_end_is_the_end(step, before, after)
+
+
+def _held_once(job: Row, tries: list[Row]) -> None:
+    live = [one for one in tries if one["state"] == "live"]
+    assert len([one for one in live if not one["hedge"]]) <= 1, f"two hold {job['id']}"
+    assert len([one for one in live if one["hedge"]]) <= 1, f"two hedge {job['id']}"
+    assert len({one["worker_id"] for one in live}) == len(live), f"one worker holds {job['id']} twice"
+    assert (job["state"] == "running") == bool(live), f"{job['id']} is {job['state']} with {len(live)} live attempts"
+    assert sorted(one["number"] for one in tries) == list(range(1, job["attempts"] + 1))
+
+
+def _one_result(job: Row, tries: list[Row]) -> None:
+    taken = [one for one in tries if one["state"] == "done" and one["digest"] == job["result_digest"]]
+    silent = job["kind"] == "transcribe" and job["speech_seconds"] == 0
+    assert (job["state"] == "done") == (job["result_digest"] is not None or silent), f"{job['id']} has no result"
+    assert bool(taken) == bool(job["result_digest"]), f"nobody made the result of {job['id']}"
+
+
+def _charges_add_up(job: Row, tries: list[Row], max_attempts: int) -> None:
+    """The budget is kept, but where one worker alone is to blame and others may still try, or a hedge ran on."""
+    counted = [one for one in tries if one["number"] > job["forgiven_attempts"]]
+    charged = [one for one in counted if one["charged"]]
+    assert job["charged_attempts"] == len(charged)
+    assert all(one["charged"] == (one["state"] == "lost") for one in tries if one["state"] != "failed")
+    charged.sort(key=lambda one: (one["ended_at"], one["number"]))
+    if not any(one["hedge"] for one in counted):
+        assert not _spent(charged[:-1], max_attempts), f"{job['id']} was tried too often"
+        assert not _spent(charged, max_attempts) or job["state"] in ENDED, f"{job['id']} should be set aside"
+
+
+def _spent(charged: list[Row], max_attempts: int) -> bool:
+    return len(charged) >= max_attempts and len({one["worker_id"] for one in charged}) >= 2
+
+
+def _accounted_for(recording: Row, jobs: list[Row]) -> None:
+    name, chunks = recording["id"], [job for job in jobs if job["kind"] == "transcribe"]
+    done = [job for job in chunks if job["state"] == "done"]
+    failed = [job for job in chunks if job["state"] == "failed"]
+    unfinished = [job for job in jobs if job["state"] in ("queued", "running")]
+    assert len(jobs) - len(chunks) == 1, f"{name} has no job that cuts it"
+    assert [job["position"] for job in sorted(chunks, key=lambda job: job["position"])] == list(range(len(chunks)))
+    assert (recording["chunks"], recording["chunks_done"]) == (len(chunks), len(done)), name
+    assert recording["chunks_failed"] == len(failed), name
+    assert abs(recording["done_seconds"] - sum(job["end_seconds"] - job["start_seconds"] for job in done)) < 1e-3
+    assert recording["cut_seconds"] == max((job["end_seconds"] for job in chunks), default=0.0)
+    assert bool(unfinished) == (recording["state"] in ("queued", "running")), (
+        f"{name} waits for nothing, or ended early"
+    )
+    if recording["state"] in ("assembling", "done"):
+        assert recording["language"] is not None or not any(job["result_digest"] for job in done), name
+        assert {job["language"] for job in done} <= {None, recording["language"]}, name
+
+
+def _time_goes_forward(before: Snapshot, after: Snapshot) -> None:
+    assert (after["turn"] or 0) >= (before["turn"] or 0), "the farm's turn went back"
+    for token, old in before["attempts"].items():
+        new = after["attempts"].get(token)
+        if new is not None and new != old:
+            assert old["state"] == "live", f"the ended attempt {token} changed"
+
+
+def _the_end_is_the_end(step: str, before: Snapshot, after: Snapshot) -> None:
+    """Finished recordings change by retry alone, ended jobs by retry or by being done again, results never."""
+    redone = {(e["transcription_id"], e["data"]["position"]) for e in after["events"] if e["kind"] == "job_redo"}
+    for name, old in before["transcriptions"].items():
+        if old["state"] in FINISHED and step not in ("retry", "delete"):
+            assert after["transcriptions"][name] == old, f"{name} was {old['state']} and changed by {step}"
+    for name, old in before["jobs"].items():
+        new = after["jobs"].get(name)
+        if new is None or new == old or old["state"] not in ENDED:
+            continue
+        again = step == "retry" and old["state"] != "done"
+        assert again or (old["transcription_id"], old["position"]) in redone, f"{name} was {old['state']} and changed"
+        assert new["state"] == "queued"

@@ -1,0 +1,36 @@
+"""`farm`: the queue on an empty database, once on SQLite and once on PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hand_farm import Farm
+from sqlalchemy import delete
+
+from whisper_farm.store.database import Database
+from whisper_farm.store.tables import metadata
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def kept_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """One database for all tests of this room: making one takes longer than most of them."""
+    if request.param == "sqlite":
+        file: Path = tmp_path_factory.mktemp("leases") / "farm.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
+        url = f"sqlite:///{file}"
+    else:
+        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
+        url = server.create(f"leases_{tmp_path_factory.getbasetemp().name}".replace("-", "_"), template=template)
+    database = Database.open(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def farm(kept_database: Database) -> Iterator[Farm]:
+    """A farm with the default policy and a clock the test moves."""
+    yield Farm(kept_database)
+    kept_database.write(lambda tx: [tx.connection.execute(delete(table)) for table in reversed(metadata.sorted_tables)])

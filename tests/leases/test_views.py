@@ -1,0 +1,136 @@
+"""What clients see."""
+
+from __future__ import annotations
+
+import pytest
+from hand_farm import TONES, Farm
+
+from whisper_farm.errors import InvalidRequest, NotFound
+from whisper_farm.leases.views import (
+    counts,
+    job_list,
+    transcription_list,
+    transcription_view,
+    worker_list,
+    worker_view,
+)
+from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
+
+
+def _view(farm: Farm, recording: str) -> TranscriptionView:
+    return farm.database.read(lambda tx: transcription_view(tx, recording, farm.policy), now=farm.now)
+
+
+def _list(farm: Farm, after: str | None = None, owner: str | None = None, limit: int = 2) -> TranscriptionList:
+    return farm.database.read(
+        lambda tx: transcription_list(tx, farm.policy, owner=owner, after=after, limit=limit), now=farm.now
+    )
+
+
+def _jobs(farm: Farm, recording: str, after: int | None = None) -> JobList:
+    return farm.database.read(lambda tx: job_list(tx, recording, after=after, limit=2))
+
+
+def test_a_view_shows_progress_options_and_gaps(farm: Farm) -> None:
+    recording = farm.recording(4)
+    farm.worker("ann")
+    first, second, *_ = farm.claim("ann", transcribe=3)
+    farm.done(first, language="de")
+    farm.fail(second, permanent=True)
+    view = _view(farm, recording.id)
+    assert (view.state, view.language, view.options.language, view.options.revision) == ("running", "de", "de", "r1")
+    progress = view.progress
+    assert (progress.duration_seconds, progress.cut_seconds, progress.done_seconds) == (120, 120, 30)
+    assert (progress.chunks, progress.chunks_done, progress.chunks_failed, progress.chunking_done) == (4, 1, 1, True)
+    assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in view.gaps] == [(30, 60, 1)]
+    assert view.warning is None
+    with pytest.raises(NotFound):
+        _view(farm, "nothing")
+
+
+def test_a_recording_nobody_can_serve_says_so(farm: Farm) -> None:
+    recording = farm.submit(options=TONES.model_copy(update={"model": "large"}))
+
+    def warning() -> str:
+        return _view(farm, recording.id).warning or ""
+
+    assert "No worker is there" in warning()
+    farm.worker("ann", models=["large"], cuts=False)
+    assert "cuts" in warning()
+    farm.worker("bob", models=["small"])
+    assert warning() == ""
+    farm.release("ann", leaving=True)
+    assert "tones with the model large" in warning()
+    farm.now += 30
+    assert "No worker is there" in warning(), "bob has not been heard of for a lease"
+    farm.cancel(recording.id)
+    assert warning() == ""
+
+
+def test_pages_are_stable_while_new_recordings_come_in(farm: Farm) -> None:
+    made = []
+    for number in range(5):
+        farm.now += number % 2  # some at the same moment
+        made.append((farm.now, farm.submit(f"{number}.mp3").id))
+    expected = [name for _, name in sorted(made, reverse=True)]
+    farm.submit("of bob", owner="bob")
+    seen, after = [], None
+    while True:
+        page = _list(farm, after, owner="ann")
+        seen += [view.id for view in page.transcriptions]
+        farm.now += 1
+        farm.submit("late.mp3")
+        if page.next is None:
+            break
+        after = page.next
+    assert seen == expected
+    assert [view.owner for view in _list(farm, limit=100).transcriptions].count("bob") == 1
+    with pytest.raises(InvalidRequest):
+        _list(farm, after="yesterday")
+
+
+def test_jobs_come_with_the_evidence_of_every_attempt(farm: Farm) -> None:
+    recording = farm.recording(3)
+    farm.worker("ann")
+    (job,) = farm.claim("ann")
+    farm.now += 21
+    farm.worker("bob")
+    (again,) = farm.claim("bob")
+    farm.fail(again, code="engine_error")
+    page = _jobs(farm, recording.id)
+    assert [(view.kind, view.position) for view in page.jobs] == [("chunk", 0), ("transcribe", 0), ("transcribe", 1)]
+    lost, failed = page.jobs[1].attempts
+    assert (lost.number, lost.worker_name, lost.state, lost.charged, lost.error_code) == (
+        1, "ann", "lost", True, "lease_lost",
+    )  # fmt: skip
+    assert (failed.state, failed.error_code, failed.error_message) == ("failed", "engine_error", "It broke.")
+    assert page.jobs[1].charged_attempts == 2
+    rest = _jobs(farm, recording.id, after=page.next)
+    assert [(view.kind, view.position) for view in rest.jobs] == [("transcribe", 2)]
+    assert rest.next is None
+    assert job.job_id == page.jobs[1].id
+
+
+def test_workers_show_what_they_hold_and_how_fast_they_are(farm: Farm) -> None:
+    farm.recording(3)
+    farm.worker("ann")
+    one, _ = farm.claim("ann", transcribe=2)
+    farm.done(one)
+    (view,) = farm.database.read(lambda tx: worker_list(tx)).workers
+    assert (view.id, view.state, view.jobs, view.speed) == ("ann", "live", 1, 30.0)
+    assert len(farm.database.read(lambda tx: worker_list(tx, gone_since=0.0)).workers) == 2
+    assert farm.database.read(lambda tx: worker_view(tx, "cutter")).state == "gone"
+    with pytest.raises(NotFound):
+        farm.database.read(lambda tx: worker_view(tx, "nobody"))
+
+
+def test_the_farm_is_counted(farm: Farm) -> None:
+    farm.recording(5)
+    farm.submit("waiting.mp3")
+    farm.worker("ann")
+    farm.claim("ann", transcribe=2)
+    farm.now += 7
+    now = farm.database.read(lambda tx: counts(tx, farm.policy), now=farm.now)
+    assert now.queued == {"chunk": 1, "transcribe": 3}
+    assert now.oldest_queued_seconds == {"chunk": 7.0, "transcribe": 7.0}
+    assert (now.running_leases, now.live_workers) == (2, 1)
