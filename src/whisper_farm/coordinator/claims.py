@@ -1,0 +1,80 @@
+"""Claims as the API makes them: several in one transaction, each with what a waiting one needs to know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from whisper_farm.coordinator.metrics import Metrics
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.waiting import EMPTY_HANDS, Tried
+from whisper_farm.errors import WorkerUnknown
+from whisper_farm.leases.claim import claim
+from whisper_farm.leases.due import next_due
+from whisper_farm.leases.workers import Offers, known_worker
+from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+
+WORK_MAKING = frozenset(
+    {
+        "transcription_submitted",
+        "chunks_appended",
+        "job_retried",
+        "job_redo",
+        "job_released",
+        "transcription_retried",
+        "worker_gone",
+    }
+)
+"""Events after which a waiting claim may find something. The last one: a job it failed may now be left to it alone."""
+
+
+class Claims:
+    """Makes claims for the waiting room."""
+
+    def __init__(self, store: StoreThreads, policy: Policy, metrics: Metrics) -> None:
+        self._store = store
+        self._policy = policy
+        self._metrics = metrics
+
+    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried]:
+        """Try these claims in order, in one transaction, until enough in a row have found nothing."""
+        tried = await self._store.write(lambda tx: try_claims(tx, requests, self._policy))
+        for one in tried:
+            for claimed in one.claims:
+                self._metrics.claimed(claimed.kind, claimed.hedge)
+        return tried
+
+
+def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried]:
+    """See `Claims.attempt`."""
+    tried: list[Tried] = []
+    empty = 0
+    for request in requests:
+        tried.append(try_claim(tx, request, policy))
+        empty = 0 if tried[-1].settled else empty + 1
+        if empty == EMPTY_HANDS:
+            break
+    return tried
+
+
+def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
+    """One claim, and when it is worth trying again if it found nothing."""
+    try:
+        claims = claim(tx, request, policy)
+        worker = known_worker(tx, request.worker_id)
+    except WorkerUnknown as error:
+        return Tried(error=error)
+    if claims or worker.drains:
+        return Tried(tuple(claims), worker.drains)
+    due = next_due(tx, request, policy) if request.wait_seconds else None
+    return Tried(interest=_interest(worker.offers, request), due_seconds=due)
+
+
+def _interest(offers: Offers, request: ClaimRequest) -> str:
+    """The same for workers that may claim the same jobs, whatever model they have loaded."""
+    engines = sorted((offer["engine"], offer["models"]) for offer in offers.engines) if request.transcribe_jobs else []
+    wanted = [bool(request.chunk_jobs and offers.cuts), bool(request.transcribe_jobs), engines, request.only]
+    return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""One running coordinator: what its routes share, and how it starts and stops.
+
+It holds connections, threads and listeners, but no state of the farm: that is in the database and the blob store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from whisper_farm.coordinator.auth import KnownTokens, KnownWorkers
+from whisper_farm.coordinator.claims import WORK_MAKING, Claims
+from whisper_farm.coordinator.digests import KnownDigests
+from whisper_farm.coordinator.feed import Feed
+from whisper_farm.coordinator.log import logger
+from whisper_farm.coordinator.metrics import Metrics
+from whisper_farm.coordinator.results import Results
+from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.retention import Retention
+from whisper_farm.coordinator.services.service import Service, run_service
+from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.submissions import Submissions
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transfers import Transfers
+from whisper_farm.coordinator.waiting import WaitingRoom
+from whisper_farm.errors import FarmError
+from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Database
+from whisper_farm.store.events import Event
+
+STOP_SECONDS = 1.5
+"""How long the tasks behind the API have to end."""
+ASSEMBLING = "transcription_assembling"
+RENDERS_AT_ONCE = 2
+"""Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
+DRAINING = frozenset({"worker_draining", "worker_dismissed"})
+
+
+class Coordinator:
+    """Everything behind the routes."""
+
+    def __init__(self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> None:
+        self.settings = settings
+        self.policy = policy
+        self.database = database
+        self.blobs = blobs
+        self.metrics = Metrics()
+        self.store = StoreThreads(database, self._emitted)
+        self.tokens = KnownTokens(self.store)
+        self.workers = KnownWorkers(self.store)
+        self.digests = KnownDigests()
+        self.transfers = Transfers(blobs)
+        self.claims = Claims(self.store, policy, self.metrics)
+        self.waiting = WaitingRoom(self.claims.attempt)
+        self.results = Results(self.store, blobs, policy, self.metrics)
+        self.submissions = Submissions(self.store, blobs, settings)
+        self.renders = asyncio.Semaphore(RENDERS_AT_ONCE)
+        self.feed = Feed(self.store)
+        self.feed.on_event(self._heed)
+        self.log = logger()
+        self.start_error: FarmError | None = None
+        """Why it could not start."""
+        self._assemble = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to follow the event log and to run the background services."""
+        try:
+            await self.feed.start()
+        except FarmError as error:
+            self.start_error = error
+            raise
+        self._run(self.feed.run())
+        self._run(self.waiting.run())
+        for service in self._services():
+            wake = self._assemble if isinstance(service, Assembler) else None
+            self._run(run_service(service, self._stop, wake))
+        self.log.info("coordinator started", action="coordinator_started", database=self.database.place)
+
+    async def end_waits(self) -> None:
+        """Let every long poll and event stream end now; the first step of stopping."""
+        self.feed.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.waiting.close()
+
+    async def stop(self) -> None:
+        """End everything that `start` began."""
+        await self.end_waits()
+        self._stop.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in late:
+                task.cancel()
+        await self.store.close(STOP_SECONDS)
+        self.log.info("coordinator stopped", action="coordinator_stopped")
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _services(self) -> list[Service]:
+        return [
+            Assembler(self.store, self.blobs),
+            Reaper(self.store, self.policy),
+            Retention(self.store, self.blobs, self.settings),
+            Sweeper(self.store, self.blobs, self.settings),
+        ]
+
+    def _heed(self, event: Event) -> None:
+        """What the coordinator itself does about events."""
+        if event.kind in WORK_MAKING:
+            self.waiting.wake()
+        elif event.kind in DRAINING:
+            self.waiting.prefer(str(event.data.get("worker_id")))
+
+    def _emitted(self, events: Sequence[Mapping[str, object]]) -> None:
+        """What this coordinator has just changed. Who ended the last chunk assembles; the others look now and then."""
+        self.metrics.emitted(events)
+        if any(event["kind"] == ASSEMBLING for event in events):
+            self._assemble.set()
+
+
+def _coordinator(request: Request) -> Coordinator:
+    found: Coordinator = request.app.state.coordinator
+    return found
+
+
+Farm = Annotated[Coordinator, Depends(_coordinator)]
+"""For routes: the coordinator they belong to."""

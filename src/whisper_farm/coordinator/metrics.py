@@ -1,0 +1,168 @@
+"""What Prometheus is told: counts of what this coordinator did, and the state of the farm when it is asked.
+
+Counters belong to this process (sum them over coordinators). Gauges of the queue and the workers are read from the
+database at each scrape and are the same on every coordinator (take the maximum). The registry is its own, so that
+any number of coordinators may live in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+
+from whisper_farm.errors import LeaseLost
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, workers
+
+PREFIX = "whisper_farm_"
+MAX_WORKERS = 1000
+"""Workers shown one by one; more would drown the scraper."""
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+UNFINISHED = ("queued", "running", "assembling")
+
+
+class Metrics:
+    """Counts what one coordinator does."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(PREFIX + name, meaning, labels, registry=self._registry)
+
+        self._claims = counter("claims", "Attempts handed out", "kind", "hedge")
+        self._outcomes = counter("outcomes", "Ends of attempts as workers offered them", "call", "code")
+        self._events = counter("events", "State changes made by this coordinator", "kind")
+        self._retries = counter("job_retries", "Jobs that went back to the queue after a failure", "code")
+        self._lapses = counter("lease_lapses", "Leases that lapsed and were overtaken by a new claim")
+        self._audio = counter("audio_seconds_done", "Seconds of audio whose recognition was accepted")
+        self._requests = Histogram(
+            PREFIX + "request_seconds",
+            "Time to answer; claims and event streams wait on purpose",
+            ("method", "route", "status"),
+            registry=self._registry,
+            buckets=LATENCY_BUCKETS,
+        )
+
+    def claimed(self, kind: str, hedge: bool) -> None:
+        """An attempt was handed out."""
+        self._claims.labels(kind, "yes" if hedge else "no").inc()
+
+    def outcome(self, call: str, code: str | None) -> None:
+        """An attempt was ended, or its end refused."""
+        self._outcomes.labels(call, code or "accepted").inc()
+
+    def audio_done(self, seconds: float) -> None:
+        """A chunk's result was accepted."""
+        self._audio.inc(seconds)
+
+    def emitted(self, events: Iterable[Mapping[str, object]]) -> None:
+        """A transaction with these events was committed."""
+        for event in events:
+            self._events.labels(str(event["kind"])).inc()
+            if event["kind"] == "job_retried":
+                data = event["data"]
+                code = str(data.get("code")) if isinstance(data, dict) else "unknown"
+                self._retries.labels(code).inc()
+                if code == LeaseLost.code:
+                    self._lapses.inc()
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def render(self, gauges: Sequence[GaugeMetricFamily]) -> bytes:
+        """The exposition text: our counters and the gauges read from the database."""
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(gauges))
+        return generate_latest(self._registry) + generate_latest(registry)
+
+
+class _Snapshot(Collector):
+    def __init__(self, gauges: Sequence[GaugeMetricFamily]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._gauges
+
+
+def farm_gauges(tx: Transaction) -> list[GaugeMetricFamily]:
+    """The farm as it is now."""
+    return [*_queue(tx), _running(tx), *_leases(tx), _recordings(tx), *_workers(tx)]
+
+
+def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, meaning, labels=labels)
+
+
+def _queue(tx: Transaction) -> Iterator[GaugeMetricFamily]:
+    depth = _gauge("jobs_queued", "Jobs that wait for a worker", "kind")
+    age = _gauge("job_age_seconds", "How long the oldest of them has waited", "kind")
+    audio = _gauge("audio_seconds_queued", "Seconds of audio that wait to be recognised")
+    query = select(
+        jobs.c.kind, func.count(), func.min(jobs.c.created_at), func.sum(jobs.c.end_seconds - jobs.c.start_seconds)
+    )
+    rows = {
+        row[0]: row
+        for row in tx.connection.execute(query.where(jobs.c.state == literally("queued")).group_by(jobs.c.kind))
+    }
+    for kind in ("chunk", "transcribe"):
+        row = rows.get(kind)
+        depth.add_metric([kind], row[1] if row else 0)
+        age.add_metric([kind], max(0.0, tx.now - row[2]) if row else 0)
+    audio.add_metric([], rows["transcribe"][3] if "transcribe" in rows else 0)
+    yield from (depth, age, audio)
+
+
+def _running(tx: Transaction) -> GaugeMetricFamily:
+    running = _gauge("jobs_running", "Jobs held by a worker", "kind")
+    query = (
+        select(jobs.c.kind, func.count(jobs.c.id.distinct()))
+        .join(attempts, attempts.c.job_id == jobs.c.id)
+        .where(attempts.c.state == literally("live"))
+        .group_by(jobs.c.kind)
+    )
+    for kind, count in tx.connection.execute(query):
+        running.add_metric([kind], count)
+    return running
+
+
+def _leases(tx: Transaction) -> Iterator[GaugeMetricFamily]:
+    live = _gauge("leases_live", "Attempts under way", "hedge")
+    lapsed = _gauge("leases_lapsed", "Attempts whose worker has not been heard of for a lease")
+    is_lapsed = func.count().filter(attempts.c.lease_until <= tx.now)
+    query = select(attempts.c.hedge, func.count(), is_lapsed).where(attempts.c.state == literally("live"))
+    rows = list(tx.connection.execute(query.group_by(attempts.c.hedge)))
+    for hedge, count, _ in rows:
+        live.add_metric(["yes" if hedge else "no"], count)
+    lapsed.add_metric([], sum(row[2] for row in rows))
+    yield from (live, lapsed)
+
+
+def _recordings(tx: Transaction) -> GaugeMetricFamily:
+    unfinished = _gauge("transcriptions", "Transcriptions that are not finished", "state")
+    query = select(transcriptions.c.state, func.count()).where(transcriptions.c.state.in_(UNFINISHED))
+    for state, count in tx.connection.execute(query.group_by(transcriptions.c.state)):
+        unfinished.add_metric([state], count)
+    return unfinished
+
+
+def _workers(tx: Transaction) -> Iterator[GaugeMetricFamily]:
+    present = _gauge("workers", "Workers that are not gone", "state")
+    speed = _gauge("worker_speed", "Audio-seconds a second of recognition, over a worker's life", "worker")
+    audio = _gauge("worker_audio_seconds", "Audio-seconds a worker has recognised", "worker")
+    query = select(workers).where(workers.c.state != literally("gone")).order_by(workers.c.id)
+    counts: dict[str, int] = {}
+    for number, row in enumerate(tx.connection.execute(query)):
+        counts[row.state] = counts.get(row.state, 0) + 1
+        if number < MAX_WORKERS:
+            audio.add_metric([row.id], row.audio_seconds)
+            if row.work_seconds:
+                speed.add_metric([row.id], row.audio_seconds / row.work_seconds)
+    for state, count in counts.items():
+        present.add_metric([state], count)
+    yield from (present, speed, audio)

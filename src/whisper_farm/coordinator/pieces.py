@@ -1,0 +1,52 @@
+"""Results of chunks read back from the blob store, in order, a few ahead of whoever uses them.
+
+Memory holds a handful of chunks, however long the recording is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from itertools import islice
+
+from whisper_farm.errors import BlobMissing
+from whisper_farm.protocol.work import TranscribeResult
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.transcript.stitch import Piece
+
+AHEAD = 8
+"""Results fetched before they are needed."""
+MAX_RESULT_BYTES = 64 << 20
+
+DoneChunk = tuple[int, float, float, str | None]
+"""Position, start, end and the blob of the result; no blob for silence."""
+
+
+async def read_pieces(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[tuple[DoneChunk, Piece | None]]:
+    """Every chunk with its result, in the order given; None where the stored result is gone."""
+    rest = iter(chunks)
+    ahead: deque[tuple[DoneChunk, asyncio.Task[Piece | None]]] = deque()
+    try:
+        while True:
+            for chunk in islice(rest, AHEAD - len(ahead)):
+                ahead.append((chunk, asyncio.create_task(_read(blobs, chunk))))
+            if not ahead:
+                return
+            chunk, task = ahead.popleft()
+            yield chunk, await task
+    finally:
+        for _, task in ahead:
+            task.cancel()
+
+
+async def _read(blobs: Blobs, chunk: DoneChunk) -> Piece | None:
+    position, start, end, key = chunk
+    if key is None:
+        return Piece(position, start, end, ())
+    try:
+        body = await blobs.get(key, limit=MAX_RESULT_BYTES)
+    except BlobMissing:
+        return None
+    result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
+    return Piece(position, start, end, result.segments)

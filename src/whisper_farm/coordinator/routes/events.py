@@ -1,0 +1,86 @@
+"""The event log as Server-Sent Events: what happens, as it happens, with resume by the last id seen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Security
+from starlette.responses import StreamingResponse
+
+from whisper_farm.coordinator.auth import User, bearer
+from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.errors import ALWAYS, documented
+from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
+from whisper_farm.coordinator.routes.parameters import ID, MAX_EVENT_ID
+from whisper_farm.coordinator.routes.transcriptions import own
+from whisper_farm.errors import NotFound
+from whisper_farm.protocol.client import EventView
+
+KEEP_ALIVE_SECONDS = 15.0
+"""A sign of life on a quiet stream: proxies and clients give up on silence."""
+RETRY_MILLISECONDS = 1000
+"""How soon a browser comes back after a lost connection."""
+MEDIA_TYPE = "text/event-stream"
+
+router = APIRouter(
+    prefix="/api/events", tags=["events"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
+)
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A stream of events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
+}
+
+
+@router.get("", response_class=StreamingResponse, responses={**documented(*ALWAYS, NotFound), **_STREAM})
+async def follow_events(
+    caller: User,
+    farm: Farm,
+    after: Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event.")] = None,
+    transcription: Annotated[str | None, Query(pattern=ID, description="Only events of this one.")] = None,
+    once: Annotated[bool, Query(description="End after what is there, instead of waiting for more.")] = False,
+    limit: Annotated[int | None, Query(ge=1, le=100_000, description="End after so many events.")] = None,
+    last_event_id: Annotated[str | None, Header(max_length=32, description="As `after`; browsers send it.")] = None,
+) -> StreamingResponse:
+    """Follow what happens: `id`, `event` (its kind) and `data` (an `EventView`) of each.
+
+    Without `after` and `Last-Event-ID` it begins now. A `reset` event says that events were missed for good: look at
+    everything again. Users see the events of their own transcriptions only.
+    """
+    if transcription is not None:
+        wanted_id = transcription
+        await farm.store.read(lambda tx: own(tx, caller, wanted_id))
+    position = after if (resumed := _event_id(last_event_id)) is None else resumed
+    wanted = Filter(caller.sees, transcription)
+    followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_frames(followed, limit), media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _frames(followed: AsyncIterator[Followed], limit: int | None) -> AsyncIterator[str]:
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    sent = 0
+    async for one in followed:
+        yield _frame(one)
+        sent += not isinstance(one, Idle)
+        if limit is not None and sent >= limit:
+            return
+
+
+def _frame(one: Followed) -> str:
+    if isinstance(one, Idle):  # an id without data moves the client's place on, and shows nothing
+        return f": still here\nid: {one.id}\n\n"
+    if isinstance(one, Reset):
+        return _event(EventView(id=one.id, kind="reset", at=one.at))
+    return _event(EventView(id=one.id, kind=one.kind, transcription_id=one.transcription_id, at=one.at, data=one.data))
+
+
+def _event(view: EventView) -> str:
+    data = json.dumps(view.model_dump(mode="json"))  # in ASCII: some clients break lines at more than line feeds
+    return f"id: {view.id}\nevent: {view.kind}\ndata: {data}\n\n"
+
+
+def _event_id(header: str | None) -> int | None:
+    """A browser sends back whatever it was given; anything else is no place in our log."""
+    return int(header) if header is not None and re.fullmatch(r"\d{1,16}", header) else None

@@ -1,0 +1,83 @@
+"""Bytes to and from workers, where blobs are kept in a folder: recordings, chunks, and the audio of new chunks.
+
+Everything is streamed, nothing is held in memory whole. The claim token in the path says what may be fetched; with
+an object store claims carry presigned URLs instead, and none of this is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request, Security
+from starlette.responses import Response
+
+from whisper_farm.coordinator.auth import Worker, bearer, check_protocol
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.keys import chunk_key
+from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
+from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
+from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost
+from whisper_farm.leases.held import Held, held_by_token
+
+MAX_CHUNK_BYTES = 64 << 20
+"""Ten minutes of 16 kHz audio need a third of it even uncompressed."""
+FLAC = "audio/flac"
+
+router = APIRouter(
+    prefix="/api/work",
+    tags=["work"],
+    dependencies=[Security(bearer), Depends(check_protocol)],
+    responses=documented(*ALWAYS_WORK, LeaseLost, BlobMissing),
+)
+
+
+def binary(media_type: str) -> dict[str, Any]:
+    """The OpenAPI description of bytes."""
+    return {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+RANGES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All of it.", **binary(OCTETS)},
+    206: {"description": "The range asked for.", **binary(OCTETS)},
+    416: {"description": "`invalid_request`: nothing of the file lies in the range."},
+}
+
+
+@router.get("/source/{token}", response_class=Response, responses=RANGES)
+@router.head("/source/{token}", response_class=Response, responses=RANGES, include_in_schema=False)
+async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
+    """The recording that a chunk job cuts. Answers `Range`."""
+    held = await _held(farm, token, "chunk")
+    if held.source.startswith("file:"):
+        return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
+    return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
+
+
+@router.get("/audio/{token}", response_class=Response, responses=RANGES)
+@router.head("/audio/{token}", response_class=Response, responses=RANGES, include_in_schema=False)
+async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
+    """The audio of the chunk to recognise (FLAC). Answers `Range`."""
+    held = await _held(farm, token, "transcribe")
+    assert held.audio_key is not None  # the table says so of every such job
+    return await serve_blob(request, farm.blobs, held.audio_key, held.audio_size or 0, FLAC)
+
+
+@router.put(
+    "/uploads/{token}/{position}", status_code=204, openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}}
+)
+async def upload_chunk(
+    token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: Worker, farm: Farm
+) -> None:
+    """The audio of a new chunk. Sent again, the newer bytes count, until they are appended."""
+    held = await _held(farm, token, "chunk")
+    key = chunk_key(held.transcription_id, token, position)
+    farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), MAX_CHUNK_BYTES))
+
+
+async def _held(farm: Coordinator, token: str, kind: str) -> Held:
+    held = await farm.store.read(lambda tx: held_by_token(tx, token))
+    if held.kind != kind:
+        raise InvalidRequest(f"This claim is for a {held.kind} job, not for a {kind} job.")
+    return held

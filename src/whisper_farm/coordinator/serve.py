@@ -1,0 +1,165 @@
+"""Runs a coordinator: opens its database and blob store, listens, and stops within two seconds when told to.
+
+Works in any thread; signals are heeded in the main thread only. What goes wrong at start (a port that is taken, an
+old schema, a folder that cannot be written) is raised as a `FarmError` that says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from whisper_farm.coordinator.app import create_app
+from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.sockets import connection_class, listening_socket
+from whisper_farm.errors import FarmError, StorageError
+from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.schema import check, upgrade
+from whisper_farm.store.tokens import has_admin, mint_token
+
+ADMIN_TOKEN_FILE = "admin-token"
+ADMIN_OWNER = "admin"
+GRACE_SECONDS = 1
+"""How long a request under way may still take when the server stops; waits and streams end at once."""
+KEEP_ALIVE_SECONDS = 75
+"""An idle connection stays open for this long: workers and browsers come back to it."""
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+def serve(
+    settings: ServerSettings,
+    policy: Policy,
+    ready: Callable[[str], None],
+    stop: threading.Event,
+    announce: Callable[[str], None] = lambda token: None,
+) -> None:
+    """Serve until `stop` is set, or a signal comes in the main thread.
+
+    `ready` is called with the address once requests are answered; `announce`, before that and only at a farm's first
+    start, with the first admin token, which is also written to `admin-token` in the data folder.
+    """
+    with open_stores(settings) as (database, blobs):
+        token = first_admin_token(database, settings.data)
+        if token is not None:
+            announce(token)
+        listener = listening_socket(settings.host, settings.port)
+        try:
+            app = create_app(settings, policy, database, blobs)
+            address = settings.public_url or _address(settings.host, listener)
+            _Server(app, stop, lambda: ready(address)).run(sockets=[listener])
+        finally:
+            listener.close()
+
+
+@contextmanager
+def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
+    """The database, with its tables up to date, and the blob store. SQLite is upgraded, PostgreSQL only checked."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"The data folder {settings.data} cannot be made: {error.strerror}.") from error
+    database = Database.open(settings.database or settings.data / "farm.db")
+    try:
+        if database.dialect == "sqlite":
+            upgrade(database)
+        else:
+            check(database)
+        yield database, Blobs.open(settings.blobs or settings.data / "blobs", settings.blobs_public_endpoint)
+    finally:
+        database.close()
+
+
+def first_admin_token(database: Database, data: Path) -> str | None:
+    """Make the first admin token and write it to the data folder; None if the farm has an admin already."""
+
+    def mint(tx: Transaction) -> str | None:
+        if has_admin(tx):
+            return None
+        secret = mint_token(tx, "first admin", ADMIN_OWNER, "admin")[1]
+        write_secret(data / ADMIN_TOKEN_FILE, secret)  # before the commit: a token nobody knows would lock us out
+        return secret
+
+    return database.write(mint)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, stopped by an event, quick to stop, and without signal handling of its own."""
+
+    def __init__(self, app: FastAPI, stop: threading.Event, ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            http=connection_class(),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self._coordinator: Coordinator = app.state.coordinator
+        self._stop = stop
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise self._coordinator.start_error or FarmError("The server did not start; its log says why.") from error
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        return self._stop.is_set() or await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._coordinator.end_waits()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """In the main thread, let the usual signals stop the server; they end there and kill nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def heed(_number: int, _frame: FrameType | None) -> None:
+            self._stop.set()
+
+        before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    host = WILDCARDS.get(host, host)
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def write_secret(file: Path, secret: str) -> None:
+    """Whole or not at all, readable by its owner only."""
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(secret + "\n")
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StorageError(f"The admin token cannot be written to {file}: {error.strerror}.") from error

@@ -1,0 +1,160 @@
+"""Puts transcripts together: when the last chunk of a recording has ended, its results become one document.
+
+Results are read in order and written on as they come, so ten hours take no more memory than one. Running twice,
+on two coordinators or after a death in the middle, writes a second blob and changes nothing else. A result whose
+blob is gone becomes a stretch that is missing, and said to be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from whisper_farm.coordinator.keys import transcript_key
+from whisper_farm.coordinator.log import logger
+from whisper_farm.coordinator.pieces import DoneChunk, read_pieces
+from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import BlobMissing, FarmError, NotFound
+from whisper_farm.leases.lifecycle import assembled, next_to_assemble
+from whisper_farm.leases.outcome import gaps_of, maker_of, results_of
+from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Transaction
+from whisper_farm.transcript.document import to_json
+from whisper_farm.transcript.stitch import Piece, stitch
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript
+
+MAX_TRANSCRIPT_BYTES = 1 << 34
+"""Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
+UNDETERMINED = "und"
+"""Language of a recording in which nobody said anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblerTiming(Timing):
+    """The assembler's defaults. The coordinator that ended a recording's last chunk wakes its own at once."""
+
+    period_seconds: float = 5
+    timeout_seconds: float = 600
+
+
+@dataclass(frozen=True, slots=True)
+class AssemblerReport(Report):
+    """What one run put together."""
+
+    assembled: int = 0
+    postponed: int = 0
+
+
+class Assembler:
+    """The service."""
+
+    name: ClassVar[str] = "assembler"
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, config: Timing | None = None) -> None:
+        self.config = config or AssemblerTiming()
+        self._store = store
+        self._blobs = blobs
+        self._log = logger()
+
+    async def run_once(self) -> AssemblerReport:
+        """Assemble all that waits. What cannot be done now is left for the next run and holds up nothing else."""
+        postponed: set[str] = set()
+        done = 0
+        while True:
+            waiting = await self._store.read(lambda tx: next_to_assemble(tx, postponed))
+            if waiting is None:
+                return AssemblerReport(done, len(postponed))
+            try:
+                await self.assemble(waiting)
+                done += 1
+            except NotFound:  # deleted meanwhile
+                continue
+            except FarmError as error:
+                postponed.add(waiting)
+                self._log.warning(
+                    "a transcript waits", action="assemble", transcription_id=waiting, error=error.message
+                )
+
+    async def assemble(self, transcription_id: str) -> None:
+        """Write the transcript of one recording and finish it."""
+        draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
+        key = transcript_key(transcription_id)
+        facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
+        coverage = draft.coverage()
+        row = await self._store.write(lambda tx: assembled(tx, transcription_id, key, facts.size, coverage))
+        if row.transcript_key != key:  # somebody else was first
+            await self._blobs.delete([key])
+
+    async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
+        """The transcript's JSON document, piece by piece."""
+        yield b'{"segments": ['
+        async for chunk, piece in read_pieces(self._blobs, draft.chunks):
+            text = draft.add(chunk, piece)
+            if text:
+                yield text.encode()
+        yield f"], {draft.rest()[1:]}".encode()
+
+
+@dataclass(slots=True)
+class Draft:
+    """A transcript on its way: what is known of it, and what has been put into it."""
+
+    row: TranscriptionRow
+    chunks: list[DoneChunk]
+    maker: Maker
+    missing: list[MissingStretch]
+    texts: list[str] = field(default_factory=list)
+    covered: float = 0
+    segments: int = 0
+
+    def add(self, chunk: DoneChunk, piece: Piece | None) -> str:
+        """Take in the next chunk; returns its segments as they stand in the document."""
+        _, start, end, key = chunk
+        if piece is None:
+            self.missing.append(MissingStretch(start, end, f"{BlobMissing.code}: The stored result {key} is gone."))
+            return ""
+        self.covered += end - start
+        documents = to_json(self._transcript(piece))["segments"]
+        parts = []
+        for document in documents:
+            document["id"] = self.segments
+            if self.row.recognition.word_timestamps:
+                document.setdefault("words", [])
+            parts.append((", " if self.segments else "") + json.dumps(document))
+            self.segments += 1
+            self.texts.append(document["text"])
+        return "".join(parts)
+
+    def rest(self) -> str:
+        """Everything of the document but its segments."""
+        document = {**to_json(self._transcript(None)), "text": "".join(self.texts).strip()}
+        return json.dumps({name: value for name, value in document.items() if name != "segments"})
+
+    def coverage(self) -> Coverage:
+        """What is there and what is missing, as far as the chunks have been added."""
+        missing = tuple(sorted(self.missing, key=lambda stretch: stretch.start))
+        duration = max([self._duration, *(stretch.end for stretch in missing)])
+        return Coverage(duration, self.covered, self.row.chunks, missing, self.row.damaged_packets)
+
+    @property
+    def _duration(self) -> float:
+        return self.row.cut_seconds if self.row.duration_seconds is None else self.row.duration_seconds
+
+    def _transcript(self, piece: Piece | None) -> Transcript:
+        return Transcript(
+            segments=stitch([piece]) if piece is not None else (),
+            language=self.row.language or UNDETERMINED,
+            duration=self._duration,
+            task=self.row.recognition.task,
+            maker=self.maker,
+            coverage=self.coverage(),
+        )
+
+
+def _draft(tx: Transaction, transcription_id: str) -> Draft:
+    missing = [MissingStretch(gap.start_seconds, gap.end_seconds, gap.reason) for gap in gaps_of(tx, transcription_id)]
+    return Draft(find(tx, transcription_id), results_of(tx, transcription_id), maker_of(tx, transcription_id), missing)

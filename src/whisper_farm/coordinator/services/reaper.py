@@ -1,0 +1,46 @@
+"""Gives up workers that have been silent for long, and jobs that nobody is left to claim.
+
+The queue does not wait for it: a lapsed job is taken by the next claim. See `leases/reap.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.leases.reap import reap
+from whisper_farm.settings import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class ReaperTiming(Timing):
+    """The reaper's defaults."""
+
+    period_seconds: float = 5
+    timeout_seconds: float = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReaperReport(Report):
+    """What one run gave up."""
+
+    workers_gone: int = 0
+    jobs_set_aside: int = 0
+
+
+class Reaper:
+    """The service."""
+
+    name: ClassVar[str] = "reaper"
+
+    def __init__(self, store: StoreThreads, policy: Policy, config: Timing | None = None) -> None:
+        self.config = config or ReaperTiming()
+        self._store = store
+        self._policy = policy
+
+    async def run_once(self) -> ReaperReport:
+        """One sweep over the whole farm."""
+        report = await self._store.write(lambda tx: reap(tx, self._policy))
+        return ReaperReport(report.workers_gone, report.jobs_set_aside)

@@ -1,0 +1,114 @@
+"""Removes blobs that nobody refers to, and announcements of uploads that never came.
+
+Such blobs are what is left of attempts that were overtaken, of uploads that broke off, of a coordinator that died
+between a deletion and its blobs. Only what is old is looked at, so nothing on its way is touched: a blob exists a
+moment before the database knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy import delete, select
+
+from whisper_farm.coordinator.keys import PREFIXES, owned
+from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.protocol.client import FINISHED
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.blobs import BlobEntry, Blobs
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import jobs, transcriptions, uploads
+
+BATCH = 500
+HOUR_SECONDS = 3600
+UNFINISHED_SECONDS = HOUR_SECONDS
+"""Least age of what belongs to a recording that is still worked on, whatever the setting says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweeperTiming(Timing):
+    """The sweeper's defaults."""
+
+    period_seconds: float = 3600
+    timeout_seconds: float = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class SweeperReport(Report):
+    """What one run removed."""
+
+    blobs: int = 0
+    uploads: int = 0
+    unfinished_files: int = 0
+
+
+class Sweeper:
+    """The service."""
+
+    name: ClassVar[str] = "sweeper"
+
+    def __init__(
+        self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, config: Timing | None = None
+    ) -> None:
+        self.config = config or SweeperTiming()
+        self._store = store
+        self._blobs = blobs
+        self._orphan_seconds = settings.orphan_hours * HOUR_SECONDS
+
+    async def run_once(self) -> SweeperReport:
+        """One walk over all blobs."""
+        stale = await self._store.write(lambda tx: _forget_uploads(tx, tx.now - self._orphan_seconds))
+        now = await self._store.read(lambda tx: tx.now)
+        swept = 0
+        for prefix in PREFIXES:
+            batch: list[BlobEntry] = []
+            async for entry in self._blobs.list(prefix):
+                if entry.modified < now - self._orphan_seconds:
+                    batch.append(entry)
+                if len(batch) == BATCH:
+                    swept += await self._sweep(batch)
+                    batch = []
+            swept += await self._sweep(batch)
+        unfinished = await self._blobs.sweep_unfinished(now - self._orphan_seconds)
+        return SweeperReport(swept, stale, unfinished)
+
+    async def _sweep(self, batch: Sequence[BlobEntry]) -> int:
+        if not batch:
+            return 0
+        wanted = await self._store.read(lambda tx: _wanted(tx, batch))
+        orphans = [entry.key for entry in batch if entry.key not in wanted]
+        await self._blobs.delete(orphans)
+        return len(orphans)
+
+
+def _forget_uploads(tx: Transaction, before: float) -> int:
+    """Forget old uploads. Where a transcription was made of one, that keeps its blob."""
+    return tx.connection.execute(delete(uploads).where(uploads.c.created_at < before)).rowcount
+
+
+def _wanted(tx: Transaction, batch: Sequence[BlobEntry]) -> set[str]:
+    """Those of these blobs that must stay."""
+    keys = [entry.key for entry in batch]
+    recordings = {mine.transcription_id for key in keys if (mine := owned(key)) is not None}
+    wanted = set(tx.connection.scalars(select(uploads.c.key).where(uploads.c.key.in_(keys))))
+    sources = select(transcriptions.c.source).where(transcriptions.c.source.in_([f"blob:{key}" for key in keys]))
+    wanted.update(source.removeprefix("blob:") for source in tx.connection.scalars(sources))
+    transcripts = select(transcriptions.c.transcript_key).where(transcriptions.c.id.in_(recordings))
+    wanted.update(key for key in tx.connection.scalars(transcripts) if key is not None)
+    for column in (jobs.c.audio_key, jobs.c.result_key):
+        named = select(column).where(jobs.c.transcription_id.in_(recordings), column.in_(keys))
+        wanted.update(tx.connection.scalars(named))
+    return wanted | _maybe_on_their_way(tx, batch, recordings)
+
+
+def _maybe_on_their_way(tx: Transaction, batch: Sequence[BlobEntry], recordings: Collection[str]) -> set[str]:
+    """Young blobs of recordings that are still worked on: a worker may be about to name them."""
+    open_ones = select(transcriptions.c.id).where(
+        transcriptions.c.id.in_(recordings), transcriptions.c.state.not_in(FINISHED)
+    )
+    unfinished = set(tx.connection.scalars(open_ones))
+    young = [entry.key for entry in batch if entry.modified >= tx.now - UNFINISHED_SECONDS]
+    return {key for key in young if (mine := owned(key)) is not None and mine.transcription_id in unfinished}

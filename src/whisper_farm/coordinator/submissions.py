@@ -1,0 +1,113 @@
+"""What a submission names is checked before it becomes a transcription: that it is there, whole, and the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+from whisper_farm.coordinator.auth import Caller
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.uploads import Upload, find_upload, stored
+from whisper_farm.errors import (
+    BlobMissing,
+    DigestMismatch,
+    Forbidden,
+    InvalidRequest,
+    SourceEmpty,
+    SourceMissing,
+    SourceUnreadable,
+    WrongState,
+)
+from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcription import TranscriptionRow, find_by_key
+from whisper_farm.protocol.client import Submission
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Transaction
+
+
+class Submissions:
+    """Takes submissions."""
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._settings = settings
+
+    async def take(self, submission: Submission, caller: Caller) -> tuple[TranscriptionRow, bool]:
+        """The transcription, and whether it is new: the same key again gets the one that is there."""
+        key = submission.key
+        if key is not None:
+            before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
+            if before is not None:
+                return before, False
+        if (submission.upload_id is None) == (submission.path is None):
+            raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
+        if submission.path is not None:
+            size = await asyncio.to_thread(_local_size, self._local(submission.path, caller))
+            new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
+            return await self._store.write(lambda tx: submit(tx, new)), True
+        return await self._uploaded(submission, caller), True
+
+    async def _uploaded(self, submission: Submission, caller: Caller) -> TranscriptionRow:
+        upload_id = submission.upload_id or ""
+        upload = await self._store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
+        await self._verify(upload, submission.sha256)
+        sha256 = upload.sha256 or submission.sha256
+        new = _new(submission, caller, upload.source, upload.size, sha256)
+
+        def accept(tx: Transaction) -> TranscriptionRow:
+            if find_upload(tx, upload.id, caller.owner).key != upload.key:
+                raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
+            stored(tx, upload, upload.key, sha256)
+            return submit(tx, new)
+
+        return await self._store.write(accept)
+
+    async def _verify(self, upload: Upload, sha256: str | None) -> None:
+        """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
+        if upload.sha256 is not None:
+            if sha256 is not None and sha256 != upload.sha256:
+                raise DigestMismatch(f"SHA-256 {sha256} was announced for {upload.name}; it has {upload.sha256}.")
+            return
+        try:
+            await self._blobs.verify(upload.key, upload.size, sha256)
+        except BlobMissing:
+            raise WrongState(f"{upload.name} has not arrived yet; send it first.") from None
+
+    def _local(self, path: str, caller: Caller) -> Path:
+        if not self._settings.local_sources or caller.scope != "admin":
+            raise Forbidden("This server takes no paths of its own machine; upload the file.")
+        if not Path(path).is_absolute():
+            raise InvalidRequest(f"{path} is no absolute path.")
+        return Path(path)
+
+
+def _new(submission: Submission, caller: Caller, source: str, size: int, sha256: str | None) -> NewTranscription:
+    return NewTranscription(
+        owner=caller.owner,
+        name=submission.name,
+        source=source,
+        source_size=size,
+        options=submission.options,
+        source_sha256=sha256,
+        chunk_seconds=submission.chunk_seconds,
+        priority=submission.priority,
+        key=submission.key,
+    )
+
+
+def _local_size(path: Path) -> int:
+    try:
+        facts = path.stat()
+    except FileNotFoundError as error:
+        raise SourceMissing(f"{path}: there is no such file.") from error
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(f"{path} cannot be read: {error}.") from error
+    if not stat.S_ISREG(facts.st_mode) or not os.access(path, os.R_OK):
+        raise SourceUnreadable(f"{path} cannot be read; check its permissions and that it is a file.")
+    if facts.st_size == 0:
+        raise SourceEmpty(f"{path} is empty.")
+    return facts.st_size

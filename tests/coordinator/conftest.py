@@ -1,0 +1,118 @@
+"""What the coordinator's tests stand on: a served farm, users, workers by hand, and an S3 server where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hand_worker import HandWorker
+from served_farm import ServedFarm, catch_coordinator
+
+from whisper_farm.coordinator import serve as serve_module
+
+PATIENCE_SECONDS = 20.0
+AUDIO = b"RIFF" + bytes(range(256)) * 40
+
+StartFarm = Callable[..., ServedFarm]
+
+
+@pytest.fixture
+def start_farm(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartFarm]:
+    """Starts served farms, by default on a fresh SQLite file; all are stopped at the end."""
+    started: list[ServedFarm] = []
+
+    def start(**given: Any) -> ServedFarm:
+        given.setdefault("database", sqlite_url)
+        given.setdefault("data", tmp_path / "data")
+        farm = ServedFarm(**given)
+        with monkeypatch.context() as caught:
+            caught.setattr(serve_module, "create_app", catch_coordinator(farm))
+            started.append(farm.__enter__())
+        return farm
+
+    yield start
+    for farm in reversed(started):
+        farm.__exit__(None, None, None)
+
+
+@pytest.fixture
+def farm(start_farm: StartFarm) -> ServedFarm:
+    """A farm on SQLite and a folder."""
+    return start_farm()
+
+
+@pytest.fixture
+def either_farm(start_farm: StartFarm, database_url: str) -> ServedFarm:
+    """A farm on SQLite and on PostgreSQL, in turn."""
+    return start_farm(database=database_url)
+
+
+@pytest.fixture
+def make_worker() -> Iterator[Callable[..., HandWorker]]:
+    """Registers workers by hand; all are closed at the end."""
+    made: list[HandWorker] = []
+
+    def make(farm: ServedFarm, worker_id: str = "w-1", token: str | None = None, **given: Any) -> HandWorker:
+        worker = HandWorker(farm.url, token or farm.token, worker_id, **given)
+        made.append(worker)
+        worker.register()
+        return worker
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture
+def worker(farm: ServedFarm, make_worker: Callable[..., HandWorker]) -> HandWorker:
+    """A registered worker of the SQLite farm."""
+    return make_worker(farm)
+
+
+def submit(client: httpx.Client, name: str = "talk.mp3", audio: bytes = AUDIO, **given: Any) -> dict[str, Any]:
+    """Upload a recording and submit it, recognised by the tones engine."""
+    announced = client.post("/api/uploads", json={"name": name, "size": len(audio)})
+    assert announced.status_code == 201, announced.text
+    target = announced.json()
+    transfer = target["transfer"]
+    send = httpx.request if transfer["url"].startswith("http") else client.request
+    sent = send(transfer["method"], transfer["url"], content=audio, headers=transfer["headers"])
+    assert sent.is_success, sent.text
+    options = {"engine": "tones", "model": "instant", **given.pop("options", {})}
+    body = {"name": name, "upload_id": target["upload_id"], "options": options, **given}
+    answer = client.post("/api/transcriptions", json=body)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """The address of an S3 server on loopback."""
+    from moto.server import ThreadedMotoServer  # heavy, and few tests need it
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto_url: str) -> Iterator[Any]:
+    """A client of that server, and an environment that leads the farm to its bucket `audio`."""
+    import boto3
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "an-id")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+        environment.setenv("AWS_REGION", "us-east-1")
+        environment.setenv("AWS_ENDPOINT_URL", moto_url)
+        client = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+        httpx.post(f"{moto_url}/moto-api/reset", timeout=PATIENCE_SECONDS)
+        client.create_bucket(Bucket="audio")
+        yield client
+        client.close()

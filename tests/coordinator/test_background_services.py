@@ -1,0 +1,403 @@
+"""The services: each does its own thing once, twice or from two coordinators alike, and may die at any point."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import time
+import tracemalloc
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+from served_farm import eventually
+
+from whisper_farm.coordinator.keys import result_key
+from whisper_farm.coordinator.services import assembler as assembler_module
+from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.retention import Retention
+from whisper_farm.coordinator.services.service import Report, Timing, run_service
+from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import StoreUnavailable
+from whisper_farm.leases.append import append
+from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol.work import (
+    AppendRequest,
+    ChunkResult,
+    ClaimRequest,
+    EngineOffer,
+    NewChunk,
+    RegisterRequest,
+    TranscribeResult,
+)
+from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.store import blobs as blobs_module
+from whisper_farm.store import inflow
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Database
+from whisper_farm.store.events import events_after
+from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.speech import Segment, Word
+
+T = TypeVar("T")
+POLICY = Policy()
+TONES = RecognitionOptions(engine="tones", model="instant")
+SHA = "0" * 64
+
+
+class Bench:
+    """A database and a folder of blobs, with what services need around them."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.blobs = Blobs.open(folder)
+        self.store = StoreThreads(database)
+        self.settings = ServerSettings(data=folder)
+        self._requests = itertools.count()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        async def bounded() -> T:
+            return await asyncio.wait_for(work, 30)
+
+        return asyncio.run(bounded())
+
+    def files(self) -> set[str]:
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+    def put(self, key: str, data: bytes = b"x", age_seconds: float = 0) -> str:
+        self.run(self.blobs.put(key, data))
+        then = time.time() - age_seconds
+        os.utime(self.folder / key, (then, then))
+        return key
+
+    def settings_with(self, **given: Any) -> ServerSettings:
+        return self.settings.model_copy(update=given)
+
+    def recognised(self, chunks: int, skip: frozenset[int] = frozenset(), words: int = 2) -> str:
+        """A recording with all its chunks done, waiting for its transcript. `skip`: results whose blob is gone."""
+        source = self.put("sources/up/one")
+        new = NewTranscription("ann", "talk.mp3", f"blob:{source}", 1, TONES)
+        made = self.database.write(lambda tx: submit(tx, new)).id
+        offer = EngineOffer(engine="tones", version="1", device="cpu", batch=4)
+        hello = RegisterRequest(worker_id="w", name="w", version="1", platform="p", slots=1, engines=(offer,))
+        self.database.write(lambda tx: register_worker(tx, hello, "ann", POLICY, "1"))
+        (cutting,) = self.claims(chunk_jobs=1)
+        for first in range(0, chunks, 256):
+            self.append(cutting, first, min(256, chunks - first))
+        done = Finished(cutting.token, SHA, chunk=ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks))
+        self.database.write(lambda tx: complete(tx, "w", [done], POLICY))
+        while claims := self.claims(transcribe_jobs=256):
+            finished = [self.heard(one, words, gone=one.position in skip) for one in claims]
+            outcomes = self.database.write(lambda tx, finished=finished: complete(tx, "w", finished, POLICY))
+            assert not any(outcome.error_code for outcome in outcomes)
+        return made
+
+    def claims(self, **wanted: int) -> list[Claimed]:
+        request = ClaimRequest(worker_id="w", request_id=f"r{next(self._requests)}", **wanted)
+        return self.database.write(lambda tx: claim(tx, request, POLICY))
+
+    def append(self, cutting: Claimed, first: int, count: int) -> None:
+        chunks = tuple(
+            NewChunk(
+                position=n,
+                start_seconds=n * 10.0,
+                end_seconds=n * 10.0 + 10,
+                speech_seconds=8,
+                key=f"chunks/{cutting.transcription_id}/a/{n}.flac",
+                size=1,
+                sha256=SHA,
+            )
+            for n in range(first, first + count)
+        )
+        request = AppendRequest(worker_id="w", token=cutting.token, chunks=chunks)
+        self.database.write(lambda tx: append(tx, request, POLICY))
+
+    def heard(self, one: Claimed, words: int, gone: bool) -> Finished:
+        said = tuple(
+            Word(one.start_seconds + n * 0.01, one.start_seconds + n * 0.01 + 0.01, f" word{n or one.position}", 0.5)
+            for n in range(words)
+        )
+        segment = Segment(one.start_seconds, one.start_seconds + 9, "".join(word.text for word in said), said)
+        result = TranscribeResult(
+            segments=(segment,),
+            language="en",
+            engine="tones",
+            engine_version="1",
+            model="instant",
+            revision="r",
+            device="cpu",
+            compute_type="int8",
+            work_seconds=1,
+        )
+        key = result_key(one.transcription_id, one.position, one.token, SHA)
+        if not gone:
+            file = self.folder / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(result.model_dump_json())
+        return Finished(one.token, SHA, transcribe=TranscribeFacts.of(result), result_key=key, result_size=1)
+
+    def row(self, transcription_id: str) -> TranscriptionRow:
+        return self.database.read(lambda tx: find(tx, transcription_id))
+
+
+@pytest.fixture
+def bench(database: Database, tmp_path: Path) -> Iterator[Bench]:
+    """On SQLite and on PostgreSQL, in turn."""
+    bench = Bench(database, tmp_path / "blobs")
+    yield bench
+    asyncio.run(bench.store.close())
+
+
+@pytest.fixture
+def lite_bench(sqlite_url: str, tmp_path: Path) -> Iterator[Bench]:
+    """On SQLite only, where the database makes no difference."""
+    database = Database.open(sqlite_url)
+    bench = Bench(database, tmp_path / "blobs")
+    yield bench
+    asyncio.run(bench.store.close())
+    database.close()
+
+
+def kinds(bench: Bench) -> list[str]:
+    return [event.kind for event in bench.database.read(lambda tx: events_after(tx, 0, limit=10_000))]
+
+
+def test_results_become_one_transcript_in_order_past_nine_and_ninety_nine(bench: Bench) -> None:
+    made = bench.recognised(chunks=120)
+    report = bench.run(Assembler(bench.store, bench.blobs).run_once())
+    assert (report.assembled, report.postponed) == (1, 0)
+    row = bench.row(made)
+    assert row.state == "done"
+    document = (bench.folder / str(row.transcript_key)).read_bytes()
+    assert len(document) == row.transcript_size
+    transcript = from_json(json.loads(document))
+    assert [segment.text for segment in transcript.segments] == [f" word{n} word1" for n in range(120)]
+    assert [word.text for word in transcript.segments[-1].words] == [" word119", " word1"]
+    assert transcript.coverage.complete
+    assert transcript.coverage.covered == 1200
+
+
+def test_assembling_twice_at_once_changes_nothing_more(bench: Bench) -> None:
+    made = bench.recognised(chunks=5)
+    assemblers = [Assembler(bench.store, bench.blobs) for _ in range(3)]
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(assembler.assemble(made) for assembler in assemblers))
+
+    bench.run(all_at_once())
+    kept = {name for name in bench.files() if name.startswith("transcripts/")}
+    assert kept == {bench.row(made).transcript_key}
+    assert kinds(bench).count("transcription_done") == 1
+    assert bench.run(assemblers[0].run_once()).assembled == 0
+
+
+def test_an_assembler_that_dies_half_way_leaves_it_to_the_next(
+    lite_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = lite_bench
+    made = bench.recognised(chunks=30)
+    real = Blobs.get
+    asked: list[str] = []
+
+    async def dying(blobs: Blobs, key: str, limit: int | None = None) -> bytes:
+        asked.append(key)
+        if len(asked) > 15:
+            raise StoreUnavailable
+        return await real(blobs, key, limit)
+
+    with monkeypatch.context() as dying_store:
+        dying_store.setattr(Blobs, "get", dying)
+        assert bench.run(Assembler(bench.store, bench.blobs).run_once()).postponed == 1
+    assert bench.row(made).state == "assembling"
+    assert not [name for name in bench.files() if name.startswith("transcripts/")]
+    assert bench.run(Assembler(bench.store, bench.blobs).run_once()).assembled == 1
+
+
+def test_a_result_whose_blob_is_gone_is_a_stretch_that_is_missing(lite_bench: Bench) -> None:
+    made = lite_bench.recognised(chunks=4, skip=frozenset({2}))
+    lite_bench.run(Assembler(lite_bench.store, lite_bench.blobs).run_once())
+    row = lite_bench.row(made)
+    assert row.state == "incomplete"
+    transcript = from_json(json.loads((lite_bench.folder / str(row.transcript_key)).read_bytes()))
+    (missing,) = transcript.coverage.missing
+    assert (missing.start, missing.end) == (20, 30)
+    assert missing.reason.startswith("blob_missing")
+    assert transcript.coverage.covered == 30
+
+
+def test_one_transcript_that_must_wait_holds_up_no_other(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = lite_bench.recognised(chunks=2)
+    fine = lite_bench.recognised(chunks=2)
+    real = Blobs.get
+
+    async def failing(blobs: Blobs, key: str, limit: int | None = None) -> bytes:
+        if stuck in key:
+            raise StoreUnavailable
+        return await real(blobs, key, limit)
+
+    monkeypatch.setattr(Blobs, "get", failing)
+    report = lite_bench.run(Assembler(lite_bench.store, lite_bench.blobs).run_once())
+    assert (report.assembled, report.postponed) == (1, 1)
+    assert [lite_bench.row(made).state for made in (stuck, fine)] == ["assembling", "done"]
+
+
+def test_assembling_long_recordings_takes_no_more_memory(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs_module, "PART_BYTES", 1 << 16)  # what the store itself holds, whatever the length
+    monkeypatch.setattr(inflow, "PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr(assembler_module, "MAX_TRANSCRIPT_BYTES", 1 << 28)
+    bench = lite_bench
+
+    def peak(made: str) -> int:
+        tracemalloc.start()
+        try:
+            bench.run(Assembler(bench.store, bench.blobs).assemble(made))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    short, long = bench.recognised(chunks=40, words=80), bench.recognised(chunks=160, words=80)
+    peak(bench.recognised(chunks=2))  # whatever is loaded and cached once
+    small, large = peak(short), peak(long)
+    more = (bench.row(long).transcript_size or 0) - (bench.row(short).transcript_size or 0)
+    assert more > 800_000
+    assert large - small < more / 2, (small, large, more)
+
+
+def test_orphans_are_swept_and_nothing_else(bench: Bench) -> None:
+    hour = 3600
+    made = bench.recognised(chunks=3)
+    bench.run(Assembler(bench.store, bench.blobs).run_once())
+    wanted = bench.files()
+    for name in wanted:
+        os.utime(bench.folder / name, (time.time() - 100 * hour,) * 2)
+    for number in range(3):  # their rows name them
+        bench.put(f"chunks/{made}/a/{number}.flac", age_seconds=100 * hour)
+    wanted = bench.files()
+    bench.put("sources/nobody/1", age_seconds=25 * hour)
+    bench.put(f"chunks/{made}/zombie/0.flac", age_seconds=25 * hour)
+    bench.put("results/gone/0.a.b.json", age_seconds=25 * hour)
+    bench.put(f"transcripts/{made}/second.json", age_seconds=25 * hour)
+    young = bench.put(f"results/{made}/7.a.b.json", age_seconds=23 * hour)
+    strange = bench.put("other/things/of/somebody", age_seconds=1000 * hour)
+    sweeper = Sweeper(bench.store, bench.blobs, bench.settings)
+    assert bench.run(sweeper.run_once()).blobs == 4
+    assert bench.files() == wanted | {young, strange}
+    assert bench.run(sweeper.run_once()).blobs == 0
+
+
+def test_what_is_on_its_way_is_not_swept_even_when_orphans_may_be_young(lite_bench: Bench) -> None:
+    bench = lite_bench
+    new = NewTranscription("ann", "talk.mp3", "file:/talk.mp3", 1, TONES)
+    made = bench.database.write(lambda tx: submit(tx, new)).id
+    coming = bench.put(f"chunks/{made}/attempt/0.flac", age_seconds=1800)
+    bench.put("chunks/deleted/attempt/0.flac", age_seconds=1800)
+    sweeper = Sweeper(bench.store, bench.blobs, bench.settings_with(orphan_hours=0))
+    assert bench.run(sweeper.run_once()).blobs == 1
+    assert bench.files() == {coming}
+
+
+def test_old_events_and_transcriptions_are_let_go(bench: Bench) -> None:
+    made = bench.recognised(chunks=2)
+    bench.run(Assembler(bench.store, bench.blobs).run_once())
+    keep = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=1))
+    assert bench.run(keep.run_once()).transcriptions == 0
+    assert bench.row(made).state == "done"
+    let_go = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=0, event_days=1e-9))
+    unfinished = bench.database.write(lambda tx: submit(tx, NewTranscription("ann", "b", "file:/b", 1, TONES))).id
+    first, second = bench.run(let_go.run_once()), bench.run(let_go.run_once())
+    assert (first.transcriptions, second.transcriptions) == (1, 0)
+    assert first.events > 5
+    assert bench.row(unfinished).state == "queued"
+    assert not [name for name in bench.files() if made in name or name.startswith("sources/")]
+
+
+def test_a_silent_worker_is_given_up(bench: Bench) -> None:
+    bench.recognised(chunks=1)
+    policy = Policy(lease_seconds=0.01, heartbeat_seconds=0.01)
+    reaper = Reaper(bench.store, policy)
+    eventually(lambda: bench.run(reaper.run_once()).workers_gone == 1, "the end of the worker")
+    assert bench.run(reaper.run_once()).workers_gone == 0
+    assert kinds(bench).count("worker_gone") == 1
+
+
+@dataclass(frozen=True, slots=True)
+class CountReport(Report):
+    runs: int = 0
+    more: bool = False
+
+    @property
+    def worked(self) -> bool:
+        return self.more
+
+
+class Scripted:
+    """A service that does what the test says, run after run."""
+
+    name: ClassVar[str] = "scripted"
+
+    def __init__(self, script: Callable[[int], Coroutine[Any, Any, bool]], config: Timing) -> None:
+        self.config = config
+        self.runs = 0
+        self._script = script
+
+    async def run_once(self) -> CountReport:
+        self.runs += 1
+        return CountReport(self.runs, await self._script(self.runs))
+
+
+def test_a_run_that_fails_or_hangs_is_followed_by_the_next() -> None:
+    stop = asyncio.Event()
+
+    async def script(run: int) -> bool:
+        if run == 1:
+            raise ValueError("broken")
+        if run == 2:
+            await asyncio.sleep(100)
+        if run == 4:
+            stop.set()
+        return run == 3
+
+    async def scenario() -> int:
+        service = Scripted(script, Timing(period_seconds=0.01, timeout_seconds=0.1))
+        await asyncio.wait_for(run_service(service, stop), 20)
+        return service.runs
+
+    assert asyncio.run(scenario()) == 4
+
+
+def test_a_service_wakes_early_and_stops_in_the_middle() -> None:
+    async def scenario() -> tuple[int, float]:
+        stop, wake, ran = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def script(run: int) -> bool:
+            ran.set()
+            if run == 2:
+                await asyncio.sleep(100)
+            return False
+
+        service = Scripted(script, Timing(period_seconds=1000, timeout_seconds=1000))
+        running = asyncio.create_task(run_service(service, stop, wake))
+        for _ in range(2):
+            await asyncio.wait_for(ran.wait(), 10)
+            ran.clear()
+            wake.set()
+        stopped = time.monotonic()
+        stop.set()
+        await asyncio.wait_for(running, 10)
+        return service.runs, time.monotonic() - stopped
+
+    runs, seconds = asyncio.run(scenario())
+    assert runs == 2
+    assert seconds < 2

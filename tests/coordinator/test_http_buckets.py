@@ -1,0 +1,120 @@
+"""With an object store, audio goes around the coordinator: presigned addresses, verified before they count."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from conftest import AUDIO, StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.coordinator import transfers
+from whisper_farm.coordinator.services.sweeper import Sweeper
+
+MakeWorker = Callable[..., HandWorker]
+
+
+@pytest.fixture
+def s3_farm(bucket: Any, start_farm: StartFarm) -> ServedFarm:
+    """A farm whose blobs are in a bucket."""
+    return start_farm(blobs="s3://audio/farm")
+
+
+def keys(bucket: Any) -> list[str]:
+    return [found["Key"] for found in bucket.list_objects_v2(Bucket="audio").get("Contents", [])]
+
+
+def test_a_recording_goes_through_a_bucket(
+    s3_farm: ServedFarm, make_worker: MakeWorker, moto_url: str, bucket: Any
+) -> None:
+    farm = s3_farm
+    worker = make_worker(farm)
+    made = submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    source = cutting["chunk"]["source"]["transfer"]
+    assert source["url"].startswith(moto_url)
+    assert worker.transfer(source).content == AUDIO
+    assert worker.transfer(source, Range="bytes=4-9").content == AUDIO[4:10]
+    target = worker.told("uploads", token=cutting["token"], positions=[0])["uploads"][0]["transfer"]
+    assert target["url"].startswith(moto_url)
+    worker.cut(cutting, 2)
+    worker.complete([worker.cut_done(cutting, 2)])
+    claims = worker.claim(2)
+    assert worker.transfer(claims[0]["transcribe"]["transfer"]).content == b"sound of chunk 0"
+    worker.finish(*claims)
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done")
+    assert farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text == "word0\nword1\n"
+    assert farm.admin.delete(place).status_code == 204
+    assert keys(bucket) == []
+
+
+def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: ServedFarm) -> None:
+    farm = s3_farm
+    target = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
+    body = {"name": "a", "upload_id": target["upload_id"]}
+
+    def refusal(**more: str) -> str:
+        return str(farm.admin.post("/api/transcriptions", json={**body, **more}).json()["error"]["code"])
+
+    def put(content: bytes) -> None:
+        transfer = target["transfer"]
+        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=20).is_success
+
+    assert refusal() == "wrong_state"
+    put(AUDIO[:-1])
+    assert refusal() == "digest_mismatch"
+    put(AUDIO)
+    assert refusal(sha256="0" * 64) == "digest_mismatch"
+    sha256 = hashlib.sha256(AUDIO).hexdigest()
+    assert farm.admin.post("/api/transcriptions", json={**body, "sha256": sha256}).status_code == 201
+
+
+def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(s3_farm)
+    submit(s3_farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    chunk = worker.upload(cutting, 0)
+    for wrong in ({"sha256": "0" * 64}, {"size": 5}):
+        answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, **wrong}])
+        assert answer.json()["error"]["code"] == "digest_mismatch"
+    assert worker.told("append", token=cutting["token"], chunks=[chunk])["next_position"] == 1
+
+
+def test_what_is_too_large_for_one_put_goes_through_the_coordinator(
+    s3_farm: ServedFarm, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "MAX_SINGLE_PUT", 100)
+    target = s3_farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
+    assert target["transfer"]["url"] == f"/api/uploads/{target['upload_id']}"
+    assert s3_farm.admin.put(target["transfer"]["url"], content=AUDIO).status_code == 204
+    (key,) = keys(bucket)
+    assert bucket.get_object(Bucket="audio", Key=key)["Body"].read() == AUDIO
+
+
+def test_workers_and_clients_get_the_public_address(bucket: Any, start_farm: StartFarm) -> None:
+    farm = start_farm(blobs="s3://audio/farm", blobs_public_endpoint="https://blobs.example:9000")
+    transfer = farm.admin.post("/api/uploads", json={"name": "a", "size": 5}).json()["transfer"]
+    assert transfer["url"].startswith("https://blobs.example:9000/audio/farm/sources/")
+
+
+def test_a_bucket_is_swept_too(bucket: Any, start_farm: StartFarm) -> None:
+    farm = start_farm(blobs="s3://audio/farm", orphan_hours=0)
+    submit(farm.admin)
+    kept = keys(bucket)
+    bucket.put_object(Bucket="audio", Key="farm/results/gone/0.aa.bb.json", Body=b"x")
+    bucket.put_object(Bucket="audio", Key="elsewhere/not-ours", Body=b"x")
+    coordinator = farm.coordinator
+    sweeper = Sweeper(coordinator.store, coordinator.blobs, farm.settings)
+    eventually(lambda: farm.on_loop(sweeper.run_once).blobs == 1, "the sweep")
+    assert sorted(keys(bucket)) == sorted([*kept, "elsewhere/not-ours"])
+
+
+def test_a_bucket_that_is_not_there_is_told_by_readyz(bucket: Any, start_farm: StartFarm) -> None:
+    farm = start_farm(blobs="s3://nobody-made-this")
+    answer = farm.client("").get("/readyz")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")

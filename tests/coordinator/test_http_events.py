@@ -1,0 +1,245 @@
+"""The event stream: order, resume, reset, filters, and listeners that go away or do not keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+from conftest import StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.coordinator import feed
+from whisper_farm.coordinator.feed import Feed, Filter, Reset
+from whisper_farm.coordinator.routes import events as events_route
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.protocol.client import EventView
+from whisper_farm.store.database import Database
+from whisper_farm.store.events import emit, retire_events
+
+MakeWorker = Callable[..., HandWorker]
+
+
+def past(client: httpx.Client, after: int = 0, **query: Any) -> list[EventView]:
+    """The events there are after an id."""
+    answer = client.get("/api/events", params={"after": after, "once": True, **query})
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    return list(parsed(answer.text.splitlines()))
+
+
+def parsed(lines: list[str] | Iterator[str]) -> Iterator[EventView]:
+    """Events of a stream, each of whose three fields must say the same."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if line == "" and "data" in fields:
+            view = EventView.model_validate_json(fields["data"])
+            assert (str(view.id), view.kind) == (fields["id"], fields["event"])
+            yield view
+            fields = {}
+        elif name:
+            fields[name] = value
+
+
+@contextmanager
+def following(client: httpx.Client, **query: Any) -> Iterator[queue.SimpleQueue[tuple[float, EventView | None]]]:
+    """Follow the stream in a thread: events with the time of their arrival, None at the end."""
+    arrived: queue.SimpleQueue[tuple[float, EventView | None]] = queue.SimpleQueue()
+    connected = threading.Event()
+
+    def follow(answer: httpx.Response) -> None:
+        connected.set()
+        try:
+            for view in parsed(answer.iter_lines()):
+                arrived.put((time.monotonic(), view))
+        except (httpx.ReadError, httpx.StreamError, httpx.RemoteProtocolError):
+            pass
+        arrived.put((time.monotonic(), None))
+
+    with client.stream("GET", "/api/events", params=query) as answer:
+        assert answer.status_code == 200
+        thread = threading.Thread(target=follow, args=[answer])
+        thread.start()
+        assert connected.wait(10)
+        yield arrived
+        with suppress(OSError):  # it has ended by itself
+            answer.extensions["network_stream"].get_extra_info("socket").shutdown(2)
+    thread.join(10)
+
+
+def test_what_happens_to_a_recording_is_told_in_order(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
+    farm = either_farm
+    worker = make_worker(farm)
+    made = submit(farm.admin)
+    worker.work_off(chunks=2)
+    eventually(lambda: farm.admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
+    told = past(farm.admin, transcription=made["id"])
+    assert [view.kind for view in told] == [
+        "transcription_submitted",
+        "transcription_started",
+        "chunks_appended",
+        "chunking_done",
+        "job_done",
+        "language_decided",
+        "job_done",
+        "transcription_assembling",
+        "transcription_done",
+    ]
+    assert [view.id for view in told] == sorted({view.id for view in told})
+    assert past(farm.admin, after=told[4].id, transcription=made["id"]) == told[5:]
+
+
+def test_a_follower_hears_of_a_commit_within_moments(either_farm: ServedFarm) -> None:
+    with following(either_farm.admin) as arrived:
+        made = submit(either_farm.admin)
+        answered = time.monotonic()
+        at, view = arrived.get(timeout=10)
+    assert view is not None
+    assert (view.kind, view.transcription_id) == ("transcription_submitted", made["id"])
+    assert at - answered < 2  # 5 ms here when nothing else runs
+
+
+def test_two_coordinators_tell_of_each_others_commits(start_farm: StartFarm, postgres_url: str) -> None:
+    one = start_farm(database=postgres_url)
+    other = start_farm(database=postgres_url)
+    other_admin = other.client(one.token)
+    with following(other_admin) as arrived:
+        made = submit(one.admin)
+        answered = time.monotonic()
+        at, view = arrived.get(timeout=10)
+    assert view is not None
+    assert view.transcription_id == made["id"]
+    assert at - answered < 2  # 200 ms is the aim, some 10 ms the rule; other programs run here, too
+
+
+def test_last_event_id_resumes_where_the_stream_broke(farm: ServedFarm) -> None:
+    made = [submit(farm.admin, name=f"{number}.mp3")["id"] for number in range(3)]
+    seen = past(farm.admin)
+    assert [view.transcription_id for view in seen] == made
+    with following(farm.admin, after=0, limit=2) as arrived:
+        first = [arrived.get(timeout=10)[1] for _ in range(3)]
+    assert first == [*seen[:2], None]
+    answer = farm.admin.get("/api/events", params={"once": True}, headers={"Last-Event-ID": str(seen[1].id)})
+    assert list(parsed(answer.text.splitlines())) == seen[2:]
+    for nonsense in ("yesterday", "-5", "9" * 30):
+        assert farm.admin.get("/api/events", params={"once": True}, headers={"Last-Event-ID": nonsense}).is_success
+
+
+def test_the_past_and_the_present_join_without_gap_or_repeat(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "PAGE", 3)
+    write = farm.coordinator.database.write
+    for number in range(10):
+        write(lambda tx, number=number: emit(tx, "test", None, "admin", number=number))
+    stop = threading.Event()
+    sent = [10]
+
+    def keep_writing() -> None:
+        while not stop.is_set():
+            write(lambda tx: emit(tx, "test", None, "admin", number=sent[0]))
+            sent[0] += 1
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        with following(farm.admin, after=0, limit=60) as arrived:
+            views = [arrived.get(timeout=20)[1] for _ in range(60)]
+    finally:
+        stop.set()
+        writer.join(10)
+    assert [view.data["number"] for view in views if view] == list(range(60))
+
+
+def test_users_see_their_own_events_only(farm: ServedFarm) -> None:
+    ann, bob = farm.user("ann"), farm.user("bob")
+    hers, his = submit(ann), submit(bob)
+    assert {view.transcription_id for view in past(ann)} == {hers["id"]}
+    with following(bob) as arrived:
+        submit(ann)
+        again = submit(bob)
+        view = arrived.get(timeout=10)[1]
+    assert view is not None
+    assert view.transcription_id == again["id"]
+    assert {view.transcription_id for view in past(farm.admin)} > {hers["id"], his["id"]}
+
+
+def test_a_follower_that_was_away_too_long_is_told_to_start_over(farm: ServedFarm) -> None:
+    for _ in range(5):
+        submit(farm.admin)
+    database = farm.coordinator.database
+    database.write(lambda tx: retire_events(tx, tx.now + 1))
+    (reset,) = past(farm.admin, after=1)
+    assert reset.kind == "reset"
+    assert past(farm.admin, after=reset.id) == []
+    assert past(farm.admin, after=1 << 40)[0].kind == "reset"
+    made = submit(farm.admin)
+    assert [view.transcription_id for view in past(farm.admin, after=reset.id)] == [made["id"]]
+
+
+def test_a_quiet_stream_shows_signs_of_life_and_moves_its_place_on(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_route, "KEEP_ALIVE_SECONDS", 0.05)
+    ann = farm.user("ann")
+    newest = max(view.id for view in past(farm.admin)) if past(farm.admin) else 0
+    with ann.stream("GET", "/api/events") as answer:
+        lines = answer.iter_lines()
+        eventually(lambda: next(lines).startswith(": "), "a sign of life")
+        submit(farm.admin)
+        eventually(lambda: (line := next(lines)).startswith("id: ") and int(line[4:]) > newest, "a later place")
+
+
+def test_streams_end_at_once_when_the_server_stops(farm: ServedFarm) -> None:
+    with following(farm.admin) as arrived:
+        assert farm.stop() < 3
+        assert arrived.get(timeout=5)[1] is None
+
+
+def test_a_follower_that_leaves_is_forgotten(farm: ServedFarm) -> None:
+    with following(farm.admin):
+        eventually(lambda: len(farm.coordinator.feed._listeners) == 1)
+    eventually(lambda: not farm.coordinator.feed._listeners, "the end of the listener")
+
+
+def test_a_listener_that_does_not_keep_up_is_dropped_and_misses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "LISTENER_EVENTS", 5)
+
+    async def scenario() -> None:
+        store = StoreThreads(database)
+        reader = Feed(store)
+        await reader.start()
+        running = asyncio.create_task(reader.run())
+        slow = reader.follow(0, Filter(), once=False, idle_seconds=10)
+        await store.write(lambda tx: emit(tx, "test", number=-1))
+        seen = [(await asyncio.wait_for(anext(slow), 10))]
+        for number in range(20):
+            await store.write(lambda tx, number=number: emit(tx, "test", number=number))
+        await asyncio.to_thread(eventually, lambda: reader.position == 21)
+        seen += [one async for one in slow]
+        assert len(seen) < 21
+        again = reader.follow(seen[-1].id, Filter(), once=True, idle_seconds=10)
+        seen += [one async for one in again]
+        assert not any(isinstance(one, Reset) for one in seen)
+        assert [one.id for one in seen] == list(range(1, 22))
+        reader.close()
+        await asyncio.wait_for(running, 10)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_events_are_json_whatever_a_name_holds(farm: ServedFarm) -> None:
+    name = 'a "quoted"\nname: ünïcode\u2028 \U0001f399.mp3'
+    submit(farm.admin, name=name)
+    (view,) = past(farm.admin)
+    assert view.data["name"] == name
+    assert json.loads(view.model_dump_json())["data"]["name"] == name

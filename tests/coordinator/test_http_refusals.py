@@ -1,0 +1,326 @@
+"""Bad input of every kind: each is a documented code in the one shape, nothing is changed and nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from conftest import AUDIO, StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.coordinator import limits, sockets
+from whisper_farm.errors import every_error
+from whisper_farm.protocol.wire import ErrorBody
+
+MakeWorker = Callable[..., HandWorker]
+CODES = {*every_error(), "internal", "method_not_allowed"}
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error answer, whose shape must be the one."""
+    error = ErrorBody.model_validate_json(answer.content).error
+    assert error.code in CODES
+    assert error.message
+    assert answer.headers["Content-Type"] == "application/json"
+    assert not re.search(r"Traceback|sqlalchemy|SELECT|File \"", answer.text)
+    return answer.status_code, error.code
+
+
+def snapshot(farm: ServedFarm) -> object:
+    """Everything a refused request could have changed."""
+    events = farm.admin.get("/api/events", params={"after": 0, "once": True}).text
+    return events, farm.admin.get("/api/transcriptions").json(), farm.admin.get("/api/workers").json()["workers"]
+
+
+def test_nothing_but_health_answers_without_a_token(farm: ServedFarm) -> None:
+    nobody = farm.client("")
+    asked = ["GET /api/transcriptions", "GET /api/nothing/here", "GET /metrics", "GET /openapi.json", "GET /docs"]
+    for line in (*asked, "POST /api/work/claim", "PUT /api/uploads/abc", "DELETE /healthz/"):
+        for headers in ({}, {"Authorization": "Bearer wf_admin_forged"}, {"Authorization": "Basic abc"}):
+            answer = nobody.request(*line.split(), headers=headers)
+            assert refused(answer) == (401, "unauthorized"), line
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert nobody.get("/healthz").json() == {"status": "ok"}
+    assert nobody.get("/readyz").json() == {"status": "ok"}
+
+
+def test_a_scope_opens_its_part_of_the_api_and_no_more(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    user, worker = farm.user("ann"), make_worker(farm, "w-1", farm.token_for("worker", "ann")).http
+    for path in ("/api/transcriptions", "/api/events", "/api/tokens", "/api/server", "/api/workers", "/metrics"):
+        assert refused(worker.get(path)) == (403, "forbidden"), path
+    for path in ("/api/workers", "/metrics"):
+        assert refused(user.get(path)) == (403, "forbidden"), path
+    assert refused(user.post("/api/workers/w-1/drain")) == (403, "forbidden")
+    claim = {"worker_id": "w-1", "request_id": "r"}
+    spoken = {"Whisper-Farm-Protocol": "1"}
+    assert refused(user.post("/api/work/claim", json=claim, headers=spoken)) == (403, "forbidden")
+    for scope in ("worker", "admin"):
+        assert refused(user.post("/api/tokens", json={"name": "x", "scope": scope})) == (403, "forbidden")
+    other = {"name": "x", "scope": "user", "owner": "bob"}
+    assert refused(user.post("/api/tokens", json=other)) == (403, "forbidden")
+
+
+def test_what_belongs_to_others_is_as_little_there_as_nothing(farm: ServedFarm) -> None:
+    ann, bob = farm.user("ann"), farm.user("bob")
+    made = submit(ann)
+    place = f"/api/transcriptions/{made['id']}"
+    calls = [
+        ("GET", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("DELETE", ""),
+        ("GET", "/jobs"),
+        ("GET", "/segments"),
+    ]
+    for method, rest in [*calls, ("GET", "/transcript")]:
+        theirs, nobodys = bob.request(method, place + rest), bob.request(method, "/api/transcriptions/none" + rest)
+        assert refused(theirs) == refused(nobodys) == (404, "not_found")
+        assert theirs.text.replace(made["id"], "none") == nobodys.text
+    assert refused(bob.get("/api/events", params={"transcription": made["id"]})) == (404, "not_found")
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    assert refused(bob.put(f"/api/uploads/{upload}", content=b"abc")) == (404, "not_found")
+    named = {"name": "a", "upload_id": upload}
+    assert refused(bob.post("/api/transcriptions", json=named)) == (404, "not_found")
+    assert bob.get("/api/transcriptions").json()["transcriptions"] == []
+    assert ann.get(place).json()["state"] == "queued"
+    assert farm.admin.get(place).json()["owner"] == "ann"
+
+
+BODIES: list[tuple[str, bytes]] = [
+    ("no JSON", b"{not json"),
+    ("half a JSON", b'{"name": "a", "size": '),
+    ("no UTF-8", b'{"name": "\xff\xfe", "size": 1}'),
+    ("half a character", b'{"name": "\\ud800", "size": 1}'),
+    ("a NUL", b'{"name": "a\\u0000b", "size": 1}'),
+    ("a raw NUL", b'{"name": "a\x00b", "size": 1}'),
+    ("a list", b"[1, 2]"),
+    ("nothing", b""),
+    ("wrong type", b'{"name": 5, "size": "many"}'),
+    ("a huge number", b'{"name": "a", "size": ' + b"9" * 400 + b"}"),
+    ("a number with too many digits to read", b'{"name": "a", "size": ' + b"9" * 10_000 + b"}"),
+    ("infinity", b'{"name": "a", "size": Infinity}'),
+    ("a negative size", b'{"name": "a", "size": -1}'),
+    ("too long a name", b'{"name": "' + b"a" * 300 + b'", "size": 1}'),
+    ("an unknown field", b'{"name": "a", "size": 1, "admin": true}'),
+    ("brackets without end", b"[" * 200_000),
+]
+
+
+def test_a_malformed_body_is_refused_and_changes_nothing(farm: ServedFarm) -> None:
+    before = snapshot(farm)
+    for name, body in BODIES:
+        answer = farm.admin.post("/api/uploads", content=body, headers={"Content-Type": "application/json"})
+        assert refused(answer) == (422, "invalid_request"), name
+        assert len(answer.content) < 5000, name
+    assert snapshot(farm) == before
+
+
+REQUESTS: list[tuple[str, str, int]] = [
+    ("GET", "/api/transcriptions/unknown", 404),
+    ("GET", "/api/transcriptions/%00", 422),
+    ("GET", "/api/transcriptions/%2e%2e%2f%2e%2e%2fetc", 404),
+    ("GET", "/api/transcriptions/ünïcode", 422),
+    ("GET", "/api/transcriptions/" + "x" * 5000, 422),
+    ("GET", "/api/transcriptions?limit=0", 422),
+    ("GET", "/api/transcriptions?limit=99999999999999999999999", 422),
+    ("GET", "/api/transcriptions?after=nonsense", 422),
+    ("GET", "/api/transcriptions?after=nan:x", 422),
+    ("GET", "/api/transcriptions?after=1:%00", 422),
+    ("GET", "/api/transcriptions?after=1e999:x", 200),
+    ("GET", "/api/transcriptions?state=asleep", 422),
+    ("GET", "/api/events?after=-1", 422),
+    ("GET", "/api/events?after=9223372036854775808", 422),
+    ("GET", "/api/workers/unknown/drain", 405),
+    ("POST", "/api/workers/unknown/drain", 404),
+    ("DELETE", "/api/tokens/unknown", 404),
+    ("PATCH", "/api/tokens", 405),
+    ("GET", "/api/nothing", 404),
+    ("PUT", "/api/uploads/unknown", 404),
+]
+
+
+def test_a_request_that_cannot_be_met_says_why(farm: ServedFarm) -> None:
+    for method, path, status in REQUESTS:
+        answer = farm.admin.request(method, path)
+        assert answer.status_code == status, path
+        if status != 200:
+            refused(answer)
+        if status == 405:
+            assert method not in answer.headers["Allow"], path
+    assert farm.admin.options("/api/transcriptions/x").headers["Allow"] == "DELETE, GET"
+
+
+def test_a_worker_of_another_protocol_is_told_so(farm: ServedFarm) -> None:
+    for spoken in ({}, {"Whisper-Farm-Protocol": "2"}, {"Whisper-Farm-Protocol": "x" * 500}):
+        for method, path in (("POST", "/api/work/claim"), ("GET", "/api/work/source/" + "t" * 32)):
+            answer = farm.admin.request(method, path, headers=spoken)
+            assert refused(answer) == (426, "protocol_mismatch"), spoken
+
+
+def test_a_claim_token_that_was_never_minted_opens_nothing(farm: ServedFarm, worker: HandWorker) -> None:
+    forged = "f" * 32
+    assert refused(worker.http.get(f"/api/work/source/{forged}")) == (409, "lease_lost")
+    assert refused(worker.http.get(f"/api/work/audio/{forged}")) == (409, "lease_lost")
+    assert refused(worker.http.put(f"/api/work/uploads/{forged}/0", content=b"x")) == (409, "lease_lost")
+    assert refused(worker.http.get("/api/work/source/..%2f..%2fetc%2fpasswd")) == (404, "not_found")
+    assert refused(worker.http.put(f"/api/work/uploads/{forged}/-1", content=b"x")) == (422, "invalid_request")
+
+
+def test_a_claim_opens_only_what_its_job_needs(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    (hearing,) = worker.claim(1)
+    assert refused(worker.http.get(f"/api/work/audio/{cutting['token']}")) == (422, "invalid_request")
+    assert refused(worker.http.get(f"/api/work/source/{hearing['token']}")) == (422, "invalid_request")
+    assert refused(worker.http.put(f"/api/work/uploads/{hearing['token']}/0", content=b"x"))[0] == 422
+    assert refused(worker.ask("uploads", token=hearing["token"], positions=[0])) == (422, "invalid_request")
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(start_farm: StartFarm) -> None:
+    farm = start_farm(max_body_bytes=2000)
+    big = json.dumps({"name": "a" * 5000, "size": 1}).encode()
+    assert refused(farm.admin.post("/api/uploads", content=big)) == (413, "too_large")
+    assert refused(farm.admin.post("/api/uploads", content=iter([big[:1500], big[1500:]]))) == (413, "too_large")
+    huge = (bytes(1 << 16) for _ in range(100))
+    answer = farm.admin.post("/api/uploads", content=huge)
+    assert refused(answer) == (413, "too_large")
+    assert answer.headers["Connection"] == "close"
+    assert farm.admin.get("/api/transcriptions").status_code == 200
+
+
+def test_an_error_nobody_foresaw_says_nothing_of_itself(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("the secret is 12345")
+
+    monkeypatch.setattr(farm.coordinator.store, "read", broken)
+    answer = farm.admin.get("/api/transcriptions")
+    assert refused(answer) == (500, "internal")
+    assert "12345" not in answer.text
+
+
+def test_a_database_that_cannot_serve_is_a_reason_to_try_again(farm: ServedFarm) -> None:
+    farm.coordinator.database.close()
+    answer = farm.admin.get("/api/transcriptions")
+    assert refused(answer) == (503, "store_unavailable")
+    assert answer.headers["Retry-After"] == "1"
+    assert refused(farm.client("").get("/readyz")) == (503, "store_unavailable")
+    assert farm.client("").get("/healthz").status_code == 200
+
+
+def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:
+    """Send raw bytes, keep the connection open, and return what comes until the server closes it."""
+    url = httpx.URL(farm.url)
+    with socket.create_connection((url.host, url.port or 80), timeout=seconds) as connection:
+        connection.sendall(sent)
+        received = b""
+        while block := connection.recv(65536):
+            received += block
+        return received
+
+
+def test_a_client_that_sends_half_a_request_is_cut_off(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sockets.connection_class
+    with monkeypatch.context() as impatience:
+        impatience.setattr("whisper_farm.coordinator.serve.connection_class", lambda: real(0.2))
+        farm = start_farm()
+    for half in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow:"):
+        started = time.monotonic()
+        assert talk(farm, half) == b""
+        assert time.monotonic() - started < 5
+    assert farm.admin.get("/healthz").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_given_up(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits.Limits.__init__, "__defaults__", (0.2,))
+    farm = start_farm()
+    head = f"POST /api/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {farm.token}\r\nContent-Length: 99\r\n\r\n"
+    answer = talk(farm, head.encode() + b'{"name":')
+    assert b" 408 " in answer.splitlines()[0]
+    assert b'"too_slow"' in answer
+
+
+def test_an_upload_that_stalls_is_given_up(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UPLOAD_IDLE_SECONDS", 0.2)
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 1000}).json()["upload_id"]
+    head = (
+        f"PUT /api/uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {farm.token}\r\n"
+        "Content-Length: 1000\r\n\r\n"
+    )
+    answer = talk(farm, head.encode() + b"x" * 500)
+    assert b" 408 " in answer.splitlines()[0]
+    assert blobs(farm) == []
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_given_up(
+    farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SEND_SECONDS", 0.2)
+    submit(farm.admin, audio=bytes(30_000_000))
+    (claim,) = worker.claim(0, chunk=1)
+    head = (
+        f"GET {claim['chunk']['source']['transfer']['url']} HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {farm.token}\r\nWhisper-Farm-Protocol: 1\r\n\r\n"
+    )
+    url = httpx.URL(farm.url)
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.sendall(head.encode())
+        gone = 'whisper_farm_request_seconds_count{method="GET",route="/api/work/source/{token}",status="499"} 1.0'
+        eventually(lambda: gone in farm.admin.get("/metrics").text, "the end of the answer")
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(farm: ServedFarm) -> None:
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 50_000_000}).json()["upload_id"]
+    head = (
+        f"PUT /api/uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {farm.token}\r\n"
+        "Content-Length: 50000000\r\n\r\n"
+    )
+    url = httpx.URL(farm.url)
+    with socket.create_connection((url.host, url.port or 80)) as connection:
+        connection.sendall(head.encode() + bytes(20_000_000))
+    eventually(lambda: blobs(farm) == [], "the end of the upload")
+    assert farm.admin.put(f"/api/uploads/{upload}", content=b"short").json()["error"]["code"] == "digest_mismatch"
+
+
+def blobs(farm: ServedFarm) -> list[str]:
+    return sorted(str(path) for path in (farm.data / "blobs").rglob("*") if path.is_file())
+
+
+def test_an_upload_is_exactly_what_was_announced(farm: ServedFarm) -> None:
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()["upload_id"]
+    place = f"/api/uploads/{upload}"
+    for sent in (AUDIO[:-1], AUDIO + b"!"):
+        assert refused(farm.admin.put(place, content=sent)) == (422, "digest_mismatch")
+    assert refused(farm.admin.put(place, content=iter([AUDIO[:-1]]))) == (422, "digest_mismatch")
+    assert refused(farm.admin.put(place, content=iter([AUDIO, b"!"]))) == (413, "too_large")
+    assert blobs(farm) == []
+    submitted = farm.admin.post("/api/transcriptions", json={"name": "a", "upload_id": upload})
+    assert refused(submitted) == (409, "wrong_state")
+
+
+def test_the_openapi_document_names_every_error_and_the_way_in(farm: ServedFarm) -> None:
+    document = farm.admin.get("/openapi.json").json()
+    operations = [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    assert len({operation["operationId"] for _, _, operation in operations}) == len(operations)
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert document["components"]["schemas"]["ErrorBody"]["required"] == ["error"]
+    for method, path, operation in operations:
+        if path in ("/healthz", "/readyz"):
+            continue
+        assert operation["security"] == [{"token": []}], (method, path)
+        assert {"401", "403", "413", "422", "500", "503"} <= operation["responses"].keys(), (method, path)
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and int(status) != 416:
+                (schema,) = (content["schema"] for content in answer["content"].values())
+                assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (method, path, status)

@@ -1,0 +1,280 @@
+"""What clients do with transcriptions: submit, list, cancel, retry, delete; segments and files of the transcript."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import AUDIO, StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.transcript.document import from_json
+
+MakeWorker = Callable[..., HandWorker]
+
+
+def view(farm: ServedFarm, made: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = farm.admin.get(f"/api/transcriptions/{made['id']}").json()
+    return answer
+
+
+def done(farm: ServedFarm, made: dict[str, Any], state: str = "done") -> None:
+    eventually(lambda: view(farm, made)["state"] == state, state)
+
+
+def test_the_same_key_is_the_same_transcription(farm: ServedFarm) -> None:
+    made = submit(farm.admin, key="k1")
+    again = farm.admin.post("/api/transcriptions", json={"name": "other", "key": "k1"})
+    assert (again.status_code, again.json()["id"]) == (200, made["id"])
+    theirs = submit(farm.user("ann"), key="k1")
+    assert theirs["id"] != made["id"]
+
+
+def test_an_upload_can_be_sent_again_and_submitted_twice(farm: ServedFarm) -> None:
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 5}).json()["upload_id"]
+    assert farm.admin.put(f"/api/uploads/{upload}", content=b"first").status_code == 204
+    assert farm.admin.put(f"/api/uploads/{upload}", content=b"again").status_code == 204
+    body = {"name": "a", "upload_id": upload, "sha256": "0" * 64}
+    assert farm.admin.post("/api/transcriptions", json=body).json()["error"]["code"] == "digest_mismatch"
+    del body["sha256"]
+    both = [farm.admin.post("/api/transcriptions", json=body).json() for _ in range(2)]
+    assert both[0]["id"] != both[1]["id"]
+    assert farm.admin.put(f"/api/uploads/{upload}", content=b"third").json()["error"]["code"] == "wrong_state"
+    stored = [path for path in (farm.data / "blobs" / "sources").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in stored] == [b"again"]
+    for one in both:
+        farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
+    assert farm.admin.delete(f"/api/transcriptions/{both[0]['id']}").status_code == 204
+    assert [path.read_bytes() for path in stored] == [b"again"]
+    assert farm.admin.delete(f"/api/transcriptions/{both[1]['id']}").status_code == 204
+    assert not any(path.exists() for path in stored)
+
+
+def test_what_cannot_be_transcribed_is_refused_at_the_door(start_farm: StartFarm) -> None:
+    farm = start_farm(max_upload_bytes=1000)
+
+    def refusal(call: str, **body: Any) -> tuple[int, str]:
+        answer = farm.admin.post(call, json=body)
+        return answer.status_code, answer.json()["error"]["code"]
+
+    assert refusal("/api/uploads", name="a", size=0) == (422, "source_empty")
+    assert refusal("/api/uploads", name="a", size=1001) == (413, "too_large")
+    assert refusal("/api/transcriptions", name="a") == (422, "invalid_request")
+    assert refusal("/api/transcriptions", name="a", upload_id="u", path="/a") == (422, "invalid_request")
+    assert refusal("/api/transcriptions", name="a", upload_id="unknown") == (404, "not_found")
+    assert refusal("/api/transcriptions", name="a", path="/etc/passwd") == (403, "forbidden")
+
+
+def test_files_of_this_machine_are_sources_only_where_that_is_meant(
+    start_farm: StartFarm, make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    farm = start_farm(local_sources=True)
+    file = tmp_path / "Ünï 'codé.mp3"
+    file.write_bytes(AUDIO)
+
+    def refusal(path: Path | str, client: httpx.Client = farm.admin) -> str:
+        return str(client.post("/api/transcriptions", json={"name": "a", "path": str(path)}).json()["error"]["code"])
+
+    assert refusal(file, farm.user("ann")) == "forbidden"
+    assert refusal("relative.mp3") == "invalid_request"
+    assert refusal(tmp_path / "none.mp3") == "source_missing"
+    assert refusal(tmp_path) == "source_unreadable"
+    (tmp_path / "empty.mp3").touch()
+    assert refusal(tmp_path / "empty.mp3") == "source_empty"
+    body = {"name": file.name, "path": str(file), "options": {"engine": "tones", "model": "instant"}}
+    assert farm.admin.post("/api/transcriptions", json=body).status_code == 201
+    worker = make_worker(farm)
+    (claim,) = worker.claim(0, chunk=1)
+    source = claim["chunk"]["source"]
+    assert source["name"] == file.name
+    assert worker.transfer(source["transfer"]).content == AUDIO
+    assert worker.transfer(source["transfer"], Range="bytes=5-8").content == AUDIO[5:9]
+    file.write_bytes(AUDIO + b"!")
+    assert worker.transfer(source["transfer"]).json()["error"]["code"] == "source_unreadable"
+    file.unlink()
+    assert worker.transfer(source["transfer"]).json()["error"]["code"] == "blob_missing"
+
+
+def test_pages_list_every_transcription_once_newest_first(farm: ServedFarm) -> None:
+    made = [submit(farm.admin, name=f"{number}.mp3")["id"] for number in range(5)]
+    farm.admin.post(f"/api/transcriptions/{made[2]}/cancel")
+    listed: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    while True:
+        page = farm.admin.get("/api/transcriptions", params=query).json()
+        listed += [one["id"] for one in page["transcriptions"]]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert listed == made[::-1]
+    cancelled = farm.admin.get("/api/transcriptions", params={"state": "cancelled"}).json()
+    assert [one["id"] for one in cancelled["transcriptions"]] == [made[2]]
+
+
+def test_a_transcription_nobody_can_serve_says_so(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    assert "No worker" in submit(farm.admin)["warning"]
+    make_worker(farm, models=["instant"])
+    assert submit(farm.admin)["warning"] is None
+    assert "another" in submit(farm.admin, options={"model": "another"})["warning"]
+
+
+def test_text_streams_in_order_while_chunks_finish_out_of_order(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 12)
+    claims = worker.claim(12)
+
+    def page(after: int) -> tuple[list[str], int, bool]:
+        answer = farm.admin.get(f"/api/transcriptions/{made['id']}/segments", params={"after": after}).json()
+        return [segment["text"] for segment in answer["segments"]], answer["next"], answer["finished"]
+
+    assert page(-1) == ([], -1, False)
+    worker.finish(claims[1], claims[2], claims[11])
+    assert page(-1) == ([], -1, False)
+    worker.finish(claims[0])
+    assert page(-1) == ([" word0", " word1", " word2"], 2, False)
+    assert page(2) == ([], 2, False)
+    failure = {"token": claims[3]["token"], "code": "not_audio", "message": "no", "permanent": True}
+    worker.told("fail", failures=[failure])
+    worker.finish(*claims[4:11])
+    assert page(2) == ([f" word{n}" for n in range(4, 12)], 11, False)
+    worker.complete([worker.cut_done(cutting, 12)])
+    assert page(11) == ([], 11, True)
+    done(farm, made, "incomplete")
+
+
+def test_missing_seconds_are_named_and_can_be_tried_again(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 2)
+    worker.complete([worker.cut_done(cutting, 2)])
+    first, second = worker.claim(2)
+    worker.finish(second)
+    failure = {"token": first["token"], "code": "engine_error", "message": "too loud", "permanent": True}
+    worker.told("fail", failures=[failure])
+    done(farm, made, "incomplete")
+    (gap,) = view(farm, made)["gaps"]
+    assert (gap["start_seconds"], gap["end_seconds"], gap["position"]) == (0.0, 10.0, 0)
+    document = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript").json()
+    assert document["coverage"]["missing"][0]["reason"] == "engine_error: too loud"
+    jobs = farm.admin.get(f"/api/transcriptions/{made['id']}/jobs").json()["jobs"]
+    (attempt,) = jobs[1]["attempts"]
+    assert (attempt["state"], attempt["error_message"], attempt["worker_name"]) == ("failed", "too loud", "w-1")
+    assert farm.admin.post(f"/api/transcriptions/{made['id']}/retry").json()["state"] == "running"
+    worker.work_off()
+    done(farm, made)
+    text = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript", params={"format": "txt"}).text
+    assert text.split() == ["word0", "word1"]
+
+
+def test_cancel_retry_and_delete_keep_to_the_states(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    place = f"/api/transcriptions/{made['id']}"
+
+    def code(answer: httpx.Response) -> str:
+        return str(answer.json()["error"]["code"])
+
+    assert code(farm.admin.post(f"{place}/retry")) == "wrong_state"
+    assert code(farm.admin.delete(place)) == "wrong_state"
+    assert code(farm.admin.get(f"{place}/transcript")) == "wrong_state"
+    for _ in range(2):
+        assert farm.admin.post(f"{place}/cancel").json()["state"] == "cancelled"
+    assert farm.admin.post(f"{place}/retry").json()["state"] == "queued"
+    worker.work_off()
+    done(farm, made)
+    assert code(farm.admin.post(f"{place}/cancel")) == "wrong_state"
+    assert farm.admin.delete(place).status_code == 204
+    assert code(farm.admin.get(place)) == "not_found"
+    assert [path for path in (farm.data / "blobs").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["talk.mp3", 'a/b "q".tar.gz', "Gespräch — 対話\n.wav", "..", "x" * 255])
+def test_the_transcript_is_a_file_in_every_format(farm: ServedFarm, worker: HandWorker, name: str) -> None:
+    made = submit(farm.admin, name=name)
+    worker.work_off(chunks=2)
+    done(farm, made)
+    kinds = {
+        "txt": "text/plain",
+        "srt": "application/x-subrip",
+        "vtt": "text/vtt",
+        "tsv": "text/tab-separated-values",
+        "json": "application/json",
+    }
+    for format, kind in kinds.items():
+        answer = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript", params={"format": format})
+        assert answer.headers["Content-Type"].partition(";")[0] == kind
+        assert "word0" in answer.text
+        assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
+        assert answer.headers["Content-Disposition"].isascii()
+        assert f".{format}" in answer.headers["Content-Disposition"]
+    refused = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript", params={"format": "doc"})
+    assert refused.status_code == 422
+    if name == "Gespräch — 対話\n.wav":
+        assert "filename*=UTF-8''Gespr%C3%A4ch%20%E2%80%94%20" in answer.headers["Content-Disposition"]
+    transcript = from_json(json.loads(answer.content))
+    assert transcript.text == "word0 word1"
+
+
+def test_a_recording_without_speech_has_an_empty_transcript(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    silent = {**worker.upload(cutting, 0), "speech_seconds": 0}
+    worker.told("append", token=cutting["token"], chunks=[silent])
+    worker.complete([worker.cut_done(cutting, 1)])
+    done(farm, made)
+    document = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript").json()
+    assert (document["text"], document["segments"]) == ("", [])
+    assert document["coverage"]["complete"] is True
+    assert farm.admin.get(f"/api/transcriptions/{made['id']}/transcript", params={"format": "srt"}).is_success
+
+
+def test_tokens_are_made_listed_and_revoked(farm: ServedFarm) -> None:
+    secret = farm.token_for("user", "ann")
+    ann = farm.client(secret)
+    (mine,) = ann.get("/api/tokens").json()["tokens"]
+    assert (mine["owner"], mine["scope"], mine["token"]) == ("ann", "user", None)
+    second = ann.post("/api/tokens", json={"name": "phone", "scope": "user"}).json()
+    phone = farm.client(second["token"])
+    assert phone.get("/api/server").json()["owner"] == "ann"
+    assert {one["owner"] for one in farm.admin.get("/api/tokens").json()["tokens"]} == {"admin", "ann"}
+    assert phone.delete(f"/api/tokens/{mine['id']}").status_code == 204
+    assert ann.get("/api/server").status_code == 401
+    (admins,) = [one for one in farm.admin.get("/api/tokens").json()["tokens"] if one["owner"] == "admin"]
+    assert phone.delete(f"/api/tokens/{admins['id']}").status_code == 404
+    assert farm.admin.get("/api/server").status_code == 200
+
+
+def test_the_server_says_what_it_is(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    make_worker(farm)
+    submit(farm.admin)
+    told = farm.admin.get("/api/server").json()
+    assert (told["scope"], told["owner"], told["workers_live"], told["jobs_queued"]) == ("admin", "admin", 1, 1)
+    assert str(farm.data) in told["blobs"]
+    assert str(farm.data) not in farm.user("ann").get("/api/server").text
+
+
+def test_metrics_count_what_happened(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    submit(farm.admin)
+    worker.work_off(chunks=3)
+    submit(farm.admin)
+    text = farm.admin.get("/metrics").text
+    for line in (
+        'whisper_farm_claims_total{hedge="no",kind="transcribe"} 3.0',
+        'whisper_farm_claims_total{hedge="no",kind="chunk"} 1.0',
+        'whisper_farm_outcomes_total{call="complete",code="accepted"} 4.0',
+        "whisper_farm_audio_seconds_done_total 30.0",
+        'whisper_farm_jobs_queued{kind="chunk"} 1.0',
+        'whisper_farm_jobs_queued{kind="transcribe"} 0.0',
+        "whisper_farm_leases_lapsed 0.0",
+        'whisper_farm_workers{state="live"} 1.0',
+        'whisper_farm_worker_speed{worker="w-1"} 20.0',
+        'whisper_farm_events_total{kind="transcription_submitted"} 2.0',
+    ):
+        assert line in text.splitlines(), line
+    assert 'route="/api/transcriptions"' in text

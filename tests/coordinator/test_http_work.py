@@ -1,0 +1,357 @@
+"""The worker API over real sockets: from a submission to its transcript, and every way a claim can be lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from conftest import AUDIO, StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.coordinator import waiting
+from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.settings import Policy
+
+MakeWorker = Callable[..., HandWorker]
+
+
+@pytest.fixture(autouse=True)
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting claims are woken by what happens, not by looking again now and then."""
+    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+
+
+def state_of(farm: ServedFarm, made: dict[str, object]) -> str:
+    return str(farm.admin.get(f"/api/transcriptions/{made['id']}").json()["state"])
+
+
+def test_a_recording_goes_in_and_its_transcript_comes_out(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
+    farm = either_farm
+    worker = make_worker(farm)
+    made = submit(farm.admin)
+    worker.work_off(chunks=12)
+    eventually(lambda: state_of(farm, made) == "done", "the transcript")
+    text = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript", params={"format": "txt"})
+    assert text.text.split() == [f"word{position}" for position in range(12)]
+    document = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript").json()
+    assert [segment["start"] for segment in document["segments"]] == [10.0 * n + 1 for n in range(12)]
+    assert document["coverage"] == {
+        "complete": True,
+        "duration": 120.0,
+        "covered": 120.0,
+        "chunks": 12,
+        "missing": [],
+        "damaged_packets": 0,
+    }
+    assert document["workers"] == ["w-1"]
+    assert document["revision"] == "r1"
+
+
+def test_a_chunk_job_reads_its_source_by_ranges(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (claim,) = worker.claim(0, chunk=1)
+    source = claim["chunk"]["source"]
+    assert source["size"] == len(AUDIO)
+    transfer = source["transfer"]
+    assert worker.transfer(transfer).content == AUDIO
+    part = worker.transfer(transfer, Range="bytes=4-99")
+    assert (part.status_code, part.content) == (206, AUDIO[4:100])
+    assert part.headers["Content-Range"] == f"bytes 4-99/{len(AUDIO)}"
+    assert worker.transfer(transfer, Range="bytes=-10").content == AUDIO[-10:]
+    assert worker.transfer(transfer, Range=f"bytes={len(AUDIO) - 5}-").content == AUDIO[-5:]
+    assert worker.transfer(transfer, Range="bytes=0-999999999").content == AUDIO
+    beyond = worker.transfer(transfer, Range=f"bytes={len(AUDIO)}-")
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{len(AUDIO)}")
+    head = worker.transfer({**transfer, "method": "HEAD"})
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(AUDIO)))
+    assert head.headers["Accept-Ranges"] == "bytes"
+
+
+def test_a_worker_fetches_exactly_the_audio_that_was_appended(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 2)
+    claims = worker.claim(2)
+    assert [worker.transfer(one["transcribe"]["transfer"]).content for one in claims] == [
+        b"sound of chunk 0",
+        b"sound of chunk 1",
+    ]
+
+
+def test_chunks_are_claimable_while_cutting_goes_on(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    (claim,) = worker.claim(1)
+    assert worker.finish(claim)[0]["error_code"] is None
+    worker.cut(cutting, 1, first=1)
+    assert worker.complete([worker.cut_done(cutting, 2)])[0]["error_code"] is None
+
+
+def test_complete_claims_the_next_in_the_same_call(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 3)
+    (first,) = worker.claim(1)
+    completion = worker.completion(first, transcribe=worker.heard(first))
+    answer = worker.told("complete", completions=[completion], claim=worker.claim_body(2))
+    assert [one["position"] for one in answer["claims"]] == [1, 2]
+
+
+@pytest.mark.parametrize("lost", ["claim", "complete", "append"])
+def test_a_lost_answer_is_asked_for_again(farm: ServedFarm, worker: HandWorker, lost: str) -> None:
+    submit(farm.admin)
+    if lost == "claim":
+        assert worker.claim(0, chunk=1, request_id="same") == worker.claim(0, chunk=1, request_id="same")
+        assert worker.claim(0, chunk=1) == []
+        return
+    (cutting,) = worker.claim(0, chunk=1)
+    chunk = worker.upload(cutting, 0)
+    first = worker.told("append", token=cutting["token"], chunks=[chunk])
+    if lost == "append":
+        assert worker.told("append", token=cutting["token"], chunks=[chunk]) == first
+        return
+    (claim,) = worker.claim(1)
+    assert worker.finish(claim) == worker.finish(claim)
+    assert worker.finish(claim, text=" another")[0]["error_code"] == "result_conflict"
+    kinds = [json.loads(line[5:])["kind"] for line in events(farm) if line.startswith("data:")]
+    assert kinds.count("job_done") == 1
+
+
+def events(farm: ServedFarm) -> list[str]:
+    return farm.admin.get("/api/events", params={"after": 0, "once": True}).text.splitlines()
+
+
+def test_the_token_of_an_overtaken_attempt_opens_nothing(start_farm: StartFarm, make_worker: MakeWorker) -> None:
+    farm = start_farm(policy=Policy(lease_seconds=0.2, heartbeat_seconds=0.1))
+    zombie, heir = make_worker(farm, "zombie"), make_worker(farm, "heir")
+    submit(farm.admin)
+    (old,) = zombie.claim(0, chunk=1)
+    target = zombie.told("uploads", token=old["token"], positions=[0])["uploads"][0]
+    (new,) = heir.claim(0, chunk=1, wait=10)
+    assert new["job_id"] == old["job_id"]
+    assert new["attempt"] == 2
+    heir.upload(new, 0)
+
+    def code(answer: httpx.Response) -> tuple[int, str]:
+        return answer.status_code, answer.json()["error"]["code"]
+
+    lost = (409, "lease_lost")
+    assert code(zombie.ask("uploads", token=old["token"], positions=[0])) == lost
+    assert code(zombie.transfer(target["transfer"], b"a late upload")) == lost
+    assert code(zombie.transfer(old["chunk"]["source"]["transfer"])) == lost
+    chunk = {"position": 0, "start_seconds": 0, "end_seconds": 10, "speech_seconds": 1, "size": 1, "sha256": "0" * 64}
+    assert code(zombie.ask("append", token=old["token"], chunks=[{**chunk, "key": target["key"]}])) == lost
+    assert zombie.complete([zombie.cut_done(old, 0)])[0]["error_code"] == "lease_lost"
+    failure = {"token": old["token"], "code": "not_audio", "message": "it is not"}
+    assert zombie.told("fail", failures=[failure])["outcomes"][0]["error_code"] == "lease_lost"
+    assert zombie.told("release", tokens=[old["token"]])["outcomes"][0]["error_code"] == "lease_lost"
+    assert zombie.told("heartbeat", tokens=[old["token"]])["lost"] == [old["token"]]
+    heir.cut(new, 1)
+    assert heir.complete([heir.cut_done(new, 1)])[0]["error_code"] is None
+
+
+def test_a_late_completion_that_nobody_overtook_is_taken(start_farm: StartFarm, make_worker: MakeWorker) -> None:
+    farm = start_farm(policy=Policy(lease_seconds=0.05, heartbeat_seconds=0.02))
+    worker = make_worker(farm)
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    time.sleep(0.5)  # several leases, and longer than a worker may be silent: nothing else can be waited for here
+    assert worker.complete([worker.cut_done(cutting, 1)])[0]["error_code"] is None
+
+
+def test_a_waiting_claim_hears_of_work_at_once(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
+    farm = either_farm
+    worker = make_worker(farm)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.claim, 0, 1, 20)
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        submitted = time.monotonic()
+        submit(farm.admin)
+        assert len(waiting.result(10)) == 1
+        assert time.monotonic() - submitted < 5
+
+
+def test_a_waiting_claim_takes_a_job_whose_lease_lapses(start_farm: StartFarm, make_worker: MakeWorker) -> None:
+    farm = start_farm(policy=Policy(lease_seconds=0.5, heartbeat_seconds=0.2))
+    gone, heir = make_worker(farm, "gone"), make_worker(farm, "heir")
+    submit(farm.admin)
+    (lost,) = gone.claim(0, chunk=1)
+    (claim,) = heir.claim(0, chunk=1, wait=15)
+    assert claim["job_id"] == lost["job_id"]
+
+
+def test_a_wait_ends_empty_when_its_time_is_over(farm: ServedFarm, worker: HandWorker) -> None:
+    assert worker.claim(1, wait=0.1) == []
+    assert len(farm.coordinator.waiting) == 0
+
+
+def test_a_claim_whose_client_has_gone_makes_no_attempt(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm, "first")
+    impatient = make_worker(farm, "second")
+    with pytest.raises(httpx.ReadTimeout):
+        impatient.http.post("/api/work/claim", json=impatient.claim_body(0, 1, wait=20), timeout=0.3)
+    eventually(lambda: len(farm.coordinator.waiting) == 0, "the end of the wait")
+    submit(farm.admin)
+    assert len(worker.claim(0, chunk=1)) == 1
+
+
+def test_the_same_claim_asked_twice_while_waiting_gets_one_attempt(farm: ServedFarm, worker: HandWorker) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(worker.claim, 0, 1, 10, "same") for _ in range(2)]
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        submit(farm.admin)
+        one, other = (waiting.result(10) for waiting in both)
+    assert one == other
+    assert len(one) == 1
+
+
+def test_a_draining_worker_is_told_so_while_it_waits(farm: ServedFarm, worker: HandWorker) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.told, "claim", **worker.claim_body(1, 1, wait=20))
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        assert farm.admin.post("/api/workers/w-1/drain").json()["state"] == "draining"
+        assert waiting.result(10) == {"claims": [], "drain": True}
+    assert worker.told("heartbeat", tokens=[])["drain"] is True
+    farm.admin.post("/api/workers/w-1/dismiss")
+    assert worker.told("heartbeat", tokens=[])["dismissed"] is True
+
+
+def test_released_work_goes_to_the_next_waiting_worker(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    first, second = make_worker(farm, "first"), make_worker(farm, "second")
+    submit(farm.admin)
+    (claim,) = first.claim(0, chunk=1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.claim, 0, 1, 20)
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        first.told("release", tokens=[claim["token"]])
+        assert waiting.result(10)[0]["job_id"] == claim["job_id"]
+
+
+def test_cancel_reaches_the_worker_with_its_next_heartbeat(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    (claim,) = worker.claim(0, chunk=1)
+    assert farm.admin.post(f"/api/transcriptions/{made['id']}/cancel").json()["state"] == "cancelled"
+    assert worker.told("heartbeat", tokens=[claim["token"]])["cancelled"] == [claim["token"]]
+
+
+def test_what_was_uploaded_must_be_what_is_appended(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    chunk = worker.upload(cutting, 0)
+
+    def refusal(**wrong: object) -> str:
+        answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, **wrong}])
+        return str(answer.json()["error"]["code"])
+
+    assert refusal(sha256="0" * 64) == "digest_mismatch"
+    assert refusal(size=3) == "digest_mismatch"
+    assert refusal(key="chunks/some/body/0.flac") == "invalid_request"
+    assert refusal(position=1) == "invalid_request"
+    farm.coordinator.digests._known.clear()  # as on another coordinator: it must read what was uploaded
+    assert refusal(sha256="0" * 64) == "digest_mismatch"
+    assert worker.told("append", token=cutting["token"], chunks=[chunk])["next_position"] == 1
+
+
+def test_a_chunk_that_never_arrived_cannot_be_appended(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    target = worker.told("uploads", token=cutting["token"], positions=[0])["uploads"][0]
+    chunk = {"position": 0, "start_seconds": 0, "end_seconds": 10, "speech_seconds": 1, "size": 1, "sha256": "0" * 64}
+    answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, "key": target["key"]}])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "blob_missing")
+
+
+def test_results_that_do_not_fit_are_refused_one_by_one(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 4)
+    good, wrong_digest, wrong_time, wrong_kind = worker.claim(4)
+    forged = worker.completion(wrong_digest, transcribe=worker.heard(wrong_digest)) | {"digest": "0" * 64}
+    shifted = worker.completion(wrong_time, transcribe=worker.heard({**wrong_time, "transcribe": good["transcribe"]}))
+    chunk_result = worker.completion(wrong_kind, chunk=ChunkResult(duration_seconds=1, chunks=1))
+    neither = {"token": cutting["token"], "digest": "0" * 64}
+    unknown = worker.completion(good, transcribe=worker.heard(good)) | {"token": "x" * 32}
+    outcomes = worker.complete(
+        [worker.completion(good, transcribe=worker.heard(good)), forged, shifted, chunk_result, neither, unknown]
+    )
+    assert [outcome["error_code"] for outcome in outcomes] == [
+        None,
+        "digest_mismatch",
+        "invalid_request",
+        "invalid_request",
+        "invalid_request",
+        "lease_lost",
+    ]
+    assert worker.finish(wrong_digest, wrong_time, wrong_kind)[0]["error_code"] is None
+
+
+def test_times_may_miss_their_chunk_by_a_rounding_and_are_put_right(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    worker.complete([worker.cut_done(cutting, 1)])
+    (claim,) = worker.claim(1)
+    segment = {"start": -0.0, "end": 10.4, "text": " hello"}
+    assert worker.finish(claim, segments=(segment,))[0]["error_code"] is None
+    eventually(lambda: state_of(farm, made) == "done")
+    (written,) = farm.admin.get(f"/api/transcriptions/{made['id']}/transcript").json()["segments"]
+    assert (written["start"], written["end"]) == (0.0, 10.0)
+
+
+def test_a_worker_speaks_for_itself_only(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    mine = make_worker(farm, "mine", farm.token_for("worker", "ann"))
+    theirs = make_worker(farm, "theirs", farm.token_for("worker", "bob"))
+    for call, more in (
+        ("claim", {"request_id": "r"}),
+        ("heartbeat", {"tokens": []}),
+        ("release", {"tokens": ["x" * 20], "leaving": True}),
+    ):
+        answer = theirs.http.post(f"/api/work/{call}", json={"worker_id": "mine", **more})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden"), call
+    assert theirs.http.post("/api/work/register", json={**_registration(), "worker_id": "mine"}).status_code == 403
+    assert mine.told("heartbeat", tokens=[])["lost"] == []
+
+
+def _registration() -> dict[str, object]:
+    return {"name": "n", "version": "1", "platform": "p", "slots": 1, "engines": []}
+
+
+def test_a_worker_the_farm_does_not_know_is_told_to_register(farm: ServedFarm, worker: HandWorker) -> None:
+    stranger = {"worker_id": "stranger"}
+    for call, more in (("claim", {"request_id": "r", "wait_seconds": 5}), ("heartbeat", {"tokens": []})):
+        answer = worker.http.post(f"/api/work/{call}", json={**stranger, **more})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "worker_unknown")
+
+
+def test_many_idle_workers_share_new_work_without_a_stampede(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    workers = [make_worker(farm, f"w-{number}") for number in range(12)]
+    with ThreadPoolExecutor(len(workers)) as pool:
+        waiting = [pool.submit(worker.claim, 0, 1, 20) for worker in workers]
+        eventually(lambda: len(farm.coordinator.waiting) == len(workers), "the waits")
+        made = [submit(farm.admin, name=f"{number}.mp3") for number in range(3)]
+        done = eventually(lambda: len(finished := [one for one in waiting if one.done()]) == 3 and finished)
+        got = {claim["transcription_id"] for one in done for claim in one.result(1)}
+        assert got == {one["id"] for one in made}
+        assert len(farm.coordinator.waiting) == len(workers) - 3
+        assert farm.stop() < 3
+        assert all(one.result(5) == [] for one in waiting if one not in done)
+
+
+def test_work_appended_by_one_coordinator_wakes_a_claim_on_another(
+    start_farm: StartFarm, postgres_url: str, make_worker: MakeWorker
+) -> None:
+    one = start_farm(database=postgres_url)
+    other = start_farm(database=postgres_url)
+    worker = make_worker(other)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.claim, 0, 1, 20)
+        eventually(lambda: len(other.coordinator.waiting) == 1, "the wait")
+        submit(one.admin)
+        assert len(waiting.result(10)) == 1

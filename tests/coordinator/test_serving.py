@@ -1,0 +1,212 @@
+"""Starting and stopping: addresses, the first token, what goes wrong at start, and two coordinators on one farm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import StartFarm, submit
+from hand_worker import HandWorker
+from served_farm import ServedFarm, eventually
+
+from whisper_farm.coordinator.log import LOGGER_NAME, set_up_logging
+from whisper_farm.coordinator.serve import serve
+from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
+from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.store.database import Database
+
+MakeWorker = Callable[..., HandWorker]
+
+SERVE = """
+import sys, threading
+from whisper_farm.coordinator.serve import serve
+from whisper_farm.settings import Policy, ServerSettings
+serve(ServerSettings(port=0), Policy(), lambda url: print(url, flush=True), threading.Event())
+print("ended well", flush=True)
+"""
+
+
+def test_the_first_start_makes_one_admin_and_tells_its_token_once(start_farm: StartFarm, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path / 'new' / 'farm.db'}"
+    first = start_farm(database=place)
+    assert first.announced == [first.token]
+    if os.name == "posix":
+        assert (first.data / "admin-token").stat().st_mode & 0o777 == 0o600
+    assert first.admin.get("/api/server").json()["scope"] == "admin"
+    first.stop()
+    second = start_farm(database=place)
+    assert second.announced == []
+    assert second.token == first.token
+    assert second.admin.get("/api/server").is_success
+
+
+def test_it_listens_on_loopback_alone_unless_told(farm: ServedFarm) -> None:
+    url = httpx.URL(farm.url)
+    assert url.host == "127.0.0.1"
+    own = socket.gethostbyname(socket.gethostname())
+    if not own.startswith("127."):
+        with pytest.raises(OSError):  # noqa: PT011 - refused or unreachable, as the system says it
+            socket.create_connection((own, url.port or 80), timeout=2)
+
+
+def test_a_port_that_is_taken_is_told_by_its_number(farm: ServedFarm, tmp_path: Path) -> None:
+    port = httpx.URL(farm.url).port or 0
+    settings = ServerSettings(port=port, data=tmp_path / "other")
+    with pytest.raises(FarmError, match=str(port)):
+        serve(settings, Policy(), lambda url: None, threading.Event())
+    with pytest.raises(FarmError, match="no address"):
+        serve(ServerSettings(host="no such host", data=tmp_path / "o"), Policy(), lambda url: None, threading.Event())
+
+
+def test_what_is_wrong_with_the_stores_is_told_before_anything_listens(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "file").touch()
+
+    def start(**given: object) -> None:
+        settings = ServerSettings(port=0, **{"data": tmp_path / "data", "database": sqlite_url, **given})  # type: ignore[arg-type] # names chosen by the test
+        serve(settings, Policy(), lambda url: None, threading.Event())
+
+    with pytest.raises(StorageError, match="data folder"):
+        start(data=tmp_path / "file" / "below")
+    with pytest.raises(StoreUnavailable):
+        start(blobs=str(tmp_path / "file" / "blobs"))
+    with pytest.raises(StoreUnavailable):
+        start(database="mysql://localhost/farm")
+
+
+def test_an_old_schema_on_postgresql_stops_the_server_with_the_remedy(
+    postgres_server: object, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres_url")
+    database = Database.open(url)
+    database.write(lambda tx: tx.connection.exec_driver_sql("DROP TABLE alembic_version"))
+    database.close()
+    settings = ServerSettings(port=0, data=tmp_path, database=url)
+    with pytest.raises(SchemaMismatch, match="db upgrade"):
+        serve(settings, Policy(), lambda url: None, threading.Event())
+
+
+def test_stopping_takes_no_longer_than_two_seconds_whatever_waits(farm: ServedFarm, worker: HandWorker) -> None:
+    answers: list[object] = []
+    waiting = threading.Thread(target=lambda: answers.append(worker.claim(1, wait=60)))
+    waiting.start()
+    eventually(lambda: len(farm.coordinator.waiting) == 1)
+    with farm.admin.stream("GET", "/api/events") as stream:
+        assert next(stream.iter_lines()).startswith("retry")
+        seconds = farm.stop()
+    waiting.join(10)
+    assert answers == [[]]
+    assert seconds < 3  # two, and one for a machine that does other things, too
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("farm-")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of this kind are POSIX")
+def test_a_signal_in_the_main_thread_stops_it_in_good_order(tmp_path: Path) -> None:
+    environment = {**os.environ, "WHISPER_FARM_DATA": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, env=environment, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "ended well\n"
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_farm_survives_the_murder_of_its_coordinator(tmp_path: Path, start_farm: StartFarm) -> None:
+    environment = {**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data")}
+    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, env=environment, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        token = (tmp_path / "data" / "admin-token").read_text().strip()
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, verify=False) as client:
+            made = submit(client)
+        worker = HandWorker(url, token)
+        worker.register()
+        (cutting,) = worker.claim(0, chunk=1)
+        worker.cut(cutting, 2)
+        (hearing,) = worker.claim(1)
+        worker.close()
+    finally:
+        process.kill()
+        process.communicate()
+    farm = start_farm(database=None)
+    again = HandWorker(farm.url, farm.token)
+    again.complete([again.cut_done(cutting, 2)])
+    again.finish(hearing)
+    again.work_off()
+    again.close()
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done")
+    text = farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text
+    assert text.split() == ["word0", "word1"]
+
+
+def test_any_of_two_coordinators_can_be_spoken_to_at_any_step(
+    start_farm: StartFarm, postgres_url: str, tmp_path: Path
+) -> None:
+    shared = {"database": postgres_url, "blobs": str(tmp_path / "shared")}
+    farms = [start_farm(**shared), start_farm(**shared)]
+    token = farms[0].token
+    workers = [HandWorker(farm.url, token, "w") for farm in farms]
+    made = submit(farms[0].admin)
+    one, other = workers
+    one.register()
+    (cutting,) = other.claim(0, chunk=1)
+    chunk = one.upload(cutting, 0)
+    other.told("append", token=cutting["token"], chunks=[chunk])
+    one.complete([one.cut_done(cutting, 1)])
+    (hearing,) = other.claim(1)
+    assert one.transfer(hearing["transcribe"]["transfer"]).content == b"sound of chunk 0"
+    assert one.finish(hearing) == other.finish(hearing)
+    admin = farms[1].client(token)
+    eventually(lambda: admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
+    for worker in workers:
+        worker.close()
+
+
+def test_log_lines_have_an_action_and_ids_and_no_secrets(
+    farm: ServedFarm, make_worker: MakeWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("whisper_farm")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    set_up_logging("json")
+    try:
+        worker = make_worker(farm)
+        submit(farm.admin)
+        (claim,) = worker.claim(0, chunk=1)
+        worker.transfer(claim["chunk"]["source"]["transfer"])
+        farm.admin.get("/api/transcriptions/none")
+    finally:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+        web = logging.getLogger("uvicorn.error")
+        web.handlers.clear()
+        web.propagate = True
+    printed = capsys.readouterr().err
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert {"register", "submit", "claim", "request"} <= {line["action"] for line in lines}
+    requests = [line for line in lines if line["action"] == "request"]
+    assert all({"route", "status", "duration_ms", "request_id"} <= line.keys() for line in requests)
+    assert requests[-1]["transcription_id"] == "none"
+    assert claim["token"] not in printed
+    assert farm.token not in printed
+
+
+def test_nothing_is_printed_unless_somebody_set_up_logging(farm: ServedFarm, capfd: pytest.CaptureFixture[str]) -> None:
+    assert logging.getLogger(LOGGER_NAME).getEffectiveLevel() > logging.INFO
+    submit(farm.admin)
+    farm.admin.get("/api/nothing")
+    assert capfd.readouterr() == ("", "")
