@@ -1,0 +1,184 @@
+"""One child process, seen from the agent: started, talked to, killed, reaped, and described when it died.
+
+Promises: `close` always ends the process and collects it; a child that dies makes every `send` and `receive` raise
+`ChildDiedError` with how it ended and its last words. What it prints is kept (the end of it), apart from the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from whisper_farm.worker.frames import FrameError, pack, receive_frame
+from whisper_farm.worker.messages import Message, from_frame, to_frame
+
+Role = Literal["recogniser", "cutter"]
+CLOSE_SECONDS = 10.0
+_PIPE_BYTES = 1 << 20
+_LAST_WORDS_BYTES = 2000
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TOP_PAD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 30),
+}
+"""For glibc (others ignore it): keep freed memory. A recogniser asks for the same big buffers in every batch, and
+handing them back in between cost a tenth of its time in page faults."""
+
+
+class ChildDiedError(Exception):
+    """The child process is gone. The message says how it ended; `last_words` is the end of its standard error."""
+
+    def __init__(self, message: str, last_words: str = "") -> None:
+        self.last_words = last_words
+        super().__init__(message)
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether it looks as if there was too little memory: the library said so, or the kernel took it."""
+        return "out of memory" in self.last_words.lower() or "SIGKILL" in str(self)
+
+    @property
+    def evidence(self) -> str:
+        """All that is known about it, for the books."""
+        return f"{self}\n{self.last_words}".strip()
+
+
+class Child:
+    """A running child process. Make it with `Child.start`."""
+
+    def __init__(self, role: Role, process: asyncio.subprocess.Process) -> None:
+        self.role = role
+        self.pid = process.pid
+        self._process = process
+        self._reason: str | None = None
+        self._said: deque[bytes] = deque()
+        self._listening = asyncio.create_task(self._listen(), name=f"stderr of {role} {process.pid}")
+
+    @classmethod
+    async def start(cls, role: Role) -> Child:
+        """Start a process for this role; ChildDiedError if the operating system refuses."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "whisper_farm.worker.child_main", role, str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_PIPE_BYTES,
+                env={**_KEEP_MEMORY, **os.environ} if role == "recogniser" else None,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            raise ChildDiedError(f"The {role} process could not be started: {error}") from error
+        return cls(role, process)
+
+    async def send(self, message: Message, body: bytes = b"") -> None:
+        """Send one message, waiting until the pipe has room."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(pack(to_frame(message, body)))
+            await self._process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise await self._died() from None
+
+    def post(self, message: Message) -> None:
+        """Send a short message without waiting; a dead child does not mind."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(pack(to_frame(message)))
+
+    async def receive(self, silence_seconds: float | None = None) -> tuple[Message, bytes]:
+        """The next message; ChildDiedError when there will be none. A child silent for so long is killed."""
+        assert self._process.stdout is not None
+        try:
+            async with self._killed_after(silence_seconds):
+                frame = await receive_frame(self._process.stdout)
+            if frame is not None:
+                return from_frame(frame), frame.body
+        except FrameError as error:
+            self.kill(f"was killed: it sent something that is no message ({error})")
+        raise await self._died()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended, as far as is known."""
+        return self._process.returncode is None
+
+    def kill(self, reason: str) -> None:
+        """End the process at once; `reason` is what `ChildDiedError` will say."""
+        if self._reason is None and self._process.returncode is None:
+            self._reason = reason
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def close(self) -> None:
+        """End the process and collect it. Safe to call again, and when it is dead already."""
+        assert self._process.stdin is not None
+        self.kill("was closed")
+        self._process.stdin.close()
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await self._drop_what_is_left()
+            await self._process.wait()
+        await asyncio.wait([self._listening], timeout=1.0)
+        self._listening.cancel()
+
+    async def _drop_what_is_left(self) -> None:
+        """Read the pipe to its end, for only then does asyncio let go of it; unless somebody else is reading."""
+        assert self._process.stdout is not None
+        with contextlib.suppress(RuntimeError):
+            while await self._process.stdout.read(_PIPE_BYTES):
+                pass
+
+    @contextlib.asynccontextmanager
+    async def _killed_after(self, seconds: float | None) -> AsyncIterator[None]:
+        if seconds is None:
+            yield
+            return
+        reason = f"was killed: it said nothing for {seconds:g} s"
+        timer = asyncio.get_running_loop().call_later(seconds, self.kill, reason)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _died(self) -> ChildDiedError:
+        """Collect the process (killing one that only closed its pipe) and say how it ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 1.0)
+        self.kill("closed its pipe but did not end")
+        await self.close()
+        how = self._reason or exit_reason(self._process.returncode)
+        return ChildDiedError(f"The {self.role} process {self.pid} {how}.", self.last_words)
+
+    @property
+    def last_words(self) -> str:
+        """The end of what the child wrote to its standard error."""
+        return b"".join(self._said).decode(errors="replace")[-_LAST_WORDS_BYTES:].strip()
+
+    async def _listen(self) -> None:
+        assert self._process.stderr is not None
+        while words := await self._process.stderr.read(_LAST_WORDS_BYTES):
+            self._said.append(words)
+            while sum(map(len, self._said)) - len(self._said[0]) >= _LAST_WORDS_BYTES:
+                self._said.popleft()
+
+
+def exit_reason(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "did not end"
+    if code >= 0:
+        return f"ended with exit status {code}" if code < 1 << 31 else f"ended with exit status {code:#x}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    hint = ", as the kernel does when memory is short" if name == "SIGKILL" else ""
+    return f"was killed by signal {-code} ({name}{hint})"

@@ -1,0 +1,58 @@
+"""The start of every child process: `python -m whisper_farm.worker.child_main ROLE PARENT`.
+
+Promises: the process does not outlive its agent (the kernel ends it on Linux, the end of standard input everywhere);
+Ctrl-C and SIGTERM are left to the agent; when memory is short the child goes before the agent. All this holds before
+anything big is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_FIRST_TO_GO = "500"
+
+
+def depend_on(parent: int) -> None:
+    """Tie this process to its agent."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
+
+
+def main(role: str, parent: int) -> None:
+    """Serve the agent in this role until it goes away."""
+    depend_on(parent)
+    faulthandler.enable()
+    from whisper_farm.worker.line import crash, private_line
+
+    line = private_line()
+    try:
+        if role == "recogniser":
+            from whisper_farm.worker.recogniser_child import RecogniserChild
+
+            RecogniserChild(line).serve()
+        else:
+            from whisper_farm.worker.cutter_child import CutterChild
+
+            CutterChild(line).serve()
+    except BaseException:
+        crash()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,100 @@
+"""Asking for work: one long poll for chunks to recognise, one for a recording to cut.
+
+Promises: never asks for more than there is room for; a call whose answer got lost is repeated with its request id, so
+no claim is stranded; when the worker stops asking, what an unanswered call may have claimed is looked up (`recover`).
+Completions carry the next claim with them (`to_go_along`) unless a call is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from typing import Literal
+
+from whisper_farm.errors import FarmError
+from whisper_farm.protocol.work import Claim, ClaimAnswer, ClaimRequest
+from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.bell import Bell
+from whisper_farm.worker.clock import now
+
+WAIT_SECONDS = 20.0
+"""How long the server may hold a call that finds no work."""
+_QUICK_SECONDS = 1.0
+_RECOVER_SECONDS = 1.0
+
+Kind = Literal["chunk", "transcribe"]
+
+
+class Claims:
+    """The asking side of one worker. `room` says how many more jobs of a kind fit; `taken` receives each claim."""
+
+    def __init__(
+        self,
+        api: WorkerApi,
+        worker_id: str,
+        only: tuple[str, ...] | None,
+        room: Callable[[Kind], int],
+        taken: Callable[[Claim], None],
+        told_to_go: Callable[[bool], None],
+    ) -> None:
+        self.changed = Bell()
+        """Ring it when there may be more room."""
+        self._api = api
+        self._worker_id = worker_id
+        self._only = only
+        self._room = room
+        self._taken = taken
+        self._told_to_go = told_to_go
+        self._asking: dict[Kind, str] = {}
+
+    async def run(self, kind: Kind) -> None:
+        """Ask for jobs of this kind, whenever there is room, until cancelled."""
+        while True:
+            while (room := self._room(kind)) <= 0 or kind in self._asking:
+                await self.changed.wait(_QUICK_SECONDS)
+            request = self._request(kind, room, WAIT_SECONDS)
+            began = now()
+            answer = await self._api.claim(request)
+            del self._asking[kind]
+            self.take(answer.claims, answer.drain)
+            if not answer.claims and now() < began + _QUICK_SECONDS:
+                await asyncio.sleep(_QUICK_SECONDS)
+
+    def to_go_along(self) -> ClaimRequest | None:
+        """A claim to send with completions, if there is room and no call under way. Follow with `came_along`."""
+        room = self._room("transcribe")
+        return None if room <= 0 or "transcribe" in self._asking else self._request("transcribe", room, 0)
+
+    def came_along(self, claims: tuple[Claim, ...], drain: bool) -> None:
+        """Take what the answer to completions brought (nothing, if it failed)."""
+        self._asking.pop("transcribe", None)
+        self.take(claims, drain)
+        self.changed.ring()
+
+    def take(self, claims: tuple[Claim, ...], drain: bool) -> None:
+        """Pass claims on."""
+        for claim in claims:
+            self._taken(claim)
+        if drain:
+            self._told_to_go(False)
+
+    async def recover(self) -> None:
+        """After `run` was cancelled: find out what the calls under way claimed, and take it (to be handed back)."""
+        for request_id in tuple(self._asking.values()):
+            again = ClaimRequest(worker_id=self._worker_id, request_id=request_id)
+            with contextlib.suppress(FarmError):
+                answer: ClaimAnswer = await self._api.claim(again, _RECOVER_SECONDS)
+                self.take(answer.claims, False)
+
+    def _request(self, kind: Kind, room: int, wait_seconds: float) -> ClaimRequest:
+        self._asking[kind] = secrets.token_hex(12)
+        return ClaimRequest(
+            worker_id=self._worker_id,
+            request_id=self._asking[kind],
+            chunk_jobs=min(room, 16) if kind == "chunk" else 0,
+            transcribe_jobs=min(room, 256) if kind == "transcribe" else 0,
+            wait_seconds=wait_seconds,
+            only=self._only,
+        )

@@ -1,0 +1,74 @@
+"""The cutter's side of the pipe: one recording at a time, read over HTTP, cut, and handed on chunk after chunk.
+
+Promises: constant memory, for the pipe takes a chunk only when the agent has room for it; a source that cannot be
+reached is never reported as one that is no audio. An error nobody expected ends the process.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+
+import httpx
+
+from whisper_farm.audio.chunking import ChunkingEnd, chunks
+from whisper_farm.errors import AudioError, FarmError
+from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.worker.line import Line, in_thread
+from whisper_farm.worker.messages import Cut, CutEnded, CutFailed, Piece
+from whisper_farm.worker.source_reader import SourceReader
+
+BUFFER_BYTES = 1 << 17
+_MOST_DAMAGED = 1000
+
+
+class CutterChild:
+    """Serves one agent over its line."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def serve(self) -> None:
+        """Cut what the agent names, one recording after the other, until it closes the pipe."""
+        for message, _ in self._line.received():
+            if not isinstance(message, Cut):
+                raise RuntimeError(f"A cutter does not understand {message!r}.")
+            in_thread(partial(self._cut, message), "cut")
+
+    def _cut(self, order: Cut) -> None:
+        with (
+            httpx.Client(timeout=order.timeout_seconds, trust_env=order.trust_env) as client,
+            SourceReader(client, order.url, order.headers, order.size) as source,
+        ):
+            try:
+                end = self._send_pieces(order, io.BufferedReader(source, BUFFER_BYTES))
+            except FarmError as error:
+                permanent = isinstance(error, AudioError)
+                self._line.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
+                return
+        self._line.send(CutEnded(result=_result(end)))
+
+    def _send_pieces(self, order: Cut, file: io.BufferedReader) -> ChunkingEnd:
+        place = (order.resume_position, order.resume_seconds)
+        with chunks(file, order.name, order.chunk_seconds, *place) as chunking:
+            for chunk in chunking:
+                piece = Piece(
+                    position=chunk.position,
+                    start_seconds=chunk.start_seconds,
+                    end_seconds=chunk.end_seconds,
+                    speech_seconds=chunk.speech_seconds,
+                    declared_seconds=chunking.facts.duration_seconds,
+                )
+                self._line.send(piece, chunk.flac)
+        assert chunking.end is not None
+        return chunking.end
+
+
+def _result(end: ChunkingEnd) -> ChunkResult:
+    return ChunkResult(
+        duration_seconds=end.duration_seconds,
+        declared_seconds=end.declared_seconds,
+        chunks=end.chunks,
+        damaged_packets=end.damaged_packets,
+        damaged_seconds=end.damaged_seconds[:_MOST_DAMAGED],
+    )

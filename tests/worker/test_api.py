@@ -1,0 +1,144 @@
+"""The worker's calls: sent until there is an answer, refusals raised, the token shown to nobody but the farm."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from bare_farm import TOKEN, FakeServer, serving
+from fake_farm import FakeFarm
+from work_here import add_speech, recording, speech, until, worker_settings, working
+
+from whisper_farm.errors import (
+    DigestMismatch,
+    InvalidRequest,
+    NotFound,
+    ServerUnreachable,
+    Unauthorized,
+    WorkerUnknown,
+)
+from whisper_farm.protocol.wire import Transfer
+from whisper_farm.protocol.work import ClaimRequest, HeartbeatRequest, RegisterRequest
+from whisper_farm.worker.api import WorkerApi
+
+ME = RegisterRequest(worker_id="w", name="w", version="1", platform="here", slots=1, engines=())
+CLAIM = ClaimRequest(worker_id="w", request_id="r", transcribe_jobs=1)
+
+
+@asynccontextmanager
+async def api(server: FakeServer, token: str = TOKEN, seconds: float = 5.0) -> AsyncIterator[WorkerApi]:
+    line: list[bool] = []
+    connection = WorkerApi(server.url, token, seconds, lambda answers, why: line.append(answers))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def test_a_call_is_sent_again_until_the_farm_itself_has_answered() -> None:
+    farm = FakeFarm()
+    add_speech(farm, speech(0))
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with api(server) as connection:
+                await connection.register(ME)
+                server.lose_requests["claim"] = server.lose_replies["claim"] = 1
+                server.garble_replies["claim"], server.cut_bodies["claim"] = 1, 2
+                answer = await connection.claim(CLAIM)
+                assert len(answer.claims) == 1
+                assert len({request.body for request in server.named("claim")}) == 1, "word for word"
+                assert len(server.named("claim")) == 5
+
+    asyncio.run(scene())
+    assert len(farm.attempts) == 1
+
+
+def test_refusals_are_raised_with_their_code_and_not_repeated() -> None:
+    async def scene() -> None:
+        with serving(FakeFarm()) as server:
+            async with api(server) as connection, api(server, token="wrong") as stranger:
+                with pytest.raises(WorkerUnknown):
+                    await connection.claim(CLAIM)
+                with pytest.raises(Unauthorized):
+                    await stranger.register(ME)
+                with pytest.raises(NotFound):
+                    await connection.download(Transfer(url="/api/work/audio/none", method="GET"), 1, "0" * 64)
+            assert len(server.requests) == 3
+
+    asyncio.run(scene())
+
+
+def test_patience_ends_with_one_clear_error_and_a_beat_has_none() -> None:
+    async def scene() -> None:
+        with serving(FakeFarm()) as server:
+            server.down = True
+            async with api(server) as connection:
+                began = time.monotonic()
+                with pytest.raises(ServerUnreachable, match=server.url):
+                    await connection.register(ME, patience=0.3)
+                assert time.monotonic() - began < 5
+                tries = len(server.requests)
+                with pytest.raises(ServerUnreachable):
+                    await connection.heartbeat(HeartbeatRequest(worker_id="w", tokens=()), 5)
+                assert len(server.requests) == tries + 1
+
+    asyncio.run(scene())
+
+
+def test_audio_that_is_not_what_was_announced_is_refused() -> None:
+    farm = FakeFarm()
+    farm.blobs["good"], farm.blobs["long"] = b"good audio", bytes(1000)
+    digest = hashlib.sha256(b"good audio").hexdigest()
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with api(server) as connection:
+                server.cut_bodies["audio"] = 2
+                good = Transfer(url="/api/work/audio/good", method="GET")
+                assert await connection.download(good, 10, digest) == b"good audio"
+                with pytest.raises(DigestMismatch):
+                    await connection.download(good, 10, "0" * 64)
+                with pytest.raises(DigestMismatch):
+                    await connection.download(Transfer(url="/api/work/audio/long", method="GET"), 10, digest)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("address", ["farm.example", "ftp://farm.example", "http://", ""])
+def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
+    with pytest.raises(InvalidRequest, match="http"):
+        WorkerApi(address, "", 1, lambda answers, why: None)
+
+
+def test_a_transfer_to_a_strange_scheme_is_refused() -> None:
+    connection = WorkerApi("http://farm.example/sub", TOKEN, 1, lambda answers, why: None)
+    assert connection.resolved(Transfer(url="/api/x", method="GET"))[0] == "http://farm.example/sub/api/x"
+    for url in ("file:///etc/passwd", "//other.example/x", "api/work"):
+        with pytest.raises(ServerUnreachable):
+            connection.resolved(Transfer(url=url, method="GET"))
+    asyncio.run(connection.close())
+
+
+def test_a_bucket_gets_the_headers_of_the_link_but_never_the_token() -> None:
+    """Sources, chunks to recognise and chunks to upload, all behind presigned links of another server."""
+    farm = FakeFarm()
+    data, truth = recording(20)
+
+    async def scene() -> None:
+        with serving(farm) as server, serving(farm, open_to_all=True) as bucket:
+            farm.link = lambda path: bucket.url + path
+            farm.add_recording(data)
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: farm.jobs["t.c"].state == "done" and farm.all_are("done"), "all jobs done")
+            assert {request.name for request in bucket.requests} == {"source", "audio", "uploads"}
+            assert not any("authorization" in request.headers for request in bucket.requests)
+            assert not any("whisper-farm-protocol" in request.headers for request in bucket.requests)
+            assert not server.named("audio")
+
+    asyncio.run(scene())
+    assert [word for word, _ in farm.heard()] == [word for word, _ in truth]

@@ -1,0 +1,139 @@
+"""A recording is cut while its chunks are handed in; whatever dies on the way, no chunk is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import psutil
+from bare_farm import serving
+from fake_farm import FakeFarm
+from test_worker import same
+from work_here import recording, until, worker_process, worker_settings, working
+
+from whisper_farm.protocol.work import ChunkResult
+
+MEGABYTE = 1 << 20
+
+
+def cutter_of(pid: int | None = None) -> int:
+    """The process that cuts for this agent, or 0."""
+    cutters = [each.pid for each in psutil.Process(pid).children() if "cutter" in _command(each)]
+    return cutters[0] if cutters else 0
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_a_cutter_that_dies_has_a_successor_that_goes_on_where_it_was() -> None:
+    farm = FakeFarm()
+    data, truth = recording(230)
+    farm.add_recording(data, chunk_seconds=10)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url, cuts=True, slots=2)) as worker:
+                for megabytes, chunks in ((1, 1), (3, 6)):
+                    server.source_bytes = megabytes * MEGABYTE
+                    await until(lambda chunks=chunks: len(farm.chunks) > chunks, "it is cutting")
+                    os.kill(cutter_of(), signal.SIGKILL)
+                await until(lambda: len(worker.said("child_died")) == 2, "both deaths are noticed")
+                server.source_bytes = len(data)
+                await until(lambda: farm.jobs["t.c"].state == "done" and farm.all_are("done"), "all jobs done")
+
+    asyncio.run(scene())
+    same(farm.heard(), truth)
+    assert (farm.jobs["t.c"].attempts, farm.jobs["t.c"].charged) == (1, 0)
+
+
+def test_a_cutter_that_dies_twice_in_one_place_fails_the_job_and_the_next_claim_resumes_it() -> None:
+    farm = FakeFarm()
+    data, truth = recording(120)
+    farm.add_recording(data, chunk_seconds=10)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            server.source_bytes = MEGABYTE
+            async with working(worker_settings(server.url, cuts=True)) as worker:
+                await until(lambda: len(farm.chunks) > 1 and farm.all_are("running", "done"), "it is cutting")
+                for deaths in (1, 2):
+                    await until(cutter_of, "there is a cutter")
+                    os.kill(cutter_of(), signal.SIGKILL)
+                    await until(lambda deaths=deaths: len(worker.said("child_died")) == deaths, "it is noticed")
+                await until(lambda: farm.jobs["t.c"].failures, "the job failed")
+                server.source_bytes = len(data)
+                await until(lambda: farm.jobs["t.c"].state == "done" and farm.all_are("done"), "all jobs done")
+
+    asyncio.run(scene())
+    same(farm.heard(), truth)
+    failure = farm.jobs["t.c"].failures[0]
+    assert (failure.code, failure.charged, failure.permanent) == ("recogniser_crashed", True, False)
+    assert "SIGKILL" in failure.message
+
+
+def test_a_worker_killed_while_it_cuts_is_followed_by_another_without_a_hole() -> None:
+    farm = FakeFarm()
+    data, truth = recording(120)
+    farm.add_recording(data, chunk_seconds=10)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            server.source_bytes = MEGABYTE
+            with worker_process(worker_settings(server.url, cuts=True)) as killed:
+                await until(lambda: len(farm.chunks) > 1, "it is cutting")
+                killed.kill()
+            server.source_bytes = len(data)
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: farm.jobs["t.c"].state == "done" and farm.all_are("done"), "all jobs done")
+
+    asyncio.run(scene())
+    same(farm.heard(), truth)
+    assert farm.jobs["t.c"].attempts == 2
+    result = farm.jobs["t.c"].result
+    assert isinstance(result, ChunkResult)
+    assert (result.chunks, result.damaged_packets) == (len(farm.chunks), 0)
+
+
+def test_what_is_no_audio_fails_for_good_and_the_next_recording_is_cut() -> None:
+    farm = FakeFarm()
+    bad = farm.add_recording(b"this is a letter, no recording", name="letter.txt")
+    data, truth = recording(8)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: bad.state == "failed", "the letter is refused")
+                good = farm.add_recording(data)
+                await until(lambda: good.state == "done" and farm.chunks and all_heard(), "the recording is done")
+
+    def all_heard() -> bool:
+        return all(job.state == "done" for job in farm.chunks)
+
+    asyncio.run(scene())
+    same(farm.heard(), truth)
+    failure = bad.failures[0]
+    assert (failure.code, failure.permanent) == ("not_audio", True)
+    assert "letter.txt" in failure.message
+
+
+def test_cutting_stops_when_it_is_cancelled() -> None:
+    farm = FakeFarm()
+    data, _ = recording(120)
+    job = farm.add_recording(data, chunk_seconds=10)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            server.source_bytes = MEGABYTE
+            async with working(worker_settings(server.url, cuts=True)) as worker:
+                await until(lambda: len(farm.chunks) > 1, "it is cutting")
+                farm.cancel(job)
+                await until(lambda: worker.said("job_dropped"), "it was told")
+                await until(lambda: not cutter_of(), "the cutter has stopped")
+
+    asyncio.run(scene())
+    assert farm.jobs["t.c"].state == "cancelled"
