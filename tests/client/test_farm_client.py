@@ -1,0 +1,285 @@
+"""The client keeps its promises against a server that does not always behave."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from fake_server import FakeServer, Talk, error, view
+
+from whisper_farm import client as client_module
+from whisper_farm import event_stream
+from whisper_farm.client import FarmClient
+from whisper_farm.errors import (
+    FarmError,
+    InvalidRequest,
+    NotFound,
+    ServerUnreachable,
+    StoreUnavailable,
+    Unauthorized,
+    WrongState,
+    every_error,
+)
+from whisper_farm.protocol.client import EventView, Submission
+
+ONE = "/api/transcriptions/3k7qz2m9xw4a"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(event_stream, "PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def farm(server: FakeServer) -> Iterator[FarmClient]:
+    with FarmClient(server.address, "secret", timeout=5) as farm:
+        yield farm
+
+
+def test_every_call_carries_the_token(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", (200, view()))
+    assert farm.get("3k7qz2m9xw4a").name == "talk.mp3"
+    assert server.asked[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("code", sorted(every_error()))
+def test_an_error_comes_back_as_the_class_it_was_raised_as(server: FakeServer, farm: FarmClient, code: str) -> None:
+    kind = every_error()[code]
+    server.tell(f"POST {ONE}/retry", (kind.status, error(code, "What happened.", position=7)))
+    with pytest.raises(FarmError) as caught:
+        farm.retry("3k7qz2m9xw4a")
+    assert type(caught.value) is kind
+    assert caught.value.message == "What happened."
+    assert caught.value.details == {"position": 7}
+
+
+def test_an_error_of_a_newer_server_is_still_an_error_of_the_farm(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", (418, error("teapot", "Short and stout.")))
+    with pytest.raises(FarmError, match=r"Short and stout\."):
+        farm.get("3k7qz2m9xw4a")
+
+
+def test_a_server_that_is_no_farm_is_named(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", (404, b"<html>nginx</html>", "text/html"))
+    with pytest.raises(ServerUnreachable, match="answered 404 Not Found, and not as a Whisper Farm server"):
+        farm.get("3k7qz2m9xw4a")
+    server.tell(f"GET {ONE}", (200, b"<html>welcome</html>", "text/html"))
+    with pytest.raises(ServerUnreachable, match="makes no sense"):
+        farm.get("3k7qz2m9xw4a")
+
+
+def test_an_answer_with_fields_of_a_newer_server_is_understood(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", (200, view(mood="good")))
+    assert farm.get("3k7qz2m9xw4a").state == "queued"
+
+
+def test_nobody_there_is_said_with_the_address() -> None:
+    with FakeServer() as gone:
+        address = gone.address
+    with FarmClient(address, "x") as farm, pytest.raises(ServerUnreachable, match=address):
+        farm.server()
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a b/", "ftp://farm"])
+def test_an_address_that_is_none_is_an_error_of_the_farm(address: str) -> None:
+    with pytest.raises((InvalidRequest, ServerUnreachable)), FarmClient(address, "x", timeout=1) as farm:
+        farm.server()
+
+
+def test_a_lost_answer_is_asked_for_again(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", Talk.hang_up, (503, error("store_unavailable", "Busy.")), (200, view()))
+    assert farm.get("3k7qz2m9xw4a").state == "queued"
+    assert len(server.asked) == 3
+
+
+def test_a_server_that_stays_busy_says_why_in_the_end(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"GET {ONE}", (503, error("store_unavailable", "Busy.")))
+    with pytest.raises(StoreUnavailable, match="Busy"):
+        farm.get("3k7qz2m9xw4a")
+    assert len(server.asked) == client_module.TRIES
+
+
+def test_what_may_not_be_done_twice_is_not_sent_twice(server: FakeServer, farm: FarmClient) -> None:
+    server.tell("POST /api/transcriptions", Talk.hang_up)
+    with pytest.raises(ServerUnreachable):
+        farm.submit(Submission(name="talk.mp3", upload_id="u1"))
+    assert len(server.asked) == 1
+
+
+def test_a_submission_with_a_key_is_sent_again(server: FakeServer, farm: FarmClient) -> None:
+    server.tell("POST /api/transcriptions", Talk.hang_up, (200, view()))
+    assert farm.submit(Submission(name="talk.mp3", upload_id="u1", key="k")).id == "3k7qz2m9xw4a"
+    assert server.asked[0].body == server.asked[1].body
+
+
+def test_refusals_are_not_repeated(server: FakeServer, farm: FarmClient) -> None:
+    server.tell(f"POST {ONE}/cancel", (409, error("wrong_state", "It is done.")))
+    with pytest.raises(WrongState):
+        farm.cancel("3k7qz2m9xw4a")
+    server.tell("GET /api/server", (401, error("unauthorized", "No.")))
+    with pytest.raises(Unauthorized):
+        farm.server()
+    assert len(server.asked) == 2
+
+
+def test_whatever_is_typed_as_an_id_stays_one_step_of_the_path(server: FakeServer, farm: FarmClient) -> None:
+    with pytest.raises(NotFound):
+        farm.delete("../tokens/x?y")
+    assert server.asked[0].path == "/api/transcriptions/..%2Ftokens%2Fx%3Fy"
+
+
+def test_a_list_is_read_page_by_page_and_no_further_than_needed(server: FakeServer, farm: FarmClient) -> None:
+    def page(first: int, next_page: str | None) -> tuple[int, bytes]:
+        views = [json.loads(view(id=f"t{number}")) for number in range(first, first + 2)]
+        return 200, json.dumps({"transcriptions": views, "next": next_page}).encode()
+
+    server.tell("GET /api/transcriptions", page(0, "c1"), page(2, "c2"), page(4, None))
+    assert [one.id for one in farm.list()] == ["t0", "t1", "t2", "t3", "t4", "t5"]
+    server.tell("GET /api/transcriptions", page(0, "c1"), page(2, "c2"), page(4, None))
+    server.asked.clear()
+    assert [one.id for one in islice(farm.list(), 3)] == ["t0", "t1", "t2"]
+    assert len(server.asked) == 2
+
+
+def test_a_file_is_streamed_with_progress_and_submitted(server: FakeServer, farm: FarmClient, tmp_path: Path) -> None:
+    file = tmp_path / "講演 ☕.mp3"
+    file.write_bytes(bytes(range(256)) * 16384)
+    size = file.stat().st_size
+    target = {"upload_id": "u1", "transfer": {"url": "/api/uploads/u1", "method": "PUT", "headers": {"X-Extra": "1"}}}
+    server.tell("POST /api/uploads", (200, json.dumps(target).encode()))
+    server.tell("PUT /api/uploads/u1", Talk.hang_up, (200, b"{}"))
+    server.tell("POST /api/transcriptions", (200, view()))
+    told: list[tuple[int, int]] = []
+    farm.submit_file(file, key="k", progress=lambda sent, total: told.append((sent, total)))
+    start, _, put, submission = server.asked
+    assert json.loads(start.body) == {"name": "講演 ☕.mp3", "size": size}
+    assert put.body == file.read_bytes()
+    assert put.headers["X-Extra"] == "1"
+    assert put.headers["Authorization"] == "Bearer secret"
+    assert told[-1] == (size, size)
+    assert json.loads(submission.body)["upload_id"] == "u1"
+
+
+def test_an_object_store_never_sees_the_token(server: FakeServer, tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"x" * 10)
+    with FakeServer() as store, FarmClient(server.address, "secret") as farm:
+        transfer = {"url": f"{store.address}/bucket/key?signature=1", "method": "PUT"}
+        server.tell("POST /api/uploads", (200, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
+        store.tell("PUT /bucket/key", (200, b""))
+        assert farm.upload(file) == "u1"
+        assert "Authorization" not in store.asked[0].headers
+        assert store.asked[0].body == b"x" * 10
+
+
+def test_an_upload_refused_is_the_error_it_is(server: FakeServer, farm: FarmClient, tmp_path: Path) -> None:
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"x")
+    server.tell("POST /api/uploads", (413, error("too_large", "At most 20 GB.")))
+    with pytest.raises(every_error()["too_large"], match="At most"):
+        farm.upload(file)
+
+
+def event(number: int) -> str:
+    body = {"id": number, "kind": "job_done", "transcription_id": "t1", "at": 1.0, "data": {}}
+    return f"id: {number}\nevent: job_done\ndata: {json.dumps(body)}\n\n"
+
+
+def test_events_go_on_after_a_lost_connection_where_they_stopped(server: FakeServer, farm: FarmClient) -> None:
+    def first(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(": here\n\n" + event(4) + event(5))
+
+    def second(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(event(6))
+
+    server.tell("GET /api/events", first, Talk.hang_up, second)
+    seen: list[EventView] = []
+    events = farm.events(transcription="t1")
+    for one in events:
+        seen.append(one)
+        if len(seen) == 3:
+            events.close()
+    assert [one.id for one in seen] == [4, 5, 6]
+    assert [asked.path for asked in server.asked] == [
+        "/api/events?transcription=t1",
+        "/api/events?transcription=t1&after=5",
+        "/api/events?transcription=t1&after=5",
+    ]
+
+
+def test_a_silent_stream_can_be_closed_from_another_thread(server: FakeServer, farm: FarmClient) -> None:
+    connected, over = threading.Event(), threading.Event()
+
+    def silent(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(": here\n\n")
+        connected.set()
+        over.wait(10)
+
+    server.tell("GET /api/events", silent)
+    events = farm.events()
+    listener = threading.Thread(target=lambda: list(events))
+    listener.start()
+    assert connected.wait(5)
+    events.close()
+    listener.join(5)
+    over.set()
+    assert not listener.is_alive()
+
+
+def test_a_stream_that_says_nothing_is_opened_anew(
+    server: FakeServer, farm: FarmClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+    over = threading.Event()
+
+    def silent(talk: Talk) -> None:
+        talk.begin_stream()
+        over.wait(10)
+
+    def speaking(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(event(1))
+
+    server.tell("GET /api/events", silent, speaking)
+    events = farm.events()
+    assert next(iter(events)).id == 1
+    over.set()
+
+
+def test_a_stream_that_cannot_come_back_gives_up(
+    server: FakeServer, farm: FarmClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "PATIENCE_SECONDS", 0.05)
+    server.tell("GET /api/events", Talk.hang_up)
+    with pytest.raises(ServerUnreachable):
+        list(farm.events())
+
+
+def test_a_stream_that_is_refused_says_so(server: FakeServer, farm: FarmClient) -> None:
+    server.tell("GET /api/events", (403, error("forbidden", "Not yours.")))
+    with pytest.raises(every_error()["forbidden"]):
+        list(farm.events())
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    server.tell(f"GET {ONE}", (200, view()))
+    with FarmClient(server.address, "x") as farm:
+        assert farm.get("3k7qz2m9xw4a").state == "queued"
