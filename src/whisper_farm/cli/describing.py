@@ -1,0 +1,122 @@
+"""What the commands for a running farm print: transcriptions, workers, attempts, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from whisper_farm.cli.clock import clock, speed
+from whisper_farm.cli.following import Following
+from whisper_farm.cli.outputs import Outputs
+from whisper_farm.cli.progress import Display, printable
+from whisper_farm.cli.recognition import FORMATS
+from whisper_farm.cli.session import counted, gaps_in_words
+from whisper_farm.cli.table import columns
+from whisper_farm.client import FarmClient
+from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
+from whisper_farm.transcript.writers import stems_for
+
+JOBS_SHOWN = 20
+
+
+def when(epoch_seconds: float) -> str:
+    """A moment, in the local time of whoever reads it."""
+    return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def how_far(view: TranscriptionView) -> str:
+    """How much of a transcription is done."""
+    total = view.progress.duration_seconds
+    if view.state == "done":
+        return clock(total) if total is not None else "all"
+    return f"{clock(view.progress.done_seconds)} of {clock(total) if total is not None else '?'}"
+
+
+def as_row(view: TranscriptionView) -> tuple[str, str, str, str, str]:
+    """A line of `list`."""
+    return view.id, view.state, how_far(view), when(view.created_at), printable(view.name)
+
+
+def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> Iterator[str]:
+    """Everything worth knowing of a transcription: with the attempts at what did not go well."""
+    options = view.options
+    language = view.language or "to be detected"
+    yield f"{view.id}  {printable(view.name)}"
+    yield f"state      {view.state}, {how_far(view)} done, {view.progress.chunks_done} of {view.progress.chunks} chunks"
+    yield f"engine     {options.engine}, model {options.model}, language {language}, {options.task}"
+    yield f"submitted  {when(view.created_at)} by {view.owner}" + (
+        f", ended {when(view.finished_at)}" if view.finished_at is not None else ""
+    )
+    if view.warning:
+        yield f"warning    {printable(view.warning)}"
+    if view.error:
+        yield f"error      {printable(str(view.error.get('message')))} ({view.error.get('code')})"
+    if view.gaps:
+        yield f"missing    {printable(gaps_in_words(view.gaps))}"
+    yield from _troubles(jobs)
+
+
+def _troubles(jobs: Iterable[JobView]) -> Iterator[str]:
+    """The jobs that were not done at the first try, with the evidence of every attempt."""
+    shown = 0
+    for job in jobs:
+        failures = [attempt for attempt in job.attempts if attempt.error_code]
+        if job.state != "failed" and not failures:
+            continue
+        shown += 1
+        if shown > JOBS_SHOWN:
+            yield "… and more"
+            return
+        what = "cutting" if job.kind == "chunk" else f"{clock(job.start_seconds)}–{clock(job.end_seconds)}"
+        yield f"{job.id}  {what}  {job.state}"
+        for attempt in failures:
+            reason = printable((attempt.error_message or "").partition("\n")[0])
+            where = attempt.worker_name or attempt.worker_id
+            yield f"  attempt {attempt.number} on {printable(where)}: {attempt.error_code}: {reason}"
+
+
+def describe_farm(here: ServerView, workers: Sequence[WorkerView]) -> Iterator[str]:
+    """The server and who works for it."""
+    yield f"whisper-farm {here.version} at your service as {here.owner} ({here.scope})"
+    yield f"storage  {here.database}, {here.blobs}"
+    yield f"queue    {counted(here.jobs_queued, 'job')} waiting, {counted(here.workers_live, 'worker')} live"
+    if workers:
+        yield columns([("WORKER", "STATE", "SLOTS", "JOBS", "SPEED", "ENGINES"), *map(_worker_row, workers)])
+
+
+def _worker_row(worker: WorkerView) -> tuple[str, str, str, str, str, str]:
+    engines = ", ".join(f"{offer.get('engine')} on {offer.get('device')}" for offer in worker.engines)
+    pace = speed(worker.speed) if worker.speed else "–"
+    return printable(worker.name), worker.state, str(worker.slots), str(worker.jobs), pace, printable(engines)
+
+
+def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) -> int:
+    """Follow transcriptions; the exit code says whether all were done."""
+    views = [farm.get(one) for one in dict.fromkeys(ids)]
+    failed = 0
+    with Following(farm, display, headings=len(views) > 1) as following:
+        for view in views:
+            following.watch(view.name if len(views) == 1 else f"{view.id} {view.name}", view)
+        while following.active:
+            for one in following.step():
+                display.end(one.name)
+            while following.turn is not None and following.turn.finished:
+                one = following.turn
+                there = one.view.state in ("done", "incomplete")
+                following.end_turn(there)
+                display.note(f"{one.name}: {one.view.state}, {how_far(one.view)}")
+                if one.view.state != "done":
+                    failed += 1
+                    why = gaps_in_words(one.view.gaps) or (one.view.error or {}).get("message") or one.view.state
+                    display.error(f"{one.name}: {why}")
+    return 1 if failed else 0
+
+
+def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats: Sequence[str]) -> Iterator[str]:
+    """Write transcripts as files; yields what was written."""
+    outputs = Outputs.into(folder, formats or FORMATS)
+    views = [farm.get(one) for one in dict.fromkeys(ids)]
+    for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
+        outputs.write(farm.transcript(view.id), stem)
+        yield f"{view.id}  {outputs.named(stem)}"

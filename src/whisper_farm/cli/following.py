@@ -1,0 +1,188 @@
+"""Follows transcriptions while a farm works on them: their progress, their end, and their text in order.
+
+Events are only what wakes it up: what is shown is always asked of the farm anew, so that an event lost or seen
+twice changes nothing. Of several transcriptions the text is shown of one at a time, in the order in which they
+were watched: whose turn it is, `turn` says. It changes nothing on the farm.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from whisper_farm.cli.progress import Display
+from whisper_farm.client import FarmClient
+from whisper_farm.errors import FarmError, ServerUnreachable
+from whisper_farm.protocol.client import FINISHED, TranscriptionView
+
+SAME_SECONDS = 1e-6
+LOOK_SECONDS = 2.0
+"""How often to look without having been woken."""
+LOOKS_AT_ONCE = 20
+"""Transcriptions asked about, unwoken, in one step."""
+GATHER_SECONDS = 0.1
+"""Events that come within this time are answered together."""
+STAGES = {"queued": "waiting", "running": "", "assembling": "putting together"}
+STOP_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+"""How long the farm may be unreachable before following it is given up."""
+
+
+@dataclass(eq=False, slots=True)
+class Watched:
+    """One transcription that is followed."""
+
+    name: str
+    view: TranscriptionView
+    done_before: float
+    """Audio-seconds that were done when it was taken up: the work of earlier runs."""
+    ended_before: bool
+    """Whether it had ended when it was taken up."""
+    since: float = field(default_factory=time.monotonic)
+    looked_at: float = 0.0
+    shown_position: int = -1
+    shown_seconds: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return self.view.state in FINISHED
+
+
+class Following:
+    """The transcriptions of one run."""
+
+    def __init__(self, farm: FarmClient, display: Display, headings: bool, warns: bool = True) -> None:
+        """`headings`: say whose transcript comes; `warns`: show the farm's warnings."""
+        self.farm = farm
+        self.display = display
+        self.wake = threading.Event()
+        self._active: list[Watched] = []
+        self._unshown: list[Watched] = []
+        self._lock = threading.Lock()
+        self._events = farm.events()
+        self._headings = headings
+        self._headed: Watched | None = None
+        self._warns = warns
+        self._silent_since: float | None = None
+        self._woken: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
+        self._listener = threading.Thread(target=self._listen, name="events", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._listener.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.close()
+        self._listener.join(STOP_SECONDS)
+
+    @property
+    def active(self) -> int:
+        """How many have not ended."""
+        return len(self._active)
+
+    @property
+    def turn(self) -> Watched | None:
+        """The one whose text is shown now."""
+        return self._unshown[0] if self._unshown else None
+
+    def watch(self, name: str, view: TranscriptionView) -> Watched:
+        """Follow one more transcription."""
+        one = Watched(name, view, view.progress.done_seconds, view.state in FINISHED)
+        self._active.append(one)
+        self._unshown.append(one)
+        self._show(one)
+        self._rouse(view.id)
+        return one
+
+    def step(self) -> list[Watched]:
+        """Wait for news, show them, and hand over those that have ended since."""
+        self.wake.wait(LOOK_SECONDS)
+        if self.wake.is_set():
+            time.sleep(GATHER_SECONDS)
+        self.wake.clear()
+        ended = [one for one in self._to_look_at() if self._look(one) and one.finished]
+        for one in ended:
+            self._active.remove(one)
+        if self.turn is not None and not self.turn.finished:
+            self._stream(self.turn)
+        return ended
+
+    def end_turn(self, has_transcript: bool) -> None:
+        """Show what of a finished transcription was not on the screen yet; then it is the next one's turn."""
+        one = self._unshown.pop(0)
+        if has_transcript and self.display.shows_text:
+            transcript = self.farm.transcript(one.view.id)
+            self._head(one)
+            self.display.text(s for s in transcript.segments if s.start >= one.shown_seconds - SAME_SECONDS)
+
+    def _to_look_at(self) -> Iterable[Watched]:
+        with self._lock:
+            woken, self._woken = self._woken, set()
+        now = time.monotonic()
+        unasked = [one for one in self._active if now - one.looked_at >= LOOK_SECONDS][:LOOKS_AT_ONCE]
+        return [one for one in self._active if one.view.id in woken or one in unasked]
+
+    def _rouse(self, transcription_id: str | None) -> None:
+        if transcription_id is not None:
+            with self._lock:
+                self._woken.add(transcription_id)
+        self.wake.set()
+
+    def _look(self, one: Watched) -> bool:
+        """Ask how one transcription stands. A farm that is away for a while is waited for."""
+        one.looked_at = time.monotonic()
+        try:
+            one.view = self.farm.get(one.view.id)
+        except ServerUnreachable:
+            self._silent_since = self._silent_since or time.monotonic()
+            if time.monotonic() - self._silent_since > PATIENCE_SECONDS:
+                raise
+            return False
+        self._silent_since = None
+        self._show(one)
+        return True
+
+    def _show(self, one: Watched) -> None:
+        view = one.view
+        if self._warns and view.warning and (view.id, view.warning) not in self._warned:
+            self._warned.add((view.id, view.warning))
+            self.display.note(f"{one.name}: {view.warning}")
+        if not one.finished:
+            self.display.begin(one.name, STAGES.get(view.state, view.state))
+            progress = view.progress
+            total = progress.cut_seconds if progress.chunking_done else progress.duration_seconds
+            self.display.advance(one.name, progress.done_seconds, total)
+
+    def _stream(self, one: Watched) -> None:
+        """Show what is new of the text, as far as it is there without a hole."""
+        if not self.display.shows_text or one.view.progress.chunks_done == 0:
+            return
+        try:
+            news = self.farm.segments(one.view.id, one.shown_position)
+        except ServerUnreachable:
+            return
+        if news.segments:
+            self._head(one)
+            self.display.text(news.segments)
+            one.shown_seconds = max(one.shown_seconds, news.segments[-1].end)
+        one.shown_position = news.next
+
+    def _head(self, one: Watched) -> None:
+        if self._headings and self._headed is not one:
+            self._headed = one
+            self.display.heading(one.name)
+
+    def _listen(self) -> None:
+        """Turn events into wake-ups, until the connection is closed for good."""
+        try:
+            for event in self._events:
+                self._rouse(event.transcription_id)
+        except FarmError:
+            return

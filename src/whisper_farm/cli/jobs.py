@@ -1,0 +1,159 @@
+"""`list`, `status`, `follow`, `get`, `cancel`, `retry`, `delete`: transcriptions on a running farm."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+
+from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.recognition import FormatList
+from whisper_farm.cli.whisper_flags import Command, truth
+
+if TYPE_CHECKING:
+    from whisper_farm.client import FarmClient
+    from whisper_farm.protocol.client import TranscriptionView
+
+STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
+
+
+@click.command("list", cls=Command)
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most so many.")
+@truth("--json", help="As JSON, one object a line.")
+@server_flags
+def list_(state: str | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
+    """List transcriptions, newest first."""
+    from whisper_farm.cli.describing import as_row
+    from whisper_farm.cli.table import columns
+
+    with connect(server, token) as farm:
+        found = (view for view in farm.list() if state is None or view.state == state)
+        views = list(islice(found, limit))
+    if json:
+        for view in views:
+            print(view.model_dump_json())
+    elif views:
+        print(columns([("ID", "STATE", "DONE", "SUBMITTED", "NAME"), *map(as_row, views)]))
+    else:
+        print("There are no transcriptions.", file=sys.stderr)
+
+
+@click.command(cls=Command)
+@click.argument("transcription", required=False, metavar="[ID]")
+@truth("--json", help="As JSON.")
+@server_flags
+def status(transcription: str | None, json: bool, server: str | None, token: str | None) -> None:
+    """Show one transcription with what went wrong in it, or, without an ID, the farm and its workers."""
+    from whisper_farm.cli.describing import describe_farm, describe_transcription
+
+    with connect(server, token) as farm:
+        if transcription is None:
+            here, workers = farm.server(), farm.workers()
+            lines = [view.model_dump_json() for view in (here, *workers)] if json else describe_farm(here, workers)
+        else:
+            view = farm.get(transcription)
+            lines = [view.model_dump_json()] if json else describe_transcription(view, farm.jobs(view.id))
+        for line in lines:
+            print(line)
+
+
+@click.command(cls=Command)
+@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@truth("--verbose", default=True, help="Show the transcript as it grows.")
+@truth("--quiet", help="Show errors only.")
+@server_flags
+def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: str | None, token: str | None) -> int:
+    """Watch transcriptions until they end. Exit code 0 if all of them are done."""
+    from whisper_farm.cli.describing import follow_to_the_end
+    from whisper_farm.cli.progress import open_display
+
+    with connect(server, token) as farm, open_display(quiet, verbose) as display:
+        return follow_to_the_end(farm, display, transcription)
+
+
+@click.command(cls=Command)
+@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@click.option("--output_dir", "-o", metavar="FOLDER", help="Write files into this folder, named after the recording.")
+@click.option(
+    "--output_format",
+    "-f",
+    type=FormatList(),
+    multiple=True,
+    metavar="FORMAT",
+    help="txt, srt, vtt, tsv, json or all; several: -f srt,txt. [default: txt, with -o all]",
+)
+@server_flags
+def get(
+    transcription: tuple[str, ...],
+    output_dir: str | None,
+    output_format: tuple[tuple[str, ...], ...],
+    server: str | None,
+    token: str | None,
+) -> None:
+    """Print a transcript, or write transcripts as files with -o.
+
+    \b
+    whisper-farm get 3k7qz2m9xw4a > talk.txt
+    whisper-farm get 3k7qz2m9xw4a -f srt -o subtitles/
+    """
+    from whisper_farm.cli.describing import write_transcripts
+
+    formats = tuple(dict.fromkeys(format for group in output_format for format in group))
+    if output_dir is None and (len(formats) > 1 or len(transcription) > 1):
+        raise click.UsageError("Several transcripts or formats need a folder to be written to: give -o FOLDER.")
+    with connect(server, token) as farm:
+        if output_dir is None:
+            sys.stdout.write(farm.rendered(transcription[0], formats[0] if formats else "txt"))
+        else:
+            for line in write_transcripts(farm, transcription, output_dir, formats):
+                print(line)
+
+
+@click.command(cls=Command)
+@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@server_flags
+def cancel(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+    """Stop transcriptions. What is done of them is kept: `retry` goes on from there."""
+    return _each(transcription, server, token, lambda farm, one: farm.cancel(one))
+
+
+@click.command(cls=Command)
+@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@server_flags
+def retry(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+    """Try again what failed or was cancelled; what is done is kept."""
+    return _each(transcription, server, token, lambda farm, one: farm.retry(one))
+
+
+@click.command(cls=Command)
+@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@server_flags
+def delete(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+    """Delete finished transcriptions with their audio and transcripts, for good."""
+    return _each(transcription, server, token, lambda farm, one: farm.delete(one))
+
+
+def _each(
+    transcriptions: tuple[str, ...],
+    server: str | None,
+    token: str | None,
+    call: Callable[[FarmClient, str], TranscriptionView | None],
+) -> int:
+    """Do the same to each; say what became of it; one that cannot be done stops no other."""
+    from whisper_farm.cli.main import complain
+    from whisper_farm.errors import RequestError
+
+    failed = 0
+    with connect(server, token) as farm:
+        for one in transcriptions:
+            try:
+                view = call(farm, one)
+                print(f"{one}  {view.state if view else 'deleted'}")
+            except RequestError as error:
+                failed += 1
+                complain(error.message if one in error.message else f"{one}: {error.message}")
+    return 1 if failed else 0

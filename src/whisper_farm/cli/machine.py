@@ -1,0 +1,80 @@
+"""The flags that say what this machine is used for, shared by `transcribe` and `worker`, and what they become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from whisper_farm.settings import WorkerSettings
+
+MACHINE = ("--device", "--compute_type", "--batch_size", "--threads", "--slots", "--model_dir")
+"""The flags that the help lists under this heading."""
+DEVICE = re.compile(r"(auto|cpu|cuda)(?::(\d{1,2}))?", re.IGNORECASE)
+
+
+class Device(click.ParamType[tuple[str, int]]):
+    """`auto`, `cpu`, `cuda` or `cuda:1`."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        found = DEVICE.fullmatch(str(value))
+        if found is None or (found[2] and found[1].lower() != "cuda"):
+            self.fail(f"'{value}' is no device; write auto, cpu, cuda or cuda:1.", param, ctx)
+        return found[1].lower(), int(found[2] or 0)
+
+
+def machine_flags(command: Callable[..., object]) -> Callable[..., object]:
+    """All flags that say what this machine is used for. Those not given are left to the environment."""
+    flags = [
+        click.option(
+            "--device",
+            type=Device(),
+            metavar="DEVICE",
+            help="auto, cpu, cuda, cuda:1 … [default: a GPU if there is one]",
+        ),
+        click.option(
+            "--compute_type", metavar="TYPE", help="int8, float16, float32 … [default: what suits the device]"
+        ),
+        click.option("--batch_size", type=click.IntRange(1, 256), metavar="N", help="Chunks recognised together."),
+        click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads of one slot."),
+        click.option("--slots", type=click.IntRange(1, 1024), metavar="N", help="Batches at the same time."),
+        click.option("--model_dir", metavar="FOLDER", help="Where models are kept."),
+    ]
+    return reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
+
+
+def machine_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The worker's settings among a command's flags: those that were given."""
+    names = ("compute_type", "batch_size", "threads", "slots", "model_dir")
+    given = {name: flags[name] for name in names if flags[name] is not None}
+    if flags["device"] is not None:
+        given["device"], given["device_index"] = flags["device"]
+    return given
+
+
+def worker_settings(**given: Any) -> WorkerSettings:
+    """Settings of a worker: what was given, else the environment, else the defaults."""
+    from pydantic import ValidationError
+
+    from whisper_farm.errors import InvalidRequest
+    from whisper_farm.settings import WorkerSettings
+
+    try:
+        return WorkerSettings(**given)
+    except ValidationError as error:
+        raise InvalidRequest(wrong_setting(error)) from error
+
+
+def wrong_setting(error: Any) -> str:
+    """One line for settings that cannot be: the first that is wrong, and why."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}."

@@ -1,0 +1,196 @@
+"""The entry point `whisper-farm`: finds the command, runs it, and turns every way it can end into an exit code.
+
+Promises: `--help` and `--version` answer at once (a command's module is imported when that command is asked
+for, and nothing heavy before it runs); users' mistakes and the farm's own errors are one line, never a
+traceback. Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 141 broken pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from whisper_farm import __version__
+from whisper_farm.errors import FarmError
+
+STOPPED = 130
+BROKEN_PIPE = 141
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "This machine": {
+        "transcribe": ("transcribe:transcribe", "Turn recordings into transcripts."),
+        "doctor": ("doctor:doctor", "Say what works here, and what to do about the rest."),
+    },
+    "A farm of machines": {
+        "serve": ("serve:serve", "Run the farm's server."),
+        "worker": ("worker:worker", "Work for a farm: recognise speech for it."),
+        "token": ("tokens:token", "Make, list and revoke access tokens."),
+        "db": ("db:db", "Look after the server's database."),
+    },
+    "Transcriptions on a farm": {
+        "submit": ("submit:submit", "Send recordings and come back later."),
+        "list": ("jobs:list_", "List transcriptions, newest first."),
+        "status": ("jobs:status", "Show one transcription, or the farm."),
+        "follow": ("jobs:follow", "Watch a transcription until it ends."),
+        "get": ("jobs:get", "Write or print a transcript."),
+        "cancel": ("jobs:cancel", "Stop transcriptions."),
+        "retry": ("jobs:retry", "Try again what failed or was cancelled."),
+        "delete": ("jobs:delete", "Delete finished transcriptions and their audio."),
+    },
+}
+"""Every command: where it lives and its one line of help, so that the list can be shown without importing any."""
+
+
+class LeavingError(Exception):
+    """A command ends early, for no fault of anybody: the user or the reader of its output has had enough."""
+
+    def __init__(self, code: int, line: str | None = None) -> None:
+        self.code = code
+        self.line = line
+
+
+class Menu(click.Group):
+    """The list of commands, in sections; each is imported when it is asked for."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Click has answers of its own to these two exceptions, so they never reach it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise LeavingError(BROKEN_PIPE) from None
+        except KeyboardInterrupt as stopped:
+            raise LeavingError(STOPPED, None if stopped.args else "stopped.") from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module, _, attribute = section[cmd_name][0].partition(":")
+                found = getattr(importlib.import_module(f"whisper_farm.cli.{module}"), attribute)
+                return found if isinstance(found, click.Command) else None
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.list_commands(ctx):
+            if Path(name).exists():
+                ctx.fail(f"'{name}' is no command. To transcribe it: whisper-farm transcribe '{name}'")
+            near = get_close_matches(name, self.list_commands(ctx), n=1)
+            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, line) for name, (_, line) in section.items()])
+
+
+@click.group(
+    cls=Menu,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`whisper-farm COMMAND --help` explains each command.",
+)
+@click.version_option(__version__, "--version", "-V", prog_name="whisper-farm", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+def menu(debug: bool) -> None:
+    """Transcribe recordings with Whisper, on this machine or on a farm of many.
+
+    \b
+    whisper-farm transcribe talk.mp3          the transcript on the screen, and as talk.txt, .srt, .vtt …
+    whisper-farm transcribe -f srt podcasts/  subtitles for every recording in a folder
+    whisper-farm serve                        a server that other machines can work for
+    """
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_encode(stream)
+    code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
+    sys.exit(_flushed(code))
+
+
+def outcome(args: list[str], debug: bool = False) -> int:
+    """Run a command line; say what went wrong in one line; return the exit code."""
+    try:
+        code = menu.main(args, prog_name="whisper-farm", standalone_mode=False, windows_expand_args=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except LeavingError as leaving:
+        if leaving.line:
+            complain(leaving.line)
+        return leaving.code
+    except (KeyboardInterrupt, click.Abort):
+        complain("stopped.")
+        return STOPPED
+    except FarmError as error:
+        if debug:
+            raise
+        complain(error.message)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        complain(_unexpected(error))
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def complain(line: str) -> None:
+    """One line on the error stream; a closed one is no reason to fail."""
+    with contextlib.suppress(OSError):
+        print(f"whisper-farm: {line}", file=sys.stderr, flush=True)
+
+
+def _unexpected(error: Exception) -> str:
+    """The line for an error nobody foresaw; the traceback goes to a file in the data folder."""
+    import traceback
+
+    from whisper_farm.settings import data_folder
+
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    try:
+        log = data_folder() / "last-error.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return f"unexpected error: {what} (whisper-farm --debug … shows where)"
+    return f"unexpected error: {what} (details in {log}; whisper-farm --debug … shows them)"
+
+
+def _never_fail_to_encode(stream: TextIO) -> None:
+    """A screen that cannot show a letter shows a question mark."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
+
+
+def _flushed(code: int) -> int:
+    """Flush what is left to print; a reader that has gone away (`| head`) is no error worth a message."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or BROKEN_PIPE
+    except OSError as error:
+        complain(f"what was printed could not be written: {error.strerror}.")
+        os._exit(code or 1)
+    if code == BROKEN_PIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+if __name__ == "__main__":
+    run()

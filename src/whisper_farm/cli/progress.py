@@ -1,0 +1,285 @@
+"""What a run shows while it works: the transcript as it grows, and how far each recording is.
+
+Three displays with one face: `TerminalDisplay` (Rich bars in audio-seconds, × real time, time left),
+`PlainDisplay` (a line every few seconds, for logs and pipes) and `QuietDisplay` (errors only). The transcript
+goes to the standard output; everything else to the standard error. A display is told things and decides
+nothing: what to show next, and in which order, is up to `following.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from unicodedata import category
+
+from whisper_farm.cli.clock import clock, span, speed
+from whisper_farm.transcript.subtitles import timestamp
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from whisper_farm.transcript.speech import Segment
+
+SPEED_WINDOW_SECONDS = 60.0
+FEWEST_SAMPLES = 8
+"""Chunks that a speed is taken from at least, where they have been that many."""
+PLAIN_EVERY_SECONDS = 10.0
+NAME_WIDTH = 36
+MOST_BARS = 10
+"""Recordings shown at a time; the others wait unseen."""
+CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the writing around: they could make a name read as another."""
+
+
+def printable(name: str) -> str:
+    """A name or a text without anything a terminal would obey instead of show."""
+    return "".join("�" if letter in DIRECTIONS or category(letter) in CONTROLS else letter for letter in name)
+
+
+def shortened(name: str, width: int = NAME_WIDTH) -> str:
+    """A name that fits, its middle left out: beginning and ending tell files apart."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return name[: width - 1 - tail] + "…" + name[-tail:]
+
+
+def transcript_line(segment: Segment) -> str:
+    """`[00:00.000 --> 00:04.200]  text`, as Whisper prints it."""
+    return f"[{timestamp(segment.start)} --> {timestamp(segment.end)}]  {printable(segment.text.strip())}"
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast a recording is done of late, in audio-seconds a second."""
+
+    clock: Callable[[], float] = time.monotonic
+    samples: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def note(self, done_seconds: float) -> None:
+        now = self.clock()
+        if not self.samples or done_seconds > self.samples[-1][1]:
+            self.samples.append((now, done_seconds))
+        while len(self.samples) > FEWEST_SAMPLES and now - self.samples[0][0] > SPEED_WINDOW_SECONDS:
+            self.samples.popleft()
+
+    @property
+    def times_real_time(self) -> float | None:
+        """None before anything was done."""
+        if len(self.samples) < 2:
+            return None
+        (since, before), done = self.samples[0], self.samples[-1][1]
+        return (done - before) / max(self.clock() - since, 1e-3)
+
+    def seconds_left(self, total_seconds: float | None) -> float | None:
+        pace = self.times_real_time
+        if pace is None or pace <= 0 or total_seconds is None:
+            return None
+        return max(0.0, total_seconds - self.samples[-1][1]) / pace
+
+
+@dataclass(slots=True)
+class Shown:
+    """What is known of one recording, in the words of the display."""
+
+    name: str
+    stage: str = "waiting"
+    done_seconds: float = 0.0
+    total_seconds: float | None = None
+    pace: Pace = field(default_factory=Pace)
+
+    def figures(self) -> tuple[str, str, str]:
+        """How much of how much, × real time, time left."""
+        total = clock(self.total_seconds) if self.total_seconds is not None else "?"
+        pace, left = self.pace.times_real_time, self.pace.seconds_left(self.total_seconds)
+        return (
+            f"{clock(self.done_seconds)} / {total}",
+            speed(pace) if pace else "",
+            f"{span(left)} left" if left else "",
+        )
+
+
+class Display:
+    """The face all displays have; by itself it shows errors only. Leaving it restores the terminal."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Shown] = {}
+        self.shows_text = False
+        """Whether the transcript is wanted at all."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def begin(self, name: str, stage: str) -> None:
+        """A recording is taken up, or goes on to its next stage."""
+        self.shown.setdefault(name, Shown(printable(name))).stage = stage
+        self._changed(self.shown[name])
+
+    def advance(self, name: str, done_seconds: float, total_seconds: float | None) -> None:
+        """A recording is so far."""
+        shown = self.shown[name]
+        shown.done_seconds, shown.total_seconds = done_seconds, total_seconds
+        shown.pace.note(done_seconds)
+        self._changed(shown)
+
+    def end(self, name: str) -> None:
+        """A recording needs no more attention."""
+        if shown := self.shown.pop(name, None):
+            self._ended(shown)
+
+    def text(self, segments: Iterable[Segment]) -> None:
+        """More of the transcript, in order."""
+
+    def heading(self, name: str) -> None:
+        """Whose transcript comes next."""
+
+    def note(self, line: str) -> None:
+        """Something the user should know."""
+
+    def error(self, line: str) -> None:
+        """Something went wrong."""
+        sys.stderr.write(f"whisper-farm: {printable(line)}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Nothing more will be shown."""
+
+    def _changed(self, shown: Shown) -> None: ...
+
+    def _ended(self, shown: Shown) -> None: ...
+
+
+class QuietDisplay(Display):
+    """Errors only."""
+
+
+class PlainDisplay(Display):
+    """Lines, for logs and pipes."""
+
+    def __init__(self, verbose: bool, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.shows_text = verbose
+        self._now = now
+        self._said_at = now()
+
+    def text(self, segments: Iterable[Segment]) -> None:
+        if self.shows_text:
+            for segment in segments:
+                sys.stdout.write(transcript_line(segment) + "\n")
+            sys.stdout.flush()
+
+    def heading(self, name: str) -> None:
+        if self.shows_text:
+            sys.stdout.write(f"{printable(name)}:\n")
+            sys.stdout.flush()
+
+    def note(self, line: str) -> None:
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+
+    def _changed(self, shown: Shown) -> None:
+        news = shown.stage or shown.done_seconds
+        if news and self._now() - self._said_at >= PLAIN_EVERY_SECONDS:
+            self._said_at = self._now()
+            self.note(": ".join([shown.name, ", ".join(word for word in (shown.stage, *shown.figures()) if word)]))
+
+
+class TerminalDisplay(Display):
+    """Bars that move, with the transcript scrolling above them."""
+
+    def __init__(self, verbose: bool, console: Console, text_console: Console | None) -> None:
+        """`text_console` is None where the transcript goes to a file or pipe, and then it is written there plainly."""
+        super().__init__()
+        self.shows_text = verbose
+        self._console = console
+        self._text_console = text_console
+        self._bars = _bars(console)
+        self._rows: dict[int, TaskID] = {}
+        self._bars.start()
+
+    def text(self, segments: Iterable[Segment]) -> None:
+        if self.shows_text:
+            self._print("".join(transcript_line(segment) + "\n" for segment in segments))
+
+    def heading(self, name: str) -> None:
+        if self.shows_text:
+            self._print(f"{printable(name)}:\n")
+
+    def note(self, line: str) -> None:
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+    def error(self, line: str) -> None:
+        line = f"whisper-farm: {printable(line)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
+
+    def close(self) -> None:
+        self._bars.stop()
+
+    def _print(self, text: str) -> None:
+        if self._text_console is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        elif text:
+            self._text_console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+
+    def _changed(self, shown: Shown) -> None:
+        row = self._rows.get(id(shown))
+        if row is None:
+            if len(self._rows) >= MOST_BARS:
+                return
+            row = self._rows[id(shown)] = self._bars.add_task(shortened(shown.name), total=None, figures="", stage="")
+        done, pace, left = shown.figures()
+        figures = "  ".join(word for word in (done if shown.done_seconds else "", pace, left) if word)
+        self._bars.update(
+            row, completed=shown.done_seconds, total=shown.total_seconds, figures=figures, stage=shown.stage
+        )
+
+    def _ended(self, shown: Shown) -> None:
+        if (row := self._rows.pop(id(shown), None)) is not None:
+            self._bars.remove_task(row)
+
+
+def _bars(console: Console) -> Bars:
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task
+    from rich.text import Text
+
+    class Cell(ProgressColumn):
+        """One field of a task, shown exactly as it is."""
+
+        def __init__(self, name: str, style: str) -> None:
+            super().__init__()
+            self.name, self.style = name, style
+
+        def render(self, task: Task) -> Text:
+            value = task.description if self.name == "name" else str(task.fields[self.name])
+            return Text(value, style=self.style, no_wrap=True, overflow="ellipsis")
+
+    columns = Cell("name", "bold"), BarColumn(bar_width=None), Cell("figures", ""), Cell("stage", "dim")
+    return Progress(*columns, console=console, transient=True, expand=True, refresh_per_second=5, redirect_stdout=False)
+
+
+def open_display(quiet: bool, verbose: bool) -> Display:
+    """The display that fits the terminal, or its absence."""
+    if quiet:
+        return QuietDisplay()
+    if not sys.stderr.isatty():
+        return PlainDisplay(verbose)
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        console = Console(file=sys.stdout)
+        return TerminalDisplay(verbose, console, console)
+    return TerminalDisplay(verbose, Console(file=sys.stderr), None)

@@ -1,0 +1,202 @@
+"""Hands recordings to a farm: by path to the one inside this command, by upload to one elsewhere.
+
+Promises: a recording is known by the SHA-256 of its bytes and by what is asked for, so the same command given
+again finds what is there and goes on with it; a file that changes while it is transcribed is noticed; giving up
+(`stopping`) takes effect between two blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from whisper_farm.cli.outputs import Recording
+from whisper_farm.client import FarmClient
+from whisper_farm.errors import (
+    FarmError,
+    InvalidRequest,
+    NotFound,
+    SourceEmpty,
+    SourceMissing,
+    SourceUnreadable,
+    WrongState,
+)
+from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
+from whisper_farm.transcript.options import RecognitionOptions
+
+BLOCK_BYTES = 1 << 20
+LOWEST_PRIORITY = -100
+
+
+class Interrupted(FarmError):
+    """The run was stopped."""
+
+    code = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a file's bytes are, and what its folder said of it when they were read."""
+
+    sha256: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for, of every recording of a run."""
+
+    options: RecognitionOptions
+    chunk_seconds: float
+    variant: str = ""
+    """Anything else that changes the words: recordings asked for with another variant are done anew."""
+
+    def key(self, sha256: str) -> str:
+        """The submission key of a recording."""
+        asked = self.options.model_dump(mode="json") | {"chunk_seconds": self.chunk_seconds, "variant": self.variant}
+        return hashlib.sha256(f"{sha256} {json.dumps(asked, sort_keys=True)}".encode()).hexdigest()
+
+
+class Sender(Protocol):
+    """Hands one recording over."""
+
+    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
+        """Submit the `number`th recording, telling what is being done with it meanwhile."""
+        ...
+
+    def check_unchanged(self, recording: Recording) -> None:
+        """Raise if the file is not what was submitted any more."""
+        ...
+
+
+class LocalSender:
+    """Submits by path: the farm of this command reads the file where it is."""
+
+    def __init__(
+        self,
+        farm: FarmClient,
+        request: Request,
+        stopping: threading.Event,
+        point_to: Callable[[str, Path], None] = lambda transcription_id, path: None,
+    ) -> None:
+        """`point_to` tells the farm where an unfinished recording is found now."""
+        self._farm = farm
+        self._request = request
+        self._stopping = stopping
+        self._point_to = point_to
+        self._fingerprints: dict[Path, tuple[Fingerprint, str]] = {}
+
+    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
+        told("reading")
+        path = recording.path.resolve()
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
+        fingerprint = fingerprint_of(recording.path, self._stopping)
+        submission = Submission(
+            name=str(recording.path)[-255:],
+            path=str(path),
+            sha256=fingerprint.sha256,
+            options=self._request.options,
+            chunk_seconds=self._request.chunk_seconds,
+            priority=max(LOWEST_PRIORITY, -number),
+            key=self._request.key(fingerprint.sha256),
+        )
+        view = submit_or_resume(self._farm, lambda: self._farm.submit(submission))
+        if view.state not in FINISHED and not view.progress.chunking_done:
+            self._point_to(view.id, path)
+        self._fingerprints[recording.path] = fingerprint, view.id
+        return view
+
+    def check_unchanged(self, recording: Recording) -> None:
+        """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
+        fingerprint, transcription_id = self._fingerprints[recording.path]
+        try:
+            facts = recording.path.stat()
+        except OSError:
+            return
+        if (facts.st_size, facts.st_mtime_ns) != (fingerprint.size, fingerprint.modified_ns):
+            self._farm.delete(transcription_id)
+            raise SourceUnreadable(f"{recording.name}: changed while it was being transcribed; run the command again.")
+
+
+class UploadingSender:
+    """Submits by upload, unless the farm has the recording already."""
+
+    def __init__(self, farm: FarmClient, request: Request, stopping: threading.Event) -> None:
+        self._farm = farm
+        self._request = request
+        self._stopping = stopping
+
+    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
+        told("reading")
+        fingerprint = fingerprint_of(recording.path, self._stopping)
+        key = self._request.key(fingerprint.sha256)
+
+        def sent(bytes_sent: int, size: int) -> None:
+            if self._stopping.is_set():
+                raise Interrupted()
+            told(f"sending {bytes_sent / max(size, 1):.0%}")
+
+        def submit() -> TranscriptionView:
+            with suppress(InvalidRequest):  # the farm has it already, or misses the upload
+                return self._farm.submit(
+                    Submission(name=recording.path.name[-255:], key=key, options=self._request.options)
+                )
+            return self._farm.submit_file(
+                recording.path,
+                options=self._request.options,
+                chunk_seconds=self._request.chunk_seconds,
+                key=key,
+                sha256=fingerprint.sha256,
+                progress=sent,
+            )
+
+        return submit_or_resume(self._farm, submit)
+
+    def check_unchanged(self, recording: Recording) -> None:
+        """What was uploaded was checked against its digest on arrival."""
+
+
+def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView]) -> TranscriptionView:
+    """Submit; where the farm has it from an earlier run, let it do what is missing."""
+    view = submit()
+    try:
+        if view.state == "failed":
+            farm.delete(view.id)
+            return submit()
+        if view.state == "cancelled" or (view.state == "incomplete" and can_be_mended(view)):
+            return farm.retry(view.id)
+    except (WrongState, NotFound):
+        return submit()
+    return view
+
+
+def can_be_mended(view: TranscriptionView) -> bool:
+    """Whether trying again could fill a gap: the end that a cut-off file lacks, no retry brings back."""
+    return not view.progress.chunking_done or any(gap.position is not None for gap in view.gaps)
+
+
+def fingerprint_of(path: Path, stopping: threading.Event) -> Fingerprint:
+    """Read a file once. Raises the error that says why it cannot be."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            facts = path.stat()
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                if stopping.is_set():
+                    raise Interrupted()
+    except FileNotFoundError as error:
+        raise SourceMissing(f"{path}: there is no such file.") from error
+    except OSError as error:
+        raise SourceUnreadable(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if facts.st_size == 0:
+        raise SourceEmpty(f"{path}: the file is empty.")
+    return Fingerprint(digest.hexdigest(), facts.st_size, facts.st_mtime_ns)

@@ -1,0 +1,192 @@
+"""One run over many recordings: hands them to a farm, follows them, writes what comes out.
+
+Promises: every recording ends in its outputs or in one line that says why not; one that fails stops no other;
+files are written as soon as their recording is done, and shown in the order of the command line. It does not
+know where the farm is.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from whisper_farm.cli.clock import clock, span, speed
+from whisper_farm.cli.following import Following, Watched
+from whisper_farm.cli.outputs import Outputs, Recording
+from whisper_farm.cli.progress import Display
+from whisper_farm.cli.sending import Interrupted, Sender
+from whisper_farm.client import FarmClient
+from whisper_farm.errors import FarmError
+from whisper_farm.protocol.client import Gap, TranscriptionView
+from whisper_farm.transcript.transcript import Transcript
+
+STOP_SECONDS = 1.0
+GAPS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of handing one recording over."""
+
+    recording: Recording
+    outcome: TranscriptionView | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A recording that needs nothing more from the farm: what is left to say of it when its turn comes."""
+
+    has_transcript: bool
+    line: str | None = None
+
+
+class Session:
+    """A run. Its hooks tell whoever has the farm what it may want to know, and ask what only that one knows."""
+
+    def __init__(
+        self, farm: FarmClient, sender: Sender, outputs: Outputs, display: Display, stopping: threading.Event
+    ) -> None:
+        self._farm, self._sender, self._outputs, self._display = farm, sender, outputs, display
+        self._stopping = stopping
+        self._sent: queue.SimpleQueue[Sent | None] = queue.SimpleQueue()
+        self._recordings: dict[Watched, Recording] = {}
+        self._ended: dict[Watched, Ended] = {}
+        self._following: Following | None = None
+        self.done = 0
+        self.failed = 0
+        self.all_sent: Callable[[list[TranscriptionView]], None] = lambda views: None
+        """Told when the farm has every recording."""
+        self.written: Callable[[TranscriptionView], None] = lambda view: None
+        """Told of each transcription whose outputs are there."""
+        self.check: Callable[[], None] = lambda: None
+        """Asked now and then whether there is reason to go on; raises if there is none."""
+        self.workers: Callable[[Transcript], str] = lambda made: counted(len(made.maker.workers), "worker")
+        """Who did it, in words."""
+        self.warns = True
+        """Whether the farm's warnings are worth showing."""
+
+    def run(self, recordings: Sequence[Recording]) -> None:
+        """Transcribe them all."""
+        sending = threading.Thread(target=self._send_all, args=(recordings,), name="sending", daemon=True)
+        with Following(self._farm, self._display, len(recordings) > 1, self.warns) as self._following:
+            sending.start()
+            try:
+                self._follow(self._following)
+            finally:
+                self._stopping.set()
+                sending.join(STOP_SECONDS)
+
+    def unfinished(self) -> list[str]:
+        """How far the recordings are that have not ended: for the line that Ctrl-C leaves behind."""
+        return [
+            f"{one.name} up to {clock(one.view.progress.done_seconds)}"
+            for one in self._recordings
+            if one not in self._ended and not one.finished and one.view.progress.done_seconds
+        ]
+
+    def _send_all(self, recordings: Iterable[Recording]) -> None:
+        for number, recording in enumerate(recordings):
+            if self._stopping.is_set():
+                return
+            self._hand_on(Sent(recording, self._send(recording, number)))
+        self._hand_on(None)
+
+    def _send(self, recording: Recording, number: int) -> TranscriptionView | Exception:
+        try:
+            return self._sender.send(recording, number, lambda stage: self._display.begin(recording.name, stage))
+        except Exception as error:
+            return error
+
+    def _hand_on(self, sent: Sent | None) -> None:
+        self._sent.put(sent)
+        if self._following is not None:
+            self._following.wake.set()
+
+    def _follow(self, following: Following) -> None:
+        sending = True
+        while sending or following.active:
+            while sending and not self._sent.empty():
+                sent = self._sent.get()
+                if sent is None:
+                    sending = False
+                    self.all_sent([one.view for one in self._recordings])
+                else:
+                    self._take_up(following, sent)
+            for one in following.step():
+                self._ended[one] = self._finish(one)
+            self._show_in_order(following)
+            self.check()
+
+    def _take_up(self, following: Following, sent: Sent) -> None:
+        if isinstance(sent.outcome, TranscriptionView):
+            self._recordings[following.watch(sent.recording.name, sent.outcome)] = sent.recording
+            return
+        self._display.end(sent.recording.name)
+        if not isinstance(sent.outcome, FarmError):
+            raise sent.outcome
+        if not isinstance(sent.outcome, Interrupted):
+            self._fail(sent.recording.name, sent.outcome.message)
+
+    def _finish(self, one: Watched) -> Ended:
+        """Write the outputs of a recording that has ended, or say why there are none."""
+        self._display.end(one.name)
+        try:
+            if one.view.state in ("done", "incomplete"):
+                return self._write(one, time.monotonic() - one.since)
+            error = one.view.error or {}
+            return self._fail(one.name, str(error.get("message") or f"the transcription was {one.view.state}."))
+        except FarmError as error:
+            return self._fail(one.name, error.message)
+
+    def _write(self, one: Watched, took_seconds: float) -> Ended:
+        recording = self._recordings[one]
+        self._sender.check_unchanged(recording)
+        transcript = self._farm.transcript(one.view.id)
+        self._outputs.write(transcript, recording.stem)
+        self.written(one.view)
+        if one.view.state == "incomplete":
+            self._fail(one.name, f"the transcript is incomplete: {gaps_in_words(one.view.gaps)}")
+        else:
+            self.done += 1
+        files = self._outputs.named(recording.stem)
+        return Ended(True, f"{one.name}: {self._summary(one, transcript, took_seconds)} → {files}")
+
+    def _summary(self, one: Watched, transcript: Transcript, took_seconds: float) -> str:
+        if one.ended_before:
+            return f"{span(transcript.duration)}, transcribed before"
+        earlier = f", {span(one.done_before)} of it before" if one.done_before else ""
+        pace = speed((transcript.duration - one.done_before) / max(took_seconds, 0.001))
+        workers = self.workers(transcript)
+        return f"{span(transcript.duration)} in {span(took_seconds)}{earlier}, {pace} real time, {workers}"
+
+    def _fail(self, name: str, reason: str) -> Ended:
+        self.failed += 1
+        self._display.error(reason if name in reason else f"{name}: {reason}")
+        return Ended(False)
+
+    def _show_in_order(self, following: Following) -> None:
+        while following.turn is not None and following.turn in self._ended:
+            one = following.turn
+            ended = self._ended.pop(one)
+            following.end_turn(ended.has_transcript)
+            if ended.line:
+                self._display.note(ended.line)
+            del self._recordings[one]
+
+
+def gaps_in_words(gaps: Sequence[Gap]) -> str:
+    """Which seconds are missing, and why."""
+    words = [
+        f"{clock(gap.start_seconds)}–{clock(gap.end_seconds)} is missing ({gap.reason})" for gap in gaps[:GAPS_SHOWN]
+    ]
+    if len(gaps) > GAPS_SHOWN:
+        words.append(f"and {len(gaps) - GAPS_SHOWN} more stretches")
+    return "; ".join(words)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,63 @@
+"""`whisper-farm token create|list|revoke`: who may speak to a farm, and as what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.whisper_flags import Command
+
+if TYPE_CHECKING:
+    from whisper_farm.protocol.client import Scope
+
+SCOPES = ("user", "worker", "admin")
+
+
+@click.group(short_help="Make, list and revoke access tokens.")
+def token() -> None:
+    """Make, list and revoke access tokens.
+
+    A worker's token can do nothing but work; a user's token sees its owner's transcriptions and no others.
+    """
+
+
+@token.command(cls=Command)
+@click.argument("name")
+@click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.", show_default=True)
+@click.option("--owner", metavar="WHO", help="Whom it acts for. [default: NAME for users, else you]")
+@server_flags
+def create(name: str, scope: str, owner: str | None, server: str | None, token: str | None) -> None:
+    """Make a token called NAME and print it: it cannot be shown again."""
+    with connect(server, token) as farm:
+        made = farm.create_token(name, cast("Scope", scope), owner or (name if scope == "user" else None))
+    print(made.token)
+
+
+@token.command("list", cls=Command)
+@server_flags
+def list_(server: str | None, token: str | None) -> None:
+    """List the tokens, without their secrets."""
+    from whisper_farm.cli.describing import when
+    from whisper_farm.cli.progress import printable
+    from whisper_farm.cli.table import columns
+
+    with connect(server, token) as farm:
+        tokens = farm.tokens()
+    rows = [
+        (one.id, one.scope, one.owner, when(one.last_used_at) if one.last_used_at else "never", printable(one.name))
+        for one in tokens
+    ]
+    print(columns([("ID", "SCOPE", "OWNER", "LAST USED", "NAME"), *rows]))
+
+
+@token.command(cls=Command)
+@click.argument("token_id", nargs=-1, required=True, metavar="ID...")
+@server_flags
+def revoke(token_id: tuple[str, ...], server: str | None, token: str | None) -> None:
+    """Make tokens useless, at once and for good."""
+    with connect(server, token) as farm:
+        for one in token_id:
+            farm.revoke_token(one)
+            print(f"{one}  revoked")

@@ -1,0 +1,69 @@
+"""`whisper-farm transcribe`: the command and its help. What it does is in `transcribing.py`, loaded when it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from whisper_farm.cli.machine import MACHINE, machine_flags, machine_settings
+from whisper_farm.cli.recognition import RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
+from whisper_farm.cli.whisper_flags import Command, truth
+
+SECTIONS = {
+    "Recognition": RECOGNITION,
+    "This machine": MACHINE,
+    "Output": ("--output_dir", "--output_format", "--skip_existing", "--verbose", "--quiet"),
+    "A farm instead of this machine": ("--server", "--token"),
+}
+
+
+@click.command(
+    cls=Command,
+    sections=SECTIONS,
+    no_args_is_help=True,
+    epilog="Flags may be written with underscores or dashes. An interrupted run goes on where it stopped when the "
+    "same command is given again. Exit code: 0 all done, 1 something failed, 2 wrong usage, 130 Ctrl-C.",
+)
+@click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
+@recognition_flags
+@machine_flags
+@click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
+@click.option(
+    "--output_format",
+    "-f",
+    type=FormatList(),
+    multiple=True,
+    callback=all_formats,
+    metavar="FORMAT",
+    help="txt, srt, vtt, tsv, json or all; several: -f srt,txt. [default: all]",
+)
+@truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
+@truth("--verbose", default=True, help="Show the transcript as it grows.")
+@truth("--quiet", help="Show errors only.")
+@click.option("--server", metavar="URL", help="Send the recordings to this farm.")
+@click.option("--token", metavar="TOKEN", help="Access token of that farm; else WHISPER_FARM_TOKEN.")
+def transcribe(**flags: Any) -> int:
+    """Turn recordings into transcripts, with all of this machine's cores or its GPU.
+
+    AUDIO are files, folders and patterns: any audio or video that FFmpeg reads.
+
+    \b
+    whisper-farm transcribe talk.mp3
+    whisper-farm transcribe *.m4a --model turbo --language English
+    whisper-farm transcribe podcasts/ -o transcripts -f srt,txt --skip_existing
+    whisper-farm transcribe talk.mp3 --server http://farm:8765 --token …
+    """
+    from whisper_farm.cli.transcribing import Plan, run
+
+    plan = Plan(
+        words=flags["audio"],
+        wish=wish_of(flags),
+        machine=machine_settings(flags),
+        output_dir=flags["output_dir"],
+        formats=flags["output_format"],
+        skip_existing=flags["skip_existing"],
+        server=flags["server"],
+        token=flags["token"],
+    )
+    return run(plan, quiet=flags["quiet"], verbose=flags["verbose"])

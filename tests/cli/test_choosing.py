@@ -1,0 +1,87 @@
+"""The choice of engine is shown: a fetch while it goes on, a fall-back with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from whisper_farm.cli import choosing
+from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
+from whisper_farm.cli.progress import Display
+from whisper_farm.cli.recognition import Wish, wish_of
+from whisper_farm.cli.transcribe import transcribe
+from whisper_farm.engines.choice import Choice
+from whisper_farm.engines.engine import EngineSettings, FetchProgress
+from whisper_farm.errors import ModelUnavailable
+
+
+class Heard(Display):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def begin(self, name: str, stage: str) -> None:
+        self.told.append(f"{name}: {stage}")
+
+    def end(self, name: str) -> None:
+        self.told.append(f"{name}: over")
+
+    def note(self, line: str) -> None:
+        self.told.append(line)
+
+
+def wish(*flags: str) -> Wish:
+    return wish_of(transcribe.make_context("transcribe", ["a.mp3", *flags]).params)
+
+
+def test_a_fetch_is_shown_and_a_fall_back_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(*asked: object) -> Choice:
+        engine, model, language, task, settings, progress = asked
+        assert (engine, model, language, task) == ("auto", "tiny", "en", "transcribe")
+        assert settings == EngineSettings(device="cuda", device_index=1, model_dir="models")
+        assert callable(progress)
+        progress(FetchProgress("tiny", 1_000_000, 75_000_000))
+        return Choice("pocketsphinx", "en-us", "The hub does not answer. PocketSphinx stands in.")
+
+    monkeypatch.setattr(choosing, "choose", choose)
+    display = Heard()
+    machine = {"device": "cuda", "device_index": 1, "slots": 3, "model_dir": "models"}
+    assert chosen_engine(wish("--model", "tiny", "--language", "English"), machine, display) == (
+        "pocketsphinx",
+        "en-us",
+    )
+    assert display.told == [
+        "model tiny: fetching 1 of 75 MB",
+        "model tiny: over",
+        "The hub does not answer. PocketSphinx stands in.",
+    ]
+
+
+def test_a_fetch_that_fails_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose(*asked: object) -> Choice:
+        asked[5](FetchProgress("tiny", 5, None))  # type: ignore[operator]
+        raise ModelUnavailable("The fetch broke off.")
+
+    monkeypatch.setattr(choosing, "choose", choose)
+    display = Heard()
+    with pytest.raises(ModelUnavailable):
+        chosen_engine(wish(), {}, display)
+    assert display.told == ["model tiny: fetching 0 MB", "model tiny: over"]
+
+
+def test_the_flags_become_the_options_of_the_farm() -> None:
+    flags = ("--initial_prompt", "Ada", "--word_timestamps", "False", "--beam_size", "1", "--task", "translate")
+    options = wish(*flags, "--logprob_threshold", "None", "--temperature", "0.5").options("faster-whisper", "small")
+    assert options.initial_prompt == "Ada"
+    assert not options.word_timestamps
+    assert options.beam_size == 1
+    assert options.task == "translate"
+    assert options.logprob_threshold is None
+    assert options.temperature == (0.5, 0.7, 0.9)
+    assert wish().options("faster-whisper", "small").model_dump() == type(options)(model="small").model_dump()
+
+
+def test_a_fetch_in_words() -> None:
+    assert fetch_in_words(484_000_000, 967_000_000) == "fetching 484 of 967 MB"
+    assert fetch_in_words(484_000_000, None) == "fetching 484 MB"

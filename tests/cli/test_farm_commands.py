@@ -1,0 +1,188 @@
+"""The commands that talk to a running farm, against one: a real server on loopback, a real worker, real children."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import Recorder
+
+from whisper_farm.cli.main import outcome
+from whisper_farm.coordinator.serve import serve
+from whisper_farm.farm import Background, LocalWorker
+from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
+
+INSTANT = ("--engine", "tones", "--model", "instant")
+Captured = pytest.CaptureFixture[str]
+
+
+@dataclass
+class Server:
+    """A running server, whose admin's token is where the commands look for it."""
+
+    address: str
+    data: Path
+
+    @property
+    def token(self) -> str:
+        return (self.data / "admin-token").read_text().strip()
+
+    def worker(self) -> LocalWorker:
+        settings = WorkerSettings(server=self.address, token=self.token, engines=("tones",), slots=2, name="hand")
+        return LocalWorker(settings, lambda notice: None)
+
+
+@pytest.fixture
+def server(own_data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    addresses: queue.SimpleQueue[str] = queue.SimpleQueue()
+    stop = threading.Event()
+    settings = ServerSettings(port=0, data=own_data_folder)
+    running = Background("server", lambda: serve(settings, Policy(), addresses.put, stop))
+    address = addresses.get(timeout=60)
+    monkeypatch.setenv("WHISPER_FARM_SERVER", address)
+    yield Server(address, own_data_folder)
+    stop.set()
+    assert running.join(30)
+    running.check()
+
+
+@pytest.fixture
+def worker(server: Server) -> Iterator[LocalWorker]:
+    worker = server.worker()
+    yield worker
+    worker.check()
+    worker.stop()
+
+
+def said(capsys: Captured, *words: str, code: int = 0) -> str:
+    """What a command printed; it must have ended with this exit code."""
+    capsys.readouterr()
+    assert outcome(list(words)) == code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_recording_is_submitted_followed_fetched_and_deleted(record: Recorder, capsys: Captured) -> None:
+    talk = record("das Gespräch.wav")
+    one = said(capsys, "submit", "das Gespräch.wav", "--quiet", *INSTANT).strip()
+    assert " ".join(line.partition("]  ")[2] for line in said(capsys, "follow", one).splitlines()) == talk.text
+    assert said(capsys, "get", one).split() == talk.text.split()
+    assert said(capsys, "get", one, "-f", "srt").startswith("1\n00:00:00,")
+    assert "das Gespräch.srt, .txt" in said(capsys, "get", one, "-o", "out", "-f", "srt,txt")
+    assert Path("out/das Gespräch.txt").read_text(encoding="utf-8").split() == talk.text.split()
+    rows = said(capsys, "list").splitlines()
+    assert rows[0].split() == ["ID", "STATE", "DONE", "SUBMITTED", "NAME"]
+    assert rows[1].startswith(f"{one}  done")
+    assert rows[1].endswith("das Gespräch.wav")
+    assert json.loads(said(capsys, "list", "--state", "done", "--json"))["id"] == one
+    assert said(capsys, "list", "--state", "failed") == ""
+    assert "state      done, 0:25 done, 1 of 1 chunks" in said(capsys, "status", one)
+    assert said(capsys, "delete", one) == f"{one}  deleted\n"
+    assert outcome(["status", one]) == 1
+    assert f"There is no transcription {one}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("worker")
+def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
+    record: Recorder, capsys: Captured, server: Server
+) -> None:
+    talks = [record("a.wav"), record("b.wav")]
+    Path("c.wav").write_bytes(b"no sound at all" * 100)
+    words = ("transcribe", "a.wav", "b.wav", "c.wav", "-f", "txt", "--server", server.address, *INSTANT)
+    assert outcome(list(words)) == 1
+    out, err = capsys.readouterr()
+    assert [Path(f"{name}.txt").read_text().split() for name in "ab"] == [talk.text.split() for talk in talks]
+    assert " ".join(line.partition("]  ")[2] for line in out.splitlines() if "]" in line) == " ".join(
+        talk.text for talk in talks
+    )
+    assert "a.wav: 25 s in " in err
+    assert ", 1 worker → a.txt" in err
+    assert sum("c.wav" in line for line in err.splitlines() if line.startswith("whisper-farm:")) == 1
+    uploads = len(list((server.data / "blobs").rglob("*")))
+    assert outcome([*words[:3], *words[4:]]) == 0
+    assert capsys.readouterr().err.count("transcribed before") == 2
+    assert len(list((server.data / "blobs").rglob("*"))) == uploads
+
+
+@pytest.mark.usefixtures("server")
+def test_without_a_worker_a_submission_waits_and_can_be_cancelled_and_retried(
+    record: Recorder, capsys: Captured
+) -> None:
+    record("a.wav")
+    one = said(capsys, "submit", "a.wav", "--quiet", *INSTANT).strip()
+    assert "warning    No worker is there" in said(capsys, "status", one)
+    assert said(capsys, "cancel", one) == f"{one}  cancelled\n"
+    assert said(capsys, "follow", one, code=1) == ""
+    assert said(capsys, "retry", one) == f"{one}  queued\n"
+    assert said(capsys, "delete", one, "nonsense", code=1) == ""
+
+
+def test_the_farm_and_its_workers_are_described(capsys: Captured, server: Server, worker: LocalWorker) -> None:
+    for _ in range(200):
+        text = said(capsys, "status")
+        if "hand" in text:
+            break
+    assert "at your service as admin (admin)" in text
+    assert "tones on cpu" in text
+
+
+def test_tokens_open_what_they_are_for_and_nothing_after_they_are_revoked(capsys: Captured, server: Server) -> None:
+    secret = said(capsys, "token", "create", "ada").strip()
+    assert secret.startswith("wf_user_")
+    row = next(line for line in said(capsys, "token", "list").splitlines() if line.endswith("ada"))
+    assert row.split()[1:3] == ["user", "ada"]
+    assert secret not in row
+    assert said(capsys, "list", "--token", secret) == ""
+    assert outcome(["token", "create", "bob", "--scope", "worker", "--token", secret]) == 1
+    said(capsys, "token", "revoke", row.split()[0])
+    assert outcome(["list", "--token", secret]) == 1
+    assert "not known here, or was revoked" in capsys.readouterr().err
+
+
+def test_doctor_greets_the_server_that_was_named(capsys: Captured, server: Server) -> None:
+    text = said(capsys, "doctor")
+    assert f"✓ server: {server.address}, version " in text
+
+
+def test_doctor_says_what_is_broken_and_what_to_do(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHISPER_FARM_TOKEN", "x")
+    text = said(capsys, "doctor", "--server", "http://127.0.0.1:9", code=1)
+    assert "✗ server: The farm at http://127.0.0.1:9 does not answer" in text
+    assert "→ start it with `whisper-farm serve`" in text
+    for name in ("faster-whisper", "pocketsphinx", "audio", "disk", "data folder", "processor"):
+        assert f"✓ {name}: " in text
+
+
+def test_without_a_token_the_way_to_one_is_said(capsys: Captured) -> None:
+    assert outcome(["list", "--server", "http://farm.example:8765"]) == 1
+    assert "A token is needed for http://farm.example:8765: give --token" in capsys.readouterr().err
+
+
+def test_the_admin_token_of_this_machine_is_not_sent_elsewhere(capsys: Captured, own_data_folder: Path) -> None:
+    (own_data_folder / "admin-token").write_text("secret\n")
+    assert outcome(["list", "--server", "http://farm.example:8765"]) == 1
+    assert "A token is needed" in capsys.readouterr().err
+
+
+def test_several_transcripts_need_a_folder(capsys: Captured) -> None:
+    assert outcome(["get", "one", "two"]) == 2
+    assert "give -o FOLDER" in capsys.readouterr().err
+
+
+def test_a_database_is_brought_to_the_tables_of_this_release(capsys: Captured, own_data_folder: Path) -> None:
+    assert "farm.db has the tables of this release." in said(capsys, "db", "upgrade", "--data", str(own_data_folder))
+    place = f"sqlite:///{own_data_folder / 'other.db'}"
+    assert "other.db has the tables of this release." in said(capsys, "db", "upgrade", "--database", place)
+    assert outcome(["db", "upgrade", "--database", "mysql://x/y"]) == 1
+    assert "whisper-farm: A database is sqlite:///PATH or postgresql://" in capsys.readouterr().err
+
+
+def test_a_setting_that_cannot_be_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHISPER_FARM_PORT", "many")
+    assert outcome(["db", "upgrade"]) == 1
+    assert "whisper-farm: The setting port cannot be 'many'" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""The farm inside a command: one after another and two at a time on the same state, without a worker of their own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Recorder
+from sqlalchemy import select, update
+
+from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.sending import LocalSender, Request
+from whisper_farm.errors import NoSpace, SourceUnreadable, WrongState
+from whisper_farm.farm import LocalFarm, worker_token
+from whisper_farm.settings import Policy, WorkerSettings
+from whisper_farm.store.database import Database
+from whisper_farm.store.tables import transcriptions
+from whisper_farm.transcript.options import RecognitionOptions
+
+REQUEST = Request(RecognitionOptions(engine="tones", model="instant"), 30)
+
+
+@contextmanager
+def local_farm(data: Path) -> Iterator[LocalFarm]:
+    with LocalFarm(data, Policy(), WorkerSettings(engines=("tones",))) as farm:
+        yield farm
+
+
+def send(farm: LocalFarm, path: Path) -> str:
+    return sender(farm).send(Recording(path, path.stem), 0, lambda stage: None).id
+
+
+def sender(farm: LocalFarm) -> LocalSender:
+    return LocalSender(farm.client, REQUEST, threading.Event(), farm.point_to)
+
+
+def sources(data: Path) -> list[str]:
+    database = Database.open(data / "farm.db")
+    try:
+        return database.read(lambda tx: list(tx.connection.scalars(select(transcriptions.c.source))))
+    finally:
+        database.close()
+
+
+def test_two_farms_at_once_on_the_same_state_know_the_same_recordings(record: Recorder, tmp_path: Path) -> None:
+    talk = record("talk.wav")
+    with local_farm(tmp_path / "data") as one, local_farm(tmp_path / "data") as other:
+        assert one.client.address != other.client.address
+        assert send(one, talk.path) == send(other, talk.path)
+        assert [view.name for view in other.client.list()] == [str(talk.path)]
+
+
+def test_a_recording_that_was_moved_before_it_was_cut_is_found_again(record: Recorder, tmp_path: Path) -> None:
+    talk = record("talk.wav")
+    with local_farm(tmp_path / "data") as farm:
+        first = send(farm, talk.path)
+        moved = talk.path.rename(tmp_path / "moved.wav")
+        assert send(farm, moved) == first
+    assert sources(tmp_path / "data") == [f"file:{moved}"]
+
+
+def test_what_was_abandoned_long_ago_is_forgotten(record: Recorder, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with local_farm(data) as farm:
+        send(farm, record("old.wav").path)
+    database = Database.open(data / "farm.db")
+    database.write(lambda tx: tx.connection.execute(update(transcriptions).values(created_at=1)).rowcount)
+    database.close()
+    new = record("new.wav").path
+    with local_farm(data) as farm:
+        send(farm, new)
+    assert sources(data) == [f"file:{new}"]
+
+
+def test_a_file_that_changes_meanwhile_gives_no_transcript(record: Recorder, tmp_path: Path) -> None:
+    talk = record("talk.wav")
+    with local_farm(tmp_path / "data") as farm:
+        local = sender(farm)
+        recording = Recording(talk.path, "talk")
+        one = local.send(recording, 0, lambda stage: None).id
+        local.check_unchanged(recording)
+        farm.client.cancel(one)
+        os.utime(talk.path, (1, 1))
+        with pytest.raises(SourceUnreadable, match="changed while it was being transcribed"):
+            local.check_unchanged(recording)
+        assert list(farm.client.list()) == []
+
+
+def test_the_admin_token_is_used_again_and_replaced_when_it_was_lost(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with local_farm(data) as farm:
+        first = farm.token
+    with local_farm(data) as farm:
+        assert farm.token == first
+    (data / "admin-token").write_text("nonsense")
+    with local_farm(data) as farm:
+        assert farm.token != first
+        assert farm.client.server().scope == "admin"
+
+
+def test_a_workers_token_stays_the_same_and_opens_nothing_else(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with local_farm(data) as farm:
+        database = Database.open(data / "farm.db")
+        secret = worker_token(database, data)
+        assert worker_token(database, data) == secret
+        database.close()
+        assert (data / "worker-token").stat().st_mode & 0o077 == 0
+        assert farm.client.tokens()[-1].scope == "worker"
+
+
+def test_a_coordinator_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "farm.db").write_text("this is no database, and was never meant to be one")
+    with pytest.raises(Exception, match="database"), local_farm(tmp_path / "data"):
+        pass
+
+
+def test_a_full_disk_stops_the_farm_while_its_state_is_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_farm(tmp_path / "data") as farm:
+        farm.check()
+        monkeypatch.setattr("whisper_farm.farm.LEAST_FREE_BYTES", 1 << 60)
+        with pytest.raises(NoSpace, match=r"No space is left in .*data"):
+            farm.check()
+
+
+def test_a_running_transcription_is_not_thrown_away_by_a_command_that_begins_anew(
+    record: Recorder, tmp_path: Path
+) -> None:
+    talk = record("talk.wav")
+    with local_farm(tmp_path / "data") as farm:
+        one = send(farm, talk.path)
+        with pytest.raises(WrongState):
+            farm.client.delete(one)

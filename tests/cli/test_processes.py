@@ -1,0 +1,139 @@
+"""The program as a user meets it: a process that is interrupted, piped, and started twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Recorder
+
+SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt")
+STOP_SECONDS = 15.0
+"""Two are promised on a machine that has time; this one may be busy with other tests."""
+pytestmark = pytest.mark.timeout(300)
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+
+
+def start(*words: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return start_command("transcribe", *words, stdout=stdout)
+
+
+def start_command(*words: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "whisper_farm.cli.main", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def done_attempts(data: Path) -> set[tuple[str, str]]:
+    database = sqlite3.connect(data / "transcribe" / "farm.db")
+    try:
+        return set(database.execute("SELECT job_id, token FROM attempts WHERE state = 'done'"))
+    finally:
+        database.close()
+
+
+@posix_only
+def test_ctrl_c_stops_at_once_and_the_same_command_does_only_what_is_missing(
+    record: Recorder, own_data_folder: Path
+) -> None:
+    talk = record("talk.wav", 300)
+    run = start("talk.wav", *SLOW)
+    assert run.stdout is not None
+    assert run.stdout.readline().startswith("[00:00.")
+    children = children_of(run)
+    assert children
+    run.send_signal(signal.SIGINT)
+    told_at = time.monotonic()
+    _, err = run.communicate(timeout=100)
+    assert time.monotonic() - told_at < STOP_SECONDS
+    assert run.returncode == 130
+    assert "whisper-farm: stopped with talk.wav up to 0:" in err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    assert not Path("talk.txt").exists()
+    before = done_attempts(own_data_folder)
+    assert before
+    again = start("talk.wav", *SLOW)
+    _, err = again.communicate(timeout=200)
+    assert again.returncode == 0
+    assert " of it before, " in err
+    assert " ".join(Path("talk.txt").read_text().split()) == talk.text
+    after = done_attempts(own_data_folder)
+    assert before < after
+    assert len({job for job, _ in after}) == len(after)
+
+
+@posix_only
+def test_a_reader_that_has_seen_enough_ends_the_run_quietly(record: Recorder) -> None:
+    record("talk.wav", 300)
+    reading, writing = os.pipe()
+    run = start("talk.wav", *SLOW, stdout=writing)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as out:
+        assert out.readline().startswith("[00:00.")
+    _, err = run.communicate(timeout=100)
+    assert run.returncode == 141
+    assert "whisper-farm:" not in err
+    assert "Traceback" not in err
+    assert "Exception" not in err
+
+
+@posix_only
+def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
+    record: Recorder, own_data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = record("talk.wav", 60)
+    serve = start_command("serve", "--port", "0")
+    assert serve.stdout is not None
+    greeting = [serve.stdout.readline() for _ in range(5)]
+    address = greeting[0].split()[-1]
+    assert greeting[0].startswith("Whisper Farm ")
+    assert str(own_data_folder / "admin-token") in greeting[1]
+    assert "whisper-farm worker --server http://" in greeting[3]
+    assert f'--token "$(cat {own_data_folder / "worker-token"})"' in greeting[3]
+    assert "--host 0.0.0.0" in greeting[4]
+    token = (own_data_folder / "worker-token").read_text().strip()
+    worker = start_command("worker", "--server", address, "--token", token, "--engine", "tones", "--slots", "1")
+    monkeypatch.setenv("WHISPER_FARM_TOKEN", (own_data_folder / "admin-token").read_text().strip())
+    run = start("talk.wav", "--server", address, "--engine", "tones", "--model", "instant", "-f", "txt", "--quiet")
+    _, err = run.communicate(timeout=200)
+    assert (run.returncode, err) == (0, "")
+    assert " ".join(Path("talk.txt").read_text().split()) == talk.text
+    for process, words in ((worker, "draining"), (serve, "coordinator stopped")):
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 0
+        assert words in err
+        assert "Traceback" not in err
+
+
+def test_two_commands_at_once_on_the_same_file_share_the_work(record: Recorder, own_data_folder: Path) -> None:
+    talk = record("talk.wav", 300)
+    runs = [start("talk.wav", "-o", folder, *SLOW) for folder in ("a", "b")]
+    for run in runs:
+        _, err = run.communicate(timeout=200)
+        assert run.returncode == 0, err
+    for folder in ("a", "b"):
+        assert " ".join((Path(folder) / "talk.txt").read_text().split()) == talk.text
+    done = done_attempts(own_data_folder)
+    assert len({job for job, _ in done}) == len(done)
+    database = sqlite3.connect(own_data_folder / "transcribe" / "farm.db")
+    assert database.execute("SELECT count(*) FROM transcriptions").fetchone() == (1,)
+    database.close()

@@ -1,0 +1,147 @@
+"""Every display says what happens, where it belongs, without ever obeying what a recording is called."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from whisper_farm.cli.progress import (
+    Pace,
+    PlainDisplay,
+    QuietDisplay,
+    Shown,
+    TerminalDisplay,
+    printable,
+    shortened,
+    transcript_line,
+)
+from whisper_farm.transcript.speech import Segment
+
+SEGMENT = Segment(0.0, 4.2, " Good evening.")
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_line_looks_as_whisper_prints_it() -> None:
+    assert transcript_line(SEGMENT) == "[00:00.000 --> 00:04.200]  Good evening."
+
+
+def test_names_and_words_cannot_command_the_terminal() -> None:
+    assert printable("a\x1b[2J\nb\u202e.mp3") == "a�[2J�b�.mp3"
+    assert "\x1b" not in transcript_line(Segment(0, 1, "\x1b]0;owned\x07"))
+    for name in ("講演 第1回 ☕️.mp3", "می‌خواهم.ogg", "👩‍🏫.m4a"):
+        assert printable(name) == name
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    short = shortened("interview-with-somebody-important-part-2.mp3", 20)
+    assert len(short) == 20
+    assert short.startswith("interview")
+    assert short.endswith("art-2.mp3")
+
+
+def test_the_pace_is_that_of_the_last_minute() -> None:
+    hand = Hand()
+    pace = Pace(hand)
+    pace.note(0)
+    assert pace.times_real_time is None
+    hand.now = 10
+    pace.note(40)
+    assert pace.times_real_time == 4
+    assert pace.seconds_left(100) == 15
+    for second in range(100, 120):
+        hand.now = second
+        pace.note(second * 8)
+    assert pace.times_real_time == pytest.approx(8)
+
+
+def test_the_pace_of_few_chunks_is_that_of_all_of_them() -> None:
+    hand = Hand()
+    pace = Pace(hand)
+    for second, done in ((0, 0), (200, 100), (400, 200), (401, 300)):
+        hand.now = second
+        pace.note(done)
+    assert pace.times_real_time == pytest.approx(300 / 401)
+
+
+def test_a_pace_that_stands_still_fades() -> None:
+    hand = Hand()
+    pace = Pace(hand)
+    pace.note(0)
+    hand.now = 1
+    pace.note(10)
+    hand.now = 10
+    assert pace.times_real_time == 1
+
+
+def test_without_a_known_length_there_is_no_time_left() -> None:
+    assert Shown("a", done_seconds=65).figures() == ("1:05 / ?", "", "")
+
+
+def test_plain_lines_come_at_intervals_and_the_transcript_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    hand = Hand()
+    with PlainDisplay(verbose=True, now=hand) as display:
+        display.begin("talk.mp3", "transcribing")
+        display.text([SEGMENT])
+        display.advance("talk.mp3", 30, 60)
+        hand.now = 11
+        display.advance("talk.mp3", 45, 60)
+        hand.now = 12
+        display.advance("talk.mp3", 50, 60)
+        display.end("talk.mp3")
+    out, err = capsys.readouterr()
+    assert out == "[00:00.000 --> 00:04.200]  Good evening.\n"
+    assert err.count("\n") == 1
+    assert err.startswith("talk.mp3: transcribing, 0:45 / 1:00")
+
+
+def test_without_verbose_no_transcript_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainDisplay(verbose=False).text([SEGMENT])
+    PlainDisplay(verbose=False).heading("talk.mp3")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_means_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with QuietDisplay() as display:
+        display.begin("a", "x")
+        display.advance("a", 1, 2)
+        display.text([SEGMENT])
+        display.note("hello")
+        display.end("a")
+        display.error("a: this is no audio")
+    assert capsys.readouterr() == ("", "whisper-farm: a: this is no audio\n")
+
+
+def test_the_terminal_shows_bars_and_lines_and_leaves_nothing_behind() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    with TerminalDisplay(True, console, console) as display:
+        display.begin("[bold]talk[/].mp3", "waiting")
+        display.advance("[bold]talk[/].mp3", 30, 60)
+        display.text([SEGMENT])
+        display._bars.refresh()
+        display.end("[bold]talk[/].mp3")
+    text = screen.getvalue()
+    assert "[bold]talk[/].mp3" in text
+    assert "0:30 / 1:00" in text
+    assert "[00:00.000 --> 00:04.200]  Good evening." in text
+    assert text.rstrip("\r").endswith("\x1b[?25h")
+
+
+def test_a_redirected_transcript_is_plain_text_beside_the_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = io.StringIO()
+    with TerminalDisplay(True, Console(file=screen, force_terminal=True, width=100), None) as display:
+        display.begin("talk.mp3", "transcribing")
+        display.text([SEGMENT])
+    assert capsys.readouterr().out == "[00:00.000 --> 00:04.200]  Good evening.\n"
+    assert "Good evening" not in screen.getvalue()

@@ -1,0 +1,153 @@
+"""Recordings are handed over once, taken up where they stopped, and known by what is in them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
+from whisper_farm.client import FarmClient
+from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
+from whisper_farm.transcript.options import RecognitionOptions
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
+from fake_server import FakeServer, error, view
+
+ONE = "/api/transcriptions/3k7qz2m9xw4a"
+REQUEST = Request(RecognitionOptions(), 30)
+GAP = {"start_seconds": 30, "end_seconds": 60, "reason": "engine_error: no"}
+CUT = {"chunking_done": True}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def farm(server: FakeServer) -> Iterator[FarmClient]:
+    with FarmClient(server.address, "secret", timeout=5) as farm:
+        yield farm
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Recording:
+    file = tmp_path / "talk.mp3"
+    file.write_bytes(b"sound" * 1000)
+    return Recording(file, "talk")
+
+
+def send(farm: FarmClient, talk: Recording) -> str:
+    return LocalSender(farm, REQUEST, threading.Event()).send(talk, 3, lambda stage: None).state
+
+
+def calls(server: FakeServer) -> list[str]:
+    return [f"{asked.method} {asked.path}" for asked in server.asked]
+
+
+def test_a_recording_is_submitted_by_its_path_under_the_digest_of_its_bytes(
+    server: FakeServer, farm: FarmClient, talk: Recording
+) -> None:
+    server.tell("POST /api/transcriptions", (201, view()))
+    assert send(farm, talk) == "queued"
+    submission = json.loads(server.asked[0].body)
+    assert submission["path"] == str(talk.path.resolve())
+    assert submission["sha256"] == fingerprint_of(talk.path, threading.Event()).sha256
+    assert submission["key"] == REQUEST.key(submission["sha256"])
+    assert submission["priority"] == -3
+
+
+def test_the_key_depends_on_the_sound_and_on_everything_asked_for() -> None:
+    asked = [
+        REQUEST.key("a" * 64),
+        REQUEST.key("b" * 64),
+        Request(RecognitionOptions(model="tiny"), 30).key("a" * 64),
+        Request(RecognitionOptions(language="en"), 30).key("a" * 64),
+        Request(RecognitionOptions(), 15).key("a" * 64),
+        Request(RecognitionOptions(), 30, "float32").key("a" * 64),
+    ]
+    assert len(set(asked)) == len(asked)
+    assert asked[0] == Request(RecognitionOptions(), 30).key("a" * 64)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "assembling", "done"])
+def test_what_is_under_way_or_done_is_left_alone(
+    server: FakeServer, farm: FarmClient, talk: Recording, state: str
+) -> None:
+    server.tell("POST /api/transcriptions", (200, view(state=state)))
+    assert send(farm, talk) == state
+    assert calls(server) == ["POST /api/transcriptions"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": "cancelled"},
+        {"state": "incomplete", "progress": CUT, "gaps": [GAP | {"position": 1}]},
+        {"state": "incomplete", "progress": {"chunking_done": False}, "gaps": [GAP]},
+    ],
+)
+def test_what_was_stopped_or_set_aside_is_tried_again(
+    server: FakeServer, farm: FarmClient, talk: Recording, fields: dict[str, object]
+) -> None:
+    server.tell("POST /api/transcriptions", (200, view(**fields)))
+    server.tell(f"POST {ONE}/retry", (200, view(state="running")))
+    assert send(farm, talk) == "running"
+
+
+def test_the_end_that_a_cut_off_file_lacks_is_not_tried_again(
+    server: FakeServer, farm: FarmClient, talk: Recording
+) -> None:
+    server.tell("POST /api/transcriptions", (200, view(state="incomplete", progress=CUT, gaps=[GAP])))
+    assert send(farm, talk) == "incomplete"
+    assert calls(server) == ["POST /api/transcriptions"]
+
+
+def test_what_failed_altogether_is_begun_anew(server: FakeServer, farm: FarmClient, talk: Recording) -> None:
+    server.tell("POST /api/transcriptions", (200, view(state="failed")), (201, view()))
+    server.tell(f"DELETE {ONE}", (204, b""))
+    assert send(farm, talk) == "queued"
+    assert calls(server) == ["POST /api/transcriptions", f"DELETE {ONE}", "POST /api/transcriptions"]
+
+
+def test_two_commands_that_begin_anew_at_once_do_not_hinder_each_other(
+    server: FakeServer, farm: FarmClient, talk: Recording
+) -> None:
+    server.tell("POST /api/transcriptions", (200, view(state="failed")), (200, view(state="running")))
+    server.tell(f"DELETE {ONE}", (404, error("not_found", "Gone.")))
+    assert send(farm, talk) == "running"
+
+
+def test_a_farm_that_has_the_recording_is_not_sent_it_again(
+    server: FakeServer, farm: FarmClient, talk: Recording
+) -> None:
+    server.tell("POST /api/transcriptions", (200, view(state="done")))
+    sent = UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, lambda stage: None)
+    assert sent.state == "done"
+    assert calls(server) == ["POST /api/transcriptions"]
+
+
+def test_a_farm_that_has_it_not_is_sent_the_recording(server: FakeServer, farm: FarmClient, talk: Recording) -> None:
+    transfer = {"url": "/api/uploads/u1", "method": "PUT"}
+    server.tell("POST /api/transcriptions", (422, error("invalid_request", "No upload.")), (201, view()))
+    server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
+    server.tell("PUT /api/uploads/u1", (204, b""))
+    stages: list[str] = []
+    UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, stages.append)
+    assert server.asked[2].body == talk.path.read_bytes()
+    assert stages[0] == "reading"
+    assert stages[-1] == "sending 100%"
+
+
+def test_a_file_that_cannot_be_read_is_the_error_it_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    for name, kind in (("gone", SourceMissing), ("empty", SourceEmpty), (".", SourceUnreadable)):
+        with pytest.raises(kind):
+            fingerprint_of(tmp_path / name, threading.Event())

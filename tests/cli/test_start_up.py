@@ -1,0 +1,110 @@
+"""Asking for help or the version costs nothing, and wrong usage ends with 2 and one clear line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from whisper_farm import __version__
+from whisper_farm.cli.doctor import doctor
+from whisper_farm.cli.main import COMMANDS, menu, outcome
+from whisper_farm.errors import ServerUnreachable
+
+HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
+EVERY_COMMAND = [name for section in COMMANDS.values() for name in section]
+
+
+def cli(
+    *words: str, code: str = "import whisper_farm.cli.main as main; main.run()"
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, encoding="utf-8", check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["transcribe", "--help"], ["serve", "--help"]])
+def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys, whisper_farm.cli.main as main\n"
+        f"main.outcome({words!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    ended = cli(code=code)
+    assert ended.returncode == 0
+    assert ended.stderr.strip() == "[]"
+    assert "whisper-farm" in ended.stdout
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["--version"]) == 0
+    assert capsys.readouterr().out == f"whisper-farm {__version__}\n"
+
+
+@pytest.mark.parametrize("name", EVERY_COMMAND)
+def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"Usage: whisper-farm {name}" in text
+    command = menu.get_command(click.Context(menu), name)
+    assert command is not None
+    assert command.name == name
+    assert all(option.help or option.hidden for option in command.params if isinstance(option, click.Option))
+
+
+def test_a_wrong_flag_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["transcribe", "talk.mp3", "--modle", "tiny"]) == 2
+    assert "Did you mean '--model'?" in capsys.readouterr().err
+
+
+def test_a_wrong_engine_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["transcribe", "talk.mp3", "--engine", "fasterwhisper"]) == 2
+    assert "Did you mean 'faster-whisper'?" in capsys.readouterr().err
+    assert outcome(["worker", "--engine", "auto"]) == 2
+    assert "'auto' is none of faster-whisper, pocketsphinx." in capsys.readouterr().err
+
+
+def test_a_wrong_command_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(["transcibe", "talk.mp3"]) == 2
+    assert "transcribe" in capsys.readouterr().err
+
+
+def test_a_file_where_a_command_belongs_is_answered_with_the_command_that_was_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert outcome([__file__]) == 2
+    assert f"whisper-farm transcribe '{__file__}'" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_one_line_and_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WHISPER_FARM_DATA", str(tmp_path))
+    monkeypatch.setattr(doctor, "callback", lambda **_: {}["missing"])
+    assert outcome(["doctor"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "KeyError: 'missing'" in err
+    assert "last-error.log" in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "whisper-farm: stopped.\n"),
+        (KeyboardInterrupt("said"), 130, ""),
+        (BrokenPipeError(32, "Broken pipe"), 141, ""),
+        (ServerUnreachable("No answer."), 1, "whisper-farm: No answer.\n"),
+    ],
+)
+def test_every_way_to_end_has_its_exit_code_and_at_most_one_line(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(doctor, "callback", end)
+    assert outcome(["doctor"]) == code
+    assert capsys.readouterr().err == said

@@ -1,0 +1,173 @@
+"""One command turns recordings into transcripts: through the real queue, protocol, worker and child processes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from conftest import Recorder
+
+from whisper_farm.cli.main import outcome
+
+TONES = ("--engine", "tones", "--model", "instant", "--slots", "2")
+Captured = pytest.CaptureFixture[str]
+
+
+def transcribe(*words: str) -> int:
+    return outcome(["transcribe", *words])
+
+
+def text_of(file: Path) -> str:
+    return " ".join(file.read_text(encoding="utf-8").split())
+
+
+def test_a_recording_becomes_a_transcript_on_the_screen_and_in_files(record: Recorder, capsys: Captured) -> None:
+    talk = record("talk.wav", 150)
+    assert transcribe("talk.wav", "-o", "out", *TONES) == 0
+    out, err = capsys.readouterr()
+    assert " ".join(line.partition("]  ")[2] for line in out.splitlines()) == talk.text
+    assert out.startswith("[00:00.")
+    assert "talk.wav: 1 min 3 s in " in err
+    assert "× real time, 1 worker with 2 slots" in err
+    assert "→ out/talk.txt, .srt, .vtt, .tsv, .json" in err
+    assert text_of(Path("out/talk.txt")) == talk.text
+    assert sorted(file.name for file in Path("out").iterdir()) == [
+        f"talk.{format}" for format in ("json", "srt", "tsv", "txt", "vtt")
+    ]
+    document = json.loads(Path("out/talk.json").read_text(encoding="utf-8"))
+    assert document["engine"] == "tones"
+    assert document["coverage"]["complete"]
+
+
+def test_the_same_command_again_writes_the_outputs_anew_without_recognising_anything(
+    record: Recorder, capsys: Captured, own_data_folder: Path
+) -> None:
+    talk = record("talk.wav")
+    assert transcribe("talk.wav", "-f", "txt", *TONES) == 0
+    Path("talk.txt").unlink()
+    before = attempts(own_data_folder)
+    talk.path.rename("moved.wav")
+    capsys.readouterr()
+    assert transcribe("moved.wav", "-f", "txt", *TONES) == 0
+    out, err = capsys.readouterr()
+    assert text_of(Path("moved.txt")) == talk.text
+    assert "transcribed before" in err
+    assert len(out.splitlines()) > 1
+    assert attempts(own_data_folder) == before
+
+
+def test_a_bad_file_gets_one_line_and_the_others_go_on(record: Recorder, capsys: Captured) -> None:
+    good = record("good.wav")
+    Path("notes.mp3").write_text("this is no audio at all, whatever it is called\n" * 50)
+    Path("empty.wav").touch()
+    assert transcribe("notes.mp3", "good.wav", "empty.wav", "gone.wav", "-f", "txt", *TONES) == 1
+    err = capsys.readouterr().err
+    for name in ("notes.mp3", "empty.wav", "gone.wav"):
+        assert sum(name in line for line in err.splitlines() if line.startswith("whisper-farm:")) == 1
+    assert "1 of 4 recordings transcribed." in err
+    assert text_of(Path("good.txt")) == good.text
+    assert sorted(file.name for file in Path().glob("*.txt")) == ["good.txt"]
+
+
+def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(
+    record: Recorder, capsys: Captured
+) -> None:
+    talk = record("talk.wav", 150)
+    whole = talk.path.read_bytes()
+    talk.path.write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):
+        assert transcribe("talk.wav", "-f", "txt", *TONES) == 1
+        err = capsys.readouterr().err
+        assert err.count("whisper-farm: talk.wav: the transcript is incomplete: 0:31–1:03 is missing") == 1
+        assert len(text_of(Path("talk.txt")).split()) in range(70, 80)
+        assert talk.text.startswith(text_of(Path("talk.txt")))
+
+
+def test_a_chunk_that_cannot_be_recognised_is_missing_from_a_transcript_that_says_so(
+    record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHISPER_FARM_RETRY_BASE_SECONDS", "0.01")
+    good = record("good.wav", 40)
+    record("talk.wav", ["fail", *good.text.split()])
+    flags = ("talk.wav", "-f", "txt", "--engine", "tones", "--model", "faulty", "--chunk_seconds", "10")
+    assert transcribe(*flags) == 1
+    err = capsys.readouterr().err
+    assert "whisper-farm: talk.wav: the transcript is incomplete: 0:00–0:" in err
+    assert "heard the word `fail`" in err
+    said = text_of(Path("talk.txt"))
+    assert said
+    assert good.text.endswith(said)
+
+
+def test_names_with_any_letters_go_through_and_existing_outputs_are_skipped_when_asked(
+    record: Recorder, capsys: Captured
+) -> None:
+    names = ['it\'s "my" talk.wav', "Überträge ☕.wav", "講演 第1回.wav"]
+    talks = [record(name) for name in names]
+    record("old.wav")
+    Path("выход").mkdir()
+    for format in ("srt", "txt"):
+        Path(f"выход/old.{format}").write_text("mine")
+    assert transcribe("old.wav", *names, "-f", "srt", "txt", "-o", "выход", "--skip-existing", *TONES) == 0
+    assert [text_of(Path("выход") / f"{Path(name).stem}.txt") for name in names] == [talk.text for talk in talks]
+    assert text_of(Path("выход/old.txt")) == "mine"
+    err = capsys.readouterr().err
+    assert all(name in err for name in names)
+    assert "old.wav: skipped, выход/old.srt, .txt is there" in err
+
+
+def test_several_recordings_are_shown_one_after_another_and_never_share_a_file(
+    record: Recorder, capsys: Captured
+) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+    talks = [record("a/talk.wav"), record("b/talk.wav"), record("b/other.wav")]
+    assert transcribe(".", "-f", "txt", "-o", "out", *TONES) == 0
+    out, err = capsys.readouterr()
+    texts = sorted(text_of(file) for file in Path("out").iterdir())
+    assert texts == sorted(talk.text for talk in talks)
+    headings = [line for line in out.splitlines() if line.endswith(".wav:")]
+    assert headings == ["a/talk.wav:", "b/other.wav:", "b/talk.wav:"]
+    said = " ".join(line.partition("]  ")[2] for line in out.splitlines() if not line.endswith(".wav:"))
+    assert said == " ".join([talks[0].text, talks[2].text, talks[1].text])
+    assert "3 of 3 recordings transcribed." in err
+
+
+def test_quiet_says_nothing_and_audio_that_nobody_needs_any_more_is_cleared_away(
+    record: Recorder, capsys: Captured, own_data_folder: Path
+) -> None:
+    record("talk.wav", 150)
+    assert transcribe("talk.wav", "--quiet", *TONES) == 0
+    assert capsys.readouterr() == ("", "")
+    stored = [file.stat().st_size for file in (own_data_folder / "transcribe" / "blobs").rglob("*") if file.is_file()]
+    assert stored
+    assert sum(stored) < 50_000
+
+
+def test_a_model_that_cannot_be_had_is_one_line_and_ends_the_run(record: Recorder, capsys: Captured) -> None:
+    record("talk.wav")
+    assert transcribe("talk.wav", "--engine", "tones", "--model", "gigantic") == 1
+    err = capsys.readouterr().err
+    assert "The engine tones has no model 'gigantic'" in err
+    assert "Traceback" not in err
+
+
+def test_an_output_folder_that_cannot_be_is_said_before_any_work(record: Recorder, capsys: Captured) -> None:
+    record("talk.wav")
+    Path("out").touch()
+    assert transcribe("talk.wav", "-o", "out", *TONES) == 1
+    assert "out: cannot be used as output folder" in capsys.readouterr().err
+
+
+def attempts(data: Path) -> list[tuple[object, ...]]:
+    return query(data, "SELECT token, state FROM attempts ORDER BY token")
+
+
+def query(data: Path, statement: str) -> list[tuple[object, ...]]:
+    database = sqlite3.connect(data / "transcribe" / "farm.db")
+    try:
+        return database.execute(statement).fetchall()
+    finally:
+        database.close()

@@ -1,0 +1,61 @@
+"""Languages by name, and times as people read them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whisper_farm.cli.clock import clock, span, speed
+from whisper_farm.cli.languages import NAMES, OTHER_NAMES, language_code
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [("en", "en"), ("English", "en"), ("ENGLISH", "en"), ("pt-BR", "pt"), ("zh_CN", "zh"), ("Mandarin", "zh"),
+     ("Haitian Creole", "ht"), ("castilian", "es"), ("yue", "yue"), ("auto", None), ("None", None)],
+)  # fmt: skip
+def test_a_language_is_known_by_code_and_by_name(written: str, code: str | None) -> None:
+    assert language_code(written) == code
+
+
+def test_a_misspelt_language_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'german'"):
+        language_code("Germn")
+
+
+def test_every_other_name_means_a_language_there_is() -> None:
+    assert set(OTHER_NAMES.values()) <= set(NAMES)
+    assert len(NAMES) == 100
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+def test_the_languages_are_those_of_whisper() -> None:
+    from faster_whisper.tokenizer import _LANGUAGE_CODES
+
+    assert set(NAMES) == set(_LANGUAGE_CODES)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.9, "0:07"), (3599, "59:59"), (36_061, "10:01:01")])
+def test_the_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.4 s"), (9.97, "10 s"), (41, "41 s"), (182, "3 min 2 s"), (120, "2 min"), (36_300, "10 h 5 min")],
+)
+def test_spans_read_as_one_says_them(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+@given(st.floats(0, 59 * 3600))
+def test_no_time_shows_sixty_seconds(seconds: float) -> None:
+    assert not re.search(r"\b60( s|\b:|\.)|:60", span(seconds) + " " + clock(seconds))
+
+
+def test_speeds() -> None:
+    assert speed(4.44) == "4.4 ×"
+    assert speed(310.2) == "310 ×"
