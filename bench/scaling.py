@@ -1,0 +1,152 @@
+"""How the wall time falls with more slots, and what a hundred fast workers make of an hour.
+
+The recogniser sleeps in proportion to the audio (engine `tones`, model `xN`: N audio-seconds a second a slot), so what
+is measured is the farm: queue, transfers, batching, the tail. The limit it is held against is arithmetic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+
+from bench.processes import server, worker
+from bench.swarm import Swarm
+from whisper_farm.client import FarmClient
+from whisper_farm.engines.tone_audio import tone_recording
+from whisper_farm.protocol.client import FINISHED
+from whisper_farm.transcript.options import RecognitionOptions
+
+SLOTS = (1, 4, 16, 64)
+SPEED = 4
+MINUTES_PER_SLOT = 4
+CHUNK_SECONDS = 10
+WORKERS, WORKER_SPEED = 100, 40
+
+
+def recording(path: Path, seconds: float, codec: str = "flac") -> Path:
+    """Tone speech of that length; 16 kHz mono."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=16_000, layout="mono")
+        pts = 0
+        for block in tone_recording(seconds):
+            frame = av.AudioFrame.from_ndarray((block * 32767).astype(np.int16)[None, :], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, pts
+            pts += frame.samples
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def finish(client: FarmClient, transcription: str) -> None:
+    """Wait until it is finished; the event stream says when."""
+    stream = client.events(transcription=transcription)
+    try:
+        if client.get(transcription).state in FINISHED:
+            return
+        for event in stream:
+            if event.kind in {f"transcription_{state}" for state in FINISHED}:
+                return
+    finally:
+        stream.close()
+
+
+def wall_time(audio: Path, slots: int, folder: Path) -> float:
+    """From submission to transcript, with a server and one worker of that many slots that are up already."""
+    with server(folder / f"farm{slots}") as farm, FarmClient(farm.url, farm.token) as client:
+        flags = ("--engine", "tones", "--model", f"x{SPEED}", "--slots", str(slots), "--batch_size", "1")
+        with worker(farm, *flags):
+            wait_for_workers(client, 1)
+            started = time.perf_counter()
+            options = RecognitionOptions(engine="tones", model=f"x{SPEED}", language="en")
+            made = client.submit_file(audio, options=options, chunk_seconds=CHUNK_SECONDS)
+            finish(client, made.id)
+            return time.perf_counter() - started
+
+
+def wait_for_workers(client: FarmClient, count: int) -> None:
+    """Until that many workers have registered."""
+    while len(client.workers()) < count:
+        time.sleep(0.1)
+
+
+def slots_table() -> None:
+    """Efficiency at 1, 4, 16 and 64 slots: ideal seconds over measured."""
+    print(
+        f"\nSlots: a recogniser of {SPEED} × real time a slot that only sleeps, {MINUTES_PER_SLOT} min of audio a slot,"
+    )
+    print(f"chunks of at most {CHUNK_SECONDS} s, one worker; ideal = audio / (speed × slots), submission to transcript")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for slots in SLOTS:
+            seconds = MINUTES_PER_SLOT * 60 * slots
+            audio = recording(folder / f"{slots}.flac", seconds)
+            took = wall_time(audio, slots, folder)
+            ideal = seconds / (SPEED * slots)
+            print(
+                f"  {slots:3} slots: {seconds / 60:5.0f} min in {took:6.1f} s, ideal {ideal:5.1f} s, "
+                f"efficiency {ideal / took:.3f}"
+            )
+
+
+def hundred_workers() -> None:
+    """An hour of speech on a hundred workers of 40 × real time each."""
+    print(f"\nOne hour on {WORKERS} workers of {WORKER_SPEED} × real time (the real protocol, audio fetched, sleep")
+    print("instead of recognition, all in one process; one real worker cuts; mp3, 44.1 kHz stereo, 128 kbit/s)")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        wave = recording(folder / "hour.flac", 3600)
+        audio = folder / "hour.mp3"
+        to_mp3(wave, audio)
+        with server(folder / "farm") as farm, FarmClient(farm.url, farm.token) as client:
+            swarm = subprocess.Popen([sys.executable, "-m", "bench.scaling", "swarm", farm.url, farm.token])
+            try:
+                with worker(farm, "--engine", "tones", "--model", "instant", "--slots", "1"):
+                    wait_for_workers(client, WORKERS + 1)
+                    started = time.perf_counter()
+                    options = RecognitionOptions(engine="tones", model="sleeping", language="en")
+                    made = client.submit_file(audio, options=options)
+                    finish(client, made.id)
+                    took = time.perf_counter() - started
+            finally:
+                swarm.terminate()
+                swarm.wait(timeout=10)
+        print(f"  submission to transcript: {took:.1f} s (aim: 15), {3600 / took:.0f} × real time")
+
+
+def to_mp3(wave: Path, path: Path) -> None:
+    """As podcasts come."""
+    with av.open(str(wave)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream("mp3", rate=44_100, layout="stereo")
+        stream.bit_rate = 128_000
+        resampler = av.AudioResampler(format="fltp", layout="stereo", rate=44_100, frame_size=1152)
+        for frame in source.decode(audio=0):
+            for piece in resampler.resample(frame):
+                out.mux(stream.encode(piece))
+        for piece in resampler.resample(None):
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+
+
+async def _swarm(url: str, token: str) -> None:
+    swarm = Swarm([url], token, WORKERS, "sleeping", WORKER_SPEED)
+    await swarm.run(asyncio.Event(), asyncio.Event())
+
+
+def main() -> None:
+    """Both tables."""
+    slots_table()
+    hundred_workers()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["swarm"]:
+        asyncio.run(_swarm(sys.argv[2], sys.argv[3]))
+    else:
+        main()

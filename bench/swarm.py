@@ -1,0 +1,163 @@
+"""Hundreds of workers in one process: they speak the real worker protocol and sleep instead of recognising.
+
+One event loop and aiohttp (which, unlike httpx, is not itself the limit). Each worker claims one chunk at a time,
+fetches its audio, sleeps for the audio's length over `speed`, and completes it while claiming the next. It cuts
+nothing: a real worker has to do that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from whisper_farm import __version__
+from whisper_farm.protocol.digest import digest_of
+from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
+from whisper_farm.protocol.work import (
+    Claim,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteAnswer,
+    CompleteRequest,
+    Completion,
+    EngineOffer,
+    HeartbeatRequest,
+    RegisterRequest,
+    TranscribeResult,
+)
+from whisper_farm.transcript.speech import Segment
+
+
+@dataclass(slots=True)
+class Swarm:
+    """`workers` sleeping workers; the coordinators in `servers` are shared among them in turn."""
+
+    servers: list[str]
+    token: str
+    workers: int
+    model: str
+    speed: float
+    """Audio-seconds a second; 0 means no sleep at all."""
+    batch: int = 1
+    fetch: bool = True
+    claim_seconds: list[float] = field(default_factory=list)
+    """How long each call took that completed and claimed."""
+    errors: list[str] = field(default_factory=list)
+    jobs_done: int = 0
+    until_jobs: int = 0
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when `until_jobs` are done."""
+
+    async def run(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        """Work until `stop`; `ready` is set when every worker is registered."""
+        headers = {"Authorization": f"Bearer {self.token}", PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=90)
+        async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
+            one = [
+                _Worker(self, session, server) for server, _ in zip(itertools.cycle(self.servers), range(self.workers))
+            ]
+            for worker in one:
+                await worker.register()
+            ready.set()
+            tasks = [asyncio.create_task(worker.run()) for worker in one]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Worker:
+    def __init__(self, swarm: Swarm, session: aiohttp.ClientSession, server: str) -> None:
+        self.swarm, self.session, self.server = swarm, session, server
+        self.id = f"sleeper-{secrets.token_hex(8)}"
+        self.held: set[str] = set()
+
+    async def call(self, path: str, body: str) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        async with self.session.post(f"{self.server}/api/work/{path}", data=body, headers=headers) as answer:
+            content = await answer.read()
+            if answer.status != 200:
+                self.swarm.errors.append(f"{path}: {answer.status} {content[:200]!r}")
+                raise RuntimeError(self.swarm.errors[-1])
+            return content
+
+    async def register(self) -> None:
+        offer = EngineOffer(
+            engine="tones", version="1", models=(self.swarm.model,), loaded=(self.swarm.model,), device="cpu",
+            batch=self.swarm.batch,
+        )  # fmt: skip
+        request = RegisterRequest(
+            worker_id=self.id,
+            name=self.id,
+            version=__version__,
+            platform="bench",
+            slots=1,
+            engines=(offer,),
+            cuts=False,
+        )
+        await self.call("register", request.model_dump_json())
+
+    def wish(self) -> ClaimRequest:
+        return ClaimRequest(
+            worker_id=self.id, request_id=secrets.token_hex(12), transcribe_jobs=self.swarm.batch, wait_seconds=20
+        )
+
+    async def run(self) -> None:
+        beating = asyncio.create_task(self.beat())
+        try:
+            claims: tuple[Claim, ...] = ()
+            while True:
+                if not claims:
+                    answer = await self.call("claim", self.wish().model_dump_json())
+                    claims = ClaimAnswer.model_validate_json(answer).claims
+                    continue
+                claims = await self.work(claims)
+        finally:
+            beating.cancel()
+
+    async def work(self, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
+        self.held = {claim.token for claim in claims}
+        seconds = 0.0
+        for claim in claims:
+            assert claim.transcribe is not None
+            seconds += claim.transcribe.end_seconds - claim.transcribe.start_seconds
+            if self.swarm.fetch:
+                transfer = claim.transcribe.transfer
+                url = transfer.url if "://" in transfer.url else self.server + transfer.url
+                async with self.session.get(url, headers=transfer.headers) as answer:
+                    await answer.read()
+        if self.swarm.speed:
+            await asyncio.sleep(seconds / self.swarm.speed)
+        request = CompleteRequest(worker_id=self.id, completions=tuple(map(self.result, claims)), claim=self.wish())
+        started = time.perf_counter()
+        content = await self.call("complete", request.model_dump_json())
+        answer = CompleteAnswer.model_validate_json(content)
+        if answer.claims:
+            self.swarm.claim_seconds.append(time.perf_counter() - started)
+        self.swarm.jobs_done += len(claims)
+        if self.swarm.jobs_done >= self.swarm.until_jobs > 0:
+            self.swarm.enough.set()
+        return answer.claims
+
+    def result(self, claim: Claim) -> Completion:
+        task = claim.transcribe
+        assert task is not None
+        segment = Segment(start=task.start_seconds, end=task.end_seconds, text=f" chunk {claim.position}")
+        result = TranscribeResult(
+            segments=(segment,), language="en", engine="tones", engine_version="1", model=self.swarm.model,
+            revision="1", device="cpu", compute_type="none", work_seconds=0,
+        )  # fmt: skip
+        return Completion(token=claim.token, digest=digest_of(result), transcribe=result)
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(5)
+            if self.held:
+                request = HeartbeatRequest(worker_id=self.id, tokens=tuple(self.held))
+                await self.call("heartbeat", request.model_dump_json())
