@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,31 @@ def test_waiting_for_a_writer_of_the_same_process_is_bounded(pile: Database) -> 
 
     pile.write(meanwhile)
     pile.write(add)
+
+
+def test_a_thread_that_writes_all_the_time_keeps_no_other_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 3)
+    shared = Database.open(tmp_path / "farm.db")
+    shared.write(make_pile)
+    enough, begun = threading.Event(), threading.Event()
+
+    def greedy() -> None:
+        while not enough.is_set():
+            shared.write(add)
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(greedy)
+        try:
+            assert begun.wait(10)
+            for _ in range(20):
+                shared.write(add)
+        finally:
+            enough.set()
+            writing.result(10)
+    shared.close()
 
 
 def test_a_full_disk_is_named(pile: Database) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.errors import error_response
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import FarmError, Forbidden, ProtocolMismatch, Unauthorized
+from whisper_farm.errors import FarmError, Forbidden, ProtocolMismatch, StorageError, Unauthorized
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
@@ -63,7 +64,8 @@ class KnownTokens:
             return known[1]
         row, is_stale = await self._store.read(lambda tx: _find(tx, secret))
         if is_stale:
-            await self._store.beat(lambda tx: touch_token(tx, row))
+            with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
+                await self._store.beat(lambda tx: touch_token(tx, row))
         caller = Caller(row.id, row.owner, row.scope)
         self._known[key] = (time.monotonic() + REMEMBER_SECONDS, caller)
         self._known.move_to_end(key)

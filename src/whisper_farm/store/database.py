@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -82,6 +82,7 @@ class Backend(Protocol):
     beater: Engine
     reader: Engine
 
+    def turn(self) -> AbstractContextManager[None]: ...
     def begin_write(self, connection: Connection, now: float | None) -> float: ...
     def begin(self, connection: Connection, now: float | None) -> float: ...
     def commit(self, connection: Connection, wakes: bool) -> None: ...
@@ -185,7 +186,8 @@ class Database:
     ) -> tuple[Transaction, T]:
         if self._closed:
             raise StoreUnavailable(f"The database {self.place} has been closed.")
-        with self._translated():
+        turn = self._backend.turn() if engine is self._backend.writer else nullcontext()
+        with self._translated(), turn:
             connection, started = _begun(engine, begin, now)
             with connection:
                 tx = Transaction(connection, started, self._backend.dialect, writes)

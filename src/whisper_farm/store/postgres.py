@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
@@ -93,6 +94,10 @@ class PostgresBackend:
         self.writer = self._engine(WRITERS)
         self.beater = self._engine(OTHERS)
         self.reader: Engine = self.beater.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """The server's lock is the turn, for every process; there is none to wait for here."""
+        return nullcontext()
 
     def begin_write(self, connection: Connection, now: float | None) -> float:
         """Wait for the turn to write, and tell the time after it has come, in one round trip."""

@@ -1,6 +1,7 @@
 """The SQLite side of `Database`: a file in WAL mode, one writing connection, several reading ones.
 
-Every write begins with BEGIN IMMEDIATE, so a second process waits its turn instead of failing half-way. A commit
+Every write begins with BEGIN IMMEDIATE, so a second process waits its turn instead of failing half-way. The threads
+of this process take turns before that, in order of asking: SQLite itself favours whoever has just written. A commit
 that wakes others counts up SQLite's `user_version` in the file's header, in the same transaction; other processes
 look at that number twenty times a second, and so learn exactly of those commits and of no others.
 """
@@ -11,7 +12,9 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -58,8 +61,19 @@ class SqliteBackend:
         self.beater = self.writer
         self.reader = self._engine("BEGIN", connections=READERS)
         event.listen(self.reader, "connect", _only_read)
+        self._turns = Turns()
         self._next_wake = 0
         self.seen_wake = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until the threads that asked before have written."""
+        if not self._turns.take(BUSY_SECONDS):
+            raise StoreUnavailable(f"The database {self.place} is too busy; try again.")
+        try:
+            yield
+        finally:
+            self._turns.give()
 
     def begin_write(self, connection: Connection, now: float | None) -> float:
         """The writing connection's BEGIN IMMEDIATE is the turn; then the clock."""
@@ -116,6 +130,39 @@ class SqliteBackend:
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
+
+
+class Turns:
+    """A lock that is handed on in the order of asking, so that no thread can keep it from the others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    def take(self, seconds: float) -> bool:
+        """Wait for the turn; False when it did not come in time."""
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return True
+            mine = threading.Event()
+            self._waiting.append(mine)
+        if mine.wait(seconds):
+            return True
+        with self._lock:
+            if mine.is_set():  # it came at the last moment
+                return True
+            self._waiting.remove(mine)
+        return False
+
+    def give(self) -> None:
+        """Hand the turn to whoever has waited longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
 
 
 class SqliteWatch:
