@@ -62,6 +62,7 @@ class FakeFarm:
         self.blobs: dict[str, bytes] = {}
         self.uploads: dict[str, bytes] = {}
         self.beats: list[float] = []
+        self.last_beats: dict[str, float] = {}
         self.left: list[str] = []
         self.released: list[str] = []
         self.outcomes: list[str | None] = []
@@ -147,15 +148,16 @@ class FakeFarm:
             return work.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
         if self.drain:
             return work.ClaimAnswer(claims=(), drain=True)
-        chosen = self._free(work.ChunkTask)[: request.chunk_jobs]
-        chosen += self._free(work.TranscribeTask)[: request.transcribe_jobs]
+        chosen = self._free(work.ChunkTask, request.worker_id)[: request.chunk_jobs]
+        chosen += self._free(work.TranscribeTask, request.worker_id)[: request.transcribe_jobs]
         tokens = [self._begin(job, request.worker_id) for job in chosen]
         if tokens:
             self.claimed[request.request_id] = tokens
         return work.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
 
-    def _free(self, kind: type[work.ChunkTask] | type[work.TranscribeTask]) -> list[Job]:
-        now = time.monotonic()
+    def _free(self, kind: type[work.ChunkTask] | type[work.TranscribeTask], worker_id: str) -> list[Job]:
+        """What may be claimed; a lapsed job not by its own holder before that has beaten again."""
+        now, last_beat = time.monotonic(), self.last_beats.get(worker_id, 0.0)
         jobs = [
             job
             for job in self.jobs.values()
@@ -164,6 +166,7 @@ class FakeFarm:
                 (job.state == "queued" and job.available_at <= now)
                 or (job.state == "running" and all(each.lease_until <= now for each in self._live(job)))
             )
+            and not any(each.worker_id == worker_id and last_beat < each.lease_until for each in self._live(job))
         ]
         return sorted(jobs, key=lambda job: job.position)
 
@@ -205,6 +208,7 @@ class FakeFarm:
         self._known(request.worker_id)
         now = time.monotonic()
         self.beats.append(now)
+        self.last_beats[request.worker_id] = now
         lost, cancelled = [], []
         for token in request.tokens:
             attempt = self.attempts.get(token)
