@@ -28,8 +28,10 @@ class Server:
 
 
 @contextmanager
-def server(data: Path, database: str | None = None, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """`whisper-farm serve` on a free port; stopped at the end."""
+def server(
+    data: Path, database: str | None = None, settings: Mapping[str, str] | None = None, token: str | None = None
+) -> Iterator[Server]:
+    """`whisper-farm serve` on a free port; stopped at the end. `token` is that of a database with an admin already."""
     command = [*FARM, "serve", "--port", "0", "--data", str(data), "--log_format", "json"]
     if database:
         command += ["--database", database]
@@ -37,7 +39,7 @@ def server(data: Path, database: str | None = None, settings: Mapping[str, str] 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
     try:
         url = _address(process)
-        yield Server(url, (data / "admin-token").read_text().strip(), process)
+        yield Server(url, token or (data / "admin-token").read_text().strip(), process)
     finally:
         _stop(process)
 

@@ -117,10 +117,10 @@ class Databases:
 
 
 @contextmanager
-def serving(databases: Databases, url: str, name: str) -> Iterator[Server]:
-    """A coordinator on that database."""
+def serving(databases: Databases, url: str, name: str, token: str | None = None) -> Iterator[Server]:
+    """A coordinator on that database; give the token of the first one to the second."""
     settings = {"WHISPER_FARM_LOCAL_SOURCES": "true"}
-    with server(databases.folder / name, url, settings) as farm:
+    with server(databases.folder / name, url, settings, token) as farm:
         yield farm
 
 
@@ -202,7 +202,7 @@ async def _claimed(session: object, wish: dict[str, object]) -> tuple[float, str
 def fleet(databases: Databases) -> None:
     """Three hundred workers with one-second jobs on two coordinators and one PostgreSQL."""
     url = databases.migrated("postgresql", FLEET * (FLEET_SECONDS + 30) // 10 * 10)
-    with serving(databases, url, "one") as one, serving(databases, url, "two") as two:
+    with serving(databases, url, "one") as one, serving(databases, url, "two", one.token) as two:
         processes = [psutil.Process(each.process.pid) for each in (one, two)]
         before = [sum(process.cpu_times()[:2]) for process in processes]
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 Nothing but the health answers is reached without a valid token, not even a 404. A token's scope says which part
 of the API it opens: `worker` the worker API alone, `user` the owner's own transcriptions, `admin` everything.
 Tokens are remembered for a few seconds, so a revoked one may live that long on another coordinator.
+Dependencies are coroutines, though they wait for nothing: FastAPI sends plain functions to a thread.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
@@ -128,8 +129,8 @@ def caller(request: Request) -> Caller:
     return found
 
 
-def _needs(*scopes: client.Scope) -> Callable[[Request], Caller]:
-    def check(request: Request) -> Caller:
+def _needs(*scopes: client.Scope) -> Callable[[Request], Awaitable[Caller]]:
+    async def check(request: Request) -> Caller:
         found = caller(request)
         if found.scope not in scopes:
             raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
@@ -144,7 +145,7 @@ User = Annotated[Caller, Depends(_needs("user", "admin"))]
 Worker = Annotated[Caller, Depends(_needs("worker", "admin"))]
 
 
-def check_protocol(request: Request) -> None:
+async def check_protocol(request: Request) -> None:
     """Refuse a worker that speaks another version of the protocol."""
     spoken = request.headers.get(PROTOCOL_HEADER, "none")
     if spoken != str(PROTOCOL_VERSION):

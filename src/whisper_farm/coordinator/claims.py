@@ -63,12 +63,13 @@ def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy
 def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
     """One claim, and when it is worth trying again if it found nothing."""
     try:
-        claims = claim(tx, request, policy)
+        if claims := claim(tx, request, policy):
+            return Tried(tuple(claims))
         worker = known_worker(tx, request.worker_id)
     except WorkerUnknown as error:
         return Tried(error=error)
-    if claims or worker.drains:
-        return Tried(tuple(claims), worker.drains)
+    if worker.drains:
+        return Tried(drain=True)
     due = next_due(tx, request, policy) if request.wait_seconds else None
     return Tried(interest=_interest(worker.offers, request), due_seconds=due)
 

@@ -59,7 +59,7 @@ class Coordinator:
         self.claims = Claims(self.store, policy, self.metrics)
         self.waiting = WaitingRoom(self.claims.attempt)
         self.results = Results(self.store, blobs, policy, self.metrics)
-        self.submissions = Submissions(self.store, blobs, settings)
+        self.submissions = Submissions(self.store, blobs, settings, policy)
         self.renders = asyncio.Semaphore(RENDERS_AT_ONCE)
         self.feed = Feed(self.store)
         self.feed.on_event(self._heed)
@@ -114,20 +114,25 @@ class Coordinator:
         ]
 
     def _heed(self, event: Event) -> None:
-        """What the coordinator itself does about events."""
+        """What the coordinator itself does about events, whoever made them."""
         if event.kind in WORK_MAKING:
             self.waiting.wake()
         elif event.kind in DRAINING:
             self.waiting.prefer(str(event.data.get("worker_id")))
 
     def _emitted(self, events: Sequence[Mapping[str, object]]) -> None:
-        """What this coordinator has just changed. Who ended the last chunk assembles; the others look now and then."""
+        """What this coordinator has just changed: no need to read it in the log before workers are told.
+
+        Who ended the last chunk assembles; the others look now and then.
+        """
         self.metrics.emitted(events)
+        if any(event["kind"] in WORK_MAKING for event in events):
+            self.waiting.wake()
         if any(event["kind"] == ASSEMBLING for event in events):
             self._assemble.set()
 
 
-def _coordinator(request: Request) -> Coordinator:
+async def _coordinator(request: Request) -> Coordinator:
     found: Coordinator = request.app.state.coordinator
     return found
 

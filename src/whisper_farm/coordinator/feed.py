@@ -22,6 +22,9 @@ from whisper_farm.store.events import Event, events_after, missed, newest_event
 PAGE = 500
 LISTENER_EVENTS = 2000
 """Events a listener may lag behind before it is dropped."""
+GATHER_SECONDS = 0.02
+"""How long after a wake-up the log is read: what many commits emit in a moment is read together, and the commit itself
+has done its work by then."""
 LOOK_SECONDS = 5.0
 """How often the log is looked at without having been woken, should a wake-up ever be lost."""
 RETRY_SECONDS = 0.5
@@ -127,6 +130,7 @@ class Feed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._woken.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
         self._unsubscribe()
 
     def close(self) -> None:
@@ -186,10 +190,12 @@ class Feed:
     async def _look(self) -> None:
         self._woken.clear()
         try:
-            while page := await self._store.read(lambda tx: events_after(tx, self.position, limit=PAGE)):
+            while True:
+                page = await self._store.read(lambda tx: events_after(tx, self.position, limit=PAGE))
                 for event in page:
                     self._hand_out(event)
-            return
+                if len(page) < PAGE:
+                    return
         except StorageError as error:
             self._log.warning("the event log cannot be read", action="feed_read", error=error.message)
         except Exception:

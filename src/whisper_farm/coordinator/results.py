@@ -6,7 +6,6 @@ the sweeper removes. The coordinator does not correct results: the stitcher keep
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ from whisper_farm.store.tables import attempts, jobs
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
-WRITES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,6 @@ class Results:
         self._blobs = blobs
         self._policy = policy
         self._metrics = metrics
-        self._writes = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def complete(self, request: CompleteRequest) -> tuple[list[Outcome], Tried]:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
@@ -68,7 +65,7 @@ class Results:
             finished[number] = one = _finished(completion, place, len(body))
             if one.result_key is not None and place is not None and place.state == "live":
                 blobs[one.result_key] = body
-        await asyncio.gather(*(self._write(key, body) for key, body in blobs.items()))
+        await self._blobs.put_all(blobs)
         taken, tried = await self._store.write(lambda tx: self._record(tx, request, list(finished.values())))
         outcomes = refused | dict(zip(finished, taken, strict=True))
         self._count(request, outcomes, places, tried)
@@ -81,10 +78,6 @@ class Results:
         if request.claim is None:
             return taken, Tried()
         return taken, try_claim(tx, request.claim.model_copy(update={"wait_seconds": 0}), self._policy)
-
-    async def _write(self, key: str, body: bytes) -> None:
-        async with self._writes:
-            await self._blobs.put(key, body)
 
     def _count(
         self, request: CompleteRequest, outcomes: dict[int, Outcome], places: dict[str, Place], tried: Tried

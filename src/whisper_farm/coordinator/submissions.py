@@ -22,8 +22,9 @@ from whisper_farm.errors import (
 )
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.transcription import TranscriptionRow, find_by_key
-from whisper_farm.protocol.client import Submission
-from whisper_farm.settings import ServerSettings
+from whisper_farm.leases.views import transcription_view
+from whisper_farm.protocol.client import Submission, TranscriptionView
+from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 
@@ -31,16 +32,17 @@ from whisper_farm.store.database import Transaction
 class Submissions:
     """Takes submissions."""
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, policy: Policy) -> None:
         self._store = store
         self._blobs = blobs
         self._settings = settings
+        self._policy = policy
 
-    async def take(self, submission: Submission, caller: Caller) -> tuple[TranscriptionRow, bool]:
+    async def take(self, submission: Submission, caller: Caller) -> tuple[TranscriptionView, bool]:
         """The transcription, and whether it is new: the same key again gets the one that is there."""
         key = submission.key
         if key is not None:
-            before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
+            before = await self._store.read(lambda tx: self._seen(tx, find_by_key(tx, caller.owner, key)))
             if before is not None:
                 return before, False
         if (submission.upload_id is None) == (submission.path is None):
@@ -48,21 +50,27 @@ class Submissions:
         if submission.path is not None:
             size = await asyncio.to_thread(_local_size, self._local(submission.path, caller))
             new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
-            return await self._store.write(lambda tx: submit(tx, new)), True
+            return await self._store.write(lambda tx: self._accept(tx, new)), True
         return await self._uploaded(submission, caller), True
 
-    async def _uploaded(self, submission: Submission, caller: Caller) -> TranscriptionRow:
+    def _accept(self, tx: Transaction, new: NewTranscription) -> TranscriptionView:
+        return transcription_view(tx, submit(tx, new).id, self._policy)
+
+    def _seen(self, tx: Transaction, row: TranscriptionRow | None) -> TranscriptionView | None:
+        return None if row is None else transcription_view(tx, row.id, self._policy)
+
+    async def _uploaded(self, submission: Submission, caller: Caller) -> TranscriptionView:
         upload_id = submission.upload_id or ""
         upload = await self._store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
         await self._verify(upload, submission.sha256)
         sha256 = upload.sha256 or submission.sha256
         new = _new(submission, caller, upload.source, upload.size, sha256)
 
-        def accept(tx: Transaction) -> TranscriptionRow:
+        def accept(tx: Transaction) -> TranscriptionView:
             if find_upload(tx, upload.id, caller.owner).key != upload.key:
                 raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
             stored(tx, upload, upload.key, sha256)
-            return submit(tx, new)
+            return self._accept(tx, new)
 
         return await self._store.write(accept)
 

@@ -28,7 +28,6 @@ BUSY_SECONDS = 10.0
 POLL_SECONDS = 0.05
 READERS = 8
 WAL_LIMIT_BYTES = 64 << 20
-CLOCK = "SELECT round((julianday('now') - 2440587.5) * 86400.0, 3)"
 CANNOT_SERVE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -80,9 +79,9 @@ class SqliteBackend:
         return self.begin(connection, now)
 
     def begin(self, connection: Connection, now: float | None) -> float:
-        """Begin (SQLAlchemy does, on first use) and tell the time."""
+        """Begin and tell the time: SQLite is a library, and its clock that of the machine it runs on."""
         connection.begin()
-        return now if now is not None else float(connection.exec_driver_sql(CLOCK).scalar_one())
+        return time.time() if now is None else now
 
     def commit(self, connection: Connection, wakes: bool) -> None:
         """Commit, counting up the wake number first if asked to."""

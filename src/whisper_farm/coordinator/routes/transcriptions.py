@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, Security
 
 from whisper_farm.coordinator.auth import Caller, User, bearer
-from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.routes.parameters import CURSOR, PageSize, TranscriptionId
 from whisper_farm.coordinator.segments import segment_page
@@ -58,11 +58,11 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
 )
 async def submit(body: Submission, caller: User, farm: Farm, response: Response) -> TranscriptionView:
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
-    row, is_new = await farm.submissions.take(body, caller)
+    view, is_new = await farm.submissions.take(body, caller)
     if not is_new:
         response.status_code = 200
-    farm.log.info("submitted", action="submit", transcription_id=row.id, owner=row.owner, new=is_new)
-    return await _view(farm, row.id)
+    farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
+    return view
 
 
 @router.get("")
@@ -94,24 +94,24 @@ async def get_transcription(transcription_id: TranscriptionId, caller: User, far
 async def cancel(transcription_id: TranscriptionId, caller: User, farm: Farm) -> TranscriptionView:
     """Stop a transcription. Recognisers at work on it learn it with their next heartbeat."""
 
-    def change(tx: Transaction) -> None:
+    def change(tx: Transaction) -> TranscriptionView:
         own(tx, caller, transcription_id)
         lifecycle.cancel(tx, transcription_id)
+        return transcription_view(tx, transcription_id, farm.policy)
 
-    await farm.store.write(change)
-    return await _view(farm, transcription_id)
+    return await farm.store.write(change)
 
 
 @router.post("/{transcription_id}/retry", responses=_CHANGE)
 async def retry(transcription_id: TranscriptionId, caller: User, farm: Farm) -> TranscriptionView:
     """Try again what failed or was cancelled; what is done is kept."""
 
-    def change(tx: Transaction) -> None:
+    def change(tx: Transaction) -> TranscriptionView:
         own(tx, caller, transcription_id)
         lifecycle.retry(tx, transcription_id)
+        return transcription_view(tx, transcription_id, farm.policy)
 
-    await farm.store.write(change)
-    return await _view(farm, transcription_id)
+    return await farm.store.write(change)
 
 
 @router.delete("/{transcription_id}", status_code=204, responses=_CHANGE)
@@ -152,7 +152,3 @@ async def list_segments(
     """What was said so far, in order: the finished chunks that follow `after` without a hole."""
     await farm.store.read(lambda tx: own(tx, caller, transcription_id))
     return await segment_page(farm.store, farm.blobs, transcription_id, after)
-
-
-async def _view(farm: Coordinator, transcription_id: str) -> TranscriptionView:
-    return await farm.store.read(lambda tx: transcription_view(tx, transcription_id, farm.policy))
