@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import AsyncMock, Mock
 
 import boto3
 import httpx
@@ -324,12 +325,11 @@ def test_what_a_killed_upload_left_in_a_folder_is_swept(folder: Path) -> None:
 
 
 def test_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_args: object, **_options: object) -> None:
-        raise obstore.exceptions.GenericError(
-            "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
-        )
-
-    monkeypatch.setattr(obstore, "put", full)
+    full = obstore.exceptions.GenericError(
+        "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
+    )
+    monkeypatch.setattr(obstore, "put", Mock(side_effect=full))
+    monkeypatch.setattr(obstore, "put_async", AsyncMock(side_effect=full))
     blobs = Blobs.open(folder)
     with pytest.raises(NoSpace, match="No space is left"):
         run(blobs.put("a", b"x"))
