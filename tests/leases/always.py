@@ -85,7 +85,8 @@ def _time_goes_forward(before: Snapshot, after: Snapshot) -> None:
 
 
 def _the_end_is_the_end(step: str, before: Snapshot, after: Snapshot) -> None:
-    """Finished recordings change by retry alone, ended jobs by retry or by being done again, results never."""
+    """Finished recordings change by retry alone, ended jobs by retry or by being done again, results never; but a job
+    whose stored result is found to be lost has failed."""
     redone = {(e["transcription_id"], e["data"]["position"]) for e in after["events"] if e["kind"] == "job_redo"}
     for name, old in before["transcriptions"].items():
         if old["state"] in FINISHED and step not in ("retry", "delete"):
@@ -93,6 +94,12 @@ def _the_end_is_the_end(step: str, before: Snapshot, after: Snapshot) -> None:
     for name, old in before["jobs"].items():
         new = after["jobs"].get(name)
         if new is None or new == old or old["state"] not in ENDED:
+            continue
+        if step == "assembled" and (old["state"], new["state"], new["error_code"]) == (
+            "done",
+            "failed",
+            "blob_missing",
+        ):
             continue
         again = step == "retry" and old["state"] != "done"
         assert again or (old["transcription_id"], old["position"]) in redone, f"{name} was {old['state']} and changed"

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from model import Attempt, Job, Recording
 
 from whisper_farm.leases.complete import Finished, TranscribeFacts
+from whisper_farm.leases.lifecycle import Assembled
 from whisper_farm.leases.submit import NewTranscription
 from whisper_farm.protocol.work import (
     AppendRequest,
@@ -288,11 +289,16 @@ class BusyFarm(RuleBasedStateMachine):
 
     @may(6, lambda self: self.model.next_to_assemble())
     def assemble(self) -> None:
-        name, how = self._ask("next_to_assemble"), self.one_of("done", "done", "incomplete", "lost")
-        if how == "lost":
-            self._ask("assembly_failed", name, "blob_missing")
-        gaps = (MissingStretch(0.0, 1.0, "lost"),) if how == "incomplete" else ()
-        self._ask("assembled", name, f"transcripts/{name}", 5, Coverage(1.0, 1.0, 1, gaps))
+        name, how = self._ask("next_to_assemble"), self.one_of("done", "done", "incomplete", "lost", "late")
+        results = self._ask("results_of", name)
+        heard = [position for position, _, _, key in results if key is not None]
+        lost = [self.one_of(*heard)] if how == "lost" and heard else []
+        gaps = (MissingStretch(0.0, 1.0, "lost"),) if lost or how == "incomplete" else ()
+        made = Assembled(f"transcripts/{name}", 5, Coverage(1.0, 1.0, 1, gaps), [tuple(one) for one in results], lost)
+        if how == "late":
+            self._ask("assembled", name, replace(made, results=[*made.results, (9, 0.0, 1.0, None)]))
+        self._ask("assembled", name, made)
+        self.happened.update({"lost": len(lost), "assembled late": how == "late"})
 
     @may(1)
     def reap(self) -> None:

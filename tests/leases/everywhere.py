@@ -22,8 +22,9 @@ from whisper_farm.leases.complete import complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.ids import Mint
-from whisper_farm.leases.lifecycle import assembled, assembly_failed, cancel, next_to_assemble, retry
+from whisper_farm.leases.lifecycle import assembled, cancel, next_to_assemble, retry
 from whisper_farm.leases.lifecycle import delete as forget
+from whisper_farm.leases.outcome import results_of
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import submit
 from whisper_farm.leases.workers import dismiss, drain, register_worker
@@ -143,7 +144,7 @@ def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
         "delete": forget,
         "next_to_assemble": next_to_assemble,
         "assembled": assembled,
-        "assembly_failed": lambda tx, recording, code: assembly_failed(tx, recording, code, "It is gone."),
+        "results_of": results_of,
         "reap": lambda tx: reap(tx, policy),
     }
 

@@ -24,6 +24,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.ids import CHUNK_PROFILE, Mint, profile_id
+from whisper_farm.leases.lifecycle import Assembled
 from whisper_farm.leases.submit import NewTranscription
 from whisper_farm.protocol.work import (
     AppendRequest,
@@ -36,7 +37,6 @@ from whisper_farm.protocol.work import (
     ReleaseRequest,
 )
 from whisper_farm.settings import Policy
-from whisper_farm.transcript.transcript import Coverage
 
 Answer = dict[str, Any]
 FINISHED = ("done", "incomplete", "failed", "cancelled")
@@ -212,7 +212,7 @@ class Model:
             id=made, owner=new.owner, name=new.name, key=new.key, state="queued", priority=new.priority,
             source=new.source, source_size=new.source_size, source_sha256=new.source_sha256,
             chunk_seconds=new.chunk_seconds, options=new.options.model_dump(mode="json"), profile_id=profile,
-            language=new.options.language, revision=new.options.revision, next_turn=self.turn, created_at=self.now,
+            language=new.options.language, revision=new.options.revision, next_turn=0, created_at=self.now,
         )  # fmt: skip
         self.recordings[made] = recording
         job = Job(f"{made}.c", made, "chunk", 0, CHUNK_PROFILE, "chunk", "queued", new.priority, self.turn, self.now)
@@ -292,6 +292,8 @@ class Model:
         """Queued jobs whose time has come, not to be left to others, and the lapsed ones this worker may take."""
         queued = [job for job in self.jobs.values() if job.state == "queued" and job.available_at <= self.now]
         wanted = [job for job in queued if request.only is None or job.transcription_id in request.only]
+        if request.only is not None:
+            return [*wanted, *lapsed]
         mine = [job for job in wanted if job.failed_worker != me.id or not self._served(job, (me.id,), me.id)]
         return [*mine, *lapsed]
 
@@ -304,6 +306,8 @@ class Model:
         mine = [one for one in self._live(job) if one.worker_id == me.id]
         if any(me.last_beat_at < one.lease_until for one in mine):
             return False
+        if request.only is not None:
+            return True
         return (not mine and job.failed_worker != me.id) or not self._served(job, (me.id,), me.id)
 
     def _take(
@@ -427,7 +431,7 @@ class Model:
         return {"next_position": position}
 
     def _append(self, recording: Recording, chunks: Sequence[NewChunk]) -> None:
-        turn = max(recording.next_turn, self.turn or 0)
+        turn = max(recording.next_turn, self._present_turn(recording))
         recording.next_turn = turn + len(chunks)
         recording.chunks += len(chunks)
         recording.cut_seconds = chunks[-1].end_seconds
@@ -438,7 +442,7 @@ class Model:
             job = Job(
                 id=f"{recording.id}.{chunk.position}", transcription_id=recording.id, kind="transcribe",
                 position=chunk.position, profile_id=recording.profile_id,
-                needs=f"{recording.options['engine']} {recording.options['model']}",
+                needs=_needs(recording),
                 state="done" if silent else "queued", priority=recording.priority, turn=turn + number,
                 created_at=self.now,
                 start_seconds=chunk.start_seconds, end_seconds=chunk.end_seconds, speech_seconds=chunk.speech_seconds,
@@ -448,6 +452,13 @@ class Model:
             self.jobs[job.id] = job
             if silent:
                 self._count_done(recording, job)
+
+    def _present_turn(self, recording: Recording) -> int:
+        """Where its model and priority are served now: at the first that waits, or where the whole farm is."""
+        mine = (_needs(recording), recording.priority)
+        queued = [job for job in self.jobs.values() if job.state == "queued" and job.available_at <= self.now]
+        waiting = [job.turn for job in queued if (job.needs, job.priority) == mine]
+        return min(waiting, default=self.turn or 0)
 
     def complete(self, worker_id: str, completions: Sequence[Finished]) -> list[Answer]:
         outcomes, mismatched, refused, decided = [], [], [], []
@@ -576,13 +587,13 @@ class Model:
             self._set_aside(job, code)
 
     def _given_up(self, job: Job, attempt: Attempt, charged: bool) -> bool:
-        if self._failures(job) >= 4 * self.policy.max_attempts:
-            return True
-        spent = charged and job.charged_attempts >= self.policy.max_attempts
-        return spent and (len(self._culprits(job)) >= 2 or not self._served(job, (attempt.worker_id,)))
+        if charged and job.charged_attempts >= self.policy.max_attempts:
+            return len(self._culprits(job)) >= 2 or not self._served(job, (attempt.worker_id,))
+        tried = {one.worker_id for one in self._counted(job)}
+        return self._failures(job) >= 4 * self.policy.max_attempts and not self._served(job, tried)
 
     def _available_at(self, job: Job, attempt: Attempt, charged: bool) -> float:
-        if not charged and self._served(job, (attempt.worker_id,)):
+        if not charged and self._failures(job) == 1 and self._served(job, (attempt.worker_id,)):
             return 0.0
         failures = job.charged_attempts if charged else self._failures(job)
         wait = min(self.policy.retry_max_seconds, self.policy.retry_base_seconds * 2.0 ** (failures - 1))
@@ -625,6 +636,11 @@ class Model:
         recording = self._find(recording_id)
         if recording.state not in ("incomplete", "failed", "cancelled"):
             raise WrongState
+        again = [job for job in self._chunks(recording) if job.state in ("failed", "cancelled")]
+        later = max(0, self._present_turn(recording) - min(job.turn for job in again)) if again else 0
+        recording.next_turn += later
+        for job in again:
+            job.turn += later
         for job in self._jobs(recording):
             if job.state in ("failed", "cancelled"):
                 job.state, job.ended_at, job.available_at, job.error_code = "queued", None, 0.0, None
@@ -652,18 +668,21 @@ class Model:
         waiting = [one for one in self.recordings.values() if one.state == "assembling"]
         return min(waiting, key=lambda one: (one.created_at, one.id)).id if waiting else None
 
-    def assembled(self, recording_id: str, key: str, size: int, coverage: Coverage) -> Recording:
-        recording = self._find(recording_id)
-        if recording.state == "assembling":
-            recording.transcript_key, recording.transcript_size = key, size
-            recording.coverage = asdict(coverage) | {"missing": [asdict(one) for one in coverage.missing]}
-            self._close(recording, "done" if coverage.complete else "incomplete")
-        return recording
+    def results_of(self, recording_id: str) -> list[Answer]:
+        done = [job for job in self._chunks(self._find(recording_id)) if job.state == "done"]
+        return [[job.position, job.start_seconds, job.end_seconds, job.result_key] for job in done]
 
-    def assembly_failed(self, recording_id: str, code: str) -> Recording:
+    def assembled(self, recording_id: str, made: Assembled) -> Recording:
         recording = self._find(recording_id)
-        if recording.state == "assembling":
-            self._close(recording, "failed", code)
+        if recording.state == "assembling" and [list(one) for one in made.results] == self.results_of(recording_id):
+            for job in [job for job in self._chunks(recording) if job.position in made.lost]:
+                job.result_key = job.result_size = job.result_digest = job.language = None
+                recording.chunks_done -= 1
+                recording.done_seconds -= job.seconds
+                self._set_aside(job, "blob_missing")
+            recording.transcript_key, recording.transcript_size = made.key, made.size
+            recording.coverage = asdict(made.coverage) | {"missing": [asdict(one) for one in made.coverage.missing]}
+            self._close(recording, "done" if made.coverage.complete else "incomplete")
         return recording
 
     def reap(self) -> Answer:
@@ -855,3 +874,7 @@ class Model:
     def _say_of(self, worker: Worker, kind: str) -> None:
         data = {"worker_id": worker.id, "name": worker.name}
         self.events.append((self.now, kind, None, worker.owner, data))
+
+
+def _needs(recording: Recording) -> str:
+    return f"{recording.options['engine']} {recording.options['model']}"

@@ -9,6 +9,7 @@ from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.ids import profile_id
 from whisper_farm.leases.policy import backoff_seconds, moved_pace, stretched
 from whisper_farm.settings import Policy
+from whisper_farm.transcript.options import RecognitionOptions
 
 
 def test_a_short_recording_behind_a_long_one_starts_with_the_next_claim(farm: Farm) -> None:
@@ -21,6 +22,85 @@ def test_a_short_recording_behind_a_long_one_starts_with_the_next_claim(farm: Fa
     assert [one.transcription_id for one in claims].count(short.id) == 3
     assert [one.position for one in claims if one.transcription_id == short.id] == [0, 1, 2]
     assert {one.transcription_id for one in farm.claim("ann", transcribe=4)} == {long.id}
+
+
+def _chunks_before(farm: Farm, worker: str, recording: str) -> int:
+    """How many chunks the worker is given before the first of that recording."""
+    for number in range(1000):
+        (job,) = farm.claim(worker)
+        farm.done(job)
+        if job.transcription_id == recording:
+            return number
+    raise AssertionError("its turn never came")
+
+
+def test_a_busy_model_does_not_push_back_newcomers_of_a_slow_one(farm: Farm) -> None:
+    farm.recording(500, "long.mp3", options=_of("large"))
+    farm.recording(500, "busy.mp3", options=_of("tiny"))
+    farm.worker("slow", models=["large"])
+    farm.worker("quick", models=["tiny"])
+    farm.done(farm.claim("slow")[0])
+    while claims := farm.claim("quick", transcribe=256):
+        farm.finish("quick", *[farm.finished(job) for job in claims])
+    assert _chunks_before(farm, "slow", farm.recording(3, "short.mp3", options=_of("large")).id) <= 2
+
+
+def test_urgent_recordings_do_not_push_back_newcomers_of_a_lower_priority(farm: Farm) -> None:
+    farm.recording(300, "long.mp3")
+    farm.worker("ann")
+    farm.done(farm.claim("ann")[0])
+    farm.recording(200, "urgent.mp3", priority=5)
+    while claims := [job for job in farm.claim("ann", transcribe=100) if job.source_name == "urgent.mp3"]:
+        farm.finish("ann", *[farm.finished(job) for job in claims])
+    farm.release("ann", leaving=True)
+    farm.worker("bob")
+    assert _chunks_before(farm, "bob", farm.recording(3, "short.mp3").id) <= 2
+
+
+def test_a_recording_that_is_tried_again_does_not_jump_the_queue(farm: Farm) -> None:
+    big = farm.recording(200, "big.mp3")
+    farm.worker("ann")
+    farm.done(farm.claim("ann")[0])
+    farm.cancel(big.id)
+    other = farm.recording(200, "other.mp3")
+    farm.finish("ann", *[farm.finished(job) for job in farm.claim("ann", transcribe=190)])
+    farm.retry(big.id)
+    assert {job.transcription_id for job in farm.claim("ann", transcribe=4)} == {big.id, other.id}
+    assert _chunks_before(farm, "ann", farm.recording(3, "short.mp3").id) <= 3
+
+
+def _of(model: str) -> RecognitionOptions:
+    return TONES.model_copy(update={"model": model})
+
+
+def test_a_worker_that_serves_some_recordings_only_waits_for_nobody_to_mend_its_failure(farm: Farm) -> None:
+    mine, theirs = farm.recording(1, "mine.mp3"), farm.recording(1, "theirs.mp3")
+    farm.worker("ann")
+    farm.worker("bob")
+    (failed,) = farm.claim("ann", only=[mine.id])
+    farm.fail(failed)
+    farm.now += 10
+    assert [job.transcription_id for job in farm.claim("bob", only=[theirs.id])] == [theirs.id]
+    assert [job.job_id for job in farm.claim("ann", only=[mine.id])] == [failed.job_id]
+
+
+def test_workers_without_the_model_cannot_end_a_job_that_a_busy_one_could_do(farm: Farm) -> None:
+    recording = farm.recording(2)
+    farm.worker("good")
+    (busy,) = farm.claim("good")
+    for number in range(20):
+        farm.now += 200
+        farm.worker("good")
+        farm.beat("good", busy.token)
+        name = farm.worker(f"broken {number}".replace(" ", "-"))
+        for job in farm.claim(name):
+            farm.fail(job, code="model_unavailable", charged=False)
+    assert farm.states() == {"running": 1, "queued": 1} | {"done": 1}, "only the cutting is done"
+    farm.done(busy)
+    farm.now += 200
+    farm.worker("good")
+    farm.done(farm.claim("good")[0])
+    assert farm.find(recording.id).state == "assembling"
 
 
 def test_recordings_take_turns(farm: Farm) -> None:

@@ -7,7 +7,7 @@ from hand_farm import SHA, TONES, Farm
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, NotFound, PositionConflict, TooLarge, WrongState
 from whisper_farm.leases.append import append
-from whisper_farm.leases.lifecycle import assembled, assembly_failed, blob_keys_of, next_to_assemble, referenced
+from whisper_farm.leases.lifecycle import Assembled, assembled, blob_keys_of, next_to_assemble, referenced
 from whisper_farm.leases.outcome import gaps_of, maker_of, results_of
 from whisper_farm.protocol.work import AppendRequest, NewChunk
 from whisper_farm.transcript.transcript import Coverage, MissingStretch
@@ -17,7 +17,8 @@ HOLED = Coverage(duration=90, covered=60, chunks=3, missing=(MissingStretch(0, 3
 
 
 def _finish(farm: Farm, recording: str, coverage: Coverage = WHOLE, key: str = "transcripts/one.json") -> str:
-    return str(farm.write(lambda tx: assembled(tx, recording, key, 5, coverage)).state)
+    made = Assembled(key, 5, coverage, farm.database.read(lambda tx: results_of(tx, recording)))
+    return str(farm.write(lambda tx: assembled(tx, recording, made)).state)
 
 
 def test_the_same_key_of_the_same_owner_is_the_same_recording(farm: Farm) -> None:
@@ -331,8 +332,39 @@ def test_assembling_ends_once(farm: Farm) -> None:
     assert len(farm.events("transcription_done")) == 1
     other = farm.recording(1, speech=[0])
     assert farm.write(lambda tx: next_to_assemble(tx, skip=[other.id])) is None
-    farm.write(lambda tx: assembly_failed(tx, other.id, "blob_missing", "A result is gone."))
-    assert farm.find(other.id).error_code == "blob_missing"
+
+
+def test_a_transcript_of_an_earlier_round_changes_nothing(farm: Farm) -> None:
+    recording = farm.recording(2)
+    farm.worker("ann")
+    bad, good = farm.claim("ann", transcribe=2)
+    farm.fail(bad, permanent=True)
+    farm.done(good)
+    late = Assembled("transcripts/late.json", 5, HOLED, farm.database.read(lambda tx: results_of(tx, recording.id)))
+    assert _finish(farm, recording.id, HOLED) == "incomplete"
+    farm.retry(recording.id)
+    farm.done(farm.claim("ann")[0])
+    assert farm.write(lambda tx: assembled(tx, recording.id, late)).state == "assembling"
+    assert _finish(farm, recording.id, key="transcripts/new.json") == "done"
+    assert farm.find(recording.id).transcript_key == "transcripts/new.json"
+
+
+def test_a_chunk_whose_stored_result_is_lost_is_named_and_recognised_again_by_a_retry(farm: Farm) -> None:
+    recording = farm.recording(2)
+    farm.worker("ann")
+    for job in farm.claim("ann", transcribe=2):
+        farm.done(job)
+    results = farm.database.read(lambda tx: results_of(tx, recording.id))
+    made = Assembled("transcripts/one.json", 5, HOLED, results, lost={1})
+    assert farm.write(lambda tx: assembled(tx, recording.id, made)).state == "incomplete"
+    gaps = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(30, 60, 1)]
+    assert "blob_missing" in gaps[0].reason
+    farm.retry(recording.id)
+    (again,) = farm.claim("ann", transcribe=2)
+    assert again.position == 1
+    farm.done(again)
+    assert _finish(farm, recording.id) == "done"
 
 
 def test_deleting_forgets_the_rows_and_names_the_blobs(farm: Farm) -> None:

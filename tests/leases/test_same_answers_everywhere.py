@@ -47,7 +47,7 @@ HAPPENS = (
     *("heartbeat", "heartbeat lost", "heartbeat cancelled", "append", "append again", "complete"),
     *("outcome None", "outcome lease_lost", "outcome result_conflict", "outcome invalid_request"),
     *("outcome model_mismatch", "late but alone", "fail charged", "fail uncharged", "fail permanent"),
-    *("release", "release leaving", "cancel", "retry", "delete", "assembled", "assembly_failed"),
+    *("release", "release leaving", "cancel", "retry", "delete", "assembled", "assembled late", "lost"),
     *("reap", "reaped workers", "reaped jobs"),
     *(f"attempt {state}" for state in ("live", "done", "failed", "lost", "released", "cancelled", "superseded")),
     *(f"event job_{kind}" for kind in ("done", "retried", "released", "redo", "set_aside")),

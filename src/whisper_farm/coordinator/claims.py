@@ -76,6 +76,7 @@ def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:
     """The same for workers that may claim the same jobs, whatever model they have loaded."""
-    engines = sorted((offer["engine"], offer["models"]) for offer in offers.engines) if request.transcribe_jobs else []
+    offered = offers.engines if request.transcribe_jobs else ()
+    engines = sorted(json.dumps([offer["engine"], offer["models"]]) for offer in offered)
     wanted = [bool(request.chunk_jobs and offers.cuts), bool(request.transcribe_jobs), engines, request.only]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()

@@ -10,7 +10,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 
-from whisper_farm.errors import BlobMissing
+from pydantic import ValidationError
+
+from whisper_farm.errors import BlobMissing, TooLarge
+from whisper_farm.leases.outcome import DoneChunk
 from whisper_farm.protocol.work import TranscribeResult
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.transcript.stitch import Piece
@@ -19,12 +22,9 @@ AHEAD = 8
 """Results fetched before they are needed."""
 MAX_RESULT_BYTES = 64 << 20
 
-DoneChunk = tuple[int, float, float, str | None]
-"""Position, start, end and the blob of the result; no blob for silence."""
-
 
 async def read_pieces(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[tuple[DoneChunk, Piece | None]]:
-    """Every chunk with its result, in the order given; None where the stored result is gone."""
+    """Every chunk with its result, in the order given; None where the stored result is gone or damaged."""
     rest = iter(chunks)
     ahead: deque[tuple[DoneChunk, asyncio.Task[Piece | None]]] = deque()
     try:
@@ -46,7 +46,7 @@ async def _read(blobs: Blobs, chunk: DoneChunk) -> Piece | None:
         return Piece(position, start, end, ())
     try:
         body = await blobs.get(key, limit=MAX_RESULT_BYTES)
-    except BlobMissing:
+        result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
+    except (BlobMissing, TooLarge, ValidationError):
         return None
-    result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
     return Piece(position, start, end, result.segments)

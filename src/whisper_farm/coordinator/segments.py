@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from whisper_farm.coordinator.pieces import DoneChunk, read_pieces
+from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.leases.outcome import DoneChunk
 from whisper_farm.leases.transcription import find
 from whisper_farm.protocol.client import FINISHED, SegmentPage
 from whisper_farm.store.blobs import Blobs

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from sqlalchemy import Row, insert, select, update
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
-from whisper_farm.leases.beat import renew
+from whisper_farm.leases.beat import renew_free
 from whisper_farm.leases.held import Held, hold
 from whisper_farm.leases.ids import needs, transcribe_job_id
 from whisper_farm.leases.policy import stretched
 from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.leases.turns import present_turn
 from whisper_farm.leases.workers import present_workers
 from whisper_farm.protocol.work import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.tables import farm, jobs, transcriptions
+from whisper_farm.store.tables import jobs, transcriptions
 
 TOLERANCE_SECONDS = 1e-6
 
@@ -25,7 +26,7 @@ TOLERANCE_SECONDS = 1e-6
 def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAnswer:
     """Make jobs of chunks that continue the recording, all or none; those that are there already stay as they are."""
     held = _cutting(tx, request)
-    renew(tx, request.worker_id, [request.token], stretched(policy, present_workers(tx)).lease_seconds)
+    renew_free(tx, [request.token], stretched(policy, present_workers(tx)).lease_seconds)
     recording = find(tx, held.transcription_id)
     known = [chunk for chunk in request.chunks if chunk.position < recording.chunks]
     fresh = [chunk for chunk in request.chunks if chunk.position >= recording.chunks]
@@ -82,8 +83,9 @@ def _near(one: float, other: float) -> bool:
 
 
 def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    turn = max(recording.next_turn, tx.connection.scalar(select(farm.c.turn)) or 0)
-    rows = [_job(tx, recording, chunk, turn + n) for n, chunk in enumerate(chunks)]
+    wanted = needs(recording.options["engine"], recording.options["model"])
+    turn = max(recording.next_turn, present_turn(tx, wanted, recording.priority))
+    rows = [_job(tx, recording, chunk, wanted, turn + n) for n, chunk in enumerate(chunks)]
     tx.connection.execute(insert(jobs), rows)
     cut = chunks[-1].end_seconds
     silent = [chunk for chunk in chunks if chunk.speech_seconds == 0]
@@ -99,15 +101,11 @@ def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChu
     tx.connection.execute(update(transcriptions).where(transcriptions.c.id == recording.id).values(**change))
 
 
-def _job(tx: Transaction, recording: TranscriptionRow, chunk: NewChunk, turn: int) -> dict[str, object]:
+def _job(tx: Transaction, recording: TranscriptionRow, chunk: NewChunk, wanted: str, turn: int) -> dict[str, object]:
     silent = chunk.speech_seconds == 0
     told = chunk.model_dump(include={"position", "start_seconds", "end_seconds", "speech_seconds"})
     audio = {"audio_key": chunk.key, "audio_size": chunk.size, "audio_sha256": chunk.sha256}
     state = {"state": "done" if silent else "queued", "ended_at": tx.now if silent else None, "created_at": tx.now}
-    profile = {
-        "profile_id": recording.profile_id,
-        "needs": needs(recording.options["engine"], recording.options["model"]),
-    }
-    place = profile | {"priority": recording.priority, "turn": turn}
+    place = {"profile_id": recording.profile_id, "needs": wanted, "priority": recording.priority, "turn": turn}
     job_id = transcribe_job_id(recording.id, chunk.position)
     return {"id": job_id, "transcription_id": recording.id, "kind": "transcribe"} | told | audio | state | place

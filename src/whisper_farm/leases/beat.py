@@ -25,6 +25,12 @@ _RENEW = (
     .where(attempts.c.token.in_(bindparam("tokens", expanding=True)))
     .values(lease_until=bindparam("until"))
 )
+_FREE = (
+    select(attempts.c.token)
+    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)), attempts.c.state == literally("live"))
+    .order_by(attempts.c.token)
+    .with_for_update(skip_locked=True)
+)
 _BEAT = (
     update(workers)
     .where(workers.c.id == bindparam("me"), workers.c.state != literally("gone"))
@@ -40,7 +46,7 @@ def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> Hea
     """
     worker = known_worker(tx, request.worker_id)
     now = stretched(policy, worker.present)
-    states = renew(tx, worker.id, request.tokens, now.lease_seconds)
+    states = _renew(tx, worker.id, request.tokens, now.lease_seconds)
     if not tx.connection.execute(_BEAT, {"me": worker.id, "now": tx.now}).rowcount:
         raise WorkerUnknown(f"The worker {worker.id} was given up a moment ago; register again.")
     ended = {token: states.get(token, "unknown") for token in request.tokens if states.get(token) != "live"}
@@ -55,7 +61,13 @@ def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> Hea
     )
 
 
-def renew(tx: Transaction, worker_id: str, tokens: Collection[str], lease_seconds: float) -> dict[str, str]:
+def renew_free(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
+    """Start the leases of these attempts anew in passing; one that is locked is being renewed by a heartbeat."""
+    if free := tx.connection.scalars(_FREE, {"tokens": sorted(set(tokens))}).all():
+        tx.connection.execute(_RENEW, {"tokens": free, "until": tx.now + lease_seconds})
+
+
+def _renew(tx: Transaction, worker_id: str, tokens: Collection[str], lease_seconds: float) -> dict[str, str]:
     """Start the leases of this worker's live attempts anew; returns the states of all its attempts among them."""
     if not tokens:
         return {}

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, func, insert, select, update
 
 from whisper_farm.leases import hedge
-from whisper_farm.leases.beat import renew
+from whisper_farm.leases.beat import renew_free
 from whisper_farm.leases.held import Held
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint
 from whisper_farm.leases.lapse import (
@@ -102,7 +102,7 @@ def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = R
         claimed = _again(tx, request, lease)
     elif there is not None and not worker.drains:
         fleet = Fleet(tx, policy, here=worker.id)
-        unshunned = _unshunned(tx, worker.id, fleet) if there.shunned else ()
+        unshunned = _unshunned(tx, worker.id, fleet) if there.shunned and request.only is None else ()
         asking = Asking(tx, request, policy, mint, worker, lease, there.turn or 0, fleet, unshunned)
         claimed = _claim(asking, _takeable(asking) if there.lapsed else {})
     note(tx, _SEEN, {"me": worker.id, "now": tx.now})
@@ -138,6 +138,8 @@ def _may_take(asking: Asking, holders: Sequence[Held]) -> bool:
     mine = [held for held in holders if held.worker_id == me.id]
     if any(me.last_beat_at < held.lease_until for held in mine):
         return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
+    if only is not None:
+        return True
     return (not mine and job.failed_worker != me.id) or not asking.fleet.serves(job.profile_id, but=(me.id,))
 
 
@@ -201,7 +203,7 @@ def _again(tx: Transaction, request: ClaimRequest, lease: float) -> list[Claimed
     """The attempts an earlier claim of this request made that are still live, their leases renewed."""
     asked = {"me": request.worker_id, "request": request.request_id}
     rows = tx.connection.execute(_REPLAY, asked).all()
-    renew(tx, request.worker_id, [row.token for row in rows], lease)
+    renew_free(tx, [row.token for row in rows], lease)
     options = _options(rows)
     return [
         _claimed(row, options[row.transcription_id], lease, {name: getattr(row, name) for name in _TRY}) for row in rows
@@ -239,14 +241,19 @@ ORDER = (jobs.c.priority.desc(), jobs.c.turn, jobs.c.position, jobs.c.created_at
 
 
 def _claimable(query: Query, limited: bool) -> Query:
-    """Queued jobs whose time has come and that this worker need not leave to others, in order."""
+    """Queued jobs whose time has come and that this worker need not leave to others, in order.
+
+    One that asks for some recordings only leaves nothing of them to others: they may be here for others only.
+    """
+    query = query.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(*ORDER)
+    if limited:
+        return query.where(jobs.c.transcription_id.in_(bindparam("only", expanding=True)))
     not_shunned = (
         jobs.c.failed_worker.is_(None)
         | (jobs.c.failed_worker != bindparam("me"))
         | jobs.c.profile_id.in_(bindparam("unshunned", expanding=True))
     )
-    query = query.where(QUEUED, jobs.c.available_at <= bindparam("now"), not_shunned).order_by(*ORDER)
-    return query.where(jobs.c.transcription_id.in_(bindparam("only", expanding=True))) if limited else query
+    return query.where(not_shunned)
 
 
 @cache

@@ -109,19 +109,22 @@ def _blame(failed: Failed) -> dict[str, object]:
 
 
 def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet) -> bool:
-    """Whether the job has had its share of tries, on two workers where there are two."""
-    if proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts:
-        return True
-    if not failed.charged or failed.held.charged_attempts + 1 < policy.max_attempts:
-        return False
-    return len(proof.culprits) >= 2 or not fleet.serves(failed.held.profile_id, but=(failed.held.worker_id,))
+    """Whether the job has had its share of tries, on two workers where there are two.
+
+    Failures that are not charged (a model that cannot be had there) end it only when nobody is left to try.
+    """
+    held = failed.held
+    if failed.charged and held.charged_attempts + 1 >= policy.max_attempts:
+        return len(proof.culprits) >= 2 or not fleet.serves(held.profile_id, but=(held.worker_id,))
+    often = proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts
+    return often and not fleet.serves(held.profile_id, but=proof.tried)
 
 
 def _available_at(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet, mint: Mint) -> float:
-    """At once if somebody else can take what this worker could not; else after a wait that grows."""
+    """At once if somebody else can take what the first worker could not; else after a wait that grows."""
     if failed.charged:
         return tx.now + backoff_seconds(policy, failed.held.charged_attempts + 1, mint.jitter())
-    if fleet.serves(failed.held.profile_id, but=(failed.held.worker_id,)):
+    if proof.failures == 1 and fleet.serves(failed.held.profile_id, but=(failed.held.worker_id,)):
         return 0.0
     return tx.now + backoff_seconds(policy, proof.failures, mint.jitter())
 

@@ -85,11 +85,8 @@ ATTEMPTS = _attempts()
 """Every attempt, as `Held` wants it."""
 _BY_TOKEN = ATTEMPTS.where(attempts.c.token.in_(bindparam("tokens", expanding=True))).order_by(attempts.c.token)
 _LOCKED = _BY_TOKEN.with_for_update(of=attempts)  # SQLite has one writer and leaves this out
-_OF_JOBS = (
-    ATTEMPTS.where(LIVE, attempts.c.job_id.in_(bindparam("jobs", expanding=True)))
-    .order_by(attempts.c.token)
-    .with_for_update(of=attempts)
-)
+_OF_JOBS = ATTEMPTS.where(LIVE, attempts.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(attempts.c.token)
+_OF_RECORDING = ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording")).order_by(attempts.c.token)
 
 
 def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
@@ -107,10 +104,17 @@ def held_by_token(tx: Transaction, token: str) -> Held:
     return Held(*row)
 
 
-def live_attempts(tx: Transaction, job_ids: Iterable[str]) -> list[Held]:
-    """The live attempts of these jobs, locked in order of token."""
+def live_attempts(tx: Transaction, job_ids: Iterable[str], skip_locked: bool = False) -> list[Held]:
+    """The live attempts of these jobs, locked in order of token; or those that no heartbeat is renewing just now."""
     wanted = sorted(set(job_ids))
-    return [Held(*row) for row in tx.connection.execute(_OF_JOBS, {"jobs": wanted})] if wanted else []
+    locking = _OF_JOBS.with_for_update(of=attempts, skip_locked=skip_locked)
+    return [Held(*row) for row in tx.connection.execute(locking, {"jobs": wanted})] if wanted else []
+
+
+def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
+    """The live attempts at any job of a recording, locked in order of token."""
+    locking = _OF_RECORDING.with_for_update(of=attempts)
+    return [Held(*row) for row in tx.connection.execute(locking, {"recording": transcription_id})]
 
 
 def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
@@ -129,10 +133,11 @@ def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the attempts since the last retry say of a job; `culprits` are the workers with a charged one."""
+    """What the attempts since the last retry say of a job: who failed it (`tried`), who with a charge (`culprits`)."""
 
     live: int = 0
     failures: int = 0
+    tried: frozenset[str] = frozenset()
     culprits: frozenset[str] = frozenset()
 
 
@@ -147,8 +152,9 @@ def evidence(tx: Transaction, job_ids: Sequence[str]) -> dict[str, Evidence]:
     found = {job_id: Evidence() for job_id in job_ids}
     for job_id, state, worker_id, charged in tx.connection.execute(query):
         now, live = found[job_id], state == "live"
+        tried = now.tried if live else now.tried | {worker_id}
         culprits = now.culprits | {worker_id} if charged else now.culprits
-        found[job_id] = Evidence(now.live + live, now.failures + (not live), culprits)
+        found[job_id] = Evidence(now.live + live, now.failures + (not live), tried, culprits)
     return found
 
 

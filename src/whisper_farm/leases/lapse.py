@@ -65,9 +65,9 @@ def _offered(offers: Offers) -> ColumnElement[bool]:
 
 
 def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
-    """Take lapsed jobs from those who held them, and charge them; a job that was renewed meanwhile is left alone."""
+    """Take lapsed jobs from those who held them, and charge them; one that was or is being renewed is left alone."""
     taken: LapsedJobs = {}
-    for held in live_attempts(tx, job_ids):
+    for held in live_attempts(tx, job_ids, skip_locked=True):
         taken.setdefault(held.job_id, []).append(held)
     taken = {job: of for job, of in taken.items() if all(held.lease_until <= tx.now for held in of)}
     if taken:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete as remove
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from whisper_farm.errors import WrongState
-from whisper_farm.leases.held import end_attempts, live_attempts
+from whisper_farm.errors import BlobMissing, WrongState
+from whisper_farm.leases.held import end_attempts, live_attempts_of
+from whisper_farm.leases.ids import needs
+from whisper_farm.leases.outcome import DoneChunk, results_of
 from whisper_farm.leases.settle import close, settle
 from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.leases.turns import present_turn
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -27,9 +30,7 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     if recording.state in FINISHED:
         raise WrongState(f"{recording.name} is {recording.state} already; there is nothing to cancel.")
     mine = jobs.c.transcription_id == transcription_id
-    running = tx.connection.scalars(select(jobs.c.id).where(mine, jobs.c.state == "running").order_by(jobs.c.id)).all()
-    for some in _batches(running):
-        end_attempts(tx, live_attempts(tx, some), "cancelled")
+    end_attempts(tx, live_attempts_of(tx, transcription_id), "cancelled")
     unfinished = update(jobs).where(mine, jobs.c.state.in_(("queued", "running")))
     tx.connection.execute(unfinished.values(state="cancelled", ended_at=tx.now, available_at=0))
     close(tx, transcription_id, recording.owner, "cancelled")
@@ -44,16 +45,28 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
             f"{recording.name} is {recording.state}; only what is finished without all can be tried again."
         )
     again = update(jobs).where(jobs.c.transcription_id == transcription_id, jobs.c.state.in_(("failed", "cancelled")))
+    later = _turns_passed(tx, recording)
+    tx.connection.execute(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
     fresh = {"state": "queued", "ended_at": None, "available_at": 0, "error_code": None, "error_message": None}
     forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts, "failed_worker": None}
     tx.connection.execute(again.values(**fresh, **forgiven))
     state = "queued" if recording.started_at is None else "running"
     cleared = {"finished_at": None, "error_code": None, "error_message": None, "coverage": None, "chunks_failed": 0}
+    cleared |= {"next_turn": recording.next_turn + later}
     mine = update(transcriptions).where(transcriptions.c.id == transcription_id)
     tx.connection.execute(mine.values(state=state, **cleared))
     emit(tx, "transcription_retried", transcription_id, recording.owner)
     settle(tx, [transcription_id])
     return find(tx, transcription_id)
+
+
+def _turns_passed(tx: Transaction, recording: TranscriptionRow) -> int:
+    """How far the service has gone on since the first chunk to be tried again had its turn."""
+    mine = jobs.c.transcription_id == recording.id, jobs.c.kind == "transcribe"
+    first = select(func.min(jobs.c.turn)).where(*mine, jobs.c.state.in_(("failed", "cancelled")))
+    turn: int | None = tx.connection.scalar(first)
+    wanted = needs(recording.options["engine"], recording.options["model"])
+    return 0 if turn is None else max(0, present_turn(tx, wanted, recording.priority) - turn)
 
 
 def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
@@ -66,23 +79,48 @@ def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
     return found
 
 
-def assembled(
-    tx: Transaction, transcription_id: str, transcript_key: str, transcript_size: int, coverage: Coverage
-) -> TranscriptionRow:
-    """Finish a recording with its transcript, `incomplete` if anything is missing; late or twice, nothing changes."""
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A transcript, and what it was made of: `results` as `results_of` gave them, `lost` those of their positions whose
+    stored result could not be read."""
+
+    key: str
+    size: int
+    coverage: Coverage
+    results: Sequence[DoneChunk]
+    lost: Collection[int] = ()
+
+
+def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> TranscriptionRow:
+    """Finish a recording with its transcript, `incomplete` if anything is missing.
+
+    Twice, late, or with a transcript that was made of other results than those that count now, it changes nothing.
+    Chunks whose results are lost are set aside, so that a retry recognises them again.
+    """
     recording = find(tx, transcription_id)
-    if recording.state == "assembling":
-        kept = {"transcript_key": transcript_key, "transcript_size": transcript_size, "coverage": asdict(coverage)}
-        close(tx, transcription_id, recording.owner, "done" if coverage.complete else "incomplete", **kept)
+    if recording.state == "assembling" and results_of(tx, transcription_id) == list(made.results):
+        _set_aside_lost(tx, recording, [one for one in made.results if one[0] in made.lost])
+        kept = {"transcript_key": made.key, "transcript_size": made.size, "coverage": asdict(made.coverage)}
+        close(tx, transcription_id, recording.owner, "done" if made.coverage.complete else "incomplete", **kept)
     return find(tx, transcription_id)
 
 
-def assembly_failed(tx: Transaction, transcription_id: str, code: str, message: str) -> TranscriptionRow:
-    """End a recording whose results cannot be put together (a stored file is gone); late, it changes nothing."""
-    recording = find(tx, transcription_id)
-    if recording.state == "assembling":
-        close(tx, transcription_id, recording.owner, "failed", error_code=code, error_message=message)
-    return find(tx, transcription_id)
+def _set_aside_lost(tx: Transaction, recording: TranscriptionRow, lost: Sequence[DoneChunk]) -> None:
+    if not lost:
+        return
+    message = "Its stored result is gone or damaged."
+    mine = jobs.c.transcription_id == recording.id, jobs.c.kind == "transcribe"
+    gone = update(jobs).where(*mine, jobs.c.position.in_([position for position, *_ in lost]))
+    nothing = {"result_key": None, "result_size": None, "result_digest": None, "language": None}
+    why = {"error_code": BlobMissing.code, "error_message": message, "ended_at": tx.now}
+    tx.connection.execute(gone.values(state="failed", **nothing, **why))
+    seconds = sum(end - start for _, start, end, _ in lost)
+    counted = {"chunks_done": recording.chunks_done - len(lost), "chunks_failed": recording.chunks_failed + len(lost)}
+    row = update(transcriptions).where(transcriptions.c.id == recording.id)
+    tx.connection.execute(row.values(done_seconds=recording.done_seconds - seconds, **counted))
+    for position, start, end, _ in lost:
+        where = {"job_kind": "transcribe", "position": position, "start": start, "end": end}
+        emit(tx, "job_set_aside", recording.id, recording.owner, code=BlobMissing.code, message=message, **where)
 
 
 def delete(tx: Transaction, transcription_id: str) -> list[str]:

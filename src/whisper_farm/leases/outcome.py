@@ -13,12 +13,14 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, workers
 from whisper_farm.transcript.transcript import Maker
 
+DoneChunk = tuple[int, float, float, str | None]
+"""Position, start, end and the blob of the result; no blob for silence."""
 CUT_OFF_SECONDS = 2.0
 CUT_OFF_SHARE = 0.01
 """A file that decodes to less than it declares, by more than both of these, was cut off."""
 
 
-def results_of(tx: Transaction, transcription_id: str) -> list[tuple[int, float, float, str | None]]:
+def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
     """The chunks that are done, in order: position, start, end and the blob of the result; no blob for silence."""
     done = select(jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key).where(
         jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"

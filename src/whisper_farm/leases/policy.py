@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from whisper_farm.settings import Policy
 
 FAILURES_PER_ATTEMPT = 4
-"""Failures of any kind, charged or not, that end a job: this many for each charged attempt it may have."""
+"""Failures of any kind, for each charged attempt a job may have, that end it when nobody else is left to try."""
 PACE_WEIGHT = 0.1
 """How much one completion moves the running average of its profile."""
 

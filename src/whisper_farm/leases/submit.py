@@ -35,7 +35,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> Trans
         return before
     turn = _turn(tx)
     made = mint.transcription_id()
-    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made, turn))
+    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made))
     chunk_job = {"id": chunk_job_id(made), "transcription_id": made, "kind": "chunk", "position": 0}
     chunk_job |= {
         "profile_id": CHUNK_PROFILE,
@@ -49,12 +49,12 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> Trans
     return find(tx, made)
 
 
-def _transcription(tx: Transaction, new: NewTranscription, made: str, turn: int) -> dict[str, object]:
+def _transcription(tx: Transaction, new: NewTranscription, made: str) -> dict[str, object]:
     same = ("owner", "name", "key", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
     row = {name: getattr(new, name) for name in same}
     pins = {"language": new.options.language, "revision": new.options.revision}
     options = {"options": new.options.model_dump(mode="json"), "profile_id": _profile(tx, new.options)}
-    return row | pins | options | {"id": made, "state": "queued", "next_turn": turn, "created_at": tx.now}
+    return row | pins | options | {"id": made, "state": "queued", "created_at": tx.now}
 
 
 def _turn(tx: Transaction) -> int:

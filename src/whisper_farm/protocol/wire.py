@@ -18,6 +18,8 @@ Name = Annotated[str, Field(min_length=1, max_length=255)]
 Seconds = Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 44)]
 Position = Annotated[int, Field(ge=0, le=1_000_000)]
+MAX_CHUNK_BYTES = 64 << 20
+"""Of the audio of one chunk; ten minutes of it need a third of that even uncompressed."""
 MAX_BATCH = 256
 """Jobs, tokens or completions in one call."""
 

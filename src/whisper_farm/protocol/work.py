@@ -12,6 +12,7 @@ from pydantic import Field
 
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
+    MAX_CHUNK_BYTES,
     Bytes,
     ClaimToken,
     Id,
@@ -169,7 +170,7 @@ class NewChunk(Message):
     speech_seconds: Seconds
     """An estimate of how much of it is speech; 0 means surely none, and nothing to recognise."""
     key: Annotated[str, Field(max_length=255)]
-    size: Bytes
+    size: int = Field(ge=0, le=MAX_CHUNK_BYTES)
     sha256: Sha256
 
 
@@ -195,7 +196,7 @@ class ChunkResult(Message):
     declared_seconds: Seconds | None = None
     """As the container declares it; much longer than decoded means the file was cut off."""
     chunks: int = Field(ge=0, le=1_000_000)
-    damaged_packets: int = Field(default=0, ge=0)
+    damaged_packets: int = Field(default=0, ge=0, le=1_000_000_000)
     damaged_seconds: tuple[tuple[Seconds, Seconds], ...] = Field(default=(), max_length=1000)
 
 

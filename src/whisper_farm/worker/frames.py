@@ -11,10 +11,12 @@ import asyncio
 import struct
 from typing import BinaryIO, NamedTuple
 
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
+
 MARK = b"WhFa"
 PREFIX = struct.Struct(">4sII")
 MAX_HEADER_BYTES = 16 << 20
-MAX_BODY_BYTES = 64 << 20
+MAX_BODY_BYTES = MAX_CHUNK_BYTES
 """The longest chunk (ten minutes) has 19 MB of samples before it is compressed."""
 
 

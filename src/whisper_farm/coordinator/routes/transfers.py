@@ -20,9 +20,8 @@ from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, Positio
 from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
 from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost
 from whisper_farm.leases.held import Held, held_by_token
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 
-MAX_CHUNK_BYTES = 64 << 20
-"""Ten minutes of 16 kHz audio need a third of it even uncompressed."""
 FLAC = "audio/flac"
 
 router = APIRouter(

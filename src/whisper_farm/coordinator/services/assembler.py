@@ -2,7 +2,7 @@
 
 Results are read in order and written on as they come, so ten hours take no more memory than one. Running twice,
 on two coordinators or after a death in the middle, writes a second blob and changes nothing else. A result whose
-blob is gone becomes a stretch that is missing, and said to be.
+blob is gone or damaged becomes a stretch that is missing, said to be, and recognised again by a retry.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import ClassVar
 
 from whisper_farm.coordinator.keys import transcript_key
 from whisper_farm.coordinator.log import logger
-from whisper_farm.coordinator.pieces import DoneChunk, read_pieces
+from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
-from whisper_farm.leases.lifecycle import assembled, next_to_assemble
-from whisper_farm.leases.outcome import gaps_of, maker_of, results_of
+from whisper_farm.leases.lifecycle import Assembled, assembled, next_to_assemble
+from whisper_farm.leases.outcome import DoneChunk, gaps_of, maker_of, results_of
 from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -78,14 +78,17 @@ class Assembler:
                 self._log.warning(
                     "a transcript waits", action="assemble", transcription_id=waiting, error=error.message
                 )
+            except Exception:
+                postponed.add(waiting)
+                self._log.exception("a transcript was not assembled", action="assemble", transcription_id=waiting)
 
     async def assemble(self, transcription_id: str) -> None:
         """Write the transcript of one recording and finish it."""
         draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
         facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
-        coverage = draft.coverage()
-        row = await self._store.write(lambda tx: assembled(tx, transcription_id, key, facts.size, coverage))
+        made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost)
+        row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
         if row.transcript_key != key:  # somebody else was first
             await self._blobs.delete([key])
 
@@ -107,15 +110,18 @@ class Draft:
     chunks: list[DoneChunk]
     maker: Maker
     missing: list[MissingStretch]
+    lost: set[int] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
     covered: float = 0
     segments: int = 0
 
     def add(self, chunk: DoneChunk, piece: Piece | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
-        _, start, end, key = chunk
+        position, start, end, key = chunk
         if piece is None:
-            self.missing.append(MissingStretch(start, end, f"{BlobMissing.code}: The stored result {key} is gone."))
+            self.lost.add(position)
+            reason = f"{BlobMissing.code}: The stored result {key} is gone or damaged."
+            self.missing.append(MissingStretch(start, end, reason))
             return ""
         self.covered += end - start
         documents = to_json(self._transcript(piece))["segments"]
