@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 from served_farm import eventually
+from sqlalchemy import select
 
 from whisper_farm.coordinator.keys import result_key
 from whisper_farm.coordinator.services import assembler as assembler_module
@@ -28,6 +29,7 @@ from whisper_farm.errors import StoreUnavailable
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.lifecycle import retry
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.workers import register_worker
@@ -46,6 +48,7 @@ from whisper_farm.store import inflow
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
+from whisper_farm.store.tables import jobs
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word
@@ -235,6 +238,19 @@ def test_a_result_whose_blob_is_gone_is_a_stretch_that_is_missing(lite_bench: Be
     assert (missing.start, missing.end) == (20, 30)
     assert missing.reason.startswith("blob_missing")
     assert transcript.coverage.covered == 30
+
+
+@pytest.mark.parametrize("left", [b"", b"{", b'{"segments": 5}'])
+def test_a_damaged_result_holds_up_nothing_and_a_retry_recognises_it_again(lite_bench: Bench, left: bytes) -> None:
+    made, other = lite_bench.recognised(chunks=3), lite_bench.recognised(chunks=1)
+    (damaged,) = [name for name in lite_bench.files() if name.startswith(f"results/{made}/1.")]
+    (lite_bench.folder / damaged).write_bytes(left)
+    report = lite_bench.run(Assembler(lite_bench.store, lite_bench.blobs).run_once())
+    assert (report.assembled, report.postponed) == (2, 0)
+    assert [lite_bench.row(name).state for name in (made, other)] == ["incomplete", "done"]
+    assert lite_bench.database.write(lambda tx: retry(tx, made)).chunks_done == 2
+    queued = select(jobs.c.position).where(jobs.c.transcription_id == made, jobs.c.state == "queued")
+    assert lite_bench.database.read(lambda tx: list(tx.connection.scalars(queued))) == [1]
 
 
 def test_one_transcript_that_must_wait_holds_up_no_other(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
