@@ -99,6 +99,27 @@ def test_a_farm_that_is_away_longer_than_a_lease_gets_the_results_when_it_is_bac
     assert [job.attempts for job in farm.chunks] == [1] * 4
 
 
+def test_a_worker_told_to_beat_rarely_keeps_up_with_a_claim_whose_lease_is_shorter() -> None:
+    farm = FakeFarm(lease_seconds=60)
+    farm.options = slow("x1")
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url)) as worker:
+                await until(lambda: farm.beats, "it beats, and the next would come in 12 seconds")
+                farm.lease_seconds = 1.0
+                farm.add_chunk(*_long_chunk())
+                await until(lambda: farm.chunks[0].state == "running", "it claims")
+                first = len(farm.beats)
+                await until(lambda: len(farm.beats) >= first + 5, "it beats on")
+                (attempt,) = farm.attempts.values()
+                assert attempt.state == "live"
+                assert max(after - before for before, after in pairwise(farm.beats[first:])) < farm.lease_seconds
+                assert not worker.said("job_dropped")
+
+    asyncio.run(scene())
+
+
 def test_a_farm_that_forgot_the_worker_is_told_again_who_it_is() -> None:
     farm = FakeFarm()
     add_speech(farm, speech(0))

@@ -33,6 +33,7 @@ TOLERANCE_SECONDS = 1.0
 class Place:
     """What the job of an attempt is, as far as its result must fit it."""
 
+    job_id: str
     state: str
     transcription_id: str
     position: int
@@ -49,8 +50,11 @@ class Results:
         self._policy = policy
         self._metrics = metrics
 
-    async def complete(self, request: CompleteRequest) -> tuple[list[Outcome], Tried]:
-        """End attempts with their results, and claim the next in the same transaction if asked to."""
+    async def complete(self, request: CompleteRequest) -> tuple[list[Outcome], Tried, list[str]]:
+        """End attempts with their results, and claim the next in the same transaction if asked to.
+
+        Returns the outcomes, the claim, and the ids of the jobs that were spoken of.
+        """
         places = await self._store.read(lambda tx: _places(tx, request.completions))
         refused: dict[int, Outcome] = {}
         finished: dict[int, Finished] = {}
@@ -69,7 +73,8 @@ class Results:
         taken, tried = await self._store.write(lambda tx: self._record(tx, request, list(finished.values())))
         outcomes = refused | dict(zip(finished, taken, strict=True))
         self._count(request, outcomes, places, tried)
-        return [outcomes[number] for number in range(len(request.completions))], tried
+        ordered = [outcomes[number] for number in range(len(request.completions))]
+        return ordered, tried, [place.job_id for place in places.values()]
 
     def _record(
         self, tx: Transaction, request: CompleteRequest, finished: Sequence[Finished]
@@ -96,6 +101,7 @@ def _places(tx: Transaction, completions: Sequence[Completion]) -> dict[str, Pla
     query = (
         select(
             attempts.c.token,
+            attempts.c.job_id,
             attempts.c.state,
             jobs.c.transcription_id,
             jobs.c.position,

@@ -96,6 +96,11 @@ def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
     return {row[0]: Held(*row) for row in rows}
 
 
+def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
+    """The ids of the jobs that these tokens are or were claims of."""
+    return list(tx.connection.scalars(select(attempts.c.job_id).where(attempts.c.token.in_(sorted(set(tokens))))))
+
+
 def held_by_token(tx: Transaction, token: str) -> Held:
     """The live attempt of that token, for handing out the audio it needs; raises `LeaseLost`."""
     row = tx.connection.execute(_BY_TOKEN, {"tokens": [token]}).first()

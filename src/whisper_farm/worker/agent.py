@@ -233,6 +233,7 @@ class Agent:
     def _taken(self, claim: Claim) -> None:
         if not self._holdings.add(claim):
             return
+        self._beats.keep_up_with(claim.lease_seconds)
         if self._draining:
             self._untouched.append(claim.token)
         elif claim.chunk:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from whisper_farm.errors import ServerUnreachable
 from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.bell import Bell
 from whisper_farm.worker.clock import now
 from whisper_farm.worker.holdings import Holdings
 
@@ -38,18 +39,25 @@ class Beats:
         self._holdings = holdings
         self._told_to_go = told_to_go
         self._beating = asyncio.Lock()
+        self._sooner = Bell()
 
     def set_pace(self, lease_seconds: float, heartbeat_seconds: float) -> None:
         """Take over what the server says."""
         self.lease_seconds = lease_seconds
         self.heartbeat_seconds = max(_SHORTEST_SECONDS, heartbeat_seconds)
 
+    def keep_up_with(self, lease_seconds: float) -> None:
+        """A claim has come with this lease: where the fleet has shrunk it is shorter, and wants beats sooner."""
+        if lease_seconds < self.lease_seconds:
+            self.set_pace(lease_seconds, self.heartbeat_seconds * lease_seconds / self.lease_seconds)
+            self._sooner.ring()
+
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
             began = now()
             pause = self.heartbeat_seconds if await self.beat() else min(_RETRY_SECONDS, self.heartbeat_seconds / 2)
-            await asyncio.sleep(max(_SHORTEST_SECONDS, began + pause - now()))
+            await self._sooner.wait(max(_SHORTEST_SECONDS, began + pause - now()))
 
     async def beat(self) -> bool:
         """Renew everything once; False if the server could not be asked."""

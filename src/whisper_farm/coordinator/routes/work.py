@@ -25,7 +25,7 @@ from whisper_farm.leases.append import append as append_chunks
 from whisper_farm.leases.beat import heartbeat as beat
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
-from whisper_farm.leases.held import Held, held_by_token
+from whisper_farm.leases.held import Held, held_by_token, jobs_of
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
     AppendAnswer,
@@ -46,6 +46,7 @@ from whisper_farm.protocol.work import (
     UploadAnswer,
     UploadRequest,
 )
+from whisper_farm.store.database import Transaction
 
 VERIFIES_AT_ONCE = 8
 
@@ -120,8 +121,8 @@ async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> Complet
     await farm.workers.check(caller, body.worker_id)
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
-    outcomes, tried = await farm.results.complete(body)
-    _log_outcomes(farm, "complete", body.worker_id, outcomes)
+    outcomes, tried, jobs = await farm.results.complete(body)
+    _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs)
     _log_claims(farm, body.worker_id, tried)
     claims = await farm.transfers.claims(tried.claims)
     return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
@@ -131,16 +132,22 @@ async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> Complet
 async def fail(body: FailRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
     """End attempts without a result."""
     await farm.workers.check(caller, body.worker_id)
-    outcomes = await farm.store.write(lambda tx: fail_attempts(tx, body, farm.policy))
-    return _ended(farm, "fail", body.worker_id, outcomes)
+
+    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
+        return jobs_of(tx, [failure.token for failure in body.failures]), fail_attempts(tx, body, farm.policy)
+
+    return _ended(farm, "fail", body.worker_id, *await farm.store.write(end))
 
 
 @router.post("/release")
 async def release(body: ReleaseRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
     """Hand jobs back untouched, uncharged."""
     await farm.workers.check(caller, body.worker_id)
-    outcomes = await farm.store.write(lambda tx: release_attempts(tx, body, farm.policy))
-    return _ended(farm, "release", body.worker_id, outcomes)
+
+    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
+        return jobs_of(tx, body.tokens), release_attempts(tx, body, farm.policy)
+
+    return _ended(farm, "release", body.worker_id, *await farm.store.write(end))
 
 
 async def _gone(request: Request) -> None:
@@ -169,18 +176,21 @@ async def _verify(farm: Coordinator, chunks: Sequence[NewChunk]) -> None:
     await asyncio.gather(*(verify(chunk) for chunk in chunks))
 
 
-def _ended(farm: Coordinator, call: str, worker_id: str, outcomes: Sequence[Outcome]) -> OutcomeAnswer:
+def _ended(
+    farm: Coordinator, call: str, worker_id: str, jobs: Sequence[str], outcomes: Sequence[Outcome]
+) -> OutcomeAnswer:
     for outcome in outcomes:
         farm.metrics.outcome(call, outcome.error_code)
-    _log_outcomes(farm, call, worker_id, outcomes)
+    _log_outcomes(farm, call, worker_id, outcomes, jobs)
     return OutcomeAnswer(outcomes=tuple(outcomes))
 
 
-def _log_outcomes(farm: Coordinator, call: str, worker_id: str, outcomes: Sequence[Outcome]) -> None:
+def _log_outcomes(
+    farm: Coordinator, call: str, worker_id: str, outcomes: Sequence[Outcome], jobs: Sequence[str]
+) -> None:
     refused = [outcome.error_code for outcome in outcomes if outcome.error_code]
-    farm.log.info(
-        "attempts ended", action=call, worker_id=worker_id, accepted=len(outcomes) - len(refused), refused=refused
-    )
+    accepted = len(outcomes) - len(refused)
+    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, accepted=accepted, refused=refused)
 
 
 def _log_claims(farm: Coordinator, worker_id: str, tried: Tried) -> None:
