@@ -140,13 +140,9 @@ class Feed:
         for listener in self._listeners:
             listener.end()
 
-    async def follow(
-        self, after: int | None, wanted: Filter, once: bool, idle_seconds: float
-    ) -> AsyncIterator[Followed]:
-        """Events after the id `after` (None: only new ones), then new ones as they come; `Idle` when there were none
-        for `idle_seconds`. `once` ends after what is there. Begins with `Reset` if some were missed.
-        """
-        position = self.position if after is None else after
+    async def follow(self, after: int, wanted: Filter, once: bool, idle_seconds: float) -> AsyncIterator[Followed]:
+        """Events after the id `after`, then new ones as they come; `Idle` when there were none for `idle_seconds`. `once` ends after what is there. Begins with `Reset` if some were missed."""
+        position = after
         if await self._store.read(lambda tx: missed(tx, position)):
             position, now = await self._store.read(lambda tx: (newest_event(tx), tx.now))
             yield Reset(position, now)

@@ -18,6 +18,7 @@ from whisper_farm.coordinator.routes.parameters import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.routes.transcriptions import own
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
+from whisper_farm.store.events import newest_event
 
 KEEP_ALIVE_SECONDS = 15.0
 """A sign of life on a quiet stream: proxies and clients give up on silence."""
@@ -52,6 +53,8 @@ async def follow_events(
         wanted_id = transcription
         await farm.store.read(lambda tx: own(tx, caller, wanted_id))
     position = after if (resumed := _event_id(last_event_id)) is None else resumed
+    if position is None:  # now, before the client hears that it is connected
+        position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
     followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
