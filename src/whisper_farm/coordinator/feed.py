@@ -141,7 +141,10 @@ class Feed:
             listener.end()
 
     async def follow(self, after: int, wanted: Filter, once: bool, idle_seconds: float) -> AsyncIterator[Followed]:
-        """Events after the id `after`, then new ones as they come; `Idle` when there were none for `idle_seconds`. `once` ends after what is there. Begins with `Reset` if some were missed."""
+        """Events after the id `after`, then new ones as they come; `Idle` when there were none for `idle_seconds`.
+
+        `once` ends after what is there. Begins with `Reset` if some were missed.
+        """
         position = after
         if await self._store.read(lambda tx: missed(tx, position)):
             position, now = await self._store.read(lambda tx: (newest_event(tx), tx.now))
