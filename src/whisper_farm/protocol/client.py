@@ -153,7 +153,7 @@ class WorkerView(Message):
     jobs: int
     last_seen_at: float
     speed: float | None = None
-    """Audio-seconds a second, over its last completions."""
+    """Audio-seconds a second of recognition, over all it has done."""
 
 
 class WorkerList(Message):
