@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from bench.processes import server, worker
+from bench.processes import Server, server, worker
 from bench.swarm import Swarm
 from whisper_farm.client import FarmClient
 from whisper_farm.engines.tone_audio import tone_recording
@@ -28,6 +28,9 @@ SPEED = 4
 MINUTES_PER_SLOT = 4
 CHUNK_SECONDS = 10
 WORKERS, WORKER_SPEED = 100, 40
+QUICK, QUICK_SPEED, SLOW_SPEED = 8, 20, 0.5
+HEDGES = {"never": "100", "by default": "3"}
+"""`hedge_factor`: how many times its expected time a chunk runs before an idle worker gets it too."""
 
 
 def recording(path: Path, seconds: float, codec: str = "flac") -> Path:
@@ -104,20 +107,41 @@ def hundred_workers() -> None:
         wave = recording(folder / "hour.flac", 3600)
         audio = folder / "hour.mp3"
         to_mp3(wave, audio)
-        with server(folder / "farm") as farm, FarmClient(farm.url, farm.token) as client:
-            swarm = subprocess.Popen([sys.executable, "-m", "bench.scaling", "swarm", farm.url, farm.token])
-            try:
-                with worker(farm, "--engine", "tones", "--model", "instant", "--slots", "1"):
-                    wait_for_workers(client, WORKERS + 1)
-                    started = time.perf_counter()
-                    options = RecognitionOptions(engine="tones", model="sleeping", language="en")
-                    made = client.submit_file(audio, options=options)
-                    finish(client, made.id)
-                    took = time.perf_counter() - started
-            finally:
-                swarm.terminate()
-                swarm.wait(timeout=10)
+        with server(folder / "farm") as farm:
+            took = _by_swarm(farm, "hundred", WORKERS, audio)
         print(f"  submission to transcript: {took:.1f} s (aim: 15), {3600 / took:.0f} × real time")
+
+
+def hedging() -> None:
+    """What the end of a recording costs when one worker of nine is forty times slower."""
+    print(
+        f"\nTen minutes on {QUICK} workers of {QUICK_SPEED} × real time and one of {SLOW_SPEED} ×, until the transcript"
+    )
+    took = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        audio = recording(folder / "ten.flac", 600)
+        for name, factor in HEDGES.items():
+            with server(folder / f"farm{factor}", settings={"WHISPER_FARM_HEDGE_FACTOR": factor}) as farm:
+                took[name] = _by_swarm(farm, "uneven", QUICK + 1, audio)
+            print(f"  slow chunks given to an idle worker too, {name:10} {took[name]:6.1f} s")
+    print(f"  gain {took['never'] / took['by default']:.1f} ×")
+
+
+def _by_swarm(farm: Server, kind: str, workers: int, audio: Path) -> float:
+    """Seconds from submission to transcript, with a swarm in a process of its own and one real worker that cuts."""
+    swarm = subprocess.Popen([sys.executable, "-m", "bench.scaling", kind, farm.url, farm.token])
+    cutter = worker(farm, "--engine", "tones", "--model", "instant", "--slots", "1")
+    try:
+        with FarmClient(farm.url, farm.token) as client, cutter:
+            wait_for_workers(client, workers + 1)
+            started = time.perf_counter()
+            options = RecognitionOptions(engine="tones", model="sleeping", language="en")
+            finish(client, client.submit_file(audio, options=options).id)
+            return time.perf_counter() - started
+    finally:
+        swarm.terminate()
+        swarm.wait(timeout=10)
 
 
 def to_mp3(wave: Path, path: Path) -> None:
@@ -134,19 +158,24 @@ def to_mp3(wave: Path, path: Path) -> None:
         out.mux(stream.encode(None))
 
 
-async def _swarm(url: str, token: str) -> None:
-    swarm = Swarm([url], token, WORKERS, "sleeping", WORKER_SPEED)
-    await swarm.run(asyncio.Event(), asyncio.Event())
+SWARMS = {"hundred": ((WORKERS, WORKER_SPEED),), "uneven": ((QUICK, QUICK_SPEED), (1, SLOW_SPEED))}
+"""Workers and their speed."""
+
+
+async def _swarm(kind: str, url: str, token: str) -> None:
+    swarms = [Swarm([url], token, count, "sleeping", speed) for count, speed in SWARMS[kind]]
+    await asyncio.gather(*(swarm.run(asyncio.Event(), asyncio.Event()) for swarm in swarms))
 
 
 def main() -> None:
-    """Both tables."""
+    """All tables."""
     slots_table()
     hundred_workers()
+    hedging()
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["swarm"]:
-        asyncio.run(_swarm(sys.argv[2], sys.argv[3]))
+    if sys.argv[1:2] and sys.argv[1] in SWARMS:
+        asyncio.run(_swarm(*sys.argv[1:4]))
     else:
         main()
