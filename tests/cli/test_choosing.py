@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from whisper_farm.cli import choosing
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
+from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.recognition import Wish, wish_of
+from whisper_farm.cli.submit import farm_engine
 from whisper_farm.cli.transcribe import transcribe
+from whisper_farm.engines.catalog import ENGINES
 from whisper_farm.engines.choice import Choice
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import ModelUnavailable
@@ -85,3 +90,20 @@ def test_the_flags_become_the_options_of_the_farm() -> None:
 def test_a_fetch_in_words() -> None:
     assert fetch_in_words(484_000_000, 967_000_000) == "fetching 484 of 967 MB"
     assert fetch_in_words(484_000_000, None) == "fetching 484 MB"
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_farm_is_asked_for_a_model_that_the_engine_has(engine: str) -> None:
+    name, model = farm_engine(wish("--engine", engine))
+    kind = ENGINES[engine]
+    assert name == engine
+    assert model in (kind.models or ("small", "instant"))
+
+
+@pytest.mark.parametrize("command", ["transcribe", "submit"])
+def test_a_model_that_the_engine_does_not_have_is_wrong_usage(
+    command: str, capsys: pytest.CaptureFixture[str], own_data_folder: Path
+) -> None:
+    assert outcome([command, "a.mp3", "--engine", "pocketsphinx", "--model", "small"]) == 2
+    assert "pocketsphinx has no model 'small'. Did you mean 'en-us'?" in capsys.readouterr().err
+    assert list(own_data_folder.iterdir()) == []

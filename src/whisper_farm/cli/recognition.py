@@ -249,8 +249,21 @@ def _number(value: float | str) -> float | None:
 
 
 def wish_of(flags: dict[str, Any]) -> Wish:
-    """The wish among a command's flags."""
-    return Wish(**{name: flags[name] for name in Wish.__dataclass_fields__})
+    """The wish among a command's flags. A model that the engine named with it does not have is wrong usage."""
+    wish = Wish(**{name: flags[name] for name in Wish.__dataclass_fields__})
+    if wish.model is not None and wish.engine != "auto":
+        _check_model(wish.engine, wish.model)
+    return wish
+
+
+def _check_model(engine: str, model: str) -> None:
+    from whisper_farm.engines.catalog import engine_kind
+
+    kind = engine_kind(engine)
+    if kind.any_model or model in kind.models:
+        return
+    near = (get_close_matches(model, kind.models, n=1) or kind.models)[0]
+    raise click.BadParameter(f"{engine} has no model '{model}'. Did you mean '{near}'?", param_hint="'--model'")
 
 
 def all_formats(context: click.Context, option: click.Parameter, given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from whisper_farm.cli.recognition import RECOGNITION, Wish, recognition_flags, w
 from whisper_farm.cli.whisper_flags import Command, truth
 
 DEFAULT_ENGINE = "faster-whisper"
-DEFAULT_MODEL = "small"
+DEFAULT_MODELS = {"faster-whisper": "small", "pocketsphinx": "en-us", "tones": "instant"}
 """Of a farm: it does not fall back by itself, and nobody knows what its workers are before they come."""
 
 
@@ -61,7 +61,4 @@ def submit(**flags: Any) -> int:
 def farm_engine(wish: Wish) -> tuple[str, str]:
     """The engine and model to ask a farm for."""
     engine = DEFAULT_ENGINE if wish.engine == "auto" else wish.engine
-    return engine, wish.model or MODELS.get(engine, DEFAULT_MODEL)
-
-
-MODELS = {"faster-whisper": DEFAULT_MODEL}
+    return engine, wish.model or DEFAULT_MODELS[engine]
