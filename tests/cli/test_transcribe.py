@@ -64,11 +64,28 @@ def test_a_bad_file_gets_one_line_and_the_others_go_on(record: Recorder, capsys:
     Path("empty.wav").touch()
     assert transcribe("notes.mp3", "good.wav", "empty.wav", "gone.wav", "-f", "txt", *TONES) == 1
     err = capsys.readouterr().err
+    lines = err.splitlines()
     for name in ("notes.mp3", "empty.wav", "gone.wav"):
-        assert sum(name in line for line in err.splitlines() if line.startswith("whisper-farm:")) == 1
-    assert "1 of 4 recordings transcribed." in err
+        assert [line for line in lines if name in line and line.startswith(f"whisper-farm: {name}: ")] != []
+    assert sum(line.startswith("good.wav: ") for line in lines) == 1
+    assert lines[-1].startswith("1 of 4 recordings transcribed")
+    assert len(lines) == 5
     assert text_of(Path("good.txt")) == good.text
     assert sorted(file.name for file in Path().glob("*.txt")) == ["good.txt"]
+
+
+def test_two_bad_files_with_the_same_bytes_get_a_line_each_that_names_that_file_only(
+    record: Recorder, capsys: Captured
+) -> None:
+    for name in ("text.txt", "text.mp3"):
+        Path(name).write_text("this is no audio at all, whatever it is called\n" * 50)
+    assert transcribe("text.txt", "text.mp3", *TONES) == 1
+    reason = "it is no audio or video file that FFmpeg's libraries can read"
+    assert capsys.readouterr().err.splitlines() == [
+        f"whisper-farm: text.txt: {reason}",
+        f"whisper-farm: text.mp3: {reason}",
+        "0 of 2 recordings transcribed.",
+    ]
 
 
 def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(

@@ -11,7 +11,7 @@ from whisper_farm.cli.following import Following
 from whisper_farm.cli.outputs import Outputs
 from whisper_farm.cli.progress import Display, printable
 from whisper_farm.cli.recognition import FORMATS
-from whisper_farm.cli.session import counted, gaps_in_words
+from whisper_farm.cli.session import counted, gaps_in_words, why_not
 from whisper_farm.cli.table import columns
 from whisper_farm.client import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
@@ -108,8 +108,7 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
                 display.note(f"{one.name}: {one.view.state}, {how_far(one.view)}")
                 if one.view.state != "done":
                     failed += 1
-                    why = gaps_in_words(one.view.gaps) or (one.view.error or {}).get("message") or one.view.state
-                    display.error(f"{one.name}: {why}")
+                    display.error(f"{one.name}: {why_not(one.view)}")
     return 1 if failed else 0
 
 

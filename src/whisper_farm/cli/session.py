@@ -136,8 +136,7 @@ class Session:
         try:
             if one.view.state in ("done", "incomplete"):
                 return self._write(one, time.monotonic() - one.since)
-            error = one.view.error or {}
-            return self._fail(one.name, str(error.get("message") or f"the transcription was {one.view.state}."))
+            return self._fail(one.name, why_not(one.view))
         except FarmError as error:
             return self._fail(one.name, error.message)
 
@@ -148,7 +147,7 @@ class Session:
         self._outputs.write(transcript, recording.stem)
         self.written(one.view)
         if one.view.state == "incomplete":
-            self._fail(one.name, f"the transcript is incomplete: {gaps_in_words(one.view.gaps)}")
+            self._fail(one.name, f"the transcript is incomplete: {why_not(one.view)}")
         else:
             self.done += 1
         files = self._outputs.named(recording.stem)
@@ -175,6 +174,12 @@ class Session:
             if ended.line:
                 self._display.note(ended.line)
             del self._recordings[one]
+
+
+def why_not(view: TranscriptionView) -> str:
+    """Why there is no transcript, or not all of one. Without the recording's name: the same bytes may have several."""
+    reason = (view.error or {}).get("message") or gaps_in_words(view.gaps) or f"the transcription was {view.state}."
+    return f": {reason}".replace(f": {view.name}: ", ": ").removeprefix(": ")
 
 
 def gaps_in_words(gaps: Sequence[Gap]) -> str:

@@ -33,7 +33,7 @@ STOPPED = 130
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
 """What a worker's claim can name."""
-SAID = frozenset({"child_died", "job_failed", "unreachable", "reachable"})
+SAID = frozenset({"child_died", "unreachable", "reachable"})
 LOCAL_FOLDER = "transcribe"
 """Below the data folder: the state of `transcribe`, apart from that of a server on this machine."""
 
