@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -149,7 +150,29 @@ def test_several_recordings_are_shown_one_after_another_and_never_share_a_file(
     assert headings == ["a/talk.wav:", "b/other.wav:", "b/talk.wav:"]
     said = " ".join(line.partition("]  ")[2] for line in out.splitlines() if not line.endswith(".wav:"))
     assert said == " ".join([talks[0].text, talks[2].text, talks[1].text])
-    assert "3 of 3 recordings transcribed." in err
+    assert "3 of 3 recordings transcribed, " in err
+
+
+def test_a_recording_that_waits_for_others_is_not_called_slow_and_the_last_line_counts_everything(
+    record: Recorder, capsys: Captured
+) -> None:
+    for name in ("a.wav", "b.wav", "c.wav"):
+        record(name, 100)
+    assert transcribe(".", "-f", "txt", "--engine", "tones", "--model", "x20", "--slots", "1") == 0
+    err = capsys.readouterr().err
+    each = [float(seconds) for seconds in re.findall(r"wav: 42 s in ([\d.]+) s, ", err)]
+    total = re.search(r"3 of 3 recordings transcribed, 2 min [67] s in ([\d.]+) s, [\d.]+ × real time\.", err)
+    assert len(each) == 3
+    assert total is not None
+    assert sum(each) <= float(total[1]) + 0.7
+
+
+def test_the_last_line_says_how_many_were_skipped(record: Recorder, capsys: Captured) -> None:
+    for name in ("a.wav", "b.wav"):
+        record(name)
+        Path(name).with_suffix(".txt").write_text("mine")
+    assert transcribe(".", "-f", "txt", "--skip_existing", *TONES) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "0 of 2 recordings transcribed, 2 skipped."
 
 
 def test_quiet_says_nothing_and_audio_that_nobody_needs_any_more_is_cleared_away(

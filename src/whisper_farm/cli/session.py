@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from whisper_farm.cli.clock import clock, span, speed
 from whisper_farm.cli.following import Following, Watched
@@ -25,6 +26,8 @@ from whisper_farm.transcript.transcript import Transcript
 
 STOP_SECONDS = 1.0
 GAPS_SHOWN = 3
+FIRST_JOBS = 20
+"""Jobs of a recording among which the one that was begun first is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Session:
         self._following: Following | None = None
         self.done = 0
         self.failed = 0
+        self.audio_seconds = 0.0
+        """How much of the recordings was transcribed in this run."""
         self.all_sent: Callable[[list[TranscriptionView]], None] = lambda views: None
         """Told when the farm has every recording."""
         self.written: Callable[[TranscriptionView], None] = lambda view: None
@@ -65,6 +70,8 @@ class Session:
         """Asked now and then whether there is reason to go on; raises if there is none."""
         self.workers: Callable[[Transcript], str] = lambda made: counted(len(made.maker.workers), "worker")
         """Who did it, in words."""
+        self.worked_seconds: Callable[[TranscriptionView], float | None] = self._since_claimed
+        """How long ago the work on a transcription itself began: that it waited for others makes it no slower."""
         self.warns = True
         """Whether the farm's warnings are worth showing."""
 
@@ -135,12 +142,12 @@ class Session:
         self._display.end(one.name)
         try:
             if one.view.state in ("done", "incomplete"):
-                return self._write(one, time.monotonic() - one.since)
+                return self._write(one)
             return self._fail(one.name, why_not(one.view))
         except FarmError as error:
             return self._fail(one.name, error.message)
 
-    def _write(self, one: Watched, took_seconds: float) -> Ended:
+    def _write(self, one: Watched) -> Ended:
         recording = self._recordings[one]
         self._sender.check_unchanged(recording)
         transcript = self._farm.transcript(one.view.id)
@@ -151,15 +158,24 @@ class Session:
         else:
             self.done += 1
         files = self._outputs.named(recording.stem)
-        return Ended(True, f"{one.name}: {self._summary(one, transcript, took_seconds)} → {files}")
+        return Ended(True, f"{one.name}: {self._summary(one, transcript)} → {files}")
 
-    def _summary(self, one: Watched, transcript: Transcript, took_seconds: float) -> str:
+    def _summary(self, one: Watched, transcript: Transcript) -> str:
         if one.ended_before:
             return f"{span(transcript.duration)}, transcribed before"
+        known_seconds, new_seconds = time.monotonic() - one.since, transcript.duration - one.done_before
+        took_seconds = min(known_seconds, self.worked_seconds(one.view) or known_seconds)
+        self.audio_seconds += new_seconds
         earlier = f", {span(one.done_before)} of it before" if one.done_before else ""
-        pace = speed((transcript.duration - one.done_before) / max(took_seconds, 0.001))
+        pace = speed(new_seconds / max(took_seconds, 0.001))
         workers = self.workers(transcript)
         return f"{span(transcript.duration)} in {span(took_seconds)}{earlier}, {pace} real time, {workers}"
+
+    def _since_claimed(self, view: TranscriptionView) -> float | None:
+        """From the moment its first chunk was given to a worker, by the farm's clock."""
+        jobs = [job for job in islice(self._farm.jobs(view.id), FIRST_JOBS) if job.kind == "transcribe"]
+        claimed = [attempt.started_at for job in jobs for attempt in job.attempts]
+        return view.finished_at - min(claimed) if claimed and view.finished_at is not None else None
 
     def _fail(self, name: str, reason: str) -> Ended:
         self.failed += 1

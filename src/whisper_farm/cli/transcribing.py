@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
+from whisper_farm.cli.clock import span, speed
 from whisper_farm.cli.inputs import recordings
 from whisper_farm.cli.machine import worker_settings
 from whisper_farm.cli.outputs import Outputs, Recording, as_recordings
@@ -54,30 +56,54 @@ class Plan:
 
 def run(plan: Plan, quiet: bool, verbose: bool) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
+    began = time.monotonic()
     inputs = recordings(plan.words)
     with open_display(quiet, verbose) as display, terminated_as_interrupted():
         for unusable in inputs.unusable:
             display.error(unusable.error.message)
         outputs = Outputs.into(plan.output_dir, plan.formats)
-        wanted = _without_existing(as_recordings(inputs.files), outputs, display) if plan.skip_existing else None
-        todo = as_recordings(inputs.files) if wanted is None else wanted
-        failed = len(inputs.unusable)
+        named = as_recordings(inputs.files)
+        todo = _without_existing(named, outputs, display) if plan.skip_existing else named
+        total = Total(len(inputs.files) + len(inputs.unusable), len(named) - len(todo), len(inputs.unusable))
         if todo:
-            failed += _elsewhere(plan, todo, outputs, display) if plan.server else _here(plan, todo, outputs, display)
-        if len(inputs.files) + len(inputs.unusable) > 1:
-            total = len(inputs.files) + len(inputs.unusable)
-            display.note(f"{total - failed} of {counted(total, 'recording')} transcribed.")
-    return 1 if failed else 0
+            session = (_elsewhere if plan.server else _here)(plan, todo, outputs, display)
+            total.failed += session.failed
+            total.audio_seconds = session.audio_seconds
+        if total.recordings > 1:
+            display.note(total.in_words(time.monotonic() - began))
+    return 1 if total.failed else 0
 
 
-def _without_existing(todo: Sequence[Recording], outputs: Outputs, display: Display) -> list[Recording]:
-    for recording in todo:
-        if outputs.there(recording.stem):
+@dataclass(slots=True)
+class Total:
+    """What became of the recordings of one command."""
+
+    recordings: int
+    skipped: int
+    failed: int
+    audio_seconds: float = 0.0
+
+    def in_words(self, took_seconds: float) -> str:
+        """The last line of a command that was given several recordings."""
+        done = self.recordings - self.skipped - self.failed
+        words = [f"{done} of {counted(self.recordings, 'recording')} transcribed"]
+        if self.skipped:
+            words.append(f"{self.skipped} skipped")
+        if self.audio_seconds:
+            pace = speed(self.audio_seconds / max(took_seconds, 0.001))
+            words.append(f"{span(self.audio_seconds)} in {span(took_seconds)}, {pace} real time")
+        return ", ".join(words) + "."
+
+
+def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Display) -> list[Recording]:
+    there = {recording for recording in named if outputs.there(recording.stem)}
+    for recording in named:
+        if recording in there:
             display.note(f"{recording.name}: skipped, {outputs.named(recording.stem)} is there")
-    return [recording for recording in todo if not outputs.there(recording.stem)]
+    return [recording for recording in named if recording not in there]
 
 
-def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> int:
+def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
     from whisper_farm.cli.connection import connect
 
     engine, model = farm_engine(plan.wish)
@@ -94,8 +120,16 @@ class Notices:
 
     def __init__(self, display: Display) -> None:
         self._display = display
+        self._began: dict[str, float] = {}
+
+    def seconds_since_work_began(self, view: TranscriptionView) -> float | None:
+        """Since the worker took up the first chunk of a transcription; None if it has done none."""
+        began = self._began.get(view.id)
+        return None if began is None else time.monotonic() - began
 
     def __call__(self, notice: Notice) -> None:
+        if isinstance(seconds := notice.data.get("work_seconds"), float):
+            self._began.setdefault(str(notice.data["transcription_id"]), time.monotonic() - seconds)
         if notice.kind == "model_fetching":
             news = Fetching.model_validate(notice.data)
             self._display.begin(f"model {news.model}", fetch_in_words(news.done_bytes, news.total_bytes))
@@ -105,7 +139,7 @@ class Notices:
             self._display.end(f"model {notice.data.get('model')}")
 
 
-def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> int:
+def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
     from whisper_farm.farm import LocalFarm
 
     if len(todo) > MOST_RECORDINGS:
@@ -128,13 +162,14 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
                 farm.drop_audio(view.id)
 
         session.all_sent, session.written, session.check = all_sent, written, farm.check
+        session.worked_seconds = notices.seconds_since_work_began
         session.workers = lambda made: f"1 worker with {counted(farm.slots(), 'slot')}"
         session.warns = False
         return _run(session, todo, display, "what is done is kept; the same command goes on from there")
 
 
-def _run(session: Session, todo: Sequence[Recording], display: Display, kept: str) -> int:
-    """Run a session; returns how many recordings failed. Ctrl-C says what is kept, and goes on its way."""
+def _run(session: Session, todo: Sequence[Recording], display: Display, kept: str) -> Session:
+    """Run a session. Ctrl-C says what is kept, and goes on its way."""
     try:
         session.run(todo)
     except KeyboardInterrupt:
@@ -142,7 +177,7 @@ def _run(session: Session, todo: Sequence[Recording], display: Display, kept: st
         display.close()
         display.error(f"stopped{f' with {so_far}' if so_far else ''}: {kept}.")
         raise KeyboardInterrupt("said") from None
-    return session.failed
+    return session
 
 
 @contextmanager
