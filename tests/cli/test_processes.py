@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -32,6 +34,17 @@ def start_command(*words: str, stdout: int = subprocess.PIPE) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+    )
+
+
+def run_line(line: str) -> subprocess.Popen[str]:
+    """What a user starts who copies a printed line into a shell that knows nothing of this farm."""
+    program, _, flags = line.partition(" ")
+    assert program == "whisper-farm"
+    shell = f"exec {shlex.quote(sys.executable)} -m whisper_farm.cli.main {flags}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WHISPER_FARM_")}
+    return subprocess.Popen(
+        ["/bin/sh", "-c", shell], env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )
 
 
@@ -102,15 +115,14 @@ def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
     talk = record("talk.wav", 60)
     serve = start_command("serve", "--port", "0")
     assert serve.stdout is not None
-    greeting = [serve.stdout.readline() for _ in range(5)]
+    greeting = [serve.stdout.readline().rstrip() for _ in range(6)]
     address = greeting[0].split()[-1]
     assert greeting[0].startswith("Whisper Farm ")
     assert str(own_data_folder / "admin-token") in greeting[1]
-    assert "whisper-farm worker --server http://" in greeting[3]
-    assert f'--token "$(cat {own_data_folder / "worker-token"})"' in greeting[3]
-    assert "--host 0.0.0.0" in greeting[4]
-    token = (own_data_folder / "worker-token").read_text().strip()
-    worker = start_command("worker", "--server", address, "--token", token, "--engine", "tones", "--slots", "1")
+    assert re.fullmatch(r"  a worker elsewhere   whisper-farm worker --server http://\S+ --token TOKEN", greeting[3])
+    assert greeting[4].endswith(f"TOKEN is in {own_data_folder / 'worker-token'}")
+    assert "--host 0.0.0.0" in greeting[5]
+    worker = run_line(greeting[2].removeprefix("  a worker here        ") + " --engine tones --slots 1")
     monkeypatch.setenv("WHISPER_FARM_TOKEN", (own_data_folder / "admin-token").read_text().strip())
     run = start("talk.wav", "--server", address, "--engine", "tones", "--model", "instant", "-f", "txt", "--quiet")
     _, err = run.communicate(timeout=200)

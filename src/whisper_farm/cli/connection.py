@@ -43,7 +43,7 @@ def access_token(flag: str | None, address: str) -> str:
     """The token to present. A token that was left in the data folder is only for a server on this machine."""
     if token := flag or os.environ.get("WHISPER_FARM_TOKEN"):
         return token.strip()
-    if _on_this_machine(address):
+    if on_this_machine(address):
         try:
             return admin_token_file().read_text(encoding="utf-8").strip()
         except OSError:
@@ -69,7 +69,8 @@ def connect(server: str | None, token: str | None) -> FarmClient:
     return FarmClient(address, access_token(token, address))
 
 
-def _on_this_machine(address: str) -> bool:
+def on_this_machine(address: str) -> bool:
+    """Whether an address is one that only this machine can mean."""
     from urllib.parse import urlsplit
 
     return urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}

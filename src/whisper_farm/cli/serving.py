@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -12,11 +13,12 @@ from shlex import quote
 from urllib.parse import urlsplit
 
 from whisper_farm import __version__
+from whisper_farm.cli.connection import DEFAULT_SERVER, on_this_machine
 from whisper_farm.cli.machine import worker_settings
 from whisper_farm.coordinator.log import logger, set_up_logging
 from whisper_farm.coordinator.serve import ADMIN_TOKEN_FILE, open_stores, serve
 from whisper_farm.farm import WORKER_TOKEN_FILE, Background, LocalWorker, worker_token
-from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.settings import Policy, ServerSettings, data_folder
 from whisper_farm.worker.notices import Notice
 
 UNSAID = frozenset({"chunks_appended", "job_finished"})
@@ -61,14 +63,25 @@ def note(notice: Notice) -> None:
 
 def greet(settings: ServerSettings, address: str, token: str) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
-    secret = token if sys.stdout.isatty() else f'"$(cat {quote(str(settings.data / WORKER_TOKEN_FILE))})"'
+    to_person = sys.stdout.isatty()
+    elsewhere = f"--server {outside(settings, address)} --token {token if to_person else 'TOKEN'}"
     print(f"Whisper Farm {__version__} is at {address}")
     print(f"  admin token          {settings.data / ADMIN_TOKEN_FILE}")
-    print("  a worker here        whisper-farm worker")
-    print(f"  a worker elsewhere   whisper-farm worker --server {outside(settings, address)} --token {secret}")
+    print(f"  a worker here        whisper-farm worker{flags_here(settings, address)}")
+    print(f"  a worker elsewhere   whisper-farm worker {elsewhere}")
+    if not to_person:
+        print(f"                       TOKEN is in {settings.data / WORKER_TOKEN_FILE}")
     if settings.host in LOOPBACK and settings.public_url is None:
         print("  Only this machine reaches it as it is: `--host 0.0.0.0` lets others in.")
     sys.stdout.flush()
+
+
+def flags_here(settings: ServerSettings, address: str) -> str:
+    """The flags of a worker on this machine: those without which it would look for another server or token."""
+    server = "" if address == DEFAULT_SERVER else f" --server {quote(address)}"
+    if on_this_machine(address) and settings.data == data_folder() and "WHISPER_FARM_DATA" not in os.environ:
+        return server
+    return f'{server} --token "$(cat {quote(str(settings.data.absolute() / WORKER_TOKEN_FILE))})"'
 
 
 def outside(settings: ServerSettings, address: str) -> str:
@@ -76,7 +89,8 @@ def outside(settings: ServerSettings, address: str) -> str:
     if settings.public_url:
         return settings.public_url
     parts = urlsplit(address)
-    return f"{parts.scheme}://{own_address() if parts.hostname in LOOPBACK else parts.hostname}:{parts.port}"
+    host = own_address() if parts.hostname in LOOPBACK else str(parts.hostname)
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port}"
 
 
 def own_address() -> str:

@@ -1,0 +1,43 @@
+"""A server says how workers come to it, in lines that work as they are printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from whisper_farm.cli.serving import greet, outside
+from whisper_farm.settings import ServerSettings
+
+DEFAULT = "http://127.0.0.1:8765"
+
+
+def line_here(settings: ServerSettings, address: str, capsys: pytest.CaptureFixture[str]) -> str:
+    greet(settings, address, "secret")
+    out = capsys.readouterr().out
+    assert "secret" not in out
+    return next(line.partition("here ")[2].strip() for line in out.splitlines() if "a worker here" in line)
+
+
+def test_a_worker_here_needs_no_flags_where_everything_is_as_usual(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WHISPER_FARM_DATA")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert line_here(ServerSettings(), DEFAULT, capsys) == "whisper-farm worker"
+    port = "http://127.0.0.1:9911"
+    assert line_here(ServerSettings(port=9911), port, capsys) == f"whisper-farm worker --server {port}"
+
+
+def test_a_worker_here_is_told_the_token_where_it_would_not_find_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = f'whisper-farm worker --token "$(cat {tmp_path}/worker-token)"'
+    assert line_here(ServerSettings(data=tmp_path), DEFAULT, capsys) == here
+    lan = line_here(ServerSettings(host="192.0.2.7"), "http://192.0.2.7:8765", capsys)
+    assert lan.startswith('whisper-farm worker --server http://192.0.2.7:8765 --token "$(cat ')
+
+
+def test_an_address_of_the_sixth_version_keeps_its_brackets() -> None:
+    assert outside(ServerSettings(host="2001:db8::7"), "http://[2001:db8::7]:8765") == "http://[2001:db8::7]:8765"
