@@ -149,6 +149,24 @@ def test_doctor_greets_the_server_that_was_named(capsys: Captured, server: Serve
     assert f"✓ server: {server.address}, version " in text
 
 
+def test_doctor_knows_a_workers_token_from_a_server_that_is_broken(capsys: Captured, server: Server) -> None:
+    secret = said(capsys, "token", "create", "machines", "--scope", "worker").strip()
+    text = said(capsys, "doctor", "--server", server.address, "--token", secret)
+    assert f"✓ server: {server.address} answers; this token is for workers" in text
+    text = said(capsys, "doctor", "--server", server.address, "--token", "wf_user_nonsense", code=1)
+    assert "✗ server: This token is not known here, or was revoked." in text
+    assert "→ give its token with --token" in text
+    assert "whisper-farm serve`" not in text
+
+
+def test_a_user_sees_how_the_farm_is_without_its_workers(capsys: Captured, server: Server, worker: LocalWorker) -> None:
+    secret = said(capsys, "token", "create", "ada").strip()
+    text = said(capsys, "status", "--token", secret)
+    assert "at your service as ada (user)" in text
+    assert "hand" not in text
+    assert json.loads(said(capsys, "status", "--json", "--token", secret))["scope"] == "user"
+
+
 def test_doctor_says_what_is_broken_and_what_to_do(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHISPER_FARM_TOKEN", "x")
     text = said(capsys, "doctor", "--server", "http://127.0.0.1:9", code=1)

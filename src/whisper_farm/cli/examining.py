@@ -19,7 +19,7 @@ from typing import Literal
 
 from whisper_farm import __version__
 from whisper_farm.cli.connection import access_token, admin_token_file, server_address
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, Forbidden, ServerUnreachable, Unauthorized
 from whisper_farm.settings import data_folder
 
 PROBE_SECONDS = 120.0
@@ -196,13 +196,21 @@ def _greet(flag: str | None, token: str | None) -> str:
 
     address = server_address(flag)
     with FarmClient(address, access_token(token, address), timeout=SERVER_SECONDS) as farm:
-        here = farm.server()
+        try:
+            here = farm.server()
+        except Forbidden:
+            return f"{address} answers; this token is for workers and opens nothing else"
     return f"{address}, version {here.version}, as {here.owner} ({here.scope}), {here.workers_live} live workers"
 
 
 def _asked(greet: Callable[[], str], otherwise: Trouble) -> Finding:
     try:
         return Finding("fine", "server", greet())
-    except FarmError as error:
-        advice = "start it with `whisper-farm serve`, or give its address and a token with --server and --token"
+    except Unauthorized as error:
+        advice = "give its token with --token; the server's owner makes one with `whisper-farm token create NAME`"
         return Finding(otherwise, "server", error.message, advice)
+    except ServerUnreachable as error:
+        advice = "start it with `whisper-farm serve`, or give its address with --server"
+        return Finding(otherwise, "server", error.message, advice)
+    except FarmError as error:
+        return Finding(otherwise, "server", error.message)

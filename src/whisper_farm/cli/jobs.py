@@ -52,7 +52,8 @@ def status(transcription: str | None, json: bool, server: str | None, token: str
 
     with connect(server, token) as farm:
         if transcription is None:
-            here, workers = farm.server(), farm.workers()
+            here = farm.server()
+            workers = farm.workers() if here.scope == "admin" else ()
             lines = [view.model_dump_json() for view in (here, *workers)] if json else describe_farm(here, workers)
         else:
             view = farm.get(transcription)
