@@ -27,16 +27,24 @@ def main(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", os.path.relpath(PODCAST), *engine]
     command += ["--output_dir", os.path.relpath(RESULTS), *arguments]
     print("$ whisper-farm " + " ".join(command[3:]), flush=True)
+    heard = RESULTS / f"{PODCAST.stem}.txt"
+    heard.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="whisper-farm-demo-") as state:
         status = subprocess.run(command, env={**os.environ, "WHISPER_FARM_DATA": state}, check=False).returncode
     if status == 0:
-        heard = (RESULTS / f"{PODCAST.stem}.txt").read_text(encoding="utf-8")
-        wrong = word_error_rate(KNOWN_WORDS.read_text(encoding="utf-8"), heard)
-        print(f"\nWord error rate against the known words: {wrong:.1%}.")
+        print(f"\n{rate_of(heard)}")
         if engine:
             print("The voices are synthetic and the recogniser is PocketSphinx, which needs no download.")
             print("Real voices need Whisper: whisper-farm transcribe YOUR.mp3 fetches it once and uses it.")
     return status
+
+
+def rate_of(heard: Path) -> str:
+    """How many words of a transcript are wrong, in a sentence; or why that is not counted."""
+    if not heard.is_file():
+        return f"The wrong words were not counted: this run wrote no {heard.name} into {heard.parent}."
+    wrong = word_error_rate(KNOWN_WORDS.read_text(encoding="utf-8"), heard.read_text(encoding="utf-8"))
+    return f"Word error rate against the known words: {wrong:.1%}."
 
 
 if __name__ == "__main__":
