@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import Recorder
 
 from whisper_farm.cli import choosing
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
@@ -17,6 +18,7 @@ from whisper_farm.engines.catalog import ENGINES
 from whisper_farm.engines.choice import Choice
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import ModelUnavailable
+from whisper_farm.settings import WorkerSettings
 
 
 class Heard(Display):
@@ -51,7 +53,7 @@ def test_a_fetch_is_shown_and_a_fall_back_is_said(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(choosing, "choose", choose)
     display = Heard()
-    machine = {"device": "cuda", "device_index": 1, "slots": 3, "model_dir": "models"}
+    machine = WorkerSettings(device="cuda", device_index=1, slots=3, model_dir="models")
     assert chosen_engine(wish("--model", "tiny", "--language", "English"), machine, display) == (
         "pocketsphinx",
         "en-us",
@@ -63,6 +65,24 @@ def test_a_fetch_is_shown_and_a_fall_back_is_said(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_the_environment_says_where_models_are_as_it_does_for_workers(
+    record: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record("talk.wav")
+    monkeypatch.setenv("WHISPER_FARM_WORKER_MODEL_DIR", "models")
+    monkeypatch.setenv("WHISPER_FARM_WORKER_DEVICE", "cpu")
+    monkeypatch.setenv("WHISPER_FARM_WORKER_LOCAL_FILES_ONLY", "1")
+    seen: list[object] = []
+
+    def choose(*asked: object) -> Choice:
+        seen.append(asked[4])
+        raise ModelUnavailable("It is not here.")
+
+    monkeypatch.setattr(choosing, "choose", choose)
+    assert outcome(["transcribe", "talk.wav"]) == 1
+    assert seen == [EngineSettings(device="cpu", model_dir="models", local_files_only=True)]
+
+
 def test_a_fetch_that_fails_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(*asked: object) -> Choice:
         asked[5](FetchProgress("tiny", 5, None))  # type: ignore[operator]
@@ -71,7 +91,7 @@ def test_a_fetch_that_fails_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(choosing, "choose", choose)
     display = Heard()
     with pytest.raises(ModelUnavailable):
-        chosen_engine(wish(), {}, display)
+        chosen_engine(wish(), WorkerSettings(), display)
     assert display.told == ["model tiny: fetching 0 MB", "model tiny: over"]
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.recognition import Wish
 from whisper_farm.engines.choice import choose
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 
+if TYPE_CHECKING:
+    from whisper_farm.settings import WorkerSettings
 
-def chosen_engine(wish: Wish, machine: Mapping[str, Any], display: Display) -> tuple[str, str]:
-    """Engine and model for a wish. Says so when `auto` had to fall back."""
+
+def chosen_engine(wish: Wish, worker: WorkerSettings, display: Display) -> tuple[str, str]:
+    """Engine and model for a wish, on a machine that is used like this. Says so when `auto` had to fall back."""
     fetched: set[str] = set()
 
     def fetching(news: FetchProgress) -> None:
         fetched.add(f"model {news.model}")
         display.begin(f"model {news.model}", fetch_in_words(news.done_bytes, news.total_bytes))
 
-    settings = EngineSettings(**{name: machine[name] for name in SHARED if name in machine})
+    settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
     try:
         choice = choose(wish.engine, wish.model, wish.language, wish.task, settings, fetching)
     finally:
@@ -30,7 +32,7 @@ def chosen_engine(wish: Wish, machine: Mapping[str, Any], display: Display) -> t
     return choice.engine, choice.model
 
 
-SHARED = ("device", "device_index", "compute_type", "threads", "model_dir")
+SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "local_files_only"}
 """Settings of a worker that its engine has too."""
 
 

@@ -145,9 +145,11 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
     if len(todo) > MOST_RECORDINGS:
         raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
     notices = Notices(display)
-    engine, model = chosen_engine(plan.wish, plan.machine, display)
-    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, plan.machine.get("compute_type", ""))
-    worker = worker_settings(engines=(engine,), models=(model,), cuts=True, **plan.machine)
+    machine = worker_settings(cuts=True, **plan.machine)
+    engine, model = chosen_engine(plan.wish, machine, display)
+    worker = machine.model_copy(update={"engines": (engine,), "models": (model,)})
+    variant = "" if worker.compute_type == "default" else worker.compute_type
+    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant)
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, Policy(), worker, notices) as farm:
         sender = LocalSender(farm.client, request, stopping, farm.point_to)
