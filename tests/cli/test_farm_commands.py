@@ -200,7 +200,35 @@ def test_a_database_is_brought_to_the_tables_of_this_release(capsys: Captured, o
     assert "whisper-farm: A database is sqlite:///PATH or postgresql://" in capsys.readouterr().err
 
 
-def test_a_setting_that_cannot_be_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHISPER_FARM_PORT", "many")
-    assert outcome(["db", "upgrade"]) == 1
-    assert "whisper-farm: The setting port cannot be 'many'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("variable", "value", "words", "line"),
+    [
+        ("PORT", "many", ["db", "upgrade"], "The setting port cannot be 'many': "),
+        ("LEASE_SECONDS", "abc", ["serve"], "The setting lease_seconds cannot be 'abc': "),
+        ("LEASE_SECONDS", "abc", ["transcribe", "a.wav", *INSTANT], "The setting lease_seconds cannot be 'abc': "),
+        (
+            "WORKER_ENGINES",
+            "tones, whisper",
+            ["worker", "--token", "x"],
+            "The setting engines cannot be 'tones, whisper': it is a list and wants JSON, "
+            """as in WHISPER_FARM_WORKER_ENGINES='["tones", "whisper"]'.""",
+        ),
+        ("WORKER_MODELS", "tiny", ["worker", "--token", "x"], "is a list and wants JSON"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(
+    variable: str,
+    value: str,
+    words: list[str],
+    line: str,
+    record: Recorder,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record("a.wav")
+    monkeypatch.setenv(f"WHISPER_FARM_{variable}", value)
+    assert outcome(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("whisper-farm: The setting ")
+    assert line in err
+    assert err.count("\n") == 1

@@ -62,19 +62,7 @@ def machine_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def worker_settings(**given: Any) -> WorkerSettings:
     """Settings of a worker: what was given, else the environment, else the defaults."""
-    from pydantic import ValidationError
-
-    from whisper_farm.errors import InvalidRequest
+    from whisper_farm.cli.given import settled
     from whisper_farm.settings import WorkerSettings
 
-    try:
-        return WorkerSettings(**given)
-    except ValidationError as error:
-        raise InvalidRequest(wrong_setting(error)) from error
-
-
-def wrong_setting(error: Any) -> str:
-    """One line for settings that cannot be: the first that is wrong, and why."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}."
+    return settled(WorkerSettings, **given)

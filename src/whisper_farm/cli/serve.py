@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.machine import wrong_setting
 from whisper_farm.cli.recognition import EngineName
 from whisper_farm.cli.whisper_flags import Command, truth
 
@@ -41,12 +40,7 @@ def serve(worker: bool, engine: str | None, **flags: Any) -> None:
 
 def server_settings(**given: Any) -> ServerSettings:
     """Settings of a server: what was given, else the environment, else the defaults."""
-    from pydantic import ValidationError
-
-    from whisper_farm.errors import InvalidRequest
+    from whisper_farm.cli.given import settled
     from whisper_farm.settings import ServerSettings
 
-    try:
-        return ServerSettings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise InvalidRequest(wrong_setting(error)) from error
+    return settled(ServerSettings, **{name: value for name, value in given.items() if value is not None})

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from whisper_farm import __version__
 from whisper_farm.cli.connection import DEFAULT_SERVER, on_this_machine
+from whisper_farm.cli.given import settled
 from whisper_farm.cli.machine import worker_settings
 from whisper_farm.coordinator.log import logger, set_up_logging
 from whisper_farm.coordinator.serve import ADMIN_TOKEN_FILE, open_stores, serve
@@ -30,6 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def run(settings: ServerSettings, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
+    policy = settled(Policy)
     set_up_logging(settings.log_format)
     with open_stores(settings) as (database, _):
         token = worker_token(database, settings.data)
@@ -41,7 +43,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
         greet(settings, address, token)
 
     with signals_to(told):
-        server = Background("server", lambda: serve(settings, Policy(), ready, stop))
+        server = Background("server", lambda: serve(settings, policy, ready, stop))
         worker: LocalWorker | None = None
         while not told.is_set() and not server.ended.wait(LOOK_SECONDS):
             if engine and addresses and worker is None:

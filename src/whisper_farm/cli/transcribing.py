@@ -17,6 +17,7 @@ from typing import Any
 
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
 from whisper_farm.cli.clock import span, speed
+from whisper_farm.cli.given import settled
 from whisper_farm.cli.inputs import recordings
 from whisper_farm.cli.machine import worker_settings
 from whisper_farm.cli.outputs import Outputs, Recording, as_recordings
@@ -145,13 +146,13 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
     if len(todo) > MOST_RECORDINGS:
         raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
     notices = Notices(display)
-    machine = worker_settings(cuts=True, **plan.machine)
+    policy, machine = settled(Policy), worker_settings(cuts=True, **plan.machine)
     engine, model = chosen_engine(plan.wish, machine, display)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,)})
     variant = "" if worker.compute_type == "default" else worker.compute_type
     request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant)
     stopping = threading.Event()
-    with LocalFarm(data_folder() / LOCAL_FOLDER, Policy(), worker, notices) as farm:
+    with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
         sender = LocalSender(farm.client, request, stopping, farm.point_to)
         session = Session(farm.client, sender, outputs, display, stopping)
 
