@@ -144,6 +144,28 @@ def test_tokens_open_what_they_are_for_and_nothing_after_they_are_revoked(capsys
     assert "not known here, or was revoked" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["status", "follow", "get"])
+@pytest.mark.parametrize("word", ["", "..", "a/b"])
+@pytest.mark.usefixtures("own_data_folder")
+def test_what_is_no_id_is_not_looked_up_as_something_else(command: str, word: str, capsys: Captured) -> None:
+    assert outcome([command, word, "--token", "x"]) == 1
+    assert capsys.readouterr().err == f"whisper-farm: '{word}' is no id; `list` shows the ids there are.\n"
+
+
+def test_a_wrong_id_among_tokens_keeps_no_other_from_being_revoked(capsys: Captured, server: Server) -> None:
+    secret = said(capsys, "token", "create", "ada").strip()
+    row = next(line for line in said(capsys, "token", "list").splitlines() if line.endswith("ada"))
+    one = row.split()[0]
+    assert outcome(["token", "revoke", "nonsense", "..", one]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{one}  revoked\n"
+    assert err.splitlines() == [
+        "whisper-farm: There is no token nonsense.",
+        "whisper-farm: '..' is no id; `list` shows the ids there are.",
+    ]
+    assert outcome(["list", "--token", secret]) == 1
+
+
 def test_doctor_greets_the_server_that_was_named(capsys: Captured, server: Server) -> None:
     text = said(capsys, "doctor")
     assert f"✓ server: {server.address}, version " in text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -52,6 +54,30 @@ def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.Ca
     assert command is not None
     assert command.name == name
     assert all(option.help or option.hidden for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "whisper-farm: what was printed could not be written: No space left on device.\n"),
+    ],
+)
+def test_an_output_that_is_closed_or_full_ends_without_a_traceback(streams: str, code: int, said: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m whisper_farm.cli.main --version {streams}"
+    ended = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (code, said)
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in EVERY_COMMAND)])
+def test_the_help_fits_a_terminal_of_eighty_columns(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert outcome([*words, "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
 
 
 def test_a_wrong_flag_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from whisper_farm.client import FarmClient
     from whisper_farm.protocol.client import TranscriptionView
 
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
 
 
@@ -50,6 +52,8 @@ def status(transcription: str | None, json: bool, server: str | None, token: str
     """Show one transcription with what went wrong in it, or, without an ID, the farm and its workers."""
     from whisper_farm.cli.describing import describe_farm, describe_transcription
 
+    if transcription is not None:
+        checked(transcription)
     with connect(server, token) as farm:
         if transcription is None:
             here = farm.server()
@@ -72,8 +76,9 @@ def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: s
     from whisper_farm.cli.describing import follow_to_the_end
     from whisper_farm.cli.progress import open_display
 
+    ids = [checked(one) for one in transcription]
     with connect(server, token) as farm, open_display(quiet, verbose) as display:
-        return follow_to_the_end(farm, display, transcription)
+        return follow_to_the_end(farm, display, ids)
 
 
 @click.command(cls=Command)
@@ -106,11 +111,12 @@ def get(
     formats = tuple(dict.fromkeys(format for group in output_format for format in group))
     if output_dir is None and (len(formats) > 1 or len(transcription) > 1):
         raise click.UsageError("Several transcripts or formats need a folder to be written to: give -o FOLDER.")
+    ids = [checked(one) for one in transcription]
     with connect(server, token) as farm:
         if output_dir is None:
-            sys.stdout.write(farm.rendered(transcription[0], formats[0] if formats else "txt"))
+            sys.stdout.write(farm.rendered(ids[0], formats[0] if formats else "txt"))
         else:
-            for line in write_transcripts(farm, transcription, output_dir, formats):
+            for line in write_transcripts(farm, ids, output_dir, formats):
                 print(line)
 
 
@@ -119,7 +125,7 @@ def get(
 @server_flags
 def cancel(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Stop transcriptions. What is done of them is kept: `retry` goes on from there."""
-    return _each(transcription, server, token, lambda farm, one: farm.cancel(one))
+    return each(transcription, server, token, lambda farm, one: farm.cancel(one))
 
 
 @click.command(cls=Command)
@@ -127,7 +133,7 @@ def cancel(transcription: tuple[str, ...], server: str | None, token: str | None
 @server_flags
 def retry(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Try again what failed or was cancelled; what is done is kept."""
-    return _each(transcription, server, token, lambda farm, one: farm.retry(one))
+    return each(transcription, server, token, lambda farm, one: farm.retry(one))
 
 
 @click.command(cls=Command)
@@ -135,26 +141,39 @@ def retry(transcription: tuple[str, ...], server: str | None, token: str | None)
 @server_flags
 def delete(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Delete finished transcriptions with their audio and transcripts, for good."""
-    return _each(transcription, server, token, lambda farm, one: farm.delete(one))
+    return each(transcription, server, token, lambda farm, one: farm.delete(one), "deleted")
 
 
-def _each(
-    transcriptions: tuple[str, ...],
+def each(
+    ids: tuple[str, ...],
     server: str | None,
     token: str | None,
     call: Callable[[FarmClient, str], TranscriptionView | None],
+    gone: str = "",
 ) -> int:
-    """Do the same to each; say what became of it; one that cannot be done stops no other."""
+    """Do the same to each; print what became of it (`gone` where nothing is left); one that cannot be stops no other.
+
+    Returns the exit code.
+    """
     from whisper_farm.cli.main import complain
     from whisper_farm.errors import RequestError
 
     failed = 0
     with connect(server, token) as farm:
-        for one in transcriptions:
+        for one in ids:
             try:
-                view = call(farm, one)
-                print(f"{one}  {view.state if view else 'deleted'}")
+                view = call(farm, checked(one))
+                print(f"{one}  {view.state if view else gone}")
             except RequestError as error:
                 failed += 1
-                complain(error.message if one in error.message else f"{one}: {error.message}")
+                complain(error.message if one and one in error.message else f"{one}: {error.message}")
     return 1 if failed else 0
+
+
+def checked(word: str) -> str:
+    """An id as it was typed. What can be none is refused: as part of an address it could mean something else."""
+    from whisper_farm.errors import InvalidRequest
+
+    if not ID.fullmatch(word):
+        raise InvalidRequest(f"'{word}' is no id; `list` shows the ids there are.")
+    return word

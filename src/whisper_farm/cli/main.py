@@ -107,15 +107,16 @@ def menu(debug: bool) -> None:
     """Transcribe recordings with Whisper, on this machine or on a farm of many.
 
     \b
-    whisper-farm transcribe talk.mp3          the transcript on the screen, and as talk.txt, .srt, .vtt …
-    whisper-farm transcribe -f srt podcasts/  subtitles for every recording in a folder
-    whisper-farm serve                        a server that other machines can work for
+    whisper-farm transcribe talk.mp3          a transcript, as talk.txt, .srt …
+    whisper-farm transcribe -f srt podcasts/  subtitles for a whole folder
+    whisper-farm serve                        a server for many machines
     """
 
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
     code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
@@ -144,7 +145,7 @@ def outcome(args: list[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        complain(_unexpected(error))
+        complain(_unprinted(error) or _unexpected(error))
         return 1
     return code if isinstance(code, int) else 0
 
@@ -171,6 +172,32 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected error: {what} (details in {log}; whisper-farm --debug … shows them)"
 
 
+def _unprinted(error: Exception) -> str | None:
+    """The line for an error of the standard output itself: a disk that is full, for example."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        _lead_nowhere(sys.stdout)
+        return f"what was printed could not be written: {error.strerror}."
+    return None
+
+
+def _open_what_is_closed() -> None:
+    """Let a stream that the caller closed (`>&-`) lead nowhere; else the next file that is opened takes its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _never_fail_to_encode(stream: TextIO) -> None:
     """A screen that cannot show a letter shows a question mark."""
     reconfigure = getattr(stream, "reconfigure", None)
@@ -188,7 +215,7 @@ def _flushed(code: int) -> int:
         complain(f"what was printed could not be written: {error.strerror}.")
         os._exit(code or 1)
     if code == BROKEN_PIPE:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lead_nowhere(sys.stdout)
     return code
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.jobs import each
 from whisper_farm.cli.whisper_flags import Command
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ def list_(server: str | None, token: str | None) -> None:
 @token.command(cls=Command)
 @click.argument("token_id", nargs=-1, required=True, metavar="ID...")
 @server_flags
-def revoke(token_id: tuple[str, ...], server: str | None, token: str | None) -> None:
+def revoke(token_id: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Make tokens useless, at once and for good."""
-    with connect(server, token) as farm:
-        for one in token_id:
-            farm.revoke_token(one)
-            print(f"{one}  revoked")
+    return each(token_id, server, token, lambda farm, one: farm.revoke_token(one), "revoked")
