@@ -81,7 +81,7 @@ def test_a_recording_is_submitted_followed_fetched_and_deleted(record: Recorder,
     assert rows[1].endswith("das Gespräch.wav")
     assert json.loads(said(capsys, "list", "--state", "done", "--json"))["id"] == one
     assert said(capsys, "list", "--state", "failed") == ""
-    assert "state      done, 0:25 done, 1 of 1 chunks" in said(capsys, "status", one)
+    assert "state      done, 0:25, 1 of 1 chunks" in said(capsys, "status", one)
     assert said(capsys, "delete", one) == f"{one}  deleted\n"
     assert outcome(["status", one]) == 1
     assert f"There is no transcription {one}" in capsys.readouterr().err

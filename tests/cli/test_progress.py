@@ -105,6 +105,14 @@ def test_plain_lines_come_at_intervals_and_the_transcript_at_once(capsys: pytest
     assert err.startswith("talk.mp3: transcribing, 0:45 / 1:00")
 
 
+def test_a_line_about_what_has_no_length_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
+    hand = Hand()
+    with PlainDisplay(verbose=True, now=hand) as display:
+        hand.now = 11
+        display.begin("model small", "loading")
+    assert capsys.readouterr().err == "model small: loading\n"
+
+
 def test_without_verbose_no_transcript_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     PlainDisplay(verbose=False).text([SEGMENT])
     PlainDisplay(verbose=False).heading("talk.mp3")

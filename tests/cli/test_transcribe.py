@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Recorder
 
+from whisper_farm.cli import outputs
 from whisper_farm.cli.main import outcome
 
 TONES = ("--engine", "tones", "--model", "instant", "--slots", "2")
@@ -199,6 +200,26 @@ def test_an_output_folder_that_cannot_be_is_said_before_any_work(record: Recorde
     Path("out").touch()
     assert transcribe("talk.wav", "-o", "out", *TONES) == 1
     assert "out: cannot be used as output folder" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_takes_no_files_is_said_before_any_work(
+    record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch, own_data_folder: Path
+) -> None:
+    record("talk.wav")
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(outputs, "NamedTemporaryFile", refuse)
+    assert transcribe("talk.wav", "-o", "out", *TONES) == 1
+    line = "whisper-farm: out: cannot be written into (Read-only file system); give another folder with -o.\n"
+    assert capsys.readouterr().err == line
+    assert list(own_data_folder.iterdir()) == []
+
+
+def test_nothing_is_left_in_an_output_folder_that_was_tried(tmp_path: Path) -> None:
+    outputs.Outputs.into(str(tmp_path / "out"), ("txt",))
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def attempts(data: Path) -> list[tuple[object, ...]]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whisper_farm.cli.main import outcome
 from whisper_farm.cli.recognition import FORMATS, FormatList, Temperatures
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED, Flag, UnknownFlag, flags_of, normalise
@@ -117,6 +118,24 @@ def test_a_missing_value_is_noticed_and_does_not_swallow_the_next_flag(words: li
 def test_a_wrong_format_is_answered_with_the_nearest_right_one() -> None:
     with pytest.raises(click.UsageError, match=r"'str' is not one of .* Did you mean 'srt'"):
         _parsed(["-f", "str", "a.mp3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["transcribe", "a.mp3", "--task", "trnslate"], "Did you mean 'translate'?"),
+        (["list", "--state", "faild"], "Did you mean 'failed'?"),
+        (["token", "create", "ada", "--scope", "wrker"], "Did you mean 'worker'?"),
+        (["serve", "--log_format", "jason"], "Did you mean 'json'?"),
+        (["transcribe", "a.mp3", "--slots", "zero"], "'zero' is not a valid whole number."),
+        (["transcribe", "a.mp3", "--chunk_seconds", "long"], "'long' is not a valid number."),
+    ],
+)
+def test_a_wrong_value_is_answered_with_the_nearest_right_one_or_with_what_it_should_be(
+    words: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome(words) == 2
+    assert capsys.readouterr().err.rstrip().endswith(answer)
 
 
 @given(

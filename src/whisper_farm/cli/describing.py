@@ -43,7 +43,8 @@ def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> 
     options = view.options
     language = view.language or "to be detected"
     yield f"{view.id}  {printable(view.name)}"
-    yield f"state      {view.state}, {how_far(view)} done, {view.progress.chunks_done} of {view.progress.chunks} chunks"
+    far = how_far(view) if view.state == "done" else f"{how_far(view)} done"
+    yield f"state      {view.state}, {far}, {view.progress.chunks_done} of {view.progress.chunks} chunks"
     yield f"engine     {options.engine}, model {options.model}, language {language}, {options.task}"
     yield f"submitted  {when(view.created_at)} by {view.owner}" + (
         f", ended {when(view.finished_at)}" if view.finished_at is not None else ""

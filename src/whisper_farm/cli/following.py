@@ -27,6 +27,7 @@ LOOKS_AT_ONCE = 20
 GATHER_SECONDS = 0.1
 """Events that come within this time are answered together."""
 STAGES = {"queued": "waiting", "running": "", "assembling": "putting together"}
+NO_WORDS_YET = "waiting for the first words"
 STOP_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
 """How long the farm may be unreachable before following it is given up."""
@@ -155,8 +156,9 @@ class Following:
             self._warned.add((view.id, view.warning))
             self.display.note(f"{one.name}: {view.warning}")
         if not one.finished:
-            self.display.begin(one.name, STAGES.get(view.state, view.state))
             progress = view.progress
+            wordless = view.state == "running" and not progress.done_seconds
+            self.display.begin(one.name, NO_WORDS_YET if wordless else STAGES.get(view.state, view.state))
             total = progress.cut_seconds if progress.chunking_done else progress.duration_seconds
             self.display.advance(one.name, progress.done_seconds, total)
 

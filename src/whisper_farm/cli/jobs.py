@@ -12,7 +12,7 @@ import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.recognition import FormatList
-from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
 if TYPE_CHECKING:
     from whisper_farm.client import FarmClient
@@ -23,8 +23,8 @@ STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "ca
 
 
 @click.command("list", cls=Command)
-@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most so many.")
+@click.option("--state", type=OneOf(STATES), help="Only those in this state.")
+@click.option("--limit", type=Whole(1, 100_000), default=50, metavar="N", help="At most so many.")
 @truth("--json", help="As JSON, one object a line.")
 @server_flags
 def list_(state: str | None, limit: int, json: bool, server: str | None, token: str | None) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whisper_farm.cli.whisper_flags import Whole
+
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings
 
@@ -43,9 +45,9 @@ def machine_flags(command: Callable[..., object]) -> Callable[..., object]:
         click.option(
             "--compute_type", metavar="TYPE", help="int8, float16, float32 … [default: what suits the device]"
         ),
-        click.option("--batch_size", type=click.IntRange(1, 256), metavar="N", help="Chunks recognised together."),
-        click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads of one slot."),
-        click.option("--slots", type=click.IntRange(1, 1024), metavar="N", help="Batches at the same time."),
+        click.option("--batch_size", type=Whole(1, 256), metavar="N", help="Chunks recognised together."),
+        click.option("--threads", type=Whole(1, 1024), metavar="N", help="Processor threads of one slot."),
+        click.option("--slots", type=Whole(1, 1024), metavar="N", help="Batches at the same time."),
         click.option("--model_dir", metavar="FOLDER", help="Where models are kept."),
     ]
     return reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)

@@ -6,10 +6,10 @@ transcribed before it is known that the folder can be written to.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from whisper_farm.errors import StorageError
 from whisper_farm.transcript.transcript import Transcript
@@ -43,8 +43,12 @@ class Outputs:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{folder}: cannot be used as output folder ({error.strerror}).") from error
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise StorageError(f"{folder}: nothing may be written into this folder; give another one with -o.")
+        try:
+            with NamedTemporaryFile(dir=place, prefix=".whisper-farm-"):
+                pass
+        except OSError as error:
+            reason = error.strerror
+            raise StorageError(f"{folder}: cannot be written into ({reason}); give another folder with -o.") from error
         return cls(place, tuple(formats))
 
     def files(self, stem: str) -> list[Path]:

@@ -194,7 +194,8 @@ class PlainDisplay(Display):
         news = shown.stage or shown.done_seconds
         if news and self._now() - self._said_at >= PLAIN_EVERY_SECONDS:
             self._said_at = self._now()
-            self.note(": ".join([shown.name, ", ".join(word for word in (shown.stage, *shown.figures()) if word)]))
+            figures = shown.figures() if shown.done_seconds or shown.total_seconds else ()
+            self.note(f"{shown.name}: {', '.join(word for word in (shown.stage, *figures) if word)}")
 
 
 class TerminalDisplay(Display):

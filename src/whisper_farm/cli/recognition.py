@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.languages import language_code
-from whisper_farm.cli.whisper_flags import Words, truth
+from whisper_farm.cli.whisper_flags import Number, OneOf, Whole, Words, truth
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task
@@ -142,7 +142,7 @@ def recognition_flags(command: Callable[..., object]) -> Callable[..., object]:
         click.option("--language", type=Language(), help="The language spoken, as en or English. [default: detected]"),
         click.option(
             "--task",
-            type=click.Choice(("transcribe", "translate"), case_sensitive=False),
+            type=OneOf(("transcribe", "translate"), case_sensitive=False),
             default="transcribe",
             help="What to write: what was said, or that in English.",
             show_default=True,
@@ -151,7 +151,7 @@ def recognition_flags(command: Callable[..., object]) -> Callable[..., object]:
         truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
         click.option(
             "--beam_size",
-            type=click.IntRange(1, 32),
+            type=Whole(1, 32),
             metavar="N",
             default=5,
             help="Width of the search.",
@@ -173,10 +173,10 @@ def recognition_flags(command: Callable[..., object]) -> Callable[..., object]:
         click.option("--compression_ratio_threshold", type=NumberOrNone(), default=2.4, hidden=True),
         click.option("--logprob_threshold", type=NumberOrNone(), default=-1.0, hidden=True),
         click.option("--no_speech_threshold", type=NumberOrNone(), default=0.6, hidden=True),
-        click.option("--max_new_tokens", type=click.IntRange(1, 448), hidden=True),
+        click.option("--max_new_tokens", type=Whole(1, 448), hidden=True),
         click.option(
             "--chunk_seconds",
-            type=click.FloatRange(1, 600),
+            type=Number(1, 600),
             metavar="SECONDS",
             default=30,
             help="The longest chunk; it ends at the best pause before.",

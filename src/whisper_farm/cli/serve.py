@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.recognition import EngineName
-from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
 if TYPE_CHECKING:
     from whisper_farm.settings import ServerSettings
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     epilog="Every setting has an environment variable too (WHISPER_FARM_PORT, WHISPER_FARM_DATABASE, …); flags win.",
 )
 @click.option("--host", metavar="HOST", help="Listen on this address; 0.0.0.0 for all. [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help="[default: 8765]")
+@click.option("--port", type=Whole(0, 65_535), metavar="PORT", help="[default: 8765]")
 @click.option("--data", metavar="FOLDER", help="Where state is kept. [default: the user's data folder]")
 @click.option(
     "--database", metavar="URL", help="sqlite:///PATH or postgresql://… [default: farm.db in the data folder]"
 )
 @click.option("--blobs", metavar="PLACE", help="A folder, or s3://BUCKET/PREFIX. [default: blobs in the data folder]")
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
-@click.option("--log_format", type=click.Choice(("console", "json")), help="How log lines look. [default: console]")
+@click.option("--log_format", type=OneOf(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
 @click.option("--engine", type=EngineName(auto=False), metavar="NAME", help="Of that worker. [default: faster-whisper]")
 def serve(worker: bool, engine: str | None, **flags: Any) -> None:

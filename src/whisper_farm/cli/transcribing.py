@@ -158,6 +158,7 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
 
         def all_sent(views: list[TranscriptionView]) -> None:
             if unfinished := [view.id for view in views if view.state not in FINISHED]:
+                display.begin(f"model {model}", "loading")
                 farm.work_on(unfinished)
 
         def written(view: TranscriptionView) -> None:

@@ -85,6 +85,26 @@ class Words(click.ParamType[Listed]):
         raise NotImplementedError
 
 
+class OneOf(click.Choice[str]):
+    """One of several words; a wrong one is answered with the nearest right one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        near = get_close_matches(str(value).lower(), self.choices, n=1)
+        return super().get_invalid_choice_message(value, ctx) + (f" Did you mean '{near[0]}'?" if near else "")
+
+
+class Whole(click.IntRange):
+    """A whole number, called by that name where it is none."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number, called by that name where it is none."""
+
+    name = "number"
+
+
 class Command(click.Command):
     """A click command whose flags may be written as Whisper users write them, and are listed in sections."""
 

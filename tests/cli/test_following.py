@@ -1,0 +1,53 @@
+"""Whoever waits is told for what: a model that loads, a recording of which there are no words yet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Recorder
+
+from whisper_farm.cli import transcribing
+from whisper_farm.cli.following import Following
+from whisper_farm.cli.main import outcome
+from whisper_farm.cli.progress import Display
+from whisper_farm.client import FarmClient
+from whisper_farm.protocol.client import TranscriptionView
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
+from fake_server import view
+
+
+class Stages(Display):
+    """Remembers the stages it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def begin(self, name: str, stage: str) -> None:
+        self.told.append(f"{name}: {stage}")
+        super().begin(name, stage)
+
+
+@pytest.mark.parametrize(
+    ("state", "done_seconds", "stage"),
+    [("queued", 0, "waiting"), ("running", 0, "waiting for the first words"), ("running", 12, ""),
+     ("assembling", 60, "putting together")],
+)  # fmt: skip
+def test_the_stage_of_a_recording_is_said_until_there_are_words(state: str, done_seconds: float, stage: str) -> None:
+    display = Stages()
+    seen = TranscriptionView.model_validate_json(view(state=state, progress={"done_seconds": done_seconds}))
+    with FarmClient("http://127.0.0.1:9", "secret") as farm:
+        Following(farm, display, headings=False).watch("a.wav", seen)
+    assert display.told == [f"a.wav: {stage}"]
+
+
+def test_while_the_model_loads_that_is_said(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    record("a.wav")
+    display = Stages()
+    monkeypatch.setattr(transcribing, "open_display", lambda quiet, verbose: display)
+    assert outcome(["transcribe", "a.wav", "-f", "txt", "--engine", "tones", "--model", "instant"]) == 0
+    assert display.told.count("model instant: loading") == 1
+    assert display.shown == {}
