@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import sqlite3
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import Recorder
 
+from whisper_farm.audio.flac import encode
 from whisper_farm.cli import outputs
 from whisper_farm.cli.main import outcome
+from whisper_farm.engines.tone_audio import tone_speech, tone_words
+from whisper_farm.farm import LocalFarm
+from whisper_farm.settings import Policy, WorkerSettings
 
 TONES = ("--engine", "tones", "--model", "instant", "--slots", "2")
 Captured = pytest.CaptureFixture[str]
@@ -102,6 +107,52 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(
         assert err.count("whisper-farm: talk.wav: the transcript is incomplete: 0:31–1:03 is missing") == 1
         assert len(text_of(Path("talk.txt")).split()) in range(70, 80)
         assert talk.text.startswith(text_of(Path("talk.txt")))
+
+
+def damaged_talk(share: float) -> list[tuple[str, float]]:
+    """Writes `talk.flac` with random bytes over this share of its middle; returns its words and when they start."""
+    speech = tone_speech(tone_words(150))
+    sound = bytearray(encode(speech.audio))
+    size, start = round(len(sound) * share), len(sound) // 2
+    sound[start : start + size] = random.Random(1).randbytes(size)
+    Path("talk.flac").write_bytes(sound)
+    return [(word.text.strip(), word.start) for word in speech.words]
+
+
+def test_damage_in_the_middle_of_a_file_is_named_as_missing_whenever_the_command_is_given(
+    record: Recorder, capsys: Captured, own_data_folder: Path
+) -> None:
+    words = damaged_talk(1 / 6)
+    for _ in range(2):
+        assert transcribe("talk.flac", "-f", "txt,json", *TONES) == 1
+        err = capsys.readouterr().err
+        assert err.count("whisper-farm: talk.flac: the transcript is incomplete: 0:31–0:4") == 1
+        assert err.count("of the file is damaged)") == 1
+        coverage = json.loads(Path("talk.json").read_text(encoding="utf-8"))["coverage"]
+        (gap,) = coverage["missing"]
+        assert 9 < gap["end"] - gap["start"] < 12
+        assert not coverage["complete"]
+        assert coverage["covered"] == pytest.approx(coverage["duration"] - (gap["end"] - gap["start"]))
+        heard = set(text_of(Path("talk.txt")).split())
+        assert heard >= {word for word, start in words if start < gap["start"] - 1 or start > gap["end"] + 1}
+        Path("talk.txt").unlink()
+    (made,) = query(own_data_folder, "SELECT id FROM transcriptions")
+    with LocalFarm(own_data_folder / "transcribe", Policy(), WorkerSettings(engines=("tones",))) as farm:
+        here = ("--server", farm.client.address, "--token", farm.token)
+        assert outcome(["status", str(made[0]), *here]) == 0
+        assert "missing    0:31–0:4" in capsys.readouterr().out
+        assert outcome(["retry", str(made[0]), *here]) == 1
+        assert "there is nothing to try again" in capsys.readouterr().err
+
+
+def test_damage_too_short_to_lose_words_is_told_in_a_line_and_fails_nothing(record: Recorder, capsys: Captured) -> None:
+    damaged_talk(1 / 200)
+    assert transcribe("talk.flac", "-f", "json", *TONES) == 0
+    err = capsys.readouterr().err
+    assert err.count("of the file is damaged, for no longer than a second at a time") == 1
+    coverage = json.loads(Path("talk.json").read_text(encoding="utf-8"))["coverage"]
+    assert coverage["complete"]
+    assert coverage["damaged_packets"] > 0
 
 
 def test_a_chunk_that_cannot_be_recognised_is_missing_from_a_transcript_that_says_so(

@@ -52,6 +52,7 @@ from whisper_farm.store.tables import jobs
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import length_of
 
 T = TypeVar("T")
 POLICY = Policy()
@@ -88,8 +89,11 @@ class Bench:
     def settings_with(self, **given: Any) -> ServerSettings:
         return self.settings.model_copy(update=given)
 
-    def recognised(self, chunks: int, skip: frozenset[int] = frozenset(), words: int = 2) -> str:
-        """A recording with all its chunks done, waiting for its transcript. `skip`: results whose blob is gone."""
+    def recognised(self, chunks: int, skip: frozenset[int] = frozenset(), words: int = 2, **cut: Any) -> str:
+        """A recording with all its chunks done, waiting for its transcript. `skip`: results whose blob is gone.
+
+        `cut` is what else the cutter says of the file.
+        """
         source = self.put("sources/up/one")
         new = NewTranscription("ann", "talk.mp3", f"blob:{source}", 1, TONES)
         made = self.database.write(lambda tx: submit(tx, new)).id
@@ -99,7 +103,8 @@ class Bench:
         (cutting,) = self.claims(chunk_jobs=1)
         for first in range(0, chunks, 256):
             self.append(cutting, first, min(256, chunks - first))
-        done = Finished(cutting.token, SHA, chunk=ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks))
+        result = ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks, **cut)
+        done = Finished(cutting.token, SHA, chunk=result)
         self.database.write(lambda tx: complete(tx, "w", [done], POLICY))
         while claims := self.claims(transcribe_jobs=256):
             finished = [self.heard(one, words, gone=one.position in skip) for one in claims]
@@ -251,6 +256,31 @@ def test_a_damaged_result_holds_up_nothing_and_a_retry_recognises_it_again(lite_
     assert lite_bench.database.write(lambda tx: retry(tx, made)).chunks_done == 2
     queued = select(jobs.c.position).where(jobs.c.transcription_id == made, jobs.c.state == "queued")
     assert lite_bench.database.read(lambda tx: list(tx.connection.scalars(queued))) == [1]
+
+
+@pytest.mark.parametrize(
+    ("skip", "damaged", "declared", "covered"),
+    [
+        (frozenset(), (), None, 60),
+        (frozenset(), ((12, 31),), None, 41),
+        (frozenset({1, 3}), ((12, 31), (35, 36.5), (44, 44.5)), 90, 30),
+        (frozenset({0, 1, 2, 3, 4}), ((0, 60),), 90, 0),
+    ],
+)
+def test_what_is_covered_and_what_is_missing_make_up_the_duration(
+    lite_bench: Bench, skip: frozenset[int], damaged: tuple[Any, ...], declared: float | None, covered: float
+) -> None:
+    made = lite_bench.recognised(
+        chunks=6, skip=skip, damaged_packets=4, damaged_seconds=damaged, declared_seconds=declared
+    )
+    lite_bench.run(Assembler(lite_bench.store, lite_bench.blobs).run_once())
+    row = lite_bench.row(made)
+    coverage = from_json(json.loads((lite_bench.folder / str(row.transcript_key)).read_bytes())).coverage
+    assert coverage.covered == pytest.approx(covered)
+    missing = length_of((stretch.start, stretch.end) for stretch in coverage.missing)
+    assert coverage.covered + missing == pytest.approx(coverage.duration)
+    assert coverage.duration == (declared or 60)
+    assert row.state == ("incomplete" if missing else "done")
 
 
 def test_one_transcript_that_must_wait_holds_up_no_other(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

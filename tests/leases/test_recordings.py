@@ -321,6 +321,21 @@ def test_gaps_name_what_was_set_aside_and_what_the_file_promised(farm: Farm) -> 
     assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(30, 60, 1), (90, 100, None)]
 
 
+def test_damage_that_lasts_longer_than_a_second_is_a_gap_and_shorter_damage_a_count(farm: Farm) -> None:
+    recording = farm.submit()
+    farm.worker("ann")
+    (cutting,) = farm.claim("ann", chunk=1)
+    farm.append(cutting, 3)
+    farm.finish_cutting(cutting, 3, damaged_packets=7, damaged_seconds=((1.0, 2.0), (50.0, 83.5)))
+    zero, one, two = farm.claim("ann", transcribe=3)
+    farm.fail(two, permanent=True)
+    farm.done(zero)
+    farm.done(one)
+    gaps = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(50, 83.5, None), (60, 90, 2)]
+    assert gaps[0].reason == "7 packets of the file are damaged"
+
+
 def test_assembling_ends_once(farm: Farm) -> None:
     recording = farm.recording(1, speech=[0])
     assert _finish(farm, recording.id) == "done"

@@ -48,6 +48,21 @@ def test_a_view_shows_progress_options_and_gaps(farm: Farm) -> None:
         _view(farm, "nothing")
 
 
+def test_a_file_damaged_in_very_many_places_shows_them_only_by_itself(farm: Farm) -> None:
+    recording = farm.submit()
+    farm.worker("ann")
+    (cutting,) = farm.claim("ann", chunk=1)
+    farm.submit()
+    farm.append(cutting, 10)
+    damaged = tuple((2.0 * place, 2.0 * place + 1.5) for place in range(101))
+    farm.finish_cutting(cutting, 10, damaged_packets=150, damaged_seconds=damaged)
+    view = _view(farm, recording.id)
+    assert (len(view.gaps), view.damaged_packets) == (101, 150)
+    assert [(one.gaps, one.damaged_packets) for one in _list(farm).transcriptions if one.id == recording.id] == [
+        ((), 150)
+    ]
+
+
 def test_a_recording_nobody_can_serve_says_so(farm: Farm) -> None:
     recording = farm.submit(options=TONES.model_copy(update={"model": "large"}))
 

@@ -16,7 +16,7 @@ from spoken import transcript_of, transcripts
 from whisper_farm.errors import FarmError, InvalidTranscript
 from whisper_farm.transcript.document import from_json, to_json
 from whisper_farm.transcript.speech import Segment, Word
-from whisper_farm.transcript.transcript import Coverage, MissingStretch, Transcript
+from whisper_farm.transcript.transcript import Coverage, MissingStretch, Transcript, length_of
 
 HELLO = transcript_of(
     Segment(
@@ -159,3 +159,9 @@ def test_a_wrong_field_is_named(change: Any, complaint: str) -> None:
     with pytest.raises(InvalidTranscript, match=complaint) as caught:
         from_json(document)
     assert isinstance(caught.value, FarmError)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))))
+def test_overlapping_stretches_are_counted_once(pairs: list[tuple[int, int]]) -> None:
+    stretches = [(min(pair), max(pair)) for pair in pairs]
+    assert length_of(stretches) == len({second for start, end in stretches for second in range(start, end)})

@@ -11,7 +11,7 @@ from whisper_farm.cli.following import Following
 from whisper_farm.cli.outputs import Outputs
 from whisper_farm.cli.progress import Display, printable
 from whisper_farm.cli.recognition import FORMATS
-from whisper_farm.cli.session import counted, gaps_in_words, why_not
+from whisper_farm.cli.session import counted, gaps_in_words, short_damage, why_not
 from whisper_farm.cli.table import columns
 from whisper_farm.client import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
@@ -55,6 +55,8 @@ def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> 
         yield f"error      {printable(str(view.error.get('message')))} ({view.error.get('code')})"
     if view.gaps:
         yield f"missing    {printable(gaps_in_words(view.gaps))}"
+    if line := short_damage(view):
+        yield f"damage     {line}"
     yield from _troubles(jobs)
 
 
@@ -107,6 +109,8 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
                 there = one.view.state in ("done", "incomplete")
                 following.end_turn(there)
                 display.note(f"{one.name}: {one.view.state}, {how_far(one.view)}")
+                if line := short_damage(one.view):
+                    display.note(f"{one.name}: {line}")
                 if one.view.state != "done":
                     failed += 1
                     display.error(f"{one.name}: {why_not(one.view)}")

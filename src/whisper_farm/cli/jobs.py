@@ -133,7 +133,9 @@ def cancel(transcription: tuple[str, ...], server: str | None, token: str | None
 @server_flags
 def retry(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Try again what failed or was cancelled; what is done is kept."""
-    return each(transcription, server, token, lambda farm, one: farm.retry(one))
+    from whisper_farm.cli.sending import retry as try_again
+
+    return each(transcription, server, token, try_again)
 
 
 @click.command(cls=Command)

@@ -178,8 +178,16 @@ def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView]) 
     return view
 
 
+def retry(farm: FarmClient, transcription_id: str) -> TranscriptionView:
+    """Try again what failed or was cancelled. Raises `WrongState` where the file itself lacks all that is missing."""
+    view = farm.get(transcription_id)
+    if view.state == "incomplete" and not can_be_mended(view):
+        raise WrongState(f"{view.name}: what is missing, the file itself lacks; there is nothing to try again.")
+    return farm.retry(transcription_id)
+
+
 def can_be_mended(view: TranscriptionView) -> bool:
-    """Whether trying again could fill a gap: the end that a cut-off file lacks, no retry brings back."""
+    """Whether trying again could fill a gap: what the file itself lacks, by damage or cut off, no retry brings back."""
     return not view.progress.chunking_done or any(gap.position is not None for gap in view.gaps)
 
 

@@ -22,7 +22,7 @@ from whisper_farm.cli.sending import Interrupted, Sender
 from whisper_farm.client import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
-from whisper_farm.transcript.transcript import Transcript
+from whisper_farm.transcript.transcript import Transcript, damage_in_words
 
 STOP_SECONDS = 1.0
 GAPS_SHOWN = 3
@@ -153,6 +153,8 @@ class Session:
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
         self.written(one.view)
+        if line := short_damage(one.view):
+            self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":
             self._fail(one.name, f"the transcript is incomplete: {why_not(one.view)}")
         else:
@@ -196,6 +198,13 @@ def why_not(view: TranscriptionView) -> str:
     """Why there is no transcript, or not all of one. Without the recording's name: the same bytes may have several."""
     reason = (view.error or {}).get("message") or gaps_in_words(view.gaps) or f"the transcription was {view.state}."
     return f": {reason}".replace(f": {view.name}: ", ": ").removeprefix(": ")
+
+
+def short_damage(view: TranscriptionView) -> str:
+    """What to say of damage that no gap tells of."""
+    words = damage_in_words(view.damaged_packets)
+    told = not view.damaged_packets or any(gap.reason == words for gap in view.gaps)
+    return "" if told else f"{words}, for no longer than a second at a time"
 
 
 def gaps_in_words(gaps: Sequence[Gap]) -> str:

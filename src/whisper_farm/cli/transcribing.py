@@ -23,7 +23,7 @@ from whisper_farm.cli.machine import worker_settings
 from whisper_farm.cli.outputs import Outputs, Recording, as_recordings
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition import Wish
-from whisper_farm.cli.sending import LocalSender, Request, UploadingSender
+from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
 from whisper_farm.cli.session import Session, counted
 from whisper_farm.cli.submit import farm_engine
 from whisper_farm.errors import InvalidRequest
@@ -162,7 +162,7 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
                 farm.work_on(unfinished)
 
         def written(view: TranscriptionView) -> None:
-            if view.state == "done":
+            if not can_be_mended(view):
                 farm.drop_audio(view.id)
 
         session.all_sent, session.written, session.check = all_sent, written, farm.check

@@ -11,13 +11,15 @@ from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.protocol.client import Gap
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, workers
-from whisper_farm.transcript.transcript import Maker
+from whisper_farm.transcript.transcript import Maker, damage_in_words
 
 DoneChunk = tuple[int, float, float, str | None]
 """Position, start, end and the blob of the result; no blob for silence."""
 CUT_OFF_SECONDS = 2.0
 CUT_OFF_SHARE = 0.01
 """A file that decodes to less than it declares, by more than both of these, was cut off."""
+DAMAGE_SECONDS = 1.0
+"""Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
 
 
 def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
@@ -45,11 +47,16 @@ def gaps_of_all(tx: Transaction, recordings: Sequence[TranscriptionRow]) -> dict
     )
     for row in tx.connection.execute(query) if failed else ():
         failed[row.transcription_id].append(row)
-    return {recording.id: tuple(_gaps(recording, failed[recording.id])) for recording in recordings}
+    return {recording.id: _gaps(recording, failed[recording.id]) for recording in recordings}
 
 
-def _gaps(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> Iterable[Gap]:
-    """Chunks set aside, what was never cut, and what the file promised but does not hold."""
+def _gaps(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> tuple[Gap, ...]:
+    gaps = [*_given_up(recording, failed), *_missing_in_file(recording)]
+    return tuple(sorted(gaps, key=lambda gap: gap.start_seconds))
+
+
+def _given_up(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> Iterable[Gap]:
+    """Chunks set aside, and what was never cut."""
     for job in failed:
         if job.kind == "transcribe":
             yield Gap(
@@ -62,6 +69,13 @@ def _gaps(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) 
             end = max(recording.cut_seconds, recording.declared_seconds or 0.0)
             reason = f"not cut: {job.error_code}: {job.error_message}"
             yield Gap(start_seconds=recording.cut_seconds, end_seconds=end, reason=reason)
+
+
+def _missing_in_file(recording: TranscriptionRow) -> Iterable[Gap]:
+    """What is damaged in the file, and what it promised but does not hold: no retry brings it back."""
+    for start, end in recording.damaged or ():
+        if end - start > DAMAGE_SECONDS:
+            yield Gap(start_seconds=start, end_seconds=end, reason=damage_in_words(recording.damaged_packets))
     decoded, declared = recording.duration_seconds, recording.declared_seconds
     if decoded is None or declared is None:
         return

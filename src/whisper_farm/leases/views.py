@@ -71,7 +71,7 @@ def _cursor(after: str) -> tuple[float, str]:
 
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
-    gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or row.chunks_failed <= MOST_GAPS])
+    gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
     fleet = Fleet(tx, policy)
     return [
         TranscriptionView(
@@ -86,12 +86,17 @@ def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) ->
             error={"code": row.error_code, "message": row.error_message} if row.error_code else None,
             warning=_warning(row, fleet),
             gaps=gaps.get(row.id, ()),
+            damaged_packets=row.damaged_packets,
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
         )
         for row in rows
     ]
+
+
+def _at_most_gaps(row: TranscriptionRow) -> int:
+    return row.chunks_failed + len(row.damaged or ())
 
 
 def _progress(row: TranscriptionRow) -> Progress:

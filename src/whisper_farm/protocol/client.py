@@ -81,6 +81,8 @@ class TranscriptionView(Message):
     warning: str | None = None
     """For example: no live worker can serve this engine and model."""
     gaps: tuple[Gap, ...] = ()
+    damaged_packets: int = 0
+    """Packets of the file that could not be decoded; where that lasts longer than a second it is a gap."""
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None

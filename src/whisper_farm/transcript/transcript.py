@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whisper_farm.transcript.options import Task
@@ -31,7 +32,10 @@ class MissingStretch:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The proof that nothing was lost in silence: chunks recognised, and every stretch that was not."""
+    """The proof that nothing was lost in silence: chunks recognised, and every stretch that was not.
+
+    `covered` and the stretches that are `missing`, overlaps counted once, make up the `duration`.
+    """
 
     duration: float
     covered: float
@@ -42,6 +46,20 @@ class Coverage:
     @property
     def complete(self) -> bool:
         return not self.missing
+
+
+def length_of(stretches: Iterable[tuple[float, float]]) -> float:
+    """How many seconds these stretches (start, end) take up together; overlaps count once."""
+    total = reached = 0.0
+    for start, end in sorted(stretches):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def damage_in_words(packets: int) -> str:
+    """How much of a file could not be decoded."""
+    return "1 packet of the file is damaged" if packets == 1 else f"{packets} packets of the file are damaged"
 
 
 @dataclass(frozen=True, slots=True)

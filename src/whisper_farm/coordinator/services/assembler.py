@@ -24,11 +24,13 @@ from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.transcript.document import to_json
+from whisper_farm.transcript.speech import Segment
 from whisper_farm.transcript.stitch import Piece, stitch
-from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
+UNCOUNTED = Coverage(0, 0, 0)
 UNDETERMINED = "und"
 """Language of a recording in which nobody said anything."""
 
@@ -112,7 +114,7 @@ class Draft:
     missing: list[MissingStretch]
     lost: set[int] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
-    covered: float = 0
+    recognised: list[tuple[float, float]] = field(default_factory=list)
     segments: int = 0
 
     def add(self, chunk: DoneChunk, piece: Piece | None) -> str:
@@ -123,8 +125,8 @@ class Draft:
             reason = f"{BlobMissing.code}: The stored result {key} is gone or damaged."
             self.missing.append(MissingStretch(start, end, reason))
             return ""
-        self.covered += end - start
-        documents = to_json(self._transcript(piece))["segments"]
+        self.recognised.append((start, end))
+        documents = to_json(self._transcript(stitch([piece]), UNCOUNTED))["segments"]
         parts = []
         for document in documents:
             document["id"] = self.segments
@@ -137,27 +139,32 @@ class Draft:
 
     def rest(self) -> str:
         """Everything of the document but its segments."""
-        document = {**to_json(self._transcript(None)), "text": "".join(self.texts).strip()}
+        document = {**to_json(self._transcript((), self.coverage())), "text": "".join(self.texts).strip()}
         return json.dumps({name: value for name, value in document.items() if name != "segments"})
 
     def coverage(self) -> Coverage:
-        """What is there and what is missing, as far as the chunks have been added."""
+        """What is there and what is missing, as far as the chunks have been added.
+
+        A chunk may have been recognised around a stretch where the file is damaged: that is missing all the same.
+        """
         missing = tuple(sorted(self.missing, key=lambda stretch: stretch.start))
         duration = max([self._duration, *(stretch.end for stretch in missing)])
-        return Coverage(duration, self.covered, self.row.chunks, missing, self.row.damaged_packets)
+        gone = [(stretch.start, stretch.end) for stretch in missing]
+        covered = max(0.0, length_of([*self.recognised, *gone]) - length_of(gone))
+        return Coverage(duration, covered, self.row.chunks, missing, self.row.damaged_packets)
 
     @property
     def _duration(self) -> float:
         return self.row.cut_seconds if self.row.duration_seconds is None else self.row.duration_seconds
 
-    def _transcript(self, piece: Piece | None) -> Transcript:
+    def _transcript(self, segments: tuple[Segment, ...], coverage: Coverage) -> Transcript:
         return Transcript(
-            segments=stitch([piece]) if piece is not None else (),
+            segments=segments,
             language=self.row.language or UNDETERMINED,
             duration=self._duration,
             task=self.row.recognition.task,
             maker=self.maker,
-            coverage=self.coverage(),
+            coverage=coverage,
         )
 
 
