@@ -207,7 +207,7 @@ class Farm:
 
     @contextmanager
     def worker(self, *flags: str, at: str | None = None, **settings: str) -> Iterator[Process]:
-        """A worker with two slots while the block runs; killed afterwards."""
+        """A worker with two slots, for tones unless flags say otherwise, while the block runs; killed afterwards."""
         process = self.start_worker(*flags, at=at, **settings)
         try:
             yield process
@@ -220,7 +220,9 @@ class Farm:
         """A worker, which is the caller's to end."""
         self._workers += 1
         name = f"worker{self._workers}"
-        arguments = ["worker", "--server", at or self.url, "--token", self.token, "--engine", "tones", "--name", name]
+        arguments = ["worker", "--server", at or self.url, "--token", self.token, "--name", name]
+        if "--engine" not in flags:
+            arguments += ["--engine", "tones"]
         if "--slots" not in flags:
             arguments += ["--slots", "2", "--batch_size", "2"]
         return Process(self.folder / f"{name}.log", [*arguments, *flags], {**WORKER_SETTINGS, **settings})
