@@ -36,7 +36,6 @@
     │   ├── BlobMissing
     │   └── NoSpace
     ├── InvalidTranscript          a file is no transcript of this farm
-    ├── OutputExists               a result is there already
     └── ServerUnreachable          no answer from the farm
 
 The docstring of a class is its default message, its ``code`` is stable and part of the API, and its
@@ -275,13 +274,6 @@ class InvalidTranscript(FarmError):
     """This is no transcript as this farm writes them, or it was damaged."""
 
     code = "invalid_transcript"
-
-
-class OutputExists(FarmError):
-    """The output is there already."""
-
-    code = "output_exists"
-    status = 409
 
 
 class ServerUnreachable(FarmError):

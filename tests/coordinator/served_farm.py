@@ -39,7 +39,6 @@ class ServedFarm:
         self.data = data
         self.policy = policy or Policy()
         self.settings = ServerSettings(port=0, data=data, **settings)
-        self.announced: list[str] = []
         self.coordinator: Coordinator
         self._stop = threading.Event()
         self._clients: list[httpx.Client] = []
@@ -103,7 +102,7 @@ class ServedFarm:
             self._ready.put(url)
 
         try:
-            serve(self.settings, self.policy, ready, self._stop, self.announced.append)
+            serve(self.settings, self.policy, ready, self._stop)
         except BaseException as error:
             self._ready.put(error)
 

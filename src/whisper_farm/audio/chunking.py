@@ -21,7 +21,6 @@ from whisper_farm.audio.source import Source, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
 from whisper_farm.audio.waveform import Waveform, samples_of, seconds_of
 
-CUT_OFF_SECONDS = 2.0
 ENCODE_TIMEOUT_SECONDS = 600.0
 
 
@@ -48,11 +47,6 @@ class ChunkingEnd:
     chunks: int
     damaged_packets: int
     damaged_seconds: tuple[tuple[float, float], ...]
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether the file ends well before its header says it should."""
-        return self.declared_seconds is not None and self.duration_seconds < self.declared_seconds - CUT_OFF_SECONDS
 
 
 class Chunking:

@@ -38,22 +38,14 @@ KEEP_ALIVE_SECONDS = 75
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def serve(
-    settings: ServerSettings,
-    policy: Policy,
-    ready: Callable[[str], None],
-    stop: threading.Event,
-    announce: Callable[[str], None] = lambda token: None,
-) -> None:
+def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None], stop: threading.Event) -> None:
     """Serve until `stop` is set, or a signal comes in the main thread.
 
-    `ready` is called with the address once requests are answered; `announce`, before that and only at a farm's first
-    start, with the first admin token, which is also written to `admin-token` in the data folder.
+    `ready` is called with the address once requests are answered. A farm's first start writes the first admin token to
+    `admin-token` in the data folder.
     """
     with open_stores(settings) as (database, blobs):
-        token = first_admin_token(database, settings.data)
-        if token is not None:
-            announce(token)
+        first_admin_token(database, settings.data)
         listener = listening_socket(settings.host, settings.port)
         try:
             app = create_app(settings, policy, database, blobs)
@@ -81,17 +73,15 @@ def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
         database.close()
 
 
-def first_admin_token(database: Database, data: Path) -> str | None:
-    """Make the first admin token and write it to the data folder; None if the farm has an admin already."""
+def first_admin_token(database: Database, data: Path) -> None:
+    """Make the first admin token and write it to the data folder, unless the farm has an admin already."""
 
-    def mint(tx: Transaction) -> str | None:
-        if has_admin(tx):
-            return None
-        secret = mint_token(tx, "first admin", ADMIN_OWNER, "admin")[1]
-        write_secret(data / ADMIN_TOKEN_FILE, secret)  # before the commit: a token nobody knows would lock us out
-        return secret
+    def mint(tx: Transaction) -> None:
+        if not has_admin(tx):
+            secret = mint_token(tx, "first admin", ADMIN_OWNER, "admin")[1]
+            write_secret(data / ADMIN_TOKEN_FILE, secret)  # before the commit: a token nobody knows would lock us out
 
-    return database.write(mint)
+    database.write(mint)
 
 
 class _Server(uvicorn.Server):

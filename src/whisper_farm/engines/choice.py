@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from whisper_farm.engines.catalog import ENGINES, engine_kind
+from whisper_farm.engines.catalog import engine_kind
 from whisper_farm.engines.engine import EngineKind, EngineSettings, FetchProgress
 from whisper_farm.engines.models import find_model, local_model
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable
@@ -42,14 +42,6 @@ class Lanes:
     lanes: int
     threads: int
     batch: int
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """Whether an engine can be loaded here; `trouble` says why not."""
-
-    engine: str
-    trouble: str | None = None
 
 
 def choose(
@@ -133,11 +125,6 @@ def trouble_with(engine: str) -> str | None:
     except (ImportError, OSError) as problem:
         return str(problem)
     return None
-
-
-def engine_statuses() -> tuple[EngineStatus, ...]:
-    """Every engine for users and whether it can be loaded here."""
-    return tuple(EngineStatus(name, trouble_with(name)) for name in ENGINES if name != "tones")
 
 
 def _default_of(kind: EngineKind, settings: EngineSettings, task: Task) -> str:
