@@ -6,6 +6,8 @@ import json
 import random
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,14 @@ def damaged_talk(share: float) -> list[tuple[str, float]]:
     return [(word.text.strip(), word.start) for word in speech.words]
 
 
+@contextmanager
+def state_served(data: Path) -> Iterator[tuple[str, ...]]:
+    """What names the one transcription of `transcribe`, and the farm it is on, to the commands for a running farm."""
+    ((made,),) = query(data, "SELECT id FROM transcriptions")
+    with LocalFarm(data / "transcribe", Policy(), WorkerSettings(engines=("tones",))) as farm:
+        yield str(made), "--server", farm.client.address, "--token", farm.token
+
+
 def test_damage_in_the_middle_of_a_file_is_named_as_missing_whenever_the_command_is_given(
     record: Recorder, capsys: Captured, own_data_folder: Path
 ) -> None:
@@ -136,16 +146,16 @@ def test_damage_in_the_middle_of_a_file_is_named_as_missing_whenever_the_command
         heard = set(text_of(Path("talk.txt")).split())
         assert heard >= {word for word, start in words if start < gap["start"] - 1 or start > gap["end"] + 1}
         Path("talk.txt").unlink()
-    (made,) = query(own_data_folder, "SELECT id FROM transcriptions")
-    with LocalFarm(own_data_folder / "transcribe", Policy(), WorkerSettings(engines=("tones",))) as farm:
-        here = ("--server", farm.client.address, "--token", farm.token)
-        assert outcome(["status", str(made[0]), *here]) == 0
+    with state_served(own_data_folder) as where:
+        assert outcome(["status", *where]) == 0
         assert "missing    0:31–0:4" in capsys.readouterr().out
-        assert outcome(["retry", str(made[0]), *here]) == 1
+        assert outcome(["retry", *where]) == 1
         assert "there is nothing to try again" in capsys.readouterr().err
 
 
-def test_damage_too_short_to_lose_words_is_told_in_a_line_and_fails_nothing(record: Recorder, capsys: Captured) -> None:
+def test_damage_too_short_to_lose_words_is_told_in_a_line_and_fails_nothing(
+    record: Recorder, capsys: Captured, own_data_folder: Path
+) -> None:
     damaged_talk(1 / 200)
     assert transcribe("talk.flac", "-f", "json", *TONES) == 0
     err = capsys.readouterr().err
@@ -153,6 +163,11 @@ def test_damage_too_short_to_lose_words_is_told_in_a_line_and_fails_nothing(reco
     coverage = json.loads(Path("talk.json").read_text(encoding="utf-8"))["coverage"]
     assert coverage["complete"]
     assert coverage["damaged_packets"] > 0
+    with state_served(own_data_folder) as where:
+        assert outcome(["status", *where]) == 0
+        assert "damage     1 packet of the file is damaged" in capsys.readouterr().out
+        assert outcome(["follow", *where]) == 0
+        assert "1 packet of the file is damaged" in capsys.readouterr().err
 
 
 def test_a_chunk_that_cannot_be_recognised_is_missing_from_a_transcript_that_says_so(
