@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from talks import Recorder
 
 from whisper_farm.cli import choosing
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words

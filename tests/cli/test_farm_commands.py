@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from talks import Recorder
 
 from whisper_farm.cli.main import outcome
 from whisper_farm.coordinator.serve import serve

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from talks import Recorder
 
 from whisper_farm.cli import transcribing
 from whisper_farm.cli.following import Following

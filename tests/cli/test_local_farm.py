@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
 from sqlalchemy import select, update
+from talks import Recorder
 
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.sending import LocalSender, Request

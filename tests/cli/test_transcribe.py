@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from talks import Recorder
 
 from whisper_farm.audio.flac import encode
 from whisper_farm.cli import outputs
