@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-def test_kill_at_every_named_step(farm: Farm, talk: Known) -> None:
+def test_kill_at_every_step(farm: Farm, talk: Known) -> None:
     """A worker dies at each of the steps, four of them side by side: every word is there once."""
     made = [farm.submit(talk.recording, "x20")]
     with farm.worker(**{VARIABLE: "after_upload"}) as cutter:

@@ -59,7 +59,7 @@ HAPPENS = (
 
 
 @pytest.mark.timeout(7200 if LONG else 600)
-def test_the_same_answers_everywhere(databases: tuple[Database, Database]) -> None:
+def test_model(databases: tuple[Database, Database]) -> None:
     check_columns()
     happened: Counter[str] = Counter()
     play = settings(
