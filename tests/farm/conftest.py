@@ -1,4 +1,4 @@
-"""One farm for all tests that leave its server alone, and what undisturbed runs say about its recordings."""
+"""Farms for all tests that leave their server alone, and what undisturbed runs say about their recordings."""
 
 from __future__ import annotations
 
@@ -8,28 +8,47 @@ from pathlib import Path
 
 import pytest
 from farm_processes import Farm, Known, Recording
+from postgres import PostgresServer
 
 sys.path.append(str(Path(__file__).parent.with_name("coordinator")))  # for its `hand_worker`
+sys.path.append(str(Path(__file__).parents[2]))  # for `bench.seed`
 
 
 @pytest.fixture(scope="session")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def sqlite_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A server on SQLite with leases of about a second. Tests bring their own workers."""
     with Farm(tmp_path_factory.mktemp("farm")) as farm:
         yield farm
 
 
 @pytest.fixture(scope="session")
-def undisturbed(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Known]:
+def postgres_farm(
+    postgres_server: PostgresServer, postgres_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Farm]:
+    """The same on PostgreSQL."""
+    folder: Path = tmp_path_factory.mktemp("postgres_farm")
+    name = f"by_hand_{tmp_path_factory.getbasetemp().name}".replace("-", "_")
+    with Farm(folder, postgres_server.create(name, template=postgres_template)) as farm:
+        yield farm
+
+
+@pytest.fixture(scope="session")
+def farm(sqlite_farm: Farm) -> Farm:
+    """The one on SQLite; `test_twelve_by_hand` takes both in turn."""
+    return sqlite_farm
+
+
+@pytest.fixture(scope="session")
+def undisturbed(sqlite_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Known]:
     """`talk`: a minute. `long`: more than 120 chunks."""
     folder: Path = tmp_path_factory.mktemp("recordings")
     recordings = {
         "talk": Recording.long(folder / "talk.wav", 150),
         "long": Recording.long(folder / "long.wav", 560, gap=0.6, first=1000),
     }
-    with farm.worker("--slots", "2", "--batch_size", "16"):
-        ids = {name: farm.submit(recording) for name, recording in recordings.items()}
-        return {name: Known(recording, farm.finished(ids[name])) for name, recording in recordings.items()}
+    with sqlite_farm.worker("--slots", "2", "--batch_size", "16"):
+        ids = {name: sqlite_farm.submit(recording) for name, recording in recordings.items()}
+        return {name: Known(recording, sqlite_farm.finished(ids[name])) for name, recording in recordings.items()}
 
 
 @pytest.fixture(scope="session")

@@ -22,12 +22,15 @@ from typing import Self, TypeVar
 
 import httpx
 import psutil
+from sqlalchemy import select
 
 from whisper_farm.client import FarmClient
 from whisper_farm.engines.engine import SAMPLE_RATE
 from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.errors import FarmError, ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView, TranscriptionView
+from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.tables import attempts, jobs, transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
 
@@ -265,6 +268,32 @@ class Farm:
     def jobs(self, transcription: str) -> list[JobView]:
         """All its jobs."""
         return list(self.client.jobs(transcription))
+
+    @property
+    def database(self) -> str:
+        """The URL of its database."""
+        return self._database or f"sqlite:///{self.data / 'farm.db'}"
+
+    def look_inside(self, work: Callable[[Transaction], T]) -> T:
+        """Read in its database, beside the server."""
+        database = Database.open(self.database)
+        try:
+            return database.read(work)
+        finally:
+            database.close()
+
+    def every_row(self) -> dict[str, list[str]]:
+        """Every row of the queue, written out; workers' signs of life are not among them."""
+        tables = (transcriptions, jobs, attempts)
+        queries = {table.name: select(table).order_by(*table.primary_key) for table in tables}
+        return self.look_inside(
+            lambda tx: {name: [repr(tuple(row)) for row in tx.connection.execute(queries[name])] for name in queries}
+        )
+
+    def every_file(self) -> dict[str, bytes]:
+        """All audio and results it keeps, byte for byte."""
+        blobs = self.data / "blobs"
+        return {str(path.relative_to(blobs)): path.read_bytes() for path in blobs.rglob("*") if path.is_file()}
 
     def attempts(self, transcription: str, state: str) -> list[AttemptView]:
         """All attempts at its jobs that ended so."""

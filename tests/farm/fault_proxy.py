@@ -35,6 +35,11 @@ class Request:
     """`claim`, `complete`, `audio`, `upload` (the PUT of a chunk) …"""
     raw: bytes
 
+    @property
+    def body(self) -> bytes:
+        """What follows its headers."""
+        return self.raw.partition(b"\r\n\r\n")[2]
+
 
 class FaultProxy:
     """Use it in a `with`. `url` is what clients are told; `port` is the server's."""
@@ -45,6 +50,8 @@ class FaultProxy:
         """How long a black hole keeps a connection open before it breaks."""
         self.chance: Callable[[str], Fault | None] = lambda call: None
         """Asked about every request that has no fault waiting for it."""
+        self.heard: Callable[[Request], None] = lambda request: None
+        """Told of every request, in the proxy's thread."""
         self.suffered: Counter[tuple[Fault, str]] = Counter()
         self.calls: Counter[str] = Counter()
         self._port = port
@@ -113,6 +120,7 @@ class FaultProxy:
         try:
             if request := await _read(reader):
                 self.calls[request.call] += 1
+                self.heard(request)
                 await self._answer(request, self._fault(request.call), reader, writer)
         except (OSError, EOFError, asyncio.LimitOverrunError):
             pass
