@@ -58,6 +58,8 @@ class FaultProxy:
         self._own_port = 0
         self._waiting: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._dead = False
+        self._at_work: set[asyncio.Task[None] | None] = set()
+        """Held here, for the loop holds its tasks weakly: one whose client has hung up could be collected half-way."""
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
@@ -117,6 +119,7 @@ class FaultProxy:
         server.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._at_work.add(asyncio.current_task())
         try:
             if request := await _read(reader):
                 self.calls[request.call] += 1
@@ -128,6 +131,7 @@ class FaultProxy:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+            self._at_work.discard(asyncio.current_task())
 
     def _fault(self, call: str) -> Fault | None:
         waiting = self._waiting[call]
