@@ -1,29 +1,43 @@
 """Tests that every queue of this kind should pass, with real workers that are killed, frozen and lied to.
 
-The others are in `test_twelve_by_hand` and `test_twelve_on_a_bad_line`; `test_model` is the state machine in
-`tests/leases`. `./run chaos` does the same at random, for as long as one likes.
+`docs/TESTING.md` says where the others are. `./run chaos` does the same at random, for as long as one likes.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from farm_processes import Farm, Known, Recording, assert_done_once, busy_cores, until
-from fault_proxy import FaultProxy
+from farm_processes import LEASE_SECONDS, Farm, Known, Recording, assert_done_once, busy_cores, until
+from fault_proxy import FaultProxy, Request
 from postgres import PostgresServer
+from sqlalchemy import select
 
 from whisper_farm.engines.tone_audio import tone_words
-from whisper_farm.protocol.client import FINISHED
+from whisper_farm.protocol.client import FINISHED, AttemptView
+from whisper_farm.store.tables import attempts
 from whisper_farm.worker.deaths import EXIT_STATUS, POINTS, VARIABLE
 
 pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(sys.platform == "win32", reason="freezes processes with POSIX signals"),
 ]
+OTHER_CLOCK = """
+import sys, time
+right, shift = time.time, float({seconds})
+time.time = lambda: right() + shift
+time.time_ns = lambda: int((right() + shift) * 1e9)
+print("the clock on this wall says", time.time(), file=sys.stderr, flush=True)
+"""
+"""A `sitecustomize`: Python runs it before anything else, in the worker and in its children."""
+DAY_SECONDS = 86_400
 
 
 def test_kill_at_every_step(farm: Farm, talk: Known) -> None:
@@ -77,34 +91,113 @@ def test_coordinator_and_database_murder(tmp_path: Path, talk: Known) -> None:
             assert_done_once(farm.jobs(made))
 
 
-def test_starved_beat(farm: Farm, talk: Known) -> None:
-    """A worker frozen for two leases publishes nothing it lost; with every core busy all the while, nothing differs."""
-    made = farm.submit(talk.recording, "x10")
-    with farm.worker() as frozen:
+def test_starved_beat(tmp_path: Path) -> None:
+    """Every core is busy for ten leases, and a worker recognises all the while: it loses nothing."""
+    lease = 0.8
+    patience = {"WHISPER_FARM_HEDGE_MIN_SECONDS": "3600"}
+    pace = {"WHISPER_FARM_LEASE_SECONDS": str(lease), "WHISPER_FARM_HEARTBEAT_SECONDS": str(lease / 4)}
+    recording = Recording.long(tmp_path / "slow.wav", 10)
+    with Farm(tmp_path / "starved", settings=patience | pace) as farm, farm.worker(), farm.worker():
+        made = farm.submit(recording, "x0.25")
+        until(lambda: farm.attempts(made, "live") and farm.attempts(made, "done"), "it is cut, and heard")
+        with busy_cores():
+            began = time.time()
+            until(lambda: time.time() > began + 10 * lease, "ten leases have passed")
+            ended = time.time()
+        assert farm.finished(made).text.split() == [word for word, _ in recording.words]
+        jobs = farm.jobs(made)
+    assert_done_once(jobs)
+    assert {len(job.attempts) for job in jobs} == {1}, "the other worker would have taken what was lost"
+    hearing = [attempt for job in jobs[1:] for attempt in job.attempts]
+    assert any(each.started_at < began and ended < (each.ended_at or 0) for each in hearing)
+
+
+def test_starved_beat_of_a_worker_frozen_for_two_leases(farm: Farm, talk: Known) -> None:
+    """It wakes up among others who have its jobs: what it made of them it throws away, and then works as before."""
+    completed: list[str] = []
+
+    def heard(request: Request) -> None:
+        if request.call == "complete":
+            completed.extend(each["token"] for each in json.loads(request.body)["completions"])
+
+    made = farm.submit(talk.recording, "x5")
+    with FaultProxy(farm.port) as line, farm.worker(at=line.url) as frozen:
         farm.progress(made, chunks_done=1)
+        mine = {attempt.worker_id for attempt in farm.attempts(made, "done")}
+        line.heard = heard
         frozen.freeze()
-        with farm.worker(), busy_cores():
+        frozen_at = time.monotonic()
+        with farm.worker():
             until(lambda: farm.attempts(made, "lost"), "the frozen worker has lost a job")
+            until(lambda: time.monotonic() > frozen_at + 2 * LEASE_SECONDS, "two leases have passed")
+            lost = farm.attempts(made, "lost")
             frozen.thaw()
+            again = until(lambda: _more_by(farm, made, mine, lost), "the thawed worker does something again")
             assert talk.same(farm.finished(made))
     assert_done_once(farm.jobs(made))
+    assert {attempt.worker_id for attempt in lost} == mine
+    assert farm.attempts(made, "lost") == lost, "it loses no other lease afterwards"
+    assert min(attempt.started_at for attempt in again) > max(attempt.started_at for attempt in lost)
+    query = select(attempts.c.token).where(attempts.c.state == "lost", attempts.c.worker_id.in_(mine))
+    tokens = set(farm.look_inside(lambda tx: tx.connection.scalars(query).all()))
+    assert tokens
+    assert tokens.isdisjoint(completed), "nothing of what it lost is offered"
+    assert completed
 
 
-def test_rolling_restart(farm: Farm, talk: Known) -> None:
-    """A worker and the server are told to stop in the middle of the work: what they held goes on, uncharged."""
+def _more_by(farm: Farm, transcription: str, workers: set[str], lost: list[AttemptView]) -> list[AttemptView]:
+    """What these workers have begun and done since they lost those."""
+    since = max(attempt.ended_at or 0 for attempt in lost)
+    done = farm.attempts(transcription, "done")
+    return [attempt for attempt in done if attempt.worker_id in workers and attempt.started_at > since]
+
+
+def test_rolling_restart(farm: Farm, talk: Known, tmp_path: Path) -> None:
+    """A worker and the server are told to stop in the middle of the work: what they held goes on, uncharged.
+
+    The clock of the old worker is an hour fast, that of the new one an hour slow. It matters to nobody: none of them
+    ever says what time it is.
+    """
+    told: list[Request] = []
     made = farm.submit(talk.recording, "x10")
-    with farm.worker() as old:
-        farm.progress(made, chunks_done=2)
-        old.terminate()
-        assert old.ended() == 0
-    assert {attempt.state for job in farm.jobs(made) for attempt in job.attempts} <= {"done", "released"}
-    assert not any(job.charged_attempts for job in farm.jobs(made))
-    farm.server.terminate()
-    with farm.worker():
-        assert farm.server.ended() == 0
-        farm.start()
-        assert talk.same(farm.finished(made))
+    with FaultProxy(farm.port) as line:
+        line.heard = told.append
+        with farm.worker(at=line.url, **_clock(tmp_path / "fast", 3600)) as old:
+            farm.progress(made, chunks_done=2)
+            old.terminate()
+            assert old.ended() == 0
+        assert "the clock on this wall" in old.said()
+        assert {attempt.state for job in farm.jobs(made) for attempt in job.attempts} <= {"done", "released"}
+        assert not any(job.charged_attempts for job in farm.jobs(made))
+        farm.server.terminate()
+        with farm.worker(at=line.url, **_clock(tmp_path / "slow", -3600)):
+            assert farm.server.ended() == 0
+            farm.start()
+            assert talk.same(farm.finished(made))
     assert_done_once(farm.jobs(made))
+    assert not farm.attempts(made, "lost")
+    said = [json.loads(request.body) for request in told if request.call not in ("upload", "audio", "source")]
+    assert len(said) > 20
+    assert [each for one in said for each in _times(one)] == []
+
+
+def _clock(folder: Path, seconds: float) -> dict[str, str]:
+    """The environment of a process whose wall clock is that much ahead."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(OTHER_CLOCK.format(seconds=seconds))
+    return {"PYTHONPATH": str(folder)}
+
+
+def _times(said: Any) -> Iterator[Any]:
+    """Whatever in a message could be the time of day: a number or a date near now."""
+    if isinstance(said, dict | list):
+        for each in said.values() if isinstance(said, dict) else said:
+            yield from _times(each)
+    elif isinstance(said, int | float):
+        if any(abs(said / unit - time.time()) < 2 * DAY_SECONDS for unit in (1, 1e3, 1e6, 1e9)):
+            yield said
+    elif isinstance(said, str) and said.startswith(time.strftime("%Y-")):
+        yield said
 
 
 def test_poison_chunk(tmp_path: Path) -> None:
