@@ -1,9 +1,10 @@
-"""`./run chaos [--minutes N]`: a farm that is struck all the time, its transcripts beside those of an undisturbed run.
+"""`./run chaos [--minutes N]`: farms under load, farms that lose answers, and one that is struck all the time.
 
-On SQLite and on PostgreSQL in turn: real servers, real workers, a bad line between them. Every second or so something
-is killed, frozen, cut off or restarted, and one request in so many is lost, answered in vain, doubled, delayed,
-garbled or swallowed. Every transcription that was accepted must finish, and say the same, word for word and time for
-time. Prints a table; ends with status 1 if anything differs.
+On SQLite and on PostgreSQL in turn: 64 claimers on 200,000 queued jobs, then 10,000 lost claims over HTTP, then a storm
+over real workers with a bad line between: every second or so something is killed, frozen, cut off or restarted, and
+one request in eight is lost, answered in vain, doubled, delayed, garbled or swallowed. Every transcription that was
+accepted must finish, and say the same as an undisturbed run, word for word and time for time. Prints a table, and which
+of the twelve tests of `docs/TESTING.md` that was; ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "farm"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "coordinator"))
 
+from crowds import MODEL, PATIENT, Load, Losses
 from farm_processes import PATIENCE_SECONDS, PROGRAM, Farm, Process, Recording, busy_cores, essence, passing
 from fault_proxy import FAULTS, Fault, FaultProxy
 from postgres import PostgresServer
 
+from bench.seed import seed_jobs
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import FINISHED
+from whisper_farm.store import schema
+from whisper_farm.store.database import Database
 from whisper_farm.worker.deaths import POINTS, VARIABLE
 
 DATABASES = ("sqlite", "postgresql")
@@ -36,10 +42,15 @@ LEASE_SECONDS = 2.0
 WORKERS = 3
 AT_ONCE = 3
 """Transcriptions under way."""
-BAD_REQUESTS = 0.06
+BAD_REQUESTS = 0.12
 """How many of the workers' requests something befalls."""
 LONGEST_PAUSE_SECONDS = 2.5
 """Between two blows."""
+QUEUED, CLAIMERS, BEATERS, GROUP, LOAD_SECONDS = 200_000, 64, 8, 16, 60.0
+"""The load: recordings of a tenth of the jobs each; it is enough after so many seconds."""
+BOUND_SECONDS = 5.0
+"""What 99 of 100 calls under that load must keep to, on a machine that runs server, database and clients."""
+DROPS = 10_000
 HEALING_SECONDS = 240.0
 """How long the last transcriptions may take when all is quiet again."""
 SETTINGS = {
@@ -57,13 +68,18 @@ class Score:
     chunks: int = 0
     attempts: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the load and the lost claims came to."""
 
 
 class Storm:
     """One farm, and everything that befalls it."""
 
-    def __init__(self, stack: ExitStack, folder: Path, postgres: PostgresServer | None, dice: random.Random) -> None:
-        self.score = Score()
+    def __init__(
+        self, stack: ExitStack, folder: Path, postgres: PostgresServer | None, dice: random.Random, score: Score
+    ) -> None:
+        self.score = score
+        folder.mkdir()
         self._dice = dice
         self._line_dice = random.Random(dice.random())
         self._stack = stack
@@ -115,8 +131,9 @@ class Storm:
         for made in self._under_way:
             view = self.farm.look(made)
             self.score.differences.append(f"{made} did not finish: {view.state if view else 'no answer'}")
-        for (fault, _), count in self._line.suffered.items():
-            self.score.faults[f"line: {fault.replace('_', ' ')}"] += count
+        for (fault, call), count in self._line.suffered.items():
+            which = " (complete)" if call == "complete" else ""
+            self.score.faults[f"line: {fault.replace('_', ' ')}{which}"] += count
 
     def close(self) -> None:
         """End all workers."""
@@ -247,37 +264,136 @@ class Storm:
         self._postgres.start()
 
 
+TWELVE: dict[str, tuple[str, ...]] = {
+    "zombie": ("worker frozen for two leases",),
+    "late but alone": ("line half open for a lease",),
+    "lost claim reply": ("claims lost",),
+    "lost completion reply": tuple(f"line: {how} (complete)" for how in ("lose reply", "garble", "duplicate")),
+    "kill at every step": tuple(f"worker dies {point.replace('_', ' ')}" for point in POINTS),
+    "coordinator and database murder": ("server killed",),
+    "starved beat": ("every core busy for a lease", "worker frozen for two leases"),
+    "reaper races": ("worker killed", "worker frozen for two leases"),
+    "rolling restart": ("worker told to drain", "server restarted"),
+    "load": ("jobs handed out under load",),
+}
+"""The faults that exercise each of the twelve tests, all of them needed; the other two are no matter of chance."""
+ELSEWHERE = {
+    "poison chunk": "./run test -k test_poison_chunk",
+    "model": "WHISPER_FARM_LONG=1 ./run test -k test_model",
+}
+
+
 def storm(kind: str, seconds: float, seed: int) -> Score:
-    """So long on one kind of database."""
+    """All there is, and so long of the storm, on one kind of database."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         postgres = stack.enter_context(PostgresServer(fsync=True)) if kind == "postgresql" else None
-        farm = Storm(stack, folder, postgres, random.Random(seed))
+        score = Score()
+        crowd(score, folder, postgres, seed)
+        farm = Storm(stack, folder / "storm", postgres, random.Random(seed), score)
         stack.callback(farm.close)
         farm.learn()
         farm.rage(seconds)
         farm.calm()
-        return farm.score
+        return score
+
+
+def crowd(score: Score, folder: Path, postgres: PostgresServer | None, seed: int) -> None:
+    """The load, and then the lost claims, each on a farm of its own."""
+    for name, work in (("load", under_load), ("losses", losing)):
+        url = postgres.create(name) if postgres else f"sqlite:///{folder / f'{name}.db'}"
+        database = Database.open(url)
+        schema.upgrade(database)
+        if name == "load":
+            seed_jobs(database, 10, QUEUED // 10, MODEL)
+        database.close()
+        with Farm(folder / name, url, PATIENT) as farm:
+            work(score, farm, seed)
+
+
+def under_load(score: Score, farm: Farm, _: int) -> None:
+    """Claimers and beaters on a long queue: no error reaches one, and a short recording is not kept waiting."""
+    load = Load(farm, CLAIMERS, BEATERS, GROUP, LOAD_SECONDS)
+    load.run(short_after=CLAIMERS * GROUP * 2)
+    calls = sorted(load.answered) or [0.0]
+    p50, p99 = calls[len(calls) // 2], calls[int(len(calls) * 0.99)]
+    score.faults["jobs handed out under load"] += len(load.order)
+    score.facts |= {
+        f"{QUEUED:,} queued, {CLAIMERS} claimers: jobs/s": f"{len(load.order) / load.took:.0f}",
+        "  beats/s besides": f"{load.beats / load.took:.0f}",
+        f"  complete {GROUP}, claim {GROUP}: p50, ms": f"{p50 * 1e3:.0f}",
+        f"  complete {GROUP}, claim {GROUP}: p99, ms": f"{p99 * 1e3:.0f}",
+        "  jobs before the end of a short one": str(load.wait_of_short),
+        "  errors": str(len(load.errors)),
+    }
+    score.differences += [f"load: {error}" for error in load.errors]
+    if len(load.order) != len(set(load.order)):
+        score.differences.append("load: a job was handed out twice")
+    if load.wait_of_short > CLAIMERS * GROUP:
+        score.differences.append(f"load: a short recording waited for {load.wait_of_short} jobs of others")
+    if p99 > BOUND_SECONDS:
+        score.differences.append(f"load: p99 {p99:.1f} s")
+
+
+def losing(score: Score, farm: Farm, seed: int) -> None:
+    """Claims and completions that are lost: nothing is stranded, nothing is handed out twice."""
+    file = farm.folder / "file.wav"
+    file.write_bytes(b"never decoded")
+    losses = Losses(farm, file, DROPS, seed)
+    losses.run()
+    words = farm.finished(losses.recording).text.split()
+    tries = [[attempt.state for attempt in job.attempts] for job in farm.jobs(losses.recording)]
+    score.faults["claims lost"] += losses.suffered.total()
+    score.facts |= {
+        "claims and completions lost": str(losses.suffered.total()),
+        "  stranded": str(sum(each != ["done"] for each in tries)),
+        "  held twice": str(len(losses.doubles)),
+    }
+    score.differences += [f"lost claims: {job} was handed out twice" for job in losses.doubles]
+    score.differences += [f"lost claims: a job was tried as {each}" for each in tries if each != ["done"]]
+    if words != [f"word{position}" for position in range(losses.chunks)]:
+        score.differences.append("lost claims: the transcript is another")
 
 
 def table(scores: dict[str, Score]) -> str:
     """What was done, and what came of it, on each database."""
     lines = [["", *scores]]
+    for fact in dict.fromkeys(fact for score in scores.values() for fact in score.facts):
+        lines.append([fact, *(score.facts.get(fact, "") for score in scores.values())])
     for fault in sorted({fault for score in scores.values() for fault in score.faults}):
         lines.append([fault, *(str(score.faults[fault]) for score in scores.values())])
-    lines.append(["faults in all", *(str(score.faults.total()) for score in scores.values())])
+    lines.append(["faults in all", *(str(_struck(score)) for score in scores.values())])
     for state in sorted({state for score in scores.values() for state in score.attempts}):
         lines.append([f"attempts {state}", *(str(score.attempts[state]) for score in scores.values())])
     lines.append(["chunks", *(str(score.chunks) for score in scores.values())])
     lines.append(["transcripts compared", *(str(score.compared) for score in scores.values())])
     lines.append(["differences", *(str(len(score.differences)) for score in scores.values())])
-    return "\n".join(f"  {name:34}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in lines)
+    return "\n".join(f"  {name:42}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in lines)
+
+
+def _struck(score: Score) -> int:
+    return score.faults.total() - score.faults["jobs handed out under load"]
+
+
+def exercised(scores: dict[str, Score]) -> str:
+    """Which of the twelve tests this run was, and how often on each database."""
+    lines = ["Of the twelve tests (docs/TESTING.md), so often:"]
+    for test, faults in TWELVE.items():
+        counts = [min(score.faults[fault] for fault in faults) for score in scores.values()]
+        lines.append(f"  {test:42}" + "".join(f"{count or 'not':>12}" for count in counts))
+    lines += [f"  {test:42}{where}" for test, where in ELSEWHERE.items()]
+    return "\n".join(lines)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the storms one after the other; 0 if every transcript was the same."""
+    """Run all on one database after the other; 0 if every transcript was the same."""
     parser = argparse.ArgumentParser(prog="./run chaos", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--minutes", type=float, default=10, help="of faults, all told [default: 10]")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10,
+        help="of the storm, all told; load and lost claims take theirs besides [default: 10]",
+    )
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one [default: both in turn]")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the order of faults")
     given = parser.parse_args(arguments)
@@ -285,6 +401,7 @@ def main(arguments: list[str]) -> int:
     print(f"Chaos: {given.minutes:g} minutes, seed {given.seed}", flush=True)
     scores = {kind: storm(kind, given.minutes * 60 / len(kinds), given.seed) for kind in kinds}
     print(table(scores))
+    print(exercised(scores))
     for kind, score in scores.items():
         for difference in score.differences:
             print(f"  {kind}: {difference}")

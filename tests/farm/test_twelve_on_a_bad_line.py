@@ -1,6 +1,6 @@
 """Tests that every queue of this kind should pass: those in which answers get lost. One worker, alone on a bad line.
 
-`./run chaos` does the same at random, for as long as one likes.
+`docs/TESTING.md` says where the others are. `./run chaos` does the same at random, for as long as one likes.
 """
 
 from __future__ import annotations

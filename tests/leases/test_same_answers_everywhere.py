@@ -3,7 +3,8 @@
 Hypothesis plays a busy farm: workers that come, claim, forget, repeat themselves, lie about tokens, fall silent
 and leave; clients that submit, cancel, retry and delete; a clock that jumps. After every question all rows and
 events are compared and the promises in `always.py` are checked; at the end of every play a fresh worker must be
-able to bring every recording to its end, so nothing can be stranded. `WHISPER_FARM_LONG=1` plays for long.
+able to bring every recording to its end, so nothing can be stranded. This is `test_model` of the twelve in
+`docs/TESTING.md`. `WHISPER_FARM_LONG=1` plays for long.
 """
 
 from __future__ import annotations
