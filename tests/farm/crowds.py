@@ -46,6 +46,9 @@ class Losses:
     seed: int
     clients: int = 6
     suffered: Counter[str] = field(default_factory=Counter)
+    """What clients saw of it: each call without an answer once."""
+    befell: Counter[Fault] = field(default_factory=Counter)
+    """What the line did; a client may have hung up before."""
     doubles: list[str] = field(default_factory=list)
     """Jobs that were handed out more than once."""
     recording: str = ""
@@ -73,8 +76,8 @@ class Losses:
                 client.result()
             outcomes = self._cutter.complete([self._cutter.cut_done(self._cutting, self.chunks)])
             assert [outcome["error_code"] for outcome in outcomes] == [None]
-            for fault in ("lose_reply", "lose_request"):
-                self.suffered[fault] = sum(line.suffered[fault, call] for call in ("claim", "complete"))
+            for (fault, _), count in line.suffered.items():
+                self.befell[fault] += count
 
     def _cut(self, chunks: int) -> None:
         self._cutter.cut(self._cutting, chunks, first=self.chunks)
@@ -186,7 +189,7 @@ class Load:
     def wait_of_short(self) -> int:
         """How many jobs were handed out between the coming of the short recording and its last chunk."""
         places = [place for place, (each, _) in enumerate(self.order) if each == self.short]
-        return max(places) - self.short_from if len(places) == 3 else len(self.order)
+        return max(0, *(place - self.short_from for place in places)) if len(places) == 3 else len(self.order)
 
     def _guarded(self, work: Any, told: Any) -> None:
         try:

@@ -125,8 +125,8 @@ class FaultProxy:
                 self.calls[request.call] += 1
                 self.heard(request)
                 await self._answer(request, self._fault(request.call), reader, writer)
-        except (OSError, EOFError, asyncio.LimitOverrunError):
-            pass
+        except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # cancelled only when the proxy ends; asyncio's own callback would call that an error
         finally:
             writer.close()
             with contextlib.suppress(OSError):

@@ -35,7 +35,7 @@ def test_lost_claim_reply_of_a_crowd(patient_farm: Farm, tmp_path: Path) -> None
     losses = Losses(patient_farm, file, drops=DROPS, seed=11)
     losses.run()
     assert losses.suffered.total() >= DROPS
-    assert min(losses.suffered[how] for how in ("lose_reply", "lose_request", "hung up")) > DROPS / 10
+    assert min(losses.suffered["hung up"], losses.befell["lose_reply"], losses.befell["lose_request"]) > DROPS / 10
     assert losses.doubles == []
     words = patient_farm.finished(losses.recording).text.split()
     assert words == [f"word{position}" for position in range(losses.chunks)]
