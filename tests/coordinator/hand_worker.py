@@ -47,8 +47,11 @@ class HandWorker:
         return json
 
     def register(self) -> Json:
+        return self.told("register", **self.registration())
+
+    def registration(self) -> Json:
         offer = {"engine": "tones", "version": "1", "models": self.models, "device": "cpu", "batch": 4}
-        return self.told("register", name=self.worker_id, version="0", platform="test", slots=2, engines=[offer])
+        return {"name": self.worker_id, "version": "0", "platform": "test", "slots": 2, "engines": [offer]}
 
     def claim(self, transcribe: int = 1, chunk: int = 0, wait: float = 0, request_id: str | None = None) -> list[Json]:
         claims: list[Json] = self.told("claim", **self.claim_body(transcribe, chunk, wait, request_id))["claims"]
