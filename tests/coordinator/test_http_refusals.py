@@ -66,7 +66,8 @@ def test_a_scope_opens_its_part_of_the_api_and_no_more(farm: ServedFarm, make_wo
     assert refused(user.post("/api/tokens", json=other)) == (403, "forbidden")
 
 
-def test_what_belongs_to_others_is_as_little_there_as_nothing(farm: ServedFarm) -> None:
+def test_what_belongs_to_others_is_as_little_there_as_nothing(either_farm: ServedFarm) -> None:
+    farm = either_farm
     ann, bob = farm.user("ann"), farm.user("bob")
     made = submit(ann)
     place = f"/api/transcriptions/{made['id']}"
@@ -112,7 +113,8 @@ BODIES: list[tuple[str, bytes]] = [
 ]
 
 
-def test_a_malformed_body_is_refused_and_changes_nothing(farm: ServedFarm) -> None:
+def test_a_malformed_body_is_refused_and_changes_nothing(either_farm: ServedFarm) -> None:
+    farm = either_farm
     before = snapshot(farm)
     for name, body in BODIES:
         answer = farm.admin.post("/api/uploads", content=body, headers={"Content-Type": "application/json"})
@@ -145,7 +147,8 @@ REQUESTS: list[tuple[str, str, int]] = [
 ]
 
 
-def test_a_request_that_cannot_be_met_says_why(farm: ServedFarm) -> None:
+def test_a_request_that_cannot_be_met_says_why(either_farm: ServedFarm) -> None:
+    farm = either_farm
     for method, path, status in REQUESTS:
         answer = farm.admin.request(method, path)
         assert answer.status_code == status, path
