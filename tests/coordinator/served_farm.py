@@ -117,3 +117,7 @@ def catch_coordinator(farm: ServedFarm) -> Callable[..., Any]:
         return app
 
     return create_app
+
+
+StartFarm = Callable[..., ServedFarm]
+"""What the fixture `start_farm` is."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import StartFarm, submit
 from hand_worker import HandWorker
-from served_farm import ServedFarm, eventually
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import submit
 
 from whisper_farm.coordinator import feed
 from whisper_farm.coordinator.feed import Feed, Filter, Reset

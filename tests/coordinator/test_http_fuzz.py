@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from conftest import AUDIO, PATIENCE_SECONDS, StartFarm, submit
 from hand_worker import HandWorker, Json
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, CheckFunction, GenerationMode
 from schemathesis import checks as known_checks
 from schemathesis.specs.openapi import checks as openapi_checks
-from served_farm import ServedFarm, eventually
+from served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventually
+from submitting import AUDIO, submit
 
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.digest import digest_of

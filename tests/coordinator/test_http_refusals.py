@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from conftest import AUDIO, StartFarm, submit
 from hand_worker import HandWorker
-from served_farm import ServedFarm, eventually
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import AUDIO, submit
 
 from whisper_farm.coordinator import limits, sockets
 from whisper_farm.errors import every_error

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import AUDIO, StartFarm, submit
 from hand_worker import HandWorker
-from served_farm import ServedFarm, eventually
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import AUDIO, submit
 
 from whisper_farm.transcript.document import from_json
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import submit
 from hand_worker import HandWorker, Json
 from served_farm import ServedFarm
+from submitting import submit
 from test_http_refusals import refused
 
 from whisper_farm.protocol.work import ChunkResult

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from conftest import StartFarm, submit
 from hand_worker import HandWorker, Json
-from served_farm import ServedFarm, eventually
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import submit
 
 from whisper_farm.coordinator.log import set_up_logging
 from whisper_farm.coordinator.services.assembler import Assembler

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import StartFarm, submit
 from hand_worker import HandWorker
-from served_farm import ServedFarm, eventually
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import submit
 
 from whisper_farm.coordinator.log import LOGGER_NAME, set_up_logging
 from whisper_farm.coordinator.serve import serve
