@@ -24,6 +24,8 @@ async def serve_blob(request: Request, blobs: Blobs, key: str, size: int, media_
     span = span_of(request.headers.get("Range"), size)
     if span is None:
         return _not_in_file(size)
+    if request.method == "HEAD":
+        return _answer(span, None, media_type)
     return _answer(span, await blobs.get_range(key, span.start, span.end), media_type)
 
 
@@ -38,6 +40,8 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
     span = span_of(request.headers.get("Range"), size)
     if span is None:
         return _not_in_file(size)
+    if request.method == "HEAD":
+        return _answer(span, None, OCTETS)
     try:
         file = await asyncio.to_thread(path.open, "rb")
     except OSError as error:
@@ -45,8 +49,11 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
     return _answer(span, _file_blocks(file, span), OCTETS)
 
 
-def _answer(span: Span, content: AsyncIterator[bytes], media_type: str) -> Response:
-    return StreamingResponse(content, 206 if span.partial else 200, span.headers(), media_type)
+def _answer(span: Span, content: AsyncIterator[bytes] | None, media_type: str) -> Response:
+    status = 206 if span.partial else 200
+    if content is None:
+        return Response(status_code=status, headers=span.headers(), media_type=media_type)
+    return StreamingResponse(content, status, span.headers(), media_type)
 
 
 def _not_in_file(size: int) -> Response:
