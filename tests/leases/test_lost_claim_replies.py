@@ -125,7 +125,7 @@ def test_ten_thousand_lost_claims_strand_nothing_and_hand_nothing_out_twice(farm
     losses = Losses(farm, DROPS[farm.database.dialect], seed=7)
 
     async def play() -> None:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(150):
             await losses.run()
 
     asyncio.run(play())

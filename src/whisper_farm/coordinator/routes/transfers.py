@@ -37,15 +37,17 @@ def binary(media_type: str) -> dict[str, Any]:
     return {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
 
 
-RANGES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "All of it.", **binary(OCTETS)},
-    206: {"description": "The range asked for.", **binary(OCTETS)},
-    416: {"description": "`invalid_request`: nothing of the file lies in the range."},
-}
+def ranges(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of a file that answers `Range`."""
+    return {
+        200: {"description": "All of it.", **binary(media_type)},
+        206: {"description": "The range asked for.", **binary(media_type)},
+        416: {"description": "`invalid_request`: nothing of the file lies in the range."},
+    }
 
 
-@router.get("/source/{token}", response_class=Response, responses=RANGES)
-@router.head("/source/{token}", response_class=Response, responses=RANGES, include_in_schema=False)
+@router.get("/source/{token}", response_class=Response, responses=ranges(OCTETS))
+@router.head("/source/{token}", response_class=Response, responses=ranges(OCTETS), include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The recording that a chunk job cuts. Answers `Range`."""
     held = await _held(farm, token, "chunk")
@@ -54,8 +56,8 @@ async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
 
 
-@router.get("/audio/{token}", response_class=Response, responses=RANGES)
-@router.head("/audio/{token}", response_class=Response, responses=RANGES, include_in_schema=False)
+@router.get("/audio/{token}", response_class=Response, responses=ranges(FLAC))
+@router.head("/audio/{token}", response_class=Response, responses=ranges(FLAC), include_in_schema=False)
 async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The audio of the chunk to recognise (FLAC). Answers `Range`."""
     held = await _held(farm, token, "transcribe")
