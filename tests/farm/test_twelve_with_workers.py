@@ -74,7 +74,8 @@ def test_coordinator_and_database_murder(tmp_path: Path, talk: Known) -> None:
             timeout=90,
             capture_output=True,
         )
-        with Farm(tmp_path, database) as farm, FaultProxy(farm.port) as line, farm.worker(at=line.url):
+        hasty = {"WHISPER_FARM_WORKER_REQUEST_TIMEOUT_SECONDS": "3"}
+        with Farm(tmp_path, database) as farm, FaultProxy(farm.port) as line, farm.worker(at=line.url, **hasty):
             made = farm.submit(talk.recording, "x10")
             farm.progress(made, chunks_done=2)
             farm.server.kill()
