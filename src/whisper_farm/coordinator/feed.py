@@ -23,8 +23,8 @@ PAGE = 500
 LISTENER_EVENTS = 2000
 """Events a listener may lag behind before it is dropped."""
 GATHER_SECONDS = 0.02
-"""How long after a wake-up the log is read: what many commits emit in a moment is read together, and the commit itself
-has done its work by then."""
+"""How long after a wake-up the log is read: what many commits emit in a moment is read once, and the read does not
+compete with the claims that the same commit woke."""
 LOOK_SECONDS = 5.0
 """How often the log is looked at without having been woken, should a wake-up ever be lost."""
 RETRY_SECONDS = 0.5
