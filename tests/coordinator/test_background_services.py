@@ -31,7 +31,6 @@ from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
 from whisper_farm.leases.lifecycle import retry
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
     AppendRequest,
@@ -49,6 +48,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
 from whisper_farm.store.tables import jobs
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word

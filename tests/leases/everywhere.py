@@ -22,9 +22,8 @@ from whisper_farm.leases.complete import complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.ids import Mint
-from whisper_farm.leases.lifecycle import assembled, cancel, next_to_assemble, retry
+from whisper_farm.leases.lifecycle import assembled, cancel, next_to_assemble, results_of, retry
 from whisper_farm.leases.lifecycle import delete as forget
-from whisper_farm.leases.outcome import results_of
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import submit
 from whisper_farm.leases.workers import dismiss, drain, register_worker

@@ -17,7 +17,6 @@ from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lifecycle import cancel, delete, retry
 from whisper_farm.leases.reap import ReapReport, reap
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
     AppendAnswer,
@@ -37,6 +36,7 @@ from whisper_farm.protocol.work import (
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
 from whisper_farm.store.tables import attempts, events, jobs, transcriptions
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.options import RecognitionOptions
 
 SHA = "a" * 64

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hand_farm import SHA, TONES, Farm
 
+from whisper_farm.coordinator.outcome import gaps_of, maker_of
 from whisper_farm.errors import InvalidRequest, LeaseLost, NotFound, PositionConflict, TooLarge, WrongState
 from whisper_farm.leases.append import append
-from whisper_farm.leases.lifecycle import Assembled, assembled, blob_keys_of, next_to_assemble, referenced
-from whisper_farm.leases.outcome import gaps_of, maker_of, results_of
+from whisper_farm.leases.lifecycle import Assembled, assembled, blob_keys_of, next_to_assemble, referenced, results_of
 from whisper_farm.protocol.work import AppendRequest, NewChunk
 from whisper_farm.transcript.transcript import Coverage, MissingStretch
 

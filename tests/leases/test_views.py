@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from hand_farm import TONES, Farm
 
-from whisper_farm.errors import InvalidRequest, NotFound
-from whisper_farm.leases.views import (
+from whisper_farm.coordinator.views import (
     counts,
     job_list,
     transcription_list,
@@ -14,6 +13,7 @@ from whisper_farm.leases.views import (
     worker_list,
     worker_view,
 )
+from whisper_farm.errors import InvalidRequest, NotFound
 from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
 
 

@@ -9,12 +9,12 @@ from sqlalchemy import select
 
 from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.outcome import DoneChunk
-from whisper_farm.leases.transcription import find
+from whisper_farm.leases.lifecycle import DoneChunk
 from whisper_farm.protocol.client import FINISHED, SegmentPage
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import jobs
+from whisper_farm.store.transcriptions import find
 from whisper_farm.transcript.stitch import Piece, stitch
 
 CHUNKS = 50

@@ -10,6 +10,7 @@ from pathlib import Path
 from whisper_farm.coordinator.auth import Caller
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.uploads import Upload, find_upload, stored
+from whisper_farm.coordinator.views import transcription_view
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -21,12 +22,11 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcription import TranscriptionRow, find_by_key
-from whisper_farm.leases.views import transcription_view
 from whisper_farm.protocol.client import Submission, TranscriptionView
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key
 
 
 class Submissions:

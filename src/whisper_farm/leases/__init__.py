@@ -13,8 +13,9 @@ written last, with the commit. So nobody waits in a circle (`tests/leases/test_l
     append.py      chunks come in                        complete.py  results come in (language.py)
     fail.py        failures, releases                    settle.py    the last job of a recording ends
     lifecycle.py   cancel, retry, delete, assemble       reap.py      what silence leaves behind
-    views.py       what clients see (outcome.py)         due.py       when to look again
-    turns.py       whose turn it is                      held.py      the fence of every claim
+    due.py         when to look again                    turns.py     whose turn it is
+    held.py        the fence of every claim              policy.py    leases and waits in numbers
 
-Knows nothing of HTTP, audio or engines: blobs are keys, results are digests.
+Knows nothing of HTTP, audio or engines: blobs are keys, results are digests. What clients see of it is put together
+in `coordinator/views.py`.
 """

@@ -11,7 +11,6 @@ from whisper_farm.leases.beat import renew_free
 from whisper_farm.leases.held import Held, hold
 from whisper_farm.leases.ids import needs, transcribe_job_id
 from whisper_farm.leases.policy import stretched
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.turns import present_turn
 from whisper_farm.leases.workers import present_workers
 from whisper_farm.protocol.work import AppendAnswer, AppendRequest, NewChunk
@@ -19,6 +18,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import jobs, transcriptions
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 TOLERANCE_SECONDS = 1e-6
 

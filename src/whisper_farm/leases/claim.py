@@ -22,13 +22,13 @@ from whisper_farm.leases.lapse import (
     set_aside_spent,
 )
 from whisper_farm.leases.policy import stretched
-from whisper_farm.leases.transcription import pinned
 from whisper_farm.leases.workers import ONE, Fleet, Offers, Worker, as_worker, note
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import attempts, farm, jobs, literally, profiles, transcriptions, workers
+from whisper_farm.store.transcriptions import pinned
 from whisper_farm.transcript.options import RecognitionOptions
 
 COLD_TURNS = 64

@@ -11,15 +11,17 @@ from sqlalchemy import func, select, update
 from whisper_farm.errors import BlobMissing, WrongState
 from whisper_farm.leases.held import end_attempts, live_attempts_of
 from whisper_farm.leases.ids import needs
-from whisper_farm.leases.outcome import DoneChunk, results_of
 from whisper_farm.leases.settle import close, settle
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.turns import present_turn
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, uploads
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Coverage
+
+DoneChunk = tuple[int, float, float, str | None]
+"""Position, start, end and the blob of the result; no blob for silence."""
 
 
 def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
@@ -67,6 +69,15 @@ def _turns_passed(tx: Transaction, recording: TranscriptionRow) -> int:
     turn: int | None = tx.connection.scalar(first)
     wanted = needs(recording.options["engine"], recording.options["model"])
     return 0 if turn is None else max(0, present_turn(tx, wanted, recording.priority) - turn)
+
+
+def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
+    """The chunks that are done, in order: position, start, end and the blob of the result; no blob for silence."""
+    done = select(jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key).where(
+        jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"
+    )
+    rows = tx.connection.execute(done.order_by(jobs.c.position))
+    return [(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
 
 
 def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy import insert, select
 
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
-from whisper_farm.leases.transcription import TranscriptionRow, find, find_by_key
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import farm, jobs, profiles, transcriptions
+from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 
 

@@ -14,8 +14,8 @@ from whisper_farm.coordinator.auth import Admin, User, bearer
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.metrics import farm_gauges
+from whisper_farm.coordinator.views import counts
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.leases.views import counts
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
 

@@ -11,6 +11,7 @@ from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.routes.parameters import CURSOR, PageSize, TranscriptionId
 from whisper_farm.coordinator.segments import segment_page
+from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -20,8 +21,6 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases import lifecycle
-from whisper_farm.leases.transcription import TranscriptionRow, find
-from whisper_farm.leases.views import job_list, transcription_list, transcription_view
 from whisper_farm.protocol.client import (
     JobList,
     SegmentPage,
@@ -31,6 +30,7 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
 )
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 router = APIRouter(
     prefix="/api/transcriptions",

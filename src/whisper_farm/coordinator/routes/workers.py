@@ -8,9 +8,9 @@ from whisper_farm.coordinator.auth import Admin, bearer
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.routes.parameters import WorkerId
+from whisper_farm.coordinator.views import worker_list, worker_view
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
-from whisper_farm.leases.views import worker_list, worker_view
 from whisper_farm.protocol.client import WorkerList, WorkerView
 
 GONE_SECONDS = 3600

@@ -14,15 +14,15 @@ from typing import ClassVar
 
 from whisper_farm.coordinator.keys import transcript_key
 from whisper_farm.coordinator.log import logger
+from whisper_farm.coordinator.outcome import gaps_of, maker_of
 from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
-from whisper_farm.leases.lifecycle import Assembled, assembled, next_to_assemble
-from whisper_farm.leases.outcome import DoneChunk, gaps_of, maker_of, results_of
-from whisper_farm.leases.transcription import TranscriptionRow, find
+from whisper_farm.leases.lifecycle import Assembled, DoneChunk, assembled, next_to_assemble, results_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import to_json
 from whisper_farm.transcript.speech import Segment
 from whisper_farm.transcript.stitch import Piece, stitch

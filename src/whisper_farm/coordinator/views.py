@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select, tuple_
 
+from whisper_farm.coordinator.outcome import gaps_of_all
 from whisper_farm.errors import InvalidRequest, NotFound
-from whisper_farm.leases.outcome import gaps_of_all
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.leases.workers import Fleet
 from whisper_farm.protocol.client import (
     FINISHED,
@@ -26,6 +25,7 @@ from whisper_farm.protocol.client import (
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, workers
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 PAGE = 100
 """Rows in one page unless asked for fewer; never more than `MOST`."""

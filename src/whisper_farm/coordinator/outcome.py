@@ -1,4 +1,4 @@
-"""What a recording came to, for the assembler and for whoever asks: results, gaps, makers."""
+"""What a recording came to, for the assembler and for whoever asks: gaps and makers."""
 
 from __future__ import annotations
 
@@ -7,28 +7,17 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from whisper_farm.leases.transcription import TranscriptionRow, find
 from whisper_farm.protocol.client import Gap
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, workers
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Maker, damage_in_words
 
-DoneChunk = tuple[int, float, float, str | None]
-"""Position, start, end and the blob of the result; no blob for silence."""
 CUT_OFF_SECONDS = 2.0
 CUT_OFF_SHARE = 0.01
 """A file that decodes to less than it declares, by more than both of these, was cut off."""
 DAMAGE_SECONDS = 1.0
 """Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
-
-
-def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
-    """The chunks that are done, in order: position, start, end and the blob of the result; no blob for silence."""
-    done = select(jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key).where(
-        jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"
-    )
-    rows = tx.connection.execute(done.order_by(jobs.c.position))
-    return [(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
 
 
 def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
