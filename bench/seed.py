@@ -42,10 +42,8 @@ def _recording(database: Database, policy: Policy, chunks: int, model: str, seco
         more = AppendRequest(worker_id=SEEDER, token=claimed.token, chunks=tuple(group))
         database.write(lambda tx, more=more: append(tx, more, policy))  # type: ignore[misc]
     result = ChunkResult(duration_seconds=chunks * seconds, chunks=chunks)
-    end = Finished(
-        token=claimed.token, digest=digest_of(result), chunk=result, transcribe=None, result_key=None, result_size=None
-    )
-    database.write(lambda tx: complete(tx, SEEDER, [end], policy))
+    end = Finished(SEEDER, claimed.token, digest_of(result), chunk=result)
+    database.write(lambda tx: complete(tx, [end], policy))
     return made
 
 

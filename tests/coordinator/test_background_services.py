@@ -104,11 +104,11 @@ class Bench:
         for first in range(0, chunks, 256):
             self.append(cutting, first, min(256, chunks - first))
         result = ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks, **cut)
-        done = Finished(cutting.token, SHA, chunk=result)
-        self.database.write(lambda tx: complete(tx, "w", [done], POLICY))
+        done = Finished("w", cutting.token, SHA, chunk=result)
+        self.database.write(lambda tx: complete(tx, [done], POLICY))
         while claims := self.claims(transcribe_jobs=256):
             finished = [self.heard(one, words, gone=one.position in skip) for one in claims]
-            outcomes = self.database.write(lambda tx, finished=finished: complete(tx, "w", finished, POLICY))
+            outcomes = self.database.write(lambda tx, finished=finished: complete(tx, finished, POLICY))
             assert not any(outcome.error_code for outcome in outcomes)
         return made
 
@@ -154,7 +154,7 @@ class Bench:
             file = self.folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(result.model_dump_json())
-        return Finished(one.token, SHA, transcribe=TranscribeFacts.of(result), result_key=key, result_size=1)
+        return Finished("w", one.token, SHA, transcribe=TranscribeFacts.of(result), result_key=key, result_size=1)
 
     def row(self, transcription_id: str) -> TranscriptionRow:
         return self.database.read(lambda tx: find(tx, transcription_id))

@@ -159,6 +159,24 @@ class BusyFarm(RuleBasedStateMachine):
             )
         )  # fmt: skip
 
+    @may(6, lambda self: self.workers() and self._open())
+    def claim_together(self) -> None:
+        """Several claims in one transaction, now and then the same one twice."""
+        count = self.number(2, 4)
+        asked = [
+            ClaimRequest(
+                worker_id=self.worker(), request_id=f"r{len(self.requests) + more}", chunk_jobs=self.number(0, 1),
+                transcribe_jobs=self.number(0, 3),
+            )
+            for more in range(count)
+        ]  # fmt: skip
+        asked += asked[:1] if self.number(0, 5) == 5 else []
+        self.requests += asked[:count]
+        for request, claimed in zip(asked, self._ask("claim_together", tuple(asked)), strict=True):
+            if isinstance(claimed, list):
+                self.tokens |= {one["token"]: (request.worker_id, one["job_id"]) for one in claimed}
+                self.happened["claims together"] += bool(claimed)
+
     @may(1, lambda self: self.requests)
     def claim_again(self) -> None:
         if self._claim(self.one_of(*self.requests[-5:])):
@@ -188,6 +206,11 @@ class BusyFarm(RuleBasedStateMachine):
         """Both finish; the second is told that it was not needed, or finds out."""
         (rival,) = [one for one in self._live() if one.job_id == hedge.job_id and one is not hedge]
         first, second = self.one_of((hedge, rival), (rival, hedge))
+        if self.one_of(True, False):
+            self.happened["same job together"] += 1
+            how = [self._heard(one, self.one_of("en", "de"), self.one_of(None, "r2")) for one in (first, second)]
+            self._finish(how)
+            return
         self._complete(first.worker_id, [self._heard(first, "en")])
         self._beat(second.worker_id, [second.token])
         self._complete(second.worker_id, [self._heard(second, "en")])
@@ -239,6 +262,18 @@ class BusyFarm(RuleBasedStateMachine):
             again = OTHER_SHA if lost == "its mind" else SHA
             self._complete(first.worker_id, [replace(one, digest=again) for one in finished])
 
+    @may(6, lambda self: len(self._live("transcribe")) > 1)
+    def finish_together(self) -> None:
+        """Results of several workers in one call, at times two of the same job."""
+        live = self._live("transcribe")
+        some = [one for one in live if self.number(0, 2)] or live
+        finished = [
+            self._heard(one, self.one_of("en", "en", "de"), self.one_of(None, None, None, "r2")) for one in some
+        ]
+        self.happened["finished together"] += len({one.worker_id for one in finished}) > 1
+        self.happened["same job together"] += len({one.job_id for one in some}) < len(some)
+        self._finish(finished)
+
     @may(2, lambda self: self.tokens)
     def finish_again(self) -> None:
         """A token that was handed out once, whatever has become of it, with the digest of then or another."""
@@ -248,7 +283,9 @@ class BusyFarm(RuleBasedStateMachine):
         sent = attempt.digest if attempt is not None and attempt.digest and self.number(0, 1) else OTHER_SHA
         cuts = job_id.endswith(".c") != (self.number(0, 4) == 4)
         result = {"chunk": ChunkResult(duration_seconds=0, chunks=0)} if cuts else {"transcribe": _facts("en", "r1")}
-        self._complete(worker, [Finished(token, sent, **result, result_key=f"results/{token}/again", result_size=1)])
+        self._complete(
+            worker, [Finished(worker, token, sent, **result, result_key=f"results/{token}/again", result_size=1)]
+        )
 
     @may(4, lambda self: self._live())
     def fail(self) -> None:
@@ -366,8 +403,11 @@ class BusyFarm(RuleBasedStateMachine):
         self.happened.update({f"heartbeat {word}": len(answer.get(word, ())) for word in ("lost", "cancelled")})
 
     def _complete(self, worker: str, finished: Sequence[Finished]) -> None:
+        self._finish([replace(one, worker_id=worker) for one in finished])
+
+    def _finish(self, finished: Sequence[Finished]) -> None:
         late = [one for one in self._live() if one.lease_until <= self.farm.now]
-        for outcome in self._ask("complete", worker, tuple(finished)):
+        for outcome in self._ask("complete", tuple(finished)):
             self.happened[f"outcome {outcome['error_code']}"] += 1
             came_late = outcome["token"] in [one.token for one in late] and outcome["error_code"] is None
             self.happened["late but alone"] += came_late
@@ -394,12 +434,19 @@ class BusyFarm(RuleBasedStateMachine):
             duration_seconds=recording.cut_seconds, chunks=recording.chunks + off, declared_seconds=declared,
             damaged_packets=2, damaged_seconds=((1.0, 2.0),),
         )  # fmt: skip
-        return Finished(attempt.token, SHA, chunk=result)
+        return Finished(attempt.worker_id, attempt.token, SHA, chunk=result)
 
     def _heard(self, attempt: Attempt, language: str, revision: str | None = None) -> Finished:
         pinned = self._recording(attempt).revision or "r1"
         facts = _facts(language, revision or pinned)
-        return Finished(attempt.token, SHA, transcribe=facts, result_key=f"results/{attempt.token}", result_size=9)
+        return Finished(
+            attempt.worker_id,
+            attempt.token,
+            SHA,
+            transcribe=facts,
+            result_key=f"results/{attempt.token}",
+            result_size=9,
+        )
 
     # What it finds to do
 

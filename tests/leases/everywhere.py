@@ -14,10 +14,10 @@ from model import Attempt, Job, Model, Profile, Recording, Worker
 from pydantic import BaseModel
 from sqlalchemy import bindparam, delete, select
 
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, WorkerUnknown
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
-from whisper_farm.leases.claim import claim
+from whisper_farm.leases.claim import Claiming, claim
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
@@ -27,6 +27,7 @@ from whisper_farm.leases.lifecycle import delete as forget
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import submit
 from whisper_farm.leases.workers import dismiss, drain, register_worker
+from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.tables import attempts, events, farm, jobs, metadata, profiles, transcriptions, workers
@@ -125,6 +126,18 @@ def _silent(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "message"}
 
 
+def _claim_together(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint) -> list[object]:
+    claiming = Claiming(tx, requests, policy, mint)
+    answers: list[object] = []
+    for request in requests:
+        try:
+            answers.append(claiming.claim(request))
+        except WorkerUnknown as error:
+            answers.append(error.code)
+    claiming.write()
+    return answers
+
+
 def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
     return {
         "submit": lambda tx, new: submit(tx, new, mint),
@@ -132,10 +145,11 @@ def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
         "drain": drain,
         "dismiss": dismiss,
         "claim": lambda tx, request: claim(tx, request, policy, mint),
+        "claim_together": lambda tx, requests: _claim_together(tx, requests, policy, mint),
         "next_due": lambda tx, request: next_due(tx, request, policy),
         "heartbeat": lambda tx, request: heartbeat(tx, request, policy),
         "append": lambda tx, request: append(tx, request, policy),
-        "complete": lambda tx, worker, completions: complete(tx, worker, completions, policy, mint),
+        "complete": lambda tx, completions: complete(tx, completions, policy, mint),
         "fail": lambda tx, request: fail(tx, request, policy, mint),
         "release": lambda tx, request: release(tx, request, policy),
         "cancel": cancel,

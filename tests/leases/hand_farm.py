@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, select
@@ -156,15 +157,14 @@ class Farm:
 
     def finish_cutting(self, job: Claimed, chunks: int, length: float = 30.0, **more: Any) -> Outcome:
         result = ChunkResult(duration_seconds=chunks * length, chunks=chunks, **more)
-        finished = Finished(job.token, SHA, chunk=result)
-        return self.finish(self.holder(job.token), finished)[0]
+        return self.finish(Finished(self.holder(job.token), job.token, SHA, chunk=result))[0]
 
     def done(
         self, job: Claimed, worker: str | None = None, digest: str = SHA, language: str = "en", revision: str = "r1"
     ) -> Outcome:
         """Hand in a recognised chunk."""
         finished = self.finished(job, digest, language, revision)
-        return self.finish(worker or self.holder(job.token), finished)[0]
+        return self.finish(replace(finished, worker_id=worker or finished.worker_id))[0]
 
     def finished(self, job: Claimed, digest: str = SHA, language: str = "en", revision: str = "r1") -> Finished:
         facts = TranscribeFacts(
@@ -172,10 +172,10 @@ class Farm:
             compute_type="none", work_seconds=1.0,
         )  # fmt: skip
         key = f"results/{job.transcription_id}/{job.position}.{job.token}.json"
-        return Finished(job.token, digest, transcribe=facts, result_key=key, result_size=9)
+        return Finished(self.holder(job.token), job.token, digest, transcribe=facts, result_key=key, result_size=9)
 
-    def finish(self, worker: str, *finished: Finished) -> list[Outcome]:
-        outcomes: list[Outcome] = self.write(lambda tx: complete(tx, worker, finished, self.policy, self.mint))
+    def finish(self, *finished: Finished) -> list[Outcome]:
+        outcomes: list[Outcome] = self.write(lambda tx: complete(tx, finished, self.policy, self.mint))
         return outcomes
 
     def fail(self, job: Claimed, worker: str | None = None, code: str = "engine_error", **how: bool) -> Outcome:

@@ -104,7 +104,6 @@ class Job:
     attempts: int = 0
     charged_attempts: int = 0
     forgiven_attempts: int = 0
-    failed_worker: str | None = None
     alone: bool = False
     result_key: str | None = None
     result_size: int | None = None
@@ -266,6 +265,16 @@ class Model:
         me.last_seen_at = self.now
         return [self._claimed(one) for one in claimed]
 
+    def claim_together(self, requests: Sequence[ClaimRequest]) -> list[list[Answer] | str]:
+        """One after the other."""
+        answers: list[list[Answer] | str] = []
+        for request in requests:
+            try:
+                answers.append(self.claim(request))
+            except WorkerUnknown as error:
+                answers.append(error.code)
+        return answers
+
     def _claim(self, me: Worker, request: ClaimRequest) -> list[Attempt]:
         lapsed = [job for job in self.jobs.values() if self._lapsed(job) and self._may_overtake(me, request, job)]
         spent = self._set_aside_spent(lapsed, me.id)
@@ -294,7 +303,7 @@ class Model:
         wanted = [job for job in queued if request.only is None or job.transcription_id in request.only]
         if request.only is not None:
             return [*wanted, *lapsed]
-        mine = [job for job in wanted if job.failed_worker != me.id or not self._served(job, (me.id,), me.id)]
+        mine = [job for job in wanted if self._may_try(me, job, self._tried(job))]
         return [*mine, *lapsed]
 
     def _may_overtake(self, me: Worker, request: ClaimRequest, job: Job) -> bool:
@@ -308,7 +317,11 @@ class Model:
             return False
         if request.only is not None:
             return True
-        return (not mine and job.failed_worker != me.id) or not self._served(job, (me.id,), me.id)
+        return self._may_try(me, job, self._tried(job) | {one.worker_id for one in self._live(job)})
+
+    def _may_try(self, me: Worker, job: Job, tried: Collection[str]) -> bool:
+        """Who failed a job is the last to get it again."""
+        return me.id not in tried or not self._served(job, tried, me.id)
 
     def _take(
         self, me: Worker, request: ClaimRequest, lapsed: Sequence[Job], profile: str, limit: int
@@ -362,7 +375,7 @@ class Model:
             if job.kind == "chunk" or profile.pace is None or len(live) != 1 or not me.serves(profile):
                 continue
             (one,) = live
-            mine = me.id in (one.worker_id, job.failed_worker)
+            mine = me.id in {one.worker_id, *self._tried(job)}
             wanted = request.only is None or job.transcription_id in request.only
             if wanted and not mine and not one.hedge and one.lease_until > self.now:
                 wait = max(self.policy.hedge_min_seconds, self.policy.hedge_factor * profile.pace * job.seconds)
@@ -460,12 +473,12 @@ class Model:
         waiting = [job.turn for job in queued if (job.needs, job.priority) == mine]
         return min(waiting, default=self.turn or 0)
 
-    def complete(self, worker_id: str, completions: Sequence[Finished]) -> list[Answer]:
+    def complete(self, completions: Sequence[Finished]) -> list[Answer]:
         outcomes, mismatched, refused, decided = [], [], [], []
         touched = {self._of_token(one.token) for one in completions} - {None}
         for finished in completions:
             attempt, code = self.attempts.get(finished.token), None
-            if attempt is None or attempt.worker_id != worker_id or attempt.state not in ("live", "done"):
+            if attempt is None or attempt.worker_id != finished.worker_id or attempt.state not in ("live", "done"):
                 code = "lease_lost"
             elif attempt.state == "done":
                 code = None if attempt.digest == finished.digest else "result_conflict"
@@ -476,11 +489,11 @@ class Model:
             else:
                 code = self._recognised(attempt, finished, mismatched, refused, decided)
             outcomes.append({"token": finished.token, "error_code": code})
+        self._fail([(attempt, "model_mismatch", False, False) for attempt in mismatched])
         for attempt in refused:
             job = self.jobs[attempt.job_id]
             if self._queue_again(job):
                 self._say("job_redo", self._of(job), position=job.position)
-        self._fail([(attempt, "model_mismatch", False, False) for attempt in mismatched])
         for name in sorted(decided):
             self._redo_others(self.recordings[name])
         self._conclude(name for name in touched if name is not None)
@@ -572,11 +585,12 @@ class Model:
             job = self.jobs[attempt.job_id]
             self._end(attempt, "failed", code, charged)
             job.charged_attempts += charged
-            job.failed_worker = attempt.worker_id
             job.alone = job.alone or (charged and code == "recogniser_crashed")
         for attempt, code, charged, permanent in failures:
             job = self.jobs[attempt.job_id]
-            if permanent or (not self._live(job) and self._given_up(job, attempt, charged)):
+            if job.state == "running" and (
+                permanent or (not self._live(job) and self._given_up(job, attempt, charged))
+            ):
                 ended.append((job, code))
             elif self._queue_again(job):
                 job.available_at = self._available_at(job, attempt, charged)
@@ -589,8 +603,7 @@ class Model:
     def _given_up(self, job: Job, attempt: Attempt, charged: bool) -> bool:
         if charged and job.charged_attempts >= self.policy.max_attempts:
             return len(self._culprits(job)) >= 2 or not self._served(job, (attempt.worker_id,))
-        tried = {one.worker_id for one in self._counted(job)}
-        return self._failures(job) >= 4 * self.policy.max_attempts and not self._served(job, tried)
+        return self._failures(job) >= 4 * self.policy.max_attempts and not self._served(job, self._tried(job))
 
     def _available_at(self, job: Job, attempt: Attempt, charged: bool) -> float:
         if not charged and self._failures(job) == 1 and self._served(job, (attempt.worker_id,)):
@@ -644,7 +657,7 @@ class Model:
         for job in self._jobs(recording):
             if job.state in ("failed", "cancelled"):
                 job.state, job.ended_at, job.available_at, job.error_code = "queued", None, 0.0, None
-                job.charged_attempts, job.forgiven_attempts, job.failed_worker = 0, job.attempts, None
+                job.charged_attempts, job.forgiven_attempts = 0, job.attempts
         recording.state = "queued" if recording.started_at is None else "running"
         recording.finished_at = recording.error_code = recording.coverage = None
         recording.chunks_failed = 0
@@ -740,6 +753,9 @@ class Model:
         mine = [one for one in self.attempts.values() if one.job_id == job.id and one.number > job.forgiven_attempts]
         return [one for one in mine if one.state in ("failed", "lost")]
 
+    def _tried(self, job: Job) -> set[str]:
+        return {one.worker_id for one in self._counted(job)}
+
     def _failures(self, job: Job) -> int:
         return len(self._counted(job))
 
@@ -753,7 +769,7 @@ class Model:
         for one in sorted(self._live(job), key=lambda one: one.number):
             self._end(one, "lost", "lease_lost", charged=True)
             job.charged_attempts += 1
-            job.failed_worker, job.alone = one.worker_id, True
+            job.alone = True
 
     def _queue_again(self, job: Job) -> bool:
         """Queue a running job that has no live attempt left."""

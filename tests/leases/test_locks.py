@@ -60,7 +60,7 @@ def test_a_completion_with_a_claim_asked_again_beside_a_heartbeat(farm: Farm) ->
     with beating(farm, "ann", first.token, second.token) as begin:
 
         def work(tx: Transaction) -> list[str]:
-            complete(tx, "ann", [farm.finished(second)], farm.policy, farm.mint)
+            complete(tx, [farm.finished(second)], farm.policy, farm.mint)
             begin(tx)
             asked = farm.request("ann", request="asked-again")
             return [one.token for one in claim(tx, asked, farm.policy, farm.mint)]

@@ -70,13 +70,13 @@ class Losses:
             tried = await self._answered(request.model_copy(update={"wait_seconds": 60.0}))
             for job in tried.claims:
                 assert self.held.setdefault(job.job_id, job.token) == job.token, f"{job.job_id} is held twice"
-            await self._complete(name, tried.claims)
+            await self._complete(tried.claims)
 
-    async def _complete(self, name: str, claims: Sequence[Claimed]) -> None:
+    async def _complete(self, claims: Sequence[Claimed]) -> None:
         if not claims:
             return
         await asyncio.sleep(0)
-        outcomes = self.farm.finish(name, *(self.farm.finished(job) for job in claims))
+        outcomes = self.farm.finish(*(self.farm.finished(job) for job in claims))
         assert [outcome.error_code for outcome in outcomes] == [None] * len(claims)
         self.finished += len(claims)
         self._feed(len(claims))

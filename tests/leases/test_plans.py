@@ -107,7 +107,7 @@ def test_the_hot_paths_search_indexes_with_two_hundred_thousand_jobs_queued(long
     plans += _plans(farm, lambda tx: heartbeat(tx, beat, farm.policy))
     plans += _plans(farm, lambda tx: next_due(tx, asked, farm.policy))
     finished = [farm.finished(job) for job in held]
-    plans += _plans(farm, lambda tx: complete(tx, "bob", finished, farm.policy, farm.mint))
+    plans += _plans(farm, lambda tx: complete(tx, finished, farm.policy, farm.mint))
     assert len(plans) > 20
     assert [plan for plan in plans if TABLE_SCAN.search(plan)] == []
     searches = [plan for plan in plans if "ix_jobs_queued" in plan or "ix_jobs_heads" in plan]

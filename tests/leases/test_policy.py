@@ -8,6 +8,7 @@ from hand_farm import TONES, Farm
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.ids import profile_id
 from whisper_farm.leases.policy import backoff_seconds, moved_pace, stretched
+from whisper_farm.leases.workers import drain
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -41,7 +42,7 @@ def test_a_busy_model_does_not_push_back_newcomers_of_a_slow_one(farm: Farm) -> 
     farm.worker("quick", models=["tiny"])
     farm.done(farm.claim("slow")[0])
     while claims := farm.claim("quick", transcribe=256):
-        farm.finish("quick", *[farm.finished(job) for job in claims])
+        farm.finish(*[farm.finished(job) for job in claims])
     assert _chunks_before(farm, "slow", farm.recording(3, "short.mp3", options=_of("large")).id) <= 2
 
 
@@ -51,7 +52,7 @@ def test_urgent_recordings_do_not_push_back_newcomers_of_a_lower_priority(farm: 
     farm.done(farm.claim("ann")[0])
     farm.recording(200, "urgent.mp3", priority=5)
     while claims := [job for job in farm.claim("ann", transcribe=100) if job.source_name == "urgent.mp3"]:
-        farm.finish("ann", *[farm.finished(job) for job in claims])
+        farm.finish(*[farm.finished(job) for job in claims])
     farm.release("ann", leaving=True)
     farm.worker("bob")
     assert _chunks_before(farm, "bob", farm.recording(3, "short.mp3").id) <= 2
@@ -63,7 +64,7 @@ def test_a_recording_that_is_tried_again_does_not_jump_the_queue(farm: Farm) -> 
     farm.done(farm.claim("ann")[0])
     farm.cancel(big.id)
     other = farm.recording(200, "other.mp3")
-    farm.finish("ann", *[farm.finished(job) for job in farm.claim("ann", transcribe=190)])
+    farm.finish(*[farm.finished(job) for job in farm.claim("ann", transcribe=190)])
     farm.retry(big.id)
     assert {job.transcription_id for job in farm.claim("ann", transcribe=4)} == {big.id, other.id}
     assert _chunks_before(farm, "ann", farm.recording(3, "short.mp3").id) <= 3
@@ -180,7 +181,7 @@ def test_a_failed_job_waits_longer_each_time_and_is_then_set_aside(farm: Farm) -
     for seconds in (0.75, 1.5):
         assert farm.fail(job).error_code is None
         row = farm.job(job.job_id)
-        assert (row.state, row.available_at, row.failed_worker) == ("queued", farm.now + seconds, "ann")
+        assert (row.state, row.available_at) == ("queued", farm.now + seconds)
         farm.now += seconds - 0.01
         assert farm.claim("ann") == []
         farm.now += 0.02
@@ -195,19 +196,30 @@ def test_a_failed_job_waits_longer_each_time_and_is_then_set_aside(farm: Farm) -
     assert (row.state, row.chunks_done, row.chunks_failed) == ("assembling", 1, 1)
 
 
-def test_a_job_that_failed_on_one_worker_goes_to_another_first(farm: Farm) -> None:
+def test_workers_that_failed_a_job_are_the_last_to_get_it_again(farm: Farm) -> None:
     farm.recording(1)
+    for name in ("ann", "bob", "zoe"):
+        farm.worker(name)
+    for name in ("ann", "bob"):
+        (job,) = farm.claim(name)
+        farm.fail(job)
+        farm.now += 2
+        assert farm.claim(name) == []
+    assert farm.claim("ann") == [], "zoe has not tried it yet"
+    farm.write(lambda tx: drain(tx, "zoe"))
+    assert len(farm.claim("ann")) == 1, "everybody who is left has failed it"
+
+
+def test_a_worker_gets_what_others_failed_and_not_what_it_failed_itself(farm: Farm) -> None:
+    farm.recording(4)
     farm.worker("ann")
     farm.worker("bob")
-    (job,) = farm.claim("ann")
-    farm.fail(job)
-    farm.now += 1
-    assert farm.claim("ann") == []
-    (again,) = farm.claim("bob")
-    farm.fail(again)
+    mine, others = farm.claim("ann", transcribe=2), farm.claim("bob", transcribe=2)
+    for job in (*mine, *others):
+        farm.fail(job)
     farm.now += 2
-    assert farm.claim("bob") == []
-    assert len(farm.claim("ann")) == 1
+    assert [job.position for job in farm.claim("ann", transcribe=4)] == [job.position for job in others]
+    assert [job.position for job in farm.claim("bob", transcribe=4)] == [job.position for job in mine]
 
 
 def test_it_goes_to_the_same_worker_when_no_other_is_left(farm: Farm) -> None:
@@ -274,7 +286,7 @@ def test_an_uncharged_failure_costs_nothing_and_moves_on_at_once(farm: Farm) -> 
     (job,) = farm.claim("ann")
     farm.fail(job, charged=False)
     row = farm.job(job.job_id)
-    assert (row.charged_attempts, row.available_at, row.failed_worker) == (0, 0, "ann")
+    assert (row.charged_attempts, row.available_at) == (0, 0)
     assert farm.claim("ann") == []
     assert len(farm.claim("bob")) == 1
 

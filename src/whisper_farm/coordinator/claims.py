@@ -10,7 +10,7 @@ from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.waiting import EMPTY_HANDS, Tried
 from whisper_farm.errors import WorkerUnknown
-from whisper_farm.leases.claim import claim
+from whisper_farm.leases.claim import Claiming
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.workers import Offers, known_worker
 from whisper_farm.protocol.work import ClaimRequest
@@ -49,29 +49,33 @@ class Claims:
 
 
 def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried]:
-    """See `Claims.attempt`."""
+    """See `Claims.attempt`. Those that do not wait are all tried: they are answered now."""
+    claiming = Claiming(tx, requests, policy)
     tried: list[Tried] = []
     empty = 0
     for request in requests:
-        tried.append(try_claim(tx, request, policy))
-        empty = 0 if tried[-1].settled else empty + 1
+        tried.append(_try(tx, claiming, request, policy))
+        empty = 0 if tried[-1].settled or not request.wait_seconds else empty + 1
         if empty == EMPTY_HANDS:
             break
+    claiming.write()
     return tried
 
 
-def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
+def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Policy) -> Tried:
     """One claim, and when it is worth trying again if it found nothing."""
     try:
-        if claims := claim(tx, request, policy):
+        if claims := claiming.claim(request):
             return Tried(tuple(claims))
         worker = known_worker(tx, request.worker_id)
     except WorkerUnknown as error:
         return Tried(error=error)
     if worker.drains:
         return Tried(drain=True)
-    due = next_due(tx, request, policy) if request.wait_seconds else None
-    return Tried(interest=_interest(worker.offers, request), due_seconds=due)
+    if not request.wait_seconds:
+        return Tried()
+    claiming.write()
+    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx, request, policy))
 
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:

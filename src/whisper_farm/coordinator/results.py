@@ -6,18 +6,20 @@ the sweeper removes. The coordinator does not correct results: the stitcher keep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from whisper_farm.coordinator.claims import try_claim
+from whisper_farm.coordinator.claims import try_claims
 from whisper_farm.coordinator.keys import result_key
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.together import Together
 from whisper_farm.coordinator.waiting import Tried
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest
 from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.held import refused
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.work import CompleteRequest, Completion, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
@@ -41,63 +43,86 @@ class Place:
     end_seconds: float
 
 
+Taken = tuple[list[Outcome], Tried, list[str]]
+"""The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
+GROUP = 16
+"""Calls that end in one transaction."""
+
+
 class Results:
-    """Takes completions."""
+    """Takes completions, those of several workers together when they come together."""
 
     def __init__(self, store: StoreThreads, blobs: Blobs, policy: Policy, metrics: Metrics) -> None:
         self._store = store
         self._blobs = blobs
         self._policy = policy
         self._metrics = metrics
+        self._together = Together(self._complete, GROUP)
 
-    async def complete(self, request: CompleteRequest) -> tuple[list[Outcome], Tried, list[str]]:
-        """End attempts with their results, and claim the next in the same transaction if asked to.
+    async def complete(self, request: CompleteRequest) -> Taken:
+        """End attempts with their results, and claim the next in the same transaction if asked to."""
+        return await self._together.ask(request)
 
-        Returns the outcomes, the claim, and the ids of the jobs that were spoken of.
-        """
-        places = await self._store.read(lambda tx: _places(tx, request.completions))
-        refused: dict[int, Outcome] = {}
-        finished: dict[int, Finished] = {}
-        blobs: dict[str, bytes] = {}
-        for number, completion in enumerate(request.completions):
-            place = places.get(completion.token)
-            try:
-                body = _checked(completion, place)
-            except FarmError as error:
-                refused[number] = Outcome(token=completion.token, error_code=error.code, message=error.message)
-                continue
-            finished[number] = one = _finished(completion, place, len(body))
-            if one.result_key is not None and place is not None and place.state == "live":
-                blobs[one.result_key] = body
-        await self._blobs.put_all(blobs)
-        taken, tried = await self._store.write(lambda tx: self._record(tx, request, list(finished.values())))
-        outcomes = refused | dict(zip(finished, taken, strict=True))
-        self._count(request, outcomes, places, tried)
-        ordered = [outcomes[number] for number in range(len(request.completions))]
-        return ordered, tried, [place.job_id for place in places.values()]
+    async def _complete(self, requests: Sequence[CompleteRequest]) -> list[Taken]:
+        tokens = [completion.token for request in requests for completion in request.completions]
+        places = await self._store.read(lambda tx: _places(tx, tokens))
+        calls = [_Call(request, places) for request in requests]
+        await self._blobs.put_all({key: body for call in calls for key, body in call.blobs.items()})
+        taken, tried = await self._store.write(lambda tx: self._record(tx, calls))
+        answers = []
+        for call in calls:
+            mine = [taken.pop(0) for _ in call.finished]
+            outcomes = call.outcomes(mine)
+            claim = tried.pop(0) if call.request.claim is not None else Tried()
+            self._count(call, outcomes, claim)
+            answers.append((outcomes, claim, call.jobs))
+        return answers
 
-    def _record(
-        self, tx: Transaction, request: CompleteRequest, finished: Sequence[Finished]
-    ) -> tuple[list[Outcome], Tried]:
-        taken = complete(tx, request.worker_id, finished, self._policy)
-        if request.claim is None:
-            return taken, Tried()
-        return taken, try_claim(tx, request.claim.model_copy(update={"wait_seconds": 0}), self._policy)
+    def _record(self, tx: Transaction, calls: Sequence[_Call]) -> tuple[list[Outcome], list[Tried]]:
+        taken = complete(tx, [one for call in calls for one in call.finished.values()], self._policy)
+        asked = [call.request.claim for call in calls if call.request.claim is not None]
+        return taken, try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in asked], self._policy)
 
-    def _count(
-        self, request: CompleteRequest, outcomes: dict[int, Outcome], places: dict[str, Place], tried: Tried
-    ) -> None:
-        for number, outcome in outcomes.items():
+    def _count(self, call: _Call, outcomes: Sequence[Outcome], tried: Tried) -> None:
+        for outcome, completion in zip(outcomes, call.request.completions, strict=True):
             self._metrics.outcome("complete", outcome.error_code)
-            place = places.get(outcome.token)
+            place = call.places.get(outcome.token)
             accepted = outcome.error_code is None and place is not None and place.state == "live"
-            if accepted and place is not None and request.completions[number].transcribe is not None:
+            if accepted and place is not None and completion.transcribe is not None:
                 self._metrics.audio_done(place.end_seconds - place.start_seconds)
         for claimed in tried.claims:
             self._metrics.claimed(claimed.kind, claimed.hedge)
 
 
-def _places(tx: Transaction, completions: Sequence[Completion]) -> dict[str, Place]:
+class _Call:
+    """One request, looked at before the queue hears of it: what is wrong is refused, the rest is ready to be stored."""
+
+    def __init__(self, request: CompleteRequest, places: Mapping[str, Place]) -> None:
+        self.request = request
+        self.places = {one.token: places[one.token] for one in request.completions if one.token in places}
+        self.jobs = [place.job_id for place in self.places.values()]
+        self.refused: dict[int, Outcome] = {}
+        self.finished: dict[int, Finished] = {}
+        self.blobs: dict[str, bytes] = {}
+        for number, completion in enumerate(request.completions):
+            try:
+                self._take(number, completion, self.places.get(completion.token))
+            except FarmError as error:
+                self.refused[number] = refused(completion.token, error)
+
+    def _take(self, number: int, completion: Completion, place: Place | None) -> None:
+        body = _checked(completion, place)
+        self.finished[number] = one = _finished(self.request.worker_id, completion, place, len(body))
+        if one.result_key is not None and place is not None and place.state == "live":
+            self.blobs[one.result_key] = body
+
+    def outcomes(self, taken: Sequence[Outcome]) -> list[Outcome]:
+        """What was refused here and what the queue said of the rest, in order."""
+        all_of_them = self.refused | dict(zip(self.finished, taken, strict=True))
+        return [all_of_them[number] for number in range(len(self.request.completions))]
+
+
+def _places(tx: Transaction, tokens: Sequence[str]) -> dict[str, Place]:
     query = (
         select(
             attempts.c.token,
@@ -109,7 +134,7 @@ def _places(tx: Transaction, completions: Sequence[Completion]) -> dict[str, Pla
             jobs.c.end_seconds,
         )
         .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(attempts.c.token.in_([completion.token for completion in completions]))
+        .where(attempts.c.token.in_(tokens))
     )
     return {row[0]: Place(*row[1:]) for row in tx.connection.execute(query)}
 
@@ -126,15 +151,15 @@ def _checked(completion: Completion, place: Place | None) -> bytes:
     return result.model_dump_json().encode()
 
 
-def _finished(completion: Completion, place: Place | None, size: int) -> Finished:
+def _finished(worker_id: str, completion: Completion, place: Place | None, size: int) -> Finished:
     """The completion as the queue takes it. An unknown token gets no blob, and is refused there."""
     if completion.transcribe is None:
-        return Finished(completion.token, completion.digest, chunk=completion.chunk)
+        return Finished(worker_id, completion.token, completion.digest, chunk=completion.chunk)
     facts = TranscribeFacts.of(completion.transcribe)
     if place is None:
-        return Finished(completion.token, completion.digest, transcribe=facts)
+        return Finished(worker_id, completion.token, completion.digest, transcribe=facts)
     key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
-    return Finished(completion.token, completion.digest, transcribe=facts, result_key=key, result_size=size)
+    return Finished(worker_id, completion.token, completion.digest, transcribe=facts, result_key=key, result_size=size)
 
 
 def _must_fit(result: TranscribeResult, place: Place) -> None:

@@ -12,11 +12,10 @@ from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMisma
 from whisper_farm.leases import language
 from whisper_farm.leases.append import TOLERANCE_SECONDS
 from whisper_farm.leases.fail import Failed, record_failures
-from whisper_farm.leases.held import Held, end_attempts, hold, live_attempts, refused, requeue
+from whisper_farm.leases.held import Held, end_attempts, hold, refused, requeue, rivals
 from whisper_farm.leases.ids import RANDOM, Mint
 from whisper_farm.leases.policy import moved_pace
 from whisper_farm.leases.settle import conclude
-from whisper_farm.leases.workers import note
 from whisper_farm.protocol.work import ChunkResult, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -45,8 +44,9 @@ class TranscribeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of one attempt: exactly one of `chunk` and `transcribe` is there, with the blob of the latter."""
+    """The end of a worker's attempt: exactly one of `chunk` and `transcribe` is there, with the blob of the latter."""
 
+    worker_id: str
     token: str
     digest: str
     chunk: ChunkResult | None = None
@@ -89,11 +89,9 @@ _WORKED = (
 _RECORDINGS = select(transcriptions).where(transcriptions.c.id.in_(bindparam("ids", expanding=True)))
 
 
-def complete(
-    tx: Transaction, worker_id: str, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM
-) -> list[Outcome]:
+def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
     """Take results, each for itself: its attempt is done, its job has a result, other attempts at it come second."""
-    call = Completing(tx, worker_id, hold(tx, (one.token for one in completions)), policy, mint)
+    call = Completing(tx, hold(tx, (one.token for one in completions)), policy, mint)
     outcomes = [call.judge(one) for one in completions]
     call.write()
     return outcomes
@@ -122,10 +120,11 @@ class Recording:
 class Completing:
     """One call of `complete`: judged one result after the other, written in groups."""
 
-    def __init__(self, tx: Transaction, worker_id: str, held: dict[str, Held], policy: Policy, mint: Mint) -> None:
-        self.tx, self.worker_id, self.held, self.policy, self.mint = tx, worker_id, held, policy, mint
+    def __init__(self, tx: Transaction, held: dict[str, Held], policy: Policy, mint: Mint) -> None:
+        self.tx, self.held, self.policy, self.mint = tx, held, policy, mint
         self.recordings = self._recordings()
         self.taken: list[tuple[Held, Finished]] = []
+        self.done: set[str] = set()
         self.other_language: list[Held] = []
         self.other_model: list[Failed] = []
 
@@ -141,7 +140,7 @@ class Completing:
         """Decide about one result; what it changes is only noted."""
         held = self.held.get(finished.token)
         try:
-            if held is None or held.worker_id != self.worker_id or held.state not in ("live", "done"):
+            if held is None or held.worker_id != finished.worker_id or not self._counts(held):
                 raise LeaseLost
             if held.state == "done" and held.digest != finished.digest:
                 raise ResultConflict
@@ -150,6 +149,10 @@ class Completing:
         except FarmError as error:
             return refused(finished.token, error)
         return Outcome(token=finished.token)
+
+    def _counts(self, held: Held) -> bool:
+        """Whether its result is the one to be taken, or was; not if somebody else's has just been."""
+        return held.state == "done" or (held.state == "live" and held.job_id not in self.done)
 
     def _cut(self, held: Held, finished: Finished) -> None:
         result, recording = finished.chunk, self.recordings[held.transcription_id]
@@ -198,14 +201,15 @@ class Completing:
     def _take(self, held: Held, finished: Finished) -> None:
         held.state, held.digest = "done", finished.digest
         self.taken.append((held, finished))
+        self.done.add(held.job_id)
 
     def write(self) -> None:
         """Write what was judged, then see what follows for the recordings."""
+        record_failures(self.tx, self.other_model, self.held, self.policy, self.mint)  # while rivals still count
         if self.taken:
             self._write_taken()
         if self.other_language:
             self._write_other_language()
-        record_failures(self.tx, self.other_model, self.policy, self.mint)
         for recording in self.recordings.values():
             if recording.decided_now:
                 language.redo_others(self.tx, recording.row.id, recording.row.owner, recording.now["language"])
@@ -214,19 +218,26 @@ class Completing:
     def _write_taken(self) -> None:
         run = self.tx.connection.execute
         run(_END, [self._ended(held, finished) for held, finished in self.taken])
-        hedged = live_attempts(self.tx, (held.job_id for held, _ in self.taken if held.live_attempts > 1))
-        end_attempts(self.tx, hedged, "superseded")
+        end_attempts(self.tx, rivals(self.held, self.done), "superseded")
         run(_DONE, [self._done(held, finished) for held, finished in self.taken])
         run(_COUNT, [_counted(recording) for recording in self.recordings.values() if recording.changed])
         run(_PACE, self._paces())
-        if recognised := [(held.seconds, one.transcribe) for held, one in self.taken if one.transcribe]:
-            audio, work = sum(length for length, _ in recognised), sum(facts.work_seconds for _, facts in recognised)
-            note(self.tx, _WORKED, {"me": self.worker_id, "audio": audio, "work": work})
+        self.tx.before_commit(self._write_worked)
 
     def _ended(self, held: Held, finished: Finished) -> dict[str, object]:
         facts = finished.transcribe
         known = {name: getattr(facts, name) for name in facts.__slots__} if facts else None
         return {"attempt": held.token, "at": self.tx.now, "sha": finished.digest, "known": known}
+
+    def _write_worked(self) -> None:
+        worked: dict[str, tuple[float, float]] = {}
+        for held, finished in self.taken:
+            if finished.transcribe is not None:
+                audio, work = worked.get(held.worker_id, (0.0, 0.0))
+                worked[held.worker_id] = (audio + held.seconds, work + finished.transcribe.work_seconds)
+        rows = [{"me": worker_id, "audio": audio, "work": work} for worker_id, (audio, work) in worked.items()]
+        if rows:
+            self.tx.connection.execute(_WORKED, rows)
 
     def _done(self, held: Held, finished: Finished) -> dict[str, object]:
         decided, facts = self.recordings[held.transcription_id].row.language, finished.transcribe
@@ -246,7 +257,7 @@ class Completing:
     def _write_other_language(self) -> None:
         end_attempts(self.tx, self.other_language, "superseded")
         queued = requeue(self.tx, [held.job_id for held in self.other_language])
-        for held in self.other_language:
+        for held in {held.job_id: held for held in self.other_language}.values():
             if held.job_id in queued:
                 emit(self.tx, "job_redo", held.transcription_id, held.owner, position=held.position)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
@@ -15,9 +15,9 @@ from whisper_farm.leases.held import (
     end_attempts,
     evidence,
     hold,
-    live_attempts,
     refused,
     requeue,
+    rivals,
 )
 from whisper_farm.leases.ids import RANDOM, Mint
 from whisper_farm.leases.policy import FAILURES_PER_ATTEMPT, backoff_seconds
@@ -50,8 +50,7 @@ _END = (
 _BLAME = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
-    .values(charged_attempts=jobs.c.charged_attempts + bindparam("more"), failed_worker=bindparam("worker"))
-    .values(alone=jobs.c.alone | bindparam("crashed"))
+    .values(charged_attempts=jobs.c.charged_attempts + 1, alone=jobs.c.alone | bindparam("crashed"))
 )
 _WAIT = update(jobs).where(jobs.c.id == bindparam("job")).values(state="queued", available_at=bindparam("from"))
 
@@ -69,31 +68,33 @@ def fail(tx: Transaction, request: FailRequest, policy: Policy, mint: Mint = RAN
         charged = failure.charged or failure.permanent
         failures.append(Failed(mine, failure.code, failure.message, failure.permanent, charged))
         outcomes.append(Outcome(token=failure.token))
-    record_failures(tx, failures, policy, mint)
+    record_failures(tx, failures, held, policy, mint)
     conclude(tx, {failed.held.transcription_id for failed in failures}, policy)
     return outcomes
 
 
-def record_failures(tx: Transaction, failures: Sequence[Failed], policy: Policy, mint: Mint) -> None:
+def record_failures(
+    tx: Transaction, failures: Sequence[Failed], held: Mapping[str, Held], policy: Policy, mint: Mint
+) -> None:
     """Write down failed attempts and decide what becomes of their jobs; the caller concludes the recordings."""
     if not failures:
         return
     tx.connection.execute(_END, [_ended(tx, failed) for failed in failures])
-    tx.connection.execute(_BLAME, [_blame(failed) for failed in failures])
+    if charged := [failed for failed in failures if failed.charged]:
+        tx.connection.execute(_BLAME, [_blame(failed) for failed in charged])
     proofs = evidence(tx, [failed.held.job_id for failed in failures])
     fleet = Fleet(tx, policy)
     ended, waiting = [], []
     for failed in failures:
-        held, proof = failed.held, proofs[failed.held.job_id]
+        job, proof = failed.held, proofs[failed.held.job_id]
         if failed.permanent or (not proof.live and _given_up(failed, proof, policy, fleet)):
             ended.append(failed)
         elif not proof.live:
-            waiting.append({"job": held.job_id, "from": _available_at(tx, failed, proof, policy, fleet, mint)})
-            emit(tx, "job_retried", held.transcription_id, held.owner, position=held.position, code=failed.code)
+            waiting.append({"job": job.job_id, "from": _available_at(tx, failed, proof, policy, fleet, mint)})
+            emit(tx, "job_retried", job.transcription_id, job.owner, position=job.position, code=failed.code)
     if waiting:
         tx.connection.execute(_WAIT, waiting)
-    rivals = live_attempts(tx, (failed.held.job_id for failed in ended if failed.permanent))
-    end_attempts(tx, rivals, "superseded")
+    end_attempts(tx, rivals(held, {failed.held.job_id for failed in ended}), "superseded")
     set_aside(tx, [(failed.held, failed.code, failed.message) for failed in ended])
 
 
@@ -103,9 +104,7 @@ def _ended(tx: Transaction, failed: Failed) -> dict[str, object]:
 
 
 def _blame(failed: Failed) -> dict[str, object]:
-    crashed = failed.charged and failed.code == RecogniserCrashed.code
-    job = {"job": failed.held.job_id, "worker": failed.held.worker_id}
-    return job | {"more": int(failed.charged), "crashed": crashed}
+    return {"job": failed.held.job_id, "crashed": failed.code == RecogniserCrashed.code}
 
 
 def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet) -> bool:
@@ -133,8 +132,8 @@ def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Ou
     """Hand jobs back untouched and uncharged; a worker that is leaving hands back whatever it holds."""
     whatever = select(attempts.c.token).where(LIVE, attempts.c.worker_id == request.worker_id)
     more = tx.connection.scalars(whatever).all() if request.leaving else ()
-    held = hold(tx, [*request.tokens, *more])
-    mine = {token: one for token, one in held.items() if one.held_by(request.worker_id)}
+    held = hold(tx, wanted := {*request.tokens, *more})
+    mine = {token: held[token] for token in wanted & held.keys() if held[token].held_by(request.worker_id)}
     end_attempts(tx, mine.values(), "released")
     queued = requeue(tx, (one.job_id for one in mine.values()))
     for one in sorted(mine.values(), key=lambda one: (one.transcription_id, one.position)):

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Select, bindparam
+from sqlalchemy import Select, bindparam, select
 
-from whisper_farm.leases.held import ATTEMPTS, LIVE, Held
+from whisper_farm.leases.held import ATTEMPTS, LIVE, TRIED_BY_ME, Held
 from whisper_farm.leases.workers import Offers
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import attempts, jobs, profiles
+from whisper_farm.store.tables import attempts, jobs, literally, profiles
 
 WATCHED = 1000
 """Running jobs, oldest first, whose hour a waiting claim looks up."""
+_hedge = attempts.alias("other")
+_ON = (_hedge.c.state == literally("live")) & (_hedge.c.token != attempts.c.token)
 _FIRST_TRIES = (
     ATTEMPTS.where(LIVE, attempts.c.hedge.is_(False), attempts.c.worker_id != bindparam("me"))
     .where(attempts.c.lease_until > bindparam("now"), jobs.c.kind == "transcribe", profiles.c.pace.is_not(None))
-    .where(jobs.c.failed_worker.is_(None) | (jobs.c.failed_worker != bindparam("me")))
+    .where(~TRIED_BY_ME.exists(), ~select(_hedge.c.token).where(_hedge.c.job_id == jobs.c.id, _ON).exists())
     .order_by(attempts.c.started_at, attempts.c.job_id)
 )
 _LENGTH = jobs.c.end_seconds - jobs.c.start_seconds
@@ -50,5 +52,5 @@ def _hedgeable(
     for row in tx.connection.execute(query, {"me": request.worker_id, "now": tx.now} | limits):
         held = Held(*row)
         wanted = request.only is None or held.transcription_id in request.only
-        if wanted and held.live_attempts == 1 and offers.serves(held.engine, held.model):
+        if wanted and offers.serves(held.engine, held.model):
             yield held

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, select, update
+from sqlalchemy import BindParameter, Select, bindparam, select, union, update
 
 from whisper_farm.errors import FarmError, LeaseLost
+from whisper_farm.leases.ids import CHUNK_PROFILE, needs
 from whisper_farm.protocol.work import Outcome
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, profiles, transcriptions
@@ -38,7 +39,6 @@ class Held:
     start_seconds: float
     end_seconds: float
     charged_attempts: int
-    failed_worker: str | None
     audio_key: str | None
     audio_size: int | None
     owner: str
@@ -49,11 +49,15 @@ class Held:
     model: str | None
     pace: float | None
     samples: int
-    live_attempts: int
 
     def held_by(self, worker_id: str) -> bool:
         """Whether that worker may still speak for the job."""
         return self.state == "live" and self.worker_id == worker_id
+
+    @property
+    def needs(self) -> str:
+        """What its job needs of a worker."""
+        return CHUNK_PROFILE if self.engine is None or self.model is None else needs(self.engine, self.model)
 
     @property
     def seconds(self) -> float:
@@ -62,16 +66,14 @@ class Held:
 
 
 def _attempts() -> Select[*tuple[Any, ...]]:
-    mine, job, recording, profile, rival = attempts.c, jobs.c, transcriptions.c, profiles.c, attempts.alias("rival").c
-    rivals = select(func.count()).where(rival.job_id == mine.job_id, rival.state == literally("live"))
+    mine, job, recording, profile = attempts.c, jobs.c, transcriptions.c, profiles.c
     return (
         select(
             mine.token, mine.worker_id, mine.number, mine.state, mine.hedge, mine.language, mine.digest,
             mine.lease_until, mine.started_at, job.id, job.transcription_id, job.kind, job.position, job.profile_id,
             job.priority, job.turn, job.created_at, job.start_seconds, job.end_seconds, job.charged_attempts,
-            job.failed_worker, job.audio_key, job.audio_size, recording.owner, recording.source, recording.name,
+            job.audio_key, job.audio_size, recording.owner, recording.source, recording.name,
             recording.source_size, profile.engine, profile.model, profile.pace, profile.samples,
-            rivals.scalar_subquery(),
         )
         .select_from(attempts)
         .join(jobs, job.id == mine.job_id)
@@ -80,20 +82,48 @@ def _attempts() -> Select[*tuple[Any, ...]]:
     )  # fmt: skip
 
 
+def _with_rivals() -> Select[*tuple[Any, ...]]:
+    tokens: BindParameter[list[str]] = bindparam("tokens", expanding=True)
+    mine, rival = attempts.alias("mine"), attempts.alias("rival")
+    rivals = select(rival.c.token).join(mine, mine.c.job_id == rival.c.job_id).where(mine.c.token.in_(tokens))
+    both = union(select(mine.c.token).where(mine.c.token.in_(tokens)), rivals.where(rival.c.state == literally("live")))
+    return ATTEMPTS.where(attempts.c.token.in_(both)).order_by(attempts.c.token)
+
+
 LIVE = attempts.c.state == literally("live")
+_tried = attempts.alias("tried")
+TRIED = (
+    _tried.c.worker_id == bindparam("me"),
+    _tried.c.state.in_([literally("failed"), literally("lost")]),
+    _tried.c.job_id == jobs.c.id,
+    _tried.c.number > jobs.c.forgiven_attempts,
+)
+TRIED_BY_ME = select(_tried.c.job_id).where(*TRIED)
+"""The jobs that a worker has failed or lost since their last retry: it is the last to get them again."""
 ATTEMPTS = _attempts()
 """Every attempt, as `Held` wants it."""
-_BY_TOKEN = ATTEMPTS.where(attempts.c.token.in_(bindparam("tokens", expanding=True))).order_by(attempts.c.token)
-_LOCKED = _BY_TOKEN.with_for_update(of=attempts)  # SQLite has one writer and leaves this out
-_OF_JOBS = ATTEMPTS.where(LIVE, attempts.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(attempts.c.token)
-_OF_RECORDING = ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording")).order_by(attempts.c.token)
+_BY_TOKEN = ATTEMPTS.where(attempts.c.token == bindparam("token"))
+_HELD = _with_rivals().with_for_update(of=attempts)  # SQLite has one writer and leaves this out
+_OF_RECORDING = (
+    ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording"))
+    .order_by(attempts.c.token)
+    .with_for_update(of=attempts)
+)
 
 
 def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
-    """The attempts of these tokens, locked until the end of the transaction; unknown tokens are left out."""
+    """The attempts of these tokens, and live ones at the same jobs, locked until the end of the transaction.
+
+    All are locked at once, in order of token: whatever ends with these attempts may be changed afterwards.
+    """
     wanted = sorted(set(tokens))
-    rows = tx.connection.execute(_LOCKED, {"tokens": wanted}) if wanted else ()
+    rows = tx.connection.execute(_HELD, {"tokens": wanted}) if wanted else ()
     return {row[0]: Held(*row) for row in rows}
+
+
+def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
+    """Those of the held attempts at these jobs that are live."""
+    return [one for one in held.values() if one.job_id in job_ids and one.state == "live"]
 
 
 def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
@@ -103,23 +133,15 @@ def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
 
 def held_by_token(tx: Transaction, token: str) -> Held:
     """The live attempt of that token, for handing out the audio it needs; raises `LeaseLost`."""
-    row = tx.connection.execute(_BY_TOKEN, {"tokens": [token]}).first()
+    row = tx.connection.execute(_BY_TOKEN, {"token": token}).first()
     if row is None or row.state != "live":
         raise LeaseLost
     return Held(*row)
 
 
-def live_attempts(tx: Transaction, job_ids: Iterable[str], skip_locked: bool = False) -> list[Held]:
-    """The live attempts of these jobs, locked in order of token; or those that no heartbeat is renewing just now."""
-    wanted = sorted(set(job_ids))
-    locking = _OF_JOBS.with_for_update(of=attempts, skip_locked=skip_locked)
-    return [Held(*row) for row in tx.connection.execute(locking, {"jobs": wanted})] if wanted else []
-
-
 def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
     """The live attempts at any job of a recording, locked in order of token."""
-    locking = _OF_RECORDING.with_for_update(of=attempts)
-    return [Held(*row) for row in tx.connection.execute(locking, {"recording": transcription_id})]
+    return [Held(*row) for row in tx.connection.execute(_OF_RECORDING, {"recording": transcription_id})]
 
 
 def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
@@ -146,7 +168,7 @@ class Evidence:
     culprits: frozenset[str] = frozenset()
 
 
-def evidence(tx: Transaction, job_ids: Sequence[str]) -> dict[str, Evidence]:
+def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     telling = attempts.c.state.in_(("live", "failed", "lost"))
     query = (

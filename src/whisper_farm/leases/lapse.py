@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.held import ATTEMPTS, LIVE, Held, evidence, live_attempts
+from whisper_farm.leases.held import ATTEMPTS, LIVE, Held, evidence
 from whisper_farm.leases.settle import conclude, set_aside
 from whisper_farm.leases.workers import Fleet, Offers
 from whisper_farm.settings import Policy
@@ -31,6 +31,11 @@ ANY_LAPSED = select(attempts.c.token).where(LIVE, attempts.c.lease_until <= bind
 _LAPSED = ATTEMPTS.where(LIVE, attempts.c.lease_until <= bindparam("now"), ~_STILL_HELD).order_by(
     attempts.c.lease_until, attempts.c.token
 )
+_UNWATCHED = (
+    ATTEMPTS.where(LIVE, attempts.c.job_id.in_(bindparam("jobs", expanding=True)))
+    .order_by(attempts.c.token)
+    .with_for_update(of=attempts, skip_locked=True)
+)
 _LOSE = (
     update(attempts)
     .where(attempts.c.token == bindparam("attempt"))
@@ -40,8 +45,7 @@ _LOSE = (
 _CHARGE = (
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
-    .values(charged_attempts=jobs.c.charged_attempts + bindparam("lost"), failed_worker=bindparam("worker"))
-    .values(alone=True)
+    .values(charged_attempts=jobs.c.charged_attempts + bindparam("lost"), alone=True)
 )
 
 
@@ -67,22 +71,20 @@ def _offered(offers: Offers) -> ColumnElement[bool]:
 def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
     """Take lapsed jobs from those who held them, and charge them; one that was or is being renewed is left alone."""
     taken: LapsedJobs = {}
-    for held in live_attempts(tx, job_ids, skip_locked=True):
+    wanted = sorted(job_ids)
+    for row in tx.connection.execute(_UNWATCHED, {"jobs": wanted}) if wanted else ():
+        held = Held(*row)
         taken.setdefault(held.job_id, []).append(held)
     taken = {job: of for job, of in taken.items() if all(held.lease_until <= tx.now for held in of)}
     if taken:
         tx.connection.execute(_LOSE, [_silent(tx, held) for holders in taken.values() for held in holders])
-        tx.connection.execute(_CHARGE, [_charge(job, holders) for job, holders in taken.items()])
+        tx.connection.execute(_CHARGE, [{"job": job, "lost": len(of)} for job, of in taken.items()])
     return set(taken)
 
 
 def _silent(tx: Transaction, held: Held) -> dict[str, object]:
     message = f"The worker {held.worker_id} was silent for longer than its lease: it crashed, sleeps or is cut off."
     return {"attempt": held.token, "at": tx.now, "message": message}
-
-
-def _charge(job_id: str, holders: list[Held]) -> dict[str, object]:
-    return {"job": job_id, "lost": len(holders), "worker": max(holders, key=lambda held: held.number).worker_id}
 
 
 def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> set[str]:

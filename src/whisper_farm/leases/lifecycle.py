@@ -50,7 +50,7 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     later = _turns_passed(tx, recording)
     tx.connection.execute(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
     fresh = {"state": "queued", "ended_at": None, "available_at": 0, "error_code": None, "error_message": None}
-    forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts, "failed_worker": None}
+    forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts}
     tx.connection.execute(again.values(**fresh, **forgiven))
     state = "queued" if recording.started_at is None else "running"
     cleared = {"finished_at": None, "error_code": None, "error_message": None, "coverage": None, "chunks_failed": 0}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Update, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, select, update
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
 from whisper_farm.leases.policy import stretched
@@ -148,15 +148,6 @@ def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) 
     if row.state in before:
         tx.connection.execute(update(workers).where(workers.c.id == worker_id).values(state=state))
         emit(tx, f"worker_{state}", owner=row.owner, worker_id=worker_id, name=row.name)
-
-
-def note(tx: Transaction, change: Update, values: dict[str, object]) -> None:
-    """Change a worker's row with the commit, when its attempts are locked: in the order of its heartbeats."""
-
-    def write() -> None:
-        tx.connection.execute(change, values)
-
-    tx.before_commit(write)
 
 
 def give_up(tx: Transaction, which: ColumnElement[bool]) -> int:

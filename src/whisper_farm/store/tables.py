@@ -168,7 +168,6 @@ jobs = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("charged_attempts", Integer, nullable=False, server_default="0"),
     Column("forgiven_attempts", Integer, nullable=False, server_default="0"),
-    Column("failed_worker", Text),
     Column("alone", Boolean, nullable=False, server_default=false()),
     Column("result_key", Text),
     Column("result_size", BigInteger),
@@ -193,7 +192,6 @@ jobs = Table(
     partial("ix_jobs_queued", "state = 'queued'", "profile_id", *NEXT_FIRST),
     partial("ix_jobs_heads", "state = 'queued'", "needs", *NEXT_FIRST),
     partial("ix_jobs_waiting", "state = 'queued' AND available_at > 0", "available_at"),
-    partial("ix_jobs_shunned", "state = 'queued' AND failed_worker IS NOT NULL", "failed_worker", "profile_id"),
     partial("ix_jobs_set_aside", "state = 'failed'", "transcription_id", "position"),
 )
 """One unit of work each: `ID.c` cuts the recording, `ID.0`, `ID.1`, … recognise its chunks.
@@ -232,6 +230,7 @@ attempts = Table(
     partial("ix_attempts_one_live", "state = 'live'", "job_id", "hedge", unique=True),
     partial("ix_attempts_lease", "state = 'live'", "lease_until"),
     partial("ix_attempts_held", "state = 'live'", "worker_id"),
+    partial("ix_attempts_failed", "state IN ('failed', 'lost')", "worker_id", "job_id"),
 )
 """One worker's try at a job each; `token` is the fence. `language` is the one it was told to listen for.
 

@@ -203,7 +203,6 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("charged_attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("forgiven_attempts", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("failed_worker", sa.Text(), nullable=True),
         sa.Column("alone", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("result_key", sa.Text(), nullable=True),
         sa.Column("result_size", sa.BigInteger(), nullable=True),
@@ -273,14 +272,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'failed'"),
     )
     op.create_index(
-        "ix_jobs_shunned",
-        "jobs",
-        ["failed_worker", "profile_id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'queued' AND failed_worker IS NOT NULL"),
-        postgresql_where=sa.text("state = 'queued' AND failed_worker IS NOT NULL"),
-    )
-    op.create_index(
         "ix_jobs_waiting",
         "jobs",
         ["available_at"],
@@ -319,6 +310,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_attempts_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("token", name=op.f("pk_attempts")),
         sa.UniqueConstraint("job_id", "number", name=op.f("uq_attempts_job_id_number")),
+    )
+    op.create_index(
+        "ix_attempts_failed",
+        "attempts",
+        ["worker_id", "job_id"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('failed', 'lost')"),
+        postgresql_where=sa.text("state IN ('failed', 'lost')"),
     )
     op.create_index(
         "ix_attempts_held",

@@ -1,0 +1,62 @@
+"""Requests that come while others are being served are served together, next.
+
+One transaction for a group costs little more than one for a request, so a busy farm becomes faster the more there is
+to do, and an idle one waits for nobody: the first request is served at once, alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from whisper_farm.errors import FarmError
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Together(Generic[Q, A]):
+    """Serves requests in groups, one group at a time, in order of asking.
+
+    What the farm itself refuses (a database that does not answer) is refused to the whole group; after an error nobody
+    foresaw each is served alone, so that it is the answer only to the request that caused it.
+    """
+
+    def __init__(self, serve: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], most: int) -> None:
+        self._serve = serve
+        self._most = most
+        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
+        self._serving: asyncio.Task[None] | None = None
+
+    async def ask(self, request: Q) -> A:
+        """The answer to this request."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve_all())
+        return await answer
+
+    async def _serve_all(self) -> None:
+        try:
+            while group := self._waiting[: self._most]:
+                del self._waiting[: self._most]
+                await self._answer(group)
+        finally:
+            self._serving = None
+
+    async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+        try:
+            answers = await self._serve([request for request, _ in group])
+        except Exception as error:
+            if len(group) > 1 and not isinstance(error, FarmError):
+                for one in group:
+                    await self._answer([one])
+                return
+            for _, answer in group:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for (_, answer), found in zip(group, answers, strict=True):
+            if not answer.done():
+                answer.set_result(found)

@@ -1,0 +1,129 @@
+"""The queue as a claim sees it: which queued jobs come next, and what a worker must be told of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Row, Select, bindparam, func, select
+
+from whisper_farm.leases.held import TRIED_BY_ME, Held
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
+
+AnyRow = Row[*tuple[Any, ...]]
+Query = Select[*tuple[Any, ...]]
+Order = tuple[int, int, int, float, str]
+"""Priority (negative), turn, position, time of making, id: what comes first is handed out first."""
+
+QUEUED = jobs.c.state == literally("queued")
+ORDER = (jobs.c.priority.desc(), jobs.c.turn, jobs.c.position, jobs.c.created_at, jobs.c.id)
+SHOWN = {
+    "job_id": jobs.c.id, "transcription_id": jobs.c.transcription_id, "kind": jobs.c.kind,
+    "position": jobs.c.position, "alone": jobs.c.alone, "start_seconds": jobs.c.start_seconds,
+    "end_seconds": jobs.c.end_seconds, "audio_key": jobs.c.audio_key, "audio_size": jobs.c.audio_size,
+    "audio_sha256": jobs.c.audio_sha256, "source": transcriptions.c.source, "source_name": transcriptions.c.name,
+    "source_size": transcriptions.c.source_size, "chunk_seconds": transcriptions.c.chunk_seconds,
+    "resume_position": transcriptions.c.chunks, "resume_seconds": transcriptions.c.cut_seconds,
+}  # fmt: skip
+JOBS = (
+    select(
+        *(column.label(name) for name, column in SHOWN.items()), jobs.c.attempts, jobs.c.priority, jobs.c.turn,
+        jobs.c.created_at, jobs.c.needs, jobs.c.profile_id, profiles.c.engine, profiles.c.model,
+        transcriptions.c.options, transcriptions.c.language, transcriptions.c.revision, transcriptions.c.owner,
+        transcriptions.c.state.label("recording_state"),
+    )
+    .join(transcriptions, transcriptions.c.id == jobs.c.transcription_id)
+    .join(profiles, profiles.c.id == jobs.c.profile_id)
+)  # fmt: skip
+FACTS = JOBS.where(jobs.c.id.in_(bindparam("jobs", expanding=True)))
+
+
+def order_of(job: AnyRow | Held) -> Order:
+    """Where a job stands in the queue."""
+    return (-job.priority, job.turn, job.position, job.created_at, job.job_id)
+
+
+class Queue:
+    """Queued jobs in order, read once for all claims of a transaction that may have the same of them."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        taken: Set[str],
+        most: int,
+        me: str = "",
+        only: Sequence[str] | None = None,
+        left: Sequence[str] | None = None,
+    ) -> None:
+        """At most `most` jobs are wanted. Those in `taken` are queued no longer, though that is yet to be written.
+
+        Jobs of some recordings `only`; of those that `me` failed, only the ones that are `left` to it.
+        """
+        self._tx = tx
+        self._taken = taken
+        self._most = most
+        self._bound = {"now": tx.now, "me": me, "only": only, "left": left}
+        self._kind = (only is not None, left is not None)
+        self._heads: dict[str, AnyRow] | None = None
+        self._known: dict[str, list[AnyRow]] = {}
+
+    def heads(self) -> Iterator[AnyRow]:
+        """The next job of each engine and model, with these, and of cutting, with none."""
+        if self._heads is None:
+            self._heads = {row.needs: row for row in self._rows(_heads(*self._kind))}
+        for needs, head in self._heads.items():
+            yield from [head] if needs not in self._known else self._free(self._known[needs])[:1]
+
+    def next(self, needs: str, profile_id: str, limit: int) -> list[AnyRow]:
+        """The next jobs of a profile, which needs that engine and model."""
+        if needs not in self._known:
+            self._known[needs] = list(self._rows(_next(*self._kind, by="needs"), key=needs, limit=self._most))
+        found = [row for row in self._free(self._known[needs]) if row.profile_id == profile_id]
+        if len(found) < limit and len(self._known[needs]) == self._most:  # others are between them
+            wanted = limit + len(self._taken)
+            found = self._free(self._rows(_next(*self._kind, by="profile_id"), key=profile_id, limit=wanted))
+        return found[:limit]
+
+    def _free(self, rows: Iterable[AnyRow]) -> list[AnyRow]:
+        return [row for row in rows if row.job_id not in self._taken]
+
+    def _rows(self, query: Query, **more: object) -> Iterable[AnyRow]:
+        return self._tx.connection.execute(query, self._bound | more)
+
+
+def _claimable(query: Query, limited: bool, failed: bool) -> Query:
+    """Queued jobs whose time has come and that this worker need not leave to others, because it failed them, in order.
+
+    One that asks for some recordings only leaves nothing of them to others: they may be here for others only.
+    """
+    query = query.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(*ORDER)
+    if limited:
+        query = query.where(jobs.c.transcription_id.in_(bindparam("only", expanding=True)))
+    if failed:
+        query = query.where(~TRIED_BY_ME.exists() | jobs.c.id.in_(bindparam("left", expanding=True)))
+    return query
+
+
+@cache
+def _next(limited: bool, failed: bool, by: str) -> Query:
+    """The next jobs of one profile, or of one engine and model: a walk along an index, stopped by the limit."""
+    return _claimable(JOBS.where(jobs.c[by] == bindparam("key")), limited, failed).limit(bindparam("limit"))
+
+
+@cache
+def _heads(limited: bool, failed: bool) -> Query:
+    """The first claimable job for every engine and model, by hops along `ix_jobs_heads`, however long each queue is."""
+    first = select(func.min(jobs.c.needs).label("needs")).where(QUEUED).cte("waiting", recursive=True)
+    following = select(func.min(jobs.c.needs)).where(QUEUED, jobs.c.needs > first.c.needs)
+    waiting = first.union_all(select(following.scalar_subquery()).where(first.c.needs.is_not(None)))
+    head = jobs.alias("head")
+    best = _claimable(select(jobs.c.id).where(jobs.c.needs == waiting.c.needs), limited, failed).limit(1)
+    order = (head.c.id.label("job_id"), head.c.priority, head.c.turn, head.c.position, head.c.created_at)
+    return (
+        select(*order, head.c.needs, head.c.profile_id, profiles.c.engine, profiles.c.model)
+        .select_from(waiting)
+        .join(head, head.c.id == best.correlate(waiting).scalar_subquery())
+        .join(profiles, profiles.c.id == head.c.profile_id)
+    )
