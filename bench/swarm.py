@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from whisper_farm.protocol.work import (
     CompleteRequest,
     Completion,
     EngineOffer,
+    HeartbeatAnswer,
     HeartbeatRequest,
+    RegisterAnswer,
     RegisterRequest,
     TranscribeResult,
 )
@@ -77,6 +80,7 @@ class _Worker:
         self.swarm, self.session, self.server = swarm, session, server
         self.id = f"sleeper-{secrets.token_hex(8)}"
         self.held: set[str] = set()
+        self.heartbeat_seconds = 5.0
 
     async def call(self, path: str, body: str) -> bytes:
         headers = {"Content-Type": "application/json"}
@@ -101,7 +105,8 @@ class _Worker:
             engines=(offer,),
             cuts=False,
         )
-        await self.call("register", request.model_dump_json())
+        answer = await self.call("register", request.model_dump_json())
+        self.heartbeat_seconds = RegisterAnswer.model_validate_json(answer).heartbeat_seconds
 
     def wish(self) -> ClaimRequest:
         return ClaimRequest(
@@ -157,7 +162,7 @@ class _Worker:
 
     async def beat(self) -> None:
         while True:
-            await asyncio.sleep(5)
-            if self.held:
-                request = HeartbeatRequest(worker_id=self.id, tokens=tuple(self.held))
-                await self.call("heartbeat", request.model_dump_json())
+            await asyncio.sleep(self.heartbeat_seconds * random.uniform(0.8, 1))
+            request = HeartbeatRequest(worker_id=self.id, tokens=tuple(self.held))
+            answer = await self.call("heartbeat", request.model_dump_json())
+            self.heartbeat_seconds = HeartbeatAnswer.model_validate_json(answer).heartbeat_seconds

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from whisper_farm.coordinator.log import logger
+from whisper_farm.coordinator.together import Together
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.work import ClaimRequest
@@ -28,6 +29,8 @@ from whisper_farm.protocol.work import ClaimRequest
 EMPTY_HANDS = 2
 """Claims in a row that must find nothing before the rest of a group is left waiting. Two, because a job that one
 worker failed, or holds itself, may be nothing for this worker and something for the next."""
+FIRST_TRIES = 16
+"""New claims tried in one transaction."""
 ROUND_CLAIMS = 8
 """Waiting claims tried in one transaction."""
 TICK_SECONDS = 2.0
@@ -80,6 +83,7 @@ class WaitingRoom:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+        self._first = Together(self._first_tries, FIRST_TRIES)
         self._waiters: dict[_Key, _Waiter] = {}
         self._groups: dict[str, OrderedDict[_Key, _Waiter]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -97,7 +101,7 @@ class WaitingRoom:
         waiter = self._waiters.get(_key(request))
         if waiter is None:
             wakes = self._wakes
-            tried = (await self._attempt([request]))[0]
+            tried = await self._first.ask(request)
             if tried.settled or not request.wait_seconds or self._closed or len(self) >= MAX_WAITING:
                 return tried
             waiter = self._waiters.get(_key(request)) or self._enter(request, tried)
@@ -142,6 +146,13 @@ class WaitingRoom:
         async with self._turn:
             for waiter in self._waiters.values():
                 _settle(waiter, Tried())
+
+    async def _first_tries(self, requests: Sequence[ClaimRequest]) -> list[Tried]:
+        """Every one of them is tried, though a try stops when some in a row have found nothing."""
+        tried: list[Tried] = []
+        while len(tried) < len(requests):
+            tried += await self._attempt(requests[len(tried) :])
+        return tried
 
     def _enter(self, request: ClaimRequest, tried: Tried) -> _Waiter:
         waiter = _Waiter(request, tried.interest, asyncio.get_running_loop().create_future())

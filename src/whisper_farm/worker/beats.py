@@ -8,6 +8,7 @@ lease learns what it still holds (`sure_of`) before it publishes anything.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 from whisper_farm.errors import ServerUnreachable
@@ -20,6 +21,8 @@ from whisper_farm.worker.holdings import Holdings
 MAX_TOKENS = 4096
 _SHORTEST_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
+_JITTER = 0.2
+"""Pauses are shortened by up to this share, so that workers started together do not beat together for ever."""
 
 
 class Beats:
@@ -57,6 +60,7 @@ class Beats:
         while True:
             began = now()
             pause = self.heartbeat_seconds if await self.beat() else min(_RETRY_SECONDS, self.heartbeat_seconds / 2)
+            pause *= random.uniform(1 - _JITTER, 1)
             await self._sooner.wait(max(_SHORTEST_SECONDS, began + pause - now()))
 
     async def beat(self) -> bool:
