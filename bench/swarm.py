@@ -161,8 +161,9 @@ class _Worker:
         return Completion(token=claim.token, digest=digest_of(result), transcribe=result)
 
     async def beat(self) -> None:
+        await asyncio.sleep(self.heartbeat_seconds * random.random())
         while True:
-            await asyncio.sleep(self.heartbeat_seconds * random.uniform(0.8, 1))
             request = HeartbeatRequest(worker_id=self.id, tokens=tuple(self.held))
             answer = await self.call("heartbeat", request.model_dump_json())
             self.heartbeat_seconds = HeartbeatAnswer.model_validate_json(answer).heartbeat_seconds
+            await asyncio.sleep(self.heartbeat_seconds * random.uniform(0.8, 1))

@@ -146,6 +146,7 @@ def test_beats_come_in_time_while_every_core_is_busy() -> None:
         with serving(farm) as server:
             async with working(worker_settings(server.url)) as worker:
                 await until(lambda: farm.chunks[0].state == "running" and worker.said("model_ready"), "it began")
+                await until(lambda: farm.beats, "it beats")
                 first = len(farm.beats)
                 await until(lambda: farm.beats[-1] > farm.beats[first - 1] + 2 * farm.lease_seconds, "it beats on")
                 assert max(after - before for before, after in pairwise(farm.beats[first - 1 :])) < farm.lease_seconds

@@ -22,7 +22,7 @@ MAX_TOKENS = 4096
 _SHORTEST_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 _JITTER = 0.2
-"""Pauses are shortened by up to this share, so that workers started together do not beat together for ever."""
+"""Pauses are shortened by up to this share, so that workers that found a server again together drift apart."""
 
 
 class Beats:
@@ -56,7 +56,8 @@ class Beats:
             self._sooner.ring()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled, the first time at any moment of the first pause: many may have started with us."""
+        await self._sooner.wait(random.uniform(0, self.heartbeat_seconds))
         while True:
             began = now()
             pause = self.heartbeat_seconds if await self.beat() else min(_RETRY_SECONDS, self.heartbeat_seconds / 2)
