@@ -34,7 +34,7 @@ def _recording(database: Database, policy: Policy, chunks: int, model: str, seco
         owner="admin", name="load.flac", source="blob:none", source_size=1,
         options=RecognitionOptions(engine="tones", model=model, language="en"),
     )  # fmt: skip
-    made = database.write(lambda tx: submit(tx, new)).id
+    made = database.write(lambda tx: submit(tx, new))
     wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), chunk_jobs=1, only=(made,))
     (claimed,) = database.write(lambda tx: claim(tx, wish, policy))
     for first in range(0, chunks, GROUP):

@@ -96,7 +96,7 @@ class Bench:
         """
         source = self.put("sources/up/one")
         new = NewTranscription("ann", "talk.mp3", f"blob:{source}", 1, TONES)
-        made = self.database.write(lambda tx: submit(tx, new)).id
+        made = self.database.write(lambda tx: submit(tx, new))
         offer = EngineOffer(engine="tones", version="1", device="cpu", batch=4)
         hello = RegisterRequest(worker_id="w", name="w", version="1", platform="p", slots=1, engines=(offer,))
         self.database.write(lambda tx: register_worker(tx, hello, "ann", POLICY, "1"))
@@ -346,7 +346,7 @@ def test_orphans_are_swept_and_nothing_else(bench: Bench) -> None:
 def test_what_is_on_its_way_is_not_swept_even_when_orphans_may_be_young(lite_bench: Bench) -> None:
     bench = lite_bench
     new = NewTranscription("ann", "talk.mp3", "file:/talk.mp3", 1, TONES)
-    made = bench.database.write(lambda tx: submit(tx, new)).id
+    made = bench.database.write(lambda tx: submit(tx, new))
     coming = bench.put(f"chunks/{made}/attempt/0.flac", age_seconds=1800)
     bench.put("chunks/deleted/attempt/0.flac", age_seconds=1800)
     sweeper = Sweeper(bench.store, bench.blobs, bench.settings_with(orphan_hours=0))
@@ -361,7 +361,7 @@ def test_old_events_and_transcriptions_are_let_go(bench: Bench) -> None:
     assert bench.run(keep.run_once()).transcriptions == 0
     assert bench.row(made).state == "done"
     let_go = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=0, event_days=1e-9))
-    unfinished = bench.database.write(lambda tx: submit(tx, NewTranscription("ann", "b", "file:/b", 1, TONES))).id
+    unfinished = bench.database.write(lambda tx: submit(tx, NewTranscription("ann", "b", "file:/b", 1, TONES)))
     first, second = bench.run(let_go.run_once()), bench.run(let_go.run_once())
     assert (first.transcriptions, second.transcriptions) == (1, 0)
     assert first.events > 5

@@ -94,8 +94,8 @@ class Farm:
             owner=more.pop("owner", "ann"), name=name, source=f"blob:sources/{name}", source_size=1, options=options,
             priority=priority, **more,
         )  # fmt: skip
-        row: TranscriptionRow = self.write(lambda tx: submit(tx, new, self.mint))
-        return row
+        made: str = self.write(lambda tx: submit(tx, new, self.mint))
+        return self.find(made)
 
     def recording(
         self, chunks: int, name: str = "talk.mp3", speech: Sequence[float] | None = None, **more: Any

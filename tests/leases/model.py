@@ -197,10 +197,10 @@ class Model:
 
     # A recording comes in, workers come and go
 
-    def submit(self, new: NewTranscription) -> Recording:
+    def submit(self, new: NewTranscription) -> str:
         for known in self.recordings.values():
             if new.key is not None and (known.owner, known.key) == (new.owner, new.key):
-                return known
+                return known.id
         if self.turn is None:
             self.turn = 0
             self.profiles[CHUNK_PROFILE] = Profile(CHUNK_PROFILE, "chunk", None, None)
@@ -217,7 +217,7 @@ class Model:
         job = Job(f"{made}.c", made, "chunk", 0, CHUNK_PROFILE, "chunk", "queued", new.priority, self.turn, self.now)
         self.jobs[job.id] = job
         self._say("transcription_submitted", recording, name=new.name)
-        return recording
+        return made
 
     def register(self, request: RegisterRequest, owner: str) -> Answer:
         known = self.workers.get(request.worker_id)

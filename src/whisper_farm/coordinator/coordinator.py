@@ -59,7 +59,7 @@ class Coordinator:
         self.claims = Claims(self.store, policy, self.metrics)
         self.waiting = WaitingRoom(self.claims.attempt)
         self.results = Results(self.store, blobs, policy, self.metrics)
-        self.submissions = Submissions(self.store, blobs, settings, policy)
+        self.submissions = Submissions(self.store, blobs, settings)
         self.renders = asyncio.Semaphore(RENDERS_AT_ONCE)
         self.feed = Feed(self.store)
         self.feed.on_event(self._heed)

@@ -10,7 +10,6 @@ from pathlib import Path
 from whisper_farm.coordinator.auth import Caller
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.uploads import Upload, find_upload, stored
-from whisper_farm.coordinator.views import transcription_view
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -22,55 +21,48 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.protocol.client import Submission, TranscriptionView
-from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.protocol.client import Submission
+from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key
+from whisper_farm.store.transcriptions import find_by_key
 
 
 class Submissions:
     """Takes submissions."""
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, policy: Policy) -> None:
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store
         self._blobs = blobs
         self._settings = settings
-        self._policy = policy
 
-    async def take(self, submission: Submission, caller: Caller) -> tuple[TranscriptionView, bool]:
-        """The transcription, and whether it is new: the same key again gets the one that is there."""
+    async def take(self, submission: Submission, caller: Caller) -> tuple[str, bool]:
+        """The id of the transcription, and whether it is new: the same key again gets the one that is there."""
         key = submission.key
         if key is not None:
-            before = await self._store.read(lambda tx: self._seen(tx, find_by_key(tx, caller.owner, key)))
+            before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
             if before is not None:
-                return before, False
+                return before.id, False
         if (submission.upload_id is None) == (submission.path is None):
             raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
         if submission.path is not None:
             size = await asyncio.to_thread(_local_size, self._local(submission.path, caller))
             new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
-            return await self._store.write(lambda tx: self._accept(tx, new)), True
+            return await self._store.write(lambda tx: submit(tx, new)), True
         return await self._uploaded(submission, caller), True
 
-    def _accept(self, tx: Transaction, new: NewTranscription) -> TranscriptionView:
-        return transcription_view(tx, submit(tx, new).id, self._policy)
-
-    def _seen(self, tx: Transaction, row: TranscriptionRow | None) -> TranscriptionView | None:
-        return None if row is None else transcription_view(tx, row.id, self._policy)
-
-    async def _uploaded(self, submission: Submission, caller: Caller) -> TranscriptionView:
+    async def _uploaded(self, submission: Submission, caller: Caller) -> str:
         upload_id = submission.upload_id or ""
         upload = await self._store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
         await self._verify(upload, submission.sha256)
         sha256 = upload.sha256 or submission.sha256
         new = _new(submission, caller, upload.source, upload.size, sha256)
 
-        def accept(tx: Transaction) -> TranscriptionView:
+        def accept(tx: Transaction) -> str:
             if find_upload(tx, upload.id, caller.owner).key != upload.key:
                 raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
             stored(tx, upload, upload.key, sha256)
-            return self._accept(tx, new)
+            return submit(tx, new)
 
         return await self._store.write(accept)
 

@@ -114,6 +114,12 @@ class WaitingRoom:
         self._wakes += 1
         self._woken.set()
 
+    async def served(self) -> None:
+        """Wait for the claims that were woken just now, or rather for the first few of them."""
+        await asyncio.sleep(0)  # the room is awake and has its turn
+        async with self._turn:
+            pass
+
     def prefer(self, worker_id: str) -> None:
         """Try this worker's claims first next time: it is to be told that it shall drain."""
         for key, waiter in self._waiters.items():

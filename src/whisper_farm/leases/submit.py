@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import farm, jobs, profiles, transcriptions
-from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
+from whisper_farm.store.transcriptions import find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 
 
@@ -29,13 +29,14 @@ class NewTranscription:
     key: str | None = None
 
 
-def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> TranscriptionRow:
-    """Accept a recording with the job that cuts it, or return what this owner submitted under the same key."""
+def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
+    """Accept a recording with the job that cuts it; returns its id, or that of the one with the same owner and key."""
     if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
-        return before
-    turn = _turn(tx)
+        return before.id
+    profile = profile_id(new.options)
+    turn = _turn(tx, profile, new.options)
     made = mint.transcription_id()
-    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made))
+    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made) | {"profile_id": profile})
     chunk_job = {"id": chunk_job_id(made), "transcription_id": made, "kind": "chunk", "position": 0}
     chunk_job |= {
         "profile_id": CHUNK_PROFILE,
@@ -46,29 +47,31 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> Trans
     }
     tx.connection.execute(insert(jobs), chunk_job | {"created_at": tx.now})
     emit(tx, "transcription_submitted", made, new.owner, name=new.name)
-    return find(tx, made)
+    return made
 
 
 def _transcription(tx: Transaction, new: NewTranscription, made: str) -> dict[str, object]:
     same = ("owner", "name", "key", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
     row = {name: getattr(new, name) for name in same}
     pins = {"language": new.options.language, "revision": new.options.revision}
-    options = {"options": new.options.model_dump(mode="json"), "profile_id": _profile(tx, new.options)}
-    return row | pins | options | {"id": made, "state": "queued", "created_at": tx.now}
+    options = new.options.model_dump(mode="json")
+    return row | pins | {"id": made, "state": "queued", "created_at": tx.now, "options": options}
 
 
-def _turn(tx: Transaction) -> int:
-    turn = tx.connection.scalar(select(farm.c.turn))
-    if turn is None:
+def _turn(tx: Transaction, profile: str, options: RecognitionOptions) -> int:
+    """The farm's present turn; what is there from the first recording on, and from the first of its kind, is made."""
+    there = tx.connection.execute(_THERE, {"profile": profile}).one()
+    if there.turn is None:
         tx.connection.execute(insert(farm), {"id": 1, "turn": 0})
         tx.connection.execute(insert(profiles), {"id": CHUNK_PROFILE, "kind": "chunk"})
-    return turn or 0
-
-
-def _profile(tx: Transaction, options: RecognitionOptions) -> str:
-    made = profile_id(options)
-    if tx.connection.scalar(select(profiles.c.id).where(profiles.c.id == made)) is None:
-        row = {"id": made, "kind": "transcribe", "engine": options.engine, "model": options.model}
+    if not there.known:
+        row = {"id": profile, "kind": "transcribe", "engine": options.engine, "model": options.model}
         shared = options.model_dump(mode="json", exclude={"language", "revision"})
         tx.connection.execute(insert(profiles), row | {"options": shared})
-    return made
+    return there.turn or 0
+
+
+_THERE = select(
+    select(farm.c.turn).scalar_subquery().label("turn"),
+    select(profiles.c.id).where(profiles.c.id == bindparam("profile")).exists().label("known"),
+)

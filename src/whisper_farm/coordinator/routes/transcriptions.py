@@ -58,9 +58,11 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
 )
 async def submit(body: Submission, caller: User, farm: Farm, response: Response) -> TranscriptionView:
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
-    view, is_new = await farm.submissions.take(body, caller)
+    made, is_new = await farm.submissions.take(body, caller)
     if not is_new:
         response.status_code = 200
+    await farm.waiting.served()  # the worker that gets it first, then the description of what it got
+    view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))
     farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
     return view
 
