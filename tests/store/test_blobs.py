@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import random
@@ -324,17 +325,29 @@ def test_what_a_killed_upload_left_in_a_folder_is_swept(folder: Path) -> None:
     run(work())
 
 
+def test_a_blob_finds_its_place_after_the_last_deletion_removed_its_folder(folder: Path) -> None:
+    blobs = Blobs.open(folder)
+    for name in ("first", "second"):
+        run(blobs.put(f"a/b/{name}", b"x"))
+        run(blobs.delete([f"a/b/{name}"]))
+        assert not (folder / "a" / "b").exists()
+    run(blobs.put("a/b/third", b"x"))
+    assert run(blobs.get("a/b/third")) == b"x"
+
+
 def test_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = obstore.exceptions.GenericError(
         "Generic LocalFileSystem error: Unable to copy data to file: No space left on device (os error 28)"
     )
-    monkeypatch.setattr(obstore, "put", Mock(side_effect=full))
     monkeypatch.setattr(obstore, "put_async", AsyncMock(side_effect=full))
     blobs = Blobs.open(folder)
     with pytest.raises(NoSpace, match="No space is left"):
-        run(blobs.put("a", b"x"))
-    with pytest.raises(NoSpace, match="No space is left"):
         run(blobs.put_stream("a", stream(BIG), LIMIT))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", Mock(side_effect=OSError(errno.EDQUOT, "Disk quota exceeded")))
+        with pytest.raises(NoSpace, match="No space is left"):
+            run(blobs.put("a/b", b"x"))
+    assert list(folder.rglob("b*")) == [], "what could not be written whole is not there at all"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

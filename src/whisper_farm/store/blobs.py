@@ -28,6 +28,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidRequest, NoSpace, StoreUnavailable, TooLarge
+from whisper_farm.store import folder
 from whisper_farm.store.inflow import Inflow
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ READ_BYTES = 1 << 20
 DELETE_AT_ONCE = 1_000
 ABORT_SECONDS = 15.0
 RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
-UNFINISHED = re.compile(r".+#\d+")
-"""How a folder store names a file that is still being written."""
-FULL = re.compile(r"\(os error (28|112|122)\)|No space left")
+FULL = re.compile(r"(os error|Errno) (28|112|122)\b|No space left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Blobs:
             _check(key)
         with self._serving():
             if isinstance(self._store, LocalStore):
-                await asyncio.to_thread(_put_all, self._store, blobs)
+                await asyncio.to_thread(folder.put_all, self._root, blobs)
                 return
             turns = asyncio.Semaphore(PUTS_AT_ONCE)
 
@@ -198,11 +197,11 @@ class Blobs:
 
     async def list(self, prefix: str = "") -> AsyncIterator[BlobEntry]:
         """All blobs, or those whose key lies under `prefix`, taken as a folder."""
-        folder = prefix.rstrip("/")
-        if folder:
-            _check(folder)
+        under = prefix.rstrip("/")
+        if under:
+            _check(under)
         with self._serving():
-            async for page in obstore.list(self._store, folder or None, chunk_size=1000):
+            async for page in obstore.list(self._store, under or None, chunk_size=1000):
                 for found in page:
                     yield BlobEntry(found["path"], found["size"], found["last_modified"].timestamp())
 
@@ -219,9 +218,9 @@ class Blobs:
 
         For folders. A bucket does this itself, by a lifecycle rule for incomplete multipart uploads.
         """
-        if not isinstance(self._store, LocalStore) or self._store.prefix is None:
+        if not isinstance(self._store, LocalStore):
             return 0
-        return await asyncio.to_thread(_sweep, self._store.prefix, before)
+        return await asyncio.to_thread(folder.sweep, self._root, before)
 
     async def _put_parts(self, key: str, inflow: Inflow, part_bytes: int) -> None:
         """Upload in parts. When cancelled, end the stream with an error, so that the parts sent are given up too."""
@@ -259,6 +258,13 @@ class Blobs:
         with self._serving():
             return await obstore.sign_async(self._signer, method, key, timedelta(seconds=seconds))
 
+    @property
+    def _root(self) -> Path:
+        """The folder; of a bucket there is none."""
+        assert isinstance(self._store, LocalStore)
+        assert self._store.prefix is not None
+        return self._store.prefix
+
     @contextmanager
     def _serving(self, key: str | None = None) -> Iterator[None]:
         """Turn the store's errors into ours; with a `key`, what is not found is that blob."""
@@ -272,11 +278,6 @@ class Blobs:
             if FULL.search(str(error)):
                 raise NoSpace(f"No space is left in the blob store {self.place}.") from error
             raise StoreUnavailable(f"The blob store {self.place} cannot serve: {_first_line(error)}") from error
-
-
-def _put_all(store: LocalStore, blobs: Mapping[str, bytes]) -> None:
-    for key, data in blobs.items():
-        obstore.put(store, key, data, use_multipart=False)
 
 
 def _get(store: LocalStore, key: str, limit: int | None) -> bytes:
@@ -319,15 +320,6 @@ def _bucket(bucket: str, prefix: str, endpoint: str | None) -> S3Store:
         return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
     except (BaseError, ValueError) as error:
         raise StoreUnavailable(f"The bucket {bucket} cannot be used: {_first_line(error)}") from error
-
-
-def _sweep(folder: Path, before: float) -> int:
-    swept = 0
-    for path in folder.rglob("*#*"):
-        if UNFINISHED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
-            swept += 1
-    return swept
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -1,0 +1,60 @@
+"""Small files in a folder of blobs. Results arrive many at once, and the library takes several times as long for each.
+
+A file is there whole or not at all; what a killed process left unfinished is swept later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+UNFINISHED = re.compile(r".+#\d+")
+"""How a file is named while it is written, by us and by the library that streams the large ones."""
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+TRIES = 10
+
+
+def put_all(folder: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write small files, one after the other. When one raises `OSError`, others may be there."""
+    for key, data in blobs.items():
+        file = f"{folder}/{key}"
+        part = f"{file}#{secrets.randbits(48)}"
+        try:
+            _write(part, data)
+            os.replace(part, file)  # noqa: PTH105 # a `Path` for each costs as much as the writing
+        except OSError:
+            with suppress(FileNotFoundError):
+                Path(part).unlink()
+            raise
+
+
+def sweep(folder: Path, before: float) -> int:
+    """Remove unfinished files last written before that time, in epoch seconds; returns how many."""
+    swept = 0
+    for path in folder.rglob("*#*"):
+        if UNFINISHED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            swept += 1
+    return swept
+
+
+def _write(file: str, data: bytes) -> None:
+    descriptor = _created(file)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def _created(file: str) -> int:
+    """A new file, in a new folder if need be: whoever deleted the last blob of a folder removes that as well."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            return os.open(file, NEW, 0o644)
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    return os.open(file, NEW, 0o644)
