@@ -8,24 +8,20 @@ nothing: a real worker has to do that.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import json
 import random
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
 from whisper_farm import __version__
-from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.protocol.work import (
-    Claim,
-    ClaimAnswer,
-    ClaimRequest,
-    CompleteAnswer,
-    CompleteRequest,
-    Completion,
     EngineOffer,
     HeartbeatAnswer,
     HeartbeatRequest,
@@ -34,6 +30,8 @@ from whisper_farm.protocol.work import (
     TranscribeResult,
 )
 from whisper_farm.transcript.speech import Segment
+
+Json = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -48,8 +46,8 @@ class Swarm:
     """Audio-seconds a second; 0 means no sleep at all."""
     batch: int = 1
     fetch: bool = True
-    claim_seconds: list[float] = field(default_factory=list)
-    """How long each call took that completed and claimed."""
+    claim_seconds: list[tuple[float, float]] = field(default_factory=list)
+    """When each call began that completed and claimed, and how long it took."""
     errors: list[str] = field(default_factory=list)
     jobs_done: int = 0
     until_jobs: int = 0
@@ -75,12 +73,24 @@ class Swarm:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _example(model: str) -> Json:
+    """A result as it is sent, to be filled in."""
+    segment = Segment(start=0, end=1, text="")
+    result = TranscribeResult(
+        segments=(segment,), language="en", engine="tones", engine_version="1", model=model, revision="1",
+        device="cpu", compute_type="none", work_seconds=0,
+    )  # fmt: skip
+    filled: Json = json.loads(result.model_dump_json())
+    return filled
+
+
 class _Worker:
     def __init__(self, swarm: Swarm, session: aiohttp.ClientSession, server: str) -> None:
         self.swarm, self.session, self.server = swarm, session, server
         self.id = f"sleeper-{secrets.token_hex(8)}"
         self.held: set[str] = set()
         self.heartbeat_seconds = 5.0
+        self.example = _example(swarm.model)
 
     async def call(self, path: str, body: str) -> bytes:
         headers = {"Content-Type": "application/json"}
@@ -108,57 +118,56 @@ class _Worker:
         answer = await self.call("register", request.model_dump_json())
         self.heartbeat_seconds = RegisterAnswer.model_validate_json(answer).heartbeat_seconds
 
-    def wish(self) -> ClaimRequest:
-        return ClaimRequest(
-            worker_id=self.id, request_id=secrets.token_hex(12), transcribe_jobs=self.swarm.batch, wait_seconds=20
-        )
+    def wish(self) -> Json:
+        return {
+            "worker_id": self.id, "request_id": secrets.token_hex(12), "transcribe_jobs": self.swarm.batch,
+            "wait_seconds": 20,
+        }  # fmt: skip
 
     async def run(self) -> None:
         beating = asyncio.create_task(self.beat())
         try:
-            claims: tuple[Claim, ...] = ()
+            claims: list[Json] = []
             while True:
                 if not claims:
-                    answer = await self.call("claim", self.wish().model_dump_json())
-                    claims = ClaimAnswer.model_validate_json(answer).claims
+                    claims = json.loads(await self.call("claim", json.dumps(self.wish())))["claims"]
                     continue
                 claims = await self.work(claims)
         finally:
             beating.cancel()
 
-    async def work(self, claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
-        self.held = {claim.token for claim in claims}
+    async def work(self, claims: list[Json]) -> list[Json]:
+        self.held = {claim["token"] for claim in claims}
         seconds = 0.0
         for claim in claims:
-            assert claim.transcribe is not None
-            seconds += claim.transcribe.end_seconds - claim.transcribe.start_seconds
+            seconds += claim["transcribe"]["end_seconds"] - claim["transcribe"]["start_seconds"]
             if self.swarm.fetch:
-                transfer = claim.transcribe.transfer
-                url = transfer.url if "://" in transfer.url else self.server + transfer.url
-                async with self.session.get(url, headers=transfer.headers) as answer:
-                    await answer.read()
+                await self.fetch(claim["transcribe"]["transfer"])
         if self.swarm.speed:
             await asyncio.sleep(seconds / self.swarm.speed)
-        request = CompleteRequest(worker_id=self.id, completions=tuple(map(self.result, claims)), claim=self.wish())
+        request = {"worker_id": self.id, "completions": [*map(self.result, claims)], "claim": self.wish()}
         started = time.perf_counter()
-        content = await self.call("complete", request.model_dump_json())
-        answer = CompleteAnswer.model_validate_json(content)
-        if answer.claims:
-            self.swarm.claim_seconds.append(time.perf_counter() - started)
+        more: list[Json] = json.loads(await self.call("complete", json.dumps(request)))["claims"]
+        if more:
+            self.swarm.claim_seconds.append((started, time.perf_counter() - started))
         self.swarm.jobs_done += len(claims)
         if self.swarm.jobs_done >= self.swarm.until_jobs > 0:
             self.swarm.enough.set()
-        return answer.claims
+        return more
 
-    def result(self, claim: Claim) -> Completion:
-        task = claim.transcribe
-        assert task is not None
-        segment = Segment(start=task.start_seconds, end=task.end_seconds, text=f" chunk {claim.position}")
-        result = TranscribeResult(
-            segments=(segment,), language="en", engine="tones", engine_version="1", model=self.swarm.model,
-            revision="1", device="cpu", compute_type="none", work_seconds=0,
-        )  # fmt: skip
-        return Completion(token=claim.token, digest=digest_of(result), transcribe=result)
+    async def fetch(self, transfer: Json) -> None:
+        url = transfer["url"] if "://" in transfer["url"] else self.server + transfer["url"]
+        async with self.session.get(url, headers=transfer["headers"]) as answer:
+            await answer.read()
+
+    def result(self, claim: Json) -> Json:
+        """As `TranscribeResult` and `digest_of` make it, without the time they take."""
+        task = claim["transcribe"]
+        start, end = task["start_seconds"], task["end_seconds"]
+        segment = self.example["segments"][0] | {"start": start, "end": end, "text": f" chunk {claim['position']}"}
+        result = self.example | {"segments": [segment]}
+        digest = hashlib.sha256(json.dumps(result, separators=(",", ":")).encode()).hexdigest()
+        return {"token": claim["token"], "digest": digest, "transcribe": result}
 
     async def beat(self) -> None:
         await asyncio.sleep(self.heartbeat_seconds * random.random())
