@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +67,39 @@ def test_a_completion_with_a_claim_asked_again_beside_a_heartbeat(farm: Farm) ->
             return [one.token for one in claim(tx, asked, farm.policy, farm.mint)]
 
         assert farm.write(work) == [first.token]
+
+
+def test_results_of_several_workers_and_of_a_hedge_beside_a_heartbeat(farm: Farm) -> None:
+    """The slow worker beats for two jobs, one of which it has just finished, and the other somebody else."""
+    farm.recording(3)
+    for name in ("slow", "fast"):
+        farm.worker(name)
+    late, soon = farm.claim("slow", transcribe=2)
+    farm.done(farm.claim("fast")[0])
+    assert late.token < soon.token, "the heartbeat locks them in this order"
+    for _ in range(4):
+        farm.now += 15
+        farm.beat("slow", late.token, soon.token)
+        farm.beat("fast")
+    (hedge,) = farm.claim("fast")
+    assert hedge.job_id == late.job_id
+    locked, mine = threading.Event(), text("SELECT token FROM attempts WHERE token = :token FOR UPDATE")
+
+    def beat(tx: Transaction) -> None:
+        tx.connection.execute(mine, {"token": late.token})
+        locked.set()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not tx.connection.scalar(WAITING):
+            assert time.monotonic() < deadline, "the writer does not wait for the heartbeat"
+        tx.connection.execute(mine, {"token": soon.token})
+
+    with ThreadPoolExecutor(1) as other:
+        beating = other.submit(farm.database.beat, beat)
+        assert locked.wait(PATIENCE_SECONDS)
+        outcomes = farm.finish(farm.finished(soon), farm.finished(hedge))
+        beating.result(PATIENCE_SECONDS)
+    assert [outcome.error_code for outcome in outcomes] == [None, None]
+    assert farm.attempt(late.token).state == "superseded"
 
 
 def test_two_claims_that_overtake_one_worker_who_wakes_up(farm: Farm) -> None:
