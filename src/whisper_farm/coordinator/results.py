@@ -57,11 +57,11 @@ class Results:
         self._blobs = blobs
         self._policy = policy
         self._metrics = metrics
-        self._together = Together(self._complete, GROUP)
+        self.together = Together(self._complete, GROUP)
 
     async def complete(self, request: CompleteRequest) -> Taken:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
-        return await self._together.ask(request)
+        return await self.together.ask(request)
 
     async def _complete(self, requests: Sequence[CompleteRequest]) -> list[Taken]:
         tokens = [completion.token for request in requests for completion in request.completions]

@@ -29,6 +29,10 @@ class Together(Generic[Q, A]):
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._serving: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
     async def ask(self, request: Q) -> A:
         """The answer to this request."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
