@@ -36,17 +36,21 @@ class Kitchen:
         return [10 * number for number in numbers]
 
 
-def answers(kitchen: Kitchen, most: int, asked: Sequence[int], leaving: int | None = None) -> list[Any]:
+def answers(
+    kitchen: Kitchen, most: int, asked: Sequence[int], leaving: int | None = None, patience: float = PATIENCE_SECONDS
+) -> list[Any]:
     """What each is answered when the first is alone and the others come while it is served."""
 
     async def scene() -> list[Any]:
-        together = Together(kitchen.serve, most)
+        together = Together(kitchen.serve, most, patience)
         first = asyncio.create_task(together.ask(asked[0]))
         await kitchen.begun.wait()
         others = [asyncio.create_task(together.ask(number)) for number in asked[1:]]
         await asyncio.sleep(0)
         if leaving is not None:
             others[leaving].cancel()
+        if patience < PATIENCE_SECONDS:
+            await asyncio.wait(others)
         kitchen.go.set()
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await asyncio.gather(first, *others, return_exceptions=True)
@@ -81,6 +85,13 @@ def test_who_leaves_does_not_take_the_others_along() -> None:
     one, two, three = answers(Kitchen(), 8, [1, 2, 3], leaving=0)
     assert (one, three) == (10, 30)
     assert isinstance(two, asyncio.CancelledError)
+
+
+def test_who_has_waited_too_long_is_refused_and_not_served_behind_its_back() -> None:
+    kitchen = Kitchen()
+    told = answers(kitchen, 8, [1, 2, 3], patience=0.05)
+    assert [type(one) for one in told] == [StoreUnavailable] * 3
+    assert kitchen.groups == [[1]]
 
 
 def test_workers_that_complete_together_get_their_own_outcomes_and_claims(

@@ -10,10 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, StoreUnavailable
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+PATIENCE_SECONDS = 30.0
+"""A request that waits for longer is refused, and not served once nobody waits for it."""
 
 
 class Together(Generic[Q, A]):
@@ -23,9 +26,15 @@ class Together(Generic[Q, A]):
     foresaw each is served alone, so that it is the answer only to the request that caused it.
     """
 
-    def __init__(self, serve: Callable[[Sequence[Q]], Awaitable[Sequence[A]]], most: int) -> None:
+    def __init__(
+        self,
+        serve: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        most: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self._serve = serve
         self._most = most
+        self._patience_seconds = patience_seconds
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._serving: asyncio.Task[None] | None = None
 
@@ -34,18 +43,24 @@ class Together(Generic[Q, A]):
         return len(self._waiting)
 
     async def ask(self, request: Q) -> A:
-        """The answer to this request."""
+        """The answer to this request; raises `StoreUnavailable` if it does not come in time."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve_all())
-        return await answer
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await answer
+        except TimeoutError:
+            raise StoreUnavailable("The farm is too busy to answer in time; try again.") from None
 
     async def _serve_all(self) -> None:
         try:
-            while group := self._waiting[: self._most]:
+            while self._waiting:
+                group = [one for one in self._waiting[: self._most] if not one[1].done()]
                 del self._waiting[: self._most]
-                await self._answer(group)
+                if group:
+                    await self._answer(group)
         finally:
             self._serving = None
 

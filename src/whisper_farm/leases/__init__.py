@@ -9,7 +9,8 @@ job) is left alone where it is locked, for then a heartbeat is renewing it; and 
 written last, with the commit. So nobody waits in a circle (`tests/leases/test_locks.py`).
 
     submit.py      a recording comes in                  workers.py   who claims
-    claim.py       jobs go out (lapse.py, hedge.py)      beat.py      leases are renewed
+    claim.py       jobs go out (queue.py, lapse.py,      beat.py      leases are renewed
+                   hedge.py)
     append.py      chunks come in                        complete.py  results come in (language.py)
     fail.py        failures, releases                    settle.py    the last job of a recording ends
     lifecycle.py   cancel, retry, delete, assemble       reap.py      what silence leaves behind
