@@ -118,7 +118,9 @@ def test_workers_that_complete_together_get_their_own_outcomes_and_claims(
 
     monkeypatch.setattr(blobs, "put_all", put)
     with ThreadPoolExecutor(WORKERS) as threads:
-        told = [threads.submit(complete, worker, claim) for worker, claim in zip(workers, held, strict=True)]
+        told = [threads.submit(complete, workers[0], held[0])]
+        eventually(lambda: groups, "the first is served alone")
+        told += [threads.submit(complete, *one) for one in zip(workers[1:], held[1:], strict=True)]
         eventually(lambda: len(farm.coordinator.results.together) == WORKERS - 1, "all but the first wait")
         farm.on_loop(_set(all_are_here))
         found = [one.result(PATIENCE_SECONDS) for one in told]
