@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,21 +163,10 @@ class Claiming:
         """Lapsed jobs this worker may take, after those that lapsed once too often have been set aside."""
         self.write()
         lapsed = lapsed_jobs(self.tx, asking.worker.offers)
-        mine = {job_id: holders for job_id, holders in lapsed.items() if self._may_take(asking, holders)}
+        proofs = evidence(self.tx, lapsed) if lapsed else {}
+        mine = {job: holders for job, holders in lapsed.items() if _may_take(asking, holders, proofs[job].tried)}
         spent = set_aside_spent(self.tx, mine, self.policy, asking.fleet)
         return {job_id: holders for job_id, holders in mine.items() if job_id not in spent}
-
-    def _may_take(self, asking: Asking, holders: Sequence[Held]) -> bool:
-        job, me, only = holders[0], asking.worker, asking.request.only
-        wanted = asking.request.chunk_jobs if job.kind == "chunk" else asking.request.transcribe_jobs
-        if not wanted or (only is not None and job.transcription_id not in only):
-            return False
-        if any(held.worker_id == me.id and me.last_beat_at < held.lease_until for held in holders):
-            return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
-        if only is not None:
-            return True
-        tried = evidence(self.tx, [job.job_id])[job.job_id].tried | {held.worker_id for held in holders}
-        return me.id not in tried or not asking.fleet.serves(job.profile_id, but=tried)
 
     def _take(
         self, asking: Asking, queue: Queue, what: tuple[str, str], limit: int, lapsed: LapsedJobs
@@ -187,12 +176,13 @@ class Claiming:
         silent = {job_id: holders[0] for job_id, holders in lapsed.items() if holders[0].profile_id == what[1]}
         chosen = sorted([*map(order_of, queued.values()), *map(order_of, silent.values())])[:limit]
         overtaken = overtake(self.tx, [order[-1] for order in chosen if order[-1] in silent])
-        ours = [order[-1] for order in chosen if order[-1] not in silent or order[-1] in overtaken]
-        announce_lapses(self.tx, [silent[job_id] for job_id in ours if job_id in silent])
-        rows = queued | self._facts([job_id for job_id in ours if job_id in silent])
-        self._taken.update(ours)
-        self._handed_out = max([self._handed_out, *(order[1] for order in chosen if order[-1] in ours)])
-        return self._hand_out(asking, {job_id: rows[job_id] for job_id in ours}, hedged=False)
+        ours = [order for order in chosen if order[-1] not in silent or order[-1] in overtaken]
+        announce_lapses(self.tx, [silent[job_id] for *_, job_id in ours if job_id in silent])
+        known = queued | self._facts([job_id for *_, job_id in ours if job_id in silent])
+        rows = {job_id: known[job_id] for *_, job_id in ours}
+        self._taken.update(rows)
+        self._handed_out = max([self._handed_out, *(order[1] for order in ours)])
+        return self._hand_out(asking, rows, hedged=False)
 
     def _facts(self, job_ids: Sequence[str]) -> dict[str, AnyRow]:
         """The rows of jobs that are not queued."""
@@ -204,13 +194,8 @@ class Claiming:
         """Make an attempt at each of these jobs."""
         self._start(rows.values())
         lease, options = asking.lease_seconds, _options(rows.values())
-        shared = {
-            "worker_id": asking.worker.id,
-            "request_id": asking.request.request_id,
-            "state": "live",
-            "hedge": hedged,
-        }
-        shared |= {"lease_until": self.tx.now + lease, "started_at": self.tx.now}
+        shared = {"worker_id": asking.worker.id, "request_id": asking.request.request_id, "hedge": hedged}
+        shared |= {"state": "live", "lease_until": self.tx.now + lease, "started_at": self.tx.now}
         claimed = []
         for job_id, row in rows.items():
             token = self.mint.claim_token()
@@ -244,6 +229,18 @@ class Claiming:
 
 def _wanted(request: ClaimRequest) -> int:
     return request.chunk_jobs + request.transcribe_jobs
+
+
+def _may_take(asking: Asking, holders: Sequence[Held], tried: Set[str]) -> bool:
+    """Whether this worker may take a lapsed job from those who hold it; `tried` are those who have failed it."""
+    job, me, only = holders[0], asking.worker, asking.request.only
+    wanted = asking.request.chunk_jobs if job.kind == "chunk" else asking.request.transcribe_jobs
+    if not wanted or (only is not None and job.transcription_id not in only):
+        return False
+    if any(held.worker_id == me.id and me.last_beat_at < held.lease_until for held in holders):
+        return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
+    tried = tried | {held.worker_id for held in holders}
+    return only is not None or me.id not in tried or not asking.fleet.serves(job.profile_id, but=tried)
 
 
 def _best(offers: Offers, queue: Queue, lapsed: LapsedJobs) -> tuple[str, str] | None:
