@@ -41,6 +41,20 @@ def test_a_lease_that_lapses_is_seen_and_counted_once_somebody_takes_the_job(
     assert measured(farm, "leases_live", hedge="no") == measured(farm, "jobs_running", kind="chunk") == 1
 
 
+def test_a_lapse_that_sets_the_job_aside_is_counted_and_is_no_retry(
+    start_farm: StartFarm, make_worker: MakeWorker
+) -> None:
+    farm = start_farm(policy=Policy(lease_seconds=0.3, heartbeat_seconds=0.1, max_attempts=1))
+    submit(farm.admin)
+    for name in ("gone", "heir"):
+        assert len(make_worker(farm, name).claim(0, chunk=1, wait=10)) == 1
+        eventually(lambda: measured(farm, "leases_lapsed") == 1, "the lapse")
+    assert make_worker(farm, "third").claim(0, chunk=1) == []
+    assert measured(farm, "events_total", kind="job_set_aside") == 1
+    assert measured(farm, "job_retries_total", code="lease_lost") == 1
+    assert measured(farm, "lease_lapses_total") == 2
+
+
 def test_retries_are_counted_by_their_cause_and_are_no_lapses(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)

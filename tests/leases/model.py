@@ -854,7 +854,7 @@ class Model:
     def _count_done(self, recording: Recording, job: Job) -> None:
         recording.chunks_done += 1
         recording.done_seconds += job.seconds
-        told = {"done_seconds": recording.done_seconds, "chunks_done": recording.chunks_done}
+        told = {"seconds": job.seconds, "done_seconds": recording.done_seconds, "chunks_done": recording.chunks_done}
         self._say("job_done", recording, position=job.position, **told)
 
     # Finding and saying

@@ -38,8 +38,8 @@ class Metrics:
         self._outcomes = counter("outcomes", "Ends of attempts as workers offered them", "call", "code")
         self._events = counter("events", "State changes made by this coordinator", "kind")
         self._retries = counter("job_retries", "Jobs that went back to the queue after a failure", "code")
-        self._lapses = counter("lease_lapses", "Leases that lapsed and were overtaken by a new claim")
-        self._audio = counter("audio_seconds_done", "Seconds of audio whose recognition was accepted")
+        self._lapses = counter("lease_lapses", "Jobs that were taken from a worker whose lease had lapsed")
+        self._audio = counter("audio_seconds_done", "Seconds of audio that were recognised or found to be silence")
         self._requests = Histogram(
             PREFIX + "request_seconds",
             "Time to answer; claims and event streams wait on purpose",
@@ -56,20 +56,18 @@ class Metrics:
         """An attempt was ended, or its end refused."""
         self._outcomes.labels(call, code or "accepted").inc()
 
-    def audio_done(self, seconds: float) -> None:
-        """A chunk's result was accepted."""
-        self._audio.inc(seconds)
-
     def emitted(self, events: Iterable[Mapping[str, object]]) -> None:
         """A transaction with these events was committed."""
         for event in events:
-            self._events.labels(str(event["kind"])).inc()
-            if event["kind"] == "job_retried":
-                data = event["data"]
-                code = str(data.get("code")) if isinstance(data, dict) else "unknown"
-                self._retries.labels(code).inc()
-                if code == LeaseLost.code:
-                    self._lapses.inc()
+            kind, data = str(event["kind"]), event["data"]
+            assert isinstance(data, dict)
+            self._events.labels(kind).inc()
+            if kind == "job_done":
+                self._audio.inc(data["seconds"])
+            if kind == "job_retried":
+                self._retries.labels(data["code"]).inc()
+            if kind in ("job_retried", "job_set_aside") and data["code"] == LeaseLost.code:
+                self._lapses.inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -74,7 +74,7 @@ class Results:
             mine = [taken.pop(0) for _ in call.finished]
             outcomes = call.outcomes(mine)
             claim = tried.pop(0) if call.request.claim is not None else Tried()
-            self._count(call, outcomes, claim)
+            self._count(outcomes, claim)
             answers.append((outcomes, claim, call.jobs))
         return answers
 
@@ -83,13 +83,9 @@ class Results:
         asked = [call.request.claim for call in calls if call.request.claim is not None]
         return taken, try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in asked], self._policy)
 
-    def _count(self, call: _Call, outcomes: Sequence[Outcome], tried: Tried) -> None:
-        for outcome, completion in zip(outcomes, call.request.completions, strict=True):
+    def _count(self, outcomes: Sequence[Outcome], tried: Tried) -> None:
+        for outcome in outcomes:
             self._metrics.outcome("complete", outcome.error_code)
-            place = call.places.get(outcome.token)
-            accepted = outcome.error_code is None and place is not None and place.state == "live"
-            if accepted and place is not None and completion.transcribe is not None:
-                self._metrics.audio_done(place.end_seconds - place.start_seconds)
         for claimed in tried.claims:
             self._metrics.claimed(claimed.kind, claimed.hedge)
 

@@ -94,8 +94,9 @@ def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChu
     emit(tx, "chunks_appended", recording.id, recording.owner, **said)
     done, seconds = recording.chunks_done, recording.done_seconds
     for chunk in silent:
-        done, seconds = done + 1, seconds + (chunk.end_seconds - chunk.start_seconds)
-        told = {"position": chunk.position, "done_seconds": seconds, "chunks_done": done}
+        length = chunk.end_seconds - chunk.start_seconds
+        done, seconds = done + 1, seconds + length
+        told = {"position": chunk.position, "seconds": length, "done_seconds": seconds, "chunks_done": done}
         emit(tx, "job_done", recording.id, recording.owner, **told)
     change |= {"chunks_done": done, "done_seconds": seconds}
     tx.connection.execute(update(transcriptions).where(transcriptions.c.id == recording.id).values(**change))

@@ -184,7 +184,7 @@ class Completing:
         count, seconds = recording.now["chunks_done"] + 1, recording.now["done_seconds"] + held.seconds
         recording.change(revision=facts.revision, chunks_done=count, done_seconds=seconds)
         self._take(held, finished)
-        told = {"position": held.position, "done_seconds": seconds, "chunks_done": count}
+        told = {"position": held.position, "seconds": held.seconds, "done_seconds": seconds, "chunks_done": count}
         emit(self.tx, "job_done", held.transcription_id, held.owner, **told)
         if decided is None and held.position == recording.deciding:
             recording.change(language=facts.language)
