@@ -15,7 +15,7 @@ import contextlib
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -83,6 +83,10 @@ class LocalWorker:
     @property
     def worker_id(self) -> str:
         return self._agent.worker_id
+
+    def also(self, transcription_id: str) -> None:
+        """Work for this transcription, too."""
+        self._agent.also(transcription_id)
 
     def check(self) -> None:
         """Raise what it died of. It never leaves by itself."""
@@ -171,10 +175,18 @@ class LocalFarm:
         self._stop_serving.set()
         self._server.join(STOP_SECONDS)
 
-    def work_on(self, transcription_ids: Sequence[str]) -> None:
-        """Start the worker, for these transcriptions and no others."""
+    @property
+    def has_worker(self) -> bool:
+        """Whether there was anything to work on yet."""
+        return self._worker is not None
+
+    def work_on(self, transcription_id: str) -> None:
+        """Let the worker do this transcription, too; the first one starts it. It does none that was not named."""
+        if self._worker is not None:
+            self._worker.also(transcription_id)
+            return
         settings = self._worker_settings.model_copy(
-            update={"server": self.client.address, "token": self.token, "only": tuple(transcription_ids)}
+            update={"server": self.client.address, "token": self.token, "only": (transcription_id,)}
         )
         self._worker = LocalWorker(settings, self._heed)
 

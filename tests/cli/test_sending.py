@@ -117,6 +117,18 @@ def test_what_failed_altogether_is_begun_anew(server: FakeServer, farm: FarmClie
     assert calls(server) == ["POST /api/transcriptions", f"DELETE {ONE}", "POST /api/transcriptions"]
 
 
+@pytest.mark.parametrize("kind", [LocalSender, UploadingSender])
+def test_a_copy_in_the_same_run_shares_what_became_of_the_first(
+    server: FakeServer, farm: FarmClient, talk: Recording, kind: type[LocalSender | UploadingSender]
+) -> None:
+    copy = Recording(talk.path.with_name("copy.mp3"), "copy")
+    copy.path.write_bytes(talk.path.read_bytes())
+    server.tell("POST /api/transcriptions", (201, view()), (200, view(state="failed")))
+    sender = kind(farm, REQUEST, threading.Event())
+    assert [sender.send(one, 0, lambda stage: None).state for one in (talk, copy)] == ["queued", "failed"]
+    assert calls(server) == ["POST /api/transcriptions"] * 2
+
+
 def test_two_commands_that_begin_anew_at_once_do_not_hinder_each_other(
     server: FakeServer, farm: FarmClient, talk: Recording
 ) -> None:

@@ -6,16 +6,19 @@ import json
 import random
 import re
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from talks import Recorder
 
 from whisper_farm.audio.flac import encode
-from whisper_farm.cli import outputs
+from whisper_farm.cli import outputs, sending
 from whisper_farm.cli.main import outcome
+from whisper_farm.cli.outputs import Outputs
 from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.farm import LocalFarm
 from whisper_farm.settings import Policy, WorkerSettings
@@ -216,6 +219,28 @@ def test_several_recordings_are_shown_one_after_another_and_never_share_a_file(
     said = " ".join(line.partition("]  ")[2] for line in out.splitlines() if not line.endswith(".wav:"))
     assert said == " ".join([talks[0].text, talks[2].text, talks[1].text])
     assert "3 of 3 recordings transcribed, " in err
+
+
+def test_work_begins_with_the_first_recording_while_the_next_one_is_still_being_read(
+    record: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talks = [record("a.wav"), record("b.wav")]
+    first_is_there = threading.Event()
+    read, write = sending.fingerprint_of, Outputs.write
+
+    def read_late(path: Path, stopping: threading.Event) -> sending.Fingerprint:
+        assert path.name == "a.wav" or first_is_there.wait(60)
+        return read(path, stopping)
+
+    def write_and_tell(*given: Any) -> list[Path]:
+        files = write(*given)
+        first_is_there.set()
+        return files
+
+    monkeypatch.setattr(sending, "fingerprint_of", read_late)
+    monkeypatch.setattr(Outputs, "write", write_and_tell)
+    assert transcribe("a.wav", "b.wav", "-f", "txt", *TONES) == 0
+    assert [text_of(Path(f"{name}.txt")) for name in "ab"] == [talk.text for talk in talks]
 
 
 def test_a_recording_that_waits_for_others_is_not_called_slow_and_the_last_line_counts_everything(

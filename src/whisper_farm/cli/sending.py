@@ -90,6 +90,7 @@ class LocalSender:
         self._farm = farm
         self._request = request
         self._stopping = stopping
+        self._sent: set[str] = set()
         self._point_to = point_to
         self._fingerprints: dict[Path, tuple[Fingerprint, str]] = {}
 
@@ -108,7 +109,7 @@ class LocalSender:
             priority=max(LOWEST_PRIORITY, -number),
             key=self._request.key(fingerprint.sha256),
         )
-        view = submit_or_resume(self._farm, lambda: self._farm.submit(submission))
+        view = submit_or_resume(self._farm, lambda: self._farm.submit(submission), self._sent)
         if view.state not in FINISHED and not view.progress.chunking_done:
             self._point_to(view.id, path)
         self._fingerprints[recording.path] = fingerprint, view.id
@@ -133,6 +134,7 @@ class UploadingSender:
         self._farm = farm
         self._request = request
         self._stopping = stopping
+        self._sent: set[str] = set()
 
     def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
         told("reading")
@@ -158,23 +160,35 @@ class UploadingSender:
                 progress=sent,
             )
 
-        return submit_or_resume(self._farm, submit)
+        return submit_or_resume(self._farm, submit, self._sent)
 
     def check_unchanged(self, recording: Recording) -> None:
         """What was uploaded was checked against its digest on arrival."""
 
 
-def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView]) -> TranscriptionView:
-    """Submit; where the farm has it from an earlier run, let it do what is missing."""
+def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView], sent: set[str]) -> TranscriptionView:
+    """Submit; where the farm has it from an earlier run, let it do what is missing.
+
+    `sent` gathers what this run has submitted: of two files with the same bytes the second is told what became of the
+    first, which somebody may still be looking at.
+    """
     view = submit()
+    if view.id not in sent:
+        view = _resumed(farm, view) or submit()
+        sent.add(view.id)
+    return view
+
+
+def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | None:
+    """What an earlier run left, under way again if anything is missing; None if it is to be submitted anew."""
     try:
         if view.state == "failed":
             farm.delete(view.id)
-            return submit()
+            return None
         if view.state == "cancelled" or (view.state == "incomplete" and can_be_mended(view)):
             return farm.retry(view.id)
     except (WrongState, NotFound):
-        return submit()
+        return None
     return view
 
 

@@ -62,8 +62,8 @@ class Session:
         self.failed = 0
         self.audio_seconds = 0.0
         """How much of the recordings was transcribed in this run."""
-        self.all_sent: Callable[[list[TranscriptionView]], None] = lambda views: None
-        """Told when the farm has every recording."""
+        self.sent: Callable[[TranscriptionView], None] = lambda view: None
+        """Told of each recording that the farm has."""
         self.written: Callable[[TranscriptionView], None] = lambda view: None
         """Told of each transcription whose outputs are there."""
         self.check: Callable[[], None] = lambda: None
@@ -119,7 +119,6 @@ class Session:
                 sent = self._sent.get()
                 if sent is None:
                     sending = False
-                    self.all_sent([one.view for one in self._recordings])
                 else:
                     self._take_up(following, sent)
             for one in following.step():
@@ -130,6 +129,7 @@ class Session:
     def _take_up(self, following: Following, sent: Sent) -> None:
         if isinstance(sent.outcome, TranscriptionView):
             self._recordings[following.watch(sent.recording.name, sent.outcome)] = sent.recording
+            self.sent(sent.outcome)
             return
         self._display.end(sent.recording.name)
         if not isinstance(sent.outcome, FarmError):

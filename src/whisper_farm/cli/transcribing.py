@@ -156,16 +156,17 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
         sender = LocalSender(farm.client, request, stopping, farm.point_to)
         session = Session(farm.client, sender, outputs, display, stopping)
 
-        def all_sent(views: list[TranscriptionView]) -> None:
-            if unfinished := [view.id for view in views if view.state not in FINISHED]:
-                display.begin(f"model {model}", "loading")
-                farm.work_on(unfinished)
+        def sent(view: TranscriptionView) -> None:
+            if view.state not in FINISHED:
+                if not farm.has_worker:
+                    display.begin(f"model {model}", "loading")
+                farm.work_on(view.id)
 
         def written(view: TranscriptionView) -> None:
             if not can_be_mended(view):
                 farm.drop_audio(view.id)
 
-        session.all_sent, session.written, session.check = all_sent, written, farm.check
+        session.sent, session.written, session.check = sent, written, farm.check
         session.worked_seconds = notices.seconds_since_work_began
         session.workers = lambda made: f"1 worker with {counted(farm.slots(), 'slot')}"
         session.warns = False

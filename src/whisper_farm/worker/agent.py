@@ -92,6 +92,10 @@ class Agent:
         """End at once: children are killed, jobs handed back. Call it in the thread of the event loop."""
         self._asked_to_go.set()
 
+    def also(self, transcription_id: str) -> None:
+        """Work for this transcription, too, where the settings name some. Any thread may call it."""
+        self._claims.also(transcription_id)
+
     async def _work(self, stop: asyncio.Event) -> None:
         async with self._crew:
             self._crew.start(self._heed(stop), "wait for the end")

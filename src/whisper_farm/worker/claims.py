@@ -2,6 +2,7 @@
 
 Promises: never asks for more than there is room for; a call whose answer got lost is repeated with its request id, so
 no claim is stranded; when the worker stops asking, what an unanswered call may have claimed is looked up (`recover`).
+Where it asks for certain transcriptions only, their list may grow (`also`): such calls wait a second at most.
 Completions carry the next claim with them (`to_go_along`) unless a call is under way.
 """
 
@@ -43,7 +44,7 @@ class Claims:
         """Ring it when there may be more room."""
         self._api = api
         self._worker_id = worker_id
-        self._only = only
+        self._only = None if only is None else list(only)
         self._room = room
         self._taken = taken
         self._told_to_go = told_to_go
@@ -54,13 +55,18 @@ class Claims:
         while True:
             while (room := self._room(kind)) <= 0 or kind in self._asking:
                 await self.changed.wait(_QUICK_SECONDS)
-            request = self._request(kind, room, WAIT_SECONDS)
+            request = self._request(kind, room, WAIT_SECONDS if self._only is None else _QUICK_SECONDS)
             began = now()
             answer = await self._api.claim(request)
             del self._asking[kind]
             self.take(answer.claims, answer.drain)
             if not answer.claims and now() < began + _QUICK_SECONDS:
                 await asyncio.sleep(_QUICK_SECONDS)
+
+    def also(self, transcription_id: str) -> None:
+        """Ask for this transcription's jobs, too, where not for all there are. Any thread may call it."""
+        if self._only is not None:
+            self._only.append(transcription_id)
 
     def to_go_along(self) -> ClaimRequest | None:
         """A claim to send with completions, if there is room and no call under way. Follow with `came_along`."""
@@ -96,5 +102,5 @@ class Claims:
             chunk_jobs=min(room, 16) if kind == "chunk" else 0,
             transcribe_jobs=min(room, 256) if kind == "transcribe" else 0,
             wait_seconds=wait_seconds,
-            only=self._only,
+            only=None if self._only is None else tuple(self._only),
         )
