@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from talks import Recorder
 
+from whisper_farm.cli import progress
 from whisper_farm.cli.main import outcome
+from whisper_farm.cli.progress import QuietDisplay
 from whisper_farm.coordinator.serve import serve
 from whisper_farm.farm import Background, LocalWorker
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
@@ -107,6 +109,20 @@ def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
     assert outcome([*words[:3], *words[4:]]) == 0
     assert capsys.readouterr().err.count("transcribed before") == 2
     assert len(list((server.data / "blobs").rglob("*"))) == uploads
+
+
+@pytest.mark.usefixtures("server")
+def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = record("a.wav").path.stat().st_size
+    display = QuietDisplay()
+    seen: list[tuple[str, str, float, float | None]] = []
+    monkeypatch.setattr(
+        display, "_changed", lambda shown: seen.append((shown.name, shown.stage, shown.done, shown.total))
+    )
+    monkeypatch.setattr(progress, "open_display", lambda quiet, verbose: display)
+    assert outcome(["submit", "a.wav", *INSTANT]) == 0
+    assert seen[-1] == ("a.wav", "sending", size, size)
+    assert display.shown == {}
 
 
 @pytest.mark.usefixtures("server")

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from talks import Recorder
 
 from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import LocalSender, Request
 from whisper_farm.errors import NoSpace, SourceUnreadable, WrongState
 from whisper_farm.farm import LocalFarm, worker_token
@@ -31,7 +32,7 @@ def local_farm(data: Path) -> Iterator[LocalFarm]:
 
 
 def send(farm: LocalFarm, path: Path) -> str:
-    return sender(farm).send(Recording(path, path.stem), 0, lambda stage: None).id
+    return sender(farm).send(Recording(path, path.stem), 0, Display()).id
 
 
 def sender(farm: LocalFarm) -> LocalSender:
@@ -81,7 +82,7 @@ def test_a_file_that_changes_meanwhile_gives_no_transcript(record: Recorder, tmp
     with local_farm(tmp_path / "data") as farm:
         local = sender(farm)
         recording = Recording(talk.path, "talk")
-        one = local.send(recording, 0, lambda stage: None).id
+        one = local.send(recording, 0, Display()).id
         local.check_unchanged(recording)
         farm.client.cancel(one)
         os.utime(talk.path, (1, 1))

@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from whisper_farm.cli.progress import (
+    AUDIO,
+    BYTES,
     Pace,
     PlainDisplay,
     QuietDisplay,
@@ -54,15 +56,15 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     hand = Hand()
     pace = Pace(hand)
     pace.note(0)
-    assert pace.times_real_time is None
+    assert pace.each_second is None
     hand.now = 10
     pace.note(40)
-    assert pace.times_real_time == 4
+    assert pace.each_second == 4
     assert pace.seconds_left(100) == 15
     for second in range(100, 120):
         hand.now = second
         pace.note(second * 8)
-    assert pace.times_real_time == pytest.approx(8)
+    assert pace.each_second == pytest.approx(8)
 
 
 def test_the_pace_of_few_chunks_is_that_of_all_of_them() -> None:
@@ -71,7 +73,7 @@ def test_the_pace_of_few_chunks_is_that_of_all_of_them() -> None:
     for second, done in ((0, 0), (200, 100), (400, 200), (401, 300)):
         hand.now = second
         pace.note(done)
-    assert pace.times_real_time == pytest.approx(300 / 401)
+    assert pace.each_second == pytest.approx(300 / 401)
 
 
 def test_a_pace_that_stands_still_fades() -> None:
@@ -81,11 +83,22 @@ def test_a_pace_that_stands_still_fades() -> None:
     hand.now = 1
     pace.note(10)
     hand.now = 10
-    assert pace.times_real_time == 1
+    assert pace.each_second == 1
 
 
 def test_without_a_known_length_there_is_no_time_left() -> None:
-    assert Shown("a", done_seconds=65).figures() == ("1:05 / ?", "", "")
+    assert Shown("a", done=65).figures() == ("1:05 / ?", "", "")
+
+
+def test_what_is_sent_is_counted_in_bytes_and_the_work_on_it_anew_in_time() -> None:
+    hand = Hand()
+    shown = Shown("a", pace=Pace(hand))
+    shown.advance(0, 300e6, BYTES)
+    hand.now = 2
+    shown.advance(120e6, 300e6, BYTES)
+    assert shown.figures() == ("120.0 / 300.0 MB", "60.0 MB/s", "3.0 s left")
+    shown.advance(5, 60, AUDIO)
+    assert shown.figures() == ("0:05 / 1:00", "", "")
 
 
 def test_plain_lines_come_at_intervals_and_the_transcript_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +130,20 @@ def test_without_verbose_no_transcript_is_shown(capsys: pytest.CaptureFixture[st
     PlainDisplay(verbose=False).text([SEGMENT])
     PlainDisplay(verbose=False).heading("talk.mp3")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_command_is_asked_for_goes_to_the_standard_output_however_quiet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    for display in (QuietDisplay(), PlainDisplay(verbose=False), TerminalDisplay(False, console, None)):
+        with display:
+            display.result("3k7qz2m9xw4a")
+        assert capsys.readouterr() == ("3k7qz2m9xw4a\n", "")
+    with TerminalDisplay(False, console, console) as display:
+        display.result("3k7qz2m9xw4a")
+    assert "3k7qz2m9xw4a\n" in screen.getvalue()
 
 
 def test_quiet_means_errors_only(capsys: pytest.CaptureFixture[str]) -> None:

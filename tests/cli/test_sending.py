@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
 from whisper_farm.client import FarmClient
 from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
@@ -40,12 +41,23 @@ def farm(server: FakeServer) -> Iterator[FarmClient]:
 @pytest.fixture
 def talk(tmp_path: Path) -> Recording:
     file = tmp_path / "talk.mp3"
-    file.write_bytes(b"sound" * 1000)
+    file.write_bytes(b"sound" * 500_000)
     return Recording(file, "talk")
 
 
 def send(farm: FarmClient, talk: Recording) -> str:
-    return LocalSender(farm, REQUEST, threading.Event()).send(talk, 3, lambda stage: None).state
+    return LocalSender(farm, REQUEST, threading.Event()).send(talk, 3, Display()).state
+
+
+class Seen(Display):
+    """Remembers every stage, and how much of how much was shown in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: list[tuple[str, str]] = []
+
+    def _changed(self, shown: Shown) -> None:
+        self.stages.append((shown.stage, shown.figures()[0]))
 
 
 def calls(server: FakeServer) -> list[str]:
@@ -125,7 +137,7 @@ def test_a_copy_in_the_same_run_shares_what_became_of_the_first(
     copy.path.write_bytes(talk.path.read_bytes())
     server.tell("POST /api/transcriptions", (201, view()), (200, view(state="failed")))
     sender = kind(farm, REQUEST, threading.Event())
-    assert [sender.send(one, 0, lambda stage: None).state for one in (talk, copy)] == ["queued", "failed"]
+    assert [sender.send(one, 0, Display()).state for one in (talk, copy)] == ["queued", "failed"]
     assert calls(server) == ["POST /api/transcriptions"] * 2
 
 
@@ -141,7 +153,7 @@ def test_a_farm_that_has_the_recording_is_not_sent_it_again(
     server: FakeServer, farm: FarmClient, talk: Recording
 ) -> None:
     server.tell("POST /api/transcriptions", (200, view(state="done")))
-    sent = UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, lambda stage: None)
+    sent = UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, Display())
     assert sent.state == "done"
     assert calls(server) == ["POST /api/transcriptions"]
 
@@ -151,11 +163,11 @@ def test_a_farm_that_has_it_not_is_sent_the_recording(server: FakeServer, farm: 
     server.tell("POST /api/transcriptions", (422, error("invalid_request", "No upload.")), (201, view()))
     server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
     server.tell("PUT /api/uploads/u1", (204, b""))
-    stages: list[str] = []
-    UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, stages.append)
+    display = Seen()
+    UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, display)
     assert server.asked[2].body == talk.path.read_bytes()
-    assert stages[0] == "reading"
-    assert stages[-1] == "sending 100%"
+    assert display.stages[0] == ("reading", "0:00 / ?")
+    assert display.stages[-1] == ("sending", "2.5 / 2.5 MB")
 
 
 def test_a_file_that_cannot_be_read_is_the_error_it_is(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """What a run shows while it works: the transcript as it grows, and how far each recording is.
 
-Three displays with one face: `TerminalDisplay` (Rich bars in audio-seconds, × real time, time left),
-`PlainDisplay` (a line every few seconds, for logs and pipes) and `QuietDisplay` (errors only). The transcript
-goes to the standard output; everything else to the standard error. A display is told things and decides
-nothing: what to show next, and in which order, is up to `following.py`.
+Three displays with one face: `TerminalDisplay` (Rich bars: how much of how much, how fast, time left),
+`PlainDisplay` (a line every few seconds, for logs and pipes) and `QuietDisplay` (errors only). The transcript,
+and what else a command is asked for, goes to the standard output; the rest to the standard error. A display is told
+things and decides nothing: what to show next, and in which order, is up to `following.py`.
 """
 
 from __future__ import annotations
@@ -59,31 +59,45 @@ def transcript_line(segment: Segment) -> str:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast a recording is done of late, in audio-seconds a second."""
+    """How fast a recording is done, or sent, of late: in audio-seconds, or bytes, a second."""
 
     clock: Callable[[], float] = time.monotonic
     samples: deque[tuple[float, float]] = field(default_factory=deque)
 
-    def note(self, done_seconds: float) -> None:
+    def note(self, done: float) -> None:
         now = self.clock()
-        if not self.samples or done_seconds > self.samples[-1][1]:
-            self.samples.append((now, done_seconds))
+        if not self.samples or done > self.samples[-1][1]:
+            self.samples.append((now, done))
         while len(self.samples) > FEWEST_SAMPLES and now - self.samples[0][0] > SPEED_WINDOW_SECONDS:
             self.samples.popleft()
 
     @property
-    def times_real_time(self) -> float | None:
+    def each_second(self) -> float | None:
         """None before anything was done."""
         if len(self.samples) < 2:
             return None
         (since, before), done = self.samples[0], self.samples[-1][1]
         return (done - before) / max(self.clock() - since, 1e-3)
 
-    def seconds_left(self, total_seconds: float | None) -> float | None:
-        pace = self.times_real_time
-        if pace is None or pace <= 0 or total_seconds is None:
+    def seconds_left(self, total: float | None) -> float | None:
+        pace = self.each_second
+        if pace is None or pace <= 0 or total is None:
             return None
-        return max(0.0, total_seconds - self.samples[-1][1]) / pace
+        return max(0.0, total - self.samples[-1][1]) / pace
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is counted of a recording, in words."""
+
+    amount: Callable[[float], str]
+    of: str
+    """What follows the two amounts."""
+    pace: Callable[[float], str]
+
+
+AUDIO = Unit(clock, "", speed)
+BYTES = Unit(lambda count: f"{count / 1e6:.1f}", " MB", lambda pace: f"{pace / 1e6:.1f} MB/s")
 
 
 @dataclass(slots=True)
@@ -92,17 +106,25 @@ class Shown:
 
     name: str
     stage: str = "waiting"
-    done_seconds: float = 0.0
-    total_seconds: float | None = None
+    done: float = 0.0
+    total: float | None = None
+    unit: Unit = AUDIO
     pace: Pace = field(default_factory=Pace)
 
+    def advance(self, done: float, total: float | None, unit: Unit) -> None:
+        """So far it is; where something else is counted now, its pace begins anew."""
+        if unit is not self.unit:
+            self.unit, self.pace = unit, Pace(self.pace.clock)
+        self.done, self.total = done, total
+        self.pace.note(done)
+
     def figures(self) -> tuple[str, str, str]:
-        """How much of how much, × real time, time left."""
-        total = clock(self.total_seconds) if self.total_seconds is not None else "?"
-        pace, left = self.pace.times_real_time, self.pace.seconds_left(self.total_seconds)
+        """How much of how much, how fast, time left."""
+        total = self.unit.amount(self.total) if self.total is not None else "?"
+        pace, left = self.pace.each_second, self.pace.seconds_left(self.total)
         return (
-            f"{clock(self.done_seconds)} / {total}",
-            speed(pace) if pace else "",
+            f"{self.unit.amount(self.done)} / {total}{self.unit.of}",
+            self.unit.pace(pace) if pace else "",
             f"{span(left)} left" if left else "",
         )
 
@@ -128,11 +150,10 @@ class Display:
         self.shown.setdefault(name, Shown(printable(name))).stage = stage
         self._changed(self.shown[name])
 
-    def advance(self, name: str, done_seconds: float, total_seconds: float | None) -> None:
+    def advance(self, name: str, done: float, total: float | None, unit: Unit = AUDIO) -> None:
         """A recording is so far."""
         shown = self.shown[name]
-        shown.done_seconds, shown.total_seconds = done_seconds, total_seconds
-        shown.pace.note(done_seconds)
+        shown.advance(done, total, unit)
         self._changed(shown)
 
     def end(self, name: str) -> None:
@@ -145,6 +166,11 @@ class Display:
 
     def heading(self, name: str) -> None:
         """Whose transcript comes next."""
+
+    def result(self, line: str) -> None:
+        """What the command was asked for, quiet or not."""
+        sys.stdout.write(printable(line) + "\n")
+        sys.stdout.flush()
 
     def note(self, line: str) -> None:
         """Something the user should know."""
@@ -191,10 +217,10 @@ class PlainDisplay(Display):
         sys.stderr.flush()
 
     def _changed(self, shown: Shown) -> None:
-        news = shown.stage or shown.done_seconds
+        news = shown.stage or shown.done
         if news and self._now() - self._said_at >= PLAIN_EVERY_SECONDS:
             self._said_at = self._now()
-            figures = shown.figures() if shown.done_seconds or shown.total_seconds else ()
+            figures = shown.figures() if shown.done or shown.total else ()
             self.note(f"{shown.name}: {', '.join(word for word in (shown.stage, *figures) if word)}")
 
 
@@ -218,6 +244,9 @@ class TerminalDisplay(Display):
     def heading(self, name: str) -> None:
         if self.shows_text:
             self._print(f"{printable(name)}:\n")
+
+    def result(self, line: str) -> None:
+        self._print(printable(line) + "\n")
 
     def note(self, line: str) -> None:
         self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
@@ -243,10 +272,8 @@ class TerminalDisplay(Display):
                 return
             row = self._rows[id(shown)] = self._bars.add_task(shortened(shown.name), total=None, figures="", stage="")
         done, pace, left = shown.figures()
-        figures = "  ".join(word for word in (done if shown.done_seconds else "", pace, left) if word)
-        self._bars.update(
-            row, completed=shown.done_seconds, total=shown.total_seconds, figures=figures, stage=shown.stage
-        )
+        figures = "  ".join(word for word in (done if shown.done else "", pace, left) if word)
+        self._bars.update(row, completed=shown.done, total=shown.total, figures=figures, stage=shown.stage)
 
     def _ended(self, shown: Shown) -> None:
         if (row := self._rows.pop(id(shown), None)) is not None:

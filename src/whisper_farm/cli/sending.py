@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.client import FarmClient
 from whisper_farm.errors import (
     FarmError,
@@ -67,8 +68,8 @@ class Request:
 class Sender(Protocol):
     """Hands one recording over."""
 
-    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
-        """Submit the `number`th recording, telling what is being done with it meanwhile."""
+    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
+        """Submit the `number`th recording, showing what is being done with it meanwhile."""
         ...
 
     def check_unchanged(self, recording: Recording) -> None:
@@ -94,8 +95,8 @@ class LocalSender:
         self._point_to = point_to
         self._fingerprints: dict[Path, tuple[Fingerprint, str]] = {}
 
-    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
-        told("reading")
+    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
+        display.begin(recording.name, "reading")
         path = recording.path.resolve()
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
@@ -136,15 +137,15 @@ class UploadingSender:
         self._stopping = stopping
         self._sent: set[str] = set()
 
-    def send(self, recording: Recording, number: int, told: Callable[[str], None]) -> TranscriptionView:
-        told("reading")
+    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
+        display.begin(recording.name, "reading")
         fingerprint = fingerprint_of(recording.path, self._stopping)
         key = self._request.key(fingerprint.sha256)
 
-        def sent(bytes_sent: int, size: int) -> None:
+        def sent(done: int, size: int) -> None:
             if self._stopping.is_set():
                 raise Interrupted()
-            told(f"sending {bytes_sent / max(size, 1):.0%}")
+            show_upload(display, recording.name, done, size)
 
         def submit() -> TranscriptionView:
             with suppress(InvalidRequest):  # the farm has it already, or misses the upload
@@ -164,6 +165,12 @@ class UploadingSender:
 
     def check_unchanged(self, recording: Recording) -> None:
         """What was uploaded was checked against its digest on arrival."""
+
+
+def show_upload(display: Display, name: str, done: int, size: int) -> None:
+    """Show how much of a recording was sent."""
+    display.begin(name, "sending")
+    display.advance(name, done, size, BYTES)
 
 
 def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView], sent: set[str]) -> TranscriptionView:

@@ -103,7 +103,7 @@ class Session:
 
     def _send(self, recording: Recording, number: int) -> TranscriptionView | Exception:
         try:
-            return self._sender.send(recording, number, lambda stage: self._display.begin(recording.name, stage))
+            return self._sender.send(recording, number, self._display)
         except Exception as error:
             return error
 

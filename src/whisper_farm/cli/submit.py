@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.recognition import RECOGNITION, Wish, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from whisper_farm.cli.progress import Display
+    from whisper_farm.cli.sending import Request
+    from whisper_farm.client import FarmClient
+    from whisper_farm.protocol.client import TranscriptionView
 
 DEFAULT_ENGINE = "faster-whisper"
 DEFAULT_MODELS = {"faster-whisper": "small", "pocketsphinx": "en-us", "tones": "instant"}
@@ -32,30 +40,41 @@ def submit(**flags: Any) -> int:
     """
     from whisper_farm.cli.inputs import recordings
     from whisper_farm.cli.main import complain
-    from whisper_farm.errors import FarmError
+    from whisper_farm.cli.progress import open_display
+    from whisper_farm.cli.sending import Request
 
     wish = wish_of(flags)
     inputs = recordings(flags["audio"])
-    failed = len(inputs.unusable)
     for unusable in inputs.unusable:
         complain(unusable.error.message)
     if not inputs.files:
         return 1
-    engine, model = farm_engine(wish)
-    options = wish.options(engine, model)
-    with connect(flags["server"], flags["token"]) as farm:
+    request = Request(wish.options(*farm_engine(wish)), wish.chunk_seconds)
+    sent = 0
+    with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
         for path in inputs.files:
-            try:
-                view = farm.submit_file(path, options=options, chunk_seconds=wish.chunk_seconds)
-            except FarmError as error:
-                failed += 1
-                complain(error.message if str(path) in error.message else f"{path}: {error.message}")
-                continue
-            print(view.id if flags["quiet"] else f"{view.id}  {path}")
-            sys.stdout.flush()
-            if view.warning:
-                complain(f"{path}: {view.warning}")
-    return 1 if failed else 0
+            if view := _send(farm, path, request, display):
+                sent += 1
+                display.result(view.id if flags["quiet"] else f"{view.id}  {path}")
+                if view.warning:
+                    display.note(f"{path}: {view.warning}")
+    return 0 if sent == len(inputs.files) and not inputs.unusable else 1
+
+
+def _send(farm: FarmClient, path: Path, request: Request, display: Display) -> TranscriptionView | None:
+    """Send one recording; None, after a line that says why, if that fails."""
+    from whisper_farm.cli.sending import show_upload
+    from whisper_farm.errors import FarmError
+
+    name = str(path)
+    progress = partial(show_upload, display, name)
+    try:
+        return farm.submit_file(path, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress)
+    except FarmError as error:
+        display.error(error.message if name in error.message else f"{name}: {error.message}")
+        return None
+    finally:
+        display.end(name)
 
 
 def farm_engine(wish: Wish) -> tuple[str, str]:
