@@ -121,6 +121,16 @@ def test_a_farm_is_asked_for_a_model_that_the_engine_has(engine: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["transcribe", "submit"])
+@pytest.mark.parametrize("model", ["turbo", "distil-large-v3", "small.en"])
+def test_to_translate_with_a_model_that_was_not_trained_to_is_wrong_usage(
+    command: str, model: str, capsys: pytest.CaptureFixture[str], own_data_folder: Path
+) -> None:
+    assert outcome([command, "a.mp3", "--task", "translate", "--model", model]) == 2
+    assert f"{model} was not trained to translate. Choose large-v3, medium or small." in capsys.readouterr().err
+    assert list(own_data_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["transcribe", "submit"])
 def test_a_model_that_the_engine_does_not_have_is_wrong_usage(
     command: str, capsys: pytest.CaptureFixture[str], own_data_folder: Path
 ) -> None:

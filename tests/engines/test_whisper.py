@@ -227,6 +227,17 @@ def test_a_model_is_loaded_from_a_hub_with_its_commit(
         assert len(hub.requests) == asked
 
 
+def test_a_model_that_was_not_trained_to_translate_refuses(
+    nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_hub(nano) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        settings = EngineSettings(device="cpu", threads=1, model_dir=str(tmp_path))
+        engine = engine_kind("faster-whisper").load(wanted("turbo"), settings, lambda _: None)
+        with pytest.raises(OptionUnsupported, match="turbo cannot translate; choose large-v3"):
+            heard(engine, [ChunkAudio(noise(2, 1), "de")], wanted("turbo", task="translate"))
+
+
 def test_a_broken_model_is_named(nano: Path, tmp_path: Path) -> None:
     for path in nano.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes() if path.name != "model.bin" else b"nonsense")

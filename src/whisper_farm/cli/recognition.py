@@ -249,10 +249,13 @@ def _number(value: float | str) -> float | None:
 
 
 def wish_of(flags: dict[str, Any]) -> Wish:
-    """The wish among a command's flags. A model that the engine named with it does not have is wrong usage."""
+    """The wish among a command's flags. A model that the engine lacks, or that cannot do the task, is wrong usage."""
     wish = Wish(**{name: flags[name] for name in Wish.__dataclass_fields__})
-    if wish.model is not None and wish.engine != "auto":
-        _check_model(wish.engine, wish.model)
+    if wish.model is not None:
+        if wish.engine != "auto":
+            _check_model(wish.engine, wish.model)
+        if wish.task == "translate":
+            _check_translates(wish.model)
     return wish
 
 
@@ -264,6 +267,15 @@ def _check_model(engine: str, model: str) -> None:
         return
     near = (get_close_matches(model, kind.models, n=1) or kind.models)[0]
     raise click.BadParameter(f"{engine} has no model '{model}'. Did you mean '{near}'?", param_hint="'--model'")
+
+
+def _check_translates(model: str) -> None:
+    from whisper_farm.engines.models import can_translate
+
+    if not can_translate(model):
+        raise click.BadParameter(
+            f"{model} was not trained to translate. Choose large-v3, medium or small.", param_hint="'--model'"
+        )
 
 
 def all_formats(context: click.Context, option: click.Parameter, given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

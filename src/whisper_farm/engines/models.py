@@ -41,6 +41,14 @@ REPOSITORIES = {
 }
 """Models by the names that faster-whisper gives them."""
 
+_CANNOT_TRANSLATE = frozenset(
+    word
+    for name, repo in REPOSITORIES.items()
+    if "turbo" in name or "distil" in name or ".en" in name
+    for word in (name, repo)
+)
+"""They were never trained to: asked to translate, they write what was said in its own language."""
+
 NEEDED = ("config.json", "tokenizer.json", "model.bin")
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 WANTED = ("config.json", "preprocessor_config.json", "tokenizer.json", *VOCABULARIES, "model.bin")
@@ -89,6 +97,11 @@ def find_model(
     from whisper_farm.engines.fetching import fetch_model
 
     return fetch_model(model, revision, settings.model_dir, progress)
+
+
+def can_translate(model: str) -> bool:
+    """Whether a model was trained to translate; one that is not in the list above is taken to be."""
+    return model not in _CANNOT_TRANSLATE
 
 
 def models_on_disk(model_dir: str | None = None) -> list[FoundModel]:

@@ -39,7 +39,7 @@ from whisper_farm.engines.engine import (
     FetchProgress,
     Recognition,
 )
-from whisper_farm.engines.models import find_model
+from whisper_farm.engines.models import can_translate, find_model
 from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, phrases_of, step
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
@@ -282,8 +282,8 @@ class WhisperEngine:
             ).shifted(offset)
 
     def _refuse_what_it_cannot(self, chunks: Sequence[ChunkAudio], options: RecognitionOptions) -> None:
-        if not self._multilingual and options.task == "translate":
-            raise OptionUnsupported(f"The model {self.facts.model} knows English only and cannot translate.")
+        if options.task == "translate" and not (self._multilingual and can_translate(self.facts.model)):
+            raise OptionUnsupported(f"The model {self.facts.model} cannot translate; choose large-v3, medium or small.")
         for language in {options.language, *(chunk.language for chunk in chunks)} - {None}:
             known = self._model.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
             if language not in self._model.supported_languages or (self._multilingual and not known):
