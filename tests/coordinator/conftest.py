@@ -40,7 +40,7 @@ def farm(start_farm: StartFarm) -> ServedFarm:
 
 
 @pytest.fixture
-def either_farm(start_farm: StartFarm, database_url: str) -> ServedFarm:
+def either_farm(database_url: str, start_farm: StartFarm) -> ServedFarm:
     """A farm on SQLite and on PostgreSQL, in turn."""
     return start_farm(database=database_url)
 
