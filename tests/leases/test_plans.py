@@ -283,9 +283,6 @@ def test_a_call_searches_indexes_and_looks_at_few_rows(full_farm: Farm, call: Ca
         assert CALLS[call] <= used(seen), seen
 
 
-@pytest.mark.xfail(
-    strict=True, reason="KNOWN BUG: a claim for some recordings only walks the whole queue of every engine and model"
-)
 @pytest.mark.parametrize("call", LIMITED, ids=lambda call: call.__name__)
 def test_a_claim_for_some_recordings_looks_at_those_alone(full_farm: Farm, call: Call) -> None:
     seen = statements_of(full_farm, call, generic=False)

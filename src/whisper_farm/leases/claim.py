@@ -21,7 +21,7 @@ from whisper_farm.leases.lapse import (
     set_aside_spent,
 )
 from whisper_farm.leases.policy import stretched
-from whisper_farm.leases.queue import FACTS, JOBS, ORDER, QUEUED, SHOWN, AnyRow, Order, Queue, order_of
+from whisper_farm.leases.queue import JOBS, ORDER, QUEUED, SHOWN, AnyRow, Order, Queue, QueueOf, facts, order_of
 from whisper_farm.leases.workers import ONE, Fleet, Offers, Worker, as_worker
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
@@ -130,15 +130,16 @@ class Claiming:
         self._made, self._started, self._queue = [], set(), None
         self._taken.clear()
 
-    def _queue_for(self, asking: Asking, failed: bool) -> Queue:
+    def _queue_for(self, asking: Asking, failed: bool) -> Queue | QueueOf:
         """One queue for all who may have the same, and one of its own for a worker with wishes or failures."""
         request = asking.request
         if request.only is None and not failed:
             self._queue = self._queue or Queue(self.tx, self._taken, self._most)
             return self._queue
         self.write()
-        left = self._left_to(asking) if request.only is None else None
-        return Queue(self.tx, self._taken, _wanted(request), request.worker_id, request.only, left)
+        if request.only is not None:
+            return QueueOf(self.tx, self._taken, request.only)
+        return Queue(self.tx, self._taken, _wanted(request), request.worker_id, self._left_to(asking))
 
     def _left_to(self, asking: Asking) -> list[str]:
         """Queued jobs that this worker has failed, as has everybody else who is there and could take them."""
@@ -147,7 +148,7 @@ class Claiming:
         proofs = evidence(self.tx, mine)
         return [job for job, proof in proofs.items() if not asking.fleet.serves(mine[job], but=proof.tried)]
 
-    def _claim(self, asking: Asking, queue: Queue, lapsed: LapsedJobs) -> list[Claimed]:
+    def _claim(self, asking: Asking, queue: Queue | QueueOf, lapsed: LapsedJobs) -> list[Claimed]:
         request, found = asking.request, []
         if request.chunk_jobs and asking.worker.offers.cuts:
             found += self._take(asking, queue, (CHUNK_PROFILE, CHUNK_PROFILE), request.chunk_jobs, lapsed)
@@ -156,7 +157,7 @@ class Claiming:
                 return found + self._take(asking, queue, best, request.transcribe_jobs, lapsed)
             self.write()
             slow = hedge.overdue(self.tx, asking.worker.offers, request, self.policy)
-            found += self._hand_out(asking, self._facts(slow), hedged=True)
+            found += self._hand_out(asking, facts(self.tx, slow), hedged=True)
         return found
 
     def _takeable(self, asking: Asking) -> LapsedJobs:
@@ -169,7 +170,7 @@ class Claiming:
         return {job_id: holders for job_id, holders in mine.items() if job_id not in spent}
 
     def _take(
-        self, asking: Asking, queue: Queue, what: tuple[str, str], limit: int, lapsed: LapsedJobs
+        self, asking: Asking, queue: Queue | QueueOf, what: tuple[str, str], limit: int, lapsed: LapsedJobs
     ) -> list[Claimed]:
         """Claim the next jobs of one profile, queued and lapsed ones in one order."""
         queued = {row.job_id: row for row in queue.next(*what, limit)}
@@ -178,17 +179,11 @@ class Claiming:
         overtaken = overtake(self.tx, [order[-1] for order in chosen if order[-1] in silent])
         ours = [order for order in chosen if order[-1] not in silent or order[-1] in overtaken]
         announce_lapses(self.tx, [silent[job_id] for *_, job_id in ours if job_id in silent])
-        known = queued | self._facts([job_id for *_, job_id in ours if job_id in silent])
+        known = queued | facts(self.tx, [job_id for *_, job_id in ours if job_id in silent])
         rows = {job_id: known[job_id] for *_, job_id in ours}
         self._taken.update(rows)
         self._handed_out = max([self._handed_out, *(order[1] for order in ours)])
         return self._hand_out(asking, rows, hedged=False)
-
-    def _facts(self, job_ids: Sequence[str]) -> dict[str, AnyRow]:
-        """The rows of jobs that are not queued."""
-        rows = self.tx.connection.execute(FACTS, {"jobs": job_ids}) if job_ids else ()
-        found = {row.job_id: row for row in rows}
-        return {job_id: found[job_id] for job_id in job_ids}
 
     def _hand_out(self, asking: Asking, rows: dict[str, AnyRow], hedged: bool) -> list[Claimed]:
         """Make an attempt at each of these jobs."""
@@ -243,7 +238,7 @@ def _may_take(asking: Asking, holders: Sequence[Held], tried: Set[str]) -> bool:
     return only is not None or me.id not in tried or not asking.fleet.serves(job.profile_id, but=tried)
 
 
-def _best(offers: Offers, queue: Queue, lapsed: LapsedJobs) -> tuple[str, str] | None:
+def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> tuple[str, str] | None:
     """What the job that is next in fairness needs, and its profile; a model in memory is worth some turns."""
     heads: list[AnyRow | Held] = [*queue.heads(), *(holders[0] for holders in lapsed.values())]
     mine = [head for head in heads if head.engine is not None and offers.serves(head.engine, head.model)]

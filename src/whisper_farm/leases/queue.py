@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, func, select
+from sqlalchemy import FromClause, Row, Select, bindparam, func, select
 
 from whisper_farm.leases.held import TRIED_BY_ME, Held
 from whisper_farm.store.database import Transaction
@@ -37,7 +37,7 @@ JOBS = (
     .join(transcriptions, transcriptions.c.id == jobs.c.transcription_id)
     .join(profiles, profiles.c.id == jobs.c.profile_id)
 )  # fmt: skip
-FACTS = JOBS.where(jobs.c.id.in_(bindparam("jobs", expanding=True)))
+_FACTS = JOBS.where(jobs.c.id.in_(bindparam("jobs", expanding=True)))
 
 
 def order_of(job: AnyRow | Held) -> Order:
@@ -45,45 +45,46 @@ def order_of(job: AnyRow | Held) -> Order:
     return (-job.priority, job.turn, job.position, job.created_at, job.job_id)
 
 
+def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
+    """The rows of these jobs, in this order."""
+    rows = tx.connection.execute(_FACTS, {"jobs": job_ids}) if job_ids else ()
+    found = {row.job_id: row for row in rows}
+    return {job_id: found[job_id] for job_id in job_ids}
+
+
 class Queue:
     """Queued jobs in order, read once for all claims of a transaction that may have the same of them."""
 
     def __init__(
-        self,
-        tx: Transaction,
-        taken: Set[str],
-        most: int,
-        me: str = "",
-        only: Sequence[str] | None = None,
-        left: Sequence[str] | None = None,
+        self, tx: Transaction, taken: Set[str], most: int, me: str = "", left: Sequence[str] | None = None
     ) -> None:
         """At most `most` jobs are wanted. Those in `taken` are queued no longer, though that is yet to be written.
 
-        Jobs of some recordings `only`; of those that `me` failed, only the ones that are `left` to it.
+        Of the jobs that `me` failed only those that are `left` to it.
         """
         self._tx = tx
         self._taken = taken
         self._most = most
-        self._bound = {"now": tx.now, "me": me, "only": only, "left": left}
-        self._kind = (only is not None, left is not None)
+        self._bound = {"now": tx.now, "me": me, "left": left}
+        self._failed = left is not None
         self._heads: dict[str, AnyRow] | None = None
         self._known: dict[str, list[AnyRow]] = {}
 
     def heads(self) -> Iterator[AnyRow]:
         """The next job of each engine and model, with these, and of cutting, with none."""
         if self._heads is None:
-            self._heads = {row.needs: row for row in self._rows(_heads(*self._kind))}
+            self._heads = {row.needs: row for row in self._rows(_heads(self._failed))}
         for needs, head in self._heads.items():
             yield from [head] if needs not in self._known else self._free(self._known[needs])[:1]
 
     def next(self, needs: str, profile_id: str, limit: int) -> list[AnyRow]:
         """The next jobs of a profile, which needs that engine and model."""
         if needs not in self._known:
-            self._known[needs] = list(self._rows(_next(*self._kind, by="needs"), key=needs, limit=self._most))
+            self._known[needs] = list(self._rows(_next(self._failed, by="needs"), key=needs, limit=self._most))
         found = [row for row in self._free(self._known[needs]) if row.profile_id == profile_id]
         if len(found) < limit and len(self._known[needs]) == self._most:  # others are between them
             wanted = limit + len(self._taken)
-            found = self._free(self._rows(_next(*self._kind, by="profile_id"), key=profile_id, limit=wanted))
+            found = self._free(self._rows(_next(self._failed, by="profile_id"), key=profile_id, limit=wanted))
         return found[:limit]
 
     def _free(self, rows: Iterable[AnyRow]) -> list[AnyRow]:
@@ -93,37 +94,63 @@ class Queue:
         return self._tx.connection.execute(query, self._bound | more)
 
 
-def _claimable(query: Query, limited: bool, failed: bool) -> Query:
-    """Queued jobs whose time has come and that this worker need not leave to others, because it failed them, in order.
+class QueueOf:
+    """The queued jobs of some recordings, all of them read at once: in the whole queue they may lie far apart.
 
-    One that asks for some recordings only leaves nothing of them to others: they may be here for others only.
+    Nothing of them is left to others, who may be there for other recordings only.
     """
+
+    def __init__(self, tx: Transaction, taken: Set[str], only: Sequence[str]) -> None:
+        self._tx = tx
+        self._taken = taken
+        self._rows = tx.connection.execute(_OF, {"now": tx.now, "only": only}).all()
+
+    def heads(self) -> Iterable[AnyRow]:
+        """As of `Queue`."""
+        return {row.needs: row for row in reversed(self._rows) if row.job_id not in self._taken}.values()
+
+    def next(self, _needs: str, profile_id: str, limit: int) -> list[AnyRow]:
+        """As of `Queue`."""
+        mine = [row.job_id for row in self._rows if row.profile_id == profile_id and row.job_id not in self._taken]
+        return list(facts(self._tx, mine[:limit]).values())
+
+
+def _claimable(query: Query, failed: bool) -> Query:
+    """Queued jobs whose time has come, in order, but for those that this worker failed and has to leave to others."""
     query = query.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(*ORDER)
-    if limited:
-        query = query.where(jobs.c.transcription_id.in_(bindparam("only", expanding=True)))
-    if failed:
-        query = query.where(~TRIED_BY_ME.exists() | jobs.c.id.in_(bindparam("left", expanding=True)))
-    return query
+    return query.where(~TRIED_BY_ME.exists() | jobs.c.id.in_(bindparam("left", expanding=True))) if failed else query
 
 
 @cache
-def _next(limited: bool, failed: bool, by: str) -> Query:
+def _next(failed: bool, by: str) -> Query:
     """The next jobs of one profile, or of one engine and model: a walk along an index, stopped by the limit."""
-    return _claimable(JOBS.where(jobs.c[by] == bindparam("key")), limited, failed).limit(bindparam("limit"))
+    return _claimable(JOBS.where(jobs.c[by] == bindparam("key")), failed).limit(bindparam("limit"))
 
 
 @cache
-def _heads(limited: bool, failed: bool) -> Query:
+def _heads(failed: bool) -> Query:
     """The first claimable job for every engine and model, by hops along `ix_jobs_heads`, however long each queue is."""
     first = select(func.min(jobs.c.needs).label("needs")).where(QUEUED).cte("waiting", recursive=True)
     following = select(func.min(jobs.c.needs)).where(QUEUED, jobs.c.needs > first.c.needs)
     waiting = first.union_all(select(following.scalar_subquery()).where(first.c.needs.is_not(None)))
     head = jobs.alias("head")
-    best = _claimable(select(jobs.c.id).where(jobs.c.needs == waiting.c.needs), limited, failed).limit(1)
-    order = (head.c.id.label("job_id"), head.c.priority, head.c.turn, head.c.position, head.c.created_at)
+    best = _claimable(select(jobs.c.id).where(jobs.c.needs == waiting.c.needs), failed).limit(1)
     return (
-        select(*order, head.c.needs, head.c.profile_id, profiles.c.engine, profiles.c.model)
+        _placed(head)
         .select_from(waiting)
         .join(head, head.c.id == best.correlate(waiting).scalar_subquery())
         .join(profiles, profiles.c.id == head.c.profile_id)
     )
+
+
+def _placed(job: FromClause) -> Query:
+    order = (job.c.id.label("job_id"), job.c.priority, job.c.turn, job.c.position, job.c.created_at)
+    return select(*order, job.c.needs, job.c.profile_id, profiles.c.engine, profiles.c.model)
+
+
+_OF = _claimable(
+    _placed(jobs)
+    .join(profiles, profiles.c.id == jobs.c.profile_id)
+    .where(jobs.c.transcription_id.in_(bindparam("only", expanding=True))),
+    failed=False,
+)
