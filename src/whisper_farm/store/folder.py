@@ -33,13 +33,22 @@ def put_all(folder: Path, blobs: Mapping[str, bytes]) -> None:
 
 
 def sweep(folder: Path, before: float) -> int:
-    """Remove unfinished files last written before that time, in epoch seconds; returns how many."""
-    swept = 0
-    for path in folder.rglob("*#*"):
-        if UNFINISHED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
-            path.unlink(missing_ok=True)
-            swept += 1
-    return swept
+    """Remove unfinished files last written before that time, in epoch seconds; returns how many.
+
+    Files and folders may go meanwhile: others sweep and delete, too.
+    """
+    unfinished = (
+        Path(parent, name) for parent, _, names in os.walk(folder) for name in names if UNFINISHED.fullmatch(name)
+    )
+    return sum(_swept(path, before) for path in unfinished)
+
+
+def _swept(path: Path, before: float) -> bool:
+    with suppress(FileNotFoundError):
+        if path.stat().st_mtime < before:
+            path.unlink()
+            return True
+    return False
 
 
 def _write(file: str, data: bytes) -> None:

@@ -71,8 +71,7 @@ class Assembler:
             if waiting is None:
                 return AssemblerReport(done, len(postponed))
             try:
-                await self.assemble(waiting)
-                done += 1
+                done += await self.assemble(waiting)
             except NotFound:  # deleted meanwhile
                 continue
             except FarmError as error:
@@ -84,15 +83,17 @@ class Assembler:
                 postponed.add(waiting)
                 self._log.exception("a transcript was not assembled", action="assemble", transcription_id=waiting)
 
-    async def assemble(self, transcription_id: str) -> None:
-        """Write the transcript of one recording and finish it."""
+    async def assemble(self, transcription_id: str) -> bool:
+        """Write the transcript of one recording and finish it; False if somebody else was first."""
         draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
         facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
         made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost)
         row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
-        if row.transcript_key != key:  # somebody else was first
+        mine = row.transcript_key == key
+        if not mine:
             await self._blobs.delete([key])
+        return mine
 
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
         """The transcript's JSON document, piece by piece."""

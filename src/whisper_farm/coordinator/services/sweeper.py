@@ -38,7 +38,7 @@ class SweeperTiming(Timing):
 
 @dataclass(frozen=True, slots=True)
 class SweeperReport(Report):
-    """What one run removed."""
+    """What one run removed; of `blobs` that others removed in the same moment it cannot tell."""
 
     blobs: int = 0
     uploads: int = 0
