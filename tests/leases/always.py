@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 Snapshot = dict[str, Any]
@@ -18,7 +19,7 @@ def check_step(step: str, before: Snapshot, after: Snapshot, max_attempts: int) 
     for job_id, job in after["jobs"].items():
         _held_once(job, tries[job_id])
         _one_result(job, tries[job_id])
-        _charges_add_up(job, tries[job_id], max_attempts)
+        check_charges(job, tries[job_id], max_attempts)
     for recording_id, recording in after["transcriptions"].items():
         _accounted_for(recording, [job for job in after["jobs"].values() if job["transcription_id"] == recording_id])
     _time_goes_forward(before, after)
@@ -41,16 +42,47 @@ def _one_result(job: Row, tries: list[Row]) -> None:
     assert bool(taken) == bool(job["result_digest"]), f"nobody made the result of {job['id']}"
 
 
-def _charges_add_up(job: Row, tries: list[Row], max_attempts: int) -> None:
-    """The budget is kept, but where one worker alone is to blame and others may still try, or a hedge ran on."""
-    counted = [one for one in tries if one["number"] > job["forgiven_attempts"]]
-    charged = [one for one in counted if one["charged"]]
-    assert job["charged_attempts"] == len(charged)
+def check_charges(job: Row, tries: list[Row], max_attempts: int) -> None:
+    """The budget is kept, but where one worker alone is to blame and others may still try, or a rival ran on.
+
+    An attempt that is live when the charge of another spends the budget is let run on; if it is not charged in the
+    end, the job is tried once more. So there is no charge too many that a hedge does not account for.
+    """
+    counted = sorted((one for one in tries if one["number"] > job["forgiven_attempts"]), key=lambda one: one["number"])
+    assert job["charged_attempts"] == len([one for one in counted if one["charged"]])
     assert all(one["charged"] == (one["state"] == "lost") for one in tries if one["state"] != "failed")
-    charged.sort(key=lambda one: (one["ended_at"], one["number"]))
-    if not any(one["hedge"] for one in counted):
-        assert not _spent(charged[:-1], max_attempts), f"{job['id']} was tried too often"
-        assert not _spent(charged, max_attempts) or job["state"] in ENDED, f"{job['id']} should be set aside"
+    charged: list[Row] = []
+    too_many = 0
+    rounds = _rounds(counted)
+    for number, together in enumerate(rounds, 1):
+        for one in sorted(together, key=_end):
+            too_many += one["charged"] and _spent(charged, max_attempts)
+            charged += [one] if one["charged"] else []
+        if _spent(charged, max_attempts) and not _ran_on(together):
+            assert number == len(rounds), f"{job['id']} was tried too often"
+            assert job["state"] in ENDED, f"{job['id']} should be set aside"
+    assert too_many <= len([one for one in counted if one["hedge"]]), f"{job['id']} was charged too often"
+
+
+def _rounds(counted: list[Row]) -> list[list[Row]]:
+    """Attempts that may have run beside each other: a first try each, and the hedges of it."""
+    rounds: list[list[Row]] = []
+    for one in counted:
+        if one["hedge"]:
+            rounds[-1].append(one)
+        else:
+            rounds.append([one])
+    return rounds
+
+
+def _ran_on(together: list[Row]) -> bool:
+    """Whether the last of these to end has not ended yet, or without a charge; at the same time, either may be last."""
+    last_charge = max((_end(one)[0] for one in together if one["charged"]), default=0.0)
+    return any(not one["charged"] and _end(one)[0] >= last_charge for one in together)
+
+
+def _end(one: Row) -> tuple[float, int]:
+    return (inf if one["ended_at"] is None else one["ended_at"], one["number"])
 
 
 def _spent(charged: list[Row], max_attempts: int) -> bool:

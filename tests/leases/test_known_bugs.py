@@ -1,0 +1,64 @@
+"""What the queue is known to do wrong. Each test fails as it stands; whoever mends it takes the mark away."""
+
+from __future__ import annotations
+
+import pytest
+from hand_farm import Farm
+
+from whisper_farm.leases.claim import Claimed, Claiming
+from whisper_farm.store.database import Transaction
+
+
+def hedged(farm: Farm, failed_before: int = 0) -> tuple[Claimed, Claimed]:
+    """Two attempts at one job, of `eve` or `fay`, and as a hedge of `gus`; it was failed before, uncharged."""
+    farm.recording(2)
+    for name in ("eve", "fay"):
+        farm.worker(name)
+    (first,) = farm.claim("eve")
+    farm.now += 2
+    farm.done(first)
+    for name in ("eve", "fay")[:failed_before]:
+        farm.fail(farm.claim(name)[0], charged=False)
+        farm.now += 10
+    (slow,) = farm.claim("eve")
+    farm.worker("gus")
+    farm.now += 15
+    (hedge,) = farm.claim("gus")
+    assert (hedge.job_id, hedge.hedge) == (slow.job_id, True)
+    return slow, hedge
+
+
+@pytest.mark.xfail(strict=True, reason="both failures of one job in one call put it back in the queue")
+def test_two_results_of_another_model_in_one_call_queue_their_job_once(farm: Farm) -> None:
+    outcomes = farm.finish(*[farm.finished(one, revision="r2") for one in hedged(farm)])
+    assert {one.error_code for one in outcomes} == {"model_mismatch"}
+    assert [event["code"] for event in farm.events("job_retried")] == ["model_mismatch"]
+
+
+@pytest.mark.xfail(strict=True, reason="both failures of one job in one call set it aside: it is counted twice")
+def test_two_results_of_another_model_in_one_call_set_their_job_aside_once(farm: Farm) -> None:
+    """The count is refused by the database, so the whole call fails, with the results of others that came with it."""
+    farm.policy = farm.policy.model_copy(update={"max_attempts": 1})
+    pair = hedged(farm, failed_before=2)
+    farm.finish(*[farm.finished(one, revision="r2") for one in pair])
+    assert farm.job(pair[0].job_id).state == "failed"
+    assert farm.find(pair[0].transcription_id).chunks_failed == 1
+
+
+@pytest.mark.xfail(strict=True, reason="who claims is seen when the transaction ends, not before the next claim in it")
+def test_a_job_is_left_to_a_worker_that_has_just_been_heard_of_in_the_same_group(farm: Farm) -> None:
+    """`Claiming` promises that each claim is as if those before it were written."""
+    farm.recording(1)
+    for name in ("ann", "dot"):
+        farm.worker(name)
+    farm.fail(farm.claim("ann")[0])
+    farm.now += 30  # longer than a lease: dot is not counted on, until it is heard of again
+    requests = [farm.request("dot", transcribe=0, chunk=1), farm.request("ann")]
+
+    def together(tx: Transaction) -> list[list[Claimed]]:
+        claiming = Claiming(tx, requests, farm.policy, farm.mint)
+        answers = [claiming.claim(request) for request in requests]
+        claiming.write()
+        return answers
+
+    assert farm.write(together) == [[], []]
