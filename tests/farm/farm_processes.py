@@ -189,12 +189,12 @@ class Farm:
         """The admin's token."""
         return (self.data / "admin-token").read_text().strip()
 
-    def start(self, wait: bool = True) -> None:
-        """Start the server, for the first time or again."""
+    def start(self, wait: bool = True, **settings: str) -> None:
+        """Start the server, for the first time or again, perhaps with other settings."""
         arguments = ["serve", "--port", str(self.port), "--data", str(self.data), "--log_format", "json"]
         if self._database:
             arguments += ["--database", self._database]
-        self.server = Process(self.folder / "server.log", arguments, self._settings)
+        self.server = Process(self.folder / "server.log", arguments, {**self._settings, **settings})
         if wait:
             self.wait()
 
