@@ -93,7 +93,7 @@ class Claiming:
         self._taken: set[str] = set()
         self._started: set[str] = set()
         self._asked: set[str] = set()
-        self._seen: list[dict[str, object]] = []
+        self._seen: list[str] = []
         self._turn = self._handed_out = 0
         tx.before_commit(self._note_seen)
 
@@ -105,14 +105,14 @@ class Claiming:
         asked = {"me": request.worker_id, "request": request.request_id, "now": self.tx.now}
         there = self.tx.connection.execute(_LOOK, asked).first()
         worker = as_worker(request.worker_id, there)
-        self._seen.append({"me": worker.id, "now": self.tx.now})
+        self._seen.append(worker.id)
         lease = stretched(self.policy, worker.present).lease_seconds
         if there is None or there.replayed:
             return self._again(request, lease)
         if worker.drains:
             return []
         self._turn = there.turn or 0
-        asking = Asking(request, worker, lease, Fleet(self.tx, self.policy, here=worker.id))
+        asking = Asking(request, worker, lease, Fleet(self.tx, self.policy, here=self._seen))
         lapsed = self._takeable(asking) if there.lapsed else {}
         return self._claim(asking, self._queue_for(asking, there.failed), lapsed)
 
@@ -210,7 +210,7 @@ class Claiming:
 
     def _note_seen(self) -> None:
         if self._seen:
-            self.tx.connection.execute(_SEEN, self._seen)
+            self.tx.connection.execute(_SEEN, [{"me": worker_id, "now": self.tx.now} for worker_id in self._seen])
 
     def _again(self, request: ClaimRequest, lease: float) -> list[Claimed]:
         """The attempts an earlier claim of this request made that are still live, their leases renewed."""

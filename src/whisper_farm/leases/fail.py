@@ -85,7 +85,7 @@ def record_failures(
     proofs = evidence(tx, [failed.held.job_id for failed in failures])
     fleet = Fleet(tx, policy)
     ended, waiting = [], []
-    for failed in failures:
+    for failed in {failed.held.job_id: failed for failed in failures}.values():  # of rivals the last one decides
         job, proof = failed.held, proofs[failed.held.job_id]
         if failed.permanent or (not proof.live and _given_up(failed, proof, policy, fleet)):
             ended.append(failed)

@@ -62,7 +62,7 @@ ONE = select(workers, PRESENT.scalar_subquery().label("present")).where(workers.
 _LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
     workers.c.state != literally("gone"),
     workers.c.state == literally("live"),
-    (workers.c.last_seen_at > bindparam("since")) | (workers.c.id == bindparam("here")),
+    (workers.c.last_seen_at > bindparam("since")) | workers.c.id.in_(bindparam("here", expanding=True)),
 )
 
 
@@ -110,15 +110,15 @@ def as_worker(worker_id: str, row: Row[*tuple[Any, ...]] | None) -> Worker:
 class Fleet:
     """Who could take a job: the live workers seen within a lease, read when first asked for."""
 
-    def __init__(self, tx: Transaction, policy: Policy, here: str = "") -> None:
+    def __init__(self, tx: Transaction, policy: Policy, here: Collection[str] = ()) -> None:
         self._tx, self._policy, self._here = tx, policy, here
         self._profiles: dict[str, tuple[str | None, str | None]] = {}
 
     @cached_property
     def offers(self) -> list[Offers]:
-        """What the live workers can run; the one whose call this is counts as seen."""
+        """What the live workers can run; those whose calls these are count as seen."""
         since = self._tx.now - stretched(self._policy, present_workers(self._tx)).lease_seconds
-        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, {"since": since, "here": self._here})]
+        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, {"since": since, "here": list(self._here)})]
 
     def serves(self, profile_id: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take jobs of that profile."""

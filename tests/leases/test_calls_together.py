@@ -1,8 +1,7 @@
-"""What the queue is known to do wrong. Each test fails as it stands; whoever mends it takes the mark away."""
+"""Calls of several workers in one transaction: as if one had come after the other."""
 
 from __future__ import annotations
 
-import pytest
 from hand_farm import Farm
 
 from whisper_farm.leases.claim import Claimed, Claiming
@@ -28,14 +27,12 @@ def hedged(farm: Farm, failed_before: int = 0) -> tuple[Claimed, Claimed]:
     return slow, hedge
 
 
-@pytest.mark.xfail(strict=True, reason="both failures of one job in one call put it back in the queue")
 def test_two_results_of_another_model_in_one_call_queue_their_job_once(farm: Farm) -> None:
     outcomes = farm.finish(*[farm.finished(one, revision="r2") for one in hedged(farm)])
     assert {one.error_code for one in outcomes} == {"model_mismatch"}
     assert [event["code"] for event in farm.events("job_retried")] == ["model_mismatch"]
 
 
-@pytest.mark.xfail(strict=True, reason="both failures of one job in one call set it aside: it is counted twice")
 def test_two_results_of_another_model_in_one_call_set_their_job_aside_once(farm: Farm) -> None:
     """The count is refused by the database, so the whole call fails, with the results of others that came with it."""
     farm.policy = farm.policy.model_copy(update={"max_attempts": 1})
@@ -45,7 +42,6 @@ def test_two_results_of_another_model_in_one_call_set_their_job_aside_once(farm:
     assert farm.find(pair[0].transcription_id).chunks_failed == 1
 
 
-@pytest.mark.xfail(strict=True, reason="who claims is seen when the transaction ends, not before the next claim in it")
 def test_a_job_is_left_to_a_worker_that_has_just_been_heard_of_in_the_same_group(farm: Farm) -> None:
     """`Claiming` promises that each claim is as if those before it were written."""
     farm.recording(1)
