@@ -28,6 +28,7 @@ from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import release
+from whisper_farm.leases.lifecycle import blob_keys_of
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
@@ -43,7 +44,6 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.folder import sweep
-from whisper_farm.store.references import blob_keys_of
 from whisper_farm.store.tables import events, transcriptions, uploads
 
 LONG_AGO = 1000.0

@@ -16,7 +16,6 @@ from whisper_farm.leases.turns import present_turn
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.references import blob_keys_of, referenced
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, uploads
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Coverage
@@ -140,13 +139,22 @@ def delete(tx: Transaction, transcription_id: str) -> list[str]:
     recording = find(tx, transcription_id)
     if recording.state not in FINISHED:
         raise WrongState(f"{recording.name} is {recording.state}; cancel it first.")
-    keys = blob_keys_of(tx, transcription_id)
+    keys = set(blob_keys_of(tx, transcription_id))
     mine = select(jobs.c.id).where(jobs.c.transcription_id == transcription_id)
     tx.connection.execute(remove(attempts).where(attempts.c.job_id.in_(mine)))
     tx.connection.execute(remove(jobs).where(jobs.c.transcription_id == transcription_id))
     tx.connection.execute(remove(transcriptions).where(transcriptions.c.id == transcription_id))
     emit(tx, "transcription_deleted", transcription_id, recording.owner)
-    free = sorted(set(keys) - referenced(tx, keys))
-    if recording.source_key in free:
-        tx.connection.execute(remove(uploads).where(uploads.c.key == recording.source_key))
-    return free
+    twin = select(transcriptions.c.id).where(transcriptions.c.source == recording.source).limit(1)
+    if tx.connection.scalar(twin) is not None:  # only a source may be another recording's, too
+        return sorted(keys - {recording.source_key})
+    tx.connection.execute(remove(uploads).where(uploads.c.key == recording.source_key))
+    return sorted(keys)
+
+
+def blob_keys_of(tx: Transaction, transcription_id: str) -> list[str]:
+    """Every blob this recording refers to: source, chunks, results, transcript."""
+    recording = find(tx, transcription_id)
+    mine = select(jobs.c.audio_key, jobs.c.result_key).where(jobs.c.transcription_id == transcription_id)
+    found = {key for row in tx.connection.execute(mine) for key in row}
+    return sorted(key for key in found | {recording.source_key, recording.transcript_key} if key is not None)
