@@ -86,7 +86,11 @@ _WORKED = (
     .values(audio_seconds=workers.c.audio_seconds + bindparam("audio"))
     .values(work_seconds=workers.c.work_seconds + bindparam("work"))
 )
-_RECORDINGS = select(transcriptions).where(transcriptions.c.id.in_(bindparam("ids", expanding=True)))
+_RECORDINGS = (
+    select(transcriptions)
+    .where(transcriptions.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(transcriptions.c.id)
+)
 
 
 def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
