@@ -13,7 +13,7 @@ from served_farm import PATIENCE_SECONDS, ServedFarm, eventually
 from submitting import submit
 
 from whisper_farm.coordinator.together import Together
-from whisper_farm.errors import StoreUnavailable
+from whisper_farm.errors import InvalidRequest, StoreUnavailable
 
 WORKERS = 6
 
@@ -72,9 +72,10 @@ def test_a_store_that_cannot_serve_is_told_to_the_whole_group_and_to_no_other() 
     assert two is three is kitchen.trouble[3]
 
 
-def test_an_unforeseen_error_is_the_answer_only_to_who_caused_it() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError(), InvalidRequest("Three is no number.")])
+def test_any_other_error_is_the_answer_only_to_who_caused_it(error: Exception) -> None:
     kitchen = Kitchen()
-    kitchen.trouble[3] = ZeroDivisionError()
+    kitchen.trouble[3] = error
     one, two, three, four = answers(kitchen, 8, [1, 2, 3, 4])
     assert (one, two, four) == (10, 20, 40)
     assert three is kitchen.trouble[3]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from fresh_database import fresh_database
 from hand_farm import Farm
 from sqlalchemy import delete
 
@@ -17,16 +16,8 @@ from whisper_farm.store.tables import metadata
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def kept_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """One database for all tests of this room: making one takes longer than most of them."""
-    if request.param == "sqlite":
-        file: Path = tmp_path_factory.mktemp("leases") / "farm.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
-        url = f"sqlite:///{file}"
-    else:
-        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-        url = server.create(f"leases_{tmp_path_factory.getbasetemp().name}".replace("-", "_"), template=template)
-    database = Database.open(url)
-    yield database
-    database.close()
+    with fresh_database(request, tmp_path_factory.mktemp("leases"), "leases") as database:
+        yield database
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ Every call is made as it is, on a farm with much to do, and undone; what each of
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_database import fresh_database
 from hand_farm import TONES, Farm
 from long_queue import HELD, JOBS, fill
 from plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
@@ -28,7 +26,7 @@ from whisper_farm.leases.lifecycle import cancel, next_to_assemble, results_of, 
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.protocol.work import AppendRequest, FailRequest, Failure, HeartbeatRequest, NewChunk, ReleaseRequest
-from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
@@ -229,20 +227,10 @@ class Undone(Exception):
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def full_farm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """One farm for all calls, since each is undone."""
-    if request.param == "sqlite":
-        file: Path = tmp_path_factory.mktemp("plans") / "farm.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
-        url = f"sqlite:///{file}"
-    else:
-        server, template = request.getfixturevalue("postgres_server"), request.getfixturevalue("postgres_template")
-        url = server.create(f"plans_{os.getpid()}", template=template)
-    database = Database.open(url)
-    farm = Farm(database)
-    fill(farm)
-    yield farm
-    database.close()
-    if request.param == "postgresql":
-        server.drop(f"plans_{os.getpid()}")
+    with fresh_database(request, tmp_path_factory.mktemp("plans"), "plans") as database:
+        farm = Farm(database)
+        fill(farm)
+        yield farm
 
 
 def statements_of(farm: Farm, call: Call, generic: bool) -> list[Seen]:

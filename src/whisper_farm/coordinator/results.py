@@ -69,11 +69,10 @@ class Results:
         calls = [_Call(request, places) for request in requests]
         await self._blobs.put_all({key: body for call in calls for key, body in call.blobs.items()})
         taken, tried = await self._store.write(lambda tx: self._record(tx, calls))
-        answers = []
+        answers, each_taken, each_tried = [], iter(taken), iter(tried)
         for call in calls:
-            mine = [taken.pop(0) for _ in call.finished]
-            outcomes = call.outcomes(mine)
-            claim = tried.pop(0) if call.request.claim is not None else Tried()
+            outcomes = call.outcomes([next(each_taken) for _ in call.finished])
+            claim = next(each_tried) if call.request.claim is not None else Tried()
             self._count(outcomes, claim)
             answers.append((outcomes, claim, call.jobs))
         return answers

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from whisper_farm.errors import FarmError, StoreUnavailable
+from whisper_farm.errors import StorageError, StoreUnavailable
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -22,8 +22,8 @@ PATIENCE_SECONDS = 30.0
 class Together(Generic[Q, A]):
     """Serves requests in groups, one group at a time, in order of asking.
 
-    What the farm itself refuses (a database that does not answer) is refused to the whole group; after an error nobody
-    foresaw each is served alone, so that it is the answer only to the request that caused it.
+    What keeps the stores from serving is told to the whole group; after any other error each is served alone, so that
+    it is the answer only to the request that caused it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Together(Generic[Q, A]):
         try:
             answers = await self._serve([request for request, _ in group])
         except Exception as error:
-            if len(group) > 1 and not isinstance(error, FarmError):
+            if len(group) > 1 and not isinstance(error, StorageError):
                 for one in group:
                     await self._answer([one])
                 return
