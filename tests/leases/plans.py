@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, event
 
 from whisper_farm.store.tables import metadata
@@ -137,7 +138,15 @@ class _Postgres:
         plan = row[0][0]["Plan"]
         accesses = [one for node in _nodes(plan) if (one := _access(node))]
         effort = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-        self._seen.append(Seen(statement, len(parameters), "\n".join(_told(plan)), accesses, effort))
+        self._seen.append(
+            Seen(statement, sum(map(_values, parameters.values())), "\n".join(_told(plan)), accesses, effort)
+        )
+
+
+def _values(parameter: object) -> int:
+    """How many values a parameter brings: a list, or rows as JSON, more than one."""
+    several = parameter.obj if isinstance(parameter, Jsonb) else parameter
+    return len(several) if isinstance(several, list) else 1
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

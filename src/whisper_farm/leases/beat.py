@@ -12,22 +12,19 @@ from whisper_farm.leases.workers import known_worker
 from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, literally, workers
 
 _MINE = (
     select(attempts.c.token, attempts.c.state)
-    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)), attempts.c.worker_id == bindparam("me"))
+    .where(among(attempts.c.token, "tokens"), attempts.c.worker_id == bindparam("me"))
     .order_by(attempts.c.token)
     .with_for_update()
 )
-_RENEW = (
-    update(attempts)
-    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)))
-    .values(lease_until=bindparam("until"))
-)
+_RENEW = update(attempts).where(among(attempts.c.token, "tokens")).values(lease_until=bindparam("until"))
 _FREE = (
     select(attempts.c.token)
-    .where(attempts.c.token.in_(bindparam("tokens", expanding=True)), attempts.c.state == literally("live"))
+    .where(among(attempts.c.token, "tokens"), attempts.c.state == literally("live"))
     .order_by(attempts.c.token)
     .with_for_update(skip_locked=True)
 )

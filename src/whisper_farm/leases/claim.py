@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from whisper_farm.leases import hedge
 from whisper_farm.leases.beat import renew_free
@@ -27,7 +27,8 @@ from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.tables import attempts, farm, jobs, transcriptions, workers
+from whisper_farm.store.rows import among, insert_given
+from whisper_farm.store.tables import attempts, farm, jobs, literally, transcriptions, workers
 from whisper_farm.store.transcriptions import pinned
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -95,6 +96,7 @@ class Claiming:
         self._asked: set[str] = set()
         self._seen: list[str] = []
         self._turn = self._handed_out = 0
+        self._lease_seconds = 0.0
         tx.before_commit(self._note_seen)
 
     def claim(self, request: ClaimRequest) -> list[Claimed]:
@@ -121,7 +123,7 @@ class Claiming:
         run = self.tx.connection.execute
         if self._made:
             run(_RUN, {"jobs": [made["job_id"] for made in self._made]})
-            run(insert(attempts), self._made)
+            run(_MAKE, {"rows": self._made, "now": self.tx.now, "until": self.tx.now + self._lease_seconds})
         if self._started:
             run(_START, {"recordings": sorted(self._started), "now": self.tx.now})
         if self._handed_out > self._turn:
@@ -190,7 +192,7 @@ class Claiming:
         self._start(rows.values())
         lease, options = asking.lease_seconds, _options(rows.values())
         shared = {"worker_id": asking.worker.id, "request_id": asking.request.request_id, "hedge": hedged}
-        shared |= {"state": "live", "lease_until": self.tx.now + lease, "started_at": self.tx.now}
+        self._lease_seconds = lease
         claimed = []
         for job_id, row in rows.items():
             token = self.mint.claim_token()
@@ -282,13 +284,15 @@ _FAILED = (
 _SEEN = update(workers).where(workers.c.id == bindparam("me")).values(last_seen_at=bindparam("now"))
 _ADVANCE = update(farm).where(farm.c.turn < bindparam("handed_out")).values(turn=bindparam("handed_out"))
 _RUN = (
-    update(jobs)
-    .where(jobs.c.id.in_(bindparam("jobs", expanding=True)))
-    .values(state="running", attempts=jobs.c.attempts + 1, available_at=0)
+    update(jobs).where(among(jobs.c.id, "jobs")).values(state="running", attempts=jobs.c.attempts + 1, available_at=0)
 )
+_MAKE = insert_given(
+    attempts, "token", "job_id", "number", "worker_id", "request_id", "hedge", "language",
+    state=literally("live"), lease_until=bindparam("until"), started_at=bindparam("now"),
+)  # fmt: skip
 _START = (
     update(transcriptions)
-    .where(transcriptions.c.id.in_(bindparam("recordings", expanding=True)))
+    .where(among(transcriptions.c.id, "recordings"))
     .values(state="running", started_at=bindparam("now"))
 )
 _REPLAY = (

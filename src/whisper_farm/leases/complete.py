@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
@@ -20,6 +20,7 @@ from whisper_farm.protocol.work import ChunkResult, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.rows import among, given
 from whisper_farm.store.tables import attempts, jobs, profiles, transcriptions, workers
 
 
@@ -57,15 +58,16 @@ class Finished:
 
 _END = (
     update(attempts)
-    .where(attempts.c.token == bindparam("attempt"))
-    .values(state="done", ended_at=bindparam("at"), digest=bindparam("sha"), facts=bindparam("known"))
+    .where(attempts.c.token == given(attempts.c.token))
+    .values(state="done", ended_at=bindparam("at"), digest=given(attempts.c.digest), facts=given(attempts.c.facts))
 )
 _DONE = (
     update(jobs)
-    .where(jobs.c.id == bindparam("job"))
-    .values(state="done", ended_at=bindparam("at"), language=bindparam("heard"), end_seconds=bindparam("until"))
-    .values(result_key=bindparam("blob"), result_size=bindparam("size"), result_digest=bindparam("sha"))
+    .where(jobs.c.id == given(jobs.c.id))
+    .values(state="done", ended_at=bindparam("at"))
+    .values({name: given(jobs.c[name]) for name in ("language", "result_key", "result_size", "result_digest")})
 )
+_CUT = update(jobs).where(jobs.c.id == bindparam("job")).values(end_seconds=bindparam("until"))
 _KEPT = (
     "revision", "language", "chunks_done", "done_seconds", "chunking_done", "duration_seconds", "declared_seconds",
     "damaged_packets", "damaged",
@@ -86,11 +88,7 @@ _WORKED = (
     .values(audio_seconds=workers.c.audio_seconds + bindparam("audio"))
     .values(work_seconds=workers.c.work_seconds + bindparam("work"))
 )
-_RECORDINGS = (
-    select(transcriptions)
-    .where(transcriptions.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(transcriptions.c.id)
-)
+_RECORDINGS = select(transcriptions).where(among(transcriptions.c.id, "ids")).order_by(transcriptions.c.id)
 
 
 def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
@@ -221,17 +219,14 @@ class Completing:
 
     def _write_taken(self) -> None:
         run = self.tx.connection.execute
-        run(_END, [self._ended(held, finished) for held, finished in self.taken])
+        run(_END, {"at": self.tx.now, "rows": [_ended(held, finished) for held, finished in self.taken]})
         end_attempts(self.tx, rivals(self.held, self.done), "superseded")
-        run(_DONE, [self._done(held, finished) for held, finished in self.taken])
+        run(_DONE, {"at": self.tx.now, "rows": [self._done(held, finished) for held, finished in self.taken]})
+        if cut := [held for held, finished in self.taken if finished.chunk]:
+            run(_CUT, [{"job": held.job_id, "until": held.end_seconds} for held in cut])
         run(_COUNT, [_counted(recording) for recording in self.recordings.values() if recording.changed])
         run(_PACE, self._paces())
         self.tx.before_commit(self._write_worked)
-
-    def _ended(self, held: Held, finished: Finished) -> dict[str, object]:
-        facts = finished.transcribe
-        known = {name: getattr(facts, name) for name in facts.__slots__} if facts else None
-        return {"attempt": held.token, "at": self.tx.now, "sha": finished.digest, "known": known}
 
     def _write_worked(self) -> None:
         worked: dict[str, tuple[float, float]] = {}
@@ -245,9 +240,12 @@ class Completing:
 
     def _done(self, held: Held, finished: Finished) -> dict[str, object]:
         decided, facts = self.recordings[held.transcription_id].row.language, finished.transcribe
-        blob = {"blob": finished.result_key, "size": finished.result_size, "sha": finished.digest}
-        heard = facts and (decided or facts.language)
-        return blob | {"job": held.job_id, "at": self.tx.now, "heard": heard, "until": held.end_seconds}
+        blob = {"result_key": finished.result_key, "result_size": finished.result_size}
+        return blob | {
+            "id": held.job_id,
+            "result_digest": finished.digest,
+            "language": facts and (decided or facts.language),
+        }
 
     def _paces(self) -> list[dict[str, object]]:
         paces = {held.profile_id: (held.pace, held.samples) for held, _ in self.taken}
@@ -264,6 +262,11 @@ class Completing:
         for held in {held.job_id: held for held in self.other_language}.values():
             if held.job_id in queued:
                 emit(self.tx, "job_redo", held.transcription_id, held.owner, position=held.position)
+
+
+def _ended(held: Held, finished: Finished) -> dict[str, object]:
+    facts = finished.transcribe and asdict(finished.transcribe)
+    return {"token": held.token, "digest": finished.digest, "facts": facts}
 
 
 def _counted(recording: Recording) -> dict[str, object]:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Select, bindparam, select, union, update
+from sqlalchemy import Select, bindparam, select, union, update
 
 from whisper_farm.errors import FarmError, LeaseLost
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
 from whisper_farm.protocol.work import Outcome
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs, literally, profiles, transcriptions
 
 
@@ -83,10 +84,11 @@ def _attempts() -> Select[*tuple[Any, ...]]:
 
 
 def _with_rivals() -> Select[*tuple[Any, ...]]:
-    tokens: BindParameter[list[str]] = bindparam("tokens", expanding=True)
     mine, rival = attempts.alias("mine"), attempts.alias("rival")
-    rivals = select(rival.c.token).join(mine, mine.c.job_id == rival.c.job_id).where(mine.c.token.in_(tokens))
-    both = union(select(mine.c.token).where(mine.c.token.in_(tokens)), rivals.where(rival.c.state == literally("live")))
+    rivals = select(rival.c.token).join(mine, mine.c.job_id == rival.c.job_id).where(among(mine.c.token, "tokens"))
+    both = union(
+        select(mine.c.token).where(among(mine.c.token, "tokens")), rivals.where(rival.c.state == literally("live"))
+    )
     return ATTEMPTS.where(attempts.c.token.in_(both)).order_by(attempts.c.token)
 
 
@@ -109,6 +111,21 @@ _OF_RECORDING = (
     .order_by(attempts.c.token)
     .with_for_update(of=attempts)
 )
+_JOBS_OF = select(attempts.c.job_id).where(among(attempts.c.token, "tokens"))
+_END = update(attempts).where(among(attempts.c.token, "tokens")).values(state=bindparam("as"), ended_at=bindparam("at"))
+_REQUEUE = (
+    update(jobs)
+    .where(among(jobs.c.id, "jobs"), jobs.c.state == literally("running"))
+    .where(~select(attempts.c.token).where(attempts.c.job_id == jobs.c.id, LIVE).exists())
+    .values(state="queued")
+    .returning(jobs.c.id)
+)
+_EVIDENCE = (
+    select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged)
+    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .where(among(jobs.c.id, "jobs"), attempts.c.number > jobs.c.forgiven_attempts)
+    .where(attempts.c.state.in_([literally("live"), literally("failed"), literally("lost")]))
+)
 
 
 def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
@@ -128,7 +145,7 @@ def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
 
 def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
     """The ids of the jobs that these tokens are or were claims of."""
-    return list(tx.connection.scalars(select(attempts.c.job_id).where(attempts.c.token.in_(sorted(set(tokens))))))
+    return list(tx.connection.scalars(_JOBS_OF, {"tokens": sorted(set(tokens))}))
 
 
 def held_by_token(tx: Transaction, token: str) -> Held:
@@ -147,15 +164,12 @@ def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
 def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
     """These attempts, which the caller has locked, end in that state with no more to be said of them."""
     if ended := [one.token for one in held]:
-        mine = update(attempts).where(attempts.c.token.in_(ended))
-        tx.connection.execute(mine.values(state=state, ended_at=tx.now))
+        tx.connection.execute(_END, {"tokens": ended, "as": state, "at": tx.now})
 
 
 def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
     """Queue those of these running jobs that have no live attempt left; returns which."""
-    others = select(attempts.c.token).where(attempts.c.job_id == jobs.c.id, LIVE).exists()
-    mine = update(jobs).where(jobs.c.id.in_(sorted(set(job_ids))), jobs.c.state == "running", ~others)
-    return set(tx.connection.scalars(mine.values(state="queued").returning(jobs.c.id)))
+    return set(tx.connection.scalars(_REQUEUE, {"jobs": sorted(set(job_ids))}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +184,8 @@ class Evidence:
 
 def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
-    telling = attempts.c.state.in_(("live", "failed", "lost"))
-    query = (
-        select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged)
-        .join(attempts, attempts.c.job_id == jobs.c.id)
-        .where(jobs.c.id.in_(job_ids), attempts.c.number > jobs.c.forgiven_attempts, telling)
-    )
     found = {job_id: Evidence() for job_id in job_ids}
-    for job_id, state, worker_id, charged in tx.connection.execute(query):
+    for job_id, state, worker_id, charged in tx.connection.execute(_EVIDENCE, {"jobs": list(found)}):
         now, live = found[job_id], state == "live"
         tried = now.tried if live else now.tried | {worker_id}
         culprits = now.culprits | {worker_id} if charged else now.culprits

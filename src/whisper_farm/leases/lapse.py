@@ -13,6 +13,7 @@ from whisper_farm.leases.workers import Fleet, Offers
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs, literally, profiles
 
 LAPSED_AT_ONCE = 1000
@@ -32,7 +33,7 @@ _LAPSED = ATTEMPTS.where(LIVE, attempts.c.lease_until <= bindparam("now"), ~_STI
     attempts.c.lease_until, attempts.c.token
 )
 _UNWATCHED = (
-    ATTEMPTS.where(LIVE, attempts.c.job_id.in_(bindparam("jobs", expanding=True)))
+    ATTEMPTS.where(LIVE, among(attempts.c.job_id, "jobs"))
     .order_by(attempts.c.token)
     .with_for_update(of=attempts, skip_locked=True)
 )

@@ -10,6 +10,7 @@ from sqlalchemy import FromClause, Row, Select, bindparam, func, select
 
 from whisper_farm.leases.held import TRIED_BY_ME, Held
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -37,7 +38,7 @@ JOBS = (
     .join(transcriptions, transcriptions.c.id == jobs.c.transcription_id)
     .join(profiles, profiles.c.id == jobs.c.profile_id)
 )  # fmt: skip
-_FACTS = JOBS.where(jobs.c.id.in_(bindparam("jobs", expanding=True)))
+_FACTS = JOBS.where(among(jobs.c.id, "jobs"))
 
 
 def order_of(job: AnyRow | Held) -> Order:
@@ -118,7 +119,7 @@ class QueueOf:
 def _claimable(query: Query, failed: bool) -> Query:
     """Queued jobs whose time has come, in order, but for those that this worker failed and has to leave to others."""
     query = query.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(*ORDER)
-    return query.where(~TRIED_BY_ME.exists() | jobs.c.id.in_(bindparam("left", expanding=True))) if failed else query
+    return query.where(~TRIED_BY_ME.exists() | among(jobs.c.id, "left")) if failed else query
 
 
 @cache
@@ -149,8 +150,6 @@ def _placed(job: FromClause) -> Query:
 
 
 _OF = _claimable(
-    _placed(jobs)
-    .join(profiles, profiles.c.id == jobs.c.profile_id)
-    .where(jobs.c.transcription_id.in_(bindparam("only", expanding=True))),
+    _placed(jobs).join(profiles, profiles.c.id == jobs.c.profile_id).where(among(jobs.c.transcription_id, "only")),
     failed=False,
 )

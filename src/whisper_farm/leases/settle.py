@@ -12,6 +12,7 @@ from whisper_farm.leases.held import Held
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, transcriptions
 
 _SET_ASIDE = (
@@ -28,7 +29,7 @@ _COUNT_FAILED = (
 _OPEN = (
     select(transcriptions, jobs.c.state.label("chunk_state"))
     .join(jobs, (jobs.c.transcription_id == transcriptions.c.id) & (jobs.c.kind == "chunk"))
-    .where(transcriptions.c.id.in_(bindparam("ids", expanding=True)), transcriptions.c.state == "running")
+    .where(among(transcriptions.c.id, "ids"), transcriptions.c.state == "running")
     .order_by(transcriptions.c.id)
 )
 _FIRST_ERROR = (

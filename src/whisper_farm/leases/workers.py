@@ -15,6 +15,7 @@ from whisper_farm.protocol.work import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import literally, profiles, workers
 
 
@@ -62,7 +63,7 @@ ONE = select(workers, PRESENT.scalar_subquery().label("present")).where(workers.
 _LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
     workers.c.state != literally("gone"),
     workers.c.state == literally("live"),
-    (workers.c.last_seen_at > bindparam("since")) | workers.c.id.in_(bindparam("here", expanding=True)),
+    (workers.c.last_seen_at > bindparam("since")) | among(workers.c.id, "here"),
 )
 
 

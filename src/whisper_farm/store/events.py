@@ -11,13 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, select
 
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.rows import insert_given
 from whisper_farm.store.tables import events
 
 RETIRE_BATCH = 10_000
 """Events retired in one transaction, so that writers never wait long."""
+
+
+_INSERT = insert_given(events, "kind", "transcription_id", "owner", "data", at=bindparam("at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ def emit(
     if not tx.outbox:
         tx.before_commit(lambda: _write(tx))
         tx.wake()
-    row = {"at": tx.now, "kind": kind, "transcription_id": transcription_id, "owner": owner, "data": data}
+    row: dict[str, object] = {"kind": kind, "transcription_id": transcription_id, "owner": owner, "data": data}
     tx.outbox.append(row)
 
 
@@ -83,4 +87,4 @@ def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> 
 
 
 def _write(tx: Transaction) -> None:
-    tx.connection.execute(insert(events), tx.outbox)
+    tx.connection.execute(_INSERT, {"at": tx.now, "rows": tx.outbox})
