@@ -18,7 +18,7 @@ from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lifecycle import cancel, delete, retry
 from whisper_farm.leases.reap import ReapReport, reap
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.workers import register_worker
+from whisper_farm.leases.workers import known_worker, register_worker
 from whisper_farm.protocol.work import (
     AppendAnswer,
     AppendRequest,
@@ -129,7 +129,9 @@ class Farm:
 
     def due(self, worker: str, transcribe: int = 1) -> float | None:
         asked = self.request(worker, transcribe)
-        return self.database.read(lambda tx: next_due(tx, asked, self.policy), now=self.now)
+        return self.database.read(
+            lambda tx: next_due(tx, known_worker(tx, asked.worker_id), asked, self.policy), now=self.now
+        )
 
     def beat(self, worker: str, *tokens: str) -> HeartbeatAnswer:
         request = HeartbeatRequest(worker_id=worker, tokens=tokens)

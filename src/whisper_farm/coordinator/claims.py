@@ -12,7 +12,7 @@ from whisper_farm.coordinator.waiting import EMPTY_HANDS, Tried
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.claim import Claiming
 from whisper_farm.leases.due import next_due
-from whisper_farm.leases.workers import Offers, known_worker
+from whisper_farm.leases.workers import Offers
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -67,7 +67,7 @@ def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Pol
     try:
         if claims := claiming.claim(request):
             return Tried(tuple(claims))
-        worker = known_worker(tx, request.worker_id)
+        worker = claiming.worker(request)
     except WorkerUnknown as error:
         return Tried(error=error)
     if worker.drains:
@@ -75,7 +75,7 @@ def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Pol
     if not request.wait_seconds:
         return Tried()
     claiming.write()
-    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx, request, policy))
+    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx, worker, request, policy))
 
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:

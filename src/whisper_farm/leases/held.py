@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, union, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, union, update
 
 from whisper_farm.errors import FarmError, LeaseLost
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
@@ -94,14 +94,16 @@ def _with_rivals() -> Select[*tuple[Any, ...]]:
 
 LIVE = attempts.c.state == literally("live")
 _tried = attempts.alias("tried")
-TRIED = (
-    _tried.c.worker_id == bindparam("me"),
-    _tried.c.state.in_([literally("failed"), literally("lost")]),
-    _tried.c.job_id == jobs.c.id,
-    _tried.c.number > jobs.c.forgiven_attempts,
-)
-TRIED_BY_ME = select(_tried.c.job_id).where(*TRIED)
-"""The jobs that a worker has failed or lost since their last retry: it is the last to get them again."""
+
+
+def tried_by(worker: ColumnElement[str]) -> Select[tuple[str]]:
+    """The jobs that a worker has failed or lost since their last retry: it is the last to get them again."""
+    ended_badly = _tried.c.state.in_([literally("failed"), literally("lost")])
+    mine = _tried.c.worker_id == worker, _tried.c.job_id == jobs.c.id, _tried.c.number > jobs.c.forgiven_attempts
+    return select(_tried.c.job_id).where(ended_badly, *mine)
+
+
+TRIED_BY_ME = tried_by(bindparam("me"))
 ATTEMPTS = _attempts()
 """Every attempt, as `Held` wants it."""
 _BY_TOKEN = ATTEMPTS.where(attempts.c.token == bindparam("token"))

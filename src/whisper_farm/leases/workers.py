@@ -59,7 +59,8 @@ class Worker:
 
 _others = workers.alias("others")
 PRESENT = select(func.count()).select_from(_others).where(_others.c.state != literally("gone"))
-ONE = select(workers, PRESENT.scalar_subquery().label("present")).where(workers.c.id == bindparam("me"))
+EVERY = select(workers, PRESENT.scalar_subquery().label("present"))
+ONE = EVERY.where(workers.c.id == bindparam("me"))
 _LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
     workers.c.state != literally("gone"),
     workers.c.state == literally("live"),

@@ -35,18 +35,19 @@ class is_among(GenericFunction[bool]):  # noqa: N801
     inherit_cache = True
 
 
-_ROWS = unfolded(bindparam("rows", type_=JSONB().with_variant(JSON(), "sqlite"))).table_valued("value", name="given")
+ROWS = unfolded(bindparam("rows", type_=JSONB().with_variant(JSON(), "sqlite"))).table_valued("value", name="given")
+"""The statement's parameter `rows`, as a table."""
 
 
 def given(column: Column[Any]) -> ColumnElement[Any]:
     """What each row of the statement's parameter `rows` says for that column."""
-    return field(_ROWS.c.value, literal_column(f"'{column.name}'"), type_=column.type)
+    return field(ROWS.c.value, literal_column(f"'{column.name}'"), type_=column.type)
 
 
 def insert_given(table: Table, *names: str, **shared: ColumnElement[Any]) -> Insert:
     """Insert the parameter `rows`, in order: these columns of each, and what all of them share."""
     values = [given(table.c[name]) for name in names]
-    return insert(table).from_select([*names, *shared], select(*values, *shared.values()).select_from(_ROWS))
+    return insert(table).from_select([*names, *shared], select(*values, *shared.values()).select_from(ROWS))
 
 
 def among(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
