@@ -86,7 +86,8 @@ def _end(one: Row) -> tuple[float, int]:
 
 
 def _spent(charged: list[Row], max_attempts: int) -> bool:
-    return len(charged) >= max_attempts and len({one["worker_id"] for one in charged}) >= 2
+    two = len({one["worker_id"] for one in charged}) >= 2
+    return len(charged) >= max_attempts * (1 if two else 2)
 
 
 def _accounted_for(recording: Row, jobs: list[Row]) -> None:

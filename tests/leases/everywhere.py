@@ -26,7 +26,7 @@ from whisper_farm.leases.lifecycle import assembled, cancel, next_to_assemble, r
 from whisper_farm.leases.lifecycle import delete as forget
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import submit
-from whisper_farm.leases.workers import dismiss, drain, known_worker, register_worker
+from whisper_farm.leases.workers import dismiss, drain, register_worker
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
@@ -146,7 +146,7 @@ def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
         "dismiss": dismiss,
         "claim": lambda tx, request: claim(tx, request, policy, mint),
         "claim_together": lambda tx, requests: _claim_together(tx, requests, policy, mint),
-        "next_due": lambda tx, request: next_due(tx, known_worker(tx, request.worker_id), request, policy),
+        "next_due": next_due,
         "heartbeat": lambda tx, request: heartbeat(tx, request, policy),
         "append": lambda tx, request: append(tx, request, policy),
         "complete": lambda tx, completions: complete(tx, completions, policy, mint),

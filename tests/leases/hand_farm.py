@@ -18,7 +18,7 @@ from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lifecycle import cancel, delete, retry
 from whisper_farm.leases.reap import ReapReport, reap
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.workers import known_worker, register_worker
+from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
     AppendAnswer,
     AppendRequest,
@@ -74,16 +74,18 @@ class Farm:
         return self.database.write(work, now=self.now)
 
     def worker(
-        self, name: str, models: Sequence[str] | None = None, loaded: Sequence[str] = (), cuts: bool = True
-    ) -> str:
+        self, name: str, models: Sequence[str] | None = None, loaded: Sequence[str] = (), cuts: bool = True,
+        reserved: bool = False,
+    ) -> str:  # fmt: skip
         """A worker that runs the tones engine."""
         offer = EngineOffer(
             engine="tones", version="1", models=tuple(models) if models is not None else None, loaded=tuple(loaded),
             device="cpu", batch=8,
         )  # fmt: skip
         request = RegisterRequest(
-            worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts
-        )
+            worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts,
+            reserved=reserved,
+        )  # fmt: skip
         self.write(lambda tx: register_worker(tx, request, "ann", self.policy, "0"))
         return name
 
@@ -127,11 +129,8 @@ class Farm:
             transcribe_jobs=transcribe, only=tuple(only) if only is not None else None,
         )  # fmt: skip
 
-    def due(self, worker: str, transcribe: int = 1) -> float | None:
-        asked = self.request(worker, transcribe)
-        return self.database.read(
-            lambda tx: next_due(tx, known_worker(tx, asked.worker_id), asked, self.policy), now=self.now
-        )
+    def due(self) -> float | None:
+        return self.database.read(next_due, now=self.now)
 
     def beat(self, worker: str, *tokens: str) -> HeartbeatAnswer:
         request = HeartbeatRequest(worker_id=worker, tokens=tokens)

@@ -165,6 +165,7 @@ class Worker:
     registered_at: float
     last_seen_at: float
     last_beat_at: float
+    reserved: bool = False
     state: str = "live"
     audio_seconds: float = 0.0
     work_seconds: float = 0.0
@@ -224,11 +225,11 @@ class Model:
         if known is not None and known.owner != owner:
             raise Forbidden
         worker = known or Worker(
-            request.worker_id, owner, request.name, request.cuts, request.engines, self.now, self.now, self.now
-        )
+            request.worker_id, owner, request.name, request.cuts, request.engines, self.now, self.now, self.now,
+        )  # fmt: skip
         self.workers[worker.id] = worker
-        worker.cuts, worker.engines = request.cuts, request.engines
-        worker.last_seen_at = worker.last_beat_at = self.now
+        worker.cuts, worker.engines, worker.reserved = request.cuts, request.engines, request.reserved
+        worker.last_seen_at = self.now
         if known is None or known.state == "gone":
             worker.state = "live"
             self._say_of(worker, "worker_joined")
@@ -288,7 +289,7 @@ class Model:
             if mine:
                 first = min(mine, key=lambda job: self._warm_order(me, job))
                 return made + self._take(me, request, lapsed, first.profile_id, request.transcribe_jobs)
-            late = [job for due, job in self._hedgeable(me, request) if due < self.now]
+            late = self._hedgeable(me, request)
             made += self._start(me, request, [job for job in late if job.profile_id == late[0].profile_id], hedge=True)
         return made
 
@@ -303,7 +304,7 @@ class Model:
         wanted = [job for job in queued if request.only is None or job.transcription_id in request.only]
         if request.only is not None:
             return [*wanted, *lapsed]
-        mine = [job for job in wanted if self._may_try(me, job, self._tried(job))]
+        mine = [job for job in wanted if not self._tried_lately(me, job) or not self._served(job, self._tried(job))]
         return [*mine, *lapsed]
 
     def _may_overtake(self, me: Worker, request: ClaimRequest, job: Job) -> bool:
@@ -317,11 +318,9 @@ class Model:
             return False
         if request.only is not None:
             return True
-        return self._may_try(me, job, self._tried(job) | {one.worker_id for one in self._live(job)})
-
-    def _may_try(self, me: Worker, job: Job, tried: Collection[str]) -> bool:
-        """Who failed a job is the last to get it again."""
-        return me.id not in tried or not self._served(job, tried, me.id)
+        if any(one.lease_until > self._lately for one in mine) or self._tried_lately(me, job):
+            return not self._served(job, self._tried(job) | {one.worker_id for one in self._live(job)})
+        return True
 
     def _take(
         self, me: Worker, request: ClaimRequest, lapsed: Sequence[Job], profile: str, limit: int
@@ -367,30 +366,26 @@ class Model:
             "options": recording.options | {"language": recording.language, "revision": recording.revision},
         }  # fmt: skip
 
-    def _hedgeable(self, me: Worker, request: ClaimRequest) -> list[tuple[float, Job]]:
-        """Jobs that another is slow with, by when they are due for a second attempt; oldest first."""
+    def _hedgeable(self, me: Worker, request: ClaimRequest) -> list[Job]:
+        """Jobs that another is slow with, oldest first."""
         found = []
         for job in self.jobs.values():
             profile, live = self.profiles[job.profile_id], self._live(job)
             if job.kind == "chunk" or profile.pace is None or len(live) != 1 or not me.serves(profile):
                 continue
             (one,) = live
-            mine = me.id in {one.worker_id, *self._tried(job)}
+            mine = me.id == one.worker_id or self._tried_lately(me, job)
             wanted = request.only is None or job.transcription_id in request.only
             if wanted and not mine and not one.hedge and one.lease_until > self.now:
                 wait = max(self.policy.hedge_min_seconds, self.policy.hedge_factor * profile.pace * job.seconds)
-                found.append((one.started_at, job.id, one.started_at + wait, job))
-        return [(due, job) for _, _, due, job in sorted(found, key=lambda one: one[:2])]
+                if self.now - one.started_at > wait:
+                    found.append((one.started_at, job.id, job))
+        return [job for _, _, job in sorted(found, key=lambda one: one[:2])]
 
-    def next_due(self, request: ClaimRequest) -> float | None:
-        me = self._known(request.worker_id)
+    def next_due(self) -> float | None:
         live = [one for one in self.attempts.values() if one.state == "live"]
         moments = [one.lease_until for one in live if one.lease_until > self.now]
         moments += [job.available_at for job in self.jobs.values() if job.available_at > self.now]
-        if request.transcribe_jobs:
-            moments += [due for due, _ in self._hedgeable(me, request) if due >= self.now]
-        if any(one.worker_id == me.id and one.lease_until <= self.now for one in live):
-            moments.append(self.now + self._heartbeat)
         return min(moments) - self.now if moments else None
 
     # Workers report
@@ -436,7 +431,6 @@ class Model:
                 fresh.append(chunk)
         if position > self.policy.max_chunks:
             raise TooLarge
-        attempt.lease_until = self.now + self._lease
         if request.duration_seconds is not None:
             recording.declared_seconds = request.duration_seconds
         if fresh:
@@ -602,8 +596,15 @@ class Model:
 
     def _given_up(self, job: Job, attempt: Attempt, charged: bool) -> bool:
         if charged and job.charged_attempts >= self.policy.max_attempts:
-            return len(self._culprits(job)) >= 2 or not self._served(job, (attempt.worker_id,))
+            return self._spent(job, job.charged_attempts, self._culprits(job))
         return self._failures(job) >= 4 * self.policy.max_attempts and not self._served(job, self._tried(job))
+
+    def _spent(self, job: Job, charged: int, culprits: Collection[str], here: str = "") -> bool:
+        """Whether it has had its share of tries: on two workers where there are two, but not for ever."""
+        most = self.policy.max_attempts
+        if len(culprits) < 2 and charged < 2 * most and self._served(job, culprits, here):
+            return False
+        return charged >= most
 
     def _available_at(self, job: Job, attempt: Attempt, charged: bool) -> float:
         if not charged and self._failures(job) == 1 and self._served(job, (attempt.worker_id,)):
@@ -727,7 +728,8 @@ class Model:
         """Whether a live worker seen within a lease, other than those, could take the job."""
         live = [one for one in self.workers.values() if one.state == "live"]
         seen = [one for one in live if one.id == here or one.last_seen_at > self.now - self._lease]
-        return any(one.id not in but and one.serves(self.profiles[job.profile_id]) for one in seen)
+        free = [one for one in seen if one.id not in but and not one.reserved]
+        return any(one.serves(self.profiles[job.profile_id]) for one in free)
 
     def _give_up(self, workers: Iterable[Worker]) -> int:
         gone = [worker for worker in workers if worker.state != "gone"]
@@ -756,6 +758,15 @@ class Model:
     def _tried(self, job: Job) -> set[str]:
         return {one.worker_id for one in self._counted(job)}
 
+    def _tried_lately(self, worker: Worker, job: Job) -> bool:
+        """Who failed a job is the last to get it again, for a while."""
+        mine = [one.ended_at or 0 for one in self._counted(job) if one.worker_id == worker.id]
+        return any(ended_at > self._lately for ended_at in mine)
+
+    @property
+    def _lately(self) -> float:
+        return self.now - self.policy.retry_max_seconds
+
     def _failures(self, job: Job) -> int:
         return len(self._counted(job))
 
@@ -782,9 +793,7 @@ class Model:
         spent = []
         for job in sorted(lapsed, key=lambda job: job.id):
             holders = {one.worker_id for one in self._live(job)}
-            if job.charged_attempts + len(self._live(job)) >= self.policy.max_attempts and (
-                len(self._culprits(job) | holders) >= 2 or not self._served(job, holders, here)
-            ):
+            if self._spent(job, job.charged_attempts + len(self._live(job)), self._culprits(job) | holders, here):
                 spent.append(job)
         for job in spent:
             self._lose(job)

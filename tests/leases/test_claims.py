@@ -261,9 +261,21 @@ def test_a_waiting_claim_knows_when_to_look_again(farm: Farm) -> None:
     farm.recording(2)
     farm.worker("ann")
     farm.worker("bob")
-    assert farm.due("bob") is None
+    assert farm.due() is None
     one, _ = farm.claim("ann", transcribe=2)
-    assert farm.due("bob") == 20.0
+    assert farm.due() == 20.0
     farm.now += 5
     farm.fail(one, charged=True)
-    assert farm.due("bob") == 0.75
+    assert farm.due() == 0.75
+
+
+def test_an_append_does_not_shorten_a_lease_whose_worker_knows_a_longer_one(farm: Farm) -> None:
+    farm.policy = farm.policy.model_copy(update={"beats_per_second": 1.0})
+    crowd = [farm.worker(f"w{number}") for number in range(50)]
+    farm.submit()
+    (job,) = farm.claim("w0", chunk=1)
+    pace = farm.beat("w0", job.token)
+    for name in crowd[1:]:
+        farm.release(name, leaving=True)
+    farm.append(job, 1)
+    assert farm.attempt(job.token).lease_until - farm.now >= pace.heartbeat_seconds, "its next beat would come too late"

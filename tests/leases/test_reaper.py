@@ -22,6 +22,18 @@ HALF_WAY = Path(__file__).with_name("reaper_process.py")
 PATIENCE_SECONDS = 30.0
 
 
+def test_a_worker_that_was_given_up_in_its_sleep_does_not_rob_itself_when_it_registers(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("ann")
+    (job,) = farm.claim("ann")
+    farm.now += 61
+    farm.reap()
+    farm.worker("ann")  # as it does when the farm does not know it
+    assert farm.claim("ann") == [], "it has not beaten since: perhaps it is still at it"
+    assert farm.beat("ann", job.token).lost == ()
+    assert farm.done(job).error_code is None
+
+
 def test_a_silent_worker_is_given_up_after_three_leases_and_may_come_back(farm: Farm) -> None:
     farm.recording(1)
     farm.worker("ann")

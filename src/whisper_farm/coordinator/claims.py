@@ -75,7 +75,7 @@ def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Pol
     if not request.wait_seconds:
         return Tried()
     claiming.write()
-    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx, worker, request, policy))
+    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx))
 
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:

@@ -72,7 +72,7 @@ def _cursor(after: str) -> tuple[float, str]:
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
-    fleet = Fleet(tx, policy)
+    fleet = Fleet(tx, policy, reserved=True)
     return [
         TranscriptionView(
             id=row.id,
@@ -235,5 +235,5 @@ def counts(tx: Transaction, policy: Policy) -> Counts:
         queued={"chunk": 0, "transcribe": 0} | {row[0]: row[1] for row in rows},
         oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0} | {row[0]: max(0.0, tx.now - row[2]) for row in rows},
         running_leases=tx.connection.scalar(leases) or 0,
-        live_workers=len(Fleet(tx, policy).offers),
+        live_workers=len(Fleet(tx, policy, reserved=True).offers),
     )

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import Row, insert, select, update
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
-from whisper_farm.leases.beat import renew_free
 from whisper_farm.leases.held import Held, hold
 from whisper_farm.leases.ids import needs, transcribe_job_id
-from whisper_farm.leases.policy import stretched
 from whisper_farm.leases.turns import present_turn
-from whisper_farm.leases.workers import present_workers
 from whisper_farm.protocol.work import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -26,7 +23,6 @@ TOLERANCE_SECONDS = 1e-6
 def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAnswer:
     """Make jobs of chunks that continue the recording, all or none; those that are there already stay as they are."""
     held = _cutting(tx, request)
-    renew_free(tx, [request.token], stretched(policy, present_workers(tx)).lease_seconds)
     recording = find(tx, held.transcription_id)
     known = [chunk for chunk in request.chunks if chunk.position < recording.chunks]
     fresh = [chunk for chunk in request.chunks if chunk.position >= recording.chunks]

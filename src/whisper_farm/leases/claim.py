@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,10 @@ from whisper_farm.leases.lapse import (
     announce_lapses,
     lapsed_jobs,
     overtake,
-    set_aside_spent,
+    set_aside_lapsed,
+    spent_jobs,
 )
-from whisper_farm.leases.policy import stretched
+from whisper_farm.leases.policy import lately, stretched
 from whisper_farm.leases.queue import JOBS, ORDER, QUEUED, SHOWN, AnyRow, Order, Queue, QueueOf, facts, order_of
 from whisper_farm.leases.workers import EVERY, Fleet, Offers, Worker, as_worker
 from whisper_farm.protocol.work import ClaimRequest
@@ -99,6 +100,7 @@ class Claiming:
         self._seen: list[str] = []
         self._turn = self._handed_out = 0
         self._lease_seconds = 0.0
+        self._lately = lately(policy, tx.now)
         tx.before_commit(self._note_seen)
 
     def claim(self, request: ClaimRequest) -> list[Claimed]:
@@ -128,7 +130,7 @@ class Claiming:
     def _look(self, requests: Sequence[ClaimRequest]) -> None:
         """Read of all these at once who asks, and which of the rarer paths of a claim must be walked."""
         rows = [{"worker_id": one.worker_id, "request_id": one.request_id} for one in requests]
-        for row in self.tx.connection.execute(_LOOK, {"rows": rows, "now": self.tx.now}):
+        for row in self.tx.connection.execute(_LOOK, {"rows": rows, "now": self.tx.now, "lately": self._lately}):
             self._looked[row.id, row.request_id] = row
             self._turn = max(self._turn, row.turn or 0)
 
@@ -155,14 +157,16 @@ class Claiming:
         self.write()
         if request.only is not None:
             return QueueOf(self.tx, self._taken, request.only)
-        return Queue(self.tx, self._taken, _wanted(request), request.worker_id, self._left_to(asking))
+        return Queue(self.tx, self._taken, _wanted(request), self._left_to(asking))
 
-    def _left_to(self, asking: Asking) -> list[str]:
-        """Queued jobs that this worker has failed, as has everybody else who is there and could take them."""
-        rows = self.tx.connection.execute(_FAILED, {"me": asking.worker.id, "now": self.tx.now})
-        mine = {row.id: row.profile_id for row in rows}
-        proofs = evidence(self.tx, mine)
-        return [job for job, proof in proofs.items() if not asking.fleet.serves(mine[job], but=proof.tried)]
+    def _left_to(self, asking: Asking) -> dict[str, object]:
+        """The queued jobs this worker has failed lately, as has everybody else who is there and could take them."""
+        mine = {"me": asking.worker.id, "lately": self._lately}
+        rows = self.tx.connection.execute(_FAILED, mine | {"now": self.tx.now})
+        jobs_tried = {row.id: row.profile_id for row in rows}
+        proofs = evidence(self.tx, jobs_tried).items()
+        left = [job for job, proof in proofs if not asking.fleet.serves(jobs_tried[job], but=proof.tried)]
+        return mine | {"left": left}
 
     def _claim(self, asking: Asking, queue: Queue | QueueOf, lapsed: LapsedJobs) -> list[Claimed]:
         request, found = asking.request, []
@@ -179,11 +183,24 @@ class Claiming:
     def _takeable(self, asking: Asking) -> LapsedJobs:
         """Lapsed jobs this worker may take, after those that lapsed once too often have been set aside."""
         self.write()
-        lapsed = lapsed_jobs(self.tx, asking.worker.offers)
+        lapsed = lapsed_jobs(self.tx, asking.worker.offers, asking.request.only)
         proofs = evidence(self.tx, lapsed) if lapsed else {}
-        mine = {job: holders for job, holders in lapsed.items() if _may_take(asking, holders, proofs[job].tried)}
-        spent = set_aside_spent(self.tx, mine, self.policy, asking.fleet)
+        mine = {job: holders for job, holders in lapsed.items() if self._may_take(asking, holders, proofs[job].tried)}
+        spent = spent_jobs(self.tx, mine, self.policy, asking.fleet)
+        set_aside_lapsed(self.tx, mine, spent, self.policy)
         return {job_id: holders for job_id, holders in mine.items() if job_id not in spent}
+
+    def _may_take(self, asking: Asking, holders: Sequence[Held], tried: Mapping[str, float]) -> bool:
+        """Whether this worker may take a lapsed job from those who hold it; `tried`: who has failed it, and when."""
+        job, me = holders[0], asking.worker
+        wanted = asking.request.chunk_jobs if job.kind == "chunk" else asking.request.transcribe_jobs
+        mine = [held.lease_until for held in holders if held.worker_id == me.id]
+        if not wanted or any(me.last_beat_at < lease_until for lease_until in mine):
+            return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
+        if asking.request.only is not None or max([*mine, tried.get(me.id, 0.0)]) <= self._lately:
+            return True
+        others = tried.keys() | {held.worker_id for held in holders}
+        return not asking.fleet.serves(job.profile_id, but=others)
 
     def _take(
         self, asking: Asking, queue: Queue | QueueOf, what: tuple[str, str], limit: int, lapsed: LapsedJobs
@@ -240,18 +257,6 @@ class Claiming:
 
 def _wanted(request: ClaimRequest) -> int:
     return request.chunk_jobs + request.transcribe_jobs
-
-
-def _may_take(asking: Asking, holders: Sequence[Held], tried: Set[str]) -> bool:
-    """Whether this worker may take a lapsed job from those who hold it; `tried` are those who have failed it."""
-    job, me, only = holders[0], asking.worker, asking.request.only
-    wanted = asking.request.chunk_jobs if job.kind == "chunk" else asking.request.transcribe_jobs
-    if not wanted or (only is not None and job.transcription_id not in only):
-        return False
-    if any(held.worker_id == me.id and me.last_beat_at < held.lease_until for held in holders):
-        return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
-    tried = tried | {held.worker_id for held in holders}
-    return only is not None or me.id not in tried or not asking.fleet.serves(job.profile_id, but=tried)
 
 
 def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> tuple[str, str] | None:

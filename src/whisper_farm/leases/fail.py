@@ -114,7 +114,7 @@ def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet) -> 
     """
     held = failed.held
     if failed.charged and held.charged_attempts + 1 >= policy.max_attempts:
-        return len(proof.culprits) >= 2 or not fleet.serves(held.profile_id, but=(held.worker_id,))
+        return fleet.has_spent(policy, held.profile_id, held.charged_attempts + 1, proof.culprits)
     often = proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts
     return often and not fleet.serves(held.profile_id, but=proof.tried)
 

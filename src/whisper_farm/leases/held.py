@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select, union, update
@@ -97,10 +97,10 @@ _tried = attempts.alias("tried")
 
 
 def tried_by(worker: ColumnElement[str]) -> Select[tuple[str]]:
-    """The jobs that a worker has failed or lost since their last retry: it is the last to get them again."""
-    ended_badly = _tried.c.state.in_([literally("failed"), literally("lost")])
+    """The jobs that a worker has failed or lost lately, and since their last retry: they are left to others first."""
+    ended_badly = _tried.c.state.in_([literally("failed"), literally("lost")]), _tried.c.ended_at > bindparam("lately")
     mine = _tried.c.worker_id == worker, _tried.c.job_id == jobs.c.id, _tried.c.number > jobs.c.forgiven_attempts
-    return select(_tried.c.job_id).where(ended_badly, *mine)
+    return select(_tried.c.job_id).where(*ended_badly, *mine)
 
 
 TRIED_BY_ME = tried_by(bindparam("me"))
@@ -123,7 +123,7 @@ _REQUEUE = (
     .returning(jobs.c.id)
 )
 _EVIDENCE = (
-    select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged)
+    select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged, attempts.c.ended_at)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(among(jobs.c.id, "jobs"), attempts.c.number > jobs.c.forgiven_attempts)
     .where(attempts.c.state.in_([literally("live"), literally("failed"), literally("lost")]))
@@ -176,20 +176,20 @@ def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the attempts since the last retry say of a job: who failed it (`tried`), who with a charge (`culprits`)."""
+    """What the attempts since the last retry say of a job: who failed it and when last (`tried`), who with a charge."""
 
     live: int = 0
     failures: int = 0
-    tried: frozenset[str] = frozenset()
+    tried: Mapping[str, float] = field(default_factory=dict)
     culprits: frozenset[str] = frozenset()
 
 
 def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     found = {job_id: Evidence() for job_id in job_ids}
-    for job_id, state, worker_id, charged in tx.connection.execute(_EVIDENCE, {"jobs": list(found)}):
+    for job_id, state, worker_id, charged, ended_at in tx.connection.execute(_EVIDENCE, {"jobs": list(found)}):
         now, live = found[job_id], state == "live"
-        tried = now.tried if live else now.tried | {worker_id}
+        tried = now.tried if live else {**now.tried, worker_id: max(ended_at, now.tried.get(worker_id, 0.0))}
         culprits = now.culprits | {worker_id} if charged else now.culprits
         found[job_id] = Evidence(now.live + live, now.failures + (not live), tried, culprits)
     return found

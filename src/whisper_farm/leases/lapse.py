@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from whisper_farm.errors import LeaseLost
 from whisper_farm.leases.held import ATTEMPTS, LIVE, Held, evidence
@@ -14,7 +14,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.rows import among
-from whisper_farm.store.tables import attempts, jobs, literally, profiles
+from whisper_farm.store.tables import attempts, jobs, literally
 
 LAPSED_AT_ONCE = 1000
 """Lapsed attempts looked at by one call, oldest first, so that the end of a whole fleet stops nobody."""
@@ -32,8 +32,10 @@ ANY_LAPSED = select(attempts.c.token).where(LIVE, attempts.c.lease_until <= bind
 _LAPSED = ATTEMPTS.where(LIVE, attempts.c.lease_until <= bindparam("now"), ~_STILL_HELD).order_by(
     attempts.c.lease_until, attempts.c.token
 )
+_HOLDERS = select(func.count()).where(_other.c.job_id == attempts.c.job_id, _other.c.state == literally("live"))
 _UNWATCHED = (
-    ATTEMPTS.where(LIVE, among(attempts.c.job_id, "jobs"))
+    ATTEMPTS.add_columns(_HOLDERS.scalar_subquery().label("holders"))
+    .where(LIVE, among(attempts.c.job_id, "jobs"))
     .order_by(attempts.c.token)
     .with_for_update(of=attempts, skip_locked=True)
 )
@@ -50,35 +52,30 @@ _CHARGE = (
 )
 
 
-def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:
-    """The jobs that may be taken from whoever holds them, by a worker with these offers; locks nothing."""
-    query = (_LAPSED if offers is None else _LAPSED.where(_offered(offers))).limit(LAPSED_AT_ONCE)
+def lapsed_jobs(tx: Transaction, offers: Offers | None = None, only: Sequence[str] | None = None) -> LapsedJobs:
+    """The jobs of any or `only` these recordings that a worker with these offers may take over; locks nothing."""
+    query = _LAPSED if offers is None else _LAPSED.where(offers.of_profiles)
+    query = query if only is None else query.where(among(jobs.c.transcription_id, "only"))
     found: LapsedJobs = {}
-    for row in tx.connection.execute(query, {"now": tx.now}):
+    for row in tx.connection.execute(query.limit(LAPSED_AT_ONCE), {"now": tx.now, "only": only}):
         held = Held(*row)
         found.setdefault(held.job_id, []).append(held)
     return {job_id: sorted(holders, key=lambda held: held.number) for job_id, holders in found.items()}
 
 
-def _offered(offers: Offers) -> ColumnElement[bool]:
-    mine = [profiles.c.kind == "chunk"] if offers.cuts else []
-    for offer in offers.engines:
-        models = offer["models"]
-        named = profiles.c.model.is_not(None) if models is None else profiles.c.model.in_(models)
-        mine.append(and_(profiles.c.engine == offer["engine"], named))
-    return or_(*mine) if mine else profiles.c.id.is_(None)
-
-
 def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
-    """Take lapsed jobs from those who held them, and charge them; one that was or is being renewed is left alone."""
-    taken: LapsedJobs = {}
+    """Take lapsed jobs from all who held them, and charge them; one that was or is being renewed is left alone."""
+    silent: LapsedJobs = {}
+    holders: dict[str, int] = {}
     wanted = sorted(job_ids)
-    for row in tx.connection.execute(_UNWATCHED, {"jobs": wanted}) if wanted else ():
+    for *row, count in tx.connection.execute(_UNWATCHED, {"jobs": wanted}) if wanted else ():
         held = Held(*row)
-        taken.setdefault(held.job_id, []).append(held)
-    taken = {job: of for job, of in taken.items() if all(held.lease_until <= tx.now for held in of)}
+        holders[held.job_id] = count
+        if held.lease_until <= tx.now:
+            silent.setdefault(held.job_id, []).append(held)
+    taken = {job: of for job, of in silent.items() if len(of) == holders[job]}  # what is locked is being renewed
     if taken:
-        tx.connection.execute(_LOSE, [_silent(tx, held) for holders in taken.values() for held in holders])
+        tx.connection.execute(_LOSE, [_silent(tx, held) for of in taken.values() for held in of])
         tx.connection.execute(_CHARGE, [{"job": job, "lost": len(of)} for job, of in taken.items()])
     return set(taken)
 
@@ -88,21 +85,25 @@ def _silent(tx: Transaction, held: Held) -> dict[str, object]:
     return {"attempt": held.token, "at": tx.now, "message": message}
 
 
-def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> set[str]:
-    """Set aside those lapsed jobs that have spent their budget with this lapse; returns which."""
-    near = [job for job, of in lapsed.items() if of[0].charged_attempts + len(of) >= policy.max_attempts]
-    if not near:
-        return set()
+def spent_jobs(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> set[str]:
+    """Those of these lapsed jobs that have spent their budget with this lapse."""
+    charged = {job_id: of[0].charged_attempts + len(of) for job_id, of in lapsed.items()}
+    near = [job_id for job_id in lapsed if charged[job_id] >= policy.max_attempts]
     spent = set()
-    for job_id, proof in evidence(tx, near).items():
-        workers = {held.worker_id for held in lapsed[job_id]}
-        if len(proof.culprits | workers) >= 2 or not fleet.serves(lapsed[job_id][0].profile_id, but=workers):
+    for job_id, proof in evidence(tx, near).items() if near else ():
+        culprits = proof.culprits | {held.worker_id for held in lapsed[job_id]}
+        if fleet.has_spent(policy, lapsed[job_id][0].profile_id, charged[job_id], culprits):
             spent.add(job_id)
-    ended = [lapsed[job_id][-1] for job_id in sorted(overtake(tx, spent))]
+    return spent
+
+
+def set_aside_lapsed(tx: Transaction, lapsed: LapsedJobs, job_ids: Iterable[str], policy: Policy) -> int:
+    """Set these lapsed jobs aside, but for those that are being renewed; returns how many."""
+    ended = [lapsed[job_id][-1] for job_id in sorted(overtake(tx, job_ids))]
     message = "It has been lost with its worker too often, the last time with {}."
     set_aside(tx, [(held, LeaseLost.code, message.format(held.worker_id)) for held in ended])
     conclude(tx, {held.transcription_id for held in ended}, policy)
-    return spent
+    return len(ended)
 
 
 def announce_lapses(tx: Transaction, jobs_again: Iterable[Held]) -> None:

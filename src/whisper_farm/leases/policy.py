@@ -26,6 +26,11 @@ def stretched(policy: Policy, present: int) -> Timing:
     return Timing(policy.lease_seconds * heartbeat / policy.heartbeat_seconds, heartbeat)
 
 
+def lately(policy: Policy, now: float) -> float:
+    """Since when a failure is recent. So long a job is left to others by who failed it: as long as a try may wait."""
+    return now - policy.retry_max_seconds
+
+
 def backoff_seconds(policy: Policy, failures: int, jitter: float) -> float:
     """The wait before the next try: doubling from the base to the maximum, shortened by the jitter."""
     doubled = policy.retry_base_seconds * 2.0 ** min(max(failures, 1) - 1, 32)

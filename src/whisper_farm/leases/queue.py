@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from typing import Any
 
@@ -56,17 +56,15 @@ def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
 class Queue:
     """Queued jobs in order, read once for all claims of a transaction that may have the same of them."""
 
-    def __init__(
-        self, tx: Transaction, taken: Set[str], most: int, me: str = "", left: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, tx: Transaction, taken: Set[str], most: int, left: Mapping[str, object] | None = None) -> None:
         """At most `most` jobs are wanted. Those in `taken` are queued no longer, though that is yet to be written.
 
-        Of the jobs that `me` failed only those that are `left` to it.
+        `left`: of the jobs that the worker `me` failed `lately` only those that are `left` to it.
         """
         self._tx = tx
         self._taken = taken
         self._most = most
-        self._bound = {"now": tx.now, "me": me, "left": left}
+        self._bound = {"now": tx.now, **(left or {})}
         self._failed = left is not None
         self._heads: dict[str, AnyRow] | None = None
         self._known: dict[str, list[AnyRow]] = {}

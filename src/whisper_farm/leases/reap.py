@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from whisper_farm.leases.lapse import lapsed_jobs, set_aside_spent
+from whisper_farm.leases.lapse import lapsed_jobs, set_aside_lapsed, spent_jobs
 from whisper_farm.leases.policy import stretched
 from whisper_farm.leases.workers import Fleet, give_up, present_workers
 from whisper_farm.settings import Policy
@@ -39,10 +39,10 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
         for job_id, holders in lapsed.items()
         if not any(held.worker_id in present for held in holders) and not fleet.serves(holders[0].profile_id)
     }
-    ended = set_aside_spent(tx, abandoned, policy, fleet)
+    ended = set_aside_lapsed(tx, abandoned, spent_jobs(tx, abandoned, policy, fleet), policy)
     lease = stretched(policy, present_workers(tx)).lease_seconds
     gone = give_up(tx, workers.c.last_seen_at < tx.now - SILENT_LEASES * lease)
-    return ReapReport(gone, len(ended))
+    return ReapReport(gone, ended)
 
 
 def _present(tx: Transaction, ids: set[str]) -> set[str]:

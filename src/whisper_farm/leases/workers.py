@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
 from whisper_farm.leases.policy import stretched
@@ -33,6 +33,16 @@ class Offers:
             return self.cuts
         mine = (offer["models"] for offer in self.engines if offer["engine"] == engine)
         return any(models is None or model in models for models in mine)
+
+    @property
+    def of_profiles(self) -> ColumnElement[bool]:
+        """The same as a condition on `profiles`."""
+        mine = [profiles.c.kind == "chunk"] if self.cuts else []
+        for offer in self.engines:
+            models = offer["models"]
+            named = profiles.c.model.is_not(None) if models is None else profiles.c.model.in_(models)
+            mine.append(and_(profiles.c.engine == offer["engine"], named))
+        return or_(*mine) if mine else profiles.c.id.is_(None)
 
     def has_loaded(self, engine: str | None, model: str | None) -> bool:
         """Whether the model is ready in its memory."""
@@ -64,6 +74,7 @@ ONE = EVERY.where(workers.c.id == bindparam("me"))
 _LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
     workers.c.state != literally("gone"),
     workers.c.state == literally("live"),
+    ~workers.c.reserved | (workers.c.reserved == bindparam("reserved")),
     (workers.c.last_seen_at > bindparam("since")) | among(workers.c.id, "here"),
 )
 
@@ -76,9 +87,9 @@ def register_worker(
     if known is not None and known.owner != owner:
         raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
     told = request.model_dump(mode="json", exclude={"worker_id"})
-    row = told | {"owner": owner, "last_seen_at": tx.now, "last_beat_at": tx.now}
+    row = told | {"owner": owner, "last_seen_at": tx.now}
     if known is None:
-        new = {"id": request.worker_id, "state": "live", "registered_at": tx.now}
+        new = {"id": request.worker_id, "state": "live", "registered_at": tx.now, "last_beat_at": tx.now}
         tx.connection.execute(insert(workers), row | new)
     else:
         row |= {"state": "live"} if known.state == "gone" else {}
@@ -112,15 +123,17 @@ def as_worker(worker_id: str, row: Row[*tuple[Any, ...]] | None) -> Worker:
 class Fleet:
     """Who could take a job: the live workers seen within a lease, read when first asked for."""
 
-    def __init__(self, tx: Transaction, policy: Policy, here: Collection[str] = ()) -> None:
-        self._tx, self._policy, self._here = tx, policy, here
+    def __init__(self, tx: Transaction, policy: Policy, here: Collection[str] = (), reserved: bool = False) -> None:
+        """With `reserved` also those count that ask for certain recordings only, though perhaps for others."""
+        self._tx, self._policy, self._here, self._reserved = tx, policy, here, reserved
         self._profiles: dict[str, tuple[str | None, str | None]] = {}
 
     @cached_property
     def offers(self) -> list[Offers]:
         """What the live workers can run; those whose calls these are count as seen."""
         since = self._tx.now - stretched(self._policy, present_workers(self._tx)).lease_seconds
-        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, {"since": since, "here": list(self._here)})]
+        asked = {"since": since, "here": list(self._here), "reserved": self._reserved}
+        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, asked)]
 
     def serves(self, profile_id: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take jobs of that profile."""
@@ -129,6 +142,16 @@ class Fleet:
             engine, model = self._tx.connection.execute(query).one()
             self._profiles[profile_id] = (engine, model)
         return any(offer.id not in but and offer.serves(*self._profiles[profile_id]) for offer in self.offers)
+
+    def has_spent(self, policy: Policy, profile_id: str, charged: int, culprits: Collection[str]) -> bool:
+        """Whether a job with so many charged attempts, by those, has had its share.
+
+        Where somebody else could take it, it is tried on two workers, but never more than twice as often.
+        """
+        if charged < policy.max_attempts:
+            return False
+        enough = len(culprits) >= 2 or charged >= 2 * policy.max_attempts
+        return enough or not self.serves(profile_id, but=culprits)
 
 
 def drain(tx: Transaction, worker_id: str) -> None:

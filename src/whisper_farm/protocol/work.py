@@ -54,6 +54,8 @@ class RegisterRequest(Message):
     engines: tuple[EngineOffer, ...] = Field(max_length=16)
     cuts: bool = True
     """Whether it takes chunk jobs."""
+    reserved: bool = False
+    """Whether its claims are `only` for certain transcriptions, so that nothing should be left to it."""
 
 
 class RegisterAnswer(Message):

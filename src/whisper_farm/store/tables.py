@@ -249,6 +249,7 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("engines", Json, nullable=False),
     Column("cuts", Boolean, nullable=False),
+    Column("reserved", Boolean, nullable=False, server_default=false()),
     Column("state", Text, nullable=False),
     Column("registered_at", Double, nullable=False),
     Column("last_seen_at", Double, nullable=False),
@@ -258,7 +259,10 @@ workers = Table(
     one_of("state", "live", "draining", "dismissed", "gone"),
     partial("ix_workers_present", "state <> 'gone'", "id"),
 )
-"""The processes that claim. `last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life."""
+"""The processes that claim; a `reserved` one asks for certain recordings only.
+
+`last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life.
+"""
 
 events = Table(
     "events",

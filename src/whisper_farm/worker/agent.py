@@ -226,6 +226,7 @@ class Agent:
             slots=max((each.lanes for each in able), default=1),
             engines=offers,
             cuts=self._settings.cuts,
+            reserved=self._settings.only is not None,
         )
 
     def _room(self, kind: Kind) -> int:

@@ -85,6 +85,7 @@ def upgrade() -> None:
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("engines", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("cuts", sa.Boolean(), nullable=False),
+        sa.Column("reserved", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("registered_at", sa.Double(), nullable=False),
         sa.Column("last_seen_at", sa.Double(), nullable=False),

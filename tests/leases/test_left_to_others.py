@@ -1,0 +1,91 @@
+"""Who failed a job is the last to get it again: it is left to others, while somebody may be expected to take it."""
+
+from __future__ import annotations
+
+import pytest
+from hand_farm import Farm
+
+from whisper_farm.leases import lapse
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(farm: Farm) -> None:
+    farm.policy = farm.policy.model_copy(update={"retry_max_seconds": 10.0})
+
+
+def test_nothing_is_left_to_a_worker_that_asks_for_other_recordings_only(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("ann")
+    farm.worker("bob", reserved=True)
+    (job,) = farm.claim("ann")
+    farm.fail(job)
+    farm.now += 1
+    assert len(farm.claim("ann")) == 1
+
+
+def test_poison_is_set_aside_though_there_is_a_worker_for_other_recordings_only(farm: Farm) -> None:
+    mine = farm.recording(1, "mine.mp3")
+    farm.recording(1, "other.mp3")
+    for _ in range(farm.policy.max_attempts):
+        farm.now += 130
+        farm.worker("ann", reserved=True)
+        farm.worker("bob", reserved=True)
+        (job,) = farm.claim("ann", only=[mine.id])
+        farm.fail(job, code="recogniser_crashed")
+    assert farm.find(mine.id).state == "failed"
+
+
+def test_a_job_is_not_left_for_ever_to_a_live_worker_that_never_takes_it(farm: Farm) -> None:
+    farm.recording(1)
+    for name in ("ann", "busy"):
+        farm.worker(name)
+    (job,) = farm.claim("ann")
+    farm.fail(job)
+    began = farm.now
+    while not farm.claim("ann"):
+        farm.now += 1
+        farm.beat("ann")
+        farm.beat("busy")
+    assert farm.now - began == farm.policy.retry_max_seconds
+
+
+def test_a_lapsed_job_is_not_left_for_ever_to_a_live_worker_that_never_takes_it(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("ann")
+    farm.claim("ann")
+    farm.now += 20
+    farm.worker("busy")
+    farm.beat("ann")
+    lapsed = farm.now
+    while not farm.claim("ann"):
+        farm.now += 1
+        farm.beat("ann")
+        farm.beat("busy")
+    assert farm.now - lapsed == farm.policy.retry_max_seconds
+
+
+def test_poison_is_tried_twice_as_often_at_most_while_it_is_left_to_somebody_else(farm: Farm) -> None:
+    recording = farm.recording(1)
+    tries = 0
+    while farm.find(recording.id).state == "running":
+        farm.now += farm.policy.retry_max_seconds
+        for name in ("ann", "busy"):
+            farm.worker(name)
+        (job,) = farm.claim("ann")
+        farm.fail(job, code="recogniser_crashed")
+        tries += 1
+    assert tries == 2 * farm.policy.max_attempts
+
+
+def test_lapsed_jobs_of_others_do_not_hide_those_a_worker_asks_for(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lapse, "LAPSED_AT_ONCE", 3)
+    farm.recording(5, "other.mp3")
+    farm.worker("ann")
+    farm.claim("ann", transcribe=5)
+    farm.now += 1
+    mine = farm.recording(1, "mine.mp3")
+    (job,) = farm.claim("ann")
+    farm.now += 21
+    farm.worker("bob")
+    (again,) = farm.claim("bob", only=[mine.id])
+    assert again.job_id == job.job_id
