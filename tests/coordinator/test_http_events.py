@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 import time
@@ -10,18 +11,25 @@ from collections.abc import Callable
 
 import pytest
 from hand_worker import HandWorker
-from listening import following, parsed, past
+from listening import Arrivals, following, parsed, past
 from served_farm import ServedFarm, eventually
 from submitting import submit
 
-from whisper_farm.coordinator import feed
+from whisper_farm.coordinator import auth, feed
 from whisper_farm.coordinator.feed import Feed, Filter, Reset
 from whisper_farm.coordinator.routes import events as events_route
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import emit, retire_events
+from whisper_farm.store.tokens import revoke_token
 
 MakeWorker = Callable[..., HandWorker]
+
+
+def told(arrived: Arrivals) -> str | None:
+    """The recording that the next event is about; None if the stream ends instead."""
+    view = arrived.get(timeout=10)[1]
+    return view and view.transcription_id
 
 
 def test_what_happens_to_a_recording_is_told_in_order(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
@@ -142,6 +150,42 @@ def test_a_follower_that_leaves_is_forgotten(farm: ServedFarm) -> None:
     with following(farm.admin):
         eventually(lambda: len(farm.coordinator.feed._listeners) == 1)
     eventually(lambda: not farm.coordinator.feed._listeners, "the end of the listener")
+
+
+def test_a_stream_ends_before_the_next_event_once_its_token_is_revoked(farm: ServedFarm) -> None:
+    ann, again = farm.user("ann"), farm.user("ann")
+    with following(ann) as arrived, following(again) as others:
+        first = submit(again)
+        assert told(arrived) == told(others) == first["id"]
+        hers = [token["id"] for token in farm.admin.get("/api/tokens").json()["tokens"] if token["owner"] == "ann"]
+        assert farm.admin.delete(f"/api/tokens/{hers[0]}").status_code == 204
+        second = submit(again)
+        assert told(others) == second["id"]
+        assert told(arrived) is None
+
+
+def test_a_quiet_stream_ends_with_a_sign_of_life_after_another_coordinator_revoked_its_token(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_route, "KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(auth, "REMEMBER_SECONDS", 0.1)
+    with following(farm.user("ann")) as arrived, following(farm.admin):
+        (hers,) = [token["id"] for token in farm.admin.get("/api/tokens").json()["tokens"] if token["owner"] == "ann"]
+        assert farm.coordinator.database.write(lambda tx: revoke_token(tx, hers))
+        assert told(arrived) is None
+        eventually(lambda: len(farm.coordinator.feed._listeners) == 1, "the end of the one listener")
+
+
+def test_a_database_that_does_not_answer_ends_no_stream(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_route, "KEEP_ALIVE_SECONDS", 0.05)
+    monkeypatch.setattr(auth, "REMEMBER_SECONDS", 0)
+    with farm.admin.stream("GET", "/api/events") as answer:
+        lines = answer.iter_lines()
+        eventually(lambda: next(lines).startswith(": "), "a sign of life")
+        farm.coordinator.database.close()
+        assert farm.client("").get("/readyz").status_code == 503
+        signs = [line for line in itertools.islice(lines, 40) if line.startswith(": ")]
+    assert len(signs) > 10
 
 
 def test_a_listener_that_does_not_keep_up_is_dropped_and_misses_nothing(

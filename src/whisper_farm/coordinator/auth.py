@@ -2,7 +2,8 @@
 
 Nothing but the health answers is reached without a valid token, not even a 404. A token's scope says which part
 of the API it opens: `worker` the worker API alone, `user` the owner's own transcriptions, `admin` everything.
-Tokens are remembered for a few seconds, so a revoked one may live that long on another coordinator.
+Tokens are remembered for a few seconds, so a revoked one may live that long on another coordinator. An event stream
+goes on long after it was let in; it asks again here before everything it sends.
 Dependencies are coroutines, though they wait for nothing: FastAPI sends plain functions to a thread.
 """
 
@@ -74,6 +75,16 @@ class KnownTokens:
             self._known.popitem(last=False)
         return caller
 
+    async def revoked(self, secret: str) -> bool:
+        """Whether a secret that was good is so no more. A database that does not answer has revoked nothing."""
+        try:
+            await self.caller(secret)
+        except Unauthorized:
+            return True
+        except StorageError:
+            return False
+        return False
+
     def forget(self) -> None:
         """Look every token up anew: one was revoked here."""
         self._known.clear()
@@ -112,7 +123,7 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             try:
-                scope.setdefault("state", {})["caller"] = await self._tokens.caller(_secret(scope))
+                scope.setdefault("state", {})["caller"] = await self._tokens.caller(secret_of(scope))
             except FarmError as error:
                 await error_response(error)(scope, receive, send)
                 return
@@ -156,6 +167,16 @@ async def check_protocol(request: Request) -> None:
         )
 
 
+def secret_of(scope: Scope) -> str:
+    """The secret that a request presents; raises `Unauthorized` if there is none."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            kind, _, secret = value.decode("latin-1").partition(" ")
+            if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
+                return str(secret.strip())
+    raise Unauthorized
+
+
 def _find(tx: Transaction, secret: str) -> tuple[TokenRow, bool]:
     row = find_token(tx, secret)
     if row is None:
@@ -166,12 +187,3 @@ def _find(tx: Transaction, secret: str) -> tuple[TokenRow, bool]:
 def _owner_of(tx: Transaction, worker_id: str) -> str | None:
     owner: str | None = tx.connection.scalar(select(workers.c.owner).where(workers.c.id == worker_id))
     return owner
-
-
-def _secret(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            kind, _, secret = value.decode("latin-1").partition(" ")
-            if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
-                return str(secret.strip())
-    raise Unauthorized

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Security
+from fastapi import APIRouter, Header, Query, Request, Security
 from starlette.responses import StreamingResponse
 
-from whisper_farm.coordinator.auth import User, bearer
+from whisper_farm.coordinator.auth import User, bearer, secret_of
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
@@ -36,6 +37,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.get("", response_class=StreamingResponse, responses={**documented(*ALWAYS, NotFound), **_STREAM})
 async def follow_events(
+    request: Request,
     caller: User,
     farm: Farm,
     after: Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event.")] = None,
@@ -47,7 +49,7 @@ async def follow_events(
     """Follow what happens: `id`, `event` (its kind) and `data` (an `EventView`) of each.
 
     Without `after` and `Last-Event-ID` it begins now. A `reset` event says that events were missed for good: look at
-    everything again. Users see the events of their own transcriptions only.
+    everything again. Users see the events of their own transcriptions only. A stream ends when its token is revoked.
     """
     if transcription is not None:
         wanted_id = transcription
@@ -57,14 +59,19 @@ async def follow_events(
         position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
     followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
+    revoked = partial(farm.tokens.revoked, secret_of(request.scope))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_frames(followed, limit), media_type=MEDIA_TYPE, headers=headers)
+    return StreamingResponse(_frames(followed, limit, revoked), media_type=MEDIA_TYPE, headers=headers)
 
 
-async def _frames(followed: AsyncIterator[Followed], limit: int | None) -> AsyncIterator[str]:
+async def _frames(
+    followed: AsyncIterator[Followed], limit: int | None, revoked: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     sent = 0
     async for one in followed:
+        if await revoked():
+            return
         yield _frame(one)
         sent += not isinstance(one, Idle)
         if limit is not None and sent >= limit:
