@@ -24,6 +24,7 @@ def check_step(step: str, before: Snapshot, after: Snapshot, max_attempts: int) 
         _accounted_for(recording, [job for job in after["jobs"].values() if job["transcription_id"] == recording_id])
     _time_goes_forward(before, after)
     _the_end_is_the_end(step, before, after)
+    _told_for_good(before, after)
 
 
 def _held_once(job: Row, tries: list[Row]) -> None:
@@ -138,3 +139,10 @@ def _the_end_is_the_end(step: str, before: Snapshot, after: Snapshot) -> None:
         assert again or (old["transcription_id"], old["position"]) in redone, f"{name} was {old['state']} and changed"
         claimed = new["state"] == "running" and step in ("claim", "claim_together")  # in the call that queued it again
         assert new["state"] == "queued" or claimed, f"{name} is {new['state']}"
+
+
+def _told_for_good(before: Snapshot, after: Snapshot) -> None:
+    for name, old in before["workers"].items():
+        assert not old["told"] or after["workers"][name]["state"] != "live", (
+            f"{name} was told to leave and claims again"
+        )

@@ -40,6 +40,7 @@ from whisper_farm.transcript.transcript import Coverage, MissingStretch
 T = TypeVar("T")
 RETRIABLE = ("incomplete", "failed", "cancelled")
 WORKERS = ("ann", "bob", "cid", "dot")
+"""At first; whoever is told to leave gets an heir."""
 RESERVED = "dot"
 SHA = "a" * 64
 OTHER_SHA = "b" * 64
@@ -71,6 +72,7 @@ class BusyFarm(RuleBasedStateMachine):
         super().__init__()
         self.databases, self.happened = databases, happened
         self.choose: Callable[[Sequence[Any]], Any]
+        self.names = list(WORKERS)
         self.requests: list[ClaimRequest] = []
         self.tokens: dict[str, tuple[str, str]] = {}
         """Every token ever handed out, with its worker and its job."""
@@ -116,7 +118,7 @@ class BusyFarm(RuleBasedStateMachine):
     def worker(self) -> str:
         """Most often one that may claim."""
         live = self.workers()
-        return self.one_of(*live * 6, *WORKERS)
+        return self.one_of(*live * 6, *self.names)
 
     # Workers come and go
 
@@ -126,13 +128,17 @@ class BusyFarm(RuleBasedStateMachine):
 
     @may(1)
     def register(self) -> None:
-        away = [name for name in WORKERS if name not in self.model.workers or self.model.workers[name].state == "gone"]
-        worker, owner = self.one_of(*away * 3, *WORKERS), self.one_of(*["ann"] * 9, "eve")
-        self._ask("register", self._presenting(worker, self.one_of(*OFFERS)), owner)
+        gone = [worker.id for worker in self.model.workers.values() if worker.state == "gone"]
+        away = [name for name in self.names if name not in self.model.workers or name in gone]
+        worker, owner = self.one_of(*away * 3, *self.names), self.one_of(*["ann"] * 9, "eve")
+        answer = self._ask("register", self._presenting(worker, self.one_of(*OFFERS)), owner)
+        told_again = worker in gone and self.model.workers[worker].told and "refused" not in answer
+        self.happened["told again"] += bool(told_again)
 
     @may(1, lambda self: len(self.workers()) > 1)
     def tell_to_leave(self) -> None:
         self._ask(self.one_of("drain", "dismiss"), self.worker())
+        self.names.append(f"heir-{len(self.names)}")
 
     # Jobs go out
 

@@ -167,6 +167,7 @@ class Worker:
     last_beat_at: float
     reserved: bool = False
     state: str = "live"
+    told: str | None = None
     audio_seconds: float = 0.0
     work_seconds: float = 0.0
 
@@ -231,7 +232,7 @@ class Model:
         worker.cuts, worker.engines, worker.reserved = request.cuts, request.engines, request.reserved
         worker.last_seen_at = self.now
         if known is None or known.state == "gone":
-            worker.state = "live"
+            worker.state = worker.told or "live"
             self._say_of(worker, "worker_joined")
         return {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat, "server_version": "0"}
 
@@ -248,7 +249,7 @@ class Model:
         if worker.state == "gone":
             raise WrongState
         if worker.state in before:
-            worker.state = state
+            worker.state = worker.told = state
             self._say_of(worker, f"worker_{state}")
 
     # Jobs go out

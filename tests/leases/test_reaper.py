@@ -15,6 +15,7 @@ from sqlalchemy import delete
 
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.reap import ReapReport
+from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import workers
 
@@ -49,6 +50,29 @@ def test_a_silent_worker_is_given_up_after_three_leases_and_may_come_back(farm: 
     farm.worker("ann")
     assert farm.beat("ann", job.token).lost == ()
     assert farm.done(job).error_code is None, "nobody else has taken it"
+
+
+@pytest.mark.parametrize("how", ["silent", "left"])
+def test_who_was_told_to_leave_is_told_again_when_it_comes_back(farm: Farm, how: str) -> None:
+    farm.recording(2)
+    farm.worker("ann")
+    farm.worker("bob")
+    (job,) = farm.claim("ann")
+    farm.write(lambda tx: drain(tx, "ann"))
+    farm.write(lambda tx: dismiss(tx, "bob"))
+    if how == "left":
+        farm.release("ann", leaving=True)
+        farm.release("bob", leaving=True)
+    farm.now += 61
+    farm.reap()
+    assert len(farm.events("worker_gone")) == 3
+    for name in ("ann", "bob"):
+        farm.worker(name)
+    draining, dismissed = farm.beat("ann", job.token), farm.beat("bob")
+    assert (draining.drain, draining.dismissed) == (True, False)
+    assert (dismissed.drain, dismissed.dismissed) == (True, True)
+    assert farm.claim("ann") == farm.claim("bob") == []
+    assert draining.lost == ((job.token,) if how == "left" else ()), "what it holds it may finish"
 
 
 def test_claiming_is_a_sign_of_life(farm: Farm) -> None:

@@ -43,7 +43,7 @@ def databases(
 
 
 HAPPENS = (
-    *("submit", "submit again", "register", "drain", "dismiss", "next_due", "something is due"),
+    *("submit", "submit again", "register", "drain", "dismiss", "told again", "next_due", "something is due"),
     *("claim chunk", "claim transcribe", "claim answered again", "hedge live", "hedge done"),
     *("heartbeat", "heartbeat lost", "heartbeat cancelled", "append", "append again", "complete"),
     *("claims together", "finished together", "same job together"),

@@ -82,7 +82,7 @@ _LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
 def register_worker(
     tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str
 ) -> RegisterAnswer:
-    """Take a worker in, or take in what it says anew; one that was told to leave is not called back by this."""
+    """Take a worker in, or take in what it says anew; one that was told to leave, ever, is told so again."""
     known = tx.connection.execute(ONE, {"me": request.worker_id}).first()
     if known is not None and known.owner != owner:
         raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
@@ -92,7 +92,7 @@ def register_worker(
         new = {"id": request.worker_id, "state": "live", "registered_at": tx.now, "last_beat_at": tx.now}
         tx.connection.execute(insert(workers), row | new)
     else:
-        row |= {"state": "live"} if known.state == "gone" else {}
+        row |= {"state": known.told or "live"} if known.state == "gone" else {}
         tx.connection.execute(update(workers).where(workers.c.id == request.worker_id).values(row))
     if known is None or known.state == "gone":
         emit(tx, "worker_joined", owner=owner, worker_id=request.worker_id, name=request.name)
@@ -171,7 +171,7 @@ def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) 
     if row.state == "gone":
         raise WrongState(f"The worker {worker_id} is gone already.")
     if row.state in before:
-        tx.connection.execute(update(workers).where(workers.c.id == worker_id).values(state=state))
+        tx.connection.execute(update(workers).where(workers.c.id == worker_id).values(state=state, told=state))
         emit(tx, f"worker_{state}", owner=row.owner, worker_id=worker_id, name=row.name)
 
 

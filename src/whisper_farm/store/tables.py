@@ -251,17 +251,21 @@ workers = Table(
     Column("cuts", Boolean, nullable=False),
     Column("reserved", Boolean, nullable=False, server_default=false()),
     Column("state", Text, nullable=False),
+    Column("told", Text),
     Column("registered_at", Double, nullable=False),
     Column("last_seen_at", Double, nullable=False),
     Column("last_beat_at", Double, nullable=False),
     Column("audio_seconds", Double, nullable=False, server_default="0"),
     Column("work_seconds", Double, nullable=False, server_default="0"),
     one_of("state", "live", "draining", "dismissed", "gone"),
+    one_of("told", "draining", "dismissed"),
+    holds("told_for_good", "state IN (coalesce(told, 'live'), 'gone')"),
     partial("ix_workers_present", "state <> 'gone'", "id"),
 )
 """The processes that claim; a `reserved` one asks for certain recordings only.
 
-`last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life.
+`last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life; `told` says how it was told to leave, and
+outlasts being `gone`.
 """
 
 events = Table(

@@ -87,12 +87,15 @@ def upgrade() -> None:
         sa.Column("cuts", sa.Boolean(), nullable=False),
         sa.Column("reserved", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("told", sa.Text(), nullable=True),
         sa.Column("registered_at", sa.Double(), nullable=False),
         sa.Column("last_seen_at", sa.Double(), nullable=False),
         sa.Column("last_beat_at", sa.Double(), nullable=False),
         sa.Column("audio_seconds", sa.Double(), server_default="0", nullable=False),
         sa.Column("work_seconds", sa.Double(), server_default="0", nullable=False),
         sa.CheckConstraint("state IN ('live', 'draining', 'dismissed', 'gone')", name=op.f("ck_workers_state_known")),
+        sa.CheckConstraint("told IN ('draining', 'dismissed')", name=op.f("ck_workers_told_known")),
+        sa.CheckConstraint("state IN (coalesce(told, 'live'), 'gone')", name=op.f("ck_workers_told_for_good")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_index(
