@@ -14,6 +14,7 @@ from served_farm import ServedFarm, StartFarm, eventually
 from submitting import AUDIO, submit
 
 from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.known_models import REPOSITORIES
 
 MakeWorker = Callable[..., HandWorker]
 
@@ -68,6 +69,23 @@ def test_what_cannot_be_transcribed_is_refused_at_the_door(start_farm: StartFarm
     assert refusal("/api/transcriptions", name="a", upload_id="u", path="/a") == (422, "invalid_request")
     assert refusal("/api/transcriptions", name="a", upload_id="unknown") == (404, "not_found")
     assert refusal("/api/transcriptions", name="a", path="/etc/passwd") == (403, "forbidden")
+
+
+@pytest.mark.parametrize("model", ["turbo", "distil-large-v3", "small.en", REPOSITORIES["turbo"]])
+def test_a_model_that_cannot_translate_is_refused_before_any_work_is_done(farm: ServedFarm, model: str) -> None:
+    asked = {"engine": "faster-whisper", "model": model, "task": "translate"}
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 5}).json()["upload_id"]
+    farm.admin.put(f"/api/uploads/{upload}", content=b"audio")
+
+    def submitted(**options: str) -> httpx.Response:
+        body = {"name": "a", "upload_id": upload, "options": {**asked, **options}}
+        return farm.admin.post("/api/transcriptions", json=body)
+
+    answer = submitted()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "option_unsupported")
+    assert answer.json()["error"]["message"] == f"The model {model} cannot translate; choose large-v3, medium or small."
+    assert farm.admin.get("/api/transcriptions").json()["transcriptions"] == []
+    assert submitted(task="transcribe").status_code == submitted(model="large-v3").status_code == 201
 
 
 def test_files_of_this_machine_are_sources_only_where_that_is_meant(

@@ -246,13 +246,6 @@ def test_auto_falls_back_with_a_notice_when_the_hub_is_out_of_reach(hub: ModelHu
     assert "refused" in (chosen.notice or "")
 
 
-def test_models_that_were_not_trained_to_translate_are_known_by_name_and_repository() -> None:
-    able = {name for name in models.REPOSITORIES if models.can_translate(name)}
-    assert able == {"tiny", "base", "small", "medium", "large", "large-v1", "large-v2", "large-v3"}
-    assert not models.can_translate(models.REPOSITORIES["turbo"])
-    assert models.can_translate("somebody/whisper-turbo-that-translates")
-
-
 @pytest.mark.parametrize(("language", "task"), [("de", "transcribe"), ("en", "translate"), (None, "translate")])
 def test_auto_does_not_fall_back_to_what_cannot_serve(
     hub: ModelHub, settings: EngineSettings, language: str | None, task: choice.Task

@@ -270,7 +270,7 @@ def _check_model(engine: str, model: str) -> None:
 
 
 def _check_translates(model: str) -> None:
-    from whisper_farm.engines.models import can_translate
+    from whisper_farm.transcript.known_models import can_translate
 
     if not can_translate(model):
         raise click.BadParameter(

@@ -1,4 +1,6 @@
-"""What a submission names is checked before it becomes a transcription: that it is there, whole, and the caller's."""
+"""A submission is checked before it becomes a transcription: what it names is there, whole, and the caller's.
+
+So is what is known of its model without having it; the rest is found out by the worker that loads it."""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find_by_key
+from whisper_farm.transcript.known_models import can_translate, cannot_translate
 
 
 class Submissions:
@@ -43,6 +46,9 @@ class Submissions:
             before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
             if before is not None:
                 return before.id, False
+        options = submission.options
+        if options.task == "translate" and not can_translate(options.model):
+            raise cannot_translate(options.model)
         if (submission.upload_id is None) == (submission.path is None):
             raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
         if submission.path is not None:

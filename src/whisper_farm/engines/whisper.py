@@ -39,9 +39,10 @@ from whisper_farm.engines.engine import (
     FetchProgress,
     Recognition,
 )
-from whisper_farm.engines.models import can_translate, find_model
+from whisper_farm.engines.models import find_model
 from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, phrases_of, step
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
+from whisper_farm.transcript.known_models import can_translate, cannot_translate
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word
 
@@ -283,7 +284,7 @@ class WhisperEngine:
 
     def _refuse_what_it_cannot(self, chunks: Sequence[ChunkAudio], options: RecognitionOptions) -> None:
         if options.task == "translate" and not (self._multilingual and can_translate(self.facts.model)):
-            raise OptionUnsupported(f"The model {self.facts.model} cannot translate; choose large-v3, medium or small.")
+            raise cannot_translate(self.facts.model)
         for language in {options.language, *(chunk.language for chunk in chunks)} - {None}:
             known = self._model.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
             if language not in self._model.supported_languages or (self._multilingual and not known):

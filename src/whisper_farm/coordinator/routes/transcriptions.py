@@ -16,6 +16,7 @@ from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
     NotFound,
+    OptionUnsupported,
     SourceEmpty,
     SourceMissing,
     WrongState,
@@ -38,7 +39,7 @@ router = APIRouter(
     dependencies=[Security(bearer)],
     responses=documented(*ALWAYS),
 )
-_SUBMIT = documented(*ALWAYS, NotFound, WrongState, DigestMismatch, SourceMissing, SourceEmpty)
+_SUBMIT = documented(*ALWAYS, NotFound, WrongState, DigestMismatch, SourceMissing, SourceEmpty, OptionUnsupported)
 _ONE = documented(*ALWAYS, NotFound)
 _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 
