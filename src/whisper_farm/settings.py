@@ -74,8 +74,9 @@ class ServerSettings(BaseSettings):
     """Finished transcriptions older than this are deleted with their audio; None keeps them."""
     event_days: float = Field(default=7, gt=0, le=3650)
     """Events older than this are retired."""
-    orphan_hours: float = Field(default=24, ge=0, le=8760)
-    """Blobs nothing refers to are swept when they are older than this."""
+    orphan_hours: float = Field(default=24, ge=1, le=8760)
+    """Blobs nothing refers to are swept, and uploads forgotten, when they are older than this. Not less than an hour:
+    within it an upload must end, and what was stored must come to be named by a row."""
     local_sources: bool = False
     """Accept paths of this machine as sources (the one-command farm only)."""
     log_format: str = Field(default="console", pattern="^(console|json)$")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import ValidationError
 from served_farm import eventually
 from service_bench import TONES, Bench
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from whisper_farm.coordinator.services import assembler as assembler_module
 from whisper_farm.coordinator.services.assembler import Assembler
@@ -26,13 +27,13 @@ from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.leases.lifecycle import retry
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.settings import Policy
+from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
 from whisper_farm.store import inflow
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
-from whisper_farm.store.tables import jobs
+from whisper_farm.store.tables import jobs, uploads
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import length_of
 
@@ -220,15 +221,21 @@ def test_orphans_are_swept_and_nothing_else(bench: Bench) -> None:
     assert bench.run(sweeper.run_once()).blobs == 0
 
 
-def test_what_is_on_its_way_is_not_swept_even_when_orphans_may_be_young(lite_bench: Bench) -> None:
+def test_what_is_on_its_way_is_not_swept_however_young_orphans_may_be(lite_bench: Bench) -> None:
     bench = lite_bench
-    new = NewTranscription("ann", "talk.mp3", "file:/talk.mp3", 1, TONES)
-    made = bench.database.write(lambda tx: submit(tx, new))
-    coming = bench.put(f"chunks/{made}/attempt/0.flac", age_seconds=1800)
-    bench.put("chunks/deleted/attempt/0.flac", age_seconds=1800)
-    sweeper = Sweeper(bench.store, bench.blobs, bench.settings_with(orphan_hours=0))
-    assert bench.run(sweeper.run_once()).blobs == 1
-    assert bench.files() == {coming}
+    for too_few in (0, 0.9):
+        with pytest.raises(ValidationError, match="orphan_hours"):
+            ServerSettings(data=bench.folder, orphan_hours=too_few)
+    upload = {"id": "u", "owner": "ann", "name": "a", "size": 1, "key": "sources/u/1", "state": "open"}
+    upload["created_at"] = time.time() - 3500
+    bench.database.write(lambda tx: tx.connection.execute(insert(uploads), upload))
+    names = ("sources/u/2", "chunks/made/attempt/0.flac", "results/made/0.a.b.json", "transcripts/made/1.json")
+    coming = {bench.put(name, age_seconds=3500) for name in names}
+    bench.put("chunks/deleted/attempt/0.flac", age_seconds=3700)
+    sweeper = Sweeper(bench.store, bench.blobs, ServerSettings(data=bench.folder, orphan_hours=1))
+    report = bench.run(sweeper.run_once())
+    assert (report.blobs, report.uploads) == (1, 0)
+    assert bench.files() == coming
 
 
 def test_old_events_and_transcriptions_are_let_go(bench: Bench) -> None:

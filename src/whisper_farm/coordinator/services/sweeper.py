@@ -2,12 +2,12 @@
 
 Such blobs are what is left of attempts that were overtaken, of uploads that broke off, of a coordinator that died
 between a deletion and its blobs. Only what is old is looked at, so nothing on its way is touched: a blob exists a
-moment before the database knows it.
+moment before the database knows it, and the setting allows no less than an hour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +16,6 @@ from sqlalchemy import delete, select
 from whisper_farm.coordinator.keys import PREFIXES, owned
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.protocol.client import FINISHED
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.database import Transaction
@@ -24,8 +23,6 @@ from whisper_farm.store.tables import jobs, transcriptions, uploads
 
 BATCH = 500
 HOUR_SECONDS = 3600
-UNFINISHED_SECONDS = HOUR_SECONDS
-"""Least age of what belongs to a recording that is still worked on, whatever the setting says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +98,4 @@ def _wanted(tx: Transaction, batch: Sequence[BlobEntry]) -> set[str]:
     for column in (jobs.c.audio_key, jobs.c.result_key):
         named = select(column).where(jobs.c.transcription_id.in_(recordings), column.in_(keys))
         wanted.update(tx.connection.scalars(named))
-    return wanted | _maybe_on_their_way(tx, batch, recordings)
-
-
-def _maybe_on_their_way(tx: Transaction, batch: Sequence[BlobEntry], recordings: Collection[str]) -> set[str]:
-    """Young blobs of recordings that are still worked on: a worker may be about to name them."""
-    open_ones = select(transcriptions.c.id).where(
-        transcriptions.c.id.in_(recordings), transcriptions.c.state.not_in(FINISHED)
-    )
-    unfinished = set(tx.connection.scalars(open_ones))
-    young = [entry.key for entry in batch if entry.modified >= tx.now - UNFINISHED_SECONDS]
-    return {key for key in young if (mine := owned(key)) is not None and mine.transcription_id in unfinished}
+    return wanted
