@@ -16,12 +16,13 @@ import pytest
 from pydantic import ValidationError
 from served_farm import eventually
 from service_bench import TONES, Bench
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from whisper_farm.coordinator.services import assembler as assembler_module
+from whisper_farm.coordinator.services import retention as retention_module
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.retention import Retention
+from whisper_farm.coordinator.services.retention import DAY_SECONDS, Retention
 from whisper_farm.coordinator.services.service import Report, Timing, run_service
 from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.errors import StoreUnavailable
@@ -33,7 +34,7 @@ from whisper_farm.store import inflow
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
-from whisper_farm.store.tables import jobs, uploads
+from whisper_farm.store.tables import jobs, uploads, workers
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import length_of
 
@@ -251,6 +252,35 @@ def test_old_events_and_transcriptions_are_let_go(bench: Bench) -> None:
     assert first.events > 5
     assert bench.row(unfinished).state == "queued"
     assert not [name for name in bench.files() if made in name or name.startswith("sources/")]
+
+
+def test_workers_long_gone_are_forgotten_once_no_attempt_names_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "WORKERS_BATCH", 2)
+    bench.recognised(chunks=1)
+    bench.run(Assembler(bench.store, bench.blobs).run_once())
+    write: Callable[..., Any] = lambda statement, *rows: bench.database.write(  # noqa: E731
+        lambda tx: tx.connection.execute(statement, *rows)
+    )
+    one = bench.database.read(lambda tx: dict(tx.connection.execute(select(workers)).mappings().one()))
+    gone = {"state": "gone", "last_seen_at": one["last_seen_at"] - 31 * DAY_SECONDS}
+    lately, silent = gone | {"last_seen_at": one["last_seen_at"] - 29 * DAY_SECONDS}, gone | {"state": "live"}
+    others = {"idle-1": gone, "idle-2": gone, "idle-3": gone, "lately": lately, "silent": silent}
+    write(update(workers).values(gone))
+    write(insert(workers), [one | facts | {"id": name} for name, facts in others.items()])
+
+    def names() -> set[str]:
+        return set(bench.database.read(lambda tx: tx.connection.scalars(select(workers.c.id)).all()))
+
+    keep = Retention(bench.store, bench.blobs, bench.settings)
+    reports = [bench.run(keep.run_once()) for _ in range(3)]
+    assert [(report.workers, report.worked) for report in reports] == [(2, True), (1, False), (0, False)]
+    assert names() == {one["id"], "lately", "silent"}
+    let_go = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=0))
+    report = bench.run(let_go.run_once())
+    assert (report.transcriptions, report.workers) == (1, 1)
+    assert names() == {"lately", "silent"}
 
 
 def test_a_silent_worker_is_given_up(bench: Bench) -> None:

@@ -13,7 +13,9 @@ from fresh_database import fresh_database
 from hand_farm import TONES, Farm
 from long_queue import HELD, JOBS, fill
 from plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
+from sqlalchemy import insert, select, update
 
+from whisper_farm.coordinator.services.retention import forget_workers, long_gone
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
@@ -28,6 +30,7 @@ from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.protocol.work import AppendRequest, FailRequest, Failure, HeartbeatRequest, NewChunk, ReleaseRequest
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
+from whisper_farm.store.tables import workers
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
 """What comes before the `yield` prepares, what comes after it is watched."""
@@ -182,6 +185,17 @@ def reaping(farm: Farm, tx: Transaction) -> Iterator[None]:
     reap(tx, farm.policy)
 
 
+def forgetting(farm: Farm, tx: Transaction) -> Iterator[None]:
+    (w0,) = tx.connection.execute(select(workers).where(workers.c.id == "w0")).mappings()
+    idle = [f"idle-{number}" for number in range(HELD // 2)]
+    tx.connection.execute(insert(workers), [{**w0, "id": name} for name in idle])
+    long_ago = {"state": "gone", "last_seen_at": 0.0}
+    tx.connection.execute(update(workers).where(workers.c.id.in_([*idle, "w0", "w1"])).values(long_ago))
+    yield
+    assert sorted(long_gone(tx, 1.0, HELD)) == sorted(idle)
+    assert forget_workers(tx, [*idle[:50], "w0", "ann"], 1.0) == 50
+
+
 def assembling(farm: Farm, tx: Transaction) -> Iterator[None]:
     yield
     assert next_to_assemble(tx) == "a0"
@@ -213,6 +227,7 @@ CALLS: dict[Call, set[str]] = {
     cancelling: {"uq_jobs_transcription_id_kind_position", LIVE_ATTEMPTS},
     retrying: {"uq_jobs_transcription_id_kind_position"},
     reaping: {"ix_attempts_lease", "pk_jobs"},
+    forgetting: {"ix_attempts_worker_id_request_id", "pk_workers"},
     assembling: {"uq_jobs_transcription_id_kind_position"},
     following: {"pk_events", "ix_events_transcription_id_id"},
 }
