@@ -49,7 +49,7 @@ _ATTEMPTS = """
 """
 _EVENTS = """
     INSERT INTO events (at, kind, transcription_id, owner, data) {numbers}
-    SELECT i, 'job_done', 'd' || (i % 100), 'ann', '{{}}' FROM n
+    SELECT i, 'job_done', 'd' || (i % 100), 'owner-' || (i % 100), '{{}}' FROM n
 """
 
 

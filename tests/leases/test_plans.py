@@ -16,6 +16,7 @@ from plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from sqlalchemy import insert, select, update
 
 from whisper_farm.coordinator.services.retention import forget_workers, long_gone
+from whisper_farm.coordinator.uploads import announce
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
@@ -27,10 +28,11 @@ from whisper_farm.leases.held import held_by_token
 from whisper_farm.leases.lifecycle import cancel, next_to_assemble, results_of, retry
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.protocol.client import UploadStart
 from whisper_farm.protocol.work import AppendRequest, FailRequest, Failure, HeartbeatRequest, NewChunk, ReleaseRequest
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
-from whisper_farm.store.tables import workers
+from whisper_farm.store.tables import uploads, workers
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
 """What comes before the `yield` prepares, what comes after it is watched."""
@@ -208,6 +210,21 @@ def following(farm: Farm, tx: Transaction) -> Iterator[None]:
     assert events_after(tx, JOBS - 1000, transcription_id="d3", limit=50)
 
 
+def following_as_an_ordinary_user(farm: Farm, tx: Transaction) -> Iterator[None]:
+    yield
+    assert events_after(tx, 0, owner="nobody") == []
+
+
+def announcing(farm: Farm, tx: Transaction) -> Iterator[None]:
+    start = UploadStart(name="talk.mp3", size=1)
+    upload = announce(tx, start, "ann")
+    row = {**dict(tx.connection.execute(select(uploads)).mappings().one()), "state": "stored"}
+    many = [row | {"id": f"{number}", "key": f"sources/{number}"} for number in range(2 * ROWS)]
+    tx.connection.execute(insert(uploads), many)
+    yield
+    assert announce(tx, start, "ann").id != upload.id
+
+
 CALLS: dict[Call, set[str]] = {
     claiming: {"ix_jobs_heads", "pk_transcriptions"},
     claiming_what_lapsed: {"ix_jobs_heads", "ix_attempts_lease", "pk_attempts"},
@@ -230,6 +247,8 @@ CALLS: dict[Call, set[str]] = {
     forgetting: {"ix_attempts_worker_id_request_id", "pk_workers"},
     assembling: {"uq_jobs_transcription_id_kind_position"},
     following: {"pk_events", "ix_events_transcription_id_id"},
+    following_as_an_ordinary_user: {"ix_events_owner_id"},
+    announcing: {"ix_uploads_open"},
 }
 """What is called, and the indexes that it must search in, whatever else it does."""
 LIMITED = [claiming_of_some_recordings, claiming_of_recordings_with_nothing_to_do]
@@ -291,7 +310,7 @@ def test_a_claim_for_some_recordings_looks_at_those_alone(full_farm: Farm, call:
     seen = statements_of(full_farm, call, generic=False)
     for one in seen:
         check(one, full_farm.database.dialect == "sqlite")
-    assert "uq_jobs_transcription_id_kind_position" in used(seen), seen
+    assert "ix_jobs_of_recording" in used(seen), seen
 
 
 def test_a_scan_is_seen_for_what_it_is(full_farm: Farm) -> None:

@@ -15,7 +15,7 @@ from whisper_farm.coordinator.keys import source_key
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import UploadStart
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import transcriptions, uploads
+from whisper_farm.store.tables import literally, transcriptions, uploads
 
 MAX_OPEN = 1000
 """Uploads that one owner may have announced and not sent."""
@@ -42,7 +42,9 @@ class Upload:
 
 def announce(tx: Transaction, start: UploadStart, owner: str) -> Upload:
     """Expect a file."""
-    waiting = select(func.count()).select_from(uploads).where(uploads.c.owner == owner, uploads.c.state == "open")
+    waiting = (
+        select(func.count()).select_from(uploads).where(uploads.c.owner == owner, uploads.c.state == literally("open"))
+    )
     if (tx.connection.scalar(waiting) or 0) >= MAX_OPEN:
         raise WrongState(f"{MAX_OPEN} uploads are announced and not sent; send them, or wait until they are forgotten.")
     upload_id = secrets.token_hex(8)

@@ -156,7 +156,7 @@ class Claiming:
             return self._queue
         self.write()
         if request.only is not None:
-            return QueueOf(self.tx, self._taken, request.only)
+            return QueueOf(self.tx, request.only)
         return Queue(self.tx, self._taken, _wanted(request), self._left_to(asking))
 
     def _left_to(self, asking: Asking) -> dict[str, object]:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from typing import Any
 
-from sqlalchemy import FromClause, Row, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, bindparam, func, select, union_all
 
 from whisper_farm.leases.held import TRIED_BY_ME, Held
+from whisper_farm.leases.ids import CHUNK_PROFILE
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
@@ -94,24 +95,31 @@ class Queue:
 
 
 class QueueOf:
-    """The queued jobs of some recordings, all of them read at once: in the whole queue they may lie far apart.
+    """The queue of some recordings, which may lie far apart in the whole one: read recording by recording.
 
     Nothing of them is left to others, who may be there for other recordings only.
     """
 
-    def __init__(self, tx: Transaction, taken: Set[str], only: Sequence[str]) -> None:
+    def __init__(self, tx: Transaction, only: Sequence[str]) -> None:
         self._tx = tx
-        self._taken = taken
-        self._rows = tx.connection.execute(_OF, {"now": tx.now, "only": only}).all()
+        self._only = only
 
-    def heads(self) -> Iterable[AnyRow]:
-        """As of `Queue`."""
-        return {row.needs: row for row in reversed(self._rows) if row.job_id not in self._taken}.values()
+    def heads(self) -> list[AnyRow]:
+        """The next chunk of each recording."""
+        return self._heads("transcribe")
 
-    def next(self, _needs: str, profile_id: str, limit: int) -> list[AnyRow]:
-        """As of `Queue`."""
-        mine = [row.job_id for row in self._rows if row.profile_id == profile_id and row.job_id not in self._taken]
-        return list(facts(self._tx, mine[:limit]).values())
+    def next(self, needs: str, profile_id: str, limit: int) -> list[AnyRow]:
+        """As of `Queue`. Of more recordings than jobs are wanted, those count whose own next job comes first."""
+        kind = "chunk" if needs == CHUNK_PROFILE else "transcribe"
+        theirs = sorted((row for row in self._heads(kind) if row.profile_id == profile_id), key=order_of)[:limit]
+        bound = {f"recording_{number}": row.transcription_id for number, row in enumerate(theirs)}
+        asked = bound | {"kind": kind, "limit": limit, "now": self._tx.now}
+        rows = self._tx.connection.execute(_next_of(len(theirs)), asked) if theirs else ()
+        return sorted(facts(self._tx, [row.id for row in rows]).values(), key=order_of)[:limit]
+
+    def _heads(self, kind: str) -> list[AnyRow]:
+        asked = {"only": self._only, "kind": kind, "now": self._tx.now}
+        return list(self._tx.connection.execute(_HEADS_OF, asked))
 
 
 def _claimable(query: Query, failed: bool) -> Query:
@@ -147,7 +155,25 @@ def _placed(job: FromClause) -> Query:
     return select(*order, job.c.needs, job.c.profile_id, profiles.c.engine, profiles.c.model)
 
 
-_OF = _claimable(
-    _placed(jobs).join(profiles, profiles.c.id == jobs.c.profile_id).where(among(jobs.c.transcription_id, "only")),
-    failed=False,
+def _of(recording: ColumnElement[str]) -> Select[tuple[str]]:
+    """The claimable jobs of one kind of a recording in order, by `ix_jobs_of_recording`."""
+    mine = select(jobs.c.id).where(jobs.c.transcription_id == recording, jobs.c.kind == bindparam("kind"))
+    return mine.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(jobs.c.turn, jobs.c.position)
+
+
+@cache
+def _next_of(recordings: int) -> Select[tuple[str]]:
+    """The first few of so many recordings."""
+    each = [_of(bindparam(f"recording_{n}")).limit(bindparam("limit")).subquery() for n in range(recordings)]
+    return select(union_all(*(select(one.c.id) for one in each)).subquery().c.id)
+
+
+_head = jobs.alias("head")
+_HEADS_OF = (
+    _placed(_head)
+    .add_columns(_head.c.transcription_id)
+    .select_from(transcriptions)
+    .join(_head, _head.c.id == _of(transcriptions.c.id).limit(1).correlate(transcriptions).scalar_subquery())
+    .join(profiles, profiles.c.id == _head.c.profile_id)
+    .where(among(transcriptions.c.id, "only"))
 )

@@ -143,6 +143,7 @@ transcriptions = Table(
     Index(None, "owner", "created_at", "id"),
     Index(None, "source"),
     partial("ix_transcriptions_assembling", "state = 'assembling'", "created_at", "id"),
+    partial("ix_transcriptions_finished", "finished_at IS NOT NULL", "finished_at"),
 )
 """One recording each. `source` is `blob:KEY` or `file:PATH`; `language` and `revision` are null until decided."""
 
@@ -191,6 +192,7 @@ jobs = Table(
     holds("running_attempted", "state <> 'running' OR attempts > 0"),
     partial("ix_jobs_queued", "state = 'queued'", "profile_id", *NEXT_FIRST),
     partial("ix_jobs_heads", "state = 'queued'", "needs", *NEXT_FIRST),
+    partial("ix_jobs_of_recording", "state = 'queued'", "transcription_id", "kind", "turn", "position"),
     partial("ix_jobs_waiting", "state = 'queued' AND available_at > 0", "available_at"),
     partial("ix_jobs_set_aside", "state = 'failed'", "transcription_id", "position"),
 )
@@ -278,6 +280,7 @@ events = Table(
     Column("owner", Text),
     Column("data", Json, nullable=False),
     Index(None, "transcription_id", "id"),
+    Index(None, "owner", "id"),
     Index(None, "at"),
     sqlite_autoincrement=True,
 )
@@ -311,5 +314,6 @@ uploads = Table(
     Column("created_at", Double, nullable=False),
     one_of("state", "open", "stored"),
     Index(None, "created_at"),
+    partial("ix_uploads_open", "state = 'open'", "owner"),
 )
 """Files on their way in: announced (`open`), then complete (`stored`)."""

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_events_at"), "events", ["at"], unique=False)
+    op.create_index(op.f("ix_events_owner_id"), "events", ["owner", "id"], unique=False)
     op.create_index(op.f("ix_events_transcription_id_id"), "events", ["transcription_id", "id"], unique=False)
     op.create_table(
         "farm",
@@ -75,6 +76,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_uploads_key")),
     )
     op.create_index(op.f("ix_uploads_created_at"), "uploads", ["created_at"], unique=False)
+    op.create_index(
+        "ix_uploads_open",
+        "uploads",
+        ["owner"],
+        unique=False,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
     op.create_table(
         "workers",
         sa.Column("id", sa.Text(), nullable=False),
@@ -181,6 +190,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'assembling'"),
         postgresql_where=sa.text("state = 'assembling'"),
     )
+    op.create_index(
+        "ix_transcriptions_finished",
+        "transcriptions",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+    )
     op.create_index(op.f("ix_transcriptions_created_at_id"), "transcriptions", ["created_at", "id"], unique=False)
     op.create_index(
         op.f("ix_transcriptions_owner_created_at_id"), "transcriptions", ["owner", "created_at", "id"], unique=False
@@ -274,6 +291,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("state = 'failed'"),
         postgresql_where=sa.text("state = 'failed'"),
+    )
+    op.create_index(
+        "ix_jobs_of_recording",
+        "jobs",
+        ["transcription_id", "kind", "turn", "position"],
+        unique=False,
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
     )
     op.create_index(
         "ix_jobs_waiting",
