@@ -14,7 +14,7 @@ from whisper_farm.coordinator.keys import result_key
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import Claimed, claim
-from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
@@ -133,7 +133,7 @@ class Bench:
             file = self.folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(result.model_dump_json())
-        return Finished("w", one.token, SHA, transcribe=TranscribeFacts.of(result), result_key=key, result_size=1)
+        return Finished("w", one.token, SHA, transcribe=result, result_key=key, result_size=1)
 
     def row(self, transcription_id: str) -> TranscriptionRow:
         return self.database.read(lambda tx: find(tx, transcription_id))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from model import Attempt, Job, Recording
 
-from whisper_farm.leases.complete import Finished, TranscribeFacts
+from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.lifecycle import Assembled
 from whisper_farm.leases.submit import NewTranscription
 from whisper_farm.protocol.work import (
@@ -31,6 +31,7 @@ from whisper_farm.protocol.work import (
     NewChunk,
     RegisterRequest,
     ReleaseRequest,
+    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
@@ -286,7 +287,7 @@ class BusyFarm(RuleBasedStateMachine):
         attempt = self.model.attempts.get(token)
         sent = attempt.digest if attempt is not None and attempt.digest and self.number(0, 1) else OTHER_SHA
         cuts = job_id.endswith(".c") != (self.number(0, 4) == 4)
-        result = {"chunk": ChunkResult(duration_seconds=0, chunks=0)} if cuts else {"transcribe": _facts("en", "r1")}
+        result = {"chunk": ChunkResult(duration_seconds=0, chunks=0)} if cuts else {"transcribe": _result("en", "r1")}
         self._complete(
             worker, [Finished(worker, token, sent, **result, result_key=f"results/{token}/again", result_size=1)]
         )
@@ -443,12 +444,12 @@ class BusyFarm(RuleBasedStateMachine):
 
     def _heard(self, attempt: Attempt, language: str, revision: str | None = None) -> Finished:
         pinned = self._recording(attempt).revision or "r1"
-        facts = _facts(language, revision or pinned)
+        result = _result(language, revision or pinned)
         return Finished(
             attempt.worker_id,
             attempt.token,
             SHA,
-            transcribe=facts,
+            transcribe=result,
             result_key=f"results/{attempt.token}",
             result_size=9,
         )
@@ -478,8 +479,8 @@ FREQUENT_FIRST = sorted(ACTIONS.items(), key=lambda action: -action[1][0])
 """Hypothesis has a liking for what comes first."""
 
 
-def _facts(language: str, revision: str) -> TranscribeFacts:
-    return TranscribeFacts(
-        language=language, engine="tones", engine_version="1", model="small", revision=revision, device="cpu",
-        compute_type="none", work_seconds=1.0,
+def _result(language: str, revision: str) -> TranscribeResult:
+    return TranscribeResult(
+        segments=(), language=language, engine="tones", engine_version="1", model="small", revision=revision,
+        device="cpu", compute_type="none", work_seconds=1.0,
     )  # fmt: skip

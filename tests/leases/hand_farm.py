@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
 from whisper_farm.leases.claim import Claimed, claim
-from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lifecycle import cancel, delete, retry
@@ -33,6 +33,7 @@ from whisper_farm.protocol.work import (
     Outcome,
     RegisterRequest,
     ReleaseRequest,
+    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
@@ -168,12 +169,12 @@ class Farm:
         return self.finish(replace(finished, worker_id=worker or finished.worker_id))[0]
 
     def finished(self, job: Claimed, digest: str = SHA, language: str = "en", revision: str = "r1") -> Finished:
-        facts = TranscribeFacts(
-            language=language, engine="tones", engine_version="1", model="instant", revision=revision, device="cpu",
-            compute_type="none", work_seconds=1.0,
+        result = TranscribeResult(
+            segments=(), language=language, engine="tones", engine_version="1", model="instant", revision=revision,
+            device="cpu", compute_type="none", work_seconds=1.0,
         )  # fmt: skip
         key = f"results/{job.transcription_id}/{job.position}.{job.token}.json"
-        return Finished(self.holder(job.token), job.token, digest, transcribe=facts, result_key=key, result_size=9)
+        return Finished(self.holder(job.token), job.token, digest, transcribe=result, result_key=key, result_size=9)
 
     def finish(self, *finished: Finished) -> list[Outcome]:
         outcomes: list[Outcome] = self.write(lambda tx: complete(tx, finished, self.policy, self.mint))

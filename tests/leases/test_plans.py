@@ -21,7 +21,7 @@ from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
 from whisper_farm.leases.claim import Claimed, claim
-from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.held import held_by_token
@@ -29,7 +29,15 @@ from whisper_farm.leases.lifecycle import cancel, next_to_assemble, results_of, 
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.protocol.client import UploadStart
-from whisper_farm.protocol.work import AppendRequest, FailRequest, Failure, HeartbeatRequest, NewChunk, ReleaseRequest
+from whisper_farm.protocol.work import (
+    AppendRequest,
+    FailRequest,
+    Failure,
+    HeartbeatRequest,
+    NewChunk,
+    ReleaseRequest,
+    TranscribeResult,
+)
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.tables import uploads, workers
@@ -149,8 +157,11 @@ def completing_a_hedge(farm: Farm, tx: Transaction) -> Iterator[None]:
 
 
 def finished(worker: str, job: Claimed) -> Finished:
-    facts = TranscribeFacts("en", "tones", "1", "instant", "r1", "cpu", "none", 1.0)
-    return Finished(worker, job.token, "a" * 64, transcribe=facts, result_key=f"results/{job.job_id}", result_size=9)
+    heard = TranscribeResult(
+        segments=(), language="en", engine="tones", engine_version="1", model="instant", revision="r1", device="cpu",
+        compute_type="none", work_seconds=1.0,
+    )  # fmt: skip
+    return Finished(worker, job.token, "a" * 64, transcribe=heard, result_key=f"results/{job.job_id}", result_size=9)
 
 
 def failing(farm: Farm, tx: Transaction) -> Iterator[None]:

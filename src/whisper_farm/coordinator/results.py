@@ -7,7 +7,7 @@ the sweeper removes. The coordinator does not correct results: the stitcher keep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
@@ -18,7 +18,7 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.together import Together
 from whisper_farm.coordinator.waiting import Tried
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest
-from whisper_farm.leases.complete import Finished, TranscribeFacts, complete
+from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.held import refused
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.work import CompleteRequest, Completion, Outcome, TranscribeResult
@@ -148,13 +148,12 @@ def _checked(completion: Completion, place: Place | None) -> bytes:
 
 def _finished(worker_id: str, completion: Completion, place: Place | None, size: int) -> Finished:
     """The completion as the queue takes it. An unknown token gets no blob, and is refused there."""
-    if completion.transcribe is None:
-        return Finished(worker_id, completion.token, completion.digest, chunk=completion.chunk)
-    facts = TranscribeFacts.of(completion.transcribe)
-    if place is None:
-        return Finished(worker_id, completion.token, completion.digest, transcribe=facts)
-    key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
-    return Finished(worker_id, completion.token, completion.digest, transcribe=facts, result_key=key, result_size=size)
+    token, digest = completion.token, completion.digest
+    finished = Finished(worker_id, token, digest, completion.chunk, completion.transcribe)
+    if completion.transcribe is None or place is None:
+        return finished
+    key = result_key(place.transcription_id, place.position, token, digest)
+    return replace(finished, result_key=key, result_size=size)
 
 
 def _must_fit(result: TranscribeResult, place: Place) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, bindparam, select, update
@@ -25,25 +25,6 @@ from whisper_farm.store.tables import attempts, jobs, profiles, transcriptions, 
 
 
 @dataclass(frozen=True, slots=True)
-class TranscribeFacts:
-    """What the queue keeps of a recognised chunk beside its result blob."""
-
-    language: str
-    engine: str
-    engine_version: str
-    model: str
-    revision: str
-    device: str
-    compute_type: str
-    work_seconds: float
-
-    @classmethod
-    def of(cls, result: TranscribeResult) -> TranscribeFacts:
-        """The facts of a result as it came over the wire."""
-        return cls(**{name: getattr(result, name) for name in cls.__slots__})
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a worker's attempt: exactly one of `chunk` and `transcribe` is there, with the blob of the latter."""
 
@@ -51,7 +32,7 @@ class Finished:
     token: str
     digest: str
     chunk: ChunkResult | None = None
-    transcribe: TranscribeFacts | None = None
+    transcribe: TranscribeResult | None = None
     result_key: str | None = None
     result_size: int | None = None
 
@@ -193,7 +174,7 @@ class Completing:
             recording.decided_now = True
             emit(self.tx, "language_decided", held.transcription_id, held.owner, language=facts.language)
 
-    def _mismatch(self, held: Held, facts: TranscribeFacts, recording: Recording) -> ModelMismatch:
+    def _mismatch(self, held: Held, facts: TranscribeResult, recording: Recording) -> ModelMismatch:
         pinned = f"{recording.row.name} is recognised with revision {recording.now['revision']} of {facts.model}"
         error = ModelMismatch(f"{pinned}; this is {facts.revision}.")
         held.state, recording.refused = "failed", True
@@ -265,7 +246,7 @@ class Completing:
 
 
 def _ended(held: Held, finished: Finished) -> dict[str, object]:
-    facts = finished.transcribe and asdict(finished.transcribe)
+    facts = finished.transcribe and finished.transcribe.model_dump(exclude={"segments"})
     return {"token": held.token, "digest": finished.digest, "facts": facts}
 
 
