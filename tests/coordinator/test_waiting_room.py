@@ -39,20 +39,20 @@ class Queue:
         self.calls = 0
         self.gate: asyncio.Event | None = None
 
-    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried]:
+    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried | None]:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        tried: list[Tried] = []
+        tried: list[Tried | None] = []
         empty = 0
         for request in requests:
-            tried.append(self._one(request))
-            empty = 0 if tried[-1].settled else empty + 1
+            tried.append(one := self._one(request))
+            empty = 0 if one.settled else empty + (not one.denied)
             if empty == EMPTY_HANDS:
                 break
         if self.gate is not None:
             await self.gate.wait()
-        return tried
+        return tried + [None] * (len(requests) - len(tried))
 
     def _one(self, request: ClaimRequest) -> Tried:
         self.tried[request.worker_id] += 1

@@ -107,11 +107,11 @@ class Losses:
         else:
             await call
 
-    async def _attempt(self, requests: Sequence[ClaimRequest]) -> Sequence[Tried]:
+    async def _attempt(self, requests: Sequence[ClaimRequest]) -> Sequence[Tried | None]:
         """As `coordinator.claims.Claims` does it; clients come and go before and after."""
         await asyncio.sleep(0)
         self.farm.now += STEP_SECONDS
-        tried: Sequence[Tried] = self.farm.write(lambda tx: try_claims(tx, requests, self.farm.policy))
+        tried: Sequence[Tried | None] = self.farm.write(lambda tx: try_claims(tx, requests, self.farm.policy))
         await asyncio.sleep(0)
         return tried
 

@@ -39,30 +39,33 @@ class Claims:
         self._policy = policy
         self._metrics = metrics
 
-    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried]:
-        """Try these claims in order, in one transaction, until enough in a row have found nothing."""
+    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried | None]:
+        """Try these claims in one transaction until enough in a row have found nothing; None for the rest."""
         tried = await self._store.write(lambda tx: try_claims(tx, requests, self._policy))
         for one in tried:
-            for claimed in one.claims:
+            for claimed in one.claims if one is not None else ():
                 self._metrics.claimed(claimed.kind, claimed.hedge)
         return tried
 
 
-def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried]:
-    """See `Claims.attempt`. Those that do not wait are all tried: they are answered now."""
+def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried | None]:
+    """See `Claims.attempt`. Workers with the right model loaded come first; those that do not wait are all tried."""
     claiming = Claiming(tx, requests, policy)
-    tried: list[Tried] = []
+    tried: list[Tried | None] = [None] * len(requests)
     empty = 0
-    for request in requests:
-        tried.append(_try(tx, claiming, request, policy))
-        empty = 0 if tried[-1].settled or not request.wait_seconds else empty + 1
+    for number in sorted(range(len(requests)), key=lambda number: claiming.is_cold(requests[number])):
+        tried[number] = one = _try(tx, claiming, requests[number])
+        if one.settled or not requests[number].wait_seconds:
+            empty = 0
+        elif not one.denied:
+            empty += 1
         if empty == EMPTY_HANDS:
             break
     claiming.write()
     return tried
 
 
-def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Policy) -> Tried:
+def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest) -> Tried:
     """One claim, and when it is worth trying again if it found nothing."""
     try:
         if claims := claiming.claim(request):
@@ -75,7 +78,8 @@ def _try(tx: Transaction, claiming: Claiming, request: ClaimRequest, policy: Pol
     if not request.wait_seconds:
         return Tried()
     claiming.write()
-    return Tried(interest=_interest(worker.offers, request), due_seconds=next_due(tx))
+    interest = _interest(worker.offers, request)
+    return Tried(interest=interest, due_seconds=next_due(tx), denied=claiming.denied)
 
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from functools import partial
 from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import StorageError
+from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import Event, events_after, missed, newest_event
 
 PAGE = 500
@@ -143,21 +144,18 @@ class Feed:
     async def follow(self, after: int, wanted: Filter, once: bool, idle_seconds: float) -> AsyncIterator[Followed]:
         """Events after the id `after`, then new ones as they come; `Idle` when there were none for `idle_seconds`.
 
-        `once` ends after what is there. Begins with `Reset` if some were missed.
+        `once` ends after what is there. A `Reset` comes where some were missed.
         """
         position = after
-        if await self._store.read(lambda tx: missed(tx, position)):
-            position, now = await self._store.read(lambda tx: (newest_event(tx), tx.now))
-            yield Reset(position, now)
         listener = Listener(wanted)
         if not once:
             self._listeners.add(listener)
             if self._closed:
                 listener.end()
         try:
-            async for event in self._past(position, wanted):
-                position = event.id
-                yield event
+            async for event_or_reset in self._past(position, wanted):
+                position = event_or_reset.id
+                yield event_or_reset
             while not once and not listener.over:
                 events = await listener.take(idle_seconds)
                 if not events and not listener.over:
@@ -170,18 +168,12 @@ class Feed:
         finally:
             self._listeners.discard(listener)
 
-    async def _past(self, position: int, wanted: Filter) -> AsyncIterator[Event]:
+    async def _past(self, position: int, wanted: Filter) -> AsyncIterator[Event | Reset]:
+        page: Sequence[Event | Reset] = ()
         while not self._closed:
-            read = partial(
-                events_after,
-                last_id=position,
-                transcription_id=wanted.transcription_id,
-                owner=wanted.owner,
-                limit=PAGE,
-            )
-            page = await self._store.read(read)
-            for event in page:
-                yield event
+            page = await self._store.read(partial(_page, after=position, wanted=wanted))
+            for one in page:
+                yield one
             if len(page) < PAGE:
                 return
             position = page[-1].id
@@ -208,6 +200,13 @@ class Feed:
             callback(event)
         for listener in list(self._listeners):
             listener.give(event)
+
+
+def _page(tx: Transaction, after: int, wanted: Filter) -> Sequence[Event | Reset]:
+    """The next events, or that some are gone: old ones may be retired while the past is being read."""
+    if missed(tx, after):
+        return [Reset(newest_event(tx), tx.now)]
+    return events_after(tx, after, wanted.transcription_id, wanted.owner, PAGE)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:

@@ -80,7 +80,8 @@ class Results:
     def _record(self, tx: Transaction, calls: Sequence[_Call]) -> tuple[list[Outcome], list[Tried]]:
         taken = complete(tx, [one for call in calls for one in call.finished.values()], self._policy)
         asked = [call.request.claim for call in calls if call.request.claim is not None]
-        return taken, try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in asked], self._policy)
+        tried = try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in asked], self._policy)
+        return taken, [one or Tried() for one in tried]
 
     def _count(self, outcomes: Sequence[Outcome], tried: Tried) -> None:
         for outcome in outcomes:

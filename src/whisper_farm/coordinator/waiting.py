@@ -27,8 +27,8 @@ from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.work import ClaimRequest
 
 EMPTY_HANDS = 2
-"""Claims in a row that must find nothing before the rest of a group is left waiting. Two, because a job that one
-worker failed, or holds itself, may be nothing for this worker and something for the next."""
+"""Claims in a row that must find nothing before the rest of a group is left waiting. Two, because a slow job that is
+nothing for the worker that holds it may be something for the next; who was denied a job does not count at all."""
 FIRST_TRIES = 16
 """New claims tried in one transaction."""
 ROUND_CLAIMS = 8
@@ -53,6 +53,8 @@ class Tried:
     """Equal for workers that may claim the same jobs."""
     due_seconds: float | None = None
     """Until a lapse or a retry may make something claimable."""
+    denied: bool = False
+    """Whether there was a job that this worker, which failed or lost it before, has to leave to others."""
 
     @property
     def settled(self) -> bool:
@@ -61,9 +63,9 @@ class Tried:
 
 
 class Attempt(Protocol):
-    """Tries claims in one transaction, in order, until `EMPTY_HANDS` in a row find nothing; the rest is left out."""
+    """Tries claims in one transaction until `EMPTY_HANDS` in a row find nothing; None for those not tried any more."""
 
-    async def __call__(self, requests: Sequence[ClaimRequest]) -> Sequence[Tried]: ...
+    async def __call__(self, requests: Sequence[ClaimRequest]) -> Sequence[Tried | None]: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -155,10 +157,11 @@ class WaitingRoom:
 
     async def _first_tries(self, requests: Sequence[ClaimRequest]) -> list[Tried]:
         """Every one of them is tried, though a try stops when some in a row have found nothing."""
-        tried: list[Tried] = []
-        while len(tried) < len(requests):
-            tried += await self._attempt(requests[len(tried) :])
-        return tried
+        tried: dict[int, Tried] = {}
+        while left := [number for number in range(len(requests)) if number not in tried]:
+            some = await self._attempt([requests[number] for number in left])
+            tried |= {number: one for number, one in zip(left, some, strict=True) if one is not None}
+        return [tried[number] for number in range(len(requests))]
 
     def _enter(self, request: ClaimRequest, tried: Tried) -> _Waiter:
         waiter = _Waiter(request, tried.interest, asyncio.get_running_loop().create_future())
@@ -207,10 +210,11 @@ class WaitingRoom:
             if not batch:
                 return False
             results = await self._attempt([waiter.request for waiter in batch])
-            for waiter, tried in zip(batch, results, strict=False):
-                self._note(waiter, tried)
-                seen.add(_key(waiter.request))
-        return any(tried.settled for tried in results[-EMPTY_HANDS:])
+            for waiter, tried in zip(batch, results, strict=True):
+                if tried is not None:
+                    self._note(waiter, tried)
+                    seen.add(_key(waiter.request))
+        return None not in results
 
     def _note(self, waiter: _Waiter, tried: Tried) -> None:
         if tried.settled:

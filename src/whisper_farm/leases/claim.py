@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select, update
 
+from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases import hedge
 from whisper_farm.leases.beat import renew_free
 from whisper_farm.leases.held import TRIED_BY_ME, Held, evidence, tried_by
@@ -99,6 +100,8 @@ class Claiming:
         self._asked: set[str] = set()
         self._seen: list[str] = []
         self._turn = self._handed_out = 0
+        self.denied = False
+        """Whether the last claim left a job to others, because its worker had failed or lost it."""
         self._lease_seconds = 0.0
         self._lately = lately(policy, tx.now)
         tx.before_commit(self._note_seen)
@@ -118,6 +121,7 @@ class Claiming:
         if worker.drains:
             return []
         asking = Asking(request, worker, lease, Fleet(self.tx, self.policy, here=self._seen))
+        self.denied = there.failed
         lapsed = self._takeable(asking) if there.lapsed else {}
         return self._claim(asking, self._queue_for(asking, there.failed), lapsed)
 
@@ -126,6 +130,17 @@ class Claiming:
         if not self._looked:
             self._look(self._requests)
         return as_worker(request.worker_id, self._looked.get((request.worker_id, request.request_id)))
+
+    def is_cold(self, request: ClaimRequest) -> bool:
+        """Whether its worker would have to load a model for the job it is to have next, where there are others."""
+        if len(self._requests) == 1 or not request.transcribe_jobs:
+            return False
+        try:
+            offers = self.worker(request).offers
+        except WorkerUnknown:
+            return False
+        best = _best(offers, self._shared_queue(), {})
+        return best is not None and not offers.has_loaded(best.engine, best.model)
 
     def _look(self, requests: Sequence[ClaimRequest]) -> None:
         """Read of all these at once who asks, and which of the rarer paths of a claim must be walked."""
@@ -152,12 +167,15 @@ class Claiming:
         """One queue for all who may have the same, and one of its own for a worker with wishes or failures."""
         request = asking.request
         if request.only is None and not failed:
-            self._queue = self._queue or Queue(self.tx, self._taken, self._most)
-            return self._queue
+            return self._shared_queue()
         self.write()
         if request.only is not None:
             return QueueOf(self.tx, request.only)
         return Queue(self.tx, self._taken, _wanted(request), self._left_to(asking))
+
+    def _shared_queue(self) -> Queue:
+        self._queue = self._queue or Queue(self.tx, self._taken, self._most)
+        return self._queue
 
     def _left_to(self, asking: Asking) -> dict[str, object]:
         """The queued jobs this worker has failed lately, as has everybody else who is there and could take them."""
@@ -174,7 +192,8 @@ class Claiming:
             found += self._take(asking, queue, (CHUNK_PROFILE, CHUNK_PROFILE), request.chunk_jobs, lapsed)
         if request.transcribe_jobs:
             if best := _best(asking.worker.offers, queue, lapsed):
-                return found + self._take(asking, queue, best, request.transcribe_jobs, lapsed)
+                what = best.needs, best.profile_id
+                return found + self._take(asking, queue, what, request.transcribe_jobs, lapsed)
             self.write()
             slow = hedge.overdue(self.tx, asking.worker.offers, request, self.policy)
             found += self._hand_out(asking, facts(self.tx, slow), hedged=True)
@@ -186,6 +205,7 @@ class Claiming:
         lapsed = lapsed_jobs(self.tx, asking.worker.offers, asking.request.only)
         proofs = evidence(self.tx, lapsed) if lapsed else {}
         mine = {job: holders for job, holders in lapsed.items() if self._may_take(asking, holders, proofs[job].tried)}
+        self.denied |= len(mine) < len(lapsed)
         spent = spent_jobs(self.tx, mine, self.policy, asking.fleet)
         set_aside_lapsed(self.tx, mine, spent, self.policy)
         return {job_id: holders for job_id, holders in mine.items() if job_id not in spent}
@@ -259,14 +279,11 @@ def _wanted(request: ClaimRequest) -> int:
     return request.chunk_jobs + request.transcribe_jobs
 
 
-def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> tuple[str, str] | None:
-    """What the job that is next in fairness needs, and its profile; a model in memory is worth some turns."""
+def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> AnyRow | Held | None:
+    """The job that is next in fairness for a worker with these offers; a model in memory is worth some turns."""
     heads: list[AnyRow | Held] = [*queue.heads(), *(holders[0] for holders in lapsed.values())]
     mine = [head for head in heads if head.engine is not None and offers.serves(head.engine, head.model)]
-    if not mine:
-        return None
-    best = min(mine, key=lambda head: _warm_order(head, offers))
-    return best.needs, best.profile_id
+    return min(mine, key=lambda head: _warm_order(head, offers), default=None)
 
 
 def _warm_order(head: AnyRow | Held, offers: Offers) -> Order:
