@@ -16,6 +16,7 @@
     │   └── RecogniserCrashed
     ├── RequestError               the caller asked for something it cannot have
     │   ├── InvalidRequest
+    │   ├── MethodNotAllowed
     │   ├── Unauthorized
     │   ├── Forbidden
     │   ├── NotFound
@@ -36,6 +37,7 @@
     │   ├── BlobMissing
     │   └── NoSpace
     ├── InvalidTranscript          a file is no transcript of this farm
+    ├── Internal                   the server failed in a way that nobody foresaw
     └── ServerUnreachable          no answer from the farm
 
 The docstring of a class is its default message, its ``code`` is stable and part of the API, and its
@@ -141,6 +143,13 @@ class InvalidRequest(RequestError):
 
     code = "invalid_request"
     status = 422
+
+
+class MethodNotAllowed(RequestError):
+    """This address does not know that method."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 class Unauthorized(RequestError):
@@ -274,6 +283,12 @@ class InvalidTranscript(FarmError):
     """This is no transcript as this farm writes them, or it was damaged."""
 
     code = "invalid_transcript"
+
+
+class Internal(FarmError):
+    """Something went wrong in the server; its log says what."""
+
+    code = "internal"
 
 
 class ServerUnreachable(FarmError):

@@ -21,7 +21,10 @@ from starlette.routing import BaseRoute, Route
 from whisper_farm.errors import (
     FarmError,
     Forbidden,
+    Internal,
     InvalidRequest,
+    MethodNotAllowed,
+    NoSpace,
     NotFound,
     ProtocolMismatch,
     StoreUnavailable,
@@ -35,8 +38,17 @@ RETRY_AFTER_SECONDS = 1
 MAX_PROBLEMS = 20
 """Validation problems named in one answer."""
 
-ALWAYS: tuple[type[FarmError], ...] = (Unauthorized, Forbidden, InvalidRequest, TooLarge, TooSlow, StoreUnavailable)
-"""What any call of the API may answer."""
+ALWAYS: tuple[type[FarmError], ...] = (
+    Unauthorized,
+    Forbidden,
+    InvalidRequest,
+    TooLarge,
+    TooSlow,
+    NoSpace,
+    StoreUnavailable,
+    Internal,
+)
+"""What any call of the API that needs a token may answer."""
 ALWAYS_WORK: tuple[type[FarmError], ...] = (*ALWAYS, ProtocolMismatch)
 """What any call of the worker API may answer."""
 
@@ -63,7 +75,7 @@ def body_response(
 
 def internal_error() -> Response:
     """The answer for an error nobody foresaw: it says nothing of what happened, the log does."""
-    return body_response(500, "internal", "Something went wrong in the server; its log says what.")
+    return error_response(Internal())
 
 
 def documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
@@ -71,12 +83,10 @@ def documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[type[FarmError]]] = defaultdict(list)
     for kind in dict.fromkeys(kinds):
         by_status[kind.status].append(kind)
-    answers: dict[int | str, dict[str, Any]] = {
+    return {
         status: {"description": " · ".join(f"`{k.code}`: {k().message}" for k in group), **_BODY}
         for status, group in sorted(by_status.items())
     }
-    answers[500] = {"description": "`internal`: something went wrong in the server.", **_BODY}
-    return answers
 
 
 def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
@@ -133,5 +143,4 @@ def _method_not_allowed(resources: Sequence[Route], path: str) -> Response:
     """Name all methods of the address; the framework knows those of one route only."""
     found = (route.methods or () for route in resources if route.path_regex.match(path))
     allowed = ", ".join(sorted({method for methods in found for method in methods}))
-    message = "This address does not know that method."
-    return body_response(405, "method_not_allowed", message, headers={"Allow": allowed})
+    return error_response(MethodNotAllowed(), {"Allow": allowed})

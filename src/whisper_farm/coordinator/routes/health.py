@@ -36,7 +36,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": ErrorBody, "description": StoreUnavailable().message}})
+@router.get("/readyz", responses={503: {"model": ErrorBody, **documented(StoreUnavailable)[503]}})
 async def readyz(farm: Farm) -> Health:
     """Database and blob store answer: requests may be sent here."""
     try:

@@ -13,12 +13,12 @@ from whisper_farm.coordinator.routes.parameters import CURSOR, PageSize, Transcr
 from whisper_farm.coordinator.segments import segment_page
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
-    BlobMissing,
     DigestMismatch,
     NotFound,
     OptionUnsupported,
     SourceEmpty,
     SourceMissing,
+    SourceUnreadable,
     WrongState,
 )
 from whisper_farm.leases import lifecycle
@@ -39,7 +39,8 @@ router = APIRouter(
     dependencies=[Security(bearer)],
     responses=documented(*ALWAYS),
 )
-_SUBMIT = documented(*ALWAYS, NotFound, WrongState, DigestMismatch, SourceMissing, SourceEmpty, OptionUnsupported)
+_SOURCE = (DigestMismatch, SourceMissing, SourceUnreadable, SourceEmpty)
+_SUBMIT = documented(*ALWAYS, NotFound, WrongState, *_SOURCE, OptionUnsupported)
 _ONE = documented(*ALWAYS, NotFound)
 _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 
@@ -145,7 +146,7 @@ async def list_jobs(
     return await farm.store.read(view)
 
 
-@router.get("/{transcription_id}/segments", responses=documented(*ALWAYS, NotFound, BlobMissing))
+@router.get("/{transcription_id}/segments", responses=_ONE)
 async def list_segments(
     transcription_id: TranscriptionId,
     caller: User,

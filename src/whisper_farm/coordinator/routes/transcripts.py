@@ -16,8 +16,9 @@ from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.routes.parameters import TranscriptionId
 from whisper_farm.coordinator.routes.transcriptions import own
+from whisper_farm.coordinator.routes.transfers import ranges
 from whisper_farm.coordinator.serving import serve_blob
-from whisper_farm.errors import BlobMissing, NotFound, WrongState
+from whisper_farm.errors import BlobMissing, InvalidTranscript, NotFound, WrongState
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.writers import render
 
@@ -41,7 +42,8 @@ router = APIRouter(
     "/{transcription_id}/transcript",
     response_class=Response,
     responses={
-        **documented(*ALWAYS, NotFound, WrongState, BlobMissing),
+        **documented(*ALWAYS, NotFound, WrongState, BlobMissing, InvalidTranscript),
+        **ranges(MEDIA_TYPES["json"]),
         200: {"description": "The file.", "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}},
     },
 )

@@ -18,7 +18,7 @@ from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
 from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
-from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost
+from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost, SourceUnreadable
 from whisper_farm.leases.held import Held, held_by_token
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 
@@ -28,7 +28,7 @@ router = APIRouter(
     prefix="/api/work",
     tags=["work"],
     dependencies=[Security(bearer), Depends(check_protocol)],
-    responses=documented(*ALWAYS_WORK, LeaseLost, BlobMissing),
+    responses=documented(*ALWAYS_WORK, LeaseLost),
 )
 
 
@@ -46,8 +46,12 @@ def ranges(media_type: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-@router.get("/source/{token}", response_class=Response, responses=ranges(OCTETS))
-@router.head("/source/{token}", response_class=Response, responses=ranges(OCTETS), include_in_schema=False)
+_SOURCE = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
+_AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
+
+
+@router.get("/source/{token}", response_class=Response, responses=_SOURCE)
+@router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The recording that a chunk job cuts. Answers `Range`."""
     held = await _held(farm, token, "chunk")
@@ -56,8 +60,8 @@ async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
 
 
-@router.get("/audio/{token}", response_class=Response, responses=ranges(FLAC))
-@router.head("/audio/{token}", response_class=Response, responses=ranges(FLAC), include_in_schema=False)
+@router.get("/audio/{token}", response_class=Response, responses=_AUDIO)
+@router.head("/audio/{token}", response_class=Response, include_in_schema=False)
 async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The audio of the chunk to recognise (FLAC). Answers `Range`."""
     held = await _held(farm, token, "transcribe")

@@ -12,7 +12,7 @@ from whisper_farm.coordinator.routes.parameters import UploadId
 from whisper_farm.coordinator.routes.transfers import binary
 from whisper_farm.coordinator.serving import OCTETS
 from whisper_farm.coordinator.uploads import announce, find_upload, stored
-from whisper_farm.errors import DigestMismatch, FarmError, NoSpace, NotFound, SourceEmpty, TooLarge, WrongState
+from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget
 
 router = APIRouter(
@@ -38,7 +38,7 @@ async def start_upload(body: UploadStart, caller: User, farm: Farm) -> UploadTar
     "/{upload_id}",
     status_code=204,
     openapi_extra=_BODY,
-    responses=documented(*ALWAYS, NotFound, WrongState, DigestMismatch, NoSpace),
+    responses=documented(*ALWAYS, NotFound, WrongState, DigestMismatch),
 )
 async def send_upload(upload_id: UploadId, request: Request, caller: User, farm: Farm) -> None:
     """The bytes of an announced file, exactly as many. After a broken try, send it again from the start."""

@@ -115,7 +115,7 @@ async def append(body: AppendRequest, caller: Worker, farm: Farm) -> AppendAnswe
     return answer
 
 
-@router.post("/complete", responses=documented(*ALWAYS_WORK, WorkerUnknown))
+@router.post("/complete")
 async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> CompleteAnswer:
     """End attempts with their results and claim the next ones in the same transaction. That claim does not wait."""
     await farm.workers.check(caller, body.worker_id)
