@@ -61,8 +61,9 @@ def done_attempts(data: Path) -> set[tuple[str, str]]:
 
 
 @posix_only
-def test_ctrl_c_stops_at_once_and_the_same_command_does_only_what_is_missing(
-    record: Recorder, own_data_folder: Path
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_is_told_to_stop_does_so_at_once_and_the_same_command_does_only_what_is_missing(
+    record: Recorder, own_data_folder: Path, told: signal.Signals, code: int
 ) -> None:
     talk = record("talk.wav", 300)
     run = start("talk.wav", *SLOW)
@@ -70,11 +71,11 @@ def test_ctrl_c_stops_at_once_and_the_same_command_does_only_what_is_missing(
     assert run.stdout.readline().startswith("[00:00.")
     children = children_of(run)
     assert children
-    run.send_signal(signal.SIGINT)
+    run.send_signal(told)
     told_at = time.monotonic()
     _, err = run.communicate(timeout=100)
     assert time.monotonic() - told_at < STOP_SECONDS
-    assert run.returncode == 130
+    assert run.returncode == code
     assert "whisper-farm: stopped with talk.wav up to 0:" in err
     assert "the same command goes on from there" in err
     assert "Traceback" not in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from whisper_farm import __version__
 from whisper_farm.cli.doctor import doctor
 from whisper_farm.cli.main import COMMANDS, menu, outcome
+from whisper_farm.cli.stopping import Stopped
 from whisper_farm.errors import ServerUnreachable
 
 HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
@@ -119,8 +121,8 @@ def test_an_unforeseen_error_is_one_line_and_a_file(
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "whisper-farm: stopped.\n"),
-        (KeyboardInterrupt("said"), 130, ""),
+        (Stopped(signal.SIGINT), 130, "whisper-farm: stopped.\n"),
+        (Stopped(signal.SIGTERM), 143, "whisper-farm: stopped.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (ServerUnreachable("No answer."), 1, "whisper-farm: No answer.\n"),
     ],

@@ -75,9 +75,11 @@ def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: s
     """Watch transcriptions until they end. Exit code 0 if all of them are done."""
     from whisper_farm.cli.describing import follow_to_the_end
     from whisper_farm.cli.progress import open_display
+    from whisper_farm.cli.stopping import saying
 
     ids = [checked(one) for one in transcription]
-    with connect(server, token) as farm, open_display(quiet, verbose) as display:
+    stopped = saying("stopped watching; the farm goes on.")
+    with stopped, connect(server, token) as farm, open_display(quiet, verbose) as display:
         return follow_to_the_end(farm, display, ids)
 
 

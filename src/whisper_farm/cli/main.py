@@ -2,7 +2,8 @@
 
 Promises: `--help` and `--version` answer at once (a command's module is imported when that command is asked
 for, and nothing heavy before it runs); users' mistakes and the farm's own errors are one line, never a
-traceback. Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 141 broken pipe.
+traceback. Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 141 broken
+pipe.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TextIO
 import click
 
 from whisper_farm import __version__
+from whisper_farm.cli.stopping import Stopped, told_to_stop
 from whisper_farm.errors import FarmError
 
 STOPPED = 130
@@ -65,8 +67,8 @@ class Menu(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise LeavingError(BROKEN_PIPE) from None
-        except KeyboardInterrupt as stopped:
-            raise LeavingError(STOPPED, None if stopped.args else "stopped.") from None
+        except Stopped as stopped:
+            raise LeavingError(stopped.code, stopped.line) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in COMMANDS.values() for name in section]
@@ -119,7 +121,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_encode(stream)
-    code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
+    with told_to_stop():
+        code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
     sys.exit(_flushed(code))
 
 

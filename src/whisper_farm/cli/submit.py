@@ -64,12 +64,16 @@ def submit(**flags: Any) -> int:
 def _send(farm: FarmClient, path: Path, request: Request, display: Display) -> TranscriptionView | None:
     """Send one recording; None, after a line that says why, if that fails."""
     from whisper_farm.cli.sending import show_upload
+    from whisper_farm.cli.stopping import saying
     from whisper_farm.errors import FarmError
 
     name = str(path)
     progress = partial(show_upload, display, name)
     try:
-        return farm.submit_file(path, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress)
+        with saying(f"stopped while {name} was being sent."):
+            return farm.submit_file(
+                path, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress
+            )
     except FarmError as error:
         display.error(error.message if name in error.message else f"{name}: {error.message}")
         return None

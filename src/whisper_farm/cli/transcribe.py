@@ -23,7 +23,7 @@ SECTIONS = {
     sections=SECTIONS,
     no_args_is_help=True,
     epilog="Flags may be written with underscores or dashes. An interrupted run goes on where it stopped when the "
-    "same command is given again. Exit code: 0 all done, 1 something failed, 2 wrong usage, 130 Ctrl-C.",
+    "same command is given again. Exit code: 0 all done, 1 something failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.",
 )
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
 @recognition_flags

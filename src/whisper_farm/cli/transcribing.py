@@ -5,14 +5,10 @@ Without `--server` the farm is made on the spot: see `farm.LocalFarm`. Both ways
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
@@ -25,6 +21,7 @@ from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition import Wish
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
 from whisper_farm.cli.session import Session, counted
+from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_engine
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
@@ -32,7 +29,6 @@ from whisper_farm.settings import Policy, data_folder
 from whisper_farm.worker.messages import Fetching
 from whisper_farm.worker.notices import Notice
 
-STOPPED = 130
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
 """What a worker's claim can name."""
@@ -59,7 +55,7 @@ def run(plan: Plan, quiet: bool, verbose: bool) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
     began = time.monotonic()
     inputs = recordings(plan.words)
-    with open_display(quiet, verbose) as display, terminated_as_interrupted():
+    with open_display(quiet, verbose) as display:
         for unusable in inputs.unusable:
             display.error(unusable.error.message)
         outputs = Outputs.into(plan.output_dir, plan.formats)
@@ -174,29 +170,13 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
 
 
 def _run(session: Session, todo: Sequence[Recording], display: Display, kept: str) -> Session:
-    """Run a session. Ctrl-C says what is kept, and goes on its way."""
+    """Run a session. Being told to stop says what is kept, and goes on its way."""
     try:
         session.run(todo)
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         so_far = "; ".join(session.unfinished()[:MENTIONED])
         display.close()
         display.error(f"stopped{f' with {so_far}' if so_far else ''}: {kept}.")
-        raise KeyboardInterrupt("said") from None
+        stopped.line = None
+        raise
     return session
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does; a second of either ends it on the spot."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        for name in ("SIGINT", "SIGTERM"):
-            signal.signal(getattr(signal, name), lambda *_: os._exit(STOPPED))
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
