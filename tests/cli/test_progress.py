@@ -101,6 +101,15 @@ def test_what_is_sent_is_counted_in_bytes_and_the_work_on_it_anew_in_time() -> N
     assert shown.figures() == ("0:05 / 1:00", "", "")
 
 
+def test_the_pace_of_what_is_counted_once_more_begins_anew() -> None:
+    hand = Hand()
+    shown = Shown("a", pace=Pace(hand))
+    for second, done in ((0, 0), (1, 300e6), (2, 0), (4, 20e6)):
+        hand.now = second
+        shown.advance(done, 300e6, BYTES)
+    assert shown.figures() == ("20.0 / 300.0 MB", "10.0 MB/s", "28 s left")
+
+
 def test_plain_lines_come_at_intervals_and_the_transcript_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     hand = Hand()
     with PlainDisplay(verbose=True, now=hand) as display:

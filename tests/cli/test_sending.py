@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from whisper_farm.cli import sending
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
@@ -168,6 +169,36 @@ def test_a_farm_that_has_it_not_is_sent_the_recording(server: FakeServer, farm: 
     assert server.asked[2].body == talk.path.read_bytes()
     assert display.stages[0] == ("reading", "0:00 / ?")
     assert display.stages[-1] == ("sending", "2.5 / 2.5 MB")
+
+
+@pytest.mark.parametrize("kind", [LocalSender, UploadingSender])
+def test_what_takes_its_time_to_be_read_is_shown_in_bytes(
+    server: FakeServer,
+    farm: FarmClient,
+    talk: Recording,
+    kind: type[LocalSender | UploadingSender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.tell("POST /api/transcriptions", (201, view()))
+    monkeypatch.setattr(sending, "NOTICED_SECONDS", 0)
+    display = Seen()
+    kind(farm, REQUEST, threading.Event()).send(talk, 0, display)
+    assert display.stages == [
+        ("reading", "0:00 / ?"),
+        ("reading", "1.0 / 2.5 MB"),
+        ("reading", "2.1 / 2.5 MB"),
+        ("reading", "2.5 / 2.5 MB"),
+    ]
+
+
+def test_what_is_read_at_once_needs_no_figures(
+    server: FakeServer, farm: FarmClient, talk: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.tell("POST /api/transcriptions", (201, view()))
+    monkeypatch.setattr(sending, "NOTICED_SECONDS", 3600)
+    display = Seen()
+    LocalSender(farm, REQUEST, threading.Event()).send(talk, 0, display)
+    assert display.stages == [("reading", "0:00 / ?")]
 
 
 def test_a_file_that_cannot_be_read_is_the_error_it_is(tmp_path: Path) -> None:

@@ -228,9 +228,9 @@ def test_work_begins_with_the_first_recording_while_the_next_one_is_still_being_
     first_is_there = threading.Event()
     read, write = sending.fingerprint_of, Outputs.write
 
-    def read_late(path: Path, stopping: threading.Event) -> sending.Fingerprint:
+    def read_late(path: Path, *more: Any) -> sending.Fingerprint:
         assert path.name == "a.wav" or first_is_there.wait(60)
-        return read(path, stopping)
+        return read(path, *more)
 
     def write_and_tell(*given: Any) -> list[Path]:
         files = write(*given)

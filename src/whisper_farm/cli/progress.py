@@ -112,8 +112,8 @@ class Shown:
     pace: Pace = field(default_factory=Pace)
 
     def advance(self, done: float, total: float | None, unit: Unit) -> None:
-        """So far it is; where something else is counted now, its pace begins anew."""
-        if unit is not self.unit:
+        """So far it is; where something else is counted now, or the same once more, its pace begins anew."""
+        if unit is not self.unit or done < self.done:
             self.unit, self.pace = unit, Pace(self.pace.clock)
         self.done, self.total = done, total
         self.pace.note(done)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
 from whisper_farm.transcript.options import RecognitionOptions
 
 BLOCK_BYTES = 1 << 20
+Progress = Callable[[int, int], None]
+"""Told how many bytes are done, and how many there are."""
 LOWEST_PRIORITY = -100
+NOTICED_SECONDS = 1.0
+"""What is read in less time needs no figures."""
 
 
 class Interrupted(FarmError):
@@ -96,11 +101,11 @@ class LocalSender:
         self._fingerprints: dict[Path, tuple[Fingerprint, str]] = {}
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        display.begin(recording.name, "reading")
+        read = reading(display, recording.name)
         path = recording.path.resolve()
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
-        fingerprint = fingerprint_of(recording.path, self._stopping)
+        fingerprint = fingerprint_of(recording.path, self._stopping, read)
         submission = Submission(
             name=str(recording.path)[-255:],
             path=str(path),
@@ -138,8 +143,7 @@ class UploadingSender:
         self._sent: set[str] = set()
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        display.begin(recording.name, "reading")
-        fingerprint = fingerprint_of(recording.path, self._stopping)
+        fingerprint = fingerprint_of(recording.path, self._stopping, reading(display, recording.name))
         key = self._request.key(fingerprint.sha256)
 
         def sent(done: int, size: int) -> None:
@@ -165,6 +169,18 @@ class UploadingSender:
 
     def check_unchanged(self, recording: Recording) -> None:
         """What was uploaded was checked against its digest on arrival."""
+
+
+def reading(display: Display, name: str) -> Progress:
+    """Show that a recording is read and, where that takes its time, how much of it was."""
+    display.begin(name, "reading")
+    began = time.monotonic()
+
+    def read(done: int, size: int) -> None:
+        if time.monotonic() - began >= NOTICED_SECONDS:
+            display.advance(name, done, size, BYTES)
+
+    return read
 
 
 def show_upload(display: Display, name: str, done: int, size: int) -> None:
@@ -212,14 +228,17 @@ def can_be_mended(view: TranscriptionView) -> bool:
     return not view.progress.chunking_done or any(gap.position is not None for gap in view.gaps)
 
 
-def fingerprint_of(path: Path, stopping: threading.Event) -> Fingerprint:
+def fingerprint_of(path: Path, stopping: threading.Event, progress: Progress = lambda done, size: None) -> Fingerprint:
     """Read a file once. Raises the error that says why it cannot be."""
+    done = 0
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             facts = path.stat()
             while block := file.read(BLOCK_BYTES):
                 digest.update(block)
+                done += len(block)
+                progress(done, facts.st_size)
                 if stopping.is_set():
                     raise Interrupted()
     except FileNotFoundError as error:
