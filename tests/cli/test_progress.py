@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -180,6 +181,27 @@ def test_the_terminal_shows_bars_and_lines_and_leaves_nothing_behind() -> None:
     assert "0:30 / 1:00" in text
     assert "[00:00.000 --> 00:04.200]  Good evening." in text
     assert text.rstrip("\r").endswith("\x1b[?25h")
+
+
+@pytest.mark.parametrize(
+    ("width", "name"),
+    [(100, "interview-with-somebody-important-part-2.mp3"), (80, "interview.mp3"), (60, "talk.mp3"), (50, "talk.mp3")],
+)
+def test_in_a_narrow_terminal_the_figures_stay_whole_and_there_is_room_for_what_ctrl_c_writes(
+    width: int, name: str
+) -> None:
+    screen, hand = io.StringIO(), Hand()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    with TerminalDisplay(True, console, console) as display:
+        display.shown[name] = Shown(name, pace=Pace(hand))
+        for second, done in ((0, 0), (10, 700e6)):
+            hand.now = second
+            display.begin(name, "sending")
+            display.advance(name, done, 1400e6, BYTES)
+        display._bars.refresh()
+    row = next(line for line in re.split(r"[\r\n]|\x1b\[\??\d+[A-Za-z]", screen.getvalue()) if " left " in line)
+    assert "700.0 / 1400.0 MB  70.0 MB/s  10 s left sending" in row
+    assert len(row) == width - len("^C")
 
 
 def test_a_redirected_transcript_is_plain_text_beside_the_bars(capsys: pytest.CaptureFixture[str]) -> None:

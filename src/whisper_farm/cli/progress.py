@@ -281,22 +281,33 @@ class TerminalDisplay(Display):
 
 
 def _bars(console: Console) -> Bars:
+    """One row for each recording. Where it is narrow the bar gives way first, then the name, and the figures last."""
     from rich.progress import BarColumn, Progress, ProgressColumn, Task
+    from rich.table import Column, Table
     from rich.text import Text
 
     class Cell(ProgressColumn):
         """One field of a task, shown exactly as it is."""
 
         def __init__(self, name: str, style: str) -> None:
-            super().__init__()
+            super().__init__(Column(no_wrap=name != "name"))
             self.name, self.style = name, style
 
         def render(self, task: Task) -> Text:
             value = task.description if self.name == "name" else str(task.fields[self.name])
             return Text(value, style=self.style, no_wrap=True, overflow="ellipsis")
 
-    columns = Cell("name", "bold"), BarColumn(bar_width=None), Cell("figures", ""), Cell("stage", "dim")
-    return Progress(*columns, console=console, transient=True, expand=True, refresh_per_second=5, redirect_stdout=False)
+    class Rows(Progress):
+        """Rows that leave room for the `^C` that a terminal writes behind them: pushed up by it they would stay."""
+
+        def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+            table = super().make_tasks_table(tasks)
+            table.width = max(1, console.width - len("^C"))
+            return table
+
+    bar = BarColumn(None, table_column=Column(ratio=1))
+    columns = Cell("name", "bold"), bar, Cell("figures", ""), Cell("stage", "dim")
+    return Rows(*columns, console=console, transient=True, expand=True, refresh_per_second=5, redirect_stdout=False)
 
 
 def open_display(quiet: bool, verbose: bool) -> Display:
