@@ -8,9 +8,9 @@ import pytest
 from talks import Recorder
 
 from whisper_farm.cli import choosing
-from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
+from whisper_farm.cli.choosing import chosen_engine
 from whisper_farm.cli.main import outcome
-from whisper_farm.cli.progress import Display
+from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.recognition import Wish, wish_of
 from whisper_farm.cli.submit import farm_engine
 from whisper_farm.cli.transcribe import transcribe
@@ -28,11 +28,11 @@ class Heard(Display):
         super().__init__()
         self.told: list[str] = []
 
-    def begin(self, name: str, stage: str) -> None:
-        self.told.append(f"{name}: {stage}")
+    def _changed(self, shown: Shown) -> None:
+        self.told.append(f"{shown.name}: {shown.stage} {shown.figures()[0]}")
 
-    def end(self, name: str) -> None:
-        self.told.append(f"{name}: over")
+    def _ended(self, shown: Shown) -> None:
+        self.told.append(f"{shown.name}: over")
 
     def note(self, line: str) -> None:
         self.told.append(line)
@@ -59,7 +59,10 @@ def test_a_fetch_is_shown_and_a_fall_back_is_said(monkeypatch: pytest.MonkeyPatc
         "en-us",
     )
     assert display.told == [
-        "model tiny: fetching 1 of 75 MB",
+        "model: looking for it 0:00 / ?",
+        "model: over",
+        "model tiny: fetching 0:00 / ?",
+        "model tiny: fetching 1.0 / 75.0 MB",
         "model tiny: over",
         "The hub does not answer. PocketSphinx stands in.",
     ]
@@ -85,14 +88,15 @@ def test_the_environment_says_where_models_are_as_it_does_for_workers(
 
 def test_a_fetch_that_fails_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(*asked: object) -> Choice:
-        asked[5](FetchProgress("tiny", 5, None))  # type: ignore[operator]
+        asked[5](FetchProgress("tiny", 5_000_000, None))  # type: ignore[operator]
         raise ModelUnavailable("The fetch broke off.")
 
     monkeypatch.setattr(choosing, "choose", choose)
     display = Heard()
     with pytest.raises(ModelUnavailable):
         chosen_engine(wish(), WorkerSettings(), display)
-    assert display.told == ["model tiny: fetching 0 MB", "model tiny: over"]
+    assert display.told[-2:] == ["model tiny: fetching 5.0 / ? MB", "model tiny: over"]
+    assert display.shown == {}
 
 
 def test_the_flags_become_the_options_of_the_farm() -> None:
@@ -105,11 +109,6 @@ def test_the_flags_become_the_options_of_the_farm() -> None:
     assert options.logprob_threshold is None
     assert options.temperature == (0.5, 0.7, 0.9)
     assert wish().options("faster-whisper", "small").model_dump() == type(options)(model="small").model_dump()
-
-
-def test_a_fetch_in_words() -> None:
-    assert fetch_in_words(484_000_000, 967_000_000) == "fetching 484 of 967 MB"
-    assert fetch_in_words(484_000_000, None) == "fetching 484 MB"
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))

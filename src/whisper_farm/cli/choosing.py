@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whisper_farm.cli.progress import Display
+from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.cli.recognition import Wish
 from whisper_farm.engines.choice import choose
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
@@ -12,31 +12,34 @@ from whisper_farm.engines.engine import EngineSettings, FetchProgress
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings
 
+LOOKING = "model"
+"""What is shown before it is known which model it will be: to ask the model hub may take some seconds."""
+SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "local_files_only"}
+"""Settings of a worker that its engine has too."""
+
 
 def chosen_engine(wish: Wish, worker: WorkerSettings, display: Display) -> tuple[str, str]:
     """Engine and model for a wish, on a machine that is used like this. Says so when `auto` had to fall back."""
     fetched: set[str] = set()
+    display.begin(LOOKING, "looking for it")
 
     def fetching(news: FetchProgress) -> None:
+        display.end(LOOKING)
         fetched.add(f"model {news.model}")
-        display.begin(f"model {news.model}", fetch_in_words(news.done_bytes, news.total_bytes))
+        show_fetch(display, news.model, news.done_bytes, news.total_bytes)
 
     settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
     try:
         choice = choose(wish.engine, wish.model, wish.language, wish.task, settings, fetching)
     finally:
-        for name in fetched:
+        for name in (LOOKING, *fetched):
             display.end(name)
     if choice.notice:
         display.note(choice.notice)
     return choice.engine, choice.model
 
 
-SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "local_files_only"}
-"""Settings of a worker that its engine has too."""
-
-
-def fetch_in_words(done_bytes: int, total_bytes: int | None) -> str:
-    """How far the fetch of a model is."""
-    done = f"{done_bytes / 1e6:.0f}"
-    return f"fetching {done} of {total_bytes / 1e6:.0f} MB" if total_bytes else f"fetching {done} MB"
+def show_fetch(display: Display, model: str, done_bytes: int, total_bytes: int | None) -> None:
+    """Show how far the fetch of a model is."""
+    display.begin(f"model {model}", "fetching")
+    display.advance(f"model {model}", done_bytes, total_bytes, BYTES)

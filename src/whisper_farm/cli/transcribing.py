@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_farm.cli.choosing import chosen_engine, fetch_in_words
+from whisper_farm.cli.choosing import chosen_engine, show_fetch
 from whisper_farm.cli.clock import span, speed
 from whisper_farm.cli.given import settled
 from whisper_farm.cli.inputs import recordings
@@ -129,7 +129,7 @@ class Notices:
             self._began.setdefault(str(notice.data["transcription_id"]), time.monotonic() - seconds)
         if notice.kind == "model_fetching":
             news = Fetching.model_validate(notice.data)
-            self._display.begin(f"model {news.model}", fetch_in_words(news.done_bytes, news.total_bytes))
+            show_fetch(self._display, news.model, news.done_bytes, news.total_bytes)
         elif notice.kind in SAID:
             self._display.note(notice.message)
         if notice.kind in ("model_ready", "model_unavailable"):
