@@ -74,6 +74,16 @@ def test_what_is_missing_is_named_and_the_others_stay(place: Path) -> None:
     assert all(unusable.name in unusable.error.message for unusable in inputs.unusable)
 
 
+def test_an_empty_word_is_not_the_current_folder(place: Path) -> None:
+    make(place, "a.mp3")
+    inputs = recordings([""])
+    assert inputs.files == ()
+    assert [unusable.error.message for unusable in inputs.unusable] == [
+        "'': this names no file; a dot names the current folder."
+    ]
+    assert found(".") == ["a.mp3"]
+
+
 def test_what_cannot_be_read_is_named_with_the_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(place, "shows/a.mp3", "shows/locked/b.mp3")
     scandir = os.scandir

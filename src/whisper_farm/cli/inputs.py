@@ -58,6 +58,9 @@ def _expand_or_explain(word: str) -> Iterator[Path | Unusable]:
 
 
 def _expand(word: str) -> Iterator[Path | Unusable]:
+    if not word:  # a variable that was never set, most likely; for Path it is the current folder
+        yield Unusable(word, SourceMissing("'': this names no file; a dot names the current folder."))
+        return
     path = Path(word).expanduser()
     if not os.path.lexists(path) and glob.has_magic(word):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)
