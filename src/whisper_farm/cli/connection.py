@@ -7,7 +7,9 @@ after `whisper-farm serve` nothing needs to be copied.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "http://127.0.0.1:8765"
 ADMIN_TOKEN_FILE = "admin-token"
+TOKEN = re.compile(r"[!-~]+")
+"""What can be a token, as part of the head of a request."""
 
 
 def server_flags(command: Callable[..., object]) -> Callable[..., object]:
@@ -31,23 +35,39 @@ def server_flags(command: Callable[..., object]) -> Callable[..., object]:
 
 def server_address(flag: str | None) -> str:
     """The address of the server, with its scheme."""
-    address = (flag or os.environ.get("WHISPER_FARM_SERVER") or DEFAULT_SERVER).strip().rstrip("/")
+    address = (flag or os.environ.get("WHISPER_FARM_SERVER") or DEFAULT_SERVER).strip()
     if "://" not in address:
         address = f"http://{address}"
-    if not address.startswith(("http://", "https://")):
+    if not possible(address):
         raise InvalidRequest(f"{address} is no address of a server; write it as http://HOST:PORT.")
-    return address
+    return address.rstrip("/")
+
+
+def possible(address: str) -> bool:
+    """Whether a server could have this address: a scheme that is spoken here, a host and a port that can be."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(address)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and re.fullmatch(rb"[!-~]+", host) is not None
 
 
 def access_token(flag: str | None, address: str) -> str:
     """The token to present. A token that was left in the data folder is only for a server on this machine."""
-    if token := flag or os.environ.get("WHISPER_FARM_TOKEN"):
-        return token.strip()
+    if token := (flag or os.environ.get("WHISPER_FARM_TOKEN") or "").strip():
+        if TOKEN.fullmatch(token) is None:
+            raise Unauthorized("This is no access token: it holds characters that none has.")
+        return token
     if on_this_machine(address):
-        try:
+        with suppress(OSError):
             return admin_token_file().read_text(encoding="utf-8").strip()
-        except OSError:
-            pass
+        raise Unauthorized(
+            f"A token is needed for {address}, and no server has left one in {admin_token_file().parent}: "
+            "start one with `whisper-farm serve`, or give --token or set WHISPER_FARM_TOKEN."
+        )
     raise Unauthorized(
         f"A token is needed for {address}: give --token or set WHISPER_FARM_TOKEN "
         "(the server's owner makes one with `whisper-farm token create`)."
