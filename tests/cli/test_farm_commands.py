@@ -125,6 +125,20 @@ def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: 
     assert display.shown == {}
 
 
+def test_a_farm_that_takes_nothing_is_one_line_however_many_recordings(
+    record: Recorder, capsys: Captured, server: Server
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        record(name, 4)
+    for where, reason in (
+        (("--token", "wf_user_nonsense"), "This token is not known here, or was revoked."),
+        (("--server", "http://127.0.0.1:9", "--token", "x"), "The farm at http://127.0.0.1:9 does not answer"),
+    ):
+        assert outcome(["submit", "a.wav", "b.wav", *where, *INSTANT]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"whisper-farm: {reason}")
+
+
 @pytest.mark.usefixtures("server")
 def test_without_a_worker_a_submission_waits_and_can_be_cancelled_and_retried(
     record: Recorder, capsys: Captured

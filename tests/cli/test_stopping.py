@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from whisper_farm.protocol.client import ServerView
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
 from fake_server import FakeServer, Talk, view
 
@@ -20,6 +22,10 @@ pytestmark = [
     pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]),
 ]
 ID = "3k7qz2m9xw4a"
+HERE = ServerView(
+    version="1", protocol=1, database="x", blobs="x", scope="user", owner="ada", workers_live=0, jobs_queued=0,
+    max_upload_bytes=1 << 30,
+).model_dump_json().encode()  # fmt: skip
 SECONDS = 60
 
 
@@ -72,6 +78,7 @@ def test_submit_says_what_was_being_sent(server: FakeServer, held: Held, told: i
     talk = tmp_path / "talk.mp3"
     talk.write_bytes(b"sound")
     transfer = {"url": "/api/uploads/u1", "method": "PUT"}
+    server.tell("GET /api/server", (200, HERE))
     server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
     server.tell("PUT /api/uploads/u1", held)
     run = start(server, "submit", str(talk))

@@ -52,6 +52,7 @@ def submit(**flags: Any) -> int:
     request = Request(wish.options(*farm_engine(wish)), wish.chunk_seconds)
     sent = 0
     with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
+        farm.server()  # a farm that is not there, or knows no such token, is one line and not one for every recording
         for path in inputs.files:
             if view := _send(farm, path, request, display):
                 sent += 1
