@@ -87,6 +87,20 @@ def test_a_wrong_flag_ends_with_2_and_names_the_right_one(capsys: pytest.Capture
     assert "Did you mean '--model'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["serve", "--engine", "pocketsphinx"], "--engine is that of a worker on this machine: give --worker, too."),
+        (["transcribe", "a.mp3", "--token", "x"], "--token is for a farm elsewhere: give its address with --server"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_without_another_is_wrong_usage(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome(words) == 2
+    assert line in capsys.readouterr().err
+
+
 def test_a_wrong_engine_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(["transcribe", "talk.mp3", "--engine", "fasterwhisper"]) == 2
     assert "Did you mean 'faster-whisper'?" in capsys.readouterr().err

@@ -35,6 +35,8 @@ def serve(worker: bool, engine: str | None, **flags: Any) -> None:
     """
     from whisper_farm.cli.serving import run
 
+    if engine and not worker:
+        raise click.UsageError("--engine is that of a worker on this machine: give --worker, too.")
     run(server_settings(**flags), engine or "faster-whisper" if worker else None)
 
 

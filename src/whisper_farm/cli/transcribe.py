@@ -56,6 +56,8 @@ def transcribe(**flags: Any) -> int:
     """
     from whisper_farm.cli.transcribing import Plan, run
 
+    if flags["token"] and not flags["server"]:
+        raise click.UsageError("--token is for a farm elsewhere: give its address with --server, too.")
     plan = Plan(
         words=flags["audio"],
         wish=wish_of(flags),
