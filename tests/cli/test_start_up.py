@@ -101,6 +101,14 @@ def test_a_flag_that_would_do_nothing_without_another_is_wrong_usage(
     assert line in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--modle", "--best_of", "--model"])
+def test_every_wrong_flag_is_answered_with_where_the_right_ones_are_listed(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome(["transcribe", "talk.mp3", flag]) == 2
+    assert "Try 'whisper-farm transcribe --help' for help." in capsys.readouterr().err
+
+
 def test_a_wrong_engine_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(["transcribe", "talk.mp3", "--engine", "fasterwhisper"]) == 2
     assert "Did you mean 'faster-whisper'?" in capsys.readouterr().err

@@ -125,7 +125,12 @@ class Command(click.Command):
                     formatter.write_dl(lines)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, normalise(args, flags_of(self, ctx)))
+        try:
+            written = normalise(args, flags_of(self, ctx))
+        except UnknownFlag as error:
+            error.ctx = ctx
+            raise
+        return super().parse_args(ctx, written)
 
 
 def truth(*names: str, default: bool = False, help: str, hidden: bool = False) -> Callable[..., Callable[..., object]]:
