@@ -119,6 +119,22 @@ def test_a_farm_is_asked_for_a_model_that_the_engine_has(engine: str) -> None:
     assert model in (kind.models or ("small", "instant"))
 
 
+@pytest.mark.parametrize(
+    ("command", "model", "engine"),
+    [
+        ("transcribe", "[default: small; turbo on a GPU]", "auto: faster-whisper if its model is here"),
+        ("submit", "[default: small]", "auto: faster-whisper, whichever workers will come."),
+    ],
+)
+def test_the_help_says_what_is_chosen_where_nothing_is_said(
+    command: str, model: str, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome([command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert model in text
+    assert engine in text
+
+
 @pytest.mark.parametrize("command", ["transcribe", "submit"])
 @pytest.mark.parametrize("model", ["turbo", "distil-large-v3", "small.en"])
 def test_to_translate_with_a_model_that_was_not_trained_to_is_wrong_usage(

@@ -121,22 +121,30 @@ RECOGNITION = (
 """The flags that the help lists under this heading."""
 
 
-def recognition_flags(command: Callable[..., object]) -> Callable[..., object]:
+MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
+HERE = (
+    f"{MODELS} [default: small; turbo on a GPU]",
+    "The recogniser. auto: faster-whisper if its model is here or can be fetched, else pocketsphinx (English, less "
+    "accurate, no download).",
+)
+ON_A_FARM = (
+    f"{MODELS} [default: small]",
+    "The recogniser. auto: faster-whisper, whichever workers will come. pocketsphinx: English, less accurate.",
+)
+"""The help of `--model` and `--engine`: what is chosen where nothing is said."""
+
+
+def recognition_flags(choice: tuple[str, str]) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """All flags that say how to recognise."""
+    model_help, engine_help = choice
     flags = [
-        click.option(
-            "--model",
-            metavar="NAME",
-            help="tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder. "
-            "[default: small; turbo on a GPU]",
-        ),
+        click.option("--model", metavar="NAME", help=model_help),
         click.option(
             "--engine",
             type=EngineName(auto=True),
             default="auto",
             metavar="|".join(SHOWN_ENGINES),
-            help="The recogniser. auto: faster-whisper if its model is here or can be fetched, else pocketsphinx "
-            "(English, less accurate, no download).",
+            help=engine_help,
             show_default=True,
         ),
         click.option("--language", type=Language(), help="The language spoken, as en or English. [default: detected]"),
@@ -183,7 +191,7 @@ def recognition_flags(command: Callable[..., object]) -> Callable[..., object]:
             show_default=True,
         ),
     ]
-    return reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
+    return lambda command: reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.recognition import RECOGNITION, Wish, recognition_flags, wish_of
+from whisper_farm.cli.recognition import ON_A_FARM, RECOGNITION, Wish, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DEFAULT_MODELS = {"faster-whisper": "small", "pocketsphinx": "en-us", "tones": "
 
 @click.command(cls=Command, no_args_is_help=True, sections={"Recognition": RECOGNITION})
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
-@recognition_flags
+@recognition_flags(ON_A_FARM)
 @truth("--quiet", help="Print the ids only.")
 @server_flags
 def submit(**flags: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from whisper_farm.cli.machine import MACHINE, machine_flags, machine_settings
-from whisper_farm.cli.recognition import RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
+from whisper_farm.cli.recognition import HERE, RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 
 SECTIONS = {
@@ -26,7 +26,7 @@ SECTIONS = {
     "same command is given again. Exit code: 0 all done, 1 something failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.",
 )
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
-@recognition_flags
+@recognition_flags(HERE)
 @machine_flags
 @click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
 @click.option(
