@@ -149,6 +149,8 @@ def test_without_a_worker_a_submission_waits_and_can_be_cancelled_and_retried(
     assert said(capsys, "cancel", one) == f"{one}  cancelled\n"
     assert said(capsys, "follow", one, code=1) == ""
     assert said(capsys, "retry", one) == f"{one}  queued\n"
+    assert outcome(["retry", one]) == 1
+    assert "a.wav is queued; only what failed, is incomplete or was cancelled can be" in capsys.readouterr().err
     assert said(capsys, "delete", one, "nonsense", code=1) == ""
 
 
@@ -159,6 +161,7 @@ def test_the_farm_and_its_workers_are_described(capsys: Captured, server: Server
             break
     assert "at your service as admin (admin)" in text
     assert "tones on cpu" in text
+    assert said(capsys, "doctor").rstrip().endswith(" as admin (admin), 1 live worker")
 
 
 def test_tokens_open_what_they_are_for_and_nothing_after_they_are_revoked(capsys: Captured, server: Server) -> None:

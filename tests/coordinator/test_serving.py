@@ -61,10 +61,16 @@ def test_it_listens_on_loopback_alone_unless_told(farm: ServedFarm) -> None:
 def test_a_port_that_is_taken_is_told_by_its_number(farm: ServedFarm, tmp_path: Path) -> None:
     port = httpx.URL(farm.url).port or 0
     settings = ServerSettings(port=port, data=tmp_path / "other")
-    with pytest.raises(FarmError, match=str(port)):
+    with pytest.raises(FarmError, match=rf"{port}.* Choose another with --port"):
         serve(settings, Policy(), lambda url: None, threading.Event())
     with pytest.raises(FarmError, match="no address"):
         serve(ServerSettings(host="no such host", data=tmp_path / "o"), Policy(), lambda url: None, threading.Event())
+
+
+def test_an_address_that_is_not_this_machines_is_not_blamed_on_the_port(tmp_path: Path) -> None:
+    settings = ServerSettings(host="203.0.113.9", port=0, data=tmp_path / "other")
+    with pytest.raises(FarmError, match="Choose another with --host"):
+        serve(settings, Policy(), lambda url: None, threading.Event())
 
 
 def test_what_is_wrong_with_the_stores_is_told_before_anything_listens(tmp_path: Path, sqlite_url: str) -> None:

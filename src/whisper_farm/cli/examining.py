@@ -192,6 +192,7 @@ def _server(flag: str | None, token: str | None) -> Finding:
 
 
 def _greet(flag: str | None, token: str | None) -> str:
+    from whisper_farm.cli.session import counted
     from whisper_farm.client import FarmClient
 
     address = server_address(flag)
@@ -200,7 +201,8 @@ def _greet(flag: str | None, token: str | None) -> str:
             here = farm.server()
         except Forbidden:
             return f"{address} answers; this token is for workers and opens nothing else"
-    return f"{address}, version {here.version}, as {here.owner} ({here.scope}), {here.workers_live} live workers"
+    workers = counted(here.workers_live, "live worker")
+    return f"{address}, version {here.version}, as {here.owner} ({here.scope}), {workers}"
 
 
 def _asked(greet: Callable[[], str], otherwise: Trouble) -> Finding:

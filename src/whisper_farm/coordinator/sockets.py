@@ -7,6 +7,7 @@ that is bounded too. A peer that vanished without a word is noticed by the opera
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from contextlib import suppress
@@ -41,8 +42,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        reason = error.strerror or error
-        raise FarmError(f"Cannot listen on {host}, port {port}: {reason}. Choose another with --port.") from error
+        reason, other = error.strerror or error, "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise FarmError(f"Cannot listen on {host}, port {port}: {reason}. Choose another with {other}.") from error
     return listener
 
 

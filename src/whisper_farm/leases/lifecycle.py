@@ -43,9 +43,8 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     """Give every job that was set aside or cancelled a fresh start; what is done stays done."""
     recording = find(tx, transcription_id)
     if recording.state not in ("incomplete", "failed", "cancelled"):
-        raise WrongState(
-            f"{recording.name} is {recording.state}; only what is finished without all can be tried again."
-        )
+        ended = "what failed, is incomplete or was cancelled"
+        raise WrongState(f"{recording.name} is {recording.state}; only {ended} can be tried again.")
     again = update(jobs).where(jobs.c.transcription_id == transcription_id, jobs.c.state.in_(("failed", "cancelled")))
     later = _turns_passed(tx, recording)
     tx.connection.execute(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
