@@ -16,15 +16,19 @@ from whisper_farm.client import FarmClient
 from whisper_farm.protocol.client import TranscriptionView
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
-from fake_server import view
+from fake_server import FakeServer, Talk, view
 
 
 class Stages(Display):
-    """Remembers the stages it was told."""
+    """Remembers the stages and the notes it was told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.told: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
     def begin(self, name: str, stage: str) -> None:
         self.told.append(f"{name}: {stage}")
@@ -51,3 +55,24 @@ def test_while_the_model_loads_that_is_said(record: Recorder, monkeypatch: pytes
     assert outcome(["transcribe", "a.wav", "-f", "txt", "--engine", "tones", "--model", "instant"]) == 0
     assert display.told.count("model instant: loading") == 1
     assert display.shown == {}
+
+
+def test_a_farm_that_is_away_for_a_while_is_said_to_be_once_each_time() -> None:
+    seen = TranscriptionView.model_validate_json(view(state="running"))
+    call, display = f"GET /api/transcriptions/{seen.id}", Stages()
+    with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
+        following = Following(farm, display, headings=False)
+        one = following.watch("a.wav", seen)
+        for answer, notes in (
+            (Talk.hang_up, 1),
+            (Talk.hang_up, 1),
+            ((200, view(state="running")), 1),
+            (Talk.hang_up, 2),
+        ):
+            server.tell(call, answer)
+            one.looked_at = 0.0
+            following.wake.set()
+            assert following.step() == []
+            assert len(display.notes) == notes
+    assert display.notes[0].startswith(f"The farm at {server.address} does not answer (")
+    assert display.notes[0].endswith(" It may come back: waiting for a minute.")

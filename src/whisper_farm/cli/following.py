@@ -141,8 +141,10 @@ class Following:
         one.looked_at = time.monotonic()
         try:
             one.view = self.farm.get(one.view.id)
-        except ServerUnreachable:
-            self._silent_since = self._silent_since or time.monotonic()
+        except ServerUnreachable as error:
+            if self._silent_since is None:
+                self._silent_since = time.monotonic()
+                self.display.note(f"{error.message} It may come back: waiting for a minute.")
             if time.monotonic() - self._silent_since > PATIENCE_SECONDS:
                 raise
             return False
