@@ -140,6 +140,15 @@ def test_an_unforeseen_error_is_one_line_and_a_file(
     assert "last-error.log" in err
 
 
+@pytest.mark.parametrize("command", ["transcribe", "submit"])
+def test_a_name_cannot_command_the_terminal_in_an_error_either(
+    command: str, capsys: pytest.CaptureFixture[str], own_data_folder: Path
+) -> None:
+    assert outcome([command, "a\x1bcb.mp3"]) == 1
+    assert capsys.readouterr().err == "whisper-farm: a�cb.mp3: there is no such file.\n"
+    assert list(own_data_folder.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
@@ -147,6 +156,7 @@ def test_an_unforeseen_error_is_one_line_and_a_file(
         (Stopped(signal.SIGTERM), 143, "whisper-farm: stopped.\n"),
         (BrokenPipeError(32, "Broken pipe"), 141, ""),
         (ServerUnreachable("No answer."), 1, "whisper-farm: No answer.\n"),
+        (ServerUnreachable("No\nanswer."), 1, "whisper-farm: No answer.\n"),
     ],
 )
 def test_every_way_to_end_has_its_exit_code_and_at_most_one_line(

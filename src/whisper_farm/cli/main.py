@@ -154,9 +154,11 @@ def outcome(args: list[str], debug: bool = False) -> int:
 
 
 def complain(line: str) -> None:
-    """One line on the error stream; a closed one is no reason to fail."""
+    """One line on the error stream, whatever is called what in it; a closed stream is no reason to fail."""
+    from whisper_farm.cli.progress import printable
+
     with contextlib.suppress(OSError):
-        print(f"whisper-farm: {line}", file=sys.stderr, flush=True)
+        print(f"whisper-farm: {printable(' '.join(line.splitlines()))}", file=sys.stderr, flush=True)
 
 
 def _unexpected(error: Exception) -> str:
