@@ -74,6 +74,21 @@ def test_retries_are_counted_by_their_cause_and_are_no_lapses(farm: ServedFarm, 
     assert measured(farm, "jobs_queued", kind="transcribe") == 2
 
 
+def test_causes_that_workers_invent_are_counted_as_one(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 3)
+    known, *strange = worker.claim(3)
+    invented = [
+        {"token": claim["token"], "code": f"odd_{n}", "message": "odd"} for n, claim in zip("ab", strange, strict=True)
+    ]
+    failures = [{"token": known["token"], "code": "not_audio", "message": "it is not"}, *invented]
+    worker.told("fail", failures=failures)
+    assert measured(farm, "job_retries_total", code="not_audio") == 1
+    assert measured(farm, "job_retries_total", code="other") == 2
+    assert "odd_" not in farm.admin.get("/metrics").text
+
+
 def test_hedges_are_counted_apart_from_first_tries(
     start_farm: StartFarm, database_url: str, make_worker: MakeWorker
 ) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from whisper_farm.errors import LeaseLost
+from whisper_farm.errors import LeaseLost, every_error
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, workers
 
@@ -22,6 +22,8 @@ PREFIX = "whisper_farm_"
 MAX_WORKERS = 1000
 """Workers shown one by one; more would drown the scraper."""
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+KNOWN_CODES = frozenset(every_error())
+"""Causes counted one by one. Workers name any they like, and every name would be a series for ever."""
 UNFINISHED = ("queued", "running", "assembling")
 
 
@@ -65,7 +67,7 @@ class Metrics:
             if kind == "job_done":
                 self._audio.inc(data["seconds"])
             if kind == "job_retried":
-                self._retries.labels(data["code"]).inc()
+                self._retries.labels(data["code"] if data["code"] in KNOWN_CODES else "other").inc()
             if kind in ("job_retried", "job_set_aside") and data["code"] == LeaseLost.code:
                 self._lapses.inc()
 
