@@ -83,6 +83,19 @@ def test_a_worker_fetches_exactly_the_audio_that_was_appended(farm: ServedFarm, 
     ]
 
 
+def test_the_audio_of_a_chunk_may_be_sent_again_until_it_is_appended(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.upload(cutting, 0, b"a first try")
+    target = worker.told("uploads", token=cutting["token"], positions=[0])["uploads"][0]["transfer"]
+    worker.cut(cutting, 1)
+    late = worker.transfer(target, b"something else")
+    assert late.status_code == 409
+    assert late.json()["error"]["code"] == "position_conflict"
+    (hearing,) = worker.claim(1)
+    assert worker.transfer(hearing["transcribe"]["transfer"]).content == b"sound of chunk 0"
+
+
 def test_chunks_are_claimable_while_cutting_goes_on(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)

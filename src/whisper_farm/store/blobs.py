@@ -5,9 +5,11 @@ streamed in is counted and hashed on the way; nothing is ever held in memory who
 the store can sign, workers and clients may be given URLs to send and fetch blobs themselves; then `verify` says
 whether what arrived is what was announced.
 
-A bucket's credentials, region and address come from the usual `AWS_…` environment variables. Blobs are never
-changed: whoever writes again uses another key. It does not know what the blobs mean, and forces nothing to disk
-before it answers: a power cut may cost the last seconds.
+A bucket's credentials, region and address come from the usual `AWS_…` environment variables. Blobs that the
+database names are not changed: whoever writes again uses another key, or is refused. What was on its way by then, and
+what goes to a presigned URL until it runs out, can still replace one: `verify`, and the SHA-256 that is told with the
+audio of every chunk, are there for that. It does not know what the blobs mean, and forces nothing to disk before it
+answers: a power cut may cost the last seconds.
 """
 
 from __future__ import annotations

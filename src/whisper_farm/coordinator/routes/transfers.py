@@ -18,9 +18,11 @@ from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
 from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
-from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost, SourceUnreadable
+from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost, PositionConflict, SourceUnreadable
 from whisper_farm.leases.held import Held, held_by_token
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.transcriptions import find
 
 FLAC = "audio/flac"
 
@@ -70,19 +72,34 @@ async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm:
 
 
 @router.put(
-    "/uploads/{token}/{position}", status_code=204, openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}}
+    "/uploads/{token}/{position}",
+    status_code=204,
+    openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
+    responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict),
 )
 async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: Worker, farm: Farm
 ) -> None:
-    """The audio of a new chunk. Sent again, the newer bytes count, until they are appended."""
-    held = await _held(farm, token, "chunk")
+    """The audio of a new chunk. Sent again, the newer bytes count, until they are appended; then none are taken."""
+    held = await farm.store.read(lambda tx: _uploading(tx, token, position))
     key = chunk_key(held.transcription_id, token, position)
     farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), MAX_CHUNK_BYTES))
 
 
 async def _held(farm: Coordinator, token: str, kind: str) -> Held:
-    held = await farm.store.read(lambda tx: held_by_token(tx, token))
+    return await farm.store.read(lambda tx: _held_for(tx, token, kind))
+
+
+def _held_for(tx: Transaction, token: str, kind: str) -> Held:
+    held = held_by_token(tx, token)
     if held.kind != kind:
         raise InvalidRequest(f"This claim is for a {held.kind} job, not for a {kind} job.")
+    return held
+
+
+def _uploading(tx: Transaction, token: str, position: int) -> Held:
+    """The attempt at cutting of that token, whose chunk at `position` is not appended yet."""
+    held = _held_for(tx, token, "chunk")
+    if position < find(tx, held.transcription_id).chunks:
+        raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     return held
