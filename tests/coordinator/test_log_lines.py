@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
 Log = Callable[..., list[Json]]
+WORK = ("register", "claim", "append", "complete", "fail", "release", "request")
 OFTEN = Timing(period_seconds=0.01)
 
 
@@ -83,6 +85,7 @@ def test_what_workers_do_is_told_with_worker_and_jobs_and_without_tokens(
         assert [(line["accepted"], line["refused"]) for line in said] == ends, action
     for line in log():
         assert {"event", "action", "level", "timestamp"} <= line.keys(), line
+        assert line["action"] not in WORK or line["duration_ms"] > 0, line
     everything = json.dumps(log())
     for secret in (farm.token, *(claim["token"] for claim in (cutting, hearing, failed, released))):
         assert secret not in everything
@@ -101,7 +104,26 @@ def test_what_people_do_is_told_with_what_they_did_it_to(log: Log, farm: ServedF
     assert len(log(action="token_revoked", token_id=token)) == 1
     (request,) = log(action="request", route="/api/uploads/{upload_id}")
     assert (request["upload_id"], request["owner"], request["status"]) == (upload, "ann", 204)
-    assert request["duration_ms"] > 0
+    for action in ("upload", "submit", "token_created", "token_revoked", "request"):
+        assert all(line["duration_ms"] > 0 for line in log(action=action)), action
+
+
+def test_the_time_of_a_claim_counts_from_its_arrival_so_its_wait_is_part_of_it(
+    log: Log, farm: ServedFarm, worker: HandWorker
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.claim, 0, 1, 20)
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        began = time.perf_counter()
+        for _ in range(5):
+            assert farm.admin.get("/api/transcriptions").is_success
+        waited_ms = (time.perf_counter() - began) * 1000
+        submit(farm.admin)
+        assert len(waiting.result(10)) == 1
+    (claimed,) = log(action="claim")
+    assert claimed["duration_ms"] > waited_ms - 1
+    asked = log(action="request", route="/api/transcriptions", method="GET")
+    assert 0 < sum(line["duration_ms"] for line in asked) <= waited_ms + 1
 
 
 @contextmanager

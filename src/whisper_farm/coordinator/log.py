@@ -1,5 +1,8 @@
 """Structured logs: every line has an `action`, ids and, where something took time, its duration.
 
+A line that is printed while a request is answered says how long after its arrival that was, as `duration_ms`; for a
+claim that waited for work, the wait is part of it.
+
 The lines go through the standard logger `whisper_farm.coordinator`: nothing is printed unless somebody set up
 logging, so the coordinator inside a command stays silent. `set_up_logging` is for `whisper-farm serve`.
 """
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from contextvars import ContextVar
 from typing import Literal, cast
 
 import structlog
@@ -16,8 +21,24 @@ LOGGER_NAME = "whisper_farm.coordinator"
 
 LogFormat = Literal["console", "json"]
 
+_arrived: ContextVar[float] = ContextVar("arrived")
+
+
+def time_lines() -> None:
+    """From now on, every line that this task prints says how long after now that was."""
+    _arrived.set(time.perf_counter())
+
+
+def _add_duration(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    arrived = _arrived.get(None)
+    if arrived is not None:
+        line.setdefault("duration_ms", round((time.perf_counter() - arrived) * 1000, 1))
+    return line
+
+
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
+    _add_duration,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whisper_farm.coordinator.errors import internal_error
-from whisper_farm.coordinator.log import logger
+from whisper_farm.coordinator.log import logger, time_lines
 from whisper_farm.coordinator.metrics import Metrics
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/work/heartbeat", "/api/work/claim"})
@@ -35,6 +35,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         answer = _Answer(send)
+        time_lines()
         started = time.perf_counter()
         request_id = secrets.token_hex(8)
         try:
@@ -64,7 +65,6 @@ class RequestLog:
             route=route,
             **{name: value for name, value in scope.get("path_params", {}).items() if name != "token"},
             status=status,
-            duration_ms=round(seconds * 1000, 1),
             owner=getattr(caller, "owner", None),
         )
 
