@@ -14,6 +14,7 @@ from served_farm import ServedFarm, StartFarm, eventually
 from submitting import AUDIO, submit
 
 from whisper_farm.coordinator import waiting
+from whisper_farm.leases.reap import reap
 from whisper_farm.protocol.work import ChunkResult
 from whisper_farm.settings import Policy
 
@@ -177,6 +178,24 @@ def test_a_late_completion_that_nobody_overtook_is_taken(start_farm: StartFarm, 
     worker.cut(cutting, 1)
     time.sleep(0.5)  # several leases, and longer than a worker may be silent: nothing else can be waited for here
     assert worker.complete([worker.cut_done(cutting, 1)])[0]["error_code"] is None
+
+
+def test_a_worker_that_was_given_up_is_told_its_outcomes_and_claims_nothing(
+    start_farm: StartFarm, make_worker: MakeWorker
+) -> None:
+    farm = start_farm(policy=Policy(lease_seconds=0.05, heartbeat_seconds=0.02))
+    worker = make_worker(farm)
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 2)
+    database, policy = farm.coordinator.database, farm.policy
+    eventually(lambda: database.write(lambda tx: reap(tx, policy)).workers_gone, "the giving up")
+    done = worker.ask("complete", completions=[worker.cut_done(cutting, 2)], claim=worker.claim_body(2))
+    assert (done.status_code, done.json()["claims"]) == (200, [])
+    assert [outcome["error_code"] for outcome in done.json()["outcomes"]] == [None]
+    assert worker.ask("claim", **worker.claim_body(2)).json()["error"]["code"] == "worker_unknown"
+    worker.register()
+    assert len(worker.claim(2)) == 2
 
 
 def test_a_waiting_claim_hears_of_work_at_once(either_farm: ServedFarm, make_worker: MakeWorker) -> None:

@@ -117,7 +117,11 @@ async def append(body: AppendRequest, caller: Worker, farm: Farm) -> AppendAnswe
 
 @router.post("/complete")
 async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> CompleteAnswer:
-    """End attempts with their results and claim the next ones in the same transaction. That claim does not wait."""
+    """End attempts with their results and claim the next ones in the same transaction. That claim does not wait.
+
+    A worker that has been given up meanwhile is told the outcomes like any other, and claims nothing. Its next
+    heartbeat or claim is refused with `worker_unknown`.
+    """
     await farm.workers.check(caller, body.worker_id)
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
