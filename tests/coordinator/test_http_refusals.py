@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hand_worker import HandWorker
 from served_farm import ServedFarm, StartFarm, eventually
+from sqlalchemy import text
 from submitting import AUDIO, submit
 
 from whisper_farm.coordinator import limits, sockets
@@ -215,6 +216,15 @@ def test_a_database_that_cannot_serve_is_a_reason_to_try_again(farm: ServedFarm)
     assert answer.headers["Retry-After"] == "1"
     assert refused(farm.client("").get("/readyz")) == (503, "store_unavailable")
     assert farm.client("").get("/healthz").status_code == 200
+
+
+def test_a_server_whose_tables_were_changed_under_it_is_not_ready(either_farm: ServedFarm) -> None:
+    nobody, database = either_farm.client(""), either_farm.coordinator.database
+    assert nobody.get("/readyz").status_code == 200
+    upgrade = text("UPDATE alembic_version SET version_num = 'a_later_release'")
+    database.write(lambda tx: tx.connection.execute(upgrade))
+    assert refused(nobody.get("/readyz")) == (503, "schema_mismatch")
+    assert nobody.get("/healthz").status_code == 200
 
 
 def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:

@@ -15,9 +15,10 @@ from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.coordinator.views import counts
-from whisper_farm.errors import StoreUnavailable
+from whisper_farm.errors import SchemaMismatch, StoreUnavailable
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
+from whisper_farm.store.schema import check
 
 READY_SECONDS = 5.0
 
@@ -36,12 +37,12 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": ErrorBody, **documented(StoreUnavailable)[503]}})
+@router.get("/readyz", responses={503: {**documented(StoreUnavailable, SchemaMismatch)[503], "model": ErrorBody}})
 async def readyz(farm: Farm) -> Health:
-    """Database and blob store answer: requests may be sent here."""
+    """Database and blob store answer, and the tables are those of this release: requests may be sent here."""
     try:
         async with asyncio.timeout(READY_SECONDS):
-            await farm.store.read(lambda tx: tx.now)
+            await farm.store.run(lambda: check(farm.database))
             await farm.blobs.check()
     except TimeoutError:
         raise StoreUnavailable("The database or the blob store does not answer in time.") from None
