@@ -2,9 +2,10 @@
 
 On SQLite and on PostgreSQL in turn: 64 claimers on 200,000 queued jobs, then 10,000 lost claims over HTTP, then a storm
 over real workers with a bad line between: every second or so something is killed, frozen, cut off or restarted, and
-one request in eight is lost, answered in vain, doubled, delayed, garbled or swallowed. Every transcription that was
-accepted must finish, and say the same as an undisturbed run, word for word and time for time. Prints a table, and which
-of the twelve tests of `docs/TESTING.md` that was; ends with status 1 if anything differs.
+one request in eight is lost, doubled, delayed or swallowed, or its answer is lost, garbled, late or held for ever.
+Every transcription that was accepted must finish, and say the same as an undisturbed run, word for word and time for
+time. Prints a table, and which of the twelve tests of `docs/TESTING.md` that was; ends with status 1 if anything
+differs.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ AT_ONCE = 3
 """Transcriptions under way."""
 BAD_REQUESTS = 0.12
 """How many of the workers' requests something befalls."""
+LATE_SECONDS = 1.25 * LEASE_SECONDS
+"""A late answer to a claim comes when its leases have run out already."""
 LONGEST_PAUSE_SECONDS = 2.5
 """Between two blows."""
 QUEUED, CLAIMERS, BEATERS, GROUP, LOAD_SECONDS = 200_000, 64, 8, 8, 60.0
@@ -89,7 +92,7 @@ class Storm:
             database = postgres.create("chaos")
             subprocess.run([*PROGRAM, "db", "upgrade", "--database", database], check=True, timeout=PATIENCE_SECONDS)
         self.farm = stack.enter_context(Farm(folder, database, SETTINGS))
-        self._line = stack.enter_context(FaultProxy(self.farm.port, hold_seconds=4.0))
+        self._line = stack.enter_context(FaultProxy(self.farm.port, LATE_SECONDS, hold_seconds=4.0))
         self._recordings = [
             Recording.long(folder / "short.wav", 40),
             Recording.long(folder / "talk.wav", 150, first=1000),
@@ -264,11 +267,12 @@ class Storm:
         self._postgres.start()
 
 
+COMPLETIONS = ("lose reply", "hold reply", "late reply", "garble", "duplicate")
 TWELVE: dict[str, tuple[str, ...]] = {
     "zombie": ("worker frozen for two leases",),
     "late but alone": ("line half open for a lease",),
     "lost claim reply": ("claims lost",),
-    "lost completion reply": tuple(f"line: {how} (complete)" for how in ("lose reply", "garble", "duplicate")),
+    "lost completion reply": tuple(f"line: {how} (complete)" for how in COMPLETIONS),
     "kill at every step": tuple(f"worker dies {point.replace('_', ' ')}" for point in POINTS),
     "coordinator and database murder": ("server killed",),
     "starved beat": ("every core busy for a lease", "worker frozen for two leases"),

@@ -29,9 +29,12 @@ PATIENT = {"WHISPER_FARM_LEASE_SECONDS": "20", "WHISPER_FARM_HEARTBEAT_SECONDS":
 """Settings of a farm on which no lease may run out, however busy this machine is."""
 LONGEST_PATIENCE_SECONDS = 0.03
 """A client that hangs up does so within this time: before, during or after what it asked for is done."""
-LOST: dict[Fault | None, int] = {"lose_reply": 4, "lose_request": 3, None: 3}
+LOST: dict[Fault | None, float] = {"lose_reply": 4, "lose_request": 3, "late_reply": 0.5, "hold_reply": 0.2, None: 3}
+LATE_SECONDS = 0.1
 HANG_UP = 0.5
 """How many calls a client gives up by itself."""
+GIVE_UP_SECONDS = 5.0
+"""How long it waits for the answer of the others: only a line that holds it for ever takes so long."""
 WAIT_SECONDS = 0.5
 MODEL = "instant"
 
@@ -62,7 +65,7 @@ class Losses:
         options = RecognitionOptions(engine="tones", model=MODEL)
         self.recording = self.farm.client.submit_file(self.file, options=options).id
         with ExitStack() as stack:
-            line = stack.enter_context(FaultProxy(self.farm.port))
+            line = stack.enter_context(FaultProxy(self.farm.port, LATE_SECONDS))
             dice = random.Random(self.seed)
             line.chance = lambda call: _one_of(dice, LOST) if call in ("claim", "complete") else None
             self._cutter = HandWorker(self.farm.url, self.farm.token, f"cutter-{self.seed}")
@@ -78,6 +81,7 @@ class Losses:
             assert [outcome["error_code"] for outcome in outcomes] == [None]
             for (fault, _), count in line.suffered.items():
                 self.befell[fault] += count
+            assert self.suffered["waited in vain"] <= self.befell["hold_reply"], "all else was answered"
 
     def _cut(self, chunks: int) -> None:
         self._cutter.cut(self._cutting, chunks, first=self.chunks)
@@ -126,13 +130,11 @@ class Losses:
         """Ask the same until it is answered."""
         while True:
             hangs_up = dice.random() < HANG_UP
-            patience = dice.uniform(0.001, LONGEST_PATIENCE_SECONDS) if hangs_up else None
+            patience = dice.uniform(0.001, LONGEST_PATIENCE_SECONDS) if hangs_up else GIVE_UP_SECONDS
             try:
-                settings = {"timeout": patience} if patience else {}
-                answer = worker.http.post(f"/api/work/{call}", json=body, **settings)
+                answer = worker.http.post(f"/api/work/{call}", json=body, timeout=patience)
             except httpx.TimeoutException:
-                assert hangs_up, f"{call} was not answered"
-                self._lost("hung up")
+                self._lost("hung up" if hangs_up else "waited in vain")
             except httpx.TransportError:
                 self._lost("broken")
             else:
@@ -243,5 +245,5 @@ class Load:
         self.short_from = len(self.order)
 
 
-def _one_of(dice: random.Random, weights: dict[Fault | None, int]) -> Fault | None:
+def _one_of(dice: random.Random, weights: dict[Fault | None, float]) -> Fault | None:
     return dice.choices(list(weights), list(weights.values()))[0]

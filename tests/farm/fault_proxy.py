@@ -1,4 +1,5 @@
-"""A line that can be bad: a proxy before a coordinator that loses, delays, doubles, garbles and swallows messages.
+"""A line that can be bad: a proxy before a coordinator that loses, delays, doubles, garbles and swallows messages,
+requests as well as answers.
 
 It knows just enough HTTP to read a request whole and name its call. Every request gets a connection of its own to the
 server and one answer; then both connections are closed. So whether the server has done what it was asked is known when
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, get_args
 
-Fault = Literal["lose_request", "lose_reply", "delay", "duplicate", "garble", "black_hole"]
+Fault = Literal["lose_request", "lose_reply", "delay", "duplicate", "garble", "black_hole", "hold_reply", "late_reply"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
+"""The last two: what was asked is done, and the answer stays on an open line until the client gives up, or comes late.
+"""
 START_SECONDS = 10.0
 GARBAGE = b"<html><h1>It works!</h1></html>"
 GARBLED = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
@@ -150,32 +153,40 @@ class FaultProxy:
                 await _first(_left(reader), asyncio.sleep(self.hold_seconds))
                 writer.transport.abort()
             case "lose_reply":
-                await self._forward(request, None)
+                await self._forward(request)
                 writer.transport.abort()
+            case "hold_reply":
+                await self._forward(request)
+                await _left(reader)
+            case "late_reply":
+                answer = await self._forward(request)
+                await _first(_left(reader), asyncio.sleep(self.delay_seconds))
+                await _send(writer, answer)
             case "garble":
-                await self._forward(request, None)
-                writer.write(GARBLED)
-                await writer.drain()
+                await self._forward(request)
+                await _send(writer, GARBLED)
             case "duplicate":
-                await self._forward(request, None)
+                await self._forward(request)
                 await _first(_left(reader), self._forward(request, writer))
             case _:
                 if fault == "delay":
                     await asyncio.sleep(self.delay_seconds)
                 await _first(_left(reader), self._forward(request, writer))
 
-    async def _forward(self, request: Request, to: asyncio.StreamWriter | None) -> None:
-        """Send it on; give the answer to the client, or to nobody."""
+    async def _forward(self, request: Request, to: asyncio.StreamWriter | None = None) -> bytes:
+        """Send it on; give the answer to the client as it comes, or keep it, whether or not the client still waits."""
         upstream, out = await asyncio.open_connection("127.0.0.1", self._port)
+        kept = b""
         try:
-            out.write(request.raw)
-            await out.drain()
+            await _send(out, request.raw)
             while block := await upstream.read(1 << 16):
-                if to is not None:
-                    to.write(block)
-                    await to.drain()
+                if to is None:
+                    kept += block
+                else:
+                    await _send(to, block)
         finally:
             out.close()
+        return kept
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:
@@ -197,6 +208,11 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     return Request("upload" if method == "PUT" and call == "uploads" else call, raw)
 
 
+async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    writer.write(data)
+    await writer.drain()
+
+
 async def _left(reader: asyncio.StreamReader) -> None:
     """Return when the client is gone."""
     with contextlib.suppress(OSError):
@@ -204,7 +220,7 @@ async def _left(reader: asyncio.StreamReader) -> None:
             pass
 
 
-async def _first(*works: Coroutine[None, None, None]) -> None:
+async def _first(*works: Coroutine[None, None, object]) -> None:
     """Wait for one of them, end the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:

@@ -29,13 +29,15 @@ def patient_farm(tmp_path: Path, database_url: str) -> Iterator[Farm]:
 
 
 def test_lost_claim_reply_of_a_crowd(patient_farm: Farm, tmp_path: Path) -> None:
-    """Requests and answers get lost, clients hang up on their long polls: nothing is stranded or held twice."""
+    """Requests and answers get lost, come late or never, clients hang up on their long polls: nothing is stranded or
+    held twice."""
     file = tmp_path / "file.wav"
     file.write_bytes(b"never decoded")
     losses = Losses(patient_farm, file, drops=DROPS, seed=11)
     losses.run()
     assert losses.suffered.total() >= DROPS
     assert min(losses.suffered["hung up"], losses.befell["lose_reply"], losses.befell["lose_request"]) > DROPS / 10
+    assert min(losses.befell["late_reply"], losses.befell["hold_reply"]) > 0
     assert losses.doubles == []
     words = patient_farm.finished(losses.recording).text.split()
     assert words == [f"word{position}" for position in range(losses.chunks)]

@@ -11,17 +11,31 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from farm_processes import Farm, Known, assert_done_once
+from farm_processes import LEASE_SECONDS, Farm, Known, assert_done_once
 from fault_proxy import Fault, FaultProxy
 
 pytestmark = pytest.mark.timeout(300)
 
 
+LATE_SECONDS = LEASE_SECONDS / 3
+"""Not so late that a worker, which beats meanwhile for what it knows of, has lost what it was given."""
+HASTY = {"WHISPER_FARM_WORKER_REQUEST_TIMEOUT_SECONDS": "1.5"}
+"""A worker that soon gives up a call whose answer is held."""
+
+
 @pytest.fixture(scope="module")
-def bad_line(farm: Farm) -> Iterator[FaultProxy]:
+def line(farm: Farm) -> Iterator[FaultProxy]:
     """A line to the farm with one worker at its end, and nobody else."""
-    with FaultProxy(farm.port, delay_seconds=0.5) as line, farm.worker(at=line.url):
+    with FaultProxy(farm.port, delay_seconds=LATE_SECONDS) as line, farm.worker(at=line.url, **HASTY):
         yield line
+
+
+@pytest.fixture
+def bad_line(line: FaultProxy) -> Iterator[FaultProxy]:
+    """The same, with a count of its own; good again afterwards."""
+    line.suffered.clear()
+    yield line
+    line.mend()
 
 
 def in_turn(calls: set[str], *faults: Fault | None) -> Callable[[str], Fault | None]:
@@ -31,22 +45,27 @@ def in_turn(calls: set[str], *faults: Fault | None) -> Callable[[str], Fault | N
 
 
 def test_lost_claim_reply(farm: Farm, bad_line: FaultProxy, talk: Known) -> None:
-    """Two of three answers to claims are lost, with requests besides: nothing is stranded, nothing claimed twice."""
+    """Two of three answers to claims are lost, some late, with requests besides: nothing is stranded, nothing claimed
+    twice. The one that is held is a completion's, which claims the next: a claim by itself is waited for too long."""
+    bad_line.next("complete", "hold_reply")
+    bad_line.next("claim", "late_reply", 3)
     bad_line.chance = in_turn({"claim", "complete"}, "lose_reply", "lose_reply", "lose_request", None, None)
     made = farm.submit(talk.recording)
     assert talk.same(farm.finished(made))
-    bad_line.mend()
+    assert (bad_line.suffered["hold_reply", "complete"], bad_line.suffered["late_reply", "claim"]) == (1, 3)
     assert bad_line.suffered["lose_reply", "claim"] + bad_line.suffered["lose_reply", "complete"] > 3
     assert all([attempt.state for attempt in job.attempts] == ["done"] for job in farm.jobs(made))
 
 
 def test_lost_completion_reply(farm: Farm, bad_line: FaultProxy, talk: Known) -> None:
-    """Completions are lost, doubled, delayed, and answered by a stranger: each job is done, and told, once."""
-    bad_line.chance = in_turn({"complete"}, "lose_reply", "duplicate", None, "garble", "delay")
-    made = farm.submit(talk.recording)
+    """Completions are lost, held, late, doubled, delayed, answered by a stranger: each job is done, and told, once."""
+    befall: tuple[Fault, ...] = ("lose_reply", "hold_reply", "garble", "late_reply", "duplicate", "delay")
+    for fault in befall:
+        bad_line.next("complete", fault)
+    bad_line.chance = in_turn({"complete"}, "lose_reply", "duplicate", None, "garble")
+    made = farm.submit(talk.recording, "x5")
     assert talk.same(farm.finished(made))
-    bad_line.mend()
-    assert {fault for (fault, call) in bad_line.suffered if call == "complete"} >= {"lose_reply", "duplicate"}
+    assert {fault for (fault, call) in bad_line.suffered if call == "complete"} == set(befall)
     assert all([attempt.state for attempt in job.attempts] == ["done"] for job in farm.jobs(made))
     stream = farm.client.events(after=0, transcription=made)
     kinds = []
