@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,10 +18,14 @@ import httpx
 import pytest
 from farm_processes import LEASE_SECONDS, Farm, until
 from hand_worker import HandWorker, Json
+from sqlalchemy import select
 
-from whisper_farm.leases.reap import ReapReport, reap
+from whisper_farm.leases import lapse
+from whisper_farm.leases.reap import reap
+from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
+from whisper_farm.store.tables import events, workers
 from whisper_farm.transcript.options import RecognitionOptions
 
 pytestmark = pytest.mark.timeout(300)
@@ -171,6 +176,18 @@ def test_late_but_alone(farm: Farm, hand: HandMaker, file: Path) -> None:
     assert farm.every_row() == before, "no beat after the end alters anything"
 
 
+def reaping(farm: Farm, over: threading.Event, policy: Policy, reaped: Callable[[], object] = lambda: None) -> int:
+    """Reap beside the server until it is over; how many jobs were set aside. Tells `reaped` after each run that did."""
+    count = 0
+    database = Database.open(farm.database)
+    while not over.wait(REAPER_PAUSE_SECONDS):
+        if jobs := database.write(lambda tx: reap(tx, policy)).jobs_set_aside:
+            count += jobs
+            reaped()
+    database.close()
+    return count
+
+
 def test_reaper_races(farm: Farm, hand: HandMaker, file: Path) -> None:
     """A late completion, a re-claim, a cancel and two reapers all go for the same lapsed jobs: each has one end."""
     slow, quick = hand("slow"), hand("quick")
@@ -184,14 +201,6 @@ def test_reaper_races(farm: Farm, hand: HandMaker, file: Path) -> None:
     let_lapse(farm, *made)
     over = threading.Event()
 
-    def reaping() -> list[ReapReport]:
-        reports = []
-        database = Database.open(farm.database)
-        while not over.wait(REAPER_PAUSE_SECONDS):
-            reports.append(database.write(lambda tx: reap(tx, Policy(lease_seconds=LEASE_SECONDS))))
-        database.close()
-        return reports
-
     def cancelling() -> None:
         for each in made[4:]:
             farm.client.cancel(each)
@@ -200,13 +209,13 @@ def test_reaper_races(farm: Farm, hand: HandMaker, file: Path) -> None:
         return [outcome for _ in range(8) for claim in quick.claim() for outcome in quick.finish(claim)]
 
     with ThreadPoolExecutor(5) as pool:
-        reapers = [pool.submit(reaping) for _ in range(2)]
+        reapers = [pool.submit(reaping, farm, over, Policy(lease_seconds=LEASE_SECONDS)) for _ in range(2)]
         works = [pool.submit(lambda: [slow.finish(claim)[0] for claim in held.values()])]
         works += [pool.submit(overtaking), pool.submit(cancelling)]
         for work in works:
             work.exception(60)
         over.set()
-        assert not sum(report.jobs_set_aside for reaper in reapers for report in reaper.result(60))
+        assert not sum(reaper.result(60) for reaper in reapers), "somebody was there to claim them"
         outcomes = [outcome["error_code"] for work in works[:2] for outcome in work.result()]
     accepted = 0
     for each in made:
@@ -222,3 +231,77 @@ def test_reaper_races(farm: Farm, hand: HandMaker, file: Path) -> None:
 def _ended(farm: Farm, transcription: str) -> str:
     state = farm.client.get(transcription).state
     return state if state in ("done", "cancelled") else ""
+
+
+def test_reaper_races_for_jobs_that_nobody_may_try_again(
+    farm: Farm, hand: HandMaker, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three reapers set jobs aside, two at a time, and the worker they have given up completes them after all, the
+    last ones first, but for those of one recording: each has one end, and all counts agree on which."""
+    monkeypatch.setattr(lapse, "LAPSED_AT_ONCE", 2)
+    late = hand("late")
+    made = [submit(farm, file) for _ in range(6)]
+    for _ in made:
+        (cutting,) = late.claim(transcribe=0, chunk=1, wait=10)
+        late.cut(cutting, 4)
+        late.complete([late.cut_done(cutting, 4)])
+    held = sorted(late.claim(transcribe=24), key=lambda claim: str(claim["token"]), reverse=True)
+    assert len(held) == 24
+    spent = Policy(lease_seconds=LEASE_SECONDS, max_attempts=1)
+    until(lambda: _gone(farm, "late"), "the worker was given up")
+    begun, reaped, over = threading.Event(), threading.Event(), threading.Event()
+
+    def completing() -> list[str | None]:
+        outcomes: list[str | None] = []
+        for claim in (each for each in held if each["transcription_id"] != made[0]):
+            outcomes.append(late.finish(claim)[0]["error_code"])
+            begun.set()
+            if len(outcomes) == 6:
+                assert reaped.wait(60)
+        return outcomes
+
+    with ThreadPoolExecutor(4) as pool:
+        work = pool.submit(completing)
+        assert begun.wait(60)
+        reapers = [pool.submit(reaping, farm, over, spent, reaped.set) for _ in range(3)]
+        try:
+            outcomes = work.result(60)
+            ends = [until(lambda each=each: _finished(farm, each), f"{each} has ended") for each in made]
+        finally:
+            over.set()
+        set_aside = sum(reaper.result(60) for reaper in reapers)
+    assert (outcomes.count(None), outcomes.count("lease_lost")) == (24 - set_aside, set_aside - 4)
+    done = [_one_end_each(farm, view) for view in ends]
+    assert done[0] == 0
+    assert sum(done) == 24 - set_aside > 0
+
+
+def _gone(farm: Farm, worker: str) -> bool:
+    """Reap once, while more may be tried; whether that worker has been given up."""
+    database = Database.open(farm.database)
+    database.write(lambda tx: reap(tx, Policy(lease_seconds=LEASE_SECONDS)))
+    state = database.read(lambda tx: tx.connection.scalar(select(workers.c.state).where(workers.c.id == worker)))
+    database.close()
+    return state == "gone"
+
+
+def _finished(farm: Farm, transcription: str) -> TranscriptionView | None:
+    view = farm.client.get(transcription)
+    return view if view.state in FINISHED else None
+
+
+def _one_end_each(farm: Farm, view: TranscriptionView) -> int:
+    """Every chunk was done or set aside, once, and the recording says the same; how many were done."""
+    jobs = [job for job in farm.jobs(view.id) if job.kind == "transcribe"]
+    ends = [(job.state, job.charged_attempts, [attempt.state for attempt in job.attempts]) for job in jobs]
+    assert all(end in (("done", 0, ["done"]), ("failed", 1, ["lost"])) for end in ends), ends
+    done = [job.position for job in jobs if job.state == "done"]
+    assert (view.progress.chunks_done, view.progress.chunks_failed) == (len(done), len(jobs) - len(done))
+    assert view.state == ("failed" if not done else "done" if len(done) == len(jobs) else "incomplete")
+    told = select(events.c.kind).where(events.c.transcription_id == view.id)
+    kinds = farm.look_inside(lambda tx: Counter(tx.connection.scalars(told).all()))
+    assert (kinds["job_done"], kinds["job_set_aside"]) == (len(done), len(jobs) - len(done))
+    assert kinds[f"transcription_{view.state}"] == 1
+    if done:
+        assert farm.client.transcript(view.id).text.split() == [f"word{position}" for position in done]
+    return len(done)
