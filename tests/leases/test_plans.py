@@ -15,6 +15,7 @@ from long_queue import HELD, JOBS, fill
 from plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from sqlalchemy import insert, select, update
 
+from whisper_farm.coordinator.holding import holding as held
 from whisper_farm.coordinator.services.retention import forget_workers, long_gone
 from whisper_farm.coordinator.uploads import announce
 from whisper_farm.errors import FarmError
@@ -24,7 +25,6 @@ from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
-from whisper_farm.leases.held import held_by_token
 from whisper_farm.leases.lifecycle import cancel, next_to_assemble, results_of, retry
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
@@ -115,7 +115,7 @@ def beating(farm: Farm, tx: Transaction) -> Iterator[None]:
 def holding(farm: Farm, tx: Transaction) -> Iterator[None]:
     (job,) = claims(farm, tx, "ann")
     yield
-    assert held_by_token(tx, job.token).job_id == job.job_id
+    assert held(tx, job.token, job.kind).audio_key == job.audio_key
 
 
 def appending(farm: Farm, tx: Transaction) -> Iterator[None]:
@@ -348,7 +348,7 @@ def test_a_refusal_costs_no_more(full_farm: Farm) -> None:
     def with_unknown_tokens(farm: Farm, tx: Transaction) -> Iterator[None]:
         yield
         with pytest.raises(FarmError):
-            held_by_token(tx, "token-of-nobody-at-all")
+            held(tx, "token-of-nobody-at-all", "chunk")
         complete(tx, [Finished("ann", f"token-of-nobody-{number}", "a" * 64) for number in range(50)], farm.policy)
 
     for one in statements_of(full_farm, with_unknown_tokens, generic=False):

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, select, union, update
 
-from whisper_farm.errors import FarmError, LeaseLost
+from whisper_farm.errors import FarmError
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
 from whisper_farm.protocol.work import Outcome
 from whisper_farm.store.database import Transaction
@@ -40,12 +40,7 @@ class Held:
     start_seconds: float
     end_seconds: float
     charged_attempts: int
-    audio_key: str | None
-    audio_size: int | None
     owner: str
-    source: str
-    source_name: str
-    source_size: int
     engine: str | None
     model: str | None
     pace: float | None
@@ -73,8 +68,7 @@ def _attempts() -> Select[*tuple[Any, ...]]:
             mine.token, mine.worker_id, mine.number, mine.state, mine.hedge, mine.language, mine.digest,
             mine.lease_until, mine.started_at, job.id, job.transcription_id, job.kind, job.position, job.profile_id,
             job.priority, job.turn, job.created_at, job.start_seconds, job.end_seconds, job.charged_attempts,
-            job.audio_key, job.audio_size, recording.owner, recording.source, recording.name,
-            recording.source_size, profile.engine, profile.model, profile.pace, profile.samples,
+            recording.owner, profile.engine, profile.model, profile.pace, profile.samples,
         )
         .select_from(attempts)
         .join(jobs, job.id == mine.job_id)
@@ -106,7 +100,6 @@ def tried_by(worker: ColumnElement[str]) -> Select[tuple[str]]:
 TRIED_BY_ME = tried_by(bindparam("me"))
 ATTEMPTS = _attempts()
 """Every attempt, as `Held` wants it."""
-_BY_TOKEN = ATTEMPTS.where(attempts.c.token == bindparam("token"))
 _HELD = _with_rivals().with_for_update(of=attempts)  # SQLite has one writer and leaves this out
 _OF_RECORDING = (
     ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording"))
@@ -148,14 +141,6 @@ def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
 def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
     """The ids of the jobs that these tokens are or were claims of."""
     return list(tx.connection.scalars(_JOBS_OF, {"tokens": sorted(set(tokens))}))
-
-
-def held_by_token(tx: Transaction, token: str) -> Held:
-    """The live attempt of that token, for handing out the audio it needs; raises `LeaseLost`."""
-    row = tx.connection.execute(_BY_TOKEN, {"token": token}).first()
-    if row is None or row.state != "live":
-        raise LeaseLost
-    return Held(*row)
 
 
 def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:

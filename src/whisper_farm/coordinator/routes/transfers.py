@@ -13,16 +13,14 @@ from fastapi import APIRouter, Depends, Request, Security
 from starlette.responses import Response
 
 from whisper_farm.coordinator.auth import Worker, bearer, check_protocol
-from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.holding import holding
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
 from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
-from whisper_farm.errors import BlobMissing, InvalidRequest, LeaseLost, PositionConflict, SourceUnreadable
-from whisper_farm.leases.held import Held, held_by_token
+from whisper_farm.errors import BlobMissing, LeaseLost, PositionConflict, SourceUnreadable
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
-from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import find
 
 FLAC = "audio/flac"
 
@@ -56,7 +54,7 @@ _AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
 @router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The recording that a chunk job cuts. Answers `Range`."""
-    held = await _held(farm, token, "chunk")
+    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
     if held.source.startswith("file:"):
         return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
@@ -66,7 +64,7 @@ async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm
 @router.head("/audio/{token}", response_class=Response, include_in_schema=False)
 async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The audio of the chunk to recognise (FLAC). Answers `Range`."""
-    held = await _held(farm, token, "transcribe")
+    held = await farm.store.read(lambda tx: holding(tx, token, "transcribe"))
     assert held.audio_key is not None  # the table says so of every such job
     return await serve_blob(request, farm.blobs, held.audio_key, held.audio_size or 0, FLAC)
 
@@ -81,25 +79,8 @@ async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: Worker, farm: Farm
 ) -> None:
     """The audio of a new chunk. Sent again, the newer bytes count, until they are appended; then none are taken."""
-    held = await farm.store.read(lambda tx: _uploading(tx, token, position))
+    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
+    if position < held.chunks:
+        raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key = chunk_key(held.transcription_id, token, position)
     farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), MAX_CHUNK_BYTES))
-
-
-async def _held(farm: Coordinator, token: str, kind: str) -> Held:
-    return await farm.store.read(lambda tx: _held_for(tx, token, kind))
-
-
-def _held_for(tx: Transaction, token: str, kind: str) -> Held:
-    held = held_by_token(tx, token)
-    if held.kind != kind:
-        raise InvalidRequest(f"This claim is for a {held.kind} job, not for a {kind} job.")
-    return held
-
-
-def _uploading(tx: Transaction, token: str, position: int) -> Held:
-    """The attempt at cutting of that token, whose chunk at `position` is not appended yet."""
-    held = _held_for(tx, token, "chunk")
-    if position < find(tx, held.transcription_id).chunks:
-        raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
-    return held

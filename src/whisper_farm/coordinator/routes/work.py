@@ -11,6 +11,7 @@ from whisper_farm import __version__
 from whisper_farm.coordinator.auth import Worker, bearer, check_protocol
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.holding import Holding, holding
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.waiting import Tried
 from whisper_farm.errors import (
@@ -25,7 +26,7 @@ from whisper_farm.leases.append import append as append_chunks
 from whisper_farm.leases.beat import heartbeat as beat
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
-from whisper_farm.leases.held import Held, held_by_token, jobs_of
+from whisper_farm.leases.held import jobs_of
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.work import (
     AppendAnswer,
@@ -160,13 +161,11 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _cutting(farm: Coordinator, token: str, worker_id: str) -> Held:
+async def _cutting(farm: Coordinator, token: str, worker_id: str) -> Holding:
     """The live attempt at cutting behind a token."""
-    held = await farm.store.read(lambda tx: held_by_token(tx, token))
+    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
     if held.worker_id != worker_id:
         raise LeaseLost
-    if held.kind != "chunk":
-        raise InvalidRequest("This claim is for recognising a chunk, not for cutting a recording.")
     return held
 
 
