@@ -1,0 +1,111 @@
+"""A claim that waits hears of everything after which there may be work for it, by the event alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hand_worker import HandWorker, Json
+from listening import past
+from served_farm import ServedFarm, StartFarm, eventually
+from submitting import submit
+
+from whisper_farm.coordinator import waiting
+from whisper_farm.coordinator.claims import WORK_MAKING
+from whisper_farm.settings import Policy
+
+MakeWorker = Callable[..., HandWorker]
+Stage = Callable[[ServedFarm, HandWorker, HandWorker], Callable[[], object]]
+"""Prepares with a farm, the worker that is going to wait, and another; returns what makes work for the first."""
+WAIT_SECONDS = 10
+UNHURRIED = Policy(lease_seconds=3600, heartbeat_seconds=900, hedge_min_seconds=3600)
+"""No lease lapses and nothing is hedged meanwhile: these would be causes to look again."""
+
+
+@pytest.fixture(autouse=True)
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried without a cause."""
+    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+
+
+def submitted(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    return lambda: submit(farm.admin)
+
+
+def appended(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    submit(farm.admin)
+    (cutting,) = other.claim(0, chunk=1)
+    return lambda: other.cut(cutting, 1)
+
+
+def failed(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    """By somebody who could not do it, and is not to blame: it need not wait."""
+    submit(farm.admin)
+    (claim,) = other.claim(0, chunk=1)
+    return lambda: fail(other, claim)
+
+
+def fail(worker: HandWorker, claim: Json) -> None:
+    failure = {"token": claim["token"], "code": "engine_unavailable", "message": "not here", "charged": False}
+    assert worker.told("fail", failures=[failure])["outcomes"][0]["error_code"] is None
+
+
+def redone(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    """The first chunk decides on another language than was heard in the second."""
+    submit(farm.admin)
+    (cutting,) = other.claim(0, chunk=1)
+    other.cut(cutting, 2)
+    first, second = other.claim(2)
+    other.finish(second, language="de")
+    return lambda: other.finish(first, language="en")
+
+
+def released(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    submit(farm.admin)
+    (claim,) = other.claim(0, chunk=1)
+    return lambda: other.told("release", tokens=[claim["token"]])
+
+
+def retried(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    farm.admin.post(f"{place}/cancel")
+    return lambda: farm.admin.post(f"{place}/retry")
+
+
+def left(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    """What I have failed is the other's, for as long as there is one."""
+    submit(farm.admin)
+    (claim,) = me.claim(0, chunk=1)
+    fail(me, claim)
+    return lambda: other.told("release", tokens=[], leaving=True)
+
+
+STAGES: dict[str, Stage] = {
+    "transcription_submitted": submitted,
+    "chunks_appended": appended,
+    "job_retried": failed,
+    "job_redo": redone,
+    "job_released": released,
+    "transcription_retried": retried,
+    "worker_gone": left,
+}
+
+
+def test_every_event_that_may_make_work_has_its_test() -> None:
+    assert STAGES.keys() == WORK_MAKING
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_a_waiting_claim_hears_of_it(start_farm: StartFarm, make_worker: MakeWorker, kind: str) -> None:
+    farm = start_farm(policy=UNHURRIED)
+    me, other = make_worker(farm, "me"), make_worker(farm, "other")
+    cause = STAGES[kind](farm, me, other)
+    before = past(farm.admin)[-1].id
+    eventually(lambda: farm.coordinator.feed.position == before, "what was before is told")
+    with ThreadPoolExecutor(1) as pool:
+        claim = pool.submit(me.claim, 1, 1, WAIT_SECONDS)
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        cause()
+        assert len(claim.result(2 * WAIT_SECONDS)) == 1
+    assert {event.kind for event in past(farm.admin, before)} & WORK_MAKING == {kind}, "it is the only cause"
