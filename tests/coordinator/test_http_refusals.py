@@ -17,7 +17,7 @@ from submitting import AUDIO, submit
 
 from whisper_farm.coordinator import limits, sockets
 from whisper_farm.errors import every_error
-from whisper_farm.protocol.wire import ErrorBody
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, ErrorBody
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -337,3 +337,22 @@ def test_the_openapi_document_names_every_error_and_the_way_in(farm: ServedFarm)
             if int(status) >= 400 and int(status) != 416:
                 (schema,) = (content["schema"] for content in answer["content"].values())
                 assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (method, path, status)
+
+
+def test_the_audio_of_a_chunk_has_a_largest_size(farm: ServedFarm, worker: HandWorker) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    kept = files(farm)
+    place = worker.told("uploads", token=cutting["token"], positions=[0])["uploads"][0]
+    largest = bytes(MAX_CHUNK_BYTES)
+    assert refused(worker.transfer(place["transfer"], largest + b"!")) == (413, "too_large")
+    assert files(farm) == kept
+    chunk = worker.upload(cutting, 0, largest)
+    answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, "size": MAX_CHUNK_BYTES + 1}])
+    assert refused(answer) == (422, "invalid_request")
+    assert worker.told("append", token=cutting["token"], chunks=[chunk])["next_position"] == 1
+
+
+def files(farm: ServedFarm) -> list[str]:
+    """All blobs there are, begun ones among them."""
+    return sorted(str(path) for path in (farm.data / "blobs").rglob("*") if path.is_file())
