@@ -1,7 +1,8 @@
-"""Databases for every room's tests: `database` runs a test twice, on SQLite and on PostgreSQL."""
+"""What every room's tests may stand on: `database` runs a test twice, on SQLite and on PostgreSQL; a `bucket`."""
 
 from __future__ import annotations
 
+from object_store import bucket, moto_url
 from postgres import (
     database,
     database_url,
@@ -13,8 +14,10 @@ from postgres import (
 )
 
 __all__ = [
+    "bucket",
     "database",
     "database_url",
+    "moto_url",
     "postgres_server",
     "postgres_template",
     "postgres_url",

@@ -1,4 +1,4 @@
-"""What the coordinator's tests stand on: a served farm, users, workers by hand, and an S3 server where wanted."""
+"""What the coordinator's tests stand on: a served farm, users and workers by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hand_worker import HandWorker
-from served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, catch_coordinator
+from served_farm import ServedFarm, StartFarm, catch_coordinator
 
 from whisper_farm.coordinator import serve as serve_module
 
@@ -65,32 +64,3 @@ def make_worker() -> Iterator[Callable[..., HandWorker]]:
 def worker(farm: ServedFarm, make_worker: Callable[..., HandWorker]) -> HandWorker:
     """A registered worker of the SQLite farm."""
     return make_worker(farm)
-
-
-@pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    """The address of an S3 server on loopback."""
-    from moto.server import ThreadedMotoServer  # heavy, and few tests need it
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(moto_url: str) -> Iterator[Any]:
-    """A client of that server, and an environment that leads the farm to its bucket `audio`."""
-    import boto3
-
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "an-id")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-        environment.setenv("AWS_REGION", "us-east-1")
-        environment.setenv("AWS_ENDPOINT_URL", moto_url)
-        client = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
-        httpx.post(f"{moto_url}/moto-api/reset", timeout=PATIENCE_SECONDS)
-        client.create_bucket(Bucket="audio")
-        yield client
-        client.close()
