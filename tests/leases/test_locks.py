@@ -1,4 +1,6 @@
-"""On PostgreSQL heartbeats lock rows beside the writer: whatever both want, neither waits for the other in a circle."""
+"""On PostgreSQL heartbeats lock rows beside the writer: whatever both want, neither waits for the other in a circle.
+And a heartbeat that has waited goes by what the writer did.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from hand_farm import Farm
 from sqlalchemy import text
 
+from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import complete
+from whisper_farm.leases.lifecycle import cancel
+from whisper_farm.leases.reap import ReapReport, reap
+from whisper_farm.protocol.work import HeartbeatAnswer
 from whisper_farm.store.database import Transaction
 
 PATIENCE_SECONDS = 10
@@ -27,29 +32,70 @@ def _rows_are_locked(farm: Farm) -> None:
         pytest.skip("SQLite has one writer: heartbeats take their turn")
 
 
-@contextmanager
-def beating(farm: Farm, worker: str, *tokens: str) -> Iterator[Callable[[Transaction], None]]:
-    """Yields what begins a heartbeat of that worker and returns when it waits for a lock, or has ended."""
-    heard: list[Any] = []
+class Beat:
+    """A heartbeat in a thread of its own."""
 
-    def beat() -> None:
+    def __init__(self, farm: Farm, worker: str, *tokens: str) -> None:
+        self._heard: list[HeartbeatAnswer | Exception] = []
+        self._thread = threading.Thread(target=self._beat, args=[farm, worker, *tokens])
+
+    def _beat(self, farm: Farm, worker: str, *tokens: str) -> None:
         try:
-            heard.append(farm.beat(worker, *tokens))
+            self._heard.append(farm.beat(worker, *tokens))
         except Exception as error:
-            heard.append(error)
+            self._heard.append(error)
 
-    thread = threading.Thread(target=beat)
+    def begin(self, tx: Transaction) -> None:
+        """Begin beside that transaction; returns when the heartbeat waits for a lock, or has ended."""
+        self._thread.start()
+        wait_for(tx, lambda: not self._thread.is_alive(), "the heartbeat neither waits nor ends")
 
-    def begin(tx: Transaction) -> None:
-        thread.start()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while thread.is_alive() and not tx.connection.scalar(WAITING):
-            assert time.monotonic() < deadline, "the heartbeat neither waits nor ends"
+    @property
+    def waits(self) -> bool:
+        """Whether it has no answer yet."""
+        return not self._heard
 
-    yield begin
-    thread.join(PATIENCE_SECONDS)
-    (answer,) = heard
-    assert not isinstance(answer, Exception), answer
+    def answer(self) -> HeartbeatAnswer:
+        """What it was told, or the error that was raised."""
+        self._thread.join(PATIENCE_SECONDS)
+        (heard,) = self._heard
+        if isinstance(heard, Exception):
+            raise heard
+        return heard
+
+
+def wait_for(tx: Transaction, ended: Callable[[], bool], what: str) -> None:
+    """Until somebody waits for a lock in this database, or that has ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ended() and not tx.connection.scalar(WAITING):
+        assert time.monotonic() < deadline, what
+
+
+@contextmanager
+def beating(farm: Farm, worker: str, *tokens: str) -> Iterator[Beat]:
+    """A heartbeat of that worker to begin in the block; it must have ended well after it."""
+    beat = Beat(farm, worker, *tokens)
+    yield beat
+    beat.answer()
+
+
+@contextmanager
+def locking(farm: Farm, first: str, second: str) -> Iterator[None]:
+    """What a slow heartbeat does: it has locked the first when the block begins, and wants the second when the block
+    waits for it."""
+    locked, mine = threading.Event(), text("SELECT token FROM attempts WHERE token = :token FOR UPDATE")
+
+    def beat(tx: Transaction) -> None:
+        tx.connection.execute(mine, {"token": first})
+        locked.set()
+        wait_for(tx, lambda: False, "the writer does not wait for the heartbeat")
+        tx.connection.execute(mine, {"token": second})
+
+    with ThreadPoolExecutor(1) as other:
+        beating = other.submit(farm.database.beat, beat)
+        assert locked.wait(PATIENCE_SECONDS)
+        yield
+        beating.result(PATIENCE_SECONDS)
 
 
 def test_a_completion_with_a_claim_asked_again_beside_a_heartbeat(farm: Farm) -> None:
@@ -58,11 +104,11 @@ def test_a_completion_with_a_claim_asked_again_beside_a_heartbeat(farm: Farm) ->
     (first,) = farm.claim("ann", request="asked-again")
     (second,) = farm.claim("ann")
     assert first.token < second.token, "the heartbeat locks them in this order"
-    with beating(farm, "ann", first.token, second.token) as begin:
+    with beating(farm, "ann", first.token, second.token) as beat:
 
         def work(tx: Transaction) -> list[str]:
             complete(tx, [farm.finished(second)], farm.policy, farm.mint)
-            begin(tx)
+            beat.begin(tx)
             asked = farm.request("ann", request="asked-again")
             return [one.token for one in claim(tx, asked, farm.policy, farm.mint)]
 
@@ -83,21 +129,8 @@ def test_results_of_several_workers_and_of_a_hedge_beside_a_heartbeat(farm: Farm
         farm.beat("fast")
     (hedge,) = farm.claim("fast")
     assert hedge.job_id == late.job_id
-    locked, mine = threading.Event(), text("SELECT token FROM attempts WHERE token = :token FOR UPDATE")
-
-    def beat(tx: Transaction) -> None:
-        tx.connection.execute(mine, {"token": late.token})
-        locked.set()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not tx.connection.scalar(WAITING):
-            assert time.monotonic() < deadline, "the writer does not wait for the heartbeat"
-        tx.connection.execute(mine, {"token": soon.token})
-
-    with ThreadPoolExecutor(1) as other:
-        beating = other.submit(farm.database.beat, beat)
-        assert locked.wait(PATIENCE_SECONDS)
+    with locking(farm, late.token, soon.token):
         outcomes = farm.finish(farm.finished(soon), farm.finished(hedge))
-        beating.result(PATIENCE_SECONDS)
     assert [outcome.error_code for outcome in outcomes] == [None, None]
     assert farm.attempt(late.token).state == "superseded"
 
@@ -112,11 +145,96 @@ def test_two_claims_that_overtake_one_worker_who_wakes_up(farm: Farm) -> None:
     assert one.position < two.position, "the first is overtaken first"
     assert one.token > two.token, "and locked last by the heartbeat"
     farm.now += 21
-    with beating(farm, "silent", one.token, two.token) as begin:
+    with beating(farm, "silent", one.token, two.token) as beat:
 
         def work(tx: Transaction) -> list[list[str]]:
             first = claim(tx, farm.request("ann"), farm.policy, farm.mint)
-            begin(tx)
+            beat.begin(tx)
             return [[job.job_id for job in first], [job.job_id for job in claim(tx, farm.request("bob"), farm.policy)]]
 
         assert farm.write(work) == [[one.job_id], []], "what is being renewed is left alone"
+
+
+def test_a_heartbeat_that_waited_for_an_overtaking_claim_hears_that_it_lost(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("ann")
+    (job,) = farm.claim("ann")
+    farm.now += 21
+    farm.worker("bob")
+    before, beat = farm.attempt(job.token).lease_until, Beat(farm, "ann", job.token)
+
+    def work(tx: Transaction) -> list[str]:
+        claims = claim(tx, farm.request("bob"), farm.policy, farm.mint)
+        beat.begin(tx)
+        assert beat.waits
+        return [one.job_id for one in claims]
+
+    assert farm.write(work) == [job.job_id]
+    assert beat.answer().lost == (job.token,)
+    assert (farm.attempt(job.token).state, farm.attempt(job.token).lease_until) == ("lost", before)
+
+
+def test_a_heartbeat_that_waited_for_a_cancel_hears_of_it(farm: Farm) -> None:
+    recording = farm.recording(2)
+    farm.worker("ann")
+    held = farm.claim("ann", transcribe=2)
+    tokens = tuple(job.token for job in held)
+    before, beat = [farm.attempt(token).lease_until for token in tokens], Beat(farm, "ann", *tokens)
+    farm.now += 5
+
+    def work(tx: Transaction) -> None:
+        cancel(tx, recording.id)
+        beat.begin(tx)
+        assert beat.waits
+
+    farm.write(work)
+    assert (beat.answer().cancelled, beat.answer().lost) == (tokens, ())
+    assert [farm.attempt(token).lease_until for token in tokens] == before
+
+
+def test_a_heartbeat_that_waited_for_the_reaper_hears_that_its_worker_was_given_up(farm: Farm) -> None:
+    """It had found its worker there, and renewed a lease: that is undone, so that the worker registers first."""
+    farm.recording(1)
+    farm.worker("ann")
+    (job,) = farm.claim("ann")
+    before, beat = farm.attempt(job.token).lease_until, Beat(farm, "ann", job.token)
+    farm.now += 61
+
+    def work(tx: Transaction) -> ReapReport:
+        report = reap(tx, farm.policy)
+        beat.begin(tx)
+        assert beat.waits
+        return report
+
+    assert farm.write(work) == ReapReport(workers_gone=1)
+    with pytest.raises(WorkerUnknown):
+        beat.answer()
+    assert farm.attempt(job.token).lease_until == before
+    farm.worker("ann")
+    assert farm.beat("ann", job.token).lost == ()
+
+
+def test_a_cancel_beside_a_heartbeat(farm: Farm) -> None:
+    """Neither its rows nor their jobs lie in the order of the tokens, and the cancel may come by them as they lie."""
+    farm.write(lambda tx: tx.connection.execute(text("TRUNCATE attempts")))  # what is written later lies further back
+    recording = farm.recording(2)
+    farm.worker("ann")
+    one, two = farm.claim("ann", transcribe=2)
+    farm.release("ann", one)
+    (one,) = farm.claim("ann")
+    assert one.position < two.position
+    assert one.token > two.token, "the heartbeat locks the other first"
+    farm.beat("ann", two.token)
+    places = farm.database.read(
+        lambda tx: tx.connection.scalars(text("SELECT token FROM attempts ORDER BY ctid")).all()
+    )
+    assert places[-2:] == [one.token, two.token]
+
+    def work(tx: Transaction) -> None:
+        for way in ("indexscan", "bitmapscan", "hashjoin", "nestloop"):
+            tx.connection.execute(text(f"SET LOCAL enable_{way} = off"))
+        cancel(tx, recording.id)
+
+    with locking(farm, two.token, one.token):
+        farm.write(work)
+    assert {farm.attempt(job.token).state for job in (one, two)} == {"cancelled"}
