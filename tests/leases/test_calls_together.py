@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from hand_farm import Farm
+from collections.abc import Sequence
+
+from hand_farm import TONES, Farm
 
 from whisper_farm.leases.claim import Claimed, Claiming
+from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.store.database import Transaction
+
+
+def together(farm: Farm, tx: Transaction, requests: Sequence[ClaimRequest]) -> list[list[Claimed]]:
+    claiming = Claiming(tx, requests, farm.policy, farm.mint)
+    answers = [claiming.claim(request) for request in requests]
+    claiming.write()
+    return answers
 
 
 def hedged(farm: Farm, failed_before: int = 0) -> tuple[Claimed, Claimed]:
@@ -42,6 +52,19 @@ def test_two_results_of_another_model_in_one_call_set_their_job_aside_once(farm:
     assert farm.find(pair[0].transcription_id).chunks_failed == 1
 
 
+def test_what_a_worker_with_failures_has_taken_does_not_hide_the_rest_from_the_next(farm: Farm) -> None:
+    small, large = (TONES.model_copy(update={"model": name}) for name in ("small", "large"))
+    for name in ("ann", "cid"):
+        farm.worker(name)
+    failed = farm.recording(1, "failed.mp3", options=small)
+    (job,) = farm.claim("cid")
+    farm.fail(job, charged=False)
+    other = farm.recording(1, "other.mp3", options=large, priority=1)
+    requests = [farm.request("cid"), farm.request("ann")]
+    cid, ann = farm.write(lambda tx: together(farm, tx, requests))
+    assert [job.transcription_id for job in (*cid, *ann)] == [other.id, failed.id]
+
+
 def test_a_job_is_left_to_a_worker_that_has_just_been_heard_of_in_the_same_group(farm: Farm) -> None:
     """`Claiming` promises that each claim is as if those before it were written."""
     farm.recording(1)
@@ -50,11 +73,4 @@ def test_a_job_is_left_to_a_worker_that_has_just_been_heard_of_in_the_same_group
     farm.fail(farm.claim("ann")[0])
     farm.now += 30  # longer than a lease: dot is not counted on, until it is heard of again
     requests = [farm.request("dot", transcribe=0, chunk=1), farm.request("ann")]
-
-    def together(tx: Transaction) -> list[list[Claimed]]:
-        claiming = Claiming(tx, requests, farm.policy, farm.mint)
-        answers = [claiming.claim(request) for request in requests]
-        claiming.write()
-        return answers
-
-    assert farm.write(together) == [[], []]
+    assert farm.write(lambda tx: together(farm, tx, requests)) == [[], []]

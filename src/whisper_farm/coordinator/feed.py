@@ -182,9 +182,9 @@ class Feed:
         self._woken.clear()
         try:
             while True:
-                page = await self._store.read(lambda tx: events_after(tx, self.position, limit=PAGE))
-                for event in page:
-                    self._hand_out(event)
+                page = await self._store.read(lambda tx: _page(tx, self.position, Filter()))
+                for one in page:
+                    self._hand_out(one)
                 if len(page) < PAGE:
                     return
         except StorageError as error:
@@ -194,12 +194,16 @@ class Feed:
         await asyncio.sleep(RETRY_SECONDS)
         self._woken.set()
 
-    def _hand_out(self, event: Event) -> None:
-        self.position = event.id
+    def _hand_out(self, one: Event | Reset) -> None:
+        self.position = one.id
+        if isinstance(one, Reset):  # who listens comes back with the last id it saw, and hears it then
+            for listener in self._listeners:
+                listener.end()
+            return
         for callback in self._callbacks:
-            callback(event)
+            callback(one)
         for listener in list(self._listeners):
-            listener.give(event)
+            listener.give(one)
 
 
 def _page(tx: Transaction, after: int, wanted: Filter) -> Sequence[Event | Reset]:

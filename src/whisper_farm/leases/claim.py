@@ -121,7 +121,7 @@ class Claiming:
         if worker.drains:
             return []
         asking = Asking(request, worker, lease, Fleet(self.tx, self.policy, here=self._seen))
-        self.denied = there.failed
+        self.denied = False
         lapsed = self._takeable(asking) if there.lapsed else {}
         return self._claim(asking, self._queue_for(asking, there.failed), lapsed)
 
@@ -174,7 +174,9 @@ class Claiming:
         return Queue(self.tx, self._taken, _wanted(request), self._left_to(asking))
 
     def _shared_queue(self) -> Queue:
-        self._queue = self._queue or Queue(self.tx, self._taken, self._most)
+        if self._queue is None:
+            self.write()  # what was taken from another queue must be queued no longer
+            self._queue = Queue(self.tx, self._taken, self._most)
         return self._queue
 
     def _left_to(self, asking: Asking) -> dict[str, object]:
@@ -184,6 +186,7 @@ class Claiming:
         jobs_tried = {row.id: row.profile_id for row in rows}
         proofs = evidence(self.tx, jobs_tried).items()
         left = [job for job, proof in proofs if not asking.fleet.serves(jobs_tried[job], but=proof.tried)]
+        self.denied |= len(left) < len(jobs_tried)
         return mine | {"left": left}
 
     def _claim(self, asking: Asking, queue: Queue | QueueOf, lapsed: LapsedJobs) -> list[Claimed]:
