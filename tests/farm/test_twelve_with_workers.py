@@ -147,13 +147,15 @@ def test_starved_beat_of_a_worker_frozen_for_two_leases(farm: Farm, talk: Known)
     with FaultProxy(farm.port) as line, farm.worker(at=line.url) as frozen:
         farm.progress(made, chunks_done=1)
         mine = {attempt.worker_id for attempt in farm.attempts(made, "done")}
-        line.heard = heard
+        query = select(attempts.c.token).where(attempts.c.state == "lost", attempts.c.worker_id.in_(mine))
         frozen.freeze()
         frozen_at = time.monotonic()
         with farm.worker():
             until(lambda: farm.attempts(made, "lost"), "the frozen worker has lost a job")
             until(lambda: time.monotonic() > frozen_at + 2 * LEASE_SECONDS, "two leases have passed")
             lost, thawed_at = farm.attempts(made, "lost"), time.time()
+            tokens = set(farm.look_inside(lambda tx: tx.connection.scalars(query).all()))
+            line.heard = heard
             frozen.thaw()
             again = until(lambda: _more_by(farm, made, mine, lost), "the thawed worker does something again")
             assert talk.same(farm.finished(made))
@@ -162,10 +164,8 @@ def test_starved_beat_of_a_worker_frozen_for_two_leases(farm: Farm, talk: Known)
     assert again
     afterwards = [each for each in farm.attempts(made, "lost") if each.started_at > thawed_at]
     assert mine.isdisjoint(each.worker_id for each in afterwards), "it loses no other lease afterwards"
-    query = select(attempts.c.token).where(attempts.c.state == "lost", attempts.c.worker_id.in_(mine))
-    tokens = set(farm.look_inside(lambda tx: tx.connection.scalars(query).all()))
     assert tokens
-    assert tokens.isdisjoint(completed), "nothing of what it lost is offered"
+    assert tokens.isdisjoint(completed), "nothing of what it lost in its sleep is offered"
     assert completed
 
 
