@@ -136,16 +136,20 @@ def test_starved_beat(tmp_path: Path) -> None:
 
 
 def test_starved_beat_of_a_worker_frozen_for_two_leases(farm: Farm, talk: Known) -> None:
-    """It wakes up among others who have its jobs: what it made of them it throws away, and then works as before."""
+    """It wakes up among others who have its jobs: what it made of them it throws away, and then works as before.
+
+    It falls asleep in the middle of a chunk, not with a result on its way: nobody could ask in time then.
+    """
     completed: list[str] = []
 
     def heard(request: Request) -> None:
         if request.call == "complete":
             completed.extend(each["token"] for each in json.loads(request.body)["completions"])
 
-    made = farm.submit(talk.recording, "x5")
-    with FaultProxy(farm.port) as line, farm.worker(at=line.url) as frozen:
-        farm.progress(made, chunks_done=1)
+    made = farm.submit(talk.recording, "x4")
+    with FaultProxy(farm.port) as line, farm.worker("--slots", "1", "--batch_size", "1", at=line.url) as frozen:
+        farm.progress(made, chunking_done=True)
+        farm.progress(made, chunks_done=farm.client.get(made).progress.chunks_done + 1)
         mine = {attempt.worker_id for attempt in farm.attempts(made, "done")}
         query = select(attempts.c.token).where(attempts.c.state == "lost", attempts.c.worker_id.in_(mine))
         frozen.freeze()
@@ -156,6 +160,7 @@ def test_starved_beat_of_a_worker_frozen_for_two_leases(farm: Farm, talk: Known)
             lost, thawed_at = farm.attempts(made, "lost"), time.time()
             tokens = set(farm.look_inside(lambda tx: tx.connection.scalars(query).all()))
             line.heard = heard
+            line.next("heartbeat", "delay")
             frozen.thaw()
             again = until(lambda: _more_by(farm, made, mine, lost), "the thawed worker does something again")
             assert talk.same(farm.finished(made))
