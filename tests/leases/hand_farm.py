@@ -161,6 +161,20 @@ class Farm:
         result = ChunkResult(duration_seconds=chunks * length, chunks=chunks, **more)
         return self.finish(Finished(self.holder(job.token), job.token, SHA, chunk=result))[0]
 
+    def hedged(self) -> tuple[str, Claimed, Claimed]:
+        """A recording, its last job at the worker `slow`, and the hedge of it at `fast`."""
+        recording = self.recording(2)
+        for name in ("slow", "fast"):
+            self.worker(name)
+        (quick,) = self.claim("fast")
+        self.now += 3
+        self.done(quick)
+        (job,) = self.claim("slow")
+        self.now += 11
+        (hedge,) = self.claim("fast")
+        assert hedge.hedge
+        return recording.id, job, hedge
+
     def done(
         self, job: Claimed, worker: str | None = None, digest: str = SHA, language: str = "en", revision: str = "r1"
     ) -> Outcome:

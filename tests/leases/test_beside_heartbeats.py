@@ -13,7 +13,6 @@ from hand_farm import Farm
 from sqlalchemy import text
 
 from whisper_farm.leases.beat import heartbeat
-from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.store.database import Transaction
 
@@ -48,28 +47,13 @@ def renewing(farm: Farm, worker: str, token: str) -> Iterator[None]:
         assert beating.result(PATIENCE_SECONDS).lost == ()
 
 
-def hedged(farm: Farm) -> tuple[str, Claimed, Claimed]:
-    """A recording, its last job at the worker `slow`, and the hedge of it at `fast`."""
-    recording = farm.recording(2)
-    for name in ("slow", "fast"):
-        farm.worker(name)
-    (quick,) = farm.claim("fast")
-    farm.now += 3
-    farm.done(quick)
-    (job,) = farm.claim("slow")
-    farm.now += 11
-    (hedge,) = farm.claim("fast")
-    assert hedge.hedge
-    return recording.id, job, hedge
-
-
 @pytest.mark.parametrize("max_attempts", [3, 1])
 @pytest.mark.parametrize("worker", ["slow", "fast"])
 def test_a_hedged_job_is_left_alone_while_one_of_its_leases_is_being_renewed(
     farm: Farm, worker: str, max_attempts: int
 ) -> None:
     farm.policy = farm.policy.model_copy(update={"max_attempts": max_attempts})
-    recording, job, hedge = hedged(farm)
+    recording, job, hedge = farm.hedged()
     mine = {"slow": job, "fast": hedge}[worker]
     farm.now += 21
     farm.worker("third")

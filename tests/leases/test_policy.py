@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hand_farm import TONES, Farm
 
-from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.ids import profile_id
 from whisper_farm.leases.policy import backoff_seconds, moved_pace, stretched
 from whisper_farm.leases.workers import drain
@@ -337,21 +336,8 @@ def test_a_slow_chunk_is_given_to_an_idle_worker_too_and_the_first_to_finish_win
     assert len(farm.events("job_done")) == 2
 
 
-def _hedged(farm: Farm) -> tuple[str, list[Claimed]]:
-    recording = farm.recording(2)
-    for name in ("slow", "fast"):
-        farm.worker(name)
-    (quick,) = farm.claim("fast")
-    farm.now += 3
-    farm.done(quick)
-    (job,) = farm.claim("slow")
-    farm.now += 11
-    (hedge,) = farm.claim("fast")
-    return recording.id, [job, hedge]
-
-
 def test_a_hedged_job_survives_the_failure_of_one_attempt(farm: Farm) -> None:
-    recording, (job, hedge) = _hedged(farm)
+    recording, job, hedge = farm.hedged()
     farm.fail(job)
     row = farm.job(job.job_id)
     assert (row.state, row.charged_attempts) == ("running", 1)
@@ -361,7 +347,7 @@ def test_a_hedged_job_survives_the_failure_of_one_attempt(farm: Farm) -> None:
 
 
 def test_the_hedge_goes_on_when_the_first_attempt_is_handed_back(farm: Farm) -> None:
-    recording, (job, hedge) = _hedged(farm)
+    recording, job, hedge = farm.hedged()
     farm.release("slow", job)
     assert farm.job(job.job_id).state == "running"
     assert farm.events("job_released") == []
@@ -370,7 +356,7 @@ def test_the_hedge_goes_on_when_the_first_attempt_is_handed_back(farm: Farm) -> 
 
 
 def test_both_attempts_of_a_hedged_job_lapse_before_it_is_taken(farm: Farm) -> None:
-    _, (job, hedge) = _hedged(farm)
+    _, job, hedge = farm.hedged()
     farm.now += 10
     farm.worker("third")
     assert farm.claim("third") == [], "the hedge still holds it"
