@@ -287,6 +287,7 @@ def statements_of(farm: Farm, call: Call, generic: bool) -> list[Seen]:
         with watched(tx.connection, generic) as seen:
             assert next(steps, None) is None
             tx.finish()
+            assert tx.connection  # which sends the changes
         raise Undone(seen)
 
     with pytest.raises(Undone) as undone:

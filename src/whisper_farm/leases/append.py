@@ -32,7 +32,7 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
         raise TooLarge(f"{recording.name} has more than {policy.max_chunks} chunks, the most this farm accepts.")
     if request.duration_seconds is not None and request.duration_seconds != recording.declared_seconds:
         mine = transcriptions.c.id == recording.id
-        tx.connection.execute(update(transcriptions).where(mine).values(declared_seconds=request.duration_seconds))
+        tx.change(update(transcriptions).where(mine).values(declared_seconds=request.duration_seconds))
     if fresh:
         _store(tx, recording, fresh)
     return AppendAnswer(next_position=recording.chunks + len(fresh))
@@ -82,7 +82,7 @@ def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChu
     wanted = needs(recording.options["engine"], recording.options["model"])
     turn = max(recording.next_turn, present_turn(tx, wanted, recording.priority))
     rows = [_job(tx, recording, chunk, wanted, turn + n) for n, chunk in enumerate(chunks)]
-    tx.connection.execute(insert(jobs), rows)
+    tx.change(insert(jobs), rows)
     cut = chunks[-1].end_seconds
     silent = [chunk for chunk in chunks if chunk.speech_seconds == 0]
     change = {"chunks": recording.chunks + len(chunks), "cut_seconds": cut, "next_turn": turn + len(chunks)}
@@ -95,7 +95,7 @@ def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChu
         told = {"position": chunk.position, "seconds": length, "done_seconds": seconds, "chunks_done": done}
         emit(tx, "job_done", recording.id, recording.owner, **told)
     change |= {"chunks_done": done, "done_seconds": seconds}
-    tx.connection.execute(update(transcriptions).where(transcriptions.c.id == recording.id).values(**change))
+    tx.change(update(transcriptions).where(transcriptions.c.id == recording.id).values(**change))
 
 
 def _job(tx: Transaction, recording: TranscriptionRow, chunk: NewChunk, wanted: str, turn: int) -> dict[str, object]:

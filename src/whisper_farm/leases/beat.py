@@ -61,7 +61,7 @@ def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> Hea
 def renew_free(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
     """Start the leases of these attempts anew in passing; one that is locked is being renewed by a heartbeat."""
     if free := tx.connection.scalars(_FREE, {"tokens": sorted(set(tokens))}).all():
-        tx.connection.execute(_RENEW, {"tokens": free, "until": tx.now + lease_seconds})
+        tx.change(_RENEW, {"tokens": free, "until": tx.now + lease_seconds})
 
 
 def _renew(tx: Transaction, worker_id: str, tokens: Collection[str], lease_seconds: float) -> dict[str, str]:
@@ -71,5 +71,5 @@ def _renew(tx: Transaction, worker_id: str, tokens: Collection[str], lease_secon
     rows = tx.connection.execute(_MINE, {"tokens": sorted(set(tokens)), "me": worker_id})
     states = {row.token: row.state for row in rows}
     if live := [token for token, state in states.items() if state == "live"]:
-        tx.connection.execute(_RENEW, {"tokens": live, "until": tx.now + lease_seconds})
+        tx.change(_RENEW, {"tokens": live, "until": tx.now + lease_seconds})
     return states

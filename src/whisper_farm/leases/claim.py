@@ -151,14 +151,14 @@ class Claiming:
 
     def write(self) -> None:
         """Write the attempts made since the last time."""
-        run = self.tx.connection.execute
+        change = self.tx.change
         if self._made:
-            run(_RUN, {"jobs": [made["job_id"] for made in self._made]})
-            run(_MAKE, {"rows": self._made, "now": self.tx.now, "until": self.tx.now + self._lease_seconds})
+            change(_RUN, {"jobs": [made["job_id"] for made in self._made]})
+            change(_MAKE, {"rows": self._made, "now": self.tx.now, "until": self.tx.now + self._lease_seconds})
         if self._started:
-            run(_START, {"recordings": sorted(self._started), "now": self.tx.now})
+            change(_START, {"recordings": sorted(self._started), "now": self.tx.now})
         if self._handed_out > self._turn:
-            run(_ADVANCE, {"handed_out": self._handed_out})
+            change(_ADVANCE, {"handed_out": self._handed_out})
             self._turn = self._handed_out
         self._made, self._started, self._queue = [], set(), None
         self._taken.clear()
@@ -266,7 +266,7 @@ class Claiming:
 
     def _note_seen(self) -> None:
         if self._seen:
-            self.tx.connection.execute(_SEEN, {"here": sorted(set(self._seen)), "now": self.tx.now})
+            self.tx.change(_SEEN, {"here": sorted(set(self._seen)), "now": self.tx.now})
 
     def _again(self, request: ClaimRequest, lease: float) -> list[Claimed]:
         """The attempts an earlier claim of this request made that are still live, their leases renewed."""

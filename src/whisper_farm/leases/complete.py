@@ -199,14 +199,14 @@ class Completing:
         conclude(self.tx, [name for name, recording in self.recordings.items() if recording.may_end], self.policy)
 
     def _write_taken(self) -> None:
-        run = self.tx.connection.execute
-        run(_END, {"at": self.tx.now, "rows": [_ended(held, finished) for held, finished in self.taken]})
+        change = self.tx.change
+        change(_END, {"at": self.tx.now, "rows": [_ended(held, finished) for held, finished in self.taken]})
         end_attempts(self.tx, rivals(self.held, self.done), "superseded")
-        run(_DONE, {"at": self.tx.now, "rows": [self._done(held, finished) for held, finished in self.taken]})
+        change(_DONE, {"at": self.tx.now, "rows": [self._done(held, finished) for held, finished in self.taken]})
         if cut := [held for held, finished in self.taken if finished.chunk]:
-            run(_CUT, [{"job": held.job_id, "until": held.end_seconds} for held in cut])
-        run(_COUNT, [_counted(recording) for recording in self.recordings.values() if recording.changed])
-        run(_PACE, self._paces())
+            change(_CUT, [{"job": held.job_id, "until": held.end_seconds} for held in cut])
+        change(_COUNT, [_counted(recording) for recording in self.recordings.values() if recording.changed])
+        change(_PACE, self._paces())
         self.tx.before_commit(self._write_worked)
 
     def _write_worked(self) -> None:
@@ -217,7 +217,7 @@ class Completing:
                 worked[held.worker_id] = (audio + held.seconds, work + finished.transcribe.work_seconds)
         rows = [{"me": worker_id, "audio": audio, "work": work} for worker_id, (audio, work) in worked.items()]
         if rows:
-            self.tx.connection.execute(_WORKED, rows)
+            self.tx.change(_WORKED, rows)
 
     def _done(self, held: Held, finished: Finished) -> dict[str, object]:
         decided, facts = self.recordings[held.transcription_id].row.language, finished.transcribe

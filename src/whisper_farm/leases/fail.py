@@ -79,9 +79,9 @@ def record_failures(
     """Write down failed attempts and decide what becomes of their jobs; the caller concludes the recordings."""
     if not failures:
         return
-    tx.connection.execute(_END, [_ended(tx, failed) for failed in failures])
+    tx.change(_END, [_ended(tx, failed) for failed in failures])
     if charged := [failed for failed in failures if failed.charged]:
-        tx.connection.execute(_BLAME, [_blame(failed) for failed in charged])
+        tx.change(_BLAME, [_blame(failed) for failed in charged])
     proofs = evidence(tx, [failed.held.job_id for failed in failures])
     fleet = Fleet(tx, policy)
     ended, waiting = [], []
@@ -93,7 +93,7 @@ def record_failures(
             waiting.append({"job": job.job_id, "from": _available_at(tx, failed, proof, policy, fleet, mint)})
             emit(tx, "job_retried", job.transcription_id, job.owner, position=job.position, code=failed.code)
     if waiting:
-        tx.connection.execute(_WAIT, waiting)
+        tx.change(_WAIT, waiting)
     end_attempts(tx, rivals(held, {failed.held.job_id for failed in ended}), "superseded")
     set_aside(tx, [(failed.held, failed.code, failed.message) for failed in ended])
 

@@ -151,7 +151,7 @@ def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
 def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
     """These attempts, which the caller has locked, end in that state with no more to be said of them."""
     if ended := [one.token for one in held]:
-        tx.connection.execute(_END, {"tokens": ended, "as": state, "at": tx.now})
+        tx.change(_END, {"tokens": ended, "as": state, "at": tx.now})
 
 
 def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:

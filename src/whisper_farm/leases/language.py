@@ -56,9 +56,7 @@ def decide(tx: Transaction, transcription_id: str, owner: str, all_ended: bool, 
 
 def announce(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
     """The recording is in this language from now on."""
-    tx.connection.execute(
-        update(transcriptions).where(transcriptions.c.id == transcription_id).values(language=language)
-    )
+    tx.change(update(transcriptions).where(transcriptions.c.id == transcription_id).values(language=language))
     emit(tx, "language_decided", transcription_id, owner, language=language)
 
 
@@ -75,7 +73,7 @@ def redo_others(tx: Transaction, transcription_id: str, owner: str, language: st
 def _uncount(tx: Transaction, transcription_id: str, rows: Sequence[Row[tuple[int, float, float]]]) -> None:
     seconds = sum(row.end_seconds - row.start_seconds for row in sorted(rows, key=lambda row: row.position))
     mine = transcriptions.c.id == transcription_id
-    tx.connection.execute(
+    tx.change(
         update(transcriptions)
         .where(mine)
         .values(

@@ -75,8 +75,8 @@ def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
             silent.setdefault(held.job_id, []).append(held)
     taken = {job: of for job, of in silent.items() if len(of) == holders[job]}  # what is locked is being renewed
     if taken:
-        tx.connection.execute(_LOSE, [_silent(tx, held) for of in taken.values() for held in of])
-        tx.connection.execute(_CHARGE, [{"job": job, "lost": len(of)} for job, of in taken.items()])
+        tx.change(_LOSE, [_silent(tx, held) for of in taken.values() for held in of])
+        tx.change(_CHARGE, [{"job": job, "lost": len(of)} for job, of in taken.items()])
     return set(taken)
 
 

@@ -34,7 +34,7 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     mine = jobs.c.transcription_id == transcription_id
     end_attempts(tx, live_attempts_of(tx, transcription_id), "cancelled")
     unfinished = update(jobs).where(mine, jobs.c.state.in_(("queued", "running")))
-    tx.connection.execute(unfinished.values(state="cancelled", ended_at=tx.now, available_at=0))
+    tx.change(unfinished.values(state="cancelled", ended_at=tx.now, available_at=0))
     close(tx, transcription_id, recording.owner, "cancelled")
     return find(tx, transcription_id)
 
@@ -47,15 +47,15 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
         raise WrongState(f"{recording.name} is {recording.state}; only {ended} can be tried again.")
     again = update(jobs).where(jobs.c.transcription_id == transcription_id, jobs.c.state.in_(("failed", "cancelled")))
     later = _turns_passed(tx, recording)
-    tx.connection.execute(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
+    tx.change(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
     fresh = {"state": "queued", "ended_at": None, "available_at": 0, "error_code": None, "error_message": None}
     forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts}
-    tx.connection.execute(again.values(**fresh, **forgiven))
+    tx.change(again.values(**fresh, **forgiven))
     state = "queued" if recording.started_at is None else "running"
     cleared = {"finished_at": None, "error_code": None, "error_message": None, "coverage": None, "chunks_failed": 0}
     cleared |= {"next_turn": recording.next_turn + later}
     mine = update(transcriptions).where(transcriptions.c.id == transcription_id)
-    tx.connection.execute(mine.values(state=state, **cleared))
+    tx.change(mine.values(state=state, **cleared))
     emit(tx, "transcription_retried", transcription_id, recording.owner)
     settle(tx, [transcription_id])
     return find(tx, transcription_id)
@@ -123,11 +123,11 @@ def _set_aside_lost(tx: Transaction, recording: TranscriptionRow, lost: Sequence
     gone = update(jobs).where(*mine, jobs.c.position.in_([position for position, *_ in lost]))
     nothing = {"result_key": None, "result_size": None, "result_digest": None, "language": None}
     why = {"error_code": BlobMissing.code, "error_message": message, "ended_at": tx.now}
-    tx.connection.execute(gone.values(state="failed", **nothing, **why))
+    tx.change(gone.values(state="failed", **nothing, **why))
     seconds = sum(end - start for _, start, end, _ in lost)
     counted = {"chunks_done": recording.chunks_done - len(lost), "chunks_failed": recording.chunks_failed + len(lost)}
     row = update(transcriptions).where(transcriptions.c.id == recording.id)
-    tx.connection.execute(row.values(done_seconds=recording.done_seconds - seconds, **counted))
+    tx.change(row.values(done_seconds=recording.done_seconds - seconds, **counted))
     for position, start, end, _ in lost:
         where = {"job_kind": "transcribe", "position": position, "start": start, "end": end}
         emit(tx, "job_set_aside", recording.id, recording.owner, code=BlobMissing.code, message=message, **where)
@@ -142,14 +142,14 @@ def delete(tx: Transaction, transcription_id: str) -> list[str]:
     mine = select(jobs.c.id).where(jobs.c.transcription_id == transcription_id)
     tries = attempts.c.job_id.in_(mine)
     tx.connection.execute(select(attempts.c.token).where(tries).order_by(attempts.c.token).with_for_update())
-    tx.connection.execute(remove(attempts).where(tries))
-    tx.connection.execute(remove(jobs).where(jobs.c.transcription_id == transcription_id))
-    tx.connection.execute(remove(transcriptions).where(transcriptions.c.id == transcription_id))
+    tx.change(remove(attempts).where(tries))
+    tx.change(remove(jobs).where(jobs.c.transcription_id == transcription_id))
+    tx.change(remove(transcriptions).where(transcriptions.c.id == transcription_id))
     emit(tx, "transcription_deleted", transcription_id, recording.owner)
     twin = select(transcriptions.c.id).where(transcriptions.c.source == recording.source).limit(1)
     if tx.connection.scalar(twin) is not None:  # only a source may be another recording's, too
         return sorted(keys - {recording.source_key})
-    tx.connection.execute(remove(uploads).where(uploads.c.key == recording.source_key))
+    tx.change(remove(uploads).where(uploads.c.key == recording.source_key))
     return sorted(keys)
 
 

@@ -45,9 +45,9 @@ def set_aside(tx: Transaction, given_up: Sequence[tuple[Held, str, str]]) -> Non
     if not given_up:
         return
     rows = [{"job": job.job_id, "at": tx.now, "code": code, "message": message} for job, code, message in given_up]
-    tx.connection.execute(_SET_ASIDE, rows)
+    tx.change(_SET_ASIDE, rows)
     if counted := [{"recording": job.transcription_id} for job, *_ in given_up if job.kind == "transcribe"]:
-        tx.connection.execute(_COUNT_FAILED, counted)
+        tx.change(_COUNT_FAILED, counted)
     for job, code, message in given_up:
         where = {"job_kind": job.kind, "position": job.position, "start": job.start_seconds, "end": job.end_seconds}
         emit(tx, "job_set_aside", job.transcription_id, job.owner, code=code, message=message, **where)
@@ -83,7 +83,7 @@ def close(tx: Transaction, transcription_id: str, owner: str, state: str, **valu
     """Put a recording into a state with no jobs left to do, and say so."""
     finished_at = None if state == "assembling" else tx.now
     change = update(transcriptions).where(transcriptions.c.id == transcription_id)
-    tx.connection.execute(change.values(state=state, finished_at=finished_at, **values))
+    tx.change(change.values(state=state, finished_at=finished_at, **values))
     said = {"code": values["error_code"], "message": values["error_message"]} if state == "failed" else {}
     emit(tx, f"transcription_{state}", transcription_id, owner, **said)
 

@@ -36,7 +36,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     profile = profile_id(new.options)
     turn = _turn(tx, profile, new.options)
     made = mint.transcription_id()
-    tx.connection.execute(insert(transcriptions), _transcription(tx, new, made) | {"profile_id": profile})
+    tx.change(insert(transcriptions), _transcription(tx, new, made) | {"profile_id": profile})
     chunk_job = {"id": chunk_job_id(made), "transcription_id": made, "kind": "chunk", "position": 0}
     chunk_job |= {
         "profile_id": CHUNK_PROFILE,
@@ -45,7 +45,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         "priority": new.priority,
         "turn": turn,
     }
-    tx.connection.execute(insert(jobs), chunk_job | {"created_at": tx.now})
+    tx.change(insert(jobs), chunk_job | {"created_at": tx.now})
     emit(tx, "transcription_submitted", made, new.owner, name=new.name)
     return made
 
@@ -62,12 +62,12 @@ def _turn(tx: Transaction, profile: str, options: RecognitionOptions) -> int:
     """The farm's present turn; what is there from the first recording on, and from the first of its kind, is made."""
     there = tx.connection.execute(_THERE, {"profile": profile}).one()
     if there.turn is None:
-        tx.connection.execute(insert(farm), {"id": 1, "turn": 0})
-        tx.connection.execute(insert(profiles), {"id": CHUNK_PROFILE, "kind": "chunk"})
+        tx.change(insert(farm), {"id": 1, "turn": 0})
+        tx.change(insert(profiles), {"id": CHUNK_PROFILE, "kind": "chunk"})
     if not there.known:
         row = {"id": profile, "kind": "transcribe", "engine": options.engine, "model": options.model}
         shared = options.model_dump(mode="json", exclude={"language", "revision"})
-        tx.connection.execute(insert(profiles), row | {"options": shared})
+        tx.change(insert(profiles), row | {"options": shared})
     return there.turn or 0
 
 

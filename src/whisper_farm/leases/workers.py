@@ -90,10 +90,10 @@ def register_worker(
     row = told | {"owner": owner, "last_seen_at": tx.now}
     if known is None:
         new = {"id": request.worker_id, "state": "live", "registered_at": tx.now, "last_beat_at": tx.now}
-        tx.connection.execute(insert(workers), row | new)
+        tx.change(insert(workers), row | new)
     else:
         row |= {"state": known.told or "live"} if known.state == "gone" else {}
-        tx.connection.execute(update(workers).where(workers.c.id == request.worker_id).values(row))
+        tx.change(update(workers).where(workers.c.id == request.worker_id).values(row))
     if known is None or known.state == "gone":
         emit(tx, "worker_joined", owner=owner, worker_id=request.worker_id, name=request.name)
     now = stretched(policy, present_workers(tx))
@@ -171,7 +171,7 @@ def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) 
     if row.state == "gone":
         raise WrongState(f"The worker {worker_id} is gone already.")
     if row.state in before:
-        tx.connection.execute(update(workers).where(workers.c.id == worker_id).values(state=state, told=state))
+        tx.change(update(workers).where(workers.c.id == worker_id).values(state=state, told=state))
         emit(tx, f"worker_{state}", owner=row.owner, worker_id=worker_id, name=row.name)
 
 

@@ -14,38 +14,57 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, Executable, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StorageError, StoreUnavailable
 
 T = TypeVar("T")
+Values = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+Change = tuple[Executable, Values]
+"""A statement, and its parameters: one set of them, several, or none."""
 log = logging.getLogger(__name__)
 
 
 class Transaction:
     """What `write`, `beat` and `read` hand to the work: a connection, and the one time that counts."""
 
-    __slots__ = ("_last_steps", "_writes", "connection", "dialect", "now", "outbox", "wakes")
+    __slots__ = ("_backend", "_changes", "_connection", "_last_steps", "_writes", "dialect", "now", "outbox", "wakes")
 
-    def __init__(self, connection: Connection, now: float, dialect: str, writes: bool) -> None:
-        self.connection = connection
-        """A SQLAlchemy Core connection inside an open transaction; never commit it or keep it."""
+    def __init__(self, backend: Backend, connection: Connection, now: float, writes: bool) -> None:
+        self._backend = backend
+        self._connection = connection
+        self._changes: list[Change] = []
         self.now = now
         """Epoch seconds by the database's clock, or as the caller gave them."""
-        self.dialect = dialect
+        self.dialect = backend.dialect
         """`sqlite` or `postgresql`."""
         self.outbox: list[dict[str, object]] = []
         """Rows to be written in one statement before the commit; `events.emit` fills it."""
         self.wakes = False
         self._writes = writes
         self._last_steps: list[Callable[[], None]] = []
+
+    @property
+    def connection(self) -> Connection:
+        """A SQLAlchemy Core connection inside an open transaction, to read from; never commit it or keep it."""
+        if self._changes:
+            changes, self._changes = self._changes, []
+            self._backend.send(self._connection, changes)
+        return self._connection
+
+    def change(self, statement: Executable, values: Values = None) -> None:
+        """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.
+
+        Those that come together go to the database together. What is in `values` must not be changed any more.
+        """
+        self._changes.append((statement, values))
 
     def wake(self) -> None:
         """Call every listener, in every process, once this transaction is committed. Only inside `write`."""
@@ -58,10 +77,15 @@ class Transaction:
         self._last_steps.append(step)
 
     def finish(self) -> None:
-        """Run what `before_commit` collected; `Database` calls this."""
+        """Run what `before_commit` collected."""
         for step in self._last_steps:
             step()
         self._last_steps.clear()
+
+    def commit(self) -> None:
+        """Finish and commit; `Database` calls this."""
+        self.finish()
+        self._backend.commit(self._connection, self._changes, self.wakes)
 
     def _must_write(self) -> None:
         if not self._writes:
@@ -85,9 +109,11 @@ class Backend(Protocol):
 
     def turn(self) -> AbstractContextManager[None]: ...
     def begin_write(self, connection: Connection, now: float | None) -> float: ...
-    def begin(self, connection: Connection, now: float | None) -> float: ...
-    def commit(self, connection: Connection, wakes: bool) -> None: ...
-    def fault(self, error: DBAPIError) -> StorageError | None: ...
+    def begin_beat(self, connection: Connection, now: float | None) -> float: ...
+    def begin_read(self, connection: Connection, now: float | None) -> float: ...
+    def send(self, connection: Connection, changes: Sequence[Change]) -> None: ...
+    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None: ...
+    def fault(self, error: Exception) -> StorageError | None: ...
     def watch(self, callback: Callable[[], None]) -> Watch: ...
 
 
@@ -143,11 +169,11 @@ class Database:
 
         It must touch only rows that belong to its caller, and can emit no events.
         """
-        return self._run(self._backend.beater, self._backend.begin, False, work, now)[1]
+        return self._run(self._backend.beater, self._backend.begin_beat, False, work, now)[1]
 
     def read(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
         """Run `work` on one consistent snapshot; it can change nothing."""
-        return self._run(self._backend.reader, self._backend.begin, False, work, now)[1]
+        return self._run(self._backend.reader, self._backend.begin_read, False, work, now)[1]
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback`, from any thread, after commits that called `Transaction.wake`; returns how to stop that.
@@ -191,10 +217,9 @@ class Database:
         with self._translated(), turn:
             connection, started = _begun(engine, begin, now)
             with connection:
-                tx = Transaction(connection, started, self._backend.dialect, writes)
+                tx = Transaction(self._backend, connection, started, writes)
                 answer = work(tx)
-                tx.finish()
-                self._backend.commit(connection, tx.wakes)
+                tx.commit()
         return tx, answer
 
     @contextmanager
@@ -203,7 +228,7 @@ class Database:
             yield
         except PoolTimeout as error:
             raise StoreUnavailable(f"The database {self.place} is too busy; try again.") from error
-        except DBAPIError as error:
+        except Exception as error:
             if fault := self._backend.fault(error):
                 raise fault from error
             raise
@@ -226,13 +251,11 @@ def _begun(
         connection = engine.connect()
         try:
             return connection, begin(connection, now)
-        except DBAPIError as error:
-            connection.close()
-            if not (retry and error.connection_invalidated):
-                raise
         except BaseException:
+            lost = connection.invalidated
             connection.close()
-            raise
+            if not (retry and lost):
+                raise
     raise AssertionError("unreachable")
 
 

@@ -87,4 +87,4 @@ def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> 
 
 
 def _write(tx: Transaction) -> None:
-    tx.connection.execute(_INSERT, {"at": tx.now, "rows": tx.outbox})
+    tx.change(_INSERT, {"at": tx.now, "rows": tx.outbox})

@@ -1,8 +1,9 @@
 """The PostgreSQL side of `Database`: psycopg 3, pooled, for any number of coordinators.
 
 Writers take turns by one advisory transaction lock, which PostgreSQL hands on in order of asking and frees with the
-commit; the clock is read in the same statement, after the lock. A commit that wakes others sends its NOTIFY in the
-same round trip. No wait is without bound: connecting, locks, statements, silence of the server.
+commit. A way to the server and back takes longer than most statements, so there are few: BEGIN, the lock and the
+clock, read after it, go together, and so do changes, with the commit and its NOTIFY (`Transaction.change`). No wait is
+without bound: connecting, locks, statements, silence of the server.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
@@ -23,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
+from whisper_farm.store.database import Change
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ CONNECT: dict[str, str | int] = {
     f" -c idle_in_transaction_session_timeout={STATEMENT_SECONDS}s {PLANNER}",
 }
 """Connection parameters, where the URL does not give its own."""
+BEGUN_BY_US = {"autocommit": True}
+"""So that psycopg does not send a BEGIN of its own; it still sends COMMIT and ROLLBACK when told to."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -93,7 +97,7 @@ class PostgresBackend:
         self._identity = secrets.token_hex(8)
         self.writer = self._engine(WRITERS)
         self.beater = self._engine(OTHERS)
-        self.reader: Engine = self.beater.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self.reader = self.beater
 
     def turn(self) -> AbstractContextManager[None]:
         """The server's lock is the turn, for every process; there is none to wait for here."""
@@ -101,26 +105,46 @@ class PostgresBackend:
 
     def begin_write(self, connection: Connection, now: float | None) -> float:
         """Wait for the turn to write, and tell the time after it has come, in one round trip."""
-        statement = f"SELECT pg_advisory_xact_lock({FARM_LOCK}), {CLOCK}"
-        clock = float(connection.exec_driver_sql(statement).one()[1])
+        clock = _begin(connection, f"BEGIN; SELECT pg_advisory_xact_lock({FARM_LOCK}); SELECT {CLOCK}")
         return clock if now is None else now
 
-    def begin(self, connection: Connection, now: float | None) -> float:
+    def begin_beat(self, connection: Connection, now: float | None) -> float:
         """Begin, and tell the time."""
-        return now if now is not None else float(connection.exec_driver_sql(f"SELECT {CLOCK}").scalar_one())
+        clock = _begin(connection, f"BEGIN; SELECT {CLOCK}")
+        return clock if now is None else now
 
-    def commit(self, connection: Connection, wakes: bool) -> None:
-        """Commit, with the NOTIFY if asked for one."""
+    def begin_read(self, connection: Connection, now: float | None) -> float:
+        """Begin with one snapshot for all that is read, and tell the time."""
+        clock = _begin(connection, f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}")
+        return clock if now is None else now
+
+    def send(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Run these statements, several of them in one round trip."""
+        if len(changes) == 1:
+            connection.execute(*changes[0])
+        elif changes:
+            with _pipelined(connection):
+                for statement, values in changes:
+                    connection.execute(statement, values)
+
+    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
+        """Commit with these last changes, and with the NOTIFY if asked for one, in one round trip."""
         if _driver(connection).info.transaction_status == TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by undoing everything, and call it a success.
             raise RuntimeError("a statement failed in this transaction, and the work went on as if it had not")
-        if wakes:
-            connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}'); COMMIT")
-        connection.commit()
+        if not changes and not wakes:
+            connection.commit()
+            return
+        with _pipelined(connection):
+            for statement, values in changes:
+                connection.execute(statement, values)
+            if wakes:
+                connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}')")
+            connection.commit()
 
-    def fault(self, error: DBAPIError) -> StorageError | None:
-        """The storage error behind a driver's; None when it is a mistake in a statement."""
-        cause = error.orig
+    def fault(self, error: Exception) -> StorageError | None:
+        """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(cause, pg.DiskFull):
             return NoSpace(f"No space is left for the database {self.place}.")
         if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | pg.ReadOnlySqlTransaction):
@@ -135,7 +159,7 @@ class PostgresBackend:
     def _engine(self, connections: int) -> Engine:
         engine = create_engine(
             self._url,
-            connect_args=self._connect_args,
+            connect_args=self._connect_args | BEGUN_BY_US,
             pool_size=connections,
             max_overflow=0,
             pool_timeout=POOL_SECONDS,
@@ -182,7 +206,6 @@ class PostgresWatch:
         return connection
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
-        connection.autocommit = True
         connection.execute(f"LISTEN {CHANNEL}")
         self._callback()
         while not self._stop.is_set():
@@ -195,6 +218,35 @@ def _driver(connection: Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
+
+
+def _begin(connection: Connection, statements: str) -> float:
+    """Run statements of which the last one tells the time, in one round trip; SQLAlchemy sees the first one only."""
+    connection.begin()
+    with _noticed(connection), _driver(connection).cursor() as cursor:
+        cursor.execute(statements.encode())
+        while cursor.nextset():
+            pass
+        return float(cursor.fetchall()[0][0])
+
+
+@contextmanager
+def _pipelined(connection: Connection) -> Iterator[None]:
+    """Statements in here are sent together, and have all been answered at the end of it; the first error counts."""
+    with _noticed(connection), _driver(connection).pipeline():
+        yield
+
+
+@contextmanager
+def _noticed(connection: Connection) -> Iterator[None]:
+    """Errors in here come from the driver; tell SQLAlchemy if they have cost the connection."""
+    driver = _driver(connection)
+    try:
+        yield
+    except psycopg.Error as error:
+        if driver.closed and not connection.invalidated:
+            connection.invalidate(error)
+        raise
 
 
 def _connected(

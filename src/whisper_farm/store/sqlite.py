@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
+from whisper_farm.store.database import Change
 
 BUSY_SECONDS = 10.0
 """How long a write waits for its turn."""
@@ -75,16 +76,20 @@ class SqliteBackend:
             self._turns.give()
 
     def begin_write(self, connection: Connection, now: float | None) -> float:
-        """The writing connection's BEGIN IMMEDIATE is the turn; then the clock."""
-        return self.begin(connection, now)
-
-    def begin(self, connection: Connection, now: float | None) -> float:
         """Begin and tell the time: SQLite is a library, and its clock that of the machine it runs on."""
         connection.begin()
         return time.time() if now is None else now
 
-    def commit(self, connection: Connection, wakes: bool) -> None:
-        """Commit, counting up the wake number first if asked to."""
+    begin_beat = begin_read = begin_write
+
+    def send(self, connection: Connection, changes: Sequence[Change]) -> None:
+        """Run these statements."""
+        for statement, values in changes:
+            connection.execute(statement, values)
+
+    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
+        """Commit with these last changes, counting up the wake number if asked to."""
+        self.send(connection, changes)
         if wakes:
             wake = (self._wake_number(connection) + 1) % (1 << 31)
             connection.exec_driver_sql(f"PRAGMA user_version = {wake}")
@@ -93,9 +98,9 @@ class SqliteBackend:
         if wakes:
             self.seen_wake = self._next_wake
 
-    def fault(self, error: DBAPIError) -> StorageError | None:
-        """The storage error behind a driver's; None when it is a mistake in a statement."""
-        cause = error.orig
+    def fault(self, error: Exception) -> StorageError | None:
+        """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
+        cause = error.orig if isinstance(error, DBAPIError) else None
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return NoSpace(f"No space is left for the database {self.place}.")
