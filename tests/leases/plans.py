@@ -1,24 +1,27 @@
 """How a database comes by the rows of every statement that real functions execute, told by the database itself.
 
-`watched` hooks into SQLAlchemy, so that the statements are those of the code, with their values, at the moment they
-are executed. PostgreSQL explains and executes each in a savepoint first (`EXPLAIN (ANALYZE, BUFFERS)`), planned for
-these values or for any; SQLite tells its plan, and the steps of its virtual machine are counted.
+`watched` hooks into SQLAlchemy and into prepared statements, so that the statements are those of the code, with their
+values, at the moment they are executed. PostgreSQL explains and executes each in a savepoint first (`EXPLAIN (ANALYZE,
+BUFFERS)`), planned for any values, as it plans for the farm; SQLite tells its plan, and the steps of its virtual
+machine are counted.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, event
 
+from whisper_farm.store import prepared
 from whisper_farm.store.tables import metadata
 
 INDEXED = {str(index.name): table.name for table in metadata.sorted_tables for index in table.indexes}
@@ -59,19 +62,24 @@ class Seen:
 
 
 @contextmanager
-def watched(connection: Connection, generic: bool = False) -> Iterator[list[Seen]]:
-    """What is executed in the block. `generic`: PostgreSQL plans as it does for a statement that it keeps prepared."""
+def watched(connection: Connection) -> Iterator[list[Seen]]:
+    """What is executed in the block."""
     driver = connection.connection.driver_connection
     seen: list[Seen] = []
-    reader = _Lite(driver, seen) if isinstance(driver, sqlite3.Connection) else _Postgres(driver, seen, generic)
+    reader = _Lite(driver, seen) if isinstance(driver, sqlite3.Connection) else _Postgres(driver, seen)
 
     def note(_c: object, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:
         if _EXPLAINED.match(statement):
             reader.read(statement, parameters[0] if many else parameters)
 
+    def run(execute: Callable[[str, Any], object], text: str, values: Any) -> None:
+        note(None, None, text, values, None, isinstance(values, list))
+        execute(text, values)
+
     event.listen(connection, "before_cursor_execute", note)
     try:
-        yield seen
+        with mock.patch.object(prepared, "run", run):
+            yield seen
     finally:
         event.remove(connection, "before_cursor_execute", note)
         reader.close()
@@ -114,10 +122,9 @@ class _Lite:
 
 
 class _Postgres:
-    def __init__(self, driver: Any, seen: list[Seen], generic: bool) -> None:
+    def __init__(self, driver: Any, seen: list[Seen]) -> None:
         assert isinstance(driver, psycopg.Connection)
         self._driver, self._seen = driver, seen
-        self._mode = "force_generic_plan" if generic else "force_custom_plan"
 
     def close(self) -> None:
         """Nothing is left behind: every savepoint was rolled back."""
@@ -127,7 +134,6 @@ class _Postgres:
         numbered = _PLACE.sub(lambda found: f"${names.index(found[1]) + 1}", statement).replace("%%", "%")
         run = self._driver.execute
         run("SAVEPOINT explained")
-        run(f"SET LOCAL plan_cache_mode = {self._mode}")
         run(f"PREPARE explained AS {numbered}")
         values = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
         given = sql.SQL("({})").format(values) if names else sql.SQL("")

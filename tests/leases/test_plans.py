@@ -278,13 +278,13 @@ def full_farm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield farm
 
 
-def statements_of(farm: Farm, call: Call, generic: bool) -> list[Seen]:
+def statements_of(farm: Farm, call: Call) -> list[Seen]:
     """What the call executes, with what that took."""
 
     def work(tx: Transaction) -> None:
         steps = call(farm, tx)
         next(steps)
-        with watched(tx.connection, generic) as seen:
+        with watched(tx.connection) as seen:
             assert next(steps, None) is None
             tx.finish()
             assert tx.connection  # which sends the changes
@@ -309,17 +309,16 @@ def check(seen: Seen, sqlite: bool) -> None:
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 def test_a_call_searches_indexes_and_looks_at_few_rows(full_farm: Farm, call: Call) -> None:
     sqlite = full_farm.database.dialect == "sqlite"
-    for generic in (False,) if sqlite else (False, True):  # SQLite always plans before it knows any value
-        seen = statements_of(full_farm, call, generic)
-        assert seen
-        for one in seen:
-            check(one, sqlite)
-        assert CALLS[call] <= used(seen), seen
+    seen = statements_of(full_farm, call)
+    assert seen
+    for one in seen:
+        check(one, sqlite)
+    assert CALLS[call] <= used(seen), seen
 
 
 @pytest.mark.parametrize("call", LIMITED, ids=lambda call: call.__name__)
 def test_a_claim_for_some_recordings_looks_at_those_alone(full_farm: Farm, call: Call) -> None:
-    seen = statements_of(full_farm, call, generic=False)
+    seen = statements_of(full_farm, call)
     for one in seen:
         check(one, full_farm.database.dialect == "sqlite")
     assert "ix_jobs_of_recording" in used(seen), seen
@@ -340,7 +339,7 @@ def test_a_scan_is_seen_for_what_it_is(full_farm: Farm) -> None:
             yield
             tx.connection.exec_driver_sql(statement)
 
-        (seen,) = statements_of(full_farm, scan, generic=False)
+        (seen,) = statements_of(full_farm, scan)
         with pytest.raises(AssertionError):
             check(seen, sqlite)
 
@@ -352,5 +351,5 @@ def test_a_refusal_costs_no_more(full_farm: Farm) -> None:
             held(tx, "token-of-nobody-at-all", "chunk")
         complete(tx, [Finished("ann", f"token-of-nobody-{number}", "a" * 64) for number in range(50)], farm.policy)
 
-    for one in statements_of(full_farm, with_unknown_tokens, generic=False):
+    for one in statements_of(full_farm, with_unknown_tokens):
         check(one, full_farm.database.dialect == "sqlite")

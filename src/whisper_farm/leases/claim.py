@@ -23,12 +23,13 @@ from whisper_farm.leases.lapse import (
     spent_jobs,
 )
 from whisper_farm.leases.policy import lately, stretched
-from whisper_farm.leases.queue import JOBS, ORDER, QUEUED, SHOWN, AnyRow, Order, Queue, QueueOf, facts, order_of
+from whisper_farm.leases.queue import JOBS, ORDER, QUEUED, SHOWN, JobRow, Order, Queue, QueueOf, facts, order_of
 from whisper_farm.leases.workers import EVERY, Fleet, Offers, Worker, as_worker
 from whisper_farm.protocol.work import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import ROWS, among, given, insert_given
 from whisper_farm.store.tables import attempts, farm, jobs, literally, transcriptions, workers
 from whisper_farm.store.transcriptions import pinned
@@ -91,7 +92,7 @@ class Claiming:
     def __init__(self, tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint = RANDOM) -> None:
         self.tx, self.policy, self.mint = tx, policy, mint
         self._requests = requests
-        self._looked: dict[tuple[str, str], AnyRow] = {}
+        self._looked: dict[tuple[str, str], JobRow] = {}
         self._most = sum(map(_wanted, requests))
         self._queue: Queue | None = None
         self._made: list[dict[str, object]] = []
@@ -145,7 +146,7 @@ class Claiming:
     def _look(self, requests: Sequence[ClaimRequest]) -> None:
         """Read of all these at once who asks, and which of the rarer paths of a claim must be walked."""
         rows = [{"worker_id": one.worker_id, "request_id": one.request_id} for one in requests]
-        for row in self.tx.connection.execute(_LOOK, {"rows": rows, "now": self.tx.now, "lately": self._lately}):
+        for row in self.tx.rows(_LOOK, {"rows": rows, "now": self.tx.now, "lately": self._lately}):
             self._looked[row.id, row.request_id] = row
             self._turn = max(self._turn, row.turn or 0)
 
@@ -182,7 +183,7 @@ class Claiming:
     def _left_to(self, asking: Asking) -> dict[str, object]:
         """The queued jobs this worker has failed lately, as has everybody else who is there and could take them."""
         mine = {"me": asking.worker.id, "lately": self._lately}
-        rows = self.tx.connection.execute(_FAILED, mine | {"now": self.tx.now})
+        rows = self.tx.rows(_FAILED, mine | {"now": self.tx.now})
         jobs_tried = {row.id: row.profile_id for row in rows}
         proofs = evidence(self.tx, jobs_tried).items()
         left = [job for job, proof in proofs if not asking.fleet.serves(jobs_tried[job], but=proof.tried)]
@@ -241,7 +242,7 @@ class Claiming:
         self._handed_out = max([self._handed_out, *(order[1] for order in ours)])
         return self._hand_out(asking, rows, hedged=False)
 
-    def _hand_out(self, asking: Asking, rows: dict[str, AnyRow], hedged: bool) -> list[Claimed]:
+    def _hand_out(self, asking: Asking, rows: dict[str, JobRow], hedged: bool) -> list[Claimed]:
         """Make an attempt at each of these jobs."""
         self._start(rows.values())
         lease, options = asking.lease_seconds, _options(rows.values())
@@ -256,7 +257,7 @@ class Claiming:
             claimed.append(_claimed(row, options[row.transcription_id], lease, attempt))
         return claimed
 
-    def _start(self, rows: Iterable[AnyRow]) -> None:
+    def _start(self, rows: Iterable[JobRow]) -> None:
         """The first claim of any of its jobs starts a recording."""
         queued = {row.transcription_id: row.owner for row in rows if row.recording_state == "queued"}
         for recording, owner in sorted(queued.items()):
@@ -271,7 +272,7 @@ class Claiming:
     def _again(self, request: ClaimRequest, lease: float) -> list[Claimed]:
         """The attempts an earlier claim of this request made that are still live, their leases renewed."""
         self.write()
-        rows = self.tx.connection.execute(_REPLAY, {"me": request.worker_id, "request": request.request_id}).all()
+        rows = self.tx.rows(_REPLAY, {"me": request.worker_id, "request": request.request_id})
         renew_free(self.tx, [row.token for row in rows], lease)
         options = _options(rows)
         tries = [{name: getattr(row, name) for name in ("token", "attempt", "hedge")} for row in rows]
@@ -282,26 +283,26 @@ def _wanted(request: ClaimRequest) -> int:
     return request.chunk_jobs + request.transcribe_jobs
 
 
-def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> AnyRow | Held | None:
+def _best(offers: Offers, queue: Queue | QueueOf, lapsed: LapsedJobs) -> JobRow | Held | None:
     """The job that is next in fairness for a worker with these offers; a model in memory is worth some turns."""
-    heads: list[AnyRow | Held] = [*queue.heads(), *(holders[0] for holders in lapsed.values())]
+    heads: list[JobRow | Held] = [*queue.heads(), *(holders[0] for holders in lapsed.values())]
     mine = [head for head in heads if head.engine is not None and offers.serves(head.engine, head.model)]
     return min(mine, key=lambda head: _warm_order(head, offers), default=None)
 
 
-def _warm_order(head: AnyRow | Held, offers: Offers) -> Order:
+def _warm_order(head: JobRow | Held, offers: Offers) -> Order:
     priority, turn, position, created_at, job_id = order_of(head)
     cold = 0 if offers.has_loaded(head.engine, head.model) else COLD_TURNS
     return (priority, turn + cold, position, created_at, job_id)
 
 
-def _options(rows: Iterable[AnyRow]) -> dict[str, RecognitionOptions]:
+def _options(rows: Iterable[JobRow]) -> dict[str, RecognitionOptions]:
     """The pinned options of each recording among these jobs."""
     recordings = {row.transcription_id: row for row in rows}
     return {name: pinned(row.options, row.language, row.revision) for name, row in recordings.items()}
 
 
-def _claimed(row: AnyRow, options: RecognitionOptions, lease: float, attempt: dict[str, Any]) -> Claimed:
+def _claimed(row: JobRow, options: RecognitionOptions, lease: float, attempt: dict[str, Any]) -> Claimed:
     facts = {name: getattr(row, name) for name in SHOWN}
     return Claimed(lease_seconds=lease, options=options, **facts, **attempt)
 
@@ -314,34 +315,36 @@ def _any(query: Select[tuple[str]]) -> ColumnElement[bool]:
 _ASKED = (attempts.c.worker_id == bindparam("me")) & (attempts.c.request_id == bindparam("request"))
 _REQUEST = given(attempts.c.request_id)
 _BEFORE = (attempts.c.worker_id == workers.c.id) & (attempts.c.request_id == _REQUEST)
-_LOOK = EVERY.add_columns(
-    _REQUEST.label("request_id"),
-    _any(select(attempts.c.token).where(_BEFORE).correlate(workers, ROWS)).label("replayed"),
-    _any(tried_by(workers.c.id).where(QUEUED).correlate(workers)).label("failed"),
-    ANY_LAPSED.label("lapsed"),
-    select(farm.c.turn).scalar_subquery().label("turn"),
-).where(workers.c.id == given(attempts.c.worker_id))
-_FAILED = (
+_LOOK = Prepared(
+    EVERY.add_columns(
+        _REQUEST.label("request_id"),
+        _any(select(attempts.c.token).where(_BEFORE).correlate(workers, ROWS)).label("replayed"),
+        _any(tried_by(workers.c.id).where(QUEUED).correlate(workers)).label("failed"),
+        ANY_LAPSED.label("lapsed"),
+        select(farm.c.turn).scalar_subquery().label("turn"),
+    ).where(workers.c.id == given(attempts.c.worker_id))
+)
+_FAILED = Prepared(
     TRIED_BY_ME.with_only_columns(jobs.c.id, jobs.c.profile_id)
     .where(QUEUED, jobs.c.available_at <= bindparam("now"))
     .order_by(*ORDER)
     .limit(FAILED_AT_ONCE)
 )
-_SEEN = update(workers).where(among(workers.c.id, "here")).values(last_seen_at=bindparam("now"))
-_ADVANCE = update(farm).where(farm.c.turn < bindparam("handed_out")).values(turn=bindparam("handed_out"))
-_RUN = (
+_SEEN = Prepared(update(workers).where(among(workers.c.id, "here")).values(last_seen_at=bindparam("now")))
+_ADVANCE = Prepared(update(farm).where(farm.c.turn < bindparam("handed_out")).values(turn=bindparam("handed_out")))
+_RUN = Prepared(
     update(jobs).where(among(jobs.c.id, "jobs")).values(state="running", attempts=jobs.c.attempts + 1, available_at=0)
 )
-_MAKE = insert_given(
+_MAKE = Prepared(insert_given(
     attempts, "token", "job_id", "number", "worker_id", "request_id", "hedge", "language",
     state=literally("live"), lease_until=bindparam("until"), started_at=bindparam("now"),
-)  # fmt: skip
-_START = (
+))  # fmt: skip
+_START = Prepared(
     update(transcriptions)
     .where(among(transcriptions.c.id, "recordings"))
     .values(state="running", started_at=bindparam("now"))
 )
-_REPLAY = (
+_REPLAY = Prepared(
     JOBS.add_columns(attempts.c.token, attempts.c.number.label("attempt"), attempts.c.hedge)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(_ASKED, attempts.c.state == "live")

@@ -20,6 +20,7 @@ from whisper_farm.protocol.work import ChunkResult, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among, given
 from whisper_farm.store.tables import attempts, jobs, profiles, transcriptions, workers
 
@@ -37,39 +38,39 @@ class Finished:
     result_size: int | None = None
 
 
-_END = (
+_END = Prepared(
     update(attempts)
     .where(attempts.c.token == given(attempts.c.token))
     .values(state="done", ended_at=bindparam("at"), digest=given(attempts.c.digest), facts=given(attempts.c.facts))
 )
-_DONE = (
+_DONE = Prepared(
     update(jobs)
     .where(jobs.c.id == given(jobs.c.id))
     .values(state="done", ended_at=bindparam("at"))
     .values({name: given(jobs.c[name]) for name in ("language", "result_key", "result_size", "result_digest")})
 )
-_CUT = update(jobs).where(jobs.c.id == bindparam("job")).values(end_seconds=bindparam("until"))
+_CUT = Prepared(update(jobs).where(jobs.c.id == bindparam("job")).values(end_seconds=bindparam("until")))
 _KEPT = (
     "revision", "language", "chunks_done", "done_seconds", "chunking_done", "duration_seconds", "declared_seconds",
     "damaged_packets", "damaged",
 )  # fmt: skip
-_COUNT = (
+_COUNT = Prepared(
     update(transcriptions)
     .where(transcriptions.c.id == bindparam("recording"))
     .values({name: bindparam(f"new_{name}") for name in _KEPT})
 )
-_PACE = (
+_PACE = Prepared(
     update(profiles)
     .where(profiles.c.id == bindparam("profile"))
     .values(pace=bindparam("moved"), samples=bindparam("counted"))
 )
-_WORKED = (
+_WORKED = Prepared(
     update(workers)
     .where(workers.c.id == bindparam("me"))
     .values(audio_seconds=workers.c.audio_seconds + bindparam("audio"))
     .values(work_seconds=workers.c.work_seconds + bindparam("work"))
 )
-_RECORDINGS = select(transcriptions).where(among(transcriptions.c.id, "ids")).order_by(transcriptions.c.id)
+_RECORDINGS = Prepared(select(transcriptions).where(among(transcriptions.c.id, "ids")).order_by(transcriptions.c.id))
 
 
 def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
@@ -113,7 +114,7 @@ class Completing:
 
     def _recordings(self) -> dict[str, Recording]:
         ids = sorted({held.transcription_id for held in self.held.values()})
-        rows = self.tx.connection.execute(_RECORDINGS, {"ids": ids}).all() if ids else ()
+        rows = self.tx.rows(_RECORDINGS, {"ids": ids}) if ids else ()
         deciding = language.deciding_position
         return {
             row.id: Recording(row, None if row.language else deciding(self.tx, row.id, self.policy)) for row in rows

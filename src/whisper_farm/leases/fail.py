@@ -27,6 +27,7 @@ from whisper_farm.protocol.work import FailRequest, Outcome, ReleaseRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import attempts, jobs, workers
 
 
@@ -41,18 +42,20 @@ class Failed:
     charged: bool = False
 
 
-_END = (
+_END = Prepared(
     update(attempts)
     .where(attempts.c.token == bindparam("attempt"))
     .values(state="failed", ended_at=bindparam("at"), charged=bindparam("counts"))
     .values(error_code=bindparam("code"), error_message=bindparam("message"))
 )
-_BLAME = (
+_BLAME = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
     .values(charged_attempts=jobs.c.charged_attempts + 1, alone=jobs.c.alone | bindparam("crashed"))
 )
-_WAIT = update(jobs).where(jobs.c.id == bindparam("job")).values(state="queued", available_at=bindparam("from"))
+_WAIT = Prepared(
+    update(jobs).where(jobs.c.id == bindparam("job")).values(state="queued", available_at=bindparam("from"))
+)
 
 
 def fail(tx: Transaction, request: FailRequest, policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:

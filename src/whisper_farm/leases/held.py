@@ -12,6 +12,7 @@ from whisper_farm.errors import FarmError
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
 from whisper_farm.protocol.work import Outcome
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs, literally, profiles, transcriptions
 
@@ -100,22 +101,24 @@ def tried_by(worker: ColumnElement[str]) -> Select[tuple[str]]:
 TRIED_BY_ME = tried_by(bindparam("me"))
 ATTEMPTS = _attempts()
 """Every attempt, as `Held` wants it."""
-_HELD = _with_rivals().with_for_update(of=attempts)  # SQLite has one writer and leaves this out
-_OF_RECORDING = (
+_HELD = Prepared(_with_rivals().with_for_update(of=attempts))  # SQLite has one writer and leaves this out
+_OF_RECORDING = Prepared(
     ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording"))
     .order_by(attempts.c.token)
     .with_for_update(of=attempts)
 )
-_JOBS_OF = select(attempts.c.job_id).where(among(attempts.c.token, "tokens"))
-_END = update(attempts).where(among(attempts.c.token, "tokens")).values(state=bindparam("as"), ended_at=bindparam("at"))
-_REQUEUE = (
+_JOBS_OF = Prepared(select(attempts.c.job_id).where(among(attempts.c.token, "tokens")))
+_END = Prepared(
+    update(attempts).where(among(attempts.c.token, "tokens")).values(state=bindparam("as"), ended_at=bindparam("at"))
+)
+_REQUEUE = Prepared(
     update(jobs)
     .where(among(jobs.c.id, "jobs"), jobs.c.state == literally("running"))
     .where(~select(attempts.c.token).where(attempts.c.job_id == jobs.c.id, LIVE).exists())
     .values(state="queued")
     .returning(jobs.c.id)
 )
-_EVIDENCE = (
+_EVIDENCE = Prepared(
     select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged, attempts.c.ended_at)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(among(jobs.c.id, "jobs"), attempts.c.number > jobs.c.forgiven_attempts)
@@ -129,8 +132,7 @@ def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
     All are locked at once, in order of token: whatever ends with these attempts may be changed afterwards.
     """
     wanted = sorted(set(tokens))
-    rows = tx.connection.execute(_HELD, {"tokens": wanted}) if wanted else ()
-    return {row[0]: Held(*row) for row in rows}
+    return {row.token: Held(*row) for row in tx.rows(_HELD, {"tokens": wanted})} if wanted else {}
 
 
 def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
@@ -140,12 +142,12 @@ def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
 
 def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
     """The ids of the jobs that these tokens are or were claims of."""
-    return list(tx.connection.scalars(_JOBS_OF, {"tokens": sorted(set(tokens))}))
+    return [row.job_id for row in tx.rows(_JOBS_OF, {"tokens": sorted(set(tokens))})]
 
 
 def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
     """The live attempts at any job of a recording, locked in order of token."""
-    return [Held(*row) for row in tx.connection.execute(_OF_RECORDING, {"recording": transcription_id})]
+    return [Held(*row) for row in tx.rows(_OF_RECORDING, {"recording": transcription_id})]
 
 
 def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
@@ -156,7 +158,7 @@ def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
 
 def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
     """Queue those of these running jobs that have no live attempt left; returns which."""
-    return set(tx.connection.scalars(_REQUEUE, {"jobs": sorted(set(job_ids))}))
+    return {row.id for row in tx.rows(_REQUEUE, {"jobs": sorted(set(job_ids))})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class Evidence:
 def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     found = {job_id: Evidence() for job_id in job_ids}
-    for job_id, state, worker_id, charged, ended_at in tx.connection.execute(_EVIDENCE, {"jobs": list(found)}):
+    for job_id, state, worker_id, charged, ended_at in tx.rows(_EVIDENCE, {"jobs": list(found)}):
         now, live = found[job_id], state == "live"
         tried = now.tried if live else {**now.tried, worker_id: max(ended_at, now.tried.get(worker_id, 0.0))}
         culprits = now.culprits | {worker_id} if charged else now.culprits

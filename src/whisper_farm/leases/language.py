@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, select, update
 
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import jobs, transcriptions
 
 _MINE = (jobs.c.transcription_id == bindparam("recording"), jobs.c.kind == "transcribe")
@@ -18,14 +20,16 @@ def _spoken() -> Select[tuple[int, str, str | None]]:
     return select(jobs.c.position, jobs.c.state, jobs.c.language).where(*_MINE, jobs.c.speech_seconds > 0)
 
 
-_DECIDING = (
+_DECIDING = Prepared(
     _spoken()
     .where(jobs.c.speech_seconds >= bindparam("enough"), jobs.c.state != "failed")
     .order_by(jobs.c.position)
     .limit(1)
 )
-_MOST_SPEECH = _spoken().where(jobs.c.state == "done").order_by(jobs.c.speech_seconds.desc(), jobs.c.position).limit(1)
-_REDO = (
+_MOST_SPEECH = Prepared(
+    _spoken().where(jobs.c.state == "done").order_by(jobs.c.speech_seconds.desc(), jobs.c.position).limit(1)
+)
+_REDO = Prepared(
     update(jobs)
     .where(*_MINE, jobs.c.state == "done", jobs.c.language != bindparam("decided"))
     .values(
@@ -46,7 +50,7 @@ def decide(tx: Transaction, transcription_id: str, owner: str, all_ended: bool, 
     """Decide if the deciding chunk is done, or, when there is none and all has ended, by the chunk with most speech."""
     row = _deciding(tx, transcription_id, policy)
     if row is None and all_ended:
-        row = tx.connection.execute(_MOST_SPEECH, {"recording": transcription_id}).first()
+        row = tx.first(_MOST_SPEECH, {"recording": transcription_id})
     if row is None or row.state != "done":
         return False
     announce(tx, transcription_id, owner, row.language)
@@ -62,7 +66,7 @@ def announce(tx: Transaction, transcription_id: str, owner: str, language: str) 
 
 def redo_others(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
     """Queue again the chunks that were recognised in another language, without their results."""
-    rows = tx.connection.execute(_REDO, {"recording": transcription_id, "decided": language}).all()
+    rows = tx.rows(_REDO, {"recording": transcription_id, "decided": language})
     if not rows:
         return
     _uncount(tx, transcription_id, rows)
@@ -70,7 +74,7 @@ def redo_others(tx: Transaction, transcription_id: str, owner: str, language: st
         emit(tx, "job_redo", transcription_id, owner, position=position)
 
 
-def _uncount(tx: Transaction, transcription_id: str, rows: Sequence[Row[tuple[int, float, float]]]) -> None:
+def _uncount(tx: Transaction, transcription_id: str, rows: Sequence[Any]) -> None:
     seconds = sum(row.end_seconds - row.start_seconds for row in sorted(rows, key=lambda row: row.position))
     mine = transcriptions.c.id == transcription_id
     tx.change(
@@ -83,6 +87,6 @@ def _uncount(tx: Transaction, transcription_id: str, rows: Sequence[Row[tuple[in
     )
 
 
-def _deciding(tx: Transaction, transcription_id: str, policy: Policy) -> Row[tuple[int, str, str | None]] | None:
+def _deciding(tx: Transaction, transcription_id: str, policy: Policy) -> Any:
     enough = {"recording": transcription_id, "enough": policy.language_speech_seconds}
-    return tx.connection.execute(_DECIDING, enough).first()
+    return tx.first(_DECIDING, enough)

@@ -13,6 +13,7 @@ from whisper_farm.leases.workers import Fleet, Offers
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs, literally
 
@@ -33,19 +34,19 @@ _LAPSED = ATTEMPTS.where(LIVE, attempts.c.lease_until <= bindparam("now"), ~_STI
     attempts.c.lease_until, attempts.c.token
 )
 _HOLDERS = select(func.count()).where(_other.c.job_id == attempts.c.job_id, _other.c.state == literally("live"))
-_UNWATCHED = (
+_UNWATCHED = Prepared(
     ATTEMPTS.add_columns(_HOLDERS.scalar_subquery().label("holders"))
     .where(LIVE, among(attempts.c.job_id, "jobs"))
     .order_by(attempts.c.token)
     .with_for_update(of=attempts, skip_locked=True)
 )
-_LOSE = (
+_LOSE = Prepared(
     update(attempts)
     .where(attempts.c.token == bindparam("attempt"))
     .values(state="lost", charged=True, ended_at=bindparam("at"), error_code=LeaseLost.code)
     .values(error_message=bindparam("message"))
 )
-_CHARGE = (
+_CHARGE = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
     .values(charged_attempts=jobs.c.charged_attempts + bindparam("lost"), alone=True)
@@ -68,7 +69,7 @@ def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
     silent: LapsedJobs = {}
     holders: dict[str, int] = {}
     wanted = sorted(job_ids)
-    for *row, count in tx.connection.execute(_UNWATCHED, {"jobs": wanted}) if wanted else ():
+    for *row, count in tx.rows(_UNWATCHED, {"jobs": wanted}) if wanted else ():
         held = Held(*row)
         holders[held.job_id] = count
         if held.lease_until <= tx.now:

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, bindparam, func, select, union_all
+from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, select, union_all
 
 from whisper_farm.leases.held import TRIED_BY_ME, Held
 from whisper_farm.leases.ids import CHUNK_PROFILE
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
 
-AnyRow = Row[*tuple[Any, ...]]
+JobRow = Any
+"""A row of `JOBS`, or of the head of a queue with the first few of its columns."""
 Query = Select[*tuple[Any, ...]]
 Order = tuple[int, int, int, float, str]
 """Priority (negative), turn, position, time of making, id: what comes first is handed out first."""
@@ -39,17 +41,17 @@ JOBS = (
     .join(transcriptions, transcriptions.c.id == jobs.c.transcription_id)
     .join(profiles, profiles.c.id == jobs.c.profile_id)
 )  # fmt: skip
-_FACTS = JOBS.where(among(jobs.c.id, "jobs"))
+_FACTS = Prepared(JOBS.where(among(jobs.c.id, "jobs")))
 
 
-def order_of(job: AnyRow | Held) -> Order:
+def order_of(job: JobRow | Held) -> Order:
     """Where a job stands in the queue."""
     return (-job.priority, job.turn, job.position, job.created_at, job.job_id)
 
 
-def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, AnyRow]:
+def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, JobRow]:
     """The rows of these jobs, in this order."""
-    rows = tx.connection.execute(_FACTS, {"jobs": job_ids}) if job_ids else ()
+    rows = tx.rows(_FACTS, {"jobs": job_ids}) if job_ids else ()
     found = {row.job_id: row for row in rows}
     return {job_id: found[job_id] for job_id in job_ids}
 
@@ -67,31 +69,31 @@ class Queue:
         self._most = most
         self._bound = {"now": tx.now, **(left or {})}
         self._failed = left is not None
-        self._heads: dict[str, AnyRow] | None = None
-        self._known: dict[str, list[AnyRow]] = {}
+        self._heads: dict[str, JobRow] | None = None
+        self._known: dict[str, list[JobRow]] = {}
 
-    def heads(self) -> Iterator[AnyRow]:
+    def heads(self) -> Iterator[JobRow]:
         """The next job of each engine and model, with these, and of cutting, with none."""
         if self._heads is None:
             self._heads = {row.needs: row for row in self._rows(_heads(self._failed))}
         for needs, head in self._heads.items():
             yield from [head] if needs not in self._known else self._free(self._known[needs])[:1]
 
-    def next(self, needs: str, profile_id: str, limit: int) -> list[AnyRow]:
+    def next(self, needs: str, profile_id: str, limit: int) -> list[JobRow]:
         """The next jobs of a profile, which needs that engine and model."""
         if needs not in self._known:
-            self._known[needs] = list(self._rows(_next(self._failed, by="needs"), key=needs, limit=self._most))
+            self._known[needs] = self._rows(_next(self._failed, by="needs"), key=needs, limit=self._most)
         found = [row for row in self._free(self._known[needs]) if row.profile_id == profile_id]
         if len(found) < limit and len(self._known[needs]) == self._most:  # others are between them
             wanted = limit + len(self._taken)
             found = self._free(self._rows(_next(self._failed, by="profile_id"), key=profile_id, limit=wanted))
         return found[:limit]
 
-    def _free(self, rows: Iterable[AnyRow]) -> list[AnyRow]:
+    def _free(self, rows: Iterable[JobRow]) -> list[JobRow]:
         return [row for row in rows if row.job_id not in self._taken]
 
-    def _rows(self, query: Query, **more: object) -> Iterable[AnyRow]:
-        return self._tx.connection.execute(query, self._bound | more)
+    def _rows(self, query: Prepared, **more: object) -> list[JobRow]:
+        return self._tx.rows(query, self._bound | more)
 
 
 class QueueOf:
@@ -104,22 +106,22 @@ class QueueOf:
         self._tx = tx
         self._only = only
 
-    def heads(self) -> list[AnyRow]:
+    def heads(self) -> list[JobRow]:
         """The next chunk of each recording."""
         return self._heads("transcribe")
 
-    def next(self, needs: str, profile_id: str, limit: int) -> list[AnyRow]:
+    def next(self, needs: str, profile_id: str, limit: int) -> list[JobRow]:
         """As of `Queue`. Of more recordings than jobs are wanted, those count whose own next job comes first."""
         kind = "chunk" if needs == CHUNK_PROFILE else "transcribe"
         theirs = sorted((row for row in self._heads(kind) if row.profile_id == profile_id), key=order_of)[:limit]
         bound = {f"recording_{number}": row.transcription_id for number, row in enumerate(theirs)}
         asked = bound | {"kind": kind, "limit": limit, "now": self._tx.now}
-        rows = self._tx.connection.execute(_next_of(len(theirs)), asked) if theirs else ()
+        rows = self._tx.rows(_next_of(len(theirs)), asked) if theirs else ()
         return sorted(facts(self._tx, [row.id for row in rows]).values(), key=order_of)[:limit]
 
-    def _heads(self, kind: str) -> list[AnyRow]:
+    def _heads(self, kind: str) -> list[JobRow]:
         asked = {"only": self._only, "kind": kind, "now": self._tx.now}
-        return list(self._tx.connection.execute(_HEADS_OF, asked))
+        return self._tx.rows(_HEADS_OF, asked)
 
 
 def _claimable(query: Query, failed: bool) -> Query:
@@ -129,20 +131,20 @@ def _claimable(query: Query, failed: bool) -> Query:
 
 
 @cache
-def _next(failed: bool, by: str) -> Query:
+def _next(failed: bool, by: str) -> Prepared:
     """The next jobs of one profile, or of one engine and model: a walk along an index, stopped by the limit."""
-    return _claimable(JOBS.where(jobs.c[by] == bindparam("key")), failed).limit(bindparam("limit"))
+    return Prepared(_claimable(JOBS.where(jobs.c[by] == bindparam("key")), failed).limit(bindparam("limit")))
 
 
 @cache
-def _heads(failed: bool) -> Query:
+def _heads(failed: bool) -> Prepared:
     """The first claimable job for every engine and model, by hops along `ix_jobs_heads`, however long each queue is."""
     first = select(func.min(jobs.c.needs).label("needs")).where(QUEUED).cte("waiting", recursive=True)
     following = select(func.min(jobs.c.needs)).where(QUEUED, jobs.c.needs > first.c.needs)
     waiting = first.union_all(select(following.scalar_subquery()).where(first.c.needs.is_not(None)))
     head = jobs.alias("head")
     best = _claimable(select(jobs.c.id).where(jobs.c.needs == waiting.c.needs), failed).limit(1)
-    return (
+    return Prepared(
         _placed(head)
         .select_from(waiting)
         .join(head, head.c.id == best.correlate(waiting).scalar_subquery())
@@ -162,14 +164,14 @@ def _of(recording: ColumnElement[str]) -> Select[tuple[str]]:
 
 
 @cache
-def _next_of(recordings: int) -> Select[tuple[str]]:
+def _next_of(recordings: int) -> Prepared:
     """The first few of so many recordings."""
     each = [_of(bindparam(f"recording_{n}")).limit(bindparam("limit")).subquery() for n in range(recordings)]
-    return select(union_all(*(select(one.c.id) for one in each)).subquery().c.id)
+    return Prepared(select(union_all(*(select(one.c.id) for one in each)).subquery().c.id))
 
 
 _head = jobs.alias("head")
-_HEADS_OF = (
+_HEADS_OF = Prepared(
     _placed(_head)
     .add_columns(_head.c.transcription_id)
     .select_from(transcriptions)

@@ -12,27 +12,28 @@ from whisper_farm.leases.held import Held
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, transcriptions
 
-_SET_ASIDE = (
+_SET_ASIDE = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"))
     .values(state="failed", ended_at=bindparam("at"), available_at=0)
     .values(error_code=bindparam("code"), error_message=bindparam("message"))
 )
-_COUNT_FAILED = (
+_COUNT_FAILED = Prepared(
     update(transcriptions)
     .where(transcriptions.c.id == bindparam("recording"))
     .values(chunks_failed=transcriptions.c.chunks_failed + 1)
 )
-_OPEN = (
+_OPEN = Prepared(
     select(transcriptions, jobs.c.state.label("chunk_state"))
     .join(jobs, (jobs.c.transcription_id == transcriptions.c.id) & (jobs.c.kind == "chunk"))
     .where(among(transcriptions.c.id, "ids"), transcriptions.c.state == "running")
     .order_by(transcriptions.c.id)
 )
-_FIRST_ERROR = (
+_FIRST_ERROR = Prepared(
     select(jobs.c.error_code, jobs.c.error_message)
     .where(jobs.c.transcription_id == bindparam("recording"), jobs.c.state == "failed")
     .order_by(jobs.c.kind, jobs.c.position)
@@ -73,7 +74,7 @@ def _settle(tx: Transaction, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
         if not _all_ended(row):
             continue
         if row.chunks_done == 0 and (row.chunks_failed > 0 or row.chunk_state == "failed"):
-            error = tx.connection.execute(_FIRST_ERROR, {"recording": row.id}).one()
+            error = tx.first(_FIRST_ERROR, {"recording": row.id})
             close(tx, row.id, row.owner, "failed", error_code=error.error_code, error_message=error.error_message)
         else:
             close(tx, row.id, row.owner, "assembling")
@@ -91,7 +92,7 @@ def close(tx: Transaction, transcription_id: str, owner: str, state: str, **valu
 def _open(tx: Transaction, transcription_ids: Collection[str]) -> Sequence[Row[*tuple[Any, ...]]]:
     if not transcription_ids:
         return []
-    return tx.connection.execute(_OPEN, {"ids": sorted(transcription_ids)}).all()
+    return tx.rows(_OPEN, {"ids": sorted(transcription_ids)})
 
 
 def _all_ended(row: Row[*tuple[Any, ...]]) -> bool:

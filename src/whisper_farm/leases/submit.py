@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, insert, select
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import farm, jobs, profiles, transcriptions
 from whisper_farm.store.transcriptions import find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
@@ -60,7 +61,7 @@ def _transcription(tx: Transaction, new: NewTranscription, made: str) -> dict[st
 
 def _turn(tx: Transaction, profile: str, options: RecognitionOptions) -> int:
     """The farm's present turn; what is there from the first recording on, and from the first of its kind, is made."""
-    there = tx.connection.execute(_THERE, {"profile": profile}).one()
+    there = tx.first(_THERE, {"profile": profile})
     if there.turn is None:
         tx.change(insert(farm), {"id": 1, "turn": 0})
         tx.change(insert(profiles), {"id": CHUNK_PROFILE, "kind": "chunk"})
@@ -71,7 +72,9 @@ def _turn(tx: Transaction, profile: str, options: RecognitionOptions) -> int:
     return there.turn or 0
 
 
-_THERE = select(
-    select(farm.c.turn).scalar_subquery().label("turn"),
-    select(profiles.c.id).where(profiles.c.id == bindparam("profile")).exists().label("known"),
+_THERE = Prepared(
+    select(
+        select(farm.c.turn).scalar_subquery().label("turn"),
+        select(profiles.c.id).where(profiles.c.id == bindparam("profile")).exists().label("known"),
+    )
 )

@@ -11,9 +11,10 @@ from __future__ import annotations
 from sqlalchemy import bindparam, select
 
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import farm, jobs, literally
 
-_HEAD = (
+_HEAD = Prepared(
     select(jobs.c.turn)
     .where(jobs.c.state == literally("queued"), jobs.c.needs == bindparam("needs"))
     .where(jobs.c.priority == bindparam("priority"), jobs.c.available_at <= bindparam("now"))
@@ -22,7 +23,11 @@ _HEAD = (
 )
 
 
+_FARM = Prepared(select(farm.c.turn))
+
+
 def present_turn(tx: Transaction, needs: str, priority: int) -> int:
     """The turn at which work for that engine and model, of that priority, is being handed out."""
-    head = tx.connection.scalar(_HEAD, {"needs": needs, "priority": priority, "now": tx.now})
-    return (tx.connection.scalar(select(farm.c.turn)) or 0) if head is None else head
+    head = tx.first(_HEAD, {"needs": needs, "priority": priority, "now": tx.now})
+    found = head or tx.first(_FARM, {})
+    return found.turn if found else 0

@@ -15,6 +15,7 @@ from whisper_farm.protocol.work import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import literally, profiles, workers
 
@@ -70,12 +71,14 @@ class Worker:
 _others = workers.alias("others")
 PRESENT = select(func.count()).select_from(_others).where(_others.c.state != literally("gone"))
 EVERY = select(workers, PRESENT.scalar_subquery().label("present"))
-ONE = EVERY.where(workers.c.id == bindparam("me"))
-_LIVE = select(workers.c.id, workers.c.cuts, workers.c.engines).where(
-    workers.c.state != literally("gone"),
-    workers.c.state == literally("live"),
-    ~workers.c.reserved | (workers.c.reserved == bindparam("reserved")),
-    (workers.c.last_seen_at > bindparam("since")) | among(workers.c.id, "here"),
+ONE = Prepared(EVERY.where(workers.c.id == bindparam("me")))
+_LIVE = Prepared(
+    select(workers.c.id, workers.c.cuts, workers.c.engines).where(
+        workers.c.state != literally("gone"),
+        workers.c.state == literally("live"),
+        ~workers.c.reserved | (workers.c.reserved == bindparam("reserved")),
+        (workers.c.last_seen_at > bindparam("since")) | among(workers.c.id, "here"),
+    )
 )
 
 
@@ -83,7 +86,7 @@ def register_worker(
     tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str
 ) -> RegisterAnswer:
     """Take a worker in, or take in what it says anew; one that was told to leave, ever, is told so again."""
-    known = tx.connection.execute(ONE, {"me": request.worker_id}).first()
+    known = tx.first(ONE, {"me": request.worker_id})
     if known is not None and known.owner != owner:
         raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
     told = request.model_dump(mode="json", exclude={"worker_id"})
@@ -109,7 +112,7 @@ def present_workers(tx: Transaction) -> int:
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:
     """The worker of that id; raises `WorkerUnknown` if there is none or it has been given up."""
-    return as_worker(worker_id, tx.connection.execute(ONE, {"me": worker_id}).first())
+    return as_worker(worker_id, tx.first(ONE, {"me": worker_id}))
 
 
 def as_worker(worker_id: str, row: Row[*tuple[Any, ...]] | None) -> Worker:
@@ -133,7 +136,7 @@ class Fleet:
         """What the live workers can run; those whose calls these are count as seen."""
         since = self._tx.now - stretched(self._policy, present_workers(self._tx)).lease_seconds
         asked = {"since": since, "here": list(self._here), "reserved": self._reserved}
-        return [Offers(*row) for row in self._tx.connection.execute(_LIVE, asked)]
+        return [Offers(*row) for row in self._tx.rows(_LIVE, asked)]
 
     def serves(self, profile_id: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take jobs of that profile."""
@@ -165,7 +168,7 @@ def dismiss(tx: Transaction, worker_id: str) -> None:
 
 
 def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) -> None:
-    row = tx.connection.execute(ONE, {"me": worker_id}).first()
+    row = tx.first(ONE, {"me": worker_id})
     if row is None:
         raise NotFound(f"There is no worker {worker_id}.")
     if row.state == "gone":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -24,10 +24,11 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StorageError, StoreUnavailable
+from whisper_farm.store.prepared import Parameters, Prepared
 
 T = TypeVar("T")
-Values = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-Change = tuple[Executable, Values]
+Values = Parameters | Sequence[Parameters] | None
+Change = tuple[Executable | Prepared, Values]
 """A statement, and its parameters: one set of them, several, or none."""
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,15 @@ class Transaction:
             self._backend.send(self._connection, changes)
         return self._connection
 
-    def change(self, statement: Executable, values: Values = None) -> None:
+    def rows(self, statement: Prepared, values: Parameters) -> list[Any]:
+        """What a statement finds or returns."""
+        return statement.rows(self.connection, values)
+
+    def first(self, statement: Prepared, values: Parameters) -> Any:
+        """The first row that a statement finds, or None."""
+        return next(iter(self.rows(statement, values)), None)
+
+    def change(self, statement: Executable | Prepared, values: Values = None) -> None:
         """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.
 
         Those that come together go to the database together. What is in `values` must not be changed any more.
@@ -113,6 +122,7 @@ class Backend(Protocol):
     def begin_read(self, connection: Connection, now: float | None) -> float: ...
     def send(self, connection: Connection, changes: Sequence[Change]) -> None: ...
     def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None: ...
+    def noticed(self, connection: Connection) -> AbstractContextManager[None]: ...
     def fault(self, error: Exception) -> StorageError | None: ...
     def watch(self, callback: Callable[[], None]) -> Watch: ...
 
@@ -215,12 +225,28 @@ class Database:
             raise StoreUnavailable(f"The database {self.place} has been closed.")
         turn = self._backend.turn() if engine is self._backend.writer else nullcontext()
         with self._translated(), turn:
-            connection, started = _begun(engine, begin, now)
-            with connection:
+            connection, started = self._begun(engine, begin, now)
+            with connection, self._backend.noticed(connection):
                 tx = Transaction(self._backend, connection, started, writes)
                 answer = work(tx)
                 tx.commit()
         return tx, answer
+
+    def _begun(
+        self, engine: Engine, begin: Callable[[Connection, float | None], float], now: float | None
+    ) -> tuple[Connection, float]:
+        """A connection whose transaction has begun. A broken one is replaced once: nothing was done on it yet."""
+        for retry in (True, False):
+            connection = engine.connect()
+            try:
+                with self._backend.noticed(connection):
+                    return connection, begin(connection, now)
+            except BaseException:
+                lost = connection.invalidated
+                connection.close()
+                if not (retry and lost):
+                    raise
+        raise AssertionError("unreachable")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -243,20 +269,13 @@ class Database:
                 log.exception("a listener of the database failed")
 
 
-def _begun(
-    engine: Engine, begin: Callable[[Connection, float | None], float], now: float | None
-) -> tuple[Connection, float]:
-    """A connection whose transaction has begun. A broken one is replaced once: nothing was done on it yet."""
-    for retry in (True, False):
-        connection = engine.connect()
-        try:
-            return connection, begin(connection, now)
-        except BaseException:
-            lost = connection.invalidated
-            connection.close()
-            if not (retry and lost):
-                raise
-    raise AssertionError("unreachable")
+def execute(connection: Connection, changes: Sequence[Change]) -> None:
+    """Run these statements, one after the other; for backends."""
+    for statement, values in changes:
+        if isinstance(statement, Prepared):
+            statement.run(connection, values or {})
+        else:
+            connection.execute(statement, values)
 
 
 def _parsed(place: str) -> URL:

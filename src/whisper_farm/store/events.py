@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select
 
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import insert_given
 from whisper_farm.store.tables import events
 
@@ -21,7 +22,7 @@ RETIRE_BATCH = 10_000
 """Events retired in one transaction, so that writers never wait long."""
 
 
-_INSERT = insert_given(events, "kind", "transcription_id", "owner", "data", at=bindparam("at"))
+_INSERT = Prepared(insert_given(events, "kind", "transcription_id", "owner", "data", at=bindparam("at")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Change
+from whisper_farm.store.database import Change, execute
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -43,9 +43,13 @@ POOL_SECONDS = 10
 LISTEN_SLICE_SECONDS = 0.25
 RECONNECT_SECONDS = (0.05, 2.0)
 CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
-PLANNER = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
-"""Every statement of the farm looks up a few rows by an index. Plans are kept with the connection, made when tables
-were small or their statistics old; without this, one made on an empty farm reads a full one from end to end."""
+PLANNER = (
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+    " -c plan_cache_mode=force_generic_plan"
+)
+"""Every statement of the farm looks up a few rows by an index, whatever its values are. Plans are kept with the
+connection, made when tables were small or their statistics old; without this, one made on an empty farm reads a full
+one from end to end. To plan anew for each value would cost more than most statements."""
 CONNECT: dict[str, str | int] = {
     "application_name": "whisper-farm",
     "connect_timeout": 5,
@@ -120,27 +124,30 @@ class PostgresBackend:
 
     def send(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Run these statements, several of them in one round trip."""
-        if len(changes) == 1:
-            connection.execute(*changes[0])
-        elif changes:
-            with _pipelined(connection):
-                for statement, values in changes:
-                    connection.execute(statement, values)
+        with _driver(connection).pipeline() if len(changes) > 1 else nullcontext():
+            execute(connection, changes)
 
     def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
         """Commit with these last changes, and with the NOTIFY if asked for one, in one round trip."""
         if _driver(connection).info.transaction_status == TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by undoing everything, and call it a success.
             raise RuntimeError("a statement failed in this transaction, and the work went on as if it had not")
-        if not changes and not wakes:
-            connection.commit()
-            return
-        with _pipelined(connection):
-            for statement, values in changes:
-                connection.execute(statement, values)
+        with _driver(connection).pipeline() if changes or wakes else nullcontext():
+            execute(connection, changes)
             if wakes:
                 connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}')")
             connection.commit()
+
+    @contextmanager
+    def noticed(self, connection: Connection) -> Iterator[None]:
+        """Tell SQLAlchemy if errors that did not pass through it have cost the connection."""
+        driver = _driver(connection)
+        try:
+            yield
+        except psycopg.Error as error:
+            if driver.closed and not connection.invalidated:
+                connection.invalidate(error)
+            raise
 
     def fault(self, error: Exception) -> StorageError | None:
         """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
@@ -223,30 +230,11 @@ def _driver(connection: Connection) -> psycopg.Connection[Any]:
 def _begin(connection: Connection, statements: str) -> float:
     """Run statements of which the last one tells the time, in one round trip; SQLAlchemy sees the first one only."""
     connection.begin()
-    with _noticed(connection), _driver(connection).cursor() as cursor:
+    with _driver(connection).cursor() as cursor:
         cursor.execute(statements.encode())
         while cursor.nextset():
             pass
         return float(cursor.fetchall()[0][0])
-
-
-@contextmanager
-def _pipelined(connection: Connection) -> Iterator[None]:
-    """Statements in here are sent together, and have all been answered at the end of it; the first error counts."""
-    with _noticed(connection), _driver(connection).pipeline():
-        yield
-
-
-@contextmanager
-def _noticed(connection: Connection) -> Iterator[None]:
-    """Errors in here come from the driver; tell SQLAlchemy if they have cost the connection."""
-    driver = _driver(connection)
-    try:
-        yield
-    except psycopg.Error as error:
-        if driver.closed and not connection.invalidated:
-            connection.invalidate(error)
-        raise
 
 
 def _connected(

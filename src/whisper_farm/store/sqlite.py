@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Change
+from whisper_farm.store.database import Change, execute
 
 BUSY_SECONDS = 10.0
 """How long a write waits for its turn."""
@@ -84,12 +84,11 @@ class SqliteBackend:
 
     def send(self, connection: Connection, changes: Sequence[Change]) -> None:
         """Run these statements."""
-        for statement, values in changes:
-            connection.execute(statement, values)
+        execute(connection, changes)
 
     def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
         """Commit with these last changes, counting up the wake number if asked to."""
-        self.send(connection, changes)
+        execute(connection, changes)
         if wakes:
             wake = (self._wake_number(connection) + 1) % (1 << 31)
             connection.exec_driver_sql(f"PRAGMA user_version = {wake}")
@@ -98,9 +97,13 @@ class SqliteBackend:
         if wakes:
             self.seen_wake = self._next_wake
 
+    def noticed(self, connection: Connection) -> AbstractContextManager[None]:
+        """A connection to a file is not lost."""
+        return nullcontext()
+
     def fault(self, error: Exception) -> StorageError | None:
         """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
-        cause = error.orig if isinstance(error, DBAPIError) else None
+        cause = error.orig if isinstance(error, DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return NoSpace(f"No space is left for the database {self.place}.")
