@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
@@ -140,24 +139,22 @@ def caller(request: Request) -> Caller:
     return found
 
 
-def _needs(*scopes: client.Scope) -> Callable[[Request], Awaitable[Caller]]:
-    async def check(request: Request) -> Caller:
-        found = caller(request)
-        if found.scope not in scopes:
-            raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
-        return found
-
-    return check
+def _must_have(found: Caller, *scopes: client.Scope) -> Caller:
+    if found.scope not in scopes:
+        raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
+    return found
 
 
-Admin = Annotated[Caller, Depends(_needs("admin"))]
-User = Annotated[Caller, Depends(_needs("user", "admin"))]
-"""Who has transcriptions: a user sees the own ones, an admin all."""
-Worker = Annotated[Caller, Depends(_needs("worker", "admin"))]
+async def _admin(request: Request) -> Caller:
+    return _must_have(caller(request), "admin")
 
 
-async def check_protocol(request: Request) -> None:
-    """Refuse a worker that speaks another version of the protocol."""
+async def _user(request: Request) -> Caller:
+    return _must_have(caller(request), "user", "admin")
+
+
+async def _worker(request: Request) -> Caller:
+    """Also refuses a worker that speaks another version of the protocol."""
     spoken = request.headers.get(PROTOCOL_HEADER, "none")
     if spoken != str(PROTOCOL_VERSION):
         raise ProtocolMismatch(
@@ -165,6 +162,13 @@ async def check_protocol(request: Request) -> None:
             "install the same release on both.",
             server=PROTOCOL_VERSION,
         )
+    return _must_have(caller(request), "worker", "admin")
+
+
+Admin = Annotated[Caller, Depends(_admin)]
+User = Annotated[Caller, Depends(_user)]
+"""Who has transcriptions: a user sees the own ones, an admin all."""
+Worker = Annotated[Caller, Depends(_worker)]
 
 
 def secret_of(scope: Scope) -> str:

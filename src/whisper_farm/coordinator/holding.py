@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, select
 
 from whisper_farm.errors import InvalidRequest, LeaseLost
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions
 
 
@@ -26,7 +27,7 @@ class Holding:
     audio_size: int | None
 
 
-_HOLDING = (
+_HOLDING = Prepared(
     select(
         attempts.c.worker_id, jobs.c.kind, jobs.c.transcription_id, transcriptions.c.name,
         transcriptions.c.source, transcriptions.c.source_size, transcriptions.c.chunks, jobs.c.audio_key,
@@ -40,7 +41,7 @@ _HOLDING = (
 
 def holding(tx: Transaction, token: str, kind: str) -> Holding:
     """The live attempt of that token at a job of that kind; raises `LeaseLost` and `InvalidRequest`."""
-    row = tx.connection.execute(_HOLDING, {"token": token}).first()
+    row = tx.first(_HOLDING, {"token": token})
     if row is None:
         raise LeaseLost
     found = Holding(*row)

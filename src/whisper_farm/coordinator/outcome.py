@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from whisper_farm.protocol.client import Gap
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs, literally, workers
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Maker, damage_in_words
@@ -19,6 +21,15 @@ CUT_OFF_SHARE = 0.01
 DAMAGE_SECONDS = 1.0
 """Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
 
+_FAILED = Prepared(
+    select(
+        jobs.c.transcription_id, jobs.c.kind, jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds,
+        jobs.c.error_code, jobs.c.error_message,
+    )
+    .where(jobs.c.state == literally("failed"), among(jobs.c.transcription_id, "recordings"))
+    .order_by(jobs.c.kind.desc(), jobs.c.position)
+)  # fmt: skip
+
 
 def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
     """The stretches of the recording that will have no result as things stand, and why."""
@@ -27,24 +38,18 @@ def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
 
 def gaps_of_all(tx: Transaction, recordings: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
     """The gaps of each of these recordings."""
-    failed: dict[str, list[Row[*tuple[Any, ...]]]] = {row.id: [] for row in recordings}
-    columns = (jobs.c.transcription_id, jobs.c.kind, jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds)
-    query = (
-        select(*columns, jobs.c.error_code, jobs.c.error_message)
-        .where(jobs.c.state == literally("failed"), jobs.c.transcription_id.in_(failed))
-        .order_by(jobs.c.kind.desc(), jobs.c.position)
-    )
-    for row in tx.connection.execute(query) if failed else ():
+    failed: dict[str, list[Any]] = {row.id: [] for row in recordings}
+    for row in tx.rows(_FAILED, {"recordings": list(failed)}) if failed else ():
         failed[row.transcription_id].append(row)
     return {recording.id: _gaps(recording, failed[recording.id]) for recording in recordings}
 
 
-def _gaps(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> tuple[Gap, ...]:
+def _gaps(recording: TranscriptionRow, failed: Iterable[Any]) -> tuple[Gap, ...]:
     gaps = [*_given_up(recording, failed), *_missing_in_file(recording)]
     return tuple(sorted(gaps, key=lambda gap: gap.start_seconds))
 
 
-def _given_up(recording: TranscriptionRow, failed: Iterable[Row[*tuple[Any, ...]]]) -> Iterable[Gap]:
+def _given_up(recording: TranscriptionRow, failed: Iterable[Any]) -> Iterable[Gap]:
     """Chunks set aside, and what was never cut."""
     for job in failed:
         if job.kind == "transcribe":

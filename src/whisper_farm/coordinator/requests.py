@@ -16,8 +16,8 @@ from whisper_farm.coordinator.errors import internal_error
 from whisper_farm.coordinator.log import logger, time_lines
 from whisper_farm.coordinator.metrics import Metrics
 
-QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/work/heartbeat", "/api/work/claim"})
-"""Asked all the time: logged only when they fail."""
+QUIET_PATHS = ("/healthz", "/readyz", "/metrics", "/api/work/")
+"""Asked all the time: logged here only when they fail. What workers change is told where it is done."""
 NO_ANSWER = 499
 """Stands for a client that left before its answer was complete."""
 
@@ -54,7 +54,7 @@ class RequestLog:
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)
         self.metrics.request(scope["method"], route, status, seconds)
-        if status < 400 and scope["path"] in QUIET_PATHS:
+        if status < 400 and scope["path"].startswith(QUIET_PATHS):
             return
         caller = scope.get("state", {}).get("caller")
         self.log.info(

@@ -25,6 +25,8 @@ from whisper_farm.protocol.work import CompleteRequest, Completion, Outcome, Tra
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
+from whisper_farm.store.rows import among
 from whisper_farm.store.tables import attempts, jobs
 
 TOLERANCE_SECONDS = 1.0
@@ -118,21 +120,18 @@ class _Call:
         return [all_of_them[number] for number in range(len(self.request.completions))]
 
 
-def _places(tx: Transaction, tokens: Sequence[str]) -> dict[str, Place]:
-    query = (
-        select(
-            attempts.c.token,
-            attempts.c.job_id,
-            attempts.c.state,
-            jobs.c.transcription_id,
-            jobs.c.position,
-            jobs.c.start_seconds,
-            jobs.c.end_seconds,
-        )
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .where(attempts.c.token.in_(tokens))
+_PLACES = Prepared(
+    select(
+        attempts.c.token, attempts.c.job_id, attempts.c.state, jobs.c.transcription_id, jobs.c.position,
+        jobs.c.start_seconds, jobs.c.end_seconds,
     )
-    return {row[0]: Place(*row[1:]) for row in tx.connection.execute(query)}
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(among(attempts.c.token, "tokens"))
+)  # fmt: skip
+
+
+def _places(tx: Transaction, tokens: Sequence[str]) -> dict[str, Place]:
+    return {token: Place(*place) for token, *place in tx.rows(_PLACES, {"tokens": tokens})}
 
 
 def _checked(completion: Completion, place: Place | None) -> bytes:

@@ -10,7 +10,7 @@ from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, p
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.tables import farm, jobs, profiles, transcriptions
+from whisper_farm.store.tables import farm, jobs, literally, profiles, transcriptions
 from whisper_farm.store.transcriptions import find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -37,26 +37,18 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     profile = profile_id(new.options)
     turn = _turn(tx, profile, new.options)
     made = mint.transcription_id()
-    tx.change(insert(transcriptions), _transcription(tx, new, made) | {"profile_id": profile})
-    chunk_job = {"id": chunk_job_id(made), "transcription_id": made, "kind": "chunk", "position": 0}
-    chunk_job |= {
-        "profile_id": CHUNK_PROFILE,
-        "needs": CHUNK_PROFILE,
-        "state": "queued",
-        "priority": new.priority,
-        "turn": turn,
-    }
-    tx.change(insert(jobs), chunk_job | {"created_at": tx.now})
+    tx.change(_RECORDING, _recording(tx, new) | {"id": made, "profile_id": profile})
+    tx.change(
+        _CHUNK_JOB, {"id": chunk_job_id(made), "recording": made, "first": new.priority, "at": turn, "now": tx.now}
+    )
     emit(tx, "transcription_submitted", made, new.owner, name=new.name)
     return made
 
 
-def _transcription(tx: Transaction, new: NewTranscription, made: str) -> dict[str, object]:
-    same = ("owner", "name", "key", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
-    row = {name: getattr(new, name) for name in same}
+def _recording(tx: Transaction, new: NewTranscription) -> dict[str, object]:
     pins = {"language": new.options.language, "revision": new.options.revision}
     options = new.options.model_dump(mode="json")
-    return row | pins | {"id": made, "state": "queued", "created_at": tx.now, "options": options}
+    return {name: getattr(new, name) for name in _SAME} | pins | {"created_at": tx.now, "options": options}
 
 
 def _turn(tx: Transaction, profile: str, options: RecognitionOptions) -> int:
@@ -78,3 +70,15 @@ _THERE = Prepared(
         select(profiles.c.id).where(profiles.c.id == bindparam("profile")).exists().label("known"),
     )
 )
+_SAME = ("owner", "name", "key", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
+_GIVEN = ("id", "profile_id", "language", "revision", "created_at", "options", *_SAME)
+_RECORDING = Prepared(
+    insert(transcriptions).values({name: bindparam(name) for name in _GIVEN} | {"state": literally("queued")})
+)
+_CHUNK_JOB = Prepared(
+    insert(jobs).values(
+        id=bindparam("id"), transcription_id=bindparam("recording"), kind="chunk", position=0, state="queued",
+        profile_id=CHUNK_PROFILE, needs=CHUNK_PROFILE, priority=bindparam("first"), turn=bindparam("at"),
+        created_at=bindparam("now"),
+    )
+)  # fmt: skip

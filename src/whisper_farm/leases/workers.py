@@ -69,8 +69,10 @@ class Worker:
 
 
 _others = workers.alias("others")
-PRESENT = select(func.count()).select_from(_others).where(_others.c.state != literally("gone"))
+PRESENT = select(func.count().label("workers")).select_from(_others).where(_others.c.state != literally("gone"))
 EVERY = select(workers, PRESENT.scalar_subquery().label("present"))
+_PRESENT = Prepared(PRESENT)
+_PROFILE = Prepared(select(profiles.c.engine, profiles.c.model).where(profiles.c.id == bindparam("profile")))
 ONE = Prepared(EVERY.where(workers.c.id == bindparam("me")))
 _LIVE = Prepared(
     select(workers.c.id, workers.c.cuts, workers.c.engines).where(
@@ -107,7 +109,7 @@ def register_worker(
 
 def present_workers(tx: Transaction) -> int:
     """How many workers are not gone."""
-    return tx.connection.scalar(PRESENT) or 0
+    return int(tx.first(_PRESENT, {}).workers)
 
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:
@@ -141,9 +143,7 @@ class Fleet:
     def serves(self, profile_id: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take jobs of that profile."""
         if profile_id not in self._profiles:
-            query = select(profiles.c.engine, profiles.c.model).where(profiles.c.id == profile_id)
-            engine, model = self._tx.connection.execute(query).one()
-            self._profiles[profile_id] = (engine, model)
+            self._profiles[profile_id] = self._tx.first(_PROFILE, {"profile": profile_id})
         return any(offer.id not in but and offer.serves(*self._profiles[profile_id]) for offer in self.offers)
 
     def has_spent(self, policy: Policy, profile_id: str, charged: int, culprits: Collection[str]) -> bool:

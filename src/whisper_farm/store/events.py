@@ -9,6 +9,7 @@ kept, so a reader can always tell that it was away for too long (`missed`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select
@@ -52,32 +53,20 @@ def events_after(
     tx: Transaction, last_id: int, transcription_id: str | None = None, owner: str | None = None, limit: int = 500
 ) -> list[Event]:
     """The events after `last_id`, oldest first, of one transcription or one owner if given; at most `limit`."""
-    query = select(events).where(events.c.id > last_id).order_by(events.c.id).limit(limit)
-    if transcription_id is not None:
-        query = query.where(events.c.transcription_id == transcription_id)
-    if owner is not None:
-        query = query.where(events.c.owner == owner)
-    return [Event(*row) for row in tx.connection.execute(query)]
-
-
-def oldest_event(tx: Transaction) -> int | None:
-    """The id of the oldest event still there; None before the first."""
-    oldest: int | None = tx.connection.scalar(select(func.min(events.c.id)))
-    return oldest
+    wanted = {"after": last_id, "recording": transcription_id, "owner": owner, "limit": limit}
+    query = _after(transcription_id is not None, owner is not None)
+    return [Event(*row) for row in tx.rows(query, {name: value for name, value in wanted.items() if value is not None})]
 
 
 def newest_event(tx: Transaction) -> int:
     """The id of the newest event; 0 before the first. Where to start when only the future matters."""
-    newest: int | None = tx.connection.scalar(select(func.max(events.c.id)))
-    return newest or 0
+    return tx.first(_ENDS, {}).newest or 0
 
 
 def missed(tx: Transaction, last_id: int) -> bool:
     """Whether events after `last_id` may be gone, or it was never given out here: then start over (`reset`)."""
-    oldest = oldest_event(tx)
-    if oldest is None:
-        return last_id > 0
-    return last_id < oldest - 1 or last_id > newest_event(tx)
+    oldest, newest = tx.first(_ENDS, {})
+    return last_id > 0 if oldest is None else not oldest - 1 <= last_id <= newest
 
 
 def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> int:
@@ -85,6 +74,21 @@ def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> 
     newest = select(func.max(events.c.id)).scalar_subquery()
     old = select(events.c.id).where(events.c.at < before, events.c.id < newest).order_by(events.c.at).limit(limit)
     return tx.connection.execute(delete(events).where(events.c.id.in_(old))).rowcount
+
+
+_ENDS = Prepared(
+    select(
+        select(func.min(events.c.id)).scalar_subquery().label("oldest"),
+        select(func.max(events.c.id)).scalar_subquery().label("newest"),
+    )
+)
+
+
+@cache
+def _after(of_one: bool, of_owner: bool) -> Prepared:
+    query = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("limit"))
+    query = query.where(events.c.transcription_id == bindparam("recording")) if of_one else query
+    return Prepared(query.where(events.c.owner == bindparam("owner")) if of_owner else query)
 
 
 def _write(tx: Transaction) -> None:

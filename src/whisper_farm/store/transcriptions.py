@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import bindparam, select
 
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -70,17 +71,19 @@ def pinned(options: dict[str, Any], language: str | None, revision: str | None) 
 
 def find(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     """The row of that id; raises `NotFound`."""
-    row = _first(tx, transcriptions.c.id == transcription_id)
+    row = tx.first(_ONE, {"id": transcription_id})
     if row is None:
         raise NotFound(f"There is no transcription {transcription_id}.")
-    return row
+    return TranscriptionRow(*row)
 
 
 def find_by_key(tx: Transaction, owner: str, key: str) -> TranscriptionRow | None:
     """What this owner submitted under that key before."""
-    return _first(tx, (transcriptions.c.owner == owner) & (transcriptions.c.key == key))
-
-
-def _first(tx: Transaction, which: ColumnElement[bool]) -> TranscriptionRow | None:
-    row = tx.connection.execute(select(transcriptions).where(which)).first()
+    row = tx.first(_BY_KEY, {"owner": owner, "key": key})
     return None if row is None else TranscriptionRow(*row)
+
+
+_ONE = Prepared(select(transcriptions).where(transcriptions.c.id == bindparam("id")))
+_BY_KEY = Prepared(
+    select(transcriptions).where(transcriptions.c.owner == bindparam("owner"), transcriptions.c.key == bindparam("key"))
+)

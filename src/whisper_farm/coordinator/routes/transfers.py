@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import APIRouter, Request, Security
 from starlette.responses import Response
 
-from whisper_farm.coordinator.auth import Worker, bearer, check_protocol
+from whisper_farm.coordinator.auth import Worker, bearer
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.holding import holding
@@ -27,7 +27,7 @@ FLAC = "audio/flac"
 router = APIRouter(
     prefix="/api/work",
     tags=["work"],
-    dependencies=[Security(bearer), Depends(check_protocol)],
+    dependencies=[Security(bearer)],
     responses=documented(*ALWAYS_WORK, LeaseLost),
 )
 

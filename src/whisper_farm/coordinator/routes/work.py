@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Depends, Request, Security
+from fastapi import APIRouter, Request, Security
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.auth import Worker, bearer, check_protocol
+from whisper_farm.coordinator.auth import Worker, bearer
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.holding import Holding, holding
 from whisper_farm.coordinator.keys import chunk_key
-from whisper_farm.coordinator.waiting import Tried
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -54,7 +53,7 @@ VERIFIES_AT_ONCE = 8
 router = APIRouter(
     prefix="/api/work",
     tags=["work"],
-    dependencies=[Security(bearer), Depends(check_protocol)],
+    dependencies=[Security(bearer)],
     responses=documented(*ALWAYS_WORK),
 )
 
@@ -78,7 +77,9 @@ async def claim(body: ClaimRequest, request: Request, caller: Worker, farm: Farm
         gone.cancel()
     if tried.error is not None:
         raise tried.error
-    _log_claims(farm, body.worker_id, tried)
+    if tried.claims:
+        jobs = [claimed.job_id for claimed in tried.claims]
+        farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
     return ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
 
 
@@ -127,8 +128,7 @@ async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> Complet
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
     outcomes, tried, jobs = await farm.results.complete(body)
-    _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs)
-    _log_claims(farm, body.worker_id, tried)
+    _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs, [claimed.job_id for claimed in tried.claims])
     claims = await farm.transfers.claims(tried.claims)
     return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
 
@@ -189,14 +189,13 @@ def _ended(
 
 
 def _log_outcomes(
-    farm: Coordinator, call: str, worker_id: str, outcomes: Sequence[Outcome], jobs: Sequence[str]
+    farm: Coordinator,
+    call: str,
+    worker_id: str,
+    outcomes: Sequence[Outcome],
+    jobs: Sequence[str],
+    claimed: Sequence[str] = (),
 ) -> None:
     refused = [outcome.error_code for outcome in outcomes if outcome.error_code]
-    accepted = len(outcomes) - len(refused)
-    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, accepted=accepted, refused=refused)
-
-
-def _log_claims(farm: Coordinator, worker_id: str, tried: Tried) -> None:
-    if tried.claims:
-        jobs = [claimed.job_id for claimed in tried.claims]
-        farm.log.info("jobs claimed", action="claim", worker_id=worker_id, jobs=jobs)
+    counts = {"accepted": len(outcomes) - len(refused), "refused": refused}
+    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, **counts, claimed=claimed)
