@@ -241,6 +241,38 @@ def test_steps_before_the_commit_belong_to_the_transaction(counter: Database) ->
     assert counter.read(value) == 8
 
 
+def test_changes_are_made_in_order_and_before_whatever_is_read(counter: Database) -> None:
+    double, one_more = text("UPDATE counter SET n = n * 2"), text("UPDATE counter SET n = n + :by")
+
+    def work(tx: Transaction) -> tuple[int, int]:
+        tx.change(one_more, {"by": 3})
+        tx.change(double)
+        before = value(tx)
+        tx.before_commit(lambda: tx.change(double))
+        tx.change(one_more, [{"by": 1}, {"by": 2}])
+        return before, value(tx)
+
+    assert counter.write(work) == (6, 9)
+    assert counter.read(value) == 18
+    assert counter.beat(lambda tx: tx.change(double)) is None
+    assert counter.read(value) == 36
+
+
+@pytest.mark.parametrize("after", [0, 2], ids=["the last", "others after it"])
+def test_a_change_that_fails_at_the_commit_undoes_all_and_harms_nobody_else(counter: Database, after: int) -> None:
+    def work(tx: Transaction) -> None:
+        for statement in ("UPDATE counter SET n = 5", "UPDATE counter SET n = NULL"):
+            tx.change(text(statement))
+        for n in range(after):
+            tx.change(text(f"UPDATE counter SET n = {n}"))
+
+    with pytest.raises(Exception, match=r"(?i)not.null") as caught:
+        counter.write(work)
+    assert not isinstance(caught.value, StoreUnavailable)
+    assert counter.read(value) == 0
+    assert counter.write(add_one) == 1
+
+
 def test_a_mistake_in_a_statement_stays_what_it_is(counter: Database) -> None:
     with pytest.raises(Exception, match="nowhere") as caught:
         counter.read(lambda tx: tx.connection.execute(text("SELECT * FROM nowhere")))

@@ -106,6 +106,23 @@ def test_a_connection_lost_in_the_middle_undoes_the_work(postgres: Database, pos
     postgres.write(note)
 
 
+def test_a_connection_lost_with_changes_on_their_way_undoes_the_work(postgres: Database, postgres_url: str) -> None:
+    def lose_the_connection_before_the_commit(tx: Transaction) -> None:
+        note(tx)
+        tx.change(text("SELECT 1"))
+        mine = backend(tx)
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", [mine])
+            until(lambda: not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [mine]).fetchall())
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="cannot serve"):
+            postgres.write(lose_the_connection_before_the_commit)
+    assert postgres.read(notes) == 0
+    postgres.write(note)
+    assert postgres.read(notes) == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be paused there")
 def test_a_server_that_falls_silent_is_given_up(postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BoundedConnection, "silence_seconds", 0.5)

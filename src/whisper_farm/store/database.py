@@ -273,7 +273,7 @@ def execute(connection: Connection, changes: Sequence[Change]) -> None:
     """Run these statements, one after the other; for backends."""
     for statement, values in changes:
         if isinstance(statement, Prepared):
-            statement.run(connection, values or {})
+            statement.run(connection, {} if values is None else values)
         else:
             connection.execute(statement, values)
 

@@ -132,11 +132,13 @@ class PostgresBackend:
         if _driver(connection).info.transaction_status == TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by undoing everything, and call it a success.
             raise RuntimeError("a statement failed in this transaction, and the work went on as if it had not")
-        with _driver(connection).pipeline() if changes or wakes else nullcontext():
-            execute(connection, changes)
-            if wakes:
-                connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}')")
-            connection.commit()
+        if changes or wakes:
+            with _driver(connection).pipeline():
+                execute(connection, changes)
+                if wakes:
+                    connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}')")
+                _driver(connection).commit()
+        connection.commit()  # SQLAlchemy must not take for committed what has just failed: it would not undo it
 
     @contextmanager
     def noticed(self, connection: Connection) -> Iterator[None]:

@@ -67,8 +67,8 @@ class _Form:
     def __init__(self, clause: Clause, dialect: Dialect) -> None:
         compiled = clause.compile(dialect=_NAMED if dialect.name == "sqlite" else dialect)
         self.text = str(compiled)
-        if "POSTCOMPILE" in self.text:
-            raise TypeError(f"the text of this statement depends on its values: {self.text}")
+        if "POSTCOMPILE" in self.text or compiled.insert_prefetch or compiled.update_prefetch:
+            raise TypeError(f"this statement has to be executed by SQLAlchemy: {self.text}")
         converters = {name: _way_in(bind.type, dialect) for name, bind in compiled.binds.items()}
         self._converters = {name: convert for name, convert in converters.items() if convert is not None}
         given = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
