@@ -25,8 +25,13 @@ from bench.seed import seed_jobs
 from whisper_farm.store.database import Database
 from whisper_farm.transcript.options import RecognitionOptions
 
-PATIENT = {"WHISPER_FARM_LEASE_SECONDS": "20", "WHISPER_FARM_HEARTBEAT_SECONDS": "5"}
-"""Settings of a farm on which no lease may run out, however busy this machine is."""
+PATIENT = {
+    "WHISPER_FARM_LEASE_SECONDS": "20",
+    "WHISPER_FARM_HEARTBEAT_SECONDS": "5",
+    "WHISPER_FARM_HEDGE_MIN_SECONDS": "3600",
+}
+"""Settings of a farm on which no lease may run out, and nothing counts as slow, however busy this machine is: who waits
+in vain for an answer twice in a row has had its job for long enough to be hedged."""
 LONGEST_PATIENCE_SECONDS = 0.03
 """A client that hangs up does so within this time: before, during or after what it asked for is done."""
 LOST: dict[Fault | None, float] = {"lose_reply": 4, "lose_request": 3, "late_reply": 0.5, "hold_reply": 0.2, None: 3}
