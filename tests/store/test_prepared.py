@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,13 +46,15 @@ class Undone(Exception):
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory, postgres_server: Any) -> list[Database]:
+def room(tmp_path_factory: pytest.TempPathFactory, postgres_server: Any) -> Iterator[list[Database]]:
     """Both databases, with the table."""
     file = tmp_path_factory.mktemp("prepared") / "things.db"
     both = [Database.open(file), Database.open(postgres_server.create("prepared"))]
     for database in both:
         database.write(lambda tx: things.create(tx.connection))
-    return both
+    yield both
+    for database in both:
+        database.close()
 
 
 @settings(deadline=None, max_examples=40)
