@@ -85,6 +85,9 @@ def test_what_workers_do_is_told_with_worker_and_jobs_and_without_tokens(
     for line in log():
         assert {"event", "action", "level", "timestamp"} <= line.keys(), line
         assert line["action"] not in WORK or line["duration_ms"] > 0, line
+    asked = {line["route"] for line in log(action="request")}
+    assert "/api/work/uploads/{token}/{position}" in asked, "what has no line of its own is told as a request"
+    assert not asked & {f"/api/work/{call}" for call in ("claim", "append", "complete", "fail", "release")}
     everything = json.dumps(log())
     for secret in (farm.token, *(claim["token"] for claim in (cutting, hearing, failed, released))):
         assert secret not in everything

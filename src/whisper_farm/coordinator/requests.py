@@ -16,8 +16,10 @@ from whisper_farm.coordinator.errors import internal_error
 from whisper_farm.coordinator.log import logger, time_lines
 from whisper_farm.coordinator.metrics import Metrics
 
-QUIET_PATHS = ("/healthz", "/readyz", "/metrics", "/api/work/")
-"""Asked all the time: logged here only when they fail. What workers change is told where it is done."""
+QUIET_PATHS = {"/healthz", "/readyz", "/metrics", "/api/work/heartbeat"}
+"""Asked all the time: logged only when they fail."""
+TOLD_PATHS = {f"/api/work/{call}" for call in ("register", "claim", "append", "complete", "fail", "release")}
+"""What these change has a line of its own: logged here only when they fail."""
 NO_ANSWER = 499
 """Stands for a client that left before its answer was complete."""
 
@@ -54,7 +56,7 @@ class RequestLog:
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)
         self.metrics.request(scope["method"], route, status, seconds)
-        if status < 400 and scope["path"].startswith(QUIET_PATHS):
+        if status < 400 and scope["path"] in QUIET_PATHS | TOLD_PATHS:
             return
         caller = scope.get("state", {}).get("caller")
         self.log.info(

@@ -92,7 +92,7 @@ class Claiming:
     def __init__(self, tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint = RANDOM) -> None:
         self.tx, self.policy, self.mint = tx, policy, mint
         self._requests = requests
-        self._looked: dict[tuple[str, str], JobRow] = {}
+        self._looked: dict[tuple[str, str], Any] = {}
         self._most = sum(map(_wanted, requests))
         self._queue: Queue | None = None
         self._made: list[dict[str, object]] = []

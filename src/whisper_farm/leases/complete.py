@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMismatch, ResultConflict
 from whisper_farm.leases import language
@@ -84,7 +84,7 @@ def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, m
 class Recording:
     """What completions change of a transcription, until it is written."""
 
-    def __init__(self, row: Row[*tuple[Any, ...]], deciding: int | None) -> None:
+    def __init__(self, row: Any, deciding: int | None) -> None:
         self.row = row
         self.deciding = deciding
         self.decided_now = self.changed = self.refused = False

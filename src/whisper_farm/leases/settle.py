@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 
 from whisper_farm.leases import language
 from whisper_farm.leases.held import Held
@@ -69,7 +69,7 @@ def settle(tx: Transaction, transcription_ids: Collection[str]) -> None:
     _settle(tx, _open(tx, transcription_ids))
 
 
-def _settle(tx: Transaction, rows: Sequence[Row[*tuple[Any, ...]]]) -> None:
+def _settle(tx: Transaction, rows: Sequence[Any]) -> None:
     for row in rows:
         if not _all_ended(row):
             continue
@@ -89,12 +89,12 @@ def close(tx: Transaction, transcription_id: str, owner: str, state: str, **valu
     emit(tx, f"transcription_{state}", transcription_id, owner, **said)
 
 
-def _open(tx: Transaction, transcription_ids: Collection[str]) -> Sequence[Row[*tuple[Any, ...]]]:
+def _open(tx: Transaction, transcription_ids: Collection[str]) -> Sequence[Any]:
     if not transcription_ids:
         return []
     return tx.rows(_OPEN, {"ids": sorted(transcription_ids)})
 
 
-def _all_ended(row: Row[*tuple[Any, ...]]) -> bool:
+def _all_ended(row: Any) -> bool:
     """Whether the cutting has ended and no chunk is queued or running; from counters, so at any length at once."""
     return row.chunk_state in ("done", "failed") and row.chunks_done + row.chunks_failed == row.chunks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
 from whisper_farm.leases.policy import stretched
@@ -69,9 +69,9 @@ class Worker:
 
 
 _others = workers.alias("others")
-PRESENT = select(func.count().label("workers")).select_from(_others).where(_others.c.state != literally("gone"))
-EVERY = select(workers, PRESENT.scalar_subquery().label("present"))
-_PRESENT = Prepared(PRESENT)
+_PRESENT = select(func.count().label("workers")).select_from(_others).where(_others.c.state != literally("gone"))
+EVERY = select(workers, _PRESENT.scalar_subquery().label("present"))
+_COUNT = Prepared(_PRESENT)
 _PROFILE = Prepared(select(profiles.c.engine, profiles.c.model).where(profiles.c.id == bindparam("profile")))
 ONE = Prepared(EVERY.where(workers.c.id == bindparam("me")))
 _LIVE = Prepared(
@@ -109,7 +109,7 @@ def register_worker(
 
 def present_workers(tx: Transaction) -> int:
     """How many workers are not gone."""
-    return int(tx.first(_PRESENT, {}).workers)
+    return int(tx.first(_COUNT, {}).workers)
 
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:
@@ -117,8 +117,8 @@ def known_worker(tx: Transaction, worker_id: str) -> Worker:
     return as_worker(worker_id, tx.first(ONE, {"me": worker_id}))
 
 
-def as_worker(worker_id: str, row: Row[*tuple[Any, ...]] | None) -> Worker:
-    """A row of `ONE` as a worker; raises `WorkerUnknown` as `known_worker` does."""
+def as_worker(worker_id: str, row: Any) -> Worker:
+    """A row of `ONE`, or None, as a worker; raises `WorkerUnknown` as `known_worker` does."""
     if row is None or row.state == "gone":
         raise WorkerUnknown(f"The farm does not know the worker {worker_id}; register again.")
     offers = Offers(row.id, row.cuts, row.engines)
