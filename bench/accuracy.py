@@ -113,8 +113,8 @@ def main(model: str, recordings: int, cache: str) -> None:
     """Word error rates of the farm and of one pass, per recording and over all."""
     import httpx
 
+    from whisper_farm.engines.cache import find_model
     from whisper_farm.engines.engine import EngineSettings
-    from whisper_farm.engines.models import find_model
     from whisper_farm.transcript.error_rate import word_error_rate
 
     kept = Path(cache).expanduser()

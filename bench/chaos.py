@@ -23,13 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "farm"))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "coordinator"))
 
-from crowds import MODEL, PATIENT, Load, Losses
-from farm_processes import PATIENCE_SECONDS, PROGRAM, Farm, Process, Recording, busy_cores, essence, passing
-from fault_proxy import FAULTS, Fault, FaultProxy
-from postgres import PostgresServer
+from support.crowds import MODEL, PATIENT, Load, Losses
+from support.farm_processes import PATIENCE_SECONDS, PROGRAM, Farm, Process, Recording, busy_cores, essence, passing
+from support.fault_proxy import FAULTS, Fault, FaultProxy
+from support.postgres import PostgresServer
 
 from bench.seed import seed_jobs
 from whisper_farm.errors import FarmError

@@ -16,7 +16,7 @@ import psutil
 
 from bench.processes import server, worker
 from bench.scaling import finish, recording, wait_for_workers
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.transcript.options import RecognitionOptions
 
 HOURS = (1, 10)

@@ -28,7 +28,7 @@ from bench.processes import Server, server, worker
 from bench.scaling import recording, wait_for_workers
 from bench.seed import seed_jobs
 from bench.swarm import Swarm
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.store import schema
 from whisper_farm.store.database import Database
 from whisper_farm.transcript.options import RecognitionOptions
@@ -95,7 +95,7 @@ class Databases:
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-        from postgres import PostgresServer
+        from support.postgres import PostgresServer
 
         self.folder = folder
         self.postgres = stack.enter_context(PostgresServer(fsync=True))

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.processes import Server, server, worker
 from bench.swarm import Swarm
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.engines.tone_audio import tone_recording
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.transcript.options import RecognitionOptions

@@ -21,7 +21,7 @@ import aiohttp
 
 from whisper_farm import __version__
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from whisper_farm.protocol.work import (
+from whisper_farm.protocol.worker import (
     EngineOffer,
     HeartbeatAnswer,
     HeartbeatRequest,

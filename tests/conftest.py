@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from object_store import bucket, moto_url
-from postgres import (
+from support.object_store import bucket, moto_url
+from support.postgres import (
     database,
     database_url,
     postgres_server,

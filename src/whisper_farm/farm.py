@@ -22,10 +22,10 @@ from typing import Self
 
 from sqlalchemy import select, update
 
-from whisper_farm.client import FarmClient
-from whisper_farm.coordinator.serve import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve, write_secret
+from whisper_farm.client.farm import FarmClient
+from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve, write_secret
 from whisper_farm.errors import EngineError, ModelUnavailable, NoSpace, ServerUnreachable
-from whisper_farm.leases.lifecycle import cancel, delete
+from whisper_farm.leases.transcriptions import cancel, delete
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.tables import jobs, transcriptions

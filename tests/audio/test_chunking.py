@@ -13,7 +13,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 import pytest
-from recordings import (
+from support.recordings import (
     CONTAINERS,
     beep_times,
     beeps,
@@ -27,7 +27,7 @@ from recordings import (
 from whisper_farm.audio import speech as speech_module
 from whisper_farm.audio.chunking import ChunkingEnd, EncodedChunk, chunks
 from whisper_farm.audio.flac import decode_flac
-from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform, samples_of
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
 from whisper_farm.errors import NotAudio, SourceEmpty, SourceUnreadable
 
 BEEPS = [0.5, 3.25, 7.0, 11.5, 18.0, 22.75, 26.0]

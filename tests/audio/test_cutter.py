@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings import babble, decoded, noise, silence, speech, talk
+from support.recordings import babble, decoded, noise, silence, speech, talk
 
-from whisper_farm.audio import cutter
+from whisper_farm.audio import cuts
 from whisper_farm.audio import speech as speech_module
-from whisper_farm.audio.cutter import cut, cut_point, shortest_tail
+from whisper_farm.audio.cuts import cut, cut_point, shortest_tail
 from whisper_farm.audio.loudness import HOP, decibels, powers
-from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform, samples_of
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
 
 KINDS: dict[str, Callable[[float, int], Waveform]] = {
     "talk": talk,
@@ -105,7 +105,7 @@ def test_an_earlier_pause_is_left_alone_when_there_is_one_in_the_last_fifth() ->
 
 
 def test_without_a_pause_in_the_last_fifth_the_one_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutter, "speech_probabilities", lambda sound: np.ones(-(-len(sound) // 512), np.float32))
+    monkeypatch.setattr(cuts, "speech_probabilities", lambda sound: np.ones(-(-len(sound) // 512), np.float32))
     sound = np.concatenate([babble(18), silence(0.4), babble(20)])
     assert cut_point(sound[: samples_of(33)], samples_of(30)) / SAMPLE_RATE == pytest.approx(18.2, abs=0.02)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import encoded, speech, talk
+from support.recordings import encoded, speech, talk
 
 from whisper_farm.audio.flac import decode_flac, encode
-from whisper_farm.audio.waveform import SAMPLE_RATE
+from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.errors import AudioError
 
 

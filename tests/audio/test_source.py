@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from recordings import CONTAINERS, decoded, encoded, film, noise, talk
+from support.recordings import CONTAINERS, decoded, encoded, film, noise, talk
 
 from whisper_farm.audio import source as source_module
 from whisper_farm.audio.source import SourceFacts, probe

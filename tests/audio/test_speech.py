@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recordings import noise, silence, speech
+from support.recordings import noise, silence, speech
 
 from whisper_farm.audio import speech as speech_module
+from whisper_farm.audio.sound import SAMPLE_RATE, samples_of
 from whisper_farm.audio.speech import speech_probabilities, speech_seconds
-from whisper_farm.audio.waveform import SAMPLE_RATE, samples_of
 
 
 def test_silence_from_end_to_end_is_no_speech() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from talks import Recorder
+from support.talks import Recorder
 
 
 @pytest.fixture(autouse=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from talks import Recorder
+from support.talks import Recorder
 
 from whisper_farm.cli import choosing
 from whisper_farm.cli.choosing import chosen_engine
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display, Shown
-from whisper_farm.cli.recognition import Wish, wish_of
+from whisper_farm.cli.recognition_flags import Wish, wish_of
 from whisper_farm.cli.submit import farm_engine
 from whisper_farm.cli.transcribe import transcribe
-from whisper_farm.engines.catalog import ENGINES
-from whisper_farm.engines.choice import Choice
+from whisper_farm.engines.choose import Choice
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
+from whisper_farm.engines.registry import ENGINES
 from whisper_farm.errors import ModelUnavailable
 from whisper_farm.settings import WorkerSettings
 

@@ -10,9 +10,9 @@ import click
 import pytest
 
 from whisper_farm.cli.main import COMMANDS, menu
-from whisper_farm.cli.recognition import FORMATS
+from whisper_farm.cli.recognition_flags import FORMATS
 from whisper_farm.cli.whisper_flags import UNSUPPORTED
-from whisper_farm.transcript import writers
+from whisper_farm.transcript import formats
 
 PAGE = (Path(__file__).parents[2] / "docs" / "CLI.md").read_text(encoding="utf-8")
 ELSEWHERE = {"--help", "--version", "--debug"}
@@ -46,4 +46,4 @@ def test_the_page_describes_no_flag_that_is_not_there() -> None:
 
 
 def test_the_formats_are_those_of_the_writers() -> None:
-    assert set(FORMATS) == set(writers.FORMATS)
+    assert set(FORMATS) == set(formats.FORMATS)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from talks import Recorder
+from support.talks import Recorder
 
 from whisper_farm.cli import progress
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import QuietDisplay
-from whisper_farm.coordinator.serve import serve
+from whisper_farm.coordinator.server import serve
 from whisper_farm.farm import Background, LocalWorker
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-from talks import Recorder
+from support.fake_server import FakeServer, Talk, view
+from support.talks import Recorder
 
 from whisper_farm.cli import transcribing
 from whisper_farm.cli.following import Following
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import TranscriptionView
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
-from fake_server import FakeServer, Talk, view
 
 
 class Stages(Display):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_farm.cli.inputs import recordings
+from whisper_farm.cli.files import recordings
 from whisper_farm.errors import SourceMissing, SourceUnreadable
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from talks import Recorder
+from support.talks import Recorder
 
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.progress import Display

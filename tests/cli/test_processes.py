@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from talks import Recorder
+from support.talks import Recorder
 
 SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt")
 STOP_SECONDS = 15.0

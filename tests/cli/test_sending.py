@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fake_server import FakeServer, error, view
 
 from whisper_farm.cli import sending
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
 from whisper_farm.transcript.options import RecognitionOptions
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
-from fake_server import FakeServer, error, view
 
 ONE = "/api/transcriptions/3k7qz2m9xw4a"
 REQUEST = Request(RecognitionOptions(), 30)

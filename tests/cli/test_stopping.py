@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.fake_server import FakeServer, Talk, view
 
 from whisper_farm.protocol.client import ServerView
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
-from fake_server import FakeServer, Talk, view
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talks import Recorder
+from support.talks import Recorder
 
 from whisper_farm.audio.flac import encode
 from whisper_farm.cli import outputs, sending

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.cli.main import outcome
-from whisper_farm.cli.recognition import FORMATS, FormatList, Temperatures
+from whisper_farm.cli.recognition_flags import FORMATS, FormatList, Temperatures
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED, Flag, UnknownFlag, flags_of, normalise
 
@@ -162,6 +162,6 @@ def _parsed(words: list[str]) -> tuple[dict[str, object], tuple[str, ...]]:
 
 
 def _temperatures(*words: str) -> tuple[float, ...]:
-    from whisper_farm.cli.recognition import wish_of
+    from whisper_farm.cli.recognition_flags import wish_of
 
     return wish_of(_parsed(["a.mp3", *words])[0]).temperatures

@@ -9,11 +9,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from fake_server import FakeServer, Talk, error, view
+from support.fake_server import FakeServer, Talk, error, view
 
-from whisper_farm import client as client_module
-from whisper_farm import event_stream
-from whisper_farm.client import FarmClient
+from whisper_farm.client import events
+from whisper_farm.client import farm as client_module
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import (
     FarmError,
     InvalidRequest,
@@ -32,7 +32,7 @@ ONE = "/api/transcriptions/3k7qz2m9xw4a"
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(event_stream, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(events, "PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_stream_that_says_nothing_is_opened_anew(
 def test_a_stream_that_cannot_come_back_gives_up(
     server: FakeServer, farm: FarmClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "PATIENCE_SECONDS", 0.05)
     server.tell("GET /api/events", Talk.hang_up)
     with pytest.raises(ServerUnreachable):
         list(farm.events())

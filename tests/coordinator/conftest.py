@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, catch_coordinator
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, catch_coordinator
 
-from whisper_farm.coordinator import serve as serve_module
+from whisper_farm.coordinator import server as serve_module
 
 
 @pytest.fixture

@@ -14,20 +14,20 @@ from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
-from served_farm import eventually
-from service_bench import TONES, Bench
 from sqlalchemy import insert, select, update
+from support.served_farm import eventually
+from support.service_bench import TONES, Bench
 
 from whisper_farm.coordinator.services import assembler as assembler_module
-from whisper_farm.coordinator.services import retention as retention_module
+from whisper_farm.coordinator.services import cleaner as retention_module
 from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Retention
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.retention import DAY_SECONDS, Retention
 from whisper_farm.coordinator.services.service import Report, Timing, run_service
 from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.leases.lifecycle import retry
 from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import retry
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
 from whisper_farm.store import inflow

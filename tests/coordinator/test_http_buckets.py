@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import AUDIO, submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import transfers
 from whisper_farm.coordinator.services.sweeper import Sweeper

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hand_worker import HandWorker
-from listening import Arrivals, following, parsed, past
-from served_farm import ServedFarm, eventually
-from submitting import submit
+from support.hand_worker import HandWorker
+from support.listening import Arrivals, following, parsed, past
+from support.served_farm import ServedFarm, eventually
+from support.submitting import submit
 
-from whisper_farm.coordinator import auth, feed
+from whisper_farm.coordinator import feed
 from whisper_farm.coordinator.feed import Feed, Filter, Reset
+from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.routes import events as events_route
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.store.database import Database

@@ -18,18 +18,18 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from hand_worker import HandWorker, Json
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, CheckFunction, GenerationMode
 from schemathesis import checks as known_checks
 from schemathesis.specs.openapi import checks as openapi_checks
-from served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventually
-from submitting import AUDIO, submit
+from support.hand_worker import HandWorker, Json
+from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventually
+from support.submitting import AUDIO, submit
 
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, ErrorBody
-from whisper_farm.protocol.work import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]

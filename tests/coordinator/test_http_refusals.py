@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import time
 from collections.abc import Callable
 
 import httpx
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, eventually
 from sqlalchemy import text
-from submitting import AUDIO, submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import limits, sockets
+from whisper_farm.coordinator import sockets
+from whisper_farm.coordinator.layers import limits
 from whisper_farm.errors import every_error
-from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, ErrorBody
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
-
-
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code of an error answer, whose shape must be the one."""
-    error = ErrorBody.model_validate_json(answer.content).error
-    assert error.code in CODES
-    assert error.message
-    assert answer.headers["Content-Type"] == "application/json"
-    assert not re.search(r"Traceback|sqlalchemy|SELECT|File \"", answer.text)
-    return answer.status_code, error.code
 
 
 def snapshot(farm: ServedFarm) -> object:
@@ -241,7 +231,7 @@ def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:
 def test_a_client_that_sends_half_a_request_is_cut_off(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     real = sockets.connection_class
     with monkeypatch.context() as impatience:
-        impatience.setattr("whisper_farm.coordinator.serve.connection_class", lambda: real(0.2))
+        impatience.setattr("whisper_farm.coordinator.server.connection_class", lambda: real(0.2))
         farm = start_farm()
     for half in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow:"):
         started = time.monotonic()

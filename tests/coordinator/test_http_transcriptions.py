@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import AUDIO, submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import AUDIO, submit
 
+from whisper_farm.models import REPOSITORIES
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.known_models import REPOSITORIES
 
 MakeWorker = Callable[..., HandWorker]
 

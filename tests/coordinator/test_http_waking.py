@@ -6,13 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hand_worker import HandWorker, Json
-from listening import past
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import submit
+from support.hand_worker import HandWorker, Json
+from support.listening import past
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import submit
 
-from whisper_farm.coordinator import waiting
-from whisper_farm.coordinator.claims import WORK_MAKING
+from whisper_farm.coordinator.claiming import waiting
+from whisper_farm.coordinator.claiming.claims import WORK_MAKING
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import AUDIO, submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import waiting
+from whisper_farm.coordinator.claiming import waiting
 from whisper_farm.leases.reap import reap
-from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]

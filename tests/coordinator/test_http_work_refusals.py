@@ -11,12 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_worker import HandWorker, Json
-from served_farm import ServedFarm
-from submitting import submit
-from test_http_refusals import refused
+from support.hand_worker import HandWorker, Json
+from support.served_farm import ServedFarm, refused
+from support.submitting import submit
 
-from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult
 
 MakeWorker = Callable[..., HandWorker]
 Place = tuple[str | int, ...]

@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from hand_worker import HandWorker, Json
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import submit
+from support.hand_worker import HandWorker, Json
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import submit
 
 from whisper_farm.coordinator.log import set_up_logging
 from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.cleaner import Retention
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.retention import Retention
 from whisper_farm.coordinator.services.service import Report, Service, Timing, run_service
 from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.settings import Policy

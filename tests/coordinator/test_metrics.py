@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hand_worker import HandWorker
 from prometheus_client.parser import text_string_to_metric_families
-from served_farm import ServedFarm, StartFarm, eventually
 from sqlalchemy import update
-from submitting import submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import submit
 
 from whisper_farm.settings import Policy
 from whisper_farm.store.tables import jobs

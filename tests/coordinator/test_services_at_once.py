@@ -16,22 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_bench import SHA, TONES, Bench
 from sqlalchemy import func, insert, select, update
+from support.service_bench import SHA, TONES, Bench
 
 from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.cleaner import Retention
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.retention import Retention
 from whisper_farm.coordinator.services.service import Service
 from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import release
-from whisper_farm.leases.lifecycle import blob_keys_of
 from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import blob_keys_of
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.work import (
+from whisper_farm.protocol.worker import (
     AppendRequest,
     ChunkResult,
     ClaimRequest,

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hand_worker import HandWorker
-from served_farm import ServedFarm, StartFarm, eventually
-from submitting import submit
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.submitting import submit
 
 from whisper_farm.coordinator.log import LOGGER_NAME, set_up_logging
-from whisper_farm.coordinator.serve import serve
+from whisper_farm.coordinator.server import serve
 from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.database import Database
@@ -29,7 +29,7 @@ MakeWorker = Callable[..., HandWorker]
 
 SERVE = """
 import sys, threading
-from whisper_farm.coordinator.serve import serve
+from whisper_farm.coordinator.server import serve
 from whisper_farm.settings import Policy, ServerSettings
 serve(ServerSettings(port=0), Policy(), lambda url: print(url, flush=True), threading.Event())
 print("ended well", flush=True)

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hand_worker import HandWorker
-from served_farm import PATIENCE_SECONDS, ServedFarm, eventually
-from submitting import submit
+from support.hand_worker import HandWorker
+from support.served_farm import PATIENCE_SECONDS, ServedFarm, eventually
+from support.submitting import submit
 
-from whisper_farm.coordinator.together import Together
+from whisper_farm.coordinator.claiming.groups import Together
 from whisper_farm.errors import InvalidRequest, StoreUnavailable
 
 WORKERS = 6

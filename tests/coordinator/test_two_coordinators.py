@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from listening import following, past
-from served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm
-from submitting import submit
+from support.listening import following, past
+from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm
+from support.submitting import submit
 
 AIM_SECONDS, BOUND_SECONDS = 0.2, 1.0
 ROUNDS = 20

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from whisper_farm.coordinator import waiting
-from whisper_farm.coordinator.waiting import EMPTY_HANDS, ROUND_CLAIMS, Tried, WaitingRoom
+from whisper_farm.coordinator.claiming import waiting
+from whisper_farm.coordinator.claiming.waiting import EMPTY_HANDS, ROUND_CLAIMS, Tried, WaitingRoom
 from whisper_farm.errors import StoreUnavailable, WorkerUnknown
 from whisper_farm.leases.claim import Claimed
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.transcript.options import RecognitionOptions
 
 

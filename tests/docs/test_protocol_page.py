@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from whisper_farm.coordinator.answers.errors import ALWAYS, ALWAYS_WORK
 from whisper_farm.coordinator.app import create_app
-from whisper_farm.coordinator.errors import ALWAYS, ALWAYS_WORK
 from whisper_farm.errors import FarmError
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs

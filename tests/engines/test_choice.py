@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from whisper_farm.engines import choice
-from whisper_farm.engines.catalog import ENGINES, engine_kind
-from whisper_farm.engines.choice import Lanes
+from whisper_farm.engines import choose
+from whisper_farm.engines.choose import Lanes
+from whisper_farm.engines.registry import ENGINES, engine_kind
 from whisper_farm.errors import EngineUnavailable
 
 
@@ -26,28 +26,28 @@ from whisper_farm.errors import EngineUnavailable
     ],
 )
 def test_a_machine_is_divided_by_engine_device_and_cores(
-    engine: str, device: choice.Device, slots: int | None, cores: int, batch: int | None, expected: Lanes
+    engine: str, device: choose.Device, slots: int | None, cores: int, batch: int | None, expected: Lanes
 ) -> None:
-    assert choice.lanes_for(engine_kind(engine), device, slots, cores, batch) == expected
+    assert choose.lanes_for(engine_kind(engine), device, slots, cores, batch) == expected
 
 
 def test_a_gpu_has_a_larger_model_and_one_that_can_translate_when_it_must() -> None:
-    assert choice.default_model("cpu") == choice.default_model("cpu", "translate") == "small"
-    assert choice.default_model("cuda") == "turbo"
-    assert choice.default_model("cuda", "translate") == "large-v3"
+    assert choose.default_model("cpu") == choose.default_model("cpu", "translate") == "small"
+    assert choose.default_model("cuda") == "turbo"
+    assert choose.default_model("cuda", "translate") == "large-v3"
 
 
 def test_a_gpu_is_taken_when_it_is_there_and_missed_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "gpus", lambda: 1)
-    assert [choice.device_for(wanted) for wanted in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
-    monkeypatch.setattr(choice, "gpus", lambda: 0)
-    assert [choice.device_for(wanted) for wanted in ("auto", "cpu")] == ["cpu", "cpu"]
+    monkeypatch.setattr(choose, "gpus", lambda: 1)
+    assert [choose.device_for(wanted) for wanted in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+    monkeypatch.setattr(choose, "gpus", lambda: 0)
+    assert [choose.device_for(wanted) for wanted in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(EngineUnavailable, match="--device cpu"):
-        choice.device_for("cuda")
+        choose.device_for("cuda")
 
 
 def test_every_engine_works_here() -> None:
-    assert [choice.trouble_with(engine) for engine in ENGINES] == [None, None, None]
+    assert [choose.trouble_with(engine) for engine in ENGINES] == [None, None, None]
 
 
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
@@ -59,7 +59,7 @@ def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
 
 def test_the_catalog_imports_no_recogniser() -> None:
     heavy = "{'ctranslate2', 'faster_whisper', 'pocketsphinx', 'huggingface_hub', 'av', 'torch'}"
-    program = f"import sys, whisper_farm.engines.choice; print({heavy} & set(sys.modules))"
+    program = f"import sys, whisper_farm.engines.choose; print({heavy} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert said.stdout.strip() == "set()"
     assert set(ENGINES) == {"faster-whisper", "pocketsphinx", "tones"}

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from model_hub import BIG, COMMIT, ModelHub, model_hub
+from support.model_hub import BIG, COMMIT, ModelHub, model_hub
 
-from whisper_farm.engines import choice, fetching, models
+from whisper_farm.engines import cache, choose, fetching
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable
 
@@ -48,9 +48,9 @@ def settings(tmp_path: Path) -> EngineSettings:
 
 def find(
     settings: EngineSettings, model: str = "small", revision: str | None = None
-) -> tuple[models.FoundModel, list[FetchProgress]]:
+) -> tuple[cache.FoundModel, list[FetchProgress]]:
     told: list[FetchProgress] = []
-    return models.find_model(model, settings, revision, told.append), told
+    return cache.find_model(model, settings, revision, told.append), told
 
 
 def test_a_model_is_fetched_with_progress_and_found_without_the_network_thereafter(
@@ -67,15 +67,15 @@ def test_a_model_is_fetched_with_progress_and_found_without_the_network_thereaft
     hub.requests.clear()
     again, told = find(settings)
     assert (again, told, hub.requests) == (found, [], [])
-    assert models.models_on_disk(settings.model_dir) == [found]
+    assert cache.models_on_disk(settings.model_dir) == [found]
 
 
 def test_a_pinned_revision_is_asked_for_and_found(hub: ModelHub, settings: EngineSettings) -> None:
     found, _ = find(settings, "some/model", COMMIT)
     assert found.revision == COMMIT
     assert hub.requests[0].startswith(f"/api/models/some/model/revision/{COMMIT}")
-    assert models.local_model("some/model", COMMIT, settings.model_dir) == found
-    assert models.local_model("some/model", "f" * 40, settings.model_dir) is None
+    assert cache.local_model("some/model", COMMIT, settings.model_dir) == found
+    assert cache.local_model("some/model", "f" * 40, settings.model_dir) is None
 
 
 def test_a_fetch_that_is_cut_off_goes_on_where_it_was(hub: ModelHub, settings: EngineSettings) -> None:
@@ -97,7 +97,7 @@ def test_a_fetch_that_failed_is_continued_by_the_next_command(
     hub.stall_after = 500_000
     with pytest.raises(ModelUnavailable, match=r"stalled.*run the same command again"):
         find(settings)
-    assert models.local_model("small", None, settings.model_dir) is None
+    assert cache.local_model("small", None, settings.model_dir) is None
     hub.stall_after = None
     hub.requests.clear()
     found, _ = find(settings)
@@ -106,7 +106,7 @@ def test_a_fetch_that_failed_is_continued_by_the_next_command(
 
 
 def test_a_hub_that_knows_no_ranges_is_read_from_the_start(hub: ModelHub, settings: EngineSettings) -> None:
-    part = models.repository_folder(models.REPOSITORIES["small"], settings.model_dir) / "partial"
+    part = cache.repository_folder(cache.REPOSITORIES["small"], settings.model_dir) / "partial"
     part.mkdir(parents=True)
     hub.ranges = False
     (part / hashlib.sha256(FILES[BIG]).hexdigest()).write_bytes(b"x" * 1000)
@@ -126,7 +126,7 @@ def test_a_file_with_the_wrong_hash_is_thrown_away(hub: ModelHub, settings: Engi
     hub.tamper = True
     with pytest.raises(ModelUnavailable, match=r"model.bin .* not what the hub declared"):
         find(settings)
-    assert models.local_model("small", None, settings.model_dir) is None
+    assert cache.local_model("small", None, settings.model_dir) is None
     hub.tamper = False
     found, _ = find(settings)
     assert (found.path / BIG).read_bytes() == FILES[BIG]
@@ -160,7 +160,7 @@ def test_a_repository_without_a_converted_model_is_refused(hub: ModelHub, settin
 
 
 def test_two_that_want_the_same_model_fetch_it_once(hub: ModelHub, settings: EngineSettings) -> None:
-    answers: list[models.FoundModel] = []
+    answers: list[cache.FoundModel] = []
     threads = [threading.Thread(target=lambda: answers.append(find(settings)[0])) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -184,38 +184,38 @@ def test_a_plain_folder_is_a_model_known_by_its_content(tmp_path: Path) -> None:
         folder.mkdir()
         for name, content in FILES.items():
             (folder / name).write_bytes(content)
-    first, second = (models.local_model(str(tmp_path / f"copy {number} – ü")) for number in range(2))
+    first, second = (cache.local_model(str(tmp_path / f"copy {number} – ü")) for number in range(2))
     assert first is not None
     assert second is not None
     assert first.revision == second.revision
     (second.path / BIG).write_bytes(FILES[BIG][:-1] + b"!")
     with pytest.raises(ModelUnavailable, match="was begun with"):
-        models.local_model(str(second.path), first.revision)
+        cache.local_model(str(second.path), first.revision)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelUnavailable, match=r"lacks tokenizer.json, model.bin"):
-        models.local_model(str(tmp_path))
+        cache.local_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["smal", "../x", "a/../b", "a/b/c", "", "owner--/x"])
 def test_what_can_be_no_model_is_refused_with_the_nearest_name(name: str) -> None:
     with pytest.raises(ModelUnavailable, match="'small'" if name == "smal" else "There is no model"):
-        models.repository(name)
+        cache.repository(name)
 
 
 def test_the_names_are_those_of_faster_whisper() -> None:
     from faster_whisper import utils
 
-    assert utils._MODELS == models.REPOSITORIES
+    assert utils._MODELS == cache.REPOSITORIES
 
 
 def test_the_cache_is_the_hubs_own(tmp_path: Path) -> None:
     program = """
 import importlib, json, os, sys
 from huggingface_hub import constants
-from whisper_farm.engines.models import cache_folder
+from whisper_farm.engines.cache import cache_folder
 for given in json.loads(sys.argv[1]):
     os.environ.update(given)
     print(cache_folder() == cache_folder(importlib.reload(constants).HF_HUB_CACHE))
@@ -233,14 +233,14 @@ for given in json.loads(sys.argv[1]):
 
 
 def test_auto_takes_whisper_when_its_model_can_be_fetched(hub: ModelHub, settings: EngineSettings) -> None:
-    chosen = choice.choose("auto", None, None, "transcribe", settings, lambda _: None)
+    chosen = choose.choose("auto", None, None, "transcribe", settings, lambda _: None)
     assert (chosen.engine, chosen.notice) == ("faster-whisper", None)
-    assert models.local_model(chosen.model, None, settings.model_dir) is not None
+    assert cache.local_model(chosen.model, None, settings.model_dir) is not None
 
 
 def test_auto_falls_back_with_a_notice_when_the_hub_is_out_of_reach(hub: ModelHub, settings: EngineSettings) -> None:
     hub.status = 503
-    chosen = choice.choose("auto", "small", "en", "transcribe", settings, lambda _: None)
+    chosen = choose.choose("auto", "small", "en", "transcribe", settings, lambda _: None)
     assert (chosen.engine, chosen.model) == ("pocketsphinx", "en-us")
     assert "PocketSphinx stands in" in (chosen.notice or "")
     assert "refused" in (chosen.notice or "")
@@ -248,23 +248,23 @@ def test_auto_falls_back_with_a_notice_when_the_hub_is_out_of_reach(hub: ModelHu
 
 @pytest.mark.parametrize(("language", "task"), [("de", "transcribe"), ("en", "translate"), (None, "translate")])
 def test_auto_does_not_fall_back_to_what_cannot_serve(
-    hub: ModelHub, settings: EngineSettings, language: str | None, task: choice.Task
+    hub: ModelHub, settings: EngineSettings, language: str | None, task: choose.Task
 ) -> None:
     hub.status = 503
     with pytest.raises(ModelUnavailable, match="cannot stand in"):
-        choice.choose("auto", None, language, task, settings, lambda _: None)
+        choose.choose("auto", None, language, task, settings, lambda _: None)
 
 
 def test_a_misspelt_model_is_an_error_and_no_reason_to_fall_back(hub: ModelHub, settings: EngineSettings) -> None:
     with pytest.raises(ModelUnavailable, match="Did you mean 'small'"):
-        choice.choose("auto", "smal", None, "transcribe", settings, lambda _: None)
+        choose.choose("auto", "smal", None, "transcribe", settings, lambda _: None)
     assert hub.requests == []
 
 
 def test_a_named_engine_is_never_replaced(hub: ModelHub, settings: EngineSettings) -> None:
     hub.status = 503
-    chosen = choice.choose("faster-whisper", None, None, "transcribe", settings, lambda _: None)
+    chosen = choose.choose("faster-whisper", None, None, "transcribe", settings, lambda _: None)
     assert chosen.engine == "faster-whisper"
-    assert choice.choose("pocketsphinx", None, None, "transcribe", settings, lambda _: None).model == "en-us"
+    assert choose.choose("pocketsphinx", None, None, "transcribe", settings, lambda _: None).model == "en-us"
     with pytest.raises(EngineUnavailable, match="'faster-whisper'"):
-        choice.choose("fast-whisper", None, None, "transcribe", settings, lambda _: None)
+        choose.choose("fast-whisper", None, None, "transcribe", settings, lambda _: None)

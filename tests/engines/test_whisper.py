@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from model_hub import COMMIT, model_hub
+from support.model_hub import COMMIT, model_hub
 
-from whisper_farm.engines.catalog import engine_kind
+from whisper_farm.engines.cache import digest_of
 from whisper_farm.engines.engine import SAMPLE_RATE, Audio, ChunkAudio, Engine, EngineSettings, Recognition
-from whisper_farm.engines.models import digest_of
+from whisper_farm.engines.registry import engine_kind
 from whisper_farm.errors import ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from whisper_farm.engines.models import digest_of
+from whisper_farm.engines.cache import digest_of
 from whisper_farm.transcript.document import from_json
 
 PODCAST = Path(__file__).resolve().parents[2] / "examples" / "podcast.mp3"

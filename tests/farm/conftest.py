@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm_processes import Farm, Known, Recording
-from postgres import PostgresServer
-
-sys.path.append(str(Path(__file__).parent.with_name("coordinator")))  # for its `hand_worker`
-sys.path.append(str(Path(__file__).parents[2]))  # for `bench.seed`
+from support.farm_processes import Farm, Known, Recording
+from support.postgres import PostgresServer
 
 
 @pytest.fixture(scope="session")

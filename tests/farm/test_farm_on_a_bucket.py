@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crowds import PATIENT
-from farm_processes import CHUNK_SECONDS, Farm, Recording, assert_done_once, assert_says
-from fault_proxy import FaultProxy
+from support.crowds import PATIENT
+from support.farm_processes import CHUNK_SECONDS, Farm, Recording, assert_done_once, assert_says
+from support.fault_proxy import FaultProxy
 
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.transcript.options import RecognitionOptions
 
 pytestmark = pytest.mark.timeout(300)

@@ -9,8 +9,8 @@ from threading import Thread
 
 import httpx
 import pytest
-from farm_processes import until
-from fault_proxy import FAULTS, GARBAGE, Fault, FaultProxy
+from support.farm_processes import until
+from support.fault_proxy import FAULTS, GARBAGE, Fault, FaultProxy
 
 ANSWER = b'{"claims": []}'
 DELAY_SECONDS = 0.2

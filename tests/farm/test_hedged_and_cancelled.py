@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from farm_processes import Farm, Process, Recording, assert_says, until
-from fault_proxy import FaultProxy, Request
-from postgres import PostgresServer
 from sqlalchemy import select
+from support.farm_processes import Farm, Process, Recording, assert_says, until
+from support.fault_proxy import FaultProxy, Request
+from support.postgres import PostgresServer
 
 from whisper_farm.protocol.client import AttemptView
 from whisper_farm.store.tables import attempts, jobs

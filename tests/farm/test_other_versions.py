@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from farm_processes import Farm, Process, Recording, assert_says, until
 from sqlalchemy import select
+from support.farm_processes import Farm, Process, Recording, assert_says, until
 
 from whisper_farm.protocol.wire import PROTOCOL_VERSION
 from whisper_farm.store.tables import workers

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from farm_processes import Farm, Process, until
+from support.farm_processes import Farm, Process, until
 
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.error_rate import word_error_rate, words_of

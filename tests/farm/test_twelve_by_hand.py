@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from farm_processes import LEASE_SECONDS, Farm, until
-from hand_worker import HandWorker, Json
 from sqlalchemy import select
+from support.farm_processes import LEASE_SECONDS, Farm, until
+from support.hand_worker import HandWorker, Json
 
 from whisper_farm.leases import lapse
 from whisper_farm.leases.reap import reap

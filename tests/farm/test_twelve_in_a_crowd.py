@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crowds import MODEL, PATIENT, Load, Losses
-from farm_processes import Farm, assert_done_once
+from support.crowds import MODEL, PATIENT, Load, Losses
+from support.farm_processes import Farm, assert_done_once
 
 from bench.seed import seed_jobs
 from whisper_farm.store.database import Database

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
-from farm_processes import LEASE_SECONDS, Farm, Known, assert_done_once
-from fault_proxy import Fault, FaultProxy
+from support.farm_processes import LEASE_SECONDS, Farm, Known, assert_done_once
+from support.fault_proxy import Fault, FaultProxy
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from farm_processes import LEASE_SECONDS, Farm, Known, Recording, assert_done_once, assert_says, busy_cores, until
-from fault_proxy import FaultProxy, Request
-from postgres import PostgresServer
 from sqlalchemy import select
+from support.farm_processes import (
+    LEASE_SECONDS,
+    Farm,
+    Known,
+    Recording,
+    assert_done_once,
+    assert_says,
+    busy_cores,
+    until,
+)
+from support.fault_proxy import FaultProxy, Request
+from support.postgres import PostgresServer
 
 from whisper_farm.engines.tone_audio import tone_words
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView

@@ -6,8 +6,8 @@ A coordinator that is killed is `test_coordinator_and_database_murder`.
 from __future__ import annotations
 
 import pytest
-from farm_processes import Farm, Known, assert_done_once, assert_says
-from fault_proxy import FaultProxy
+from support.farm_processes import Farm, Known, assert_done_once, assert_says
+from support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fresh_database import fresh_database
-from hand_farm import Farm
 from sqlalchemy import delete
+from support.fresh_database import fresh_database
+from support.hand_farm import Farm
 
 from whisper_farm.store.database import Database
 from whisper_farm.store.tables import metadata

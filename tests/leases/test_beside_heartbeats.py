@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from hand_farm import Farm
 from sqlalchemy import text
+from support.hand_farm import Farm
 
 from whisper_farm.leases.beat import heartbeat
-from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
+from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.store.database import Transaction
 
 PATIENCE_SECONDS = 30

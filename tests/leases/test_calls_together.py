@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hand_farm import TONES, Farm
+from support.hand_farm import TONES, Farm
 
 from whisper_farm.leases.claim import Claimed, Claiming
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.store.database import Transaction
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_farm import SHA, Farm
+from support.hand_farm import SHA, Farm
 
 from whisper_farm.errors import LeaseLost, WorkerUnknown
 from whisper_farm.leases.workers import dismiss, drain

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from always import check_charges
-from hand_farm import Farm
 from sqlalchemy import select
+from support.always import check_charges
+from support.hand_farm import Farm
 
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.store.tables import attempts, jobs

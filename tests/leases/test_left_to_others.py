@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_farm import Farm
+from support.hand_farm import Farm
 
 from whisper_farm.leases import lapse
 

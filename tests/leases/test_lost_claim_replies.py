@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hand_farm import Farm
 from sqlalchemy import func, select
+from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claims import try_claims
-from whisper_farm.coordinator.waiting import Tried, WaitingRoom
+from whisper_farm.coordinator.claiming.claims import try_claims
+from whisper_farm.coordinator.claiming.waiting import Tried, WaitingRoom
 from whisper_farm.leases.claim import Claimed
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.store.tables import attempts, jobs
 
 DROPS = {"sqlite": 10_000, "postgresql": 300}

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from fresh_database import fresh_database
-from hand_farm import TONES, Farm
-from long_queue import HELD, JOBS, fill
-from plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from sqlalchemy import insert, select, update
+from support.fresh_database import fresh_database
+from support.hand_farm import TONES, Farm
+from support.long_queue import HELD, JOBS, fill
+from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 
 from whisper_farm.coordinator.holding import holding as held
-from whisper_farm.coordinator.services.retention import forget_workers, long_gone
+from whisper_farm.coordinator.services.cleaner import forget_workers, long_gone
 from whisper_farm.coordinator.uploads import announce
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
@@ -25,11 +25,11 @@ from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
-from whisper_farm.leases.lifecycle import cancel, next_to_assemble, results_of, retry
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import cancel, next_to_assemble, results_of, retry
 from whisper_farm.protocol.client import UploadStart
-from whisper_farm.protocol.work import (
+from whisper_farm.protocol.worker import (
     AppendRequest,
     FailRequest,
     Failure,

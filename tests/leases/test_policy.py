@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hand_farm import TONES, Farm
+from support.hand_farm import TONES, Farm
 
 from whisper_farm.leases.ids import profile_id
-from whisper_farm.leases.policy import backoff_seconds, moved_pace, stretched
+from whisper_farm.leases.rules import backoff_seconds, moved_pace, stretched
 from whisper_farm.leases.workers import drain
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hand_farm import Farm
 from sqlalchemy import func, select
+from support.hand_farm import Farm
 
 from whisper_farm.errors import FarmError, LeaseError
 from whisper_farm.leases.claim import Claimed

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hand_farm import Farm
 from sqlalchemy import delete
+from support.hand_farm import Farm
 
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.reap import ReapReport
@@ -19,7 +19,7 @@ from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import workers
 
-HALF_WAY = Path(__file__).with_name("reaper_process.py")
+HALF_WAY = Path(__file__).parents[1] / "support" / "reaper_process.py"
 PATIENCE_SECONDS = 30.0
 
 

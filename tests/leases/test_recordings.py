@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hand_farm import SHA, TONES, Farm
+from support.hand_farm import SHA, TONES, Farm
 
 from whisper_farm.coordinator.outcome import gaps_of, maker_of
 from whisper_farm.errors import InvalidRequest, LeaseLost, NotFound, PositionConflict, TooLarge, WrongState
 from whisper_farm.leases.append import append
-from whisper_farm.leases.lifecycle import Assembled, assembled, blob_keys_of, next_to_assemble, results_of
-from whisper_farm.protocol.work import AppendRequest, NewChunk
+from whisper_farm.leases.transcriptions import Assembled, assembled, blob_keys_of, next_to_assemble, results_of
+from whisper_farm.protocol.worker import AppendRequest, NewChunk
 from whisper_farm.transcript.transcript import Coverage, MissingStretch
 
 WHOLE = Coverage(duration=90, covered=90, chunks=3)

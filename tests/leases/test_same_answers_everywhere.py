@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from busy_farm import BusyFarm
-from everywhere import check_columns
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from support.busy_farm import BusyFarm
+from support.everywhere import check_columns
 
 from whisper_farm.store.database import Database
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_farm import TONES, Farm
+from support.hand_farm import TONES, Farm
 
 from whisper_farm.coordinator.views import (
     counts,

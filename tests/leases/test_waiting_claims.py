@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hand_farm import Farm
+from support.hand_farm import Farm
 
-from whisper_farm.coordinator import waiting
-from whisper_farm.coordinator.claims import try_claims
-from whisper_farm.coordinator.waiting import Tried, WaitingRoom
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.coordinator.claiming import waiting
+from whisper_farm.coordinator.claiming.claims import try_claims
+from whisper_farm.coordinator.claiming.waiting import Tried, WaitingRoom
+from whisper_farm.protocol.worker import ClaimRequest
 
 PATIENCE_SECONDS = 20.0
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from postgres import PostgresServer
 from sqlalchemy import text
+from support.postgres import PostgresServer
 
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.store.database import Database, Transaction

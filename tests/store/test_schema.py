@@ -14,8 +14,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from postgres import PostgresServer
 from sqlalchemy import text
+from support.postgres import PostgresServer
 
 from whisper_farm.errors import SchemaMismatch
 from whisper_farm.store import schema

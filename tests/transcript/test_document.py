@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spoken import transcript_of, transcripts
+from support.spoken import transcript_of, transcripts
 
 from whisper_farm.errors import FarmError, InvalidTranscript
 from whisper_farm.transcript.document import from_json, to_json

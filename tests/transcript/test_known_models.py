@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whisper_farm.transcript.known_models import REPOSITORIES, can_translate
+from whisper_farm.models import REPOSITORIES, can_translate
 
 
 def test_models_that_were_not_trained_to_translate_are_known_by_name_and_repository() -> None:

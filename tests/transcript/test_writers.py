@@ -14,13 +14,13 @@ import pytest
 import webvtt
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from spoken import NASTY, segments, transcript_of
+from support.spoken import NASTY, segments, transcript_of
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
 from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.formats import FORMATS, render, save, stems_for
 from whisper_farm.transcript.speech import Segment, Word
 from whisper_farm.transcript.subtitles import timestamp
-from whisper_farm.transcript.writers import FORMATS, render, save, stems_for
 
 TALK = transcript_of(
     Segment(0.0, 2.5, " Good morning.", (Word(0.32, 0.9, " Good", 0.9), Word(0.9, 2.125, " morning.", 0.8))),

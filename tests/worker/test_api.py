@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from bare_farm import TOKEN, FakeServer, serving
-from fake_farm import FakeFarm
-from work_here import add_speech, recording, speech, until, worker_settings, working
+from support.bare_farm import TOKEN, FakeServer, serving
+from support.fake_farm import FakeFarm
+from support.work_here import add_speech, recording, speech, until, worker_settings, working
 
 from whisper_farm.errors import (
     DigestMismatch,
@@ -22,7 +22,7 @@ from whisper_farm.errors import (
     WorkerUnknown,
 )
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.work import ClaimRequest, HeartbeatRequest, RegisterRequest
+from whisper_farm.protocol.worker import ClaimRequest, HeartbeatRequest, RegisterRequest
 from whisper_farm.worker.api import WorkerApi
 
 ME = RegisterRequest(worker_id="w", name="w", version="1", platform="here", slots=1, engines=())

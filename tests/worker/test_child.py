@@ -20,7 +20,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.child import Child, ChildDiedError, Role, exit_reason
 from whisper_farm.worker.frames import read_frame
 from whisper_farm.worker.line import CRASHED
-from whisper_farm.worker.messages import Able, Begin, Cancel, Cut, Load, Ready, Unable, from_frame
+from whisper_farm.worker.pipe import Able, Begin, Cancel, Cut, Load, Ready, Unable, from_frame
 
 BEGIN = Begin(engine="tones", slots=2, batch_size=3)
 CUT = Cut(
@@ -93,7 +93,7 @@ def test_a_silent_child_is_killed() -> None:
 
 def test_what_libraries_print_does_not_get_between_the_messages() -> None:
     program = (
-        "import os; from whisper_farm.worker.line import private_line; from whisper_farm.worker.messages import Cancel;"
+        "import os; from whisper_farm.worker.line import private_line; from whisper_farm.worker.pipe import Cancel;"
         "line = private_line(); print('noise', flush=True); os.write(1, b'native noise');"
         "line.send(Cancel(batch=1, index=2)); print(repr(input if 0 else os.read(0, 10)), flush=True)"
     )

@@ -7,12 +7,11 @@ import os
 import signal
 
 import psutil
-from bare_farm import serving
-from fake_farm import FakeFarm
-from test_worker import same
-from work_here import recording, until, worker_process, worker_settings, working
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import recording, same, until, worker_process, worker_settings, working
 
-from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult
 
 MEGABYTE = 1 << 20
 

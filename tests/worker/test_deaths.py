@@ -9,16 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from bare_farm import serving
-from fake_farm import FakeFarm
-from test_worker import same
-from work_here import add_speech, speech, until, worker_settings, working
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import add_speech, same, speech, until, worker_settings, working
 
 from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.engines.tones import EXIT_STATUS
 from whisper_farm.errors import EngineUnavailable
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker import pool
+from whisper_farm.worker import recognisers
 
 
 def test_a_child_killed_in_the_middle_of_a_batch_costs_no_job_anything() -> None:
@@ -156,8 +155,8 @@ def test_children_that_die_while_they_load_are_tried_again_with_pauses_and_then_
     sick, python = tmp_path / "sick", tmp_path / "python"
     python.write_text(f'#!/bin/sh\n[ -e "{sick}" ] && echo out of memory >&2 && exit 3\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    monkeypatch.setattr(pool, "_FIRST_REST_SECONDS", 0.05)
-    monkeypatch.setattr(pool, "_LONGEST_REST_SECONDS", 0.2)
+    monkeypatch.setattr(recognisers, "_FIRST_REST_SECONDS", 0.05)
+    monkeypatch.setattr(recognisers, "_LONGEST_REST_SECONDS", 0.2)
     farm = FakeFarm()
     truth = add_speech(farm, speech(0))
 
@@ -171,7 +170,7 @@ def test_children_that_die_while_they_load_are_tried_again_with_pauses_and_then_
                 sick.touch()
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: worker.said("model_unavailable"), "it gives up")
-                assert len(worker.said("child_died")) == 1 + pool.LOAD_DEATHS
+                assert len(worker.said("child_died")) == 1 + recognisers.LOAD_DEATHS
                 assert "out of memory" in worker.said("model_unavailable")[0].message
                 farm.jobs.clear()
                 add_speech(farm, speech(0))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from whisper_farm.worker import frames
 from whisper_farm.worker.frames import Frame, FrameError, pack, read_frame, receive_frame, write_frame
-from whisper_farm.worker.messages import Cancel, from_frame, to_frame
+from whisper_farm.worker.pipe import Cancel, from_frame, to_frame
 
 any_frames = st.lists(st.builds(Frame, st.binary(max_size=200), st.binary(max_size=2000)), max_size=5)
 

@@ -10,10 +10,9 @@ import sys
 from itertools import pairwise
 
 import pytest
-from bare_farm import serving
-from fake_farm import FakeFarm
-from test_worker import same
-from work_here import add_speech, recording, speech, until, worker_process, worker_settings, working
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import add_speech, recording, same, speech, until, worker_process, worker_settings, working
 
 from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.transcript.options import RecognitionOptions

@@ -9,9 +9,9 @@ import time
 
 import psutil
 import pytest
-from bare_farm import serving
-from fake_farm import FakeFarm
-from work_here import PATIENCE, add_speech, speech, until, worker_process, worker_settings, working
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import PATIENCE, add_speech, speech, until, worker_process, worker_settings, working
 
 from whisper_farm.transcript.options import RecognitionOptions
 

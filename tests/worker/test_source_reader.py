@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from bare_farm import TOKEN, FakeServer, serving
-from fake_farm import FakeFarm
+from support.bare_farm import TOKEN, FakeServer, serving
+from support.fake_farm import FakeFarm
 
 from whisper_farm.errors import BlobMissing, NotFound, ServerUnreachable
 from whisper_farm.worker import source_reader

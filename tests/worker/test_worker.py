@@ -6,10 +6,9 @@ import asyncio
 import subprocess
 import sys
 
-import pytest
-from bare_farm import serving
-from fake_farm import FakeFarm
-from work_here import add_speech, recording, speech, until, worker_settings, working
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import add_speech, recording, same, speech, until, worker_settings, working
 
 
 def test_the_agent_starts_light() -> None:
@@ -21,11 +20,6 @@ def test_the_agent_starts_light() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "[]"
-
-
-def same(heard: list[tuple[str, float]], truth: list[tuple[str, float]]) -> None:
-    assert [word for word, _ in heard] == [word for word, _ in truth]
-    assert [at for _, at in heard] == pytest.approx([at for _, at in truth], abs=0.01)
 
 
 def test_every_chunk_is_heard_in_its_place_of_the_recording() -> None:

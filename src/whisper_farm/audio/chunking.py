@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from whisper_farm.audio.cutter import cut
+from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
 from whisper_farm.audio.reader import AudioFile
+from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
 from whisper_farm.audio.source import Source, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
-from whisper_farm.audio.waveform import Waveform, samples_of, seconds_of
 
 ENCODE_TIMEOUT_SECONDS = 600.0
 

@@ -18,9 +18,9 @@ from av.packet import Packet
 from whisper_farm.audio.damage import DamageLog, LostBytes
 from whisper_farm.audio.reader import ReadStoppedError
 from whisper_farm.audio.resample import Stretch, silence
+from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
 from whisper_farm.audio.source import Source, bearable
 from whisper_farm.audio.timeline import TOLERANCE_SECONDS, Timeline
-from whisper_farm.audio.waveform import Waveform, samples_of, seconds_of
 from whisper_farm.errors import NotAudio, SourceEmpty
 
 MOST_FRAME_SAMPLES = 1 << 22

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.errors import AudioError
 
 _LEVEL = "5"

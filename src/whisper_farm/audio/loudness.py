@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 
 HOP = SAMPLE_RATE // 100
 """Samples of one level."""

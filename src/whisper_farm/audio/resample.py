@@ -17,7 +17,7 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 from av.filter.context import FilterContext
 
-from whisper_farm.audio.waveform import SAMPLE_RATE, Waveform
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 
 _WARM_UP_SECONDS = 0.1
 """The filter remembers some 30 samples; after that its output no longer knows where it began."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whisper_farm.cli.progress import BYTES, Display
-from whisper_farm.cli.recognition import Wish
-from whisper_farm.engines.choice import choose
+from whisper_farm.cli.recognition_flags import Wish
+from whisper_farm.engines.choose import choose
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import click
 from whisper_farm.errors import InvalidRequest, Unauthorized
 
 if TYPE_CHECKING:
-    from whisper_farm.client import FarmClient
+    from whisper_farm.client.farm import FarmClient
 
 DEFAULT_SERVER = "http://127.0.0.1:8765"
 ADMIN_TOKEN_FILE = "admin-token"
@@ -83,7 +83,7 @@ def admin_token_file() -> Path:
 
 def connect(server: str | None, token: str | None) -> FarmClient:
     """A client of the farm that the flags or the environment name."""
-    from whisper_farm.client import FarmClient
+    from whisper_farm.client.farm import FarmClient
 
     address = server_address(server)
     return FarmClient(address, access_token(token, address))

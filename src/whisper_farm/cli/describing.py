@@ -10,12 +10,12 @@ from whisper_farm.cli.clock import clock, speed
 from whisper_farm.cli.following import Following
 from whisper_farm.cli.outputs import Outputs
 from whisper_farm.cli.progress import Display, printable
-from whisper_farm.cli.recognition import FORMATS
+from whisper_farm.cli.recognition_flags import FORMATS
 from whisper_farm.cli.session import counted, gaps_in_words, short_damage, why_not
 from whisper_farm.cli.table import columns
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
-from whisper_farm.transcript.writers import stems_for
+from whisper_farm.transcript.formats import stems_for
 
 JOBS_SHOWN = 20
 

@@ -123,8 +123,8 @@ def _whisper_findings(whisper: Probe, otherwise: Trouble) -> Iterator[Finding]:
 
 def _models(device: Literal["cpu", "cuda"]) -> Finding:
     """Whether the model for who names none is here, and which others are."""
-    from whisper_farm.engines.choice import default_model
-    from whisper_farm.engines.models import cache_folder, models_on_disk
+    from whisper_farm.engines.cache import cache_folder, models_on_disk
+    from whisper_farm.engines.choose import default_model
 
     wanted, here = default_model(device), [found.model for found in models_on_disk()]
     listed = f"{', '.join(here) or 'none'} in {cache_folder()}"
@@ -193,7 +193,7 @@ def _server(flag: str | None, token: str | None) -> Finding:
 
 def _greet(flag: str | None, token: str | None) -> str:
     from whisper_farm.cli.session import counted
-    from whisper_farm.client import FarmClient
+    from whisper_farm.client.farm import FarmClient
 
     address = server_address(flag)
     with FarmClient(address, access_token(token, address), timeout=SERVER_SECONDS) as farm:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from whisper_farm.cli.progress import Display
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError, ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.recognition import FormatList
+from whisper_farm.cli.recognition_flags import FormatList
 from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
 if TYPE_CHECKING:
-    from whisper_farm.client import FarmClient
+    from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import TranscriptionView
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from whisper_farm.errors import StorageError
+from whisper_farm.transcript.formats import save, stems_for
 from whisper_farm.transcript.transcript import Transcript
-from whisper_farm.transcript.writers import save, stems_for
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.progress import BYTES, Display
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import (
     FarmError,
     InvalidRequest,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.recognition import EngineName
+from whisper_farm.cli.recognition_flags import EngineName
 from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
 if TYPE_CHECKING:

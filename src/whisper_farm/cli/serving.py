@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from whisper_farm import __version__
 from whisper_farm.cli.connection import DEFAULT_SERVER, on_this_machine
 from whisper_farm.cli.given import settled
-from whisper_farm.cli.machine import worker_settings
+from whisper_farm.cli.machine_flags import worker_settings
 from whisper_farm.coordinator.log import logger, set_up_logging
-from whisper_farm.coordinator.serve import ADMIN_TOKEN_FILE, open_stores, serve
+from whisper_farm.coordinator.server import ADMIN_TOKEN_FILE, open_stores, serve
 from whisper_farm.farm import WORKER_TOKEN_FILE, Background, LocalWorker, worker_token
 from whisper_farm.settings import Policy, ServerSettings, data_folder
 from whisper_farm.worker.notices import Notice

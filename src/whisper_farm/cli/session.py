@@ -19,7 +19,7 @@ from whisper_farm.cli.following import Following, Watched
 from whisper_farm.cli.outputs import Outputs, Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Interrupted, Sender
-from whisper_farm.client import FarmClient
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
 from whisper_farm.transcript.transcript import Transcript, damage_in_words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.recognition import ON_A_FARM, RECOGNITION, Wish, recognition_flags, wish_of
+from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, Wish, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from whisper_farm.cli.progress import Display
     from whisper_farm.cli.sending import Request
-    from whisper_farm.client import FarmClient
+    from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import TranscriptionView
 
 DEFAULT_ENGINE = "faster-whisper"
@@ -38,7 +38,7 @@ def submit(**flags: Any) -> int:
     whisper-farm submit talk.mp3 --model turbo
     whisper-farm follow $(whisper-farm submit talk.mp3 --quiet)
     """
-    from whisper_farm.cli.inputs import recordings
+    from whisper_farm.cli.files import recordings
     from whisper_farm.cli.main import complain
     from whisper_farm.cli.progress import open_display
     from whisper_farm.cli.sending import Request

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.machine import MACHINE, machine_flags, machine_settings
-from whisper_farm.cli.recognition import HERE, RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
+from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings
+from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 
 SECTIONS = {

@@ -13,12 +13,12 @@ from typing import Any
 
 from whisper_farm.cli.choosing import chosen_engine, show_fetch
 from whisper_farm.cli.clock import span, speed
+from whisper_farm.cli.files import recordings
 from whisper_farm.cli.given import settled
-from whisper_farm.cli.inputs import recordings
-from whisper_farm.cli.machine import worker_settings
+from whisper_farm.cli.machine_flags import worker_settings
 from whisper_farm.cli.outputs import Outputs, Recording, as_recordings
 from whisper_farm.cli.progress import Display, open_display
-from whisper_farm.cli.recognition import Wish
+from whisper_farm.cli.recognition_flags import Wish
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
 from whisper_farm.cli.session import Session, counted
 from whisper_farm.cli.stopping import Stopped
@@ -26,8 +26,8 @@ from whisper_farm.cli.submit import farm_engine
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy, data_folder
-from whisper_farm.worker.messages import Fetching
 from whisper_farm.worker.notices import Notice
+from whisper_farm.worker.pipe import Fetching
 
 MENTIONED = 3
 MOST_RECORDINGS = 10_000

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import server_flags
-from whisper_farm.cli.machine import MACHINE, machine_flags, machine_settings, worker_settings
-from whisper_farm.cli.recognition import EngineName
+from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings, worker_settings
+from whisper_farm.cli.recognition_flags import EngineName
 from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:

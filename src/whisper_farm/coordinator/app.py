@@ -1,6 +1,6 @@
 """The FastAPI application: routes, the layers around them, and the life of the coordinator behind them.
 
-From outside in: `requests` (log, measure, last stop of errors), `auth` (no token, no answer), `limits` (size and
+From outside in: `log` (log, measure, last stop of errors), `auth` (no token, no answer), `limits` (size and
 pace of bodies), then the routes. There is no page that loads anything from elsewhere; `/openapi.json` describes it all.
 """
 
@@ -13,20 +13,20 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.auth import Authentication
+from whisper_farm.coordinator.answers.errors import add_error_handlers
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.errors import add_error_handlers
-from whisper_farm.coordinator.limits import Limits
-from whisper_farm.coordinator.requests import RequestLog
+from whisper_farm.coordinator.layers.auth import Authentication
+from whisper_farm.coordinator.layers.limits import Limits
+from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import (
     events,
-    health,
+    server,
     tokens,
     transcriptions,
     transcripts,
     transfers,
     uploads,
-    work,
+    worker,
     workers,
 )
 from whisper_farm.settings import Policy, ServerSettings
@@ -60,7 +60,7 @@ def create_app(settings: ServerSettings, policy: Policy, database: Database, blo
         generate_unique_id_function=_operation_id,
     )
     app.state.coordinator = coordinator
-    rooms = (work, transfers, uploads, transcriptions, transcripts, events, workers, tokens, health)
+    rooms = (worker, transfers, uploads, transcriptions, transcripts, events, workers, tokens, server)
     add_error_handlers(app, [route for room in rooms for route in room.router.routes])
     for room in rooms:
         app.include_router(room.router)

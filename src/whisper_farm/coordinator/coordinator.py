@@ -12,22 +12,22 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from whisper_farm.coordinator.auth import KnownTokens, KnownWorkers
-from whisper_farm.coordinator.claims import WORK_MAKING, Claims
+from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
+from whisper_farm.coordinator.claiming.completions import Results
+from whisper_farm.coordinator.claiming.waiting import WaitingRoom
 from whisper_farm.coordinator.digests import KnownDigests
 from whisper_farm.coordinator.feed import Feed
+from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.metrics import Metrics
-from whisper_farm.coordinator.results import Results
 from whisper_farm.coordinator.services.assembler import Assembler
+from whisper_farm.coordinator.services.cleaner import Retention
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.retention import Retention
 from whisper_farm.coordinator.services.service import Service, run_service
 from whisper_farm.coordinator.services.sweeper import Sweeper
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import Transfers
-from whisper_farm.coordinator.waiting import WaitingRoom
 from whisper_farm.errors import FarmError
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs

@@ -13,8 +13,8 @@ from itertools import islice
 from pydantic import ValidationError
 
 from whisper_farm.errors import BlobMissing, TooLarge
-from whisper_farm.leases.lifecycle import DoneChunk
-from whisper_farm.protocol.work import TranscribeResult
+from whisper_farm.leases.transcriptions import DoneChunk
+from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.transcript.stitch import Piece
 

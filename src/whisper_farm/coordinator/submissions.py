@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from whisper_farm.coordinator.auth import Caller
+from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.uploads import Upload, find_upload, stored
 from whisper_farm.errors import (
@@ -23,12 +23,12 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.models import can_translate, cannot_translate
 from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find_by_key
-from whisper_farm.transcript.known_models import can_translate, cannot_translate
 
 
 class Submissions:

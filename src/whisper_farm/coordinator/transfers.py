@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
-from whisper_farm.protocol.work import ChunkTask, ChunkUpload, Claim, Source, TranscribeTask
+from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, Source, TranscribeTask
 from whisper_farm.store.blobs import Blobs
 
 SOURCE_SECONDS = 6 * 3600

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisper_farm.engines.cache import WANTED, FoundModel, is_model, local_model, repository, repository_folder
 from whisper_farm.engines.engine import FetchProgress
-from whisper_farm.engines.models import WANTED, FoundModel, is_model, local_model, repository, repository_folder
 from whisper_farm.errors import ModelUnavailable
 
 if TYPE_CHECKING:

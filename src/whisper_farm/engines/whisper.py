@@ -29,7 +29,8 @@ from faster_whisper.transcribe import (
 )
 from numpy.typing import NDArray
 
-from whisper_farm.engines.choice import device_for, usable_cores
+from whisper_farm.engines.cache import find_model
+from whisper_farm.engines.choose import device_for, usable_cores
 from whisper_farm.engines.engine import (
     SAMPLE_RATE,
     Audio,
@@ -39,10 +40,9 @@ from whisper_farm.engines.engine import (
     FetchProgress,
     Recognition,
 )
-from whisper_farm.engines.models import find_model
 from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, phrases_of, step
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
-from whisper_farm.transcript.known_models import can_translate, cannot_translate
+from whisper_farm.models import can_translate, cannot_translate
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from sqlalchemy import Row, insert, select, update
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
-from whisper_farm.leases.held import Held, hold
+from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.ids import needs, transcribe_job_id
 from whisper_farm.leases.turns import present_turn
-from whisper_farm.protocol.work import AppendAnswer, AppendRequest, NewChunk
+from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from sqlalchemy import bindparam, select, update
 
 from whisper_farm.errors import WorkerUnknown
-from whisper_farm.leases.policy import stretched
+from whisper_farm.leases.rules import stretched
 from whisper_farm.leases.workers import known_worker
-from whisper_farm.protocol.work import HeartbeatAnswer, HeartbeatRequest
+from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, literally, workers
 
 _MINE = Prepared(

@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Select, bindparam, select, update
 
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases import hedge
+from whisper_farm.leases.attempts import TRIED_BY_ME, Held, evidence, tried_by
 from whisper_farm.leases.beat import renew_free
-from whisper_farm.leases.held import TRIED_BY_ME, Held, evidence, tried_by
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint
 from whisper_farm.leases.lapse import (
     ANY_LAPSED,
@@ -22,15 +22,15 @@ from whisper_farm.leases.lapse import (
     set_aside_lapsed,
     spent_jobs,
 )
-from whisper_farm.leases.policy import lately, stretched
-from whisper_farm.leases.queue import JOBS, ORDER, QUEUED, SHOWN, JobRow, Order, Queue, QueueOf, facts, order_of
+from whisper_farm.leases.ready import JOBS, ORDER, QUEUED, SHOWN, JobRow, Order, Queue, QueueOf, facts, order_of
+from whisper_farm.leases.rules import lately, stretched
 from whisper_farm.leases.workers import EVERY, Fleet, Offers, Worker, as_worker
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import ROWS, among, given, insert_given
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, farm, jobs, literally, transcriptions, workers
 from whisper_farm.store.transcriptions import pinned
 from whisper_farm.transcript.options import RecognitionOptions

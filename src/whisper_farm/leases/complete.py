@@ -11,17 +11,17 @@ from sqlalchemy import bindparam, select, update
 from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMismatch, ResultConflict
 from whisper_farm.leases import language
 from whisper_farm.leases.append import TOLERANCE_SECONDS
+from whisper_farm.leases.attempts import Held, end_attempts, hold, refused, requeue, rivals
+from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
-from whisper_farm.leases.held import Held, end_attempts, hold, refused, requeue, rivals
 from whisper_farm.leases.ids import RANDOM, Mint
-from whisper_farm.leases.policy import moved_pace
-from whisper_farm.leases.settle import conclude
-from whisper_farm.protocol.work import ChunkResult, Outcome, TranscribeResult
+from whisper_farm.leases.rules import moved_pace
+from whisper_farm.protocol.worker import ChunkResult, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among, given
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs, profiles, transcriptions, workers
 
 

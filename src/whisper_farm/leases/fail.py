@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select, update
 
 from whisper_farm.errors import LeaseLost, RecogniserCrashed
-from whisper_farm.leases.held import (
+from whisper_farm.leases.attempts import (
     LIVE,
     Evidence,
     Held,
@@ -19,15 +19,15 @@ from whisper_farm.leases.held import (
     requeue,
     rivals,
 )
+from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.ids import RANDOM, Mint
-from whisper_farm.leases.policy import FAILURES_PER_ATTEMPT, backoff_seconds
-from whisper_farm.leases.settle import conclude, set_aside
+from whisper_farm.leases.rules import FAILURES_PER_ATTEMPT, backoff_seconds
 from whisper_farm.leases.workers import Fleet, give_up
-from whisper_farm.protocol.work import FailRequest, Outcome, ReleaseRequest
+from whisper_farm.protocol.worker import FailRequest, Outcome, ReleaseRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs, workers
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, bindparam, select
 
-from whisper_farm.leases.held import ATTEMPTS, LIVE, TRIED_BY_ME, Held
-from whisper_farm.leases.policy import lately
+from whisper_farm.leases.attempts import ATTEMPTS, LIVE, TRIED_BY_ME, Held
+from whisper_farm.leases.rules import lately
 from whisper_farm.leases.workers import Offers
-from whisper_farm.protocol.work import ClaimRequest
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.rows import among

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import bindparam, func, select, update
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.held import ATTEMPTS, LIVE, Held, evidence
-from whisper_farm.leases.settle import conclude, set_aside
+from whisper_farm.leases.attempts import ATTEMPTS, LIVE, Held, evidence
+from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.workers import Fleet, Offers
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally
 
 LAPSED_AT_ONCE = 1000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from whisper_farm.leases.lapse import lapsed_jobs, set_aside_lapsed, spent_jobs
-from whisper_farm.leases.policy import stretched
+from whisper_farm.leases.rules import stretched
 from whisper_farm.leases.workers import Fleet, give_up, present_workers
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, update
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
-from whisper_farm.leases.policy import stretched
-from whisper_farm.protocol.work import RegisterAnswer, RegisterRequest
+from whisper_farm.leases.rules import stretched
+from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
+from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import literally, profiles, workers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from whisper_farm.protocol.work import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
 
 
 def digest_of(result: ChunkResult | TranscribeResult) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StorageError, StoreUnavailable
-from whisper_farm.store.prepared import Parameters, Prepared
+from whisper_farm.store.statements import Parameters, Prepared
 
 T = TypeVar("T")
 Values = Parameters | Sequence[Parameters] | None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib import metadata
 
 from whisper_farm import __version__
-from whisper_farm.engines.catalog import engine_kind
-from whisper_farm.engines.choice import Device, device_for, lanes_for, trouble_with
+from whisper_farm.engines.choose import Device, device_for, lanes_for, trouble_with
 from whisper_farm.engines.engine import EngineKind
+from whisper_farm.engines.registry import engine_kind
 from whisper_farm.errors import EngineUnavailable
-from whisper_farm.worker.messages import Able, Begin
+from whisper_farm.worker.pipe import Able, Begin
 
 
 def ability(begin: Begin) -> Able:

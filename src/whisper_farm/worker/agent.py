@@ -16,20 +16,20 @@ from collections.abc import Coroutine, Sequence
 
 from whisper_farm import __version__
 from whisper_farm.errors import FarmError, ServerUnreachable
-from whisper_farm.protocol.work import Claim, EngineOffer, RegisterRequest, ReleaseRequest
+from whisper_farm.protocol.worker import Claim, EngineOffer, RegisterRequest, ReleaseRequest
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.beats import MAX_TOKENS, Beats
 from whisper_farm.worker.bell import Bell
 from whisper_farm.worker.claims import Claims, Kind
-from whisper_farm.worker.crew import Crew, ended
 from whisper_farm.worker.cutting import Cutting
+from whisper_farm.worker.handing_in import Results
+from whisper_farm.worker.heartbeats import MAX_TOKENS, Beats
 from whisper_farm.worker.holdings import Gone, Holdings
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
-from whisper_farm.worker.pool import Pool
-from whisper_farm.worker.recognition import Recognition
-from whisper_farm.worker.results import Results
+from whisper_farm.worker.recognisers import Pool
+from whisper_farm.worker.recognising import Recognition
+from whisper_farm.worker.tasks import Crew, ended
 
 LEAVE_SECONDS = 1.0
 """How long saying goodbye may take."""

@@ -1,4 +1,4 @@
-"""The worker API as seen by a worker: every call of `protocol/work.py`, and the transfers of audio.
+"""The worker API as seen by a worker: every call of `protocol/worker.py`, and the transfers of audio.
 
 Promises: a call whose answer got lost is sent again, word for word, with growing pauses, for as long as the caller has
 patience; only an answer in the farm's own form counts as one, so a proxy's page is no answer; refusals are raised as
@@ -29,7 +29,7 @@ from whisper_farm.errors import (
     WorkerUnknown,
     every_error,
 )
-from whisper_farm.protocol import wire, work
+from whisper_farm.protocol import wire, worker
 from whisper_farm.worker.clock import now
 from whisper_farm.worker.deaths import passing
 
@@ -78,42 +78,42 @@ class WorkerApi:
         """Close all connections."""
         await self._client.aclose()
 
-    async def register(self, request: work.RegisterRequest, patience: float = FOR_EVER) -> work.RegisterAnswer:
+    async def register(self, request: worker.RegisterRequest, patience: float = FOR_EVER) -> worker.RegisterAnswer:
         """Present the worker."""
-        return await self._call("register", request, work.RegisterAnswer, patience)
+        return await self._call("register", request, worker.RegisterAnswer, patience)
 
-    async def claim(self, request: work.ClaimRequest, patience: float = FOR_EVER) -> work.ClaimAnswer:
+    async def claim(self, request: worker.ClaimRequest, patience: float = FOR_EVER) -> worker.ClaimAnswer:
         """Ask for work; the server may take `wait_seconds` to answer."""
         seconds = min(patience, self.timeout_seconds + request.wait_seconds)
-        answer = await self._call("claim", request, work.ClaimAnswer, patience, seconds)
+        answer = await self._call("claim", request, worker.ClaimAnswer, patience, seconds)
         if answer.claims:
             passing("after_claim")
         return answer
 
-    async def heartbeat(self, request: work.HeartbeatRequest, seconds: float) -> work.HeartbeatAnswer:
+    async def heartbeat(self, request: worker.HeartbeatRequest, seconds: float) -> worker.HeartbeatAnswer:
         """Renew the leases: one try, for a beat that is late is better sent anew."""
-        return await self._call("heartbeat", request, work.HeartbeatAnswer, 0, seconds)
+        return await self._call("heartbeat", request, worker.HeartbeatAnswer, 0, seconds)
 
-    async def uploads(self, request: work.UploadRequest) -> work.UploadAnswer:
+    async def uploads(self, request: worker.UploadRequest) -> worker.UploadAnswer:
         """Ask where new chunks go."""
-        return await self._call("uploads", request, work.UploadAnswer)
+        return await self._call("uploads", request, worker.UploadAnswer)
 
-    async def append(self, request: work.AppendRequest) -> work.AppendAnswer:
+    async def append(self, request: worker.AppendRequest) -> worker.AppendAnswer:
         """Add chunks that are uploaded."""
-        return await self._call("append", request, work.AppendAnswer)
+        return await self._call("append", request, worker.AppendAnswer)
 
-    async def complete(self, request: work.CompleteRequest) -> work.CompleteAnswer:
+    async def complete(self, request: worker.CompleteRequest) -> worker.CompleteAnswer:
         """Hand results in."""
         passing("before_complete")
-        return await self._call("complete", request, work.CompleteAnswer)
+        return await self._call("complete", request, worker.CompleteAnswer)
 
-    async def fail(self, request: work.FailRequest) -> work.OutcomeAnswer:
+    async def fail(self, request: worker.FailRequest) -> worker.OutcomeAnswer:
         """Say which jobs failed."""
-        return await self._call("fail", request, work.OutcomeAnswer)
+        return await self._call("fail", request, worker.OutcomeAnswer)
 
-    async def release(self, request: work.ReleaseRequest, patience: float = FOR_EVER) -> None:
+    async def release(self, request: worker.ReleaseRequest, patience: float = FOR_EVER) -> None:
         """Hand jobs back."""
-        await self._call("release", request, work.OutcomeAnswer, patience, min(patience, self.timeout_seconds))
+        await self._call("release", request, worker.OutcomeAnswer, patience, min(patience, self.timeout_seconds))
 
     def resolved(self, transfer: wire.Transfer) -> tuple[str, dict[str, str]]:
         """Address and headers of a transfer: our token is among them only if the address is the farm's own."""
@@ -179,7 +179,7 @@ class WorkerApi:
             try:
                 return await self._again(once, patience)
             except WorkerUnknown:
-                if self.on_unknown is None or kind is work.RegisterAnswer:
+                if self.on_unknown is None or kind is worker.RegisterAnswer:
                     raise
                 await self.on_unknown()
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS)

@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Coroutine, Sequence
 
 from whisper_farm.errors import InvalidRequest, ServerUnreachable
-from whisper_farm.protocol.work import AppendRequest, ChunkTask, ChunkUpload, Claim, NewChunk, UploadRequest
+from whisper_farm.protocol.worker import AppendRequest, ChunkTask, ChunkUpload, Claim, NewChunk, UploadRequest
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.beats import Beats
-from whisper_farm.worker.messages import Piece
+from whisper_farm.worker.heartbeats import Beats
+from whisper_farm.worker.pipe import Piece
 
 UPLOAD_TRIES = 3
 PieceAudio = tuple[Piece, bytes]

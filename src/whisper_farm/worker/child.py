@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from whisper_farm.worker.frames import FrameError, pack, receive_frame
-from whisper_farm.worker.messages import Message, from_frame, to_frame
+from whisper_farm.worker.pipe import Message, from_frame, to_frame
 
 Role = Literal["recogniser", "cutter"]
 CLOSE_SECONDS = 10.0

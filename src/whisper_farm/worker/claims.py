@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from whisper_farm.errors import FarmError
-from whisper_farm.protocol.work import Claim, ClaimAnswer, ClaimRequest
+from whisper_farm.protocol.worker import Claim, ClaimAnswer, ClaimRequest
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bell import Bell
 from whisper_farm.worker.clock import now

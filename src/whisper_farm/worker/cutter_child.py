@@ -13,9 +13,9 @@ import httpx
 
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
 from whisper_farm.errors import AudioError, FarmError
-from whisper_farm.protocol.work import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult
 from whisper_farm.worker.line import Line, in_thread
-from whisper_farm.worker.messages import Cut, CutEnded, CutFailed, Piece
+from whisper_farm.worker.pipe import Cut, CutEnded, CutFailed, Piece
 from whisper_farm.worker.source_reader import SourceReader
 
 BUFFER_BYTES = 1 << 17

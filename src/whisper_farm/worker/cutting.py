@@ -13,15 +13,15 @@ import contextlib
 from collections.abc import Callable
 
 from whisper_farm.errors import FarmError, LeaseLost, RecogniserCrashed, ServerUnreachable
-from whisper_farm.protocol.work import ChunkResult, ChunkTask, Claim
+from whisper_farm.protocol.worker import ChunkResult, ChunkTask, Claim
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.appending import Appending, PieceAudio
-from whisper_farm.worker.beats import Beats
 from whisper_farm.worker.child import Child, ChildDiedError
-from whisper_farm.worker.crew import Crew, ended
-from whisper_farm.worker.messages import Cut, CutEnded, CutFailed, Piece
+from whisper_farm.worker.handing_in import Failed, failed_by
+from whisper_farm.worker.heartbeats import Beats
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.results import Failed, failed_by
+from whisper_farm.worker.pipe import Cut, CutEnded, CutFailed, Piece
+from whisper_farm.worker.tasks import Crew, ended
 
 GROUP = 16
 AHEAD_SECONDS = 480.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from whisper_farm.protocol.work import Claim
+from whisper_farm.protocol.worker import Claim
 from whisper_farm.worker.clock import now
 
 Gone = Literal["lost", "cancelled"]

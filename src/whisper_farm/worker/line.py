@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NoReturn
 
 from whisper_farm.worker.frames import read_frame, write_frame
-from whisper_farm.worker.messages import Message, from_frame, to_frame
+from whisper_farm.worker.pipe import Message, from_frame, to_frame
 
 CRASHED = 70
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from whisper_farm.errors import EngineError, every_error
-from whisper_farm.protocol.work import Claim, TranscribeTask
+from whisper_farm.protocol.worker import Claim, TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.deaths import passing
-from whisper_farm.worker.messages import (
+from whisper_farm.worker.pipe import (
     Able,
     BatchEnded,
     Begin,

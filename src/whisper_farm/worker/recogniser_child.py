@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
-from whisper_farm.engines.catalog import engine_kind
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
+from whisper_farm.engines.registry import engine_kind
 from whisper_farm.errors import AudioError, EngineError
-from whisper_farm.protocol.work import TranscribeResult
+from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.worker.ability import ability
 from whisper_farm.worker.line import Line, crash
-from whisper_farm.worker.messages import (
+from whisper_farm.worker.pipe import (
     BatchEnded,
     Begin,
     Cancel,

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Security
 from starlette.responses import StreamingResponse
 
-from whisper_farm.coordinator.auth import User, bearer, secret_of
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
+from whisper_farm.coordinator.layers.auth import User, bearer, secret_of
 from whisper_farm.coordinator.routes.parameters import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.routes.transcriptions import own
 from whisper_farm.errors import NotFound

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Security
 
-from whisper_farm.coordinator.auth import User, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
+from whisper_farm.coordinator.layers.auth import User, bearer
 from whisper_farm.coordinator.routes.parameters import TokenId
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.client import NewToken, TokenList, TokenView

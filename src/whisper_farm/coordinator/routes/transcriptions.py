@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, Security
 
-from whisper_farm.coordinator.auth import Caller, User, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
+from whisper_farm.coordinator.layers.auth import Caller, User, bearer
 from whisper_farm.coordinator.routes.parameters import CURSOR, PageSize, TranscriptionId
-from whisper_farm.coordinator.segments import segment_page
+from whisper_farm.coordinator.transcripts import segment_page
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
     DigestMismatch,
@@ -21,7 +21,7 @@ from whisper_farm.errors import (
     SourceUnreadable,
     WrongState,
 )
-from whisper_farm.leases import lifecycle
+from whisper_farm.leases import transcriptions
 from whisper_farm.protocol.client import (
     JobList,
     SegmentPage,
@@ -100,7 +100,7 @@ async def cancel(transcription_id: TranscriptionId, caller: User, farm: Farm) ->
 
     def change(tx: Transaction) -> TranscriptionView:
         own(tx, caller, transcription_id)
-        lifecycle.cancel(tx, transcription_id)
+        transcriptions.cancel(tx, transcription_id)
         return transcription_view(tx, transcription_id, farm.policy)
 
     return await farm.store.write(change)
@@ -112,7 +112,7 @@ async def retry(transcription_id: TranscriptionId, caller: User, farm: Farm) -> 
 
     def change(tx: Transaction) -> TranscriptionView:
         own(tx, caller, transcription_id)
-        lifecycle.retry(tx, transcription_id)
+        transcriptions.retry(tx, transcription_id)
         return transcription_view(tx, transcription_id, farm.policy)
 
     return await farm.store.write(change)
@@ -124,7 +124,7 @@ async def delete(transcription_id: TranscriptionId, caller: User, farm: Farm) ->
 
     def change(tx: Transaction) -> list[str]:
         own(tx, caller, transcription_id)
-        return lifecycle.delete(tx, transcription_id)
+        return transcriptions.delete(tx, transcription_id)
 
     await farm.blobs.delete(await farm.store.write(change))
 

@@ -11,16 +11,16 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Security
 from starlette.responses import Response
 
-from whisper_farm.coordinator.auth import User, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
+from whisper_farm.coordinator.layers.auth import User, bearer
 from whisper_farm.coordinator.routes.parameters import TranscriptionId
 from whisper_farm.coordinator.routes.transcriptions import own
 from whisper_farm.coordinator.routes.transfers import ranges
-from whisper_farm.coordinator.serving import serve_blob
 from whisper_farm.errors import BlobMissing, InvalidTranscript, NotFound, WrongState
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.writers import render
+from whisper_farm.transcript.formats import render
 
 Format = Literal["txt", "srt", "vtt", "tsv", "json"]
 MEDIA_TYPES: dict[Format, str] = {

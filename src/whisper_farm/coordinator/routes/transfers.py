@@ -12,13 +12,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Security
 from starlette.responses import Response
 
-from whisper_farm.coordinator.auth import Worker, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.holding import holding
 from whisper_farm.coordinator.keys import chunk_key
+from whisper_farm.coordinator.layers.auth import Worker, bearer
 from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
-from whisper_farm.coordinator.serving import OCTETS, serve_blob, serve_file
 from whisper_farm.errors import BlobMissing, LeaseLost, PositionConflict, SourceUnreadable
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Security
 
-from whisper_farm.coordinator.auth import User, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
 from whisper_farm.coordinator.keys import source_key
+from whisper_farm.coordinator.layers.auth import User, bearer
 from whisper_farm.coordinator.routes.parameters import UploadId
 from whisper_farm.coordinator.routes.transfers import binary
-from whisper_farm.coordinator.serving import OCTETS
 from whisper_farm.coordinator.uploads import announce, find_upload, stored
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget

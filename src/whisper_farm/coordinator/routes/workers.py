@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Security
 
-from whisper_farm.coordinator.auth import Admin, bearer
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.errors import ALWAYS, documented
+from whisper_farm.coordinator.layers.auth import Admin, bearer
 from whisper_farm.coordinator.routes.parameters import WorkerId
 from whisper_farm.coordinator.views import worker_list, worker_view
 from whisper_farm.errors import NotFound, WrongState

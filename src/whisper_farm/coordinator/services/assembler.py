@@ -19,7 +19,7 @@ from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
-from whisper_farm.leases.lifecycle import Assembled, DoneChunk, assembled, next_to_assemble, results_of
+from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find

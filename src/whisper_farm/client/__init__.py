@@ -1,0 +1,1 @@
+"""The Python client of the farm's HTTP API: calls, and the stream of events."""

@@ -1,0 +1,1 @@
+"""What answers look like: error bodies, files with ranges, their descriptions in OpenAPI."""

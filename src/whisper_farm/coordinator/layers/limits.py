@@ -1,0 +1,166 @@
+"""Bounds on what a client may send and how slowly it may send or read.
+
+Bodies that are no uploads are read here, whole and in time, before anything parses them; uploads pass through
+piece by piece (their route bounds the size) but must keep a pace. An answer that the client does not read is
+given up. Does not bound the time between requests: that is the web server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from whisper_farm.coordinator.answers.errors import error_response
+from whisper_farm.errors import FarmError, InvalidRequest, TooLarge, TooSlow
+
+BODY_SECONDS = 30.0
+"""A body that is no upload must be there within this time."""
+UPLOAD_IDLE_SECONDS = 60.0
+"""Longest pause between two pieces of an upload."""
+UPLOAD_BYTES_PER_SECOND = 1024
+"""Slowest pace of an upload, after its first minute."""
+SEND_SECONDS = 60.0
+"""Longest time in which a client takes nothing of an answer."""
+DRAIN_BYTES = 1 << 20
+DRAIN_SECONDS = 1.0
+"""How much of a refused upload is still read, so that the client hears the refusal instead of a broken pipe."""
+
+UPLOAD_PATHS = ("/api/uploads/", "/api/work/uploads/")
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether the body of this request is a file rather than a message."""
+    return scope["method"] == "PUT" and str(scope["path"]).startswith(UPLOAD_PATHS)
+
+
+class Limits:
+    """The middleware."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_seconds: float = BODY_SECONDS) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if is_upload(scope):
+            upload = _Upload(receive, send)
+            await self.app(scope, upload.receive, upload.send)
+            return
+        send = _patient(send)
+        try:
+            body = await self._body(scope, receive)
+        except FarmError as error:
+            await error_response(error, {"Connection": "close"})(scope, receive, send)
+            return
+        if body is not None:
+            await self.app(scope, _replay(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None when the client went away."""
+        if _announced(scope) > self.max_body_bytes:
+            await _drain(receive)
+            raise self._too_large()
+        pieces = bytearray()
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    pieces += message.get("body", b"")
+                    if len(pieces) > self.max_body_bytes:
+                        await _drain(receive)
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            raise TooSlow(f"The body was not here within {self.body_seconds:g} seconds.") from None
+        if _may_be_json(scope) and (b"\\u0000" in pieces or b"\x00" in pieces):
+            raise InvalidRequest("The body holds a NUL character, which no text here may have.")
+        return bytes(pieces)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self.max_body_bytes} bytes.", max_bytes=self.max_body_bytes)
+
+
+class _Upload:
+    """Keeps an upload at a pace, and closes the connection when its answer comes before its end."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = _patient(send)
+        self._started = time.monotonic()
+        self._bytes = 0
+        self._ended = False
+
+    async def receive(self) -> Message:
+        if self._ended:
+            return await self._receive()
+        left = self._started + UPLOAD_IDLE_SECONDS + self._bytes / UPLOAD_BYTES_PER_SECOND - time.monotonic()
+        try:
+            async with asyncio.timeout(min(left, UPLOAD_IDLE_SECONDS)):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlow from None
+        self._bytes += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and not self._ended:
+            self._ended = await _drain(self._receive)
+            if not self._ended:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await self._send(message)
+
+
+def _announced(scope: Scope) -> int:
+    length = _header(scope, b"content-length")
+    return int(length) if length.isdigit() else 0
+
+
+def _may_be_json(scope: Scope) -> bool:
+    kind = _header(scope, b"content-type")
+    return not kind or b"json" in kind.lower()
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((bytes(value) for name, value in scope["headers"] if name == wanted), b"")
+
+
+async def _drain(receive: Receive) -> bool:
+    """Read and drop a little more of a body that nobody wants. True when its end was reached."""
+    dropped = 0
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while dropped < DRAIN_BYTES:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return True
+                dropped += len(message.get("body", b""))
+    except TimeoutError:
+        pass
+    return False
+
+
+def _patient(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await send(message)
+
+    return wrapped
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body already read, and then what comes from the client (that it has gone)."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed

@@ -1,0 +1,89 @@
+"""Around every request: one log line, one measurement, and the last stop of an error nobody foresaw.
+
+The outermost layer of the application. Bodies, query strings and tokens (also those in
+paths) are never logged.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from whisper_farm.coordinator.answers.errors import internal_error
+from whisper_farm.coordinator.log import logger, time_lines
+from whisper_farm.coordinator.metrics import Metrics
+
+QUIET_PATHS = {"/healthz", "/readyz", "/metrics", "/api/work/heartbeat"}
+"""Asked all the time: logged only when they fail."""
+TOLD_PATHS = {f"/api/work/{call}" for call in ("register", "claim", "append", "complete", "fail", "release")}
+"""What these change has a line of its own: logged here only when they fail."""
+NO_ANSWER = 499
+"""Stands for a client that left before its answer was complete."""
+
+
+class RequestLog:
+    """The middleware."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.log = logger()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        time_lines()
+        started = time.perf_counter()
+        request_id = secrets.token_hex(8)
+        try:
+            await self.app(scope, receive, answer.send)
+        except ClientDisconnect:
+            answer.status = NO_ANSWER
+        except Exception as error:
+            if answer.status and isinstance(error, TimeoutError):  # the client takes nothing any more
+                answer.status = NO_ANSWER
+            else:
+                self.log.exception("a request failed", action="request_failed", request_id=request_id)
+            if not answer.status:
+                await internal_error()(scope, receive, answer.send)
+        self._note(scope, answer.status or NO_ANSWER, time.perf_counter() - started, request_id)
+
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = _route(scope)
+        self.metrics.request(scope["method"], route, status, seconds)
+        if status < 400 and scope["path"] in QUIET_PATHS | TOLD_PATHS:
+            return
+        caller = scope.get("state", {}).get("caller")
+        self.log.info(
+            "request",
+            action="request",
+            request_id=request_id,
+            method=scope["method"],
+            route=route,
+            **{name: value for name, value in scope.get("path_params", {}).items() if name != "token"},
+            status=status,
+            owner=getattr(caller, "owner", None),
+        )
+
+
+def _route(scope: Scope) -> str:
+    """The route as it was declared: a bounded label that holds no token."""
+    return str(getattr(scope.get("route"), "path", "unknown"))
+
+
+class _Answer:
+    """Watches what is sent: its status, 0 until there is one."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+        await self._send(message)

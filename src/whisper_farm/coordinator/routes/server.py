@@ -1,0 +1,79 @@
+"""How the server is: alive, ready, what it can do, and what it has counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from fastapi import APIRouter, Response, Security
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from whisper_farm import __version__
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.layers.auth import Admin, User, bearer
+from whisper_farm.coordinator.metrics import farm_gauges
+from whisper_farm.coordinator.views import counts
+from whisper_farm.errors import SchemaMismatch, StoreUnavailable
+from whisper_farm.protocol.client import ServerView
+from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
+from whisper_farm.store.schema import check
+
+READY_SECONDS = 5.0
+
+router = APIRouter(tags=["server"])
+
+
+class Health(BaseModel):
+    """The answer of a server that is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """The process answers. Says nothing of its database; see `/readyz`."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {**documented(StoreUnavailable, SchemaMismatch)[503], "model": ErrorBody}})
+async def readyz(farm: Farm) -> Health:
+    """Database and blob store answer, and the tables are those of this release: requests may be sent here."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await farm.store.run(lambda: check(farm.database))
+            await farm.blobs.check()
+    except TimeoutError:
+        raise StoreUnavailable("The database or the blob store does not answer in time.") from None
+    return Health()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    dependencies=[Security(bearer)],
+    responses={200: {"description": "Prometheus text.", "content": {"text/plain": {}}}, **documented(*ALWAYS)},
+)
+async def metrics(caller: Admin, farm: Farm) -> Response:
+    """Counters of this coordinator, gauges of the farm, in Prometheus' text format."""
+    gauges = await farm.store.read(farm_gauges)
+    return Response(farm.metrics.render(gauges), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/api/server", dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+async def server(caller: User, farm: Farm) -> ServerView:
+    """Who answers, and what it can do."""
+    numbers = await farm.store.read(lambda tx: counts(tx, farm.policy))
+    is_admin = caller.scope == "admin"
+    return ServerView(
+        version=__version__,
+        protocol=PROTOCOL_VERSION,
+        database=farm.database.place if is_admin else farm.database.dialect,
+        blobs=farm.blobs.place if is_admin else "hidden",
+        scope=caller.scope,
+        owner=caller.owner,
+        workers_live=numbers.live_workers,
+        jobs_queued=sum(numbers.queued.values()),
+        max_upload_bytes=farm.settings.max_upload_bytes,
+    )

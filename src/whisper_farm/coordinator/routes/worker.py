@@ -1,0 +1,201 @@
+"""The worker API: register, claim, beat, upload, append, complete, fail, release. See docs/PROTOCOL.md."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Security
+
+from whisper_farm import __version__
+from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.holding import Holding, holding
+from whisper_farm.coordinator.keys import chunk_key
+from whisper_farm.coordinator.layers.auth import Worker, bearer
+from whisper_farm.errors import (
+    BlobMissing,
+    DigestMismatch,
+    InvalidRequest,
+    LeaseLost,
+    PositionConflict,
+    WorkerUnknown,
+)
+from whisper_farm.leases.append import append as append_chunks
+from whisper_farm.leases.attempts import jobs_of
+from whisper_farm.leases.beat import heartbeat as beat
+from whisper_farm.leases.fail import fail as fail_attempts
+from whisper_farm.leases.fail import release as release_attempts
+from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol.worker import (
+    AppendAnswer,
+    AppendRequest,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteAnswer,
+    CompleteRequest,
+    FailRequest,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    NewChunk,
+    Outcome,
+    OutcomeAnswer,
+    RegisterAnswer,
+    RegisterRequest,
+    ReleaseRequest,
+    UploadAnswer,
+    UploadRequest,
+)
+from whisper_farm.store.database import Transaction
+
+VERIFIES_AT_ONCE = 8
+
+router = APIRouter(
+    prefix="/api/work",
+    tags=["work"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS_WORK),
+)
+
+
+@router.post("/register")
+async def register(body: RegisterRequest, caller: Worker, farm: Farm) -> RegisterAnswer:
+    """Present a worker, or say anew what it offers."""
+    answer = await farm.store.write(lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__))
+    farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
+    return answer
+
+
+@router.post("/claim", responses=documented(*ALWAYS_WORK, WorkerUnknown))
+async def claim(body: ClaimRequest, request: Request, caller: Worker, farm: Farm) -> ClaimAnswer:
+    """Claim jobs, waiting up to `wait_seconds` for some. The same `request_id` again gets the same live attempts."""
+    await farm.workers.check(caller, body.worker_id)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        tried = await farm.waiting.claim(body, gone)
+    finally:
+        gone.cancel()
+    if tried.error is not None:
+        raise tried.error
+    if tried.claims:
+        jobs = [claimed.job_id for claimed in tried.claims]
+        farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
+    return ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
+
+
+@router.post("/heartbeat", responses=documented(*ALWAYS_WORK, WorkerUnknown))
+async def heartbeat(body: HeartbeatRequest, caller: Worker, farm: Farm) -> HeartbeatAnswer:
+    """Renew all leases of a worker; hear which are lost or cancelled, and whether to leave."""
+    await farm.workers.check(caller, body.worker_id)
+    return await farm.store.beat(lambda tx: beat(tx, body, farm.policy))
+
+
+@router.post("/uploads", responses=documented(*ALWAYS_WORK, LeaseLost))
+async def uploads(body: UploadRequest, caller: Worker, farm: Farm) -> UploadAnswer:
+    """Where the audio of new chunks goes."""
+    held = await _cutting(farm, body.token, body.worker_id)
+    targets = [await farm.transfers.chunk_upload(held.transcription_id, body.token, one) for one in body.positions]
+    return UploadAnswer(uploads=tuple(targets))
+
+
+@router.post("/append", responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict, DigestMismatch, BlobMissing))
+async def append(body: AppendRequest, caller: Worker, farm: Farm) -> AppendAnswer:
+    """Add chunks that were cut and uploaded, once what was uploaded is verified."""
+    held = await _cutting(farm, body.token, body.worker_id)
+    for chunk in body.chunks:
+        if chunk.key != chunk_key(held.transcription_id, body.token, chunk.position):
+            raise InvalidRequest(f"{chunk.key} was not minted for chunk {chunk.position} of this attempt.")
+    await _verify(farm, body.chunks)
+    answer = await farm.store.write(lambda tx: append_chunks(tx, body, farm.policy))
+    farm.log.info(
+        "chunks appended",
+        action="append",
+        transcription_id=held.transcription_id,
+        first=body.chunks[0].position,
+        count=len(body.chunks),
+    )
+    return answer
+
+
+@router.post("/complete")
+async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> CompleteAnswer:
+    """End attempts with their results and claim the next ones in the same transaction. That claim does not wait.
+
+    A worker that has been given up meanwhile is told the outcomes like any other, and claims nothing. Its next
+    heartbeat or claim is refused with `worker_unknown`.
+    """
+    await farm.workers.check(caller, body.worker_id)
+    if body.claim is not None and body.claim.worker_id != body.worker_id:
+        raise InvalidRequest("The claim inside a completion is for the same worker.")
+    outcomes, tried, jobs = await farm.results.complete(body)
+    _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs, [claimed.job_id for claimed in tried.claims])
+    claims = await farm.transfers.claims(tried.claims)
+    return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
+
+
+@router.post("/fail")
+async def fail(body: FailRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
+    """End attempts without a result."""
+    await farm.workers.check(caller, body.worker_id)
+
+    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
+        return jobs_of(tx, [failure.token for failure in body.failures]), fail_attempts(tx, body, farm.policy)
+
+    return _ended(farm, "fail", body.worker_id, *await farm.store.write(end))
+
+
+@router.post("/release")
+async def release(body: ReleaseRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
+    """Hand jobs back untouched, uncharged."""
+    await farm.workers.check(caller, body.worker_id)
+
+    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
+        return jobs_of(tx, body.tokens), release_attempts(tx, body, farm.policy)
+
+    return _ended(farm, "release", body.worker_id, *await farm.store.write(end))
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cutting(farm: Coordinator, token: str, worker_id: str) -> Holding:
+    """The live attempt at cutting behind a token."""
+    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
+    if held.worker_id != worker_id:
+        raise LeaseLost
+    return held
+
+
+async def _verify(farm: Coordinator, chunks: Sequence[NewChunk]) -> None:
+    turns = asyncio.Semaphore(VERIFIES_AT_ONCE)
+
+    async def verify(chunk: NewChunk) -> None:
+        async with turns:
+            await farm.digests.verify(farm.blobs, chunk.key, chunk.size, chunk.sha256)
+
+    await asyncio.gather(*(verify(chunk) for chunk in chunks))
+
+
+def _ended(
+    farm: Coordinator, call: str, worker_id: str, jobs: Sequence[str], outcomes: Sequence[Outcome]
+) -> OutcomeAnswer:
+    for outcome in outcomes:
+        farm.metrics.outcome(call, outcome.error_code)
+    _log_outcomes(farm, call, worker_id, outcomes, jobs)
+    return OutcomeAnswer(outcomes=tuple(outcomes))
+
+
+def _log_outcomes(
+    farm: Coordinator,
+    call: str,
+    worker_id: str,
+    outcomes: Sequence[Outcome],
+    jobs: Sequence[str],
+    claimed: Sequence[str] = (),
+) -> None:
+    refused = [outcome.error_code for outcome in outcomes if outcome.error_code]
+    counts = {"accepted": len(outcomes) - len(refused), "refused": refused}
+    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, **counts, claimed=claimed)

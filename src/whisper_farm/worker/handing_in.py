@@ -1,0 +1,215 @@
+"""Handing in: results and failures, in groups, until the server has taken or refused each.
+
+Promises: one call at a time, so that what arrives meanwhile goes with the next; after a lost answer the same is sent
+again; leases that may have run out are asked about first; a result that the server cannot read is reported as a
+failure of its job instead of being sent for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whisper_farm.errors import FarmError, LeaseLost, ModelMismatch, ResultConflict, ServerUnreachable, TooLarge
+from whisper_farm.protocol.digest import digest_of
+from whisper_farm.protocol.wire import MAX_BATCH
+from whisper_farm.protocol.worker import (
+    ChunkResult,
+    Claim,
+    CompleteRequest,
+    Completion,
+    FailRequest,
+    Failure,
+    Outcome,
+    TranscribeResult,
+)
+from whisper_farm.worker.api import FATAL, WorkerApi
+from whisper_farm.worker.bell import Bell
+from whisper_farm.worker.claims import Claims
+from whisper_farm.worker.heartbeats import Beats
+from whisper_farm.worker.holdings import Holdings
+from whisper_farm.worker.notices import Notice, Tell
+
+GATHER_SECONDS = 0.02
+"""Results of one batch come nearly together: wait so long for company."""
+MAX_GROUP_BYTES = 4 << 20
+_MESSAGE_LENGTH = 4000
+_IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job that cannot be done, or not here; the fields are those of `protocol.work.Failure`."""
+
+    code: str
+    message: str
+    permanent: bool = False
+    charged: bool = True
+
+
+def failed_by(error: FarmError) -> Failed:
+    """How to report a job that this error ended: a line that is down is not the job's fault, a size limit is final."""
+    passing = isinstance(error, (ServerUnreachable, *FATAL))
+    return Failed(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    claim: Claim
+    completion: Completion | None = None
+    failure: Failure | None = None
+    size: int = 0
+
+
+class Results:
+    """The outgoing tray of one worker."""
+
+    def __init__(
+        self,
+        api: WorkerApi,
+        worker_id: str,
+        holdings: Holdings,
+        beats: Beats,
+        claims: Claims,
+        tell: Tell,
+    ) -> None:
+        self._api = api
+        self._worker_id = worker_id
+        self._holdings = holdings
+        self._beats = beats
+        self._claims = claims
+        self._tell = tell
+        self._waiting: list[_Ending] = []
+        self._sending = 0
+        self._arrived = asyncio.Event()
+        self._changed = Bell()
+
+    def put(self, claim: Claim, end: ChunkResult | TranscribeResult | Failed) -> None:
+        """Hand this in, soon. A job that is no longer held is forgotten."""
+        if claim.token not in self._holdings:
+            return
+        self._holdings.finish(claim.token)
+        self._waiting.append(_ending(claim, end))
+        self._arrived.set()
+        self._claims.changed.ring()
+
+    async def run(self) -> None:
+        """Send what arrives until cancelled."""
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            group = self._next_group()
+            self._sending = len(group)
+            await self._beats.sure_of([each.claim.token for each in group])
+            group = [each for each in group if each.claim.token in self._holdings]
+            await self._complete([each for each in group if each.completion])
+            await self._fail([each for each in group if each.failure])
+            self._sending = 0
+            self._changed.ring()
+
+    async def all_sent(self) -> None:
+        """Return when nothing is waiting and nothing is on its way."""
+        while self._waiting or self._sending:
+            await self._changed.wait(1.0)
+
+    def _next_group(self) -> list[_Ending]:
+        count, size = 0, 0
+        for each in self._waiting[:MAX_BATCH]:
+            if count and size + each.size > MAX_GROUP_BYTES:
+                break
+            count, size = count + 1, size + each.size
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        if not self._waiting:
+            self._arrived.clear()
+        return group
+
+    async def _complete(self, group: Sequence[_Ending]) -> None:
+        if not group:
+            return
+        completions = tuple(each.completion for each in group if each.completion)
+        claim = self._claims.to_go_along()
+        request = CompleteRequest(worker_id=self._worker_id, completions=completions, claim=claim)
+        try:
+            answer = await self._api.complete(request)
+        except FATAL:
+            raise
+        except FarmError as error:
+            answer = None
+            await self._one_by_one(group, error)
+        finally:
+            if claim:
+                self._claims.came_along((), False)
+        if answer:
+            self._claims.take(answer.claims, answer.drain)
+            await self._settle(group, answer.outcomes)
+
+    async def _one_by_one(self, group: Sequence[_Ending], error: FarmError) -> None:
+        """The server refuses the call as a whole: find the result that it cannot take, and fail that job."""
+        if len(group) > 1:
+            for each in group:
+                await self._complete([each])
+        else:
+            await self._fail([_ending(group[0].claim, Failed(error.code, error.message))])
+
+    async def _settle(self, group: Sequence[_Ending], outcomes: Sequence[Outcome]) -> None:
+        """Strike out what has ended; what was refused and still lives is failed."""
+        refused = []
+        by_token = {outcome.token: outcome for outcome in outcomes}
+        for each in group:
+            outcome = by_token.get(each.claim.token)
+            code = outcome.error_code if outcome else None
+            if outcome and code and code not in _IT_IS_OVER:
+                refused.append(_ending(each.claim, Failed(code, outcome.message or "The server refused the result.")))
+                continue
+            self._holdings.settle(each.claim.token)
+            self._tell(_notice(each, outcome))
+        await self._fail(refused)
+
+    async def _fail(self, group: Sequence[_Ending]) -> None:
+        if not group:
+            return
+        failures = tuple(each.failure for each in group if each.failure)
+        try:
+            await self._api.fail(FailRequest(worker_id=self._worker_id, failures=failures))
+        except FATAL:
+            raise
+        except FarmError as error:
+            self._tell(Notice("job_refused", f"The server does not take the failure of {len(group)} jobs: {error}"))
+        for each in group:
+            self._holdings.settle(each.claim.token)
+            self._tell(_notice(each, None))
+
+
+def _ending(claim: Claim, end: ChunkResult | TranscribeResult | Failed) -> _Ending:
+    token = claim.token
+    if isinstance(end, Failed):
+        message = end.message[:_MESSAGE_LENGTH]
+        failure = Failure(token=token, code=end.code, message=message, permanent=end.permanent, charged=end.charged)
+        return _Ending(claim, failure=failure)
+    chunk = end if isinstance(end, ChunkResult) else None
+    transcribe = end if isinstance(end, TranscribeResult) else None
+    completion = Completion(token=token, digest=digest_of(end), chunk=chunk, transcribe=transcribe)
+    return _Ending(claim, completion, size=len(end.model_dump_json()))
+
+
+def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
+    """What became of a job, for the owner of the worker."""
+    claim = ending.claim
+    data: dict[str, object] = {
+        "job_id": claim.job_id,
+        "transcription_id": claim.transcription_id,
+        "position": claim.position,
+        "attempt": claim.attempt,
+        "kind": "chunk" if claim.chunk else "transcribe",
+    }
+    if failure := ending.failure:
+        return Notice("job_failed", f"Job {claim.job_id} failed: {failure.message}", data | {"code": failure.code})
+    if outcome and outcome.error_code:
+        data["code"] = outcome.error_code
+        return Notice("job_refused", f"The result of job {claim.job_id} came too late: {outcome.message}", data)
+    if claim.transcribe:
+        data["audio_seconds"] = claim.transcribe.end_seconds - claim.transcribe.start_seconds
+    if ending.completion and ending.completion.transcribe:
+        data["work_seconds"] = ending.completion.transcribe.work_seconds
+    return Notice("job_finished", f"Job {claim.job_id} is done.", data)

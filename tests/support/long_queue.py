@@ -1,0 +1,98 @@
+"""A farm that has much to do and has done much: most of what its tables hold must not matter to any call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from support.hand_farm import TONES, Farm
+from whisper_farm.leases.ids import profile_id
+
+SLOW = TONES.model_copy(update={"model": "slow"})
+JOBS = 50_000
+"""As many are queued, and as many are done, each by an attempt."""
+RECORDINGS = 250
+HELD = 500
+"""Jobs that run, on twenty workers; of a model that nothing waits for, and some for so long that they may be hedged."""
+LAPSED = 20
+WAITING = 50
+"""Jobs that `bob` has failed; one in two is in its back-off."""
+_NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
+_RECORDINGS = """
+    INSERT INTO transcriptions (id, owner, name, state, source, source_size, chunk_seconds, options, profile_id,
+                                chunks, chunks_done, language, revision, created_at, started_at, finished_at,
+                                transcript_key)
+    {numbers}
+    SELECT '{kind}' || i, 'ann', 'x', '{state}', 'blob:x' || i, 1, 30, t.options, t.profile_id, {each}, {done}, 'en',
+           'r1', i, i, {ended}, {ended}
+    FROM n, transcriptions t WHERE t.id = :pattern
+"""
+_JOBS = """
+    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, attempts,
+                      start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at,
+                      available_at, ended_at, result_key, result_digest)
+    {numbers}
+    SELECT '{kind}' || (i % {recordings}) || '.' || (i / {recordings}), '{kind}' || (i % {recordings}), 'transcribe',
+           i / {recordings}, :profile, :needs, '{state}', 0, i / {recordings}, {attempts},
+           30 * (i / {recordings}), 30 * (i / {recordings}) + 30, 20, 'chunks/{kind}' || i, 1, 's', 0,
+           {available}, {ended}, {result}, {result}
+    FROM n
+"""
+_ATTEMPTS = """
+    INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, lease_until, started_at, ended_at,
+                          digest, error_code)
+    {numbers}
+    SELECT 'token-number-{kind}-' || i, '{kind}' || (i % {recordings}) || '.' || (i / {recordings}), 1, {worker},
+           'request-{kind}-' || i, '{state}', :now + {lease}, :now - {age}, {ended}, {digest}, {error}
+    FROM n
+"""
+_EVENTS = """
+    INSERT INTO events (at, kind, transcription_id, owner, data) {numbers}
+    SELECT i, 'job_done', 'd' || (i % 100), 'owner-' || (i % 100), '{{}}' FROM n
+"""
+
+
+def fill(farm: Farm) -> None:
+    """Jobs queued, done, running, lapsed and failed; the workers `ann`, `bob`, `ready`, `idle` and `w0` to `w19`."""
+    farm.recording(3, options=TONES.model_copy(update={"model": "other"}))
+    farm.recording(0, options=SLOW)
+    pattern = farm.recording(1).id
+    for name in ("ann", "bob", *(f"w{number}" for number in range(20))):
+        farm.worker(name)
+    farm.worker("ready", models=("slow",))
+    farm.worker("idle", models=("nothing",))
+    farm.write(lambda tx: tx.connection.execute(text("UPDATE profiles SET pace = 0.01, samples = 9")))
+    _make(farm, pattern, "q", JOBS, "queued", RECORDINGS)
+    _make(farm, pattern, "d", JOBS, "done", RECORDINGS, lease=0, age="100 * i")
+    _make(farm, pattern, "r", HELD, "running", 20, lease=20, age="(i % 60)")
+    _make(farm, pattern, "l", LAPSED, "running", 2, lease=-1, age="100")
+    _make(farm, pattern, "f", WAITING, "failed", 5, lease=0, age="100", available="(i % 2) * (1000000 + i)")
+    _run(farm, _RECORDINGS, "a", 5, pattern, state="assembling", each=0, done=0, ended="NULL")
+    _run(farm, _EVENTS, "e", JOBS, pattern)
+    if farm.database.dialect == "postgresql":
+        farm.write(lambda tx: tx.connection.execute(text("ANALYZE")))
+
+
+def _make(
+    farm: Farm, pattern: str, kind: str, count: int, state: str, recordings: int, available: str = "0", **when: Any
+) -> None:
+    """Recordings of one kind and their jobs, with an attempt at each that was begun; `failed` ones are queued again."""
+    done, failed, ended = state == "done", state == "failed", "5" if state in ("done", "failed") else "NULL"
+    over = "5" if done else "NULL"
+    whole = {"state": "done" if done else "running", "each": count // recordings, "done": done * count // recordings}
+    _run(farm, _RECORDINGS, kind, recordings, pattern, ended=over, **whole)
+    job = {"state": "queued" if failed else state, "attempts": int(bool(when)), "ended": over, "available": available}
+    _run(farm, _JOBS, kind, count, pattern, recordings=recordings, result="'r' || i" if done else "NULL", **job)
+    if when:
+        tried = {"state": "live" if state == "running" else state, "ended": ended, "recordings": recordings}
+        tried |= {"digest": "'r' || i" if done else "NULL", "error": "'engine_error'" if failed else "NULL"}
+        _run(farm, _ATTEMPTS, kind, count, pattern, worker="'bob'" if failed else "'w' || (i % 20)", **tried, **when)
+
+
+def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **parts: Any) -> None:
+    options = SLOW if kind == "r" else TONES
+    given = {"pattern": pattern, "profile": profile_id(options), "needs": f"tones {options.model}", "now": farm.now}
+    filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)
+    named = {name: value for name, value in given.items() if f":{name}" in filled}
+    farm.write(lambda tx: tx.connection.execute(text(filled), named))
