@@ -11,8 +11,8 @@ from hypothesis import strategies as some
 from sqlalchemy import JSON, Boolean, Column, Double, Integer, MetaData, Table, Text, bindparam, insert, select, update
 
 from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 
 things = Table(
     "things",

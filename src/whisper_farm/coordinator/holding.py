@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select
 
 from whisper_farm.errors import InvalidRequest, LeaseLost
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from whisper_farm.protocol.client import Gap
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally, workers
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Maker, damage_in_words

@@ -12,8 +12,8 @@ from whisper_farm.errors import FarmError
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
 from whisper_farm.protocol.worker import Outcome
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally, profiles, transcriptions
 
 

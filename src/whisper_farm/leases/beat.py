@@ -12,8 +12,8 @@ from whisper_farm.leases.workers import known_worker
 from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, literally, workers
 
 _MINE = Prepared(

@@ -29,8 +29,8 @@ from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import ROWS, among, given, insert_given
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, farm, jobs, literally, transcriptions, workers
 from whisper_farm.store.transcriptions import pinned
 from whisper_farm.transcript.options import RecognitionOptions

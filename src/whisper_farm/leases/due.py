@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, func, select, text
 
 from whisper_farm.leases.attempts import LIVE
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import attempts, jobs, literally
 
 _LAPSE = select(func.min(attempts.c.lease_until)).where(LIVE, attempts.c.lease_until > bindparam("now"))

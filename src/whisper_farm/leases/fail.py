@@ -27,7 +27,7 @@ from whisper_farm.protocol.worker import FailRequest, Outcome, ReleaseRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import attempts, jobs, workers
 
 

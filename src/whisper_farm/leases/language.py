@@ -10,7 +10,7 @@ from sqlalchemy import Select, bindparam, select, update
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import jobs, transcriptions
 
 _MINE = (jobs.c.transcription_id == bindparam("recording"), jobs.c.kind == "transcribe")

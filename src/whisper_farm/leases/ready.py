@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, selec
 from whisper_farm.leases.attempts import TRIED_BY_ME, Held
 from whisper_farm.leases.ids import CHUNK_PROFILE
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
 
 JobRow = Any

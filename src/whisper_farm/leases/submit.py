@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, insert, select
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import farm, jobs, literally, profiles, transcriptions
 from whisper_farm.store.transcriptions import find_by_key
 from whisper_farm.transcript.options import RecognitionOptions

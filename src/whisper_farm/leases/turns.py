@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlalchemy import bindparam, select
 
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import farm, jobs, literally
 
 _HEAD = Prepared(

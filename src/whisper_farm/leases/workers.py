@@ -15,8 +15,8 @@ from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import literally, profiles, workers
 
 

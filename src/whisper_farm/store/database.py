@@ -17,18 +17,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from sqlalchemy import URL, Connection, Engine, Executable, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StorageError, StoreUnavailable
-from whisper_farm.store.statements import Parameters, Prepared
+from whisper_farm.store.prepared import Prepared
+from whisper_farm.store.statements import Change, Parameters, Query
 
 T = TypeVar("T")
+R = TypeVar("R")
 Values = Parameters | Sequence[Parameters] | None
-Change = tuple[Executable | Prepared, Values]
+Pending = tuple[Executable | Prepared | Change, Values]
 """A statement, and its parameters: one set of them, several, or none."""
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Transaction:
     def __init__(self, backend: Backend, connection: Connection, now: float, writes: bool) -> None:
         self._backend = backend
         self._connection = connection
-        self._changes: list[Change] = []
+        self._changes: list[Pending] = []
         self.now = now
         """Epoch seconds by the database's clock, or as the caller gave them."""
         self.dialect = backend.dialect
@@ -60,15 +62,24 @@ class Transaction:
             self._backend.send(self._connection, changes)
         return self._connection
 
-    def rows(self, statement: Prepared, values: Parameters) -> list[Any]:
+    @overload
+    def rows(self, statement: Query[R], values: Parameters) -> list[R]: ...
+    @overload
+    def rows(self, statement: Prepared, values: Parameters) -> list[Any]: ...
+    def rows(self, statement: Any, values: Parameters) -> list[Any]:
         """What a statement finds or returns."""
-        return statement.rows(self.connection, values)
+        found: list[Any] = statement.rows(self.connection, values)
+        return found
 
-    def first(self, statement: Prepared, values: Parameters) -> Any:
+    @overload
+    def first(self, statement: Query[R], values: Parameters) -> R | None: ...
+    @overload
+    def first(self, statement: Prepared, values: Parameters) -> Any: ...
+    def first(self, statement: Any, values: Parameters) -> Any:
         """The first row that a statement finds, or None."""
         return next(iter(self.rows(statement, values)), None)
 
-    def change(self, statement: Executable | Prepared, values: Values = None) -> None:
+    def change(self, statement: Executable | Prepared | Change, values: Values = None) -> None:
         """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.
 
         Those that come together go to the database together. What is in `values` must not be changed any more.
@@ -120,8 +131,8 @@ class Backend(Protocol):
     def begin_write(self, connection: Connection, now: float | None) -> float: ...
     def begin_beat(self, connection: Connection, now: float | None) -> float: ...
     def begin_read(self, connection: Connection, now: float | None) -> float: ...
-    def send(self, connection: Connection, changes: Sequence[Change]) -> None: ...
-    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None: ...
+    def send(self, connection: Connection, changes: Sequence[Pending]) -> None: ...
+    def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None: ...
     def noticed(self, connection: Connection) -> AbstractContextManager[None]: ...
     def fault(self, error: Exception) -> StorageError | None: ...
     def watch(self, callback: Callable[[], None]) -> Watch: ...
@@ -269,10 +280,10 @@ class Database:
                 log.exception("a listener of the database failed")
 
 
-def execute(connection: Connection, changes: Sequence[Change]) -> None:
+def execute(connection: Connection, changes: Sequence[Pending]) -> None:
     """Run these statements, one after the other; for backends."""
     for statement, values in changes:
-        if isinstance(statement, Prepared):
+        if isinstance(statement, Prepared | Change):
             statement.run(connection, {} if values is None else values)
         else:
             connection.execute(statement, values)

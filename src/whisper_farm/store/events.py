@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select
 
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import insert_given
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import events
 
 RETIRE_BATCH = 10_000

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Change, execute
+from whisper_farm.store.database import Pending, execute
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -122,12 +122,12 @@ class PostgresBackend:
         clock = _begin(connection, f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}")
         return clock if now is None else now
 
-    def send(self, connection: Connection, changes: Sequence[Change]) -> None:
+    def send(self, connection: Connection, changes: Sequence[Pending]) -> None:
         """Run these statements, several of them in one round trip."""
         with _driver(connection).pipeline() if len(changes) > 1 else nullcontext():
             execute(connection, changes)
 
-    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
+    def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:
         """Commit with these last changes, and with the NOTIFY if asked for one, in one round trip."""
         if _driver(connection).info.transaction_status == TransactionStatus.INERROR:
             # PostgreSQL would answer COMMIT by undoing everything, and call it a success.

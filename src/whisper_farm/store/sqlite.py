@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Change, execute
+from whisper_farm.store.database import Pending, execute
 
 BUSY_SECONDS = 10.0
 """How long a write waits for its turn."""
@@ -82,11 +82,11 @@ class SqliteBackend:
 
     begin_beat = begin_read = begin_write
 
-    def send(self, connection: Connection, changes: Sequence[Change]) -> None:
+    def send(self, connection: Connection, changes: Sequence[Pending]) -> None:
         """Run these statements."""
         execute(connection, changes)
 
-    def commit(self, connection: Connection, changes: Sequence[Change], wakes: bool) -> None:
+    def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:
         """Commit with these last changes, counting up the wake number if asked to."""
         execute(connection, changes)
         if wakes:

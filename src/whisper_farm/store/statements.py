@@ -1,116 +1,145 @@
-"""Statements that are run again and again, made ready once.
+"""SQL as a reader sees it: one text for both databases, and the type of the rows it finds.
 
-SQLAlchemy looks up, checks and wraps every statement anew each time it is executed, which costs several times what
-SQLite needs to run one. `Prepared` keeps what it finds out: the text for each database, and how values go in and come
-out. Columns with defaults made in Python, lists unfolded into the text (`in_` with a parameter) and the like are
-SQLAlchemy's own; such statements are executed by it.
+A `Query` or a `Change` is a constant beside the function that uses it. Three things are written in one way and mean
+the same on both databases:
+
+- `:name` is a parameter; no text in quotes may look like one.
+- `IN :names` is true for any of a list of texts, so that the text of the statement does not depend on its length.
+- A `Json` value goes into a JSON column.
+
+Where the databases need different words, a statement has a second text for PostgreSQL. There a parameter that may be
+NULL needs a type: `CAST(:owner AS TEXT) IS NULL`. Rows are dataclasses, filled by
+the names of the columns; a statement with one column may give plain values instead. This module opens no connection
+and begins no transaction.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
+import dataclasses
+import json
+import re
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
-from sqlalchemy.dialects import sqlite
+from psycopg.types.json import Json as PostgresJson
+from sqlalchemy import Connection
 
-Clause = Select[*tuple[Any, ...]] | Insert | Update | Delete
+R = TypeVar("R")
 Parameters = Mapping[str, Any]
-Convert = Callable[[Any], Any]
-_NAMED = sqlite.dialect(paramstyle="named")
+_LIST = re.compile(r"\bIN (:\w+)")
+_PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
+_PLAIN = (str, int, float, bool)
 
 
-class Prepared:
-    """A statement of SQLAlchemy Core whose text does not depend on its values. Rows come back as named tuples."""
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A value for a JSON column: anything that `json` can write."""
 
-    __slots__ = ("_clause", "_forms")
+    value: Any
 
-    def __init__(self, clause: Clause) -> None:
-        self._clause = clause
-        self._forms: dict[str, _Form] = {}
 
-    def rows(self, connection: Connection, values: Parameters) -> list[Any]:
-        """Execute it, and fetch all that it finds or returns."""
-        form = self._form(connection.dialect)
-        cursor = connection.connection.cursor()
-        try:
-            run(cursor.execute, form.text, form.bound(values))
-            return form.read(cursor.fetchall())
-        finally:
-            cursor.close()
+class Change:
+    """A statement whose answer is not needed."""
+
+    __slots__ = ("postgres", "sqlite")
+
+    def __init__(self, text: str, postgres: str | None = None) -> None:
+        self.sqlite = _LIST.sub(r"IN (SELECT value FROM json_each(\1))", text)
+        """As SQLite reads it; its parameters are `:name`."""
+        self.postgres = _PARAMETER.sub(r"%(\1)s", _LIST.sub(r"= ANY(\1)", (postgres or text).replace("%", "%%")))
+        """As psycopg reads it; its parameters are `%(name)s`."""
 
     def run(self, connection: Connection, values: Parameters | Sequence[Parameters]) -> None:
         """Execute it once, or once for each set of values."""
-        form = self._form(connection.dialect)
+        sets = [values] if isinstance(values, Mapping) else values
+        bound = [self._bound(connection, each) for each in sets]
+        if not bound:
+            return
         cursor = connection.connection.cursor()
         try:
-            if isinstance(values, Mapping):
-                run(cursor.execute, form.text, form.bound(values))
-            elif len(values) == 1:
-                run(cursor.execute, form.text, form.bound(values[0]))
-            elif values:
-                run(cursor.executemany, form.text, [form.bound(each) for each in values])
+            if len(bound) == 1:
+                execute(cursor.execute, *bound[0])
+            else:
+                execute(cursor.executemany, bound[0][0], [each for _, each in bound])
         finally:
             cursor.close()
 
-    def _form(self, dialect: Dialect) -> _Form:
-        form = self._forms.get(dialect.name)
-        if form is None:
-            self._forms[dialect.name] = form = _Form(self._clause, dialect)
-        return form
+    def _bound(self, connection: Connection, values: Parameters) -> tuple[str, Parameters]:
+        if connection.dialect.name == "sqlite":
+            return self.sqlite, {name: _for_sqlite(value) for name, value in values.items()}
+        return self.postgres, {name: _for_postgres(value) for name, value in values.items()}
 
 
-class _Form:
-    """The statement as one database wants it."""
+class Query(Change, Generic[R]):
+    """A statement that finds or returns rows: dataclasses, or `str`, `int`, `float` or `bool` for a single column."""
 
-    def __init__(self, clause: Clause, dialect: Dialect) -> None:
-        compiled = clause.compile(dialect=_NAMED if dialect.name == "sqlite" else dialect)
-        self.text = str(compiled)
-        if "POSTCOMPILE" in self.text or compiled.insert_prefetch or compiled.update_prefetch:
-            raise TypeError(f"this statement has to be executed by SQLAlchemy: {self.text}")
-        converters = {name: _way_in(bind.type, dialect) for name, bind in compiled.binds.items()}
-        self._converters = {name: convert for name, convert in converters.items() if convert is not None}
-        given = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
-        self._fixed = {name: self._converted(name, value) for name, value in given.items()}
-        columns = list(clause.exported_columns)
-        row = namedtuple("Row", [column.key or "" for column in columns], rename=True)  # type: ignore[misc]
-        self._make: Callable[[Sequence[Any]], Any] = row._make
-        # psycopg gives values as they are meant; SQLite knows neither booleans nor JSON
-        ways_out = [_way_out(column.type, dialect) if dialect.name == "sqlite" else None for column in columns]
-        self._ways_out = [(number, convert) for number, convert in enumerate(ways_out) if convert is not None]
+    __slots__ = ("_booleans", "_jsons", "_names", "_row")
 
-    def bound(self, values: Parameters) -> Parameters:
-        """All parameters, as the driver takes them."""
-        return self._fixed | {name: self._converted(name, value) for name, value in values.items()}
+    def __init__(self, text: str, row: type[R], postgres: str | None = None) -> None:
+        super().__init__(text, postgres)
+        self._row = row
+        self._names = () if row in _PLAIN else tuple(field.name for field in dataclasses.fields(typing.cast(Any, row)))
+        kinds = typing.get_type_hints(row) if self._names else {}
+        self._booleans = tuple(name for name in self._names if _bare(kinds[name]) is bool)
+        self._jsons = tuple(name for name in self._names if _bare(kinds[name]) in (dict, list))
 
-    def read(self, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        """Rows of the driver as named tuples."""
-        if not self._ways_out:
-            return list(map(self._make, rows))
-        found = []
-        for row in rows:
-            values = list(row)
-            for number, convert in self._ways_out:
-                values[number] = convert(values[number])
-            found.append(self._make(values))
-        return found
+    def rows(self, connection: Connection, values: Parameters) -> list[R]:
+        """Execute it, and fetch all that it finds or returns."""
+        cursor = connection.connection.cursor()
+        try:
+            execute(cursor.execute, *self._bound(connection, values))
+            names = tuple(column[0] for column in cursor.description)
+            found = cursor.fetchall()
+        finally:
+            cursor.close()
+        make = self._maker(names, connection.dialect.name)
+        return [make(row) for row in found]
 
-    def _converted(self, name: str, value: Any) -> Any:
-        convert = self._converters.get(name)
-        return value if convert is None else convert(value)
+    def _maker(self, names: Sequence[str], dialect: str) -> Callable[[Sequence[Any]], R]:
+        """Makes a row of what the driver gives. SQLite knows neither booleans nor JSON; psycopg gives both."""
+        row: Callable[..., R] = self._row
+        if not self._names:
+            return lambda values: typing.cast(R, values[0]) if values[0] is None else row(values[0])
+        if set(names) != set(self._names):
+            raise TypeError(f"{self._row.__name__} has the fields {self._names}; the statement gives {names}")
+        if dialect != "sqlite" or not (self._booleans or self._jsons):
+            return lambda values: row(**dict(zip(names, values, strict=True)))
+        return lambda values: row(**self._converted(dict(zip(names, values, strict=True))))
 
-
-def run(execute: Callable[[str, Any], object], text: str, values: object) -> None:
-    """Where every prepared statement is executed."""
-    execute(text, values)
-
-
-def _way_in(kind: Any, dialect: Dialect) -> Convert | None:
-    convert: Convert | None = kind.dialect_impl(dialect).bind_processor(dialect)
-    return convert
+    def _converted(self, values: dict[str, Any]) -> dict[str, Any]:
+        for name in self._booleans:
+            values[name] = None if values[name] is None else bool(values[name])
+        for name in self._jsons:
+            values[name] = None if values[name] is None else json.loads(values[name])
+        return values
 
 
-def _way_out(kind: Any, dialect: Dialect) -> Convert | None:
-    convert: Convert | None = kind.dialect_impl(dialect).result_processor(dialect, None)
-    return convert
+def execute(run: Callable[..., object], text: str, values: object) -> None:
+    """Where every statement is executed; tests look on here."""
+    run(text, values)
+
+
+def _bare(kind: Any) -> Any:
+    """The type of a field without `| None` and without its parameters."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    return typing.get_origin(kind) or kind
+
+
+def _for_sqlite(value: Any) -> Any:
+    if isinstance(value, Json):
+        return json.dumps(value.value, ensure_ascii=False)
+    if isinstance(value, list | tuple | set | frozenset):
+        return json.dumps(list(value))
+    return value
+
+
+def _for_postgres(value: Any) -> Any:
+    if isinstance(value, Json):
+        return PostgresJson(value.value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return value

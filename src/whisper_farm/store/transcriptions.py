@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Prepared
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.tables import transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
 

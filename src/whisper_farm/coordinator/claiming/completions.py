@@ -25,8 +25,8 @@ from whisper_farm.protocol.worker import CompleteRequest, Completion, Outcome, T
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
-from whisper_farm.store.statements import Prepared
 from whisper_farm.store.tables import attempts, jobs
 
 TOLERANCE_SECONDS = 1.0
