@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from whisper_farm.errors import OptionUnsupported
 
 REPOSITORIES = {
@@ -26,6 +30,9 @@ REPOSITORIES = {
     "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
 }
 """Models by the names that faster-whisper gives them."""
+
+ModelName = Annotated[str, Field(min_length=1, max_length=255)]
+"""A model's name, a repository of the model hub, or a folder on the worker's machine: one bound for every message."""
 
 _CANNOT_TRANSLATE = frozenset(
     word

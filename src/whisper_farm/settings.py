@@ -12,6 +12,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from whisper_farm.models import ModelName
+
 
 def data_folder() -> Path:
     """Where this user's farm keeps its state: `WHISPER_FARM_DATA`, else the platform's place for user data."""
@@ -91,7 +93,7 @@ class WorkerSettings(BaseSettings):
     token: str = ""
     name: str | None = None
     engines: tuple[str, ...] = ("faster-whisper",)
-    models: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
     """Models this worker serves; None means any."""
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     device_index: int = Field(default=0, ge=0, le=64)

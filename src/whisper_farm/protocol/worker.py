@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
     MAX_CHUNK_BYTES,
@@ -34,8 +35,8 @@ class EngineOffer(Message):
 
     engine: Name
     version: Name
-    models: tuple[Name, ...] | None = Field(default=None, max_length=64)
-    loaded: tuple[Name, ...] = Field(default=(), max_length=16)
+    models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
+    loaded: tuple[ModelName, ...] = Field(default=(), max_length=16)
     device: Name
     compute_type: Name = "default"
     batch: int = Field(ge=1, le=MAX_BATCH)
@@ -210,7 +211,7 @@ class TranscribeResult(Message):
     language_probability: float = Field(default=1, ge=0, le=1)
     engine: Name
     engine_version: Name
-    model: Annotated[str, Field(max_length=1024)]
+    model: ModelName
     revision: Annotated[str, Field(max_length=128)]
     device: Name
     compute_type: Name

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from whisper_farm.models import ModelName
+
 Task = Literal["transcribe", "translate"]
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -16,7 +18,7 @@ class RecognitionOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     engine: str = Field(default="faster-whisper", pattern=r"^[a-z][a-z0-9-]{0,31}$")
-    model: str = Field(default="small", min_length=1, max_length=1024)
+    model: ModelName = "small"
     """A model's name, a repository of the model hub, or (on the worker's machine) a folder."""
     revision: str | None = Field(default=None, max_length=128)
     """The model's revision; None until the first worker that finishes a chunk has pinned it."""

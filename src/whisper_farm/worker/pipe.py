@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from whisper_farm.models import ModelName
 from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.frames import Frame, FrameError
@@ -50,7 +51,7 @@ class Able(_Message):
     threads: int = Field(ge=1)
     batch: int = Field(ge=1)
     shares_model: bool
-    models: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
 
 
 class Load(_Message):
@@ -66,7 +67,7 @@ class Fetching(_Message):
     """How far the fetch of a model is."""
 
     kind: Literal["fetching"] = "fetching"
-    model: str
+    model: ModelName
     done_bytes: int
     total_bytes: int | None
 
@@ -77,7 +78,7 @@ class Ready(_Message):
     kind: Literal["ready"] = "ready"
     engine: str
     version: str
-    model: str
+    model: ModelName
     revision: str
     device: str
     compute_type: str
