@@ -9,6 +9,7 @@ import pytest
 from whisper_farm.coordinator import feed
 from whisper_farm.coordinator.feed import Feed, Filter, Reset
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.protocol.events import JobReleased, TranscriptionDone
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import emit, newest_event, retire_events
 
@@ -20,12 +21,12 @@ def test_events_retired_while_the_past_is_being_read_are_told_by_a_reset(
 
     async def scenario() -> list[object]:
         store = StoreThreads(database)
-        await store.write(lambda tx: emit(tx, "test", number=-1))
+        await store.write(lambda tx: emit(tx, TranscriptionDone()))
         start = await store.read(newest_event)
-        await store.write(lambda tx: [emit(tx, "test", number=number) for number in range(10)])
+        await store.write(lambda tx: [emit(tx, JobReleased(position=number)) for number in range(10)])
         seen: list[object] = []
         async for one in Feed(store).follow(start, Filter(), once=True, idle_seconds=1):
-            seen.append("reset" if isinstance(one, Reset) else one.data["number"])
+            seen.append("reset" if isinstance(one, Reset) else one.data["position"])
             if len(seen) == 3:
                 await store.write(lambda tx: retire_events(tx, tx.now + 1))
         await store.close()

@@ -20,6 +20,7 @@ from whisper_farm.coordinator.feed import Feed, Filter, Reset
 from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.routes import events as events_route
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.protocol.events import JobReleased, TranscriptionDone
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import emit, retire_events
 from whisper_farm.store.tokens import revoke_token
@@ -82,13 +83,13 @@ def test_the_past_and_the_present_join_without_gap_or_repeat(farm: ServedFarm, m
     monkeypatch.setattr(feed, "PAGE", 3)
     write = farm.coordinator.database.write
     for number in range(10):
-        write(lambda tx, number=number: emit(tx, "test", None, "admin", number=number))
+        write(lambda tx, number=number: emit(tx, JobReleased(position=number), None, "admin"))
     stop = threading.Event()
     sent = [10]
 
     def keep_writing() -> None:
         while not stop.is_set():
-            write(lambda tx: emit(tx, "test", None, "admin", number=sent[0]))
+            write(lambda tx: emit(tx, JobReleased(position=sent[0]), None, "admin"))
             sent[0] += 1
 
     writer = threading.Thread(target=keep_writing)
@@ -99,7 +100,7 @@ def test_the_past_and_the_present_join_without_gap_or_repeat(farm: ServedFarm, m
     finally:
         stop.set()
         writer.join(10)
-    assert [view.data["number"] for view in views if view] == list(range(60))
+    assert [view.data["position"] for view in views if view] == list(range(60))
 
 
 def test_users_see_their_own_events_only(farm: ServedFarm) -> None:
@@ -200,10 +201,10 @@ def test_a_listener_that_does_not_keep_up_is_dropped_and_misses_nothing(
         await reader.start()
         running = asyncio.create_task(reader.run())
         slow = reader.follow(0, Filter(), once=False, idle_seconds=10)
-        await store.write(lambda tx: emit(tx, "test", number=-1))
+        await store.write(lambda tx: emit(tx, TranscriptionDone()))
         seen = [(await asyncio.wait_for(anext(slow), 10))]
         for number in range(20):
-            await store.write(lambda tx, number=number: emit(tx, "test", number=number))
+            await store.write(lambda tx, number=number: emit(tx, JobReleased(position=number)))
         await asyncio.to_thread(eventually, lambda: reader.position == 21)
         seen += [one async for one in slow]
         assert len(seen) < 21

@@ -9,10 +9,12 @@ from functools import partial
 
 import pytest
 
+from whisper_farm.protocol.events import JobReleased, JobSetAside, TranscriptionDone
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import Event, emit, events_after, missed, newest_event, retire_events
 
 PATIENCE_SECONDS = 60.0
+LOST = JobSetAside(code="lease_lost", message="größer 🎙", job_kind="transcribe", position=3, start=0.1, end=0.7)
 
 
 @pytest.fixture
@@ -24,33 +26,33 @@ def second(database_url: str) -> Iterator[Database]:
 
 
 def numbers(found: list[Event]) -> list[int]:
-    return [event.data["n"] for event in found]
+    return [event.data["position"] for event in found]
 
 
 def emit_numbers(*wanted: int) -> Callable[[Transaction], None]:
     def work(tx: Transaction) -> None:
         for n in wanted:
-            emit(tx, "counted", n=n)
+            emit(tx, JobReleased(position=n))
 
     return work
 
 
 def test_an_event_is_what_was_emitted(database: Database) -> None:
     def work(tx: Transaction) -> None:
-        emit(tx, "job_done", "t1", "ann", position=3, text="größer 🎙", nothing=None, share=0.1)
-        emit(tx, "worker_joined")
+        emit(tx, LOST, "t1", "ann")
+        emit(tx, TranscriptionDone())
 
     database.write(work, now=100.25)
     first, second = database.read(lambda tx: events_after(tx, 0))
-    assert (first.kind, first.transcription_id, first.owner, first.at) == ("job_done", "t1", "ann", 100.25)
-    assert first.data == {"position": 3, "text": "größer 🎙", "nothing": None, "share": 0.1}
-    assert (second.kind, second.transcription_id, second.owner, second.data) == ("worker_joined", None, None, {})
+    assert (first.kind, first.transcription_id, first.owner, first.at) == ("job_set_aside", "t1", "ann", 100.25)
+    assert first.data == LOST.model_dump(exclude={"kind"})
+    assert (second.kind, second.transcription_id, second.owner, second.data) == ("transcription_done", None, None, {})
     assert second.id == first.id + 1
 
 
 def test_events_go_with_their_transaction(database: Database) -> None:
     def fail(tx: Transaction) -> None:
-        emit(tx, "counted", n=1)
+        emit(tx, JobReleased(position=1))
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -62,7 +64,7 @@ def test_events_go_with_their_transaction(database: Database) -> None:
 def test_only_write_can_emit(database: Database) -> None:
     for call in (database.beat, database.read):
         with pytest.raises(RuntimeError, match=r"Database\.write"):
-            call(lambda tx: emit(tx, "counted"))
+            call(lambda tx: emit(tx, TranscriptionDone()))
 
 
 def test_a_reader_resumes_by_the_last_id(database: Database) -> None:
@@ -80,7 +82,7 @@ def test_a_reader_resumes_by_the_last_id(database: Database) -> None:
 def test_events_are_told_apart_by_transcription_and_owner(database: Database) -> None:
     def work(tx: Transaction) -> None:
         for n, (transcription, owner) in enumerate([("a", "ann"), ("b", "bob"), ("c", "ann"), ("a", "ann")]):
-            emit(tx, "counted", transcription, owner, n=n)
+            emit(tx, JobReleased(position=n), transcription, owner)
 
     database.write(work)
     assert numbers(database.read(lambda tx: events_after(tx, 0, transcription_id="a"))) == [0, 3]
@@ -98,7 +100,7 @@ def test_a_follower_misses_no_event_of_many_writers_at_once(database: Database, 
         last = 0
         while len(seen) < 120:
             for event in second.read(partial(events_after, last_id=last)):
-                seen.append(event.data["n"])
+                seen.append(event.data["position"])
                 last = event.id
             if len(seen) < 120:
                 assert bell.acquire(timeout=PATIENCE_SECONDS)

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from support.postgres import PostgresServer
 
 from whisper_farm.errors import StoreUnavailable
+from whisper_farm.protocol.events import TranscriptionDone
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import emit, events_after
 from whisper_farm.store.postgres import BoundedConnection
@@ -32,7 +33,7 @@ def postgres(postgres_url: str) -> Iterator[Database]:
 
 
 def note(tx: Transaction) -> None:
-    emit(tx, "noted")
+    emit(tx, TranscriptionDone())
 
 
 def notes(tx: Transaction) -> int:

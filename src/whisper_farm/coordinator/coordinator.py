@@ -29,6 +29,7 @@ from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import Transfers
 from whisper_farm.errors import FarmError
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
@@ -36,10 +37,10 @@ from whisper_farm.store.events import Event
 
 STOP_SECONDS = 1.5
 """How long the tasks behind the API have to end."""
-ASSEMBLING = "transcription_assembling"
+ASSEMBLING: EventKind = "transcription_assembling"
 RENDERS_AT_ONCE = 2
 """Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
-DRAINING = frozenset({"worker_draining", "worker_dismissed"})
+DRAINING: frozenset[EventKind] = frozenset({"worker_draining", "worker_dismissed"})
 
 
 class Coordinator:

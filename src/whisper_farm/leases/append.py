@@ -10,6 +10,7 @@ from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, Too
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.ids import needs, transcribe_job_id
 from whisper_farm.leases.turns import present_turn
+from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -86,14 +87,14 @@ def _store(tx: Transaction, recording: TranscriptionRow, chunks: Sequence[NewChu
     cut = chunks[-1].end_seconds
     silent = [chunk for chunk in chunks if chunk.speech_seconds == 0]
     change = {"chunks": recording.chunks + len(chunks), "cut_seconds": cut, "next_turn": turn + len(chunks)}
-    said = {"first": chunks[0].position, "count": len(chunks), "cut_seconds": cut}
-    emit(tx, "chunks_appended", recording.id, recording.owner, **said)
+    said = ChunksAppended(first=chunks[0].position, count=len(chunks), cut_seconds=cut)
+    emit(tx, said, recording.id, recording.owner)
     done, seconds = recording.chunks_done, recording.done_seconds
     for chunk in silent:
         length = chunk.end_seconds - chunk.start_seconds
         done, seconds = done + 1, seconds + length
-        told = {"position": chunk.position, "seconds": length, "done_seconds": seconds, "chunks_done": done}
-        emit(tx, "job_done", recording.id, recording.owner, **told)
+        told = JobDone(position=chunk.position, seconds=length, done_seconds=seconds, chunks_done=done)
+        emit(tx, told, recording.id, recording.owner)
     change |= {"chunks_done": done, "done_seconds": seconds}
     tx.change(update(transcriptions).where(transcriptions.c.id == recording.id).values(**change))
 

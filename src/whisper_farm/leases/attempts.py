@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, select, union, update
 
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.ids import CHUNK_PROFILE, needs
-from whisper_farm.protocol.worker import Outcome
+from whisper_farm.protocol.worker import JobKind, Outcome
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
@@ -32,7 +32,7 @@ class Held:
     started_at: float
     job_id: str
     transcription_id: str
-    kind: str
+    kind: JobKind
     position: int
     profile_id: str
     priority: int

@@ -25,6 +25,7 @@ from whisper_farm.leases.lapse import (
 from whisper_farm.leases.ready import JOBS, ORDER, QUEUED, SHOWN, JobRow, Order, Queue, QueueOf, facts, order_of
 from whisper_farm.leases.rules import lately, stretched
 from whisper_farm.leases.workers import EVERY, Fleet, Offers, Worker, as_worker
+from whisper_farm.protocol.events import TranscriptionStarted
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -263,7 +264,7 @@ class Claiming:
         for recording, owner in sorted(queued.items()):
             if recording not in self._started:
                 self._started.add(recording)
-                emit(self.tx, "transcription_started", recording, owner)
+                emit(self.tx, TranscriptionStarted(), recording, owner)
 
     def _note_seen(self) -> None:
         if self._seen:

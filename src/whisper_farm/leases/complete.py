@@ -16,6 +16,7 @@ from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.ids import RANDOM, Mint
 from whisper_farm.leases.rules import moved_pace
+from whisper_farm.protocol.events import ChunkingDone, JobDone, JobRedo, LanguageDecided
 from whisper_farm.protocol.worker import ChunkResult, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -152,7 +153,8 @@ class Completing:
         recording.change(damaged_packets=result.damaged_packets, damaged=[list(one) for one in result.damaged_seconds])
         held.end_seconds = result.duration_seconds
         self._take(held, finished)
-        emit(self.tx, "chunking_done", row.id, row.owner, chunks=row.chunks, duration_seconds=result.duration_seconds)
+        ended = ChunkingDone(chunks=row.chunks, duration_seconds=result.duration_seconds)
+        emit(self.tx, ended, row.id, row.owner)
 
     def _recognised(self, held: Held, finished: Finished) -> None:
         facts, recording = finished.transcribe, self.recordings[held.transcription_id]
@@ -168,12 +170,12 @@ class Completing:
         count, seconds = recording.now["chunks_done"] + 1, recording.now["done_seconds"] + held.seconds
         recording.change(revision=facts.revision, chunks_done=count, done_seconds=seconds)
         self._take(held, finished)
-        told = {"position": held.position, "seconds": held.seconds, "done_seconds": seconds, "chunks_done": count}
-        emit(self.tx, "job_done", held.transcription_id, held.owner, **told)
+        done = JobDone(position=held.position, seconds=held.seconds, done_seconds=seconds, chunks_done=count)
+        emit(self.tx, done, held.transcription_id, held.owner)
         if decided is None and held.position == recording.deciding:
             recording.change(language=facts.language)
             recording.decided_now = True
-            emit(self.tx, "language_decided", held.transcription_id, held.owner, language=facts.language)
+            emit(self.tx, LanguageDecided(language=facts.language), held.transcription_id, held.owner)
 
     def _mismatch(self, held: Held, facts: TranscribeResult, recording: Recording) -> ModelMismatch:
         pinned = f"{recording.row.name} is recognised with revision {recording.now['revision']} of {facts.model}"
@@ -243,7 +245,7 @@ class Completing:
         queued = requeue(self.tx, [held.job_id for held in self.other_language])
         for held in {held.job_id: held for held in self.other_language}.values():
             if held.job_id in queued:
-                emit(self.tx, "job_redo", held.transcription_id, held.owner, position=held.position)
+                emit(self.tx, JobRedo(position=held.position), held.transcription_id, held.owner)
 
 
 def _ended(held: Held, finished: Finished) -> dict[str, object]:

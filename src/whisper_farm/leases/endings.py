@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, assert_never
 
 from sqlalchemy import bindparam, select, update
 
 from whisper_farm.leases import language
 from whisper_farm.leases.attempts import Held
+from whisper_farm.protocol.events import (
+    FarmEvent,
+    JobSetAside,
+    TranscriptionAssembling,
+    TranscriptionCancelled,
+    TranscriptionDone,
+    TranscriptionFailed,
+    TranscriptionIncomplete,
+)
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import among
 from whisper_farm.store.tables import jobs, transcriptions
+
+ClosedState = Literal["assembling", "done", "incomplete", "failed", "cancelled"]
+"""A state with no jobs left to do."""
 
 _SET_ASIDE = Prepared(
     update(jobs)
@@ -50,8 +62,7 @@ def set_aside(tx: Transaction, given_up: Sequence[tuple[Held, str, str]]) -> Non
     if counted := [{"recording": job.transcription_id} for job, *_ in given_up if job.kind == "transcribe"]:
         tx.change(_COUNT_FAILED, counted)
     for job, code, message in given_up:
-        where = {"job_kind": job.kind, "position": job.position, "start": job.start_seconds, "end": job.end_seconds}
-        emit(tx, "job_set_aside", job.transcription_id, job.owner, code=code, message=message, **where)
+        emit(tx, _given_up(job, code, message), job.transcription_id, job.owner)
 
 
 def conclude(tx: Transaction, transcription_ids: Collection[str], policy: Policy) -> None:
@@ -80,13 +91,38 @@ def _settle(tx: Transaction, rows: Sequence[Any]) -> None:
             close(tx, row.id, row.owner, "assembling")
 
 
-def close(tx: Transaction, transcription_id: str, owner: str, state: str, **values: object) -> None:
+def close(tx: Transaction, transcription_id: str, owner: str, state: ClosedState, **values: object) -> None:
     """Put a recording into a state with no jobs left to do, and say so."""
     finished_at = None if state == "assembling" else tx.now
     change = update(transcriptions).where(transcriptions.c.id == transcription_id)
     tx.change(change.values(state=state, finished_at=finished_at, **values))
-    said = {"code": values["error_code"], "message": values["error_message"]} if state == "failed" else {}
-    emit(tx, f"transcription_{state}", transcription_id, owner, **said)
+    emit(tx, _closed(state, values), transcription_id, owner)
+
+
+def _closed(state: ClosedState, values: Mapping[str, Any]) -> FarmEvent:
+    match state:
+        case "assembling":
+            return TranscriptionAssembling()
+        case "done":
+            return TranscriptionDone()
+        case "incomplete":
+            return TranscriptionIncomplete()
+        case "cancelled":
+            return TranscriptionCancelled()
+        case "failed":
+            return TranscriptionFailed(code=values["error_code"], message=values["error_message"])
+    assert_never(state)
+
+
+def _given_up(job: Held, code: str, message: str) -> JobSetAside:
+    return JobSetAside(
+        code=code,
+        message=message,
+        job_kind=job.kind,
+        position=job.position,
+        start=job.start_seconds,
+        end=job.end_seconds,
+    )
 
 
 def _open(tx: Transaction, transcription_ids: Collection[str]) -> Sequence[Any]:

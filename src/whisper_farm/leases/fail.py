@@ -23,6 +23,7 @@ from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.ids import RANDOM, Mint
 from whisper_farm.leases.rules import FAILURES_PER_ATTEMPT, backoff_seconds
 from whisper_farm.leases.workers import Fleet, give_up
+from whisper_farm.protocol.events import JobReleased, JobRetried
 from whisper_farm.protocol.worker import FailRequest, Outcome, ReleaseRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -94,7 +95,7 @@ def record_failures(
             ended.append(failed)
         elif not proof.live:
             waiting.append({"job": job.job_id, "from": _available_at(tx, failed, proof, policy, fleet, mint)})
-            emit(tx, "job_retried", job.transcription_id, job.owner, position=job.position, code=failed.code)
+            emit(tx, JobRetried(position=job.position, code=failed.code), job.transcription_id, job.owner)
     if waiting:
         tx.change(_WAIT, waiting)
     end_attempts(tx, rivals(held, {failed.held.job_id for failed in ended}), "superseded")
@@ -141,7 +142,7 @@ def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Ou
     queued = requeue(tx, (one.job_id for one in mine.values()))
     for one in sorted(mine.values(), key=lambda one: (one.transcription_id, one.position)):
         if one.job_id in queued:
-            emit(tx, "job_released", one.transcription_id, one.owner, position=one.position)
+            emit(tx, JobReleased(position=one.position), one.transcription_id, one.owner)
     if request.leaving:
         give_up(tx, workers.c.id == request.worker_id)
     return [Outcome(token=token) if token in mine else refused(token, LeaseLost()) for token in request.tokens]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, select, update
 
+from whisper_farm.protocol.events import JobRedo, LanguageDecided
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -61,7 +62,7 @@ def decide(tx: Transaction, transcription_id: str, owner: str, all_ended: bool, 
 def announce(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
     """The recording is in this language from now on."""
     tx.change(update(transcriptions).where(transcriptions.c.id == transcription_id).values(language=language))
-    emit(tx, "language_decided", transcription_id, owner, language=language)
+    emit(tx, LanguageDecided(language=language), transcription_id, owner)
 
 
 def redo_others(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
@@ -71,7 +72,7 @@ def redo_others(tx: Transaction, transcription_id: str, owner: str, language: st
         return
     _uncount(tx, transcription_id, rows)
     for position in sorted(row.position for row in rows):
-        emit(tx, "job_redo", transcription_id, owner, position=position)
+        emit(tx, JobRedo(position=position), transcription_id, owner)
 
 
 def _uncount(tx: Transaction, transcription_id: str, rows: Sequence[Any]) -> None:

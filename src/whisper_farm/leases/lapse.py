@@ -10,6 +10,7 @@ from whisper_farm.errors import LeaseLost
 from whisper_farm.leases.attempts import ATTEMPTS, LIVE, Held, evidence
 from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.workers import Fleet, Offers
+from whisper_farm.protocol.events import JobRetried
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -110,4 +111,4 @@ def set_aside_lapsed(tx: Transaction, lapsed: LapsedJobs, job_ids: Iterable[str]
 def announce_lapses(tx: Transaction, jobs_again: Iterable[Held]) -> None:
     """Say that these jobs were taken from a silent worker and are tried again."""
     for held in jobs_again:
-        emit(tx, "job_retried", held.transcription_id, held.owner, position=held.position, code=LeaseLost.code)
+        emit(tx, JobRetried(position=held.position, code=LeaseLost.code), held.transcription_id, held.owner)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, insert, select
 
 from whisper_farm.leases.ids import CHUNK_PROFILE, RANDOM, Mint, chunk_job_id, profile_id
+from whisper_farm.protocol.events import TranscriptionSubmitted
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.prepared import Prepared
@@ -41,7 +42,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     tx.change(
         _CHUNK_JOB, {"id": chunk_job_id(made), "recording": made, "first": new.priority, "at": turn, "now": tx.now}
     )
-    emit(tx, "transcription_submitted", made, new.owner, name=new.name)
+    emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
 
 

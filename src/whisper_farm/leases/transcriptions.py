@@ -14,6 +14,7 @@ from whisper_farm.leases.endings import close, settle
 from whisper_farm.leases.ids import needs
 from whisper_farm.leases.turns import present_turn
 from whisper_farm.protocol.client import FINISHED
+from whisper_farm.protocol.events import JobSetAside, TranscriptionDeleted, TranscriptionRetried
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, uploads
@@ -56,7 +57,7 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     cleared |= {"next_turn": recording.next_turn + later}
     mine = update(transcriptions).where(transcriptions.c.id == transcription_id)
     tx.change(mine.values(state=state, **cleared))
-    emit(tx, "transcription_retried", transcription_id, recording.owner)
+    emit(tx, TranscriptionRetried(), transcription_id, recording.owner)
     settle(tx, [transcription_id])
     return find(tx, transcription_id)
 
@@ -129,8 +130,10 @@ def _set_aside_lost(tx: Transaction, recording: TranscriptionRow, lost: Sequence
     row = update(transcriptions).where(transcriptions.c.id == recording.id)
     tx.change(row.values(done_seconds=recording.done_seconds - seconds, **counted))
     for position, start, end, _ in lost:
-        where = {"job_kind": "transcribe", "position": position, "start": start, "end": end}
-        emit(tx, "job_set_aside", recording.id, recording.owner, code=BlobMissing.code, message=message, **where)
+        said = JobSetAside(
+            code=BlobMissing.code, message=message, job_kind="transcribe", position=position, start=start, end=end
+        )
+        emit(tx, said, recording.id, recording.owner)
 
 
 def delete(tx: Transaction, transcription_id: str) -> list[str]:
@@ -145,7 +148,7 @@ def delete(tx: Transaction, transcription_id: str) -> list[str]:
     tx.change(remove(attempts).where(tries))
     tx.change(remove(jobs).where(jobs.c.transcription_id == transcription_id))
     tx.change(remove(transcriptions).where(transcriptions.c.id == transcription_id))
-    emit(tx, "transcription_deleted", transcription_id, recording.owner)
+    emit(tx, TranscriptionDeleted(), transcription_id, recording.owner)
     twin = select(transcriptions.c.id).where(transcriptions.c.source == recording.source).limit(1)
     if tx.connection.scalar(twin) is not None:  # only a source may be another recording's, too
         return sorted(keys - {recording.source_key})

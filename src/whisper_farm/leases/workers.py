@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import stretched
+from whisper_farm.protocol.events import WorkerDismissed, WorkerDraining, WorkerGone, WorkerJoined
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -100,7 +101,7 @@ def register_worker(
         row |= {"state": known.told or "live"} if known.state == "gone" else {}
         tx.change(update(workers).where(workers.c.id == request.worker_id).values(row))
     if known is None or known.state == "gone":
-        emit(tx, "worker_joined", owner=owner, worker_id=request.worker_id, name=request.name)
+        emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
     now = stretched(policy, present_workers(tx))
     return RegisterAnswer(
         lease_seconds=now.lease_seconds, heartbeat_seconds=now.heartbeat_seconds, server_version=server_version
@@ -159,15 +160,21 @@ class Fleet:
 
 def drain(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to finish what it holds and leave; told again, nothing changes."""
-    _tell(tx, worker_id, "draining", before=("live",))
+    _tell(tx, worker_id, "draining", WorkerDraining, before=("live",))
 
 
 def dismiss(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to hand everything back and leave at once."""
-    _tell(tx, worker_id, "dismissed", before=("live", "draining"))
+    _tell(tx, worker_id, "dismissed", WorkerDismissed, before=("live", "draining"))
 
 
-def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) -> None:
+def _tell(
+    tx: Transaction,
+    worker_id: str,
+    state: str,
+    event: type[WorkerDraining | WorkerDismissed],
+    before: Collection[str],
+) -> None:
     row = tx.first(ONE, {"me": worker_id})
     if row is None:
         raise NotFound(f"There is no worker {worker_id}.")
@@ -175,7 +182,7 @@ def _tell(tx: Transaction, worker_id: str, state: str, before: Collection[str]) 
         raise WrongState(f"The worker {worker_id} is gone already.")
     if row.state in before:
         tx.change(update(workers).where(workers.c.id == worker_id).values(state=state, told=state))
-        emit(tx, f"worker_{state}", owner=row.owner, worker_id=worker_id, name=row.name)
+        emit(tx, event(worker_id=worker_id, name=row.name), owner=row.owner)
 
 
 def give_up(tx: Transaction, which: ColumnElement[bool]) -> int:
@@ -183,5 +190,5 @@ def give_up(tx: Transaction, which: ColumnElement[bool]) -> int:
     there = update(workers).where(workers.c.state != literally("gone"), which).values(state="gone")
     gone = tx.connection.execute(there.returning(workers.c.id, workers.c.owner, workers.c.name)).all()
     for row in sorted(gone):
-        emit(tx, "worker_gone", owner=row.owner, worker_id=row.id, name=row.name)
+        emit(tx, WorkerGone(worker_id=row.id, name=row.name), owner=row.owner)
     return len(gone)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
+from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
 from whisper_farm.protocol.wire import Bytes, Id, Message, Name, Seconds, Sha256, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment
@@ -135,13 +136,21 @@ class SegmentPage(Message):
 
 
 class EventView(Message):
-    """One state change. `id` grows in commit order; resume with the last one seen."""
+    """One state change. `id` grows in commit order; resume with the last one seen.
+
+    `kind` is an `EventKind`, or `reset`: events were missed for good, look at everything again.
+    """
 
     id: int
     kind: str
     transcription_id: str | None = None
     at: float
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: Annotated[dict[str, Any], WithJsonSchema(schema_of_data())] = Field(default_factory=dict)
+
+    @property
+    def event(self) -> FarmEvent | None:
+        """The event with its fields; None for a `reset`, or a kind that this version does not know."""
+        return event_of(self.kind, self.data)
 
 
 class WorkerView(Message):

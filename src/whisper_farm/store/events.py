@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select
 
+from whisper_farm.protocol.events import EventKind, FarmEvent, fields_of
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.rows import insert_given
@@ -32,21 +33,19 @@ class Event:
 
     id: int
     at: float
-    kind: str
+    kind: EventKind
     transcription_id: str | None
     owner: str | None
     data: dict[str, Any]
 
 
-def emit(
-    tx: Transaction, kind: str, transcription_id: str | None = None, owner: str | None = None, **data: Any
-) -> None:
+def emit(tx: Transaction, event: FarmEvent, transcription_id: str | None = None, owner: str | None = None) -> None:
     """Log a state change and wake the listeners, both with the commit. Only inside `Database.write`."""
     if not tx.outbox:
         tx.before_commit(lambda: _write(tx))
         tx.wake()
-    row: dict[str, object] = {"kind": kind, "transcription_id": transcription_id, "owner": owner, "data": data}
-    tx.outbox.append(row)
+    about = {"transcription_id": transcription_id, "owner": owner}
+    tx.outbox.append({"kind": event.kind, "data": fields_of(event), **about})
 
 
 def events_after(

@@ -13,11 +13,12 @@ from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.claim import Claiming
 from whisper_farm.leases.due import next_due
 from whisper_farm.leases.workers import Offers
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 
-WORK_MAKING = frozenset(
+WORK_MAKING: frozenset[EventKind] = frozenset(
     {
         "transcription_submitted",
         "chunks_appended",
