@@ -20,16 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import select, update
-
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve, write_secret
 from whisper_farm.errors import EngineError, ModelUnavailable, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
 from whisper_farm.store.database import Database, Transaction
-from whisper_farm.store.tables import jobs, transcriptions
+from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import find_token, mint_token
+from whisper_farm.store.transcriptions import move_source, unfinished_since
 from whisper_farm.worker.agent import Agent
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 
@@ -209,15 +208,11 @@ class LocalFarm:
 
     def point_to(self, transcription_id: str, path: Path) -> None:
         """Say where a recording that is not cut yet is found now: it may have been moved since it was submitted."""
-        uncut = transcriptions.c.id == transcription_id, transcriptions.c.chunking_done.is_(False)
-        moved = update(transcriptions).where(*uncut).values(source=f"file:{path}")
-        self._database.write(lambda tx: tx.connection.execute(moved).rowcount)
+        self._database.write(lambda tx: move_source(tx, transcription_id, path))
 
     def drop_audio(self, transcription_id: str) -> None:
         """Clear away the audio of a transcription's chunks that are done: nobody will ask for it again."""
-        done = jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"
-        keys = self._database.read(lambda tx: list(tx.connection.scalars(select(jobs.c.audio_key).where(*done))))
-        self._delete_blobs([key for key in keys if key is not None])
+        self._delete_blobs(self._database.read(lambda tx: audio_of_done_chunks(tx, transcription_id)))
 
     def _admin_token(self) -> str:
         """The token in the data folder; another one where it was lost."""
@@ -231,9 +226,8 @@ class LocalFarm:
         """Transcriptions that were begun long ago and never finished: retention only knows finished ones."""
 
         def forget(tx: Transaction) -> list[str]:
-            old = transcriptions.c.finished_at.is_(None), transcriptions.c.created_at < tx.now - KEEP_DAYS * DAY_SECONDS
             keys: list[str] = []
-            for one in list(tx.connection.scalars(select(transcriptions.c.id).where(*old))):
+            for one in unfinished_since(tx, tx.now - KEEP_DAYS * DAY_SECONDS):
                 cancel(tx, one)
                 keys += delete(tx, one)
             return keys

@@ -15,9 +15,6 @@ from support.hand_farm import TONES, Farm
 from support.long_queue import HELD, JOBS, fill
 from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 
-from whisper_farm.coordinator.holding import holding as held
-from whisper_farm.coordinator.services.cleaner import forget_workers, long_gone
-from whisper_farm.coordinator.uploads import announce
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.beat import heartbeat
@@ -28,7 +25,6 @@ from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.reap import reap
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.transcriptions import cancel, next_to_assemble, results_of, retry
-from whisper_farm.protocol.client import UploadStart
 from whisper_farm.protocol.worker import (
     AppendRequest,
     FailRequest,
@@ -40,7 +36,10 @@ from whisper_farm.protocol.worker import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
+from whisper_farm.store.jobs import held_job as held
 from whisper_farm.store.tables import uploads, workers
+from whisper_farm.store.uploads import announce
+from whisper_farm.store.workers import forget_workers, long_gone
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
 """What comes before the `yield` prepares, what comes after it is watched."""
@@ -227,13 +226,12 @@ def following_as_an_ordinary_user(farm: Farm, tx: Transaction) -> Iterator[None]
 
 
 def announcing(farm: Farm, tx: Transaction) -> Iterator[None]:
-    start = UploadStart(name="talk.mp3", size=1)
-    upload = announce(tx, start, "ann")
+    announce(tx, "first", "sources/first", "talk.mp3", 1, "ann")
     row = {**dict(tx.connection.execute(select(uploads)).mappings().one()), "state": "stored"}
     many = [row | {"id": f"{number}", "key": f"sources/{number}"} for number in range(2 * ROWS)]
     tx.connection.execute(insert(uploads), many)
     yield
-    assert announce(tx, start, "ann").id != upload.id
+    announce(tx, "second", "sources/second", "talk.mp3", 1, "ann")
 
 
 CALLS: dict[Call, set[str]] = {

@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, event
 
-from whisper_farm.store import prepared
+from whisper_farm.store import prepared, statements
 from whisper_farm.store.tables import metadata
 
 INDEXED = {str(index.name): table.name for table in metadata.sorted_tables for index in table.indexes}
@@ -78,7 +78,7 @@ def watched(connection: Connection) -> Iterator[list[Seen]]:
 
     event.listen(connection, "before_cursor_execute", note)
     try:
-        with mock.patch.object(prepared, "run", run):
+        with mock.patch.object(prepared, "run", run), mock.patch.object(statements, "execute", run):
             yield seen
     finally:
         event.remove(connection, "before_cursor_execute", note)

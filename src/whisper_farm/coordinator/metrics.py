@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
 
 from whisper_farm.errors import LeaseLost, every_error
+from whisper_farm.store.counts import live_leases, queued_jobs, running_jobs, unfinished_transcriptions
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, workers
+from whisper_farm.store.workers import list_workers
 
 PREFIX = "whisper_farm_"
 MAX_WORKERS = 1000
@@ -24,7 +24,6 @@ MAX_WORKERS = 1000
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 KNOWN_CODES = frozenset(every_error())
 """Causes counted one by one. Workers name any they like, and every name would be a series for ever."""
-UNFINISHED = ("queued", "running", "assembling")
 
 
 class Metrics:
@@ -103,51 +102,36 @@ def _queue(tx: Transaction) -> Iterator[GaugeMetricFamily]:
     depth = _gauge("jobs_queued", "Jobs that wait for a worker", "kind")
     age = _gauge("job_age_seconds", "How long the oldest of them has waited", "kind")
     audio = _gauge("audio_seconds_queued", "Seconds of audio that wait to be recognised")
-    query = select(
-        jobs.c.kind, func.count(), func.min(jobs.c.created_at), func.sum(jobs.c.end_seconds - jobs.c.start_seconds)
-    )
-    rows = {
-        row[0]: row
-        for row in tx.connection.execute(query.where(jobs.c.state == literally("queued")).group_by(jobs.c.kind))
-    }
+    rows = {row.kind: row for row in queued_jobs(tx)}
     for kind in ("chunk", "transcribe"):
         row = rows.get(kind)
-        depth.add_metric([kind], row[1] if row else 0)
-        age.add_metric([kind], max(0.0, tx.now - row[2]) if row else 0)
-    audio.add_metric([], rows["transcribe"][3] if "transcribe" in rows else 0)
+        depth.add_metric([kind], row.jobs if row else 0)
+        age.add_metric([kind], max(0.0, tx.now - row.oldest_at) if row else 0)
+    audio.add_metric([], rows["transcribe"].audio_seconds if "transcribe" in rows else 0)
     yield from (depth, age, audio)
 
 
 def _running(tx: Transaction) -> GaugeMetricFamily:
     running = _gauge("jobs_running", "Jobs held by a worker", "kind")
-    query = (
-        select(jobs.c.kind, func.count(jobs.c.id.distinct()))
-        .join(attempts, attempts.c.job_id == jobs.c.id)
-        .where(attempts.c.state == literally("live"))
-        .group_by(jobs.c.kind)
-    )
-    for kind, count in tx.connection.execute(query):
-        running.add_metric([kind], count)
+    for row in running_jobs(tx):
+        running.add_metric([row.kind], row.jobs)
     return running
 
 
 def _leases(tx: Transaction) -> Iterator[GaugeMetricFamily]:
     live = _gauge("leases_live", "Attempts under way", "hedge")
     lapsed = _gauge("leases_lapsed", "Attempts whose worker has not been heard of for a lease")
-    is_lapsed = func.count().filter(attempts.c.lease_until <= tx.now)
-    query = select(attempts.c.hedge, func.count(), is_lapsed).where(attempts.c.state == literally("live"))
-    rows = list(tx.connection.execute(query.group_by(attempts.c.hedge)))
-    for hedge, count, _ in rows:
-        live.add_metric(["yes" if hedge else "no"], count)
-    lapsed.add_metric([], sum(row[2] for row in rows))
+    rows = live_leases(tx)
+    for row in rows:
+        live.add_metric(["yes" if row.hedge else "no"], row.live)
+    lapsed.add_metric([], sum(row.lapsed for row in rows))
     yield from (live, lapsed)
 
 
 def _recordings(tx: Transaction) -> GaugeMetricFamily:
     unfinished = _gauge("transcriptions", "Transcriptions that are not finished", "state")
-    query = select(transcriptions.c.state, func.count()).where(transcriptions.c.state.in_(UNFINISHED))
-    for state, count in tx.connection.execute(query.group_by(transcriptions.c.state)):
-        unfinished.add_metric([state], count)
+    for row in unfinished_transcriptions(tx):
+        unfinished.add_metric([row.state], row.transcriptions)
     return unfinished
 
 
@@ -155,14 +139,13 @@ def _workers(tx: Transaction) -> Iterator[GaugeMetricFamily]:
     present = _gauge("workers", "Workers that are not gone", "state")
     speed = _gauge("worker_speed", "Audio-seconds a second of recognition, over a worker's life", "worker")
     audio = _gauge("worker_audio_seconds", "Audio-seconds a worker has recognised", "worker")
-    query = select(workers).where(workers.c.state != literally("gone")).order_by(workers.c.id)
     counts: dict[str, int] = {}
-    for number, row in enumerate(tx.connection.execute(query)):
+    for number, row in enumerate(list_workers(tx)):
         counts[row.state] = counts.get(row.state, 0) + 1
         if number < MAX_WORKERS:
             audio.add_metric([row.id], row.audio_seconds)
-            if row.work_seconds:
-                speed.add_metric([row.id], row.audio_seconds / row.work_seconds)
+            if row.speed is not None:
+                speed.add_metric([row.id], row.speed)
     for state, count in counts.items():
         present.add_metric([state], count)
     yield from (present, speed, audio)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-from sqlalchemy import select
 
 from whisper_farm.protocol.client import Gap
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import attempts, jobs, literally, workers
+from whisper_farm.store.jobs import FailedJob, failed_jobs, makers_of
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.transcript import Maker, damage_in_words
 
@@ -21,15 +16,6 @@ CUT_OFF_SHARE = 0.01
 DAMAGE_SECONDS = 1.0
 """Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
 
-_FAILED = Prepared(
-    select(
-        jobs.c.transcription_id, jobs.c.kind, jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds,
-        jobs.c.error_code, jobs.c.error_message,
-    )
-    .where(jobs.c.state == literally("failed"), among(jobs.c.transcription_id, "recordings"))
-    .order_by(jobs.c.kind.desc(), jobs.c.position)
-)  # fmt: skip
-
 
 def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
     """The stretches of the recording that will have no result as things stand, and why."""
@@ -38,18 +24,18 @@ def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
 
 def gaps_of_all(tx: Transaction, recordings: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
     """The gaps of each of these recordings."""
-    failed: dict[str, list[Any]] = {row.id: [] for row in recordings}
-    for row in tx.rows(_FAILED, {"recordings": list(failed)}) if failed else ():
+    failed: dict[str, list[FailedJob]] = {row.id: [] for row in recordings}
+    for row in failed_jobs(tx, list(failed)):
         failed[row.transcription_id].append(row)
     return {recording.id: _gaps(recording, failed[recording.id]) for recording in recordings}
 
 
-def _gaps(recording: TranscriptionRow, failed: Iterable[Any]) -> tuple[Gap, ...]:
+def _gaps(recording: TranscriptionRow, failed: Iterable[FailedJob]) -> tuple[Gap, ...]:
     gaps = [*_given_up(recording, failed), *_missing_in_file(recording)]
     return tuple(sorted(gaps, key=lambda gap: gap.start_seconds))
 
 
-def _given_up(recording: TranscriptionRow, failed: Iterable[Any]) -> Iterable[Gap]:
+def _given_up(recording: TranscriptionRow, failed: Iterable[FailedJob]) -> Iterable[Gap]:
     """Chunks set aside, and what was never cut."""
     for job in failed:
         if job.kind == "transcribe":
@@ -80,19 +66,7 @@ def _missing_in_file(recording: TranscriptionRow) -> Iterable[Gap]:
 
 def maker_of(tx: Transaction, transcription_id: str) -> Maker:
     """What recognised the recording: distinct versions, devices and workers of the results that count."""
-    query = (
-        select(attempts.c.facts, workers.c.name, attempts.c.worker_id)
-        .join(jobs, jobs.c.id == attempts.c.job_id)
-        .outerjoin(workers, workers.c.id == attempts.c.worker_id)
-        .where(
-            jobs.c.transcription_id == transcription_id,
-            jobs.c.kind == "transcribe",
-            jobs.c.state == "done",
-            attempts.c.state == "done",
-            attempts.c.digest == jobs.c.result_digest,
-        )
-    )
-    rows = tx.connection.execute(query).all()
+    rows = makers_of(tx, transcription_id)
     recording = find(tx, transcription_id)
     return Maker(
         engine=str(recording.options["engine"]),
@@ -100,7 +74,7 @@ def maker_of(tx: Transaction, transcription_id: str) -> Maker:
         model=str(recording.options["model"]),
         revision=recording.revision or "",
         devices=_distinct(row.facts["device"] for row in rows),
-        workers=_distinct(row.name or row.worker_id for row in rows),
+        workers=_distinct(row.worker_name or row.worker_id for row in rows),
     )
 
 

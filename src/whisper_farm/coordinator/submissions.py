@@ -11,7 +11,6 @@ from pathlib import Path
 
 from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.uploads import Upload, find_upload, stored
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -29,6 +28,7 @@ from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find_by_key
+from whisper_farm.store.uploads import UploadRow, find_upload, stored
 
 
 class Submissions:
@@ -72,7 +72,7 @@ class Submissions:
 
         return await self._store.write(accept)
 
-    async def _verify(self, upload: Upload, sha256: str | None) -> None:
+    async def _verify(self, upload: UploadRow, sha256: str | None) -> None:
         """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
         if upload.sha256 is not None:
             if sha256 is not None and sha256 != upload.sha256:

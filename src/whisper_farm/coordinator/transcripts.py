@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
 from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.transcriptions import DoneChunk
 from whisper_farm.protocol.client import FINISHED, SegmentPage
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import jobs
+from whisper_farm.store.jobs import chunks_after
 from whisper_farm.store.transcriptions import find
 from whisper_farm.transcript.stitch import Piece, stitch
 
@@ -40,12 +38,9 @@ async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str,
 
 def _run(tx: Transaction, transcription_id: str, after: int) -> Run:
     recording = find(tx, transcription_id)
-    columns = (jobs.c.position, jobs.c.state, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key)
-    mine = (jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.position > after)
-    rows = tx.connection.execute(select(*columns).where(*mine).order_by(jobs.c.position).limit(CHUNKS + 1)).all()
     done: list[DoneChunk] = []
     last = after
-    for row in rows[:CHUNKS]:
+    for row in chunks_after(tx, transcription_id, after, CHUNKS):
         if row.state not in ENDED or row.position != last + 1:
             break
         last = row.position

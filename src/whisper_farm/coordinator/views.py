@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import Row, Select, func, select, tuple_
 
 from whisper_farm.coordinator.outcome import gaps_of_all
-from whisper_farm.errors import InvalidRequest, NotFound
+from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.workers import Fleet
 from whisper_farm.protocol.client import (
     FINISHED,
@@ -18,14 +16,17 @@ from whisper_farm.protocol.client import (
     JobView,
     Progress,
     TranscriptionList,
+    TranscriptionState,
     TranscriptionView,
     WorkerList,
     WorkerView,
 )
 from whisper_farm.settings import Policy
+from whisper_farm.store.counts import live_leases, queued_jobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, workers
-from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.store.jobs import AttemptRow, JobRow, attempts_at, chunk_jobs, cutting_job
+from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions
+from whisper_farm.store.workers import WorkerRow, find_worker, list_workers
 
 PAGE = 100
 """Rows in one page unless asked for fewer; never more than `MOST`."""
@@ -45,18 +46,12 @@ def transcription_list(
     owner: str | None = None,
     after: str | None = None,
     limit: int = PAGE,
-    state: str | None = None,
+    state: TranscriptionState | None = None,
 ) -> TranscriptionList:
     """A page of transcriptions, newest first, of one owner or state if given; `after` is the `next` of the last one."""
-    query = select(transcriptions).order_by(transcriptions.c.created_at.desc(), transcriptions.c.id.desc())
-    if owner is not None:
-        query = query.where(transcriptions.c.owner == owner)
-    if state is not None:
-        query = query.where(transcriptions.c.state == state)
-    if after is not None:
-        query = query.where(tuple_(transcriptions.c.created_at, transcriptions.c.id) < _cursor(after))
     limit = min(max(limit, 1), MOST)
-    rows = [TranscriptionRow(*row) for row in tx.connection.execute(query.limit(limit + 1))]
+    before = None if after is None else _cursor(after)
+    rows = list_transcriptions(tx, limit + 1, owner, state, before)
     page = rows[:limit]
     following = f"{page[-1].created_at!r}:{page[-1].id}" if len(rows) > limit else None
     return TranscriptionList(transcriptions=tuple(_views(tx, page, policy)), next=following)
@@ -130,17 +125,17 @@ def job_list(tx: Transaction, transcription_id: str, after: int | None = None, l
     """A page of a transcription's jobs with all their attempts: first the one that cuts, then the chunks in order."""
     find(tx, transcription_id)
     limit = min(max(limit, 1), MOST)
-    mine = select(jobs).where(jobs.c.transcription_id == transcription_id)
-    cutting = tx.connection.execute(mine.where(jobs.c.kind == "chunk")).all() if after is None else []
-    chunks = mine.where(jobs.c.kind == "transcribe", jobs.c.position > (-1 if after is None else after))
-    rows = tx.connection.execute(chunks.order_by(jobs.c.position).limit(limit + 1)).all()
+    cutting = cutting_job(tx, transcription_id) if after is None else []
+    rows = chunk_jobs(tx, transcription_id, -1 if after is None else after, limit + 1)
     page = [*cutting, *rows[:limit]]
-    evidence = _attempts(tx, [row.id for row in page])
-    views = tuple(_job(row, evidence.get(row.id, ())) for row in page)
+    evidence: dict[str, list[AttemptView]] = {row.id: [] for row in page}
+    for attempt in attempts_at(tx, list(evidence)):
+        evidence[attempt.job_id].append(_attempt(attempt))
+    views = tuple(_job(row, evidence[row.id]) for row in page)
     return JobList(jobs=views, next=rows[limit - 1].position if len(rows) > limit else None)
 
 
-def _job(row: Row[Any], evidence: Iterable[AttemptView]) -> JobView:
+def _job(row: JobRow, evidence: Iterable[AttemptView]) -> JobView:
     return JobView(
         id=row.id,
         kind=row.kind,
@@ -153,55 +148,32 @@ def _job(row: Row[Any], evidence: Iterable[AttemptView]) -> JobView:
     )
 
 
-def _attempts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, list[AttemptView]]:
-    query = (
-        select(attempts, workers.c.name)
-        .outerjoin(workers, workers.c.id == attempts.c.worker_id)
-        .where(attempts.c.job_id.in_(job_ids))
-        .order_by(attempts.c.job_id, attempts.c.number)
+def _attempt(row: AttemptRow) -> AttemptView:
+    return AttemptView(
+        number=row.number,
+        worker_id=row.worker_id,
+        worker_name=row.worker_name,
+        state=row.state,
+        charged=row.charged,
+        hedge=row.hedge,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        error_code=row.error_code,
+        error_message=row.error_message,
     )
-    found: dict[str, list[AttemptView]] = {}
-    for row in tx.connection.execute(query) if job_ids else ():
-        view = AttemptView(
-            number=row.number,
-            worker_id=row.worker_id,
-            worker_name=row.name,
-            state=row.state,
-            charged=row.charged,
-            hedge=row.hedge,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            error_code=row.error_code,
-            error_message=row.error_message,
-        )
-        found.setdefault(row.job_id, []).append(view)
-    return found
 
 
-def worker_list(tx: Transaction, owner: str | None = None, gone_since: float | None = None) -> WorkerList:
+def worker_list(tx: Transaction, gone_since: float = math.inf) -> WorkerList:
     """The workers that are there, and those that went since a time if given; by name."""
-    there = workers.c.state != literally("gone")
-    query = select(workers, _held()).order_by(workers.c.name, workers.c.id)
-    query = query.where(there if gone_since is None else there | (workers.c.last_seen_at >= gone_since))
-    if owner is not None:
-        query = query.where(workers.c.owner == owner)
-    return WorkerList(workers=tuple(_worker(row) for row in tx.connection.execute(query)))
+    return WorkerList(workers=tuple(_worker(row) for row in list_workers(tx, gone_since)))
 
 
 def worker_view(tx: Transaction, worker_id: str) -> WorkerView:
     """One worker; raises `NotFound`."""
-    row = tx.connection.execute(select(workers, _held()).where(workers.c.id == worker_id)).first()
-    if row is None:
-        raise NotFound(f"There is no worker {worker_id}.")
-    return _worker(row)
+    return _worker(find_worker(tx, worker_id))
 
 
-def _held() -> Any:
-    held: Select[Any] = select(func.count()).select_from(attempts)
-    return held.where(attempts.c.worker_id == workers.c.id, attempts.c.state == literally("live")).label("jobs")
-
-
-def _worker(row: Row[Any]) -> WorkerView:
+def _worker(row: WorkerRow) -> WorkerView:
     return WorkerView(
         id=row.id,
         name=row.name,
@@ -212,7 +184,7 @@ def _worker(row: Row[Any]) -> WorkerView:
         state="draining" if row.state == "dismissed" else row.state,
         jobs=row.jobs,
         last_seen_at=row.last_seen_at,
-        speed=row.audio_seconds / row.work_seconds if row.work_seconds > 0 else None,
+        speed=row.speed,
     )
 
 
@@ -228,12 +200,11 @@ class Counts:
 
 def counts(tx: Transaction, policy: Policy) -> Counts:
     """Queue depth and age, leases and workers, for metrics and `doctor`."""
-    queue = select(jobs.c.kind, func.count(), func.min(jobs.c.created_at)).where(jobs.c.state == literally("queued"))
-    rows = tx.connection.execute(queue.group_by(jobs.c.kind)).all()
-    leases = select(func.count()).select_from(attempts).where(attempts.c.state == literally("live"))
+    queue = queued_jobs(tx)
     return Counts(
-        queued={"chunk": 0, "transcribe": 0} | {row[0]: row[1] for row in rows},
-        oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0} | {row[0]: max(0.0, tx.now - row[2]) for row in rows},
-        running_leases=tx.connection.scalar(leases) or 0,
+        queued={"chunk": 0, "transcribe": 0} | {row.kind: row.jobs for row in queue},
+        oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0}
+        | {row.kind: max(0.0, tx.now - row.oldest_at) for row in queue},
+        running_leases=sum(row.live for row in live_leases(tx)),
         live_workers=len(Fleet(tx, policy, reserved=True).offers),
     )

@@ -86,6 +86,10 @@ class Transaction:
         """
         self._changes.append((statement, values))
 
+    def changed(self, statement: Change, values: Parameters) -> int:
+        """Run a statement at once; returns how many rows it changed."""
+        return statement.run(self.connection, values)
+
     def wake(self) -> None:
         """Call every listener, in every process, once this transaction is committed. Only inside `write`."""
         self._must_write()

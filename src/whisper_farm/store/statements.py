@@ -52,18 +52,22 @@ class Change:
         self.postgres = _PARAMETER.sub(r"%(\1)s", _LIST.sub(r"= ANY(\1)", (postgres or text).replace("%", "%%")))
         """As psycopg reads it; its parameters are `%(name)s`."""
 
-    def run(self, connection: Connection, values: Parameters | Sequence[Parameters]) -> None:
-        """Execute it once, or once for each set of values."""
+    def run(self, connection: Connection, values: Parameters | Sequence[Parameters]) -> int:
+        """Execute it once, or once for each set of values; returns how many rows it changed.
+
+        While several statements are on their way to PostgreSQL together, that number is not known, and -1.
+        """
         sets = [values] if isinstance(values, Mapping) else values
         bound = [self._bound(connection, each) for each in sets]
         if not bound:
-            return
+            return 0
         cursor = connection.connection.cursor()
         try:
             if len(bound) == 1:
                 execute(cursor.execute, *bound[0])
             else:
                 execute(cursor.executemany, bound[0][0], [each for _, each in bound])
+            return int(cursor.rowcount)
         finally:
             cursor.close()
 

@@ -1,17 +1,15 @@
-"""A transcription's row, as every room of the server reads it."""
+"""Transcriptions as every room of the server reads them: one, a page of them, those that are old."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-from sqlalchemy import bindparam, select
 
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.tables import transcriptions
+from whisper_farm.store.statements import Change, Query
 from whisper_farm.transcript.options import RecognitionOptions
 
 
@@ -64,26 +62,67 @@ class TranscriptionRow:
         return self.source[5:] if self.source.startswith("blob:") else None
 
 
+FIND = Query("SELECT * FROM transcriptions WHERE id = :id", TranscriptionRow)
+BY_KEY = Query("SELECT * FROM transcriptions WHERE owner = :owner AND key = :key", TranscriptionRow)
+IN_PAGE = """
+    (created_at, id) < (:at, :id) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    ORDER BY created_at DESC, id DESC LIMIT :limit
+"""
+PAGE = Query(f"SELECT * FROM transcriptions WHERE {IN_PAGE}", TranscriptionRow)
+PAGE_OF_OWNER = Query(f"SELECT * FROM transcriptions WHERE owner = :owner AND {IN_PAGE}", TranscriptionRow)
+FINISHED_BEFORE = Query(
+    "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit", str
+)
+UNFINISHED_SINCE = Query("SELECT id FROM transcriptions WHERE finished_at IS NULL AND created_at < :before", str)
+MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
+
+
 def pinned(options: dict[str, Any], language: str | None, revision: str | None) -> RecognitionOptions:
-    """Options with the language and revision the recording is held to."""
+    """Options with the language and revision the transcription is held to."""
     return RecognitionOptions.model_validate(options | {"language": language, "revision": revision})
 
 
 def find(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     """The row of that id; raises `NotFound`."""
-    row = tx.first(_ONE, {"id": transcription_id})
+    row = tx.first(FIND, {"id": transcription_id})
     if row is None:
         raise NotFound(f"There is no transcription {transcription_id}.")
-    return TranscriptionRow(*row)
+    return row
 
 
 def find_by_key(tx: Transaction, owner: str, key: str) -> TranscriptionRow | None:
     """What this owner submitted under that key before."""
-    row = tx.first(_BY_KEY, {"owner": owner, "key": key})
-    return None if row is None else TranscriptionRow(*row)
+    return tx.first(BY_KEY, {"owner": owner, "key": key})
 
 
-_ONE = Prepared(select(transcriptions).where(transcriptions.c.id == bindparam("id")))
-_BY_KEY = Prepared(
-    select(transcriptions).where(transcriptions.c.owner == bindparam("owner"), transcriptions.c.key == bindparam("key"))
-)
+def list_transcriptions(
+    tx: Transaction,
+    limit: int,
+    owner: str | None = None,
+    state: TranscriptionState | None = None,
+    before: tuple[float, str] | None = None,
+) -> list[TranscriptionRow]:
+    """The newest transcriptions first, of one owner or state if given, `limit` at most.
+
+    `before` is `created_at` and `id` of the last row of the page before.
+    """
+    at, last_id = before or (float("inf"), "")
+    wanted = {"at": at, "id": last_id, "state": state, "limit": limit}
+    if owner is None:
+        return tx.rows(PAGE, wanted)
+    return tx.rows(PAGE_OF_OWNER, wanted | {"owner": owner})
+
+
+def finished_before(tx: Transaction, before: float, limit: int) -> list[str]:
+    """The transcriptions finished longest ago, before that time."""
+    return tx.rows(FINISHED_BEFORE, {"before": before, "limit": limit})
+
+
+def unfinished_since(tx: Transaction, before: float) -> list[str]:
+    """Transcriptions that were submitted before that time and never finished."""
+    return tx.rows(UNFINISHED_SINCE, {"before": before})
+
+
+def move_source(tx: Transaction, transcription_id: str, path: Path) -> None:
+    """Say where a recording that is not cut yet is found now: it may have been moved since it was submitted."""
+    tx.change(MOVE, {"id": transcription_id, "source": f"file:{path}"})

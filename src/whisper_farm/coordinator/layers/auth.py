@@ -18,7 +18,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from sqlalchemy import select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import error_response
@@ -27,8 +26,8 @@ from whisper_farm.errors import FarmError, Forbidden, ProtocolMismatch, StorageE
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import workers
 from whisper_farm.store.tokens import TokenRow, find_token, stale, touch_token
+from whisper_farm.store.workers import owner_of_worker
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 REMEMBER_SECONDS = 5.0
@@ -102,7 +101,7 @@ class KnownWorkers:
             return
         owner = self._owners.get(worker_id)
         if owner is None:
-            owner = await self._store.read(lambda tx: _owner_of(tx, worker_id))
+            owner = await self._store.read(lambda tx: owner_of_worker(tx, worker_id))
             if owner is None:
                 return
             self._owners[worker_id] = owner
@@ -186,8 +185,3 @@ def _find(tx: Transaction, secret: str) -> tuple[TokenRow, bool]:
     if row is None:
         raise Unauthorized("This token is not known here, or was revoked.")
     return row, stale(row, tx.now)
-
-
-def _owner_of(tx: Transaction, worker_id: str) -> str | None:
-    owner: str | None = tx.connection.scalar(select(workers.c.owner).where(workers.c.id == worker_id))
-    return owner

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.holding import holding
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.layers.auth import Worker, bearer
 from whisper_farm.coordinator.routes.parameters import ClaimTokenInPath, PositionInPath
 from whisper_farm.errors import BlobMissing, LeaseLost, PositionConflict, SourceUnreadable
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
+from whisper_farm.store.jobs import held_job
 
 FLAC = "audio/flac"
 
@@ -54,7 +54,7 @@ _AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
 @router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The recording that a chunk job cuts. Answers `Range`."""
-    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
     if held.source.startswith("file:"):
         return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
@@ -64,7 +64,7 @@ async def source(token: ClaimTokenInPath, request: Request, caller: Worker, farm
 @router.head("/audio/{token}", response_class=Response, include_in_schema=False)
 async def audio(token: ClaimTokenInPath, request: Request, caller: Worker, farm: Farm) -> Response:
     """The audio of the chunk to recognise (FLAC). Answers `Range`."""
-    held = await farm.store.read(lambda tx: holding(tx, token, "transcribe"))
+    held = await farm.store.read(lambda tx: held_job(tx, token, "transcribe"))
     assert held.audio_key is not None  # the table says so of every such job
     return await serve_blob(request, farm.blobs, held.audio_key, held.audio_size or 0, FLAC)
 
@@ -79,7 +79,7 @@ async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: Worker, farm: Farm
 ) -> None:
     """The audio of a new chunk. Sent again, the newer bytes count, until they are appended; then none are taken."""
-    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
     if position < held.chunks:
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key = chunk_key(held.transcription_id, token, position)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from fastapi import APIRouter, Request, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
@@ -11,9 +13,9 @@ from whisper_farm.coordinator.keys import source_key
 from whisper_farm.coordinator.layers.auth import User, bearer
 from whisper_farm.coordinator.routes.parameters import UploadId
 from whisper_farm.coordinator.routes.transfers import binary
-from whisper_farm.coordinator.uploads import announce, find_upload, stored
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget
+from whisper_farm.store.uploads import announce, find_upload, stored
 
 router = APIRouter(
     prefix="/api/uploads", tags=["uploads"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
@@ -28,7 +30,9 @@ async def start_upload(body: UploadStart, caller: User, farm: Farm) -> UploadTar
         raise SourceEmpty(f"{body.name} is empty.")
     if body.size > farm.settings.max_upload_bytes:
         raise TooLarge(f"{body.name} has {body.size} bytes; this server takes {farm.settings.max_upload_bytes}.")
-    upload = await farm.store.write(lambda tx: announce(tx, body, caller.owner))
+    upload_id = secrets.token_hex(8)
+    key = source_key(upload_id)
+    upload = await farm.store.write(lambda tx: announce(tx, upload_id, key, body.name, body.size, caller.owner))
     return UploadTarget(
         upload_id=upload.id, transfer=await farm.transfers.source_upload(upload.id, upload.key, upload.size)
     )

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Security
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.holding import Holding, holding
 from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.layers.auth import Worker, bearer
 from whisper_farm.errors import (
@@ -47,6 +46,7 @@ from whisper_farm.protocol.worker import (
     UploadRequest,
 )
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.jobs import HeldJob, held_job
 
 VERIFIES_AT_ONCE = 8
 
@@ -161,9 +161,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _cutting(farm: Coordinator, token: str, worker_id: str) -> Holding:
+async def _cutting(farm: Coordinator, token: str, worker_id: str) -> HeldJob:
     """The live attempt at cutting behind a token."""
-    held = await farm.store.read(lambda tx: holding(tx, token, "chunk"))
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
     if held.worker_id != worker_id:
         raise LeaseLost
     return held

@@ -7,12 +7,8 @@ part of the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
-
-from sqlalchemy import ColumnElement, and_, select
-from sqlalchemy import delete as remove
 
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
@@ -20,9 +16,9 @@ from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
-from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
-from whisper_farm.store.tables import attempts, literally, transcriptions, workers
+from whisper_farm.store.transcriptions import finished_before
+from whisper_farm.store.workers import forget_workers, long_gone
 
 DAY_SECONDS = 86_400
 BATCH = 20
@@ -77,7 +73,7 @@ class Retention:
         if self._settings.retention_days is None:
             return 0
         keep_seconds = self._settings.retention_days * DAY_SECONDS
-        old = await self._store.read(lambda tx: _finished_before(tx, tx.now - keep_seconds))
+        old = await self._store.read(lambda tx: finished_before(tx, tx.now - keep_seconds, BATCH))
         return sum([await self._delete(one) for one in old])
 
     async def _delete(self, transcription_id: str) -> bool:
@@ -93,23 +89,3 @@ class Retention:
         keep_seconds = GONE_DAYS * DAY_SECONDS
         ids = await self._store.read(lambda tx: long_gone(tx, tx.now - keep_seconds, WORKERS_BATCH))
         return await self._store.write(lambda tx: forget_workers(tx, ids, tx.now - keep_seconds)) if ids else 0
-
-
-def _finished_before(tx: Transaction, time: float) -> list[str]:
-    query = select(transcriptions.c.id).where(transcriptions.c.finished_at < time)
-    return list(tx.connection.scalars(query.order_by(transcriptions.c.finished_at).limit(BATCH)))
-
-
-def long_gone(tx: Transaction, before: float, limit: int) -> list[str]:
-    """Workers that went before that time, and that no attempt names (any more)."""
-    return list(tx.connection.scalars(select(workers.c.id).where(_forgettable(before)).limit(limit)))
-
-
-def forget_workers(tx: Transaction, ids: Collection[str], before: float) -> int:
-    """Remove those of these workers that are still long gone."""
-    return tx.connection.execute(remove(workers).where(workers.c.id.in_(ids), _forgettable(before))).rowcount
-
-
-def _forgettable(before: float) -> ColumnElement[bool]:
-    named = select(attempts.c.token).where(attempts.c.worker_id == workers.c.id).exists()
-    return and_(workers.c.state == literally("gone"), workers.c.last_seen_at < before, ~named)

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sqlalchemy import delete, select
-
 from whisper_farm.coordinator.keys import PREFIXES, owned
 from whisper_farm.coordinator.services.service import Report, Timing
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
-from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import jobs, transcriptions, uploads
+from whisper_farm.store.references import named_blobs
+from whisper_farm.store.uploads import forget_uploads
 
 BATCH = 500
 HOUR_SECONDS = 3600
@@ -57,7 +55,7 @@ class Sweeper:
 
     async def run_once(self) -> SweeperReport:
         """One walk over all blobs."""
-        stale = await self._store.write(lambda tx: _forget_uploads(tx, tx.now - self._orphan_seconds))
+        stale = await self._store.write(lambda tx: forget_uploads(tx, tx.now - self._orphan_seconds))
         now = await self._store.read(lambda tx: tx.now)
         swept = 0
         for prefix in PREFIXES:
@@ -75,27 +73,9 @@ class Sweeper:
     async def _sweep(self, batch: Sequence[BlobEntry]) -> int:
         if not batch:
             return 0
-        wanted = await self._store.read(lambda tx: _wanted(tx, batch))
-        orphans = [entry.key for entry in batch if entry.key not in wanted]
+        keys = [entry.key for entry in batch]
+        owners = {mine.transcription_id for key in keys if (mine := owned(key)) is not None}
+        named = await self._store.read(lambda tx: named_blobs(tx, keys, owners))
+        orphans = [key for key in keys if key not in named]
         await self._blobs.delete(orphans)
         return len(orphans)
-
-
-def _forget_uploads(tx: Transaction, before: float) -> int:
-    """Forget old uploads. Where a transcription was made of one, that keeps its blob."""
-    return tx.connection.execute(delete(uploads).where(uploads.c.created_at < before)).rowcount
-
-
-def _wanted(tx: Transaction, batch: Sequence[BlobEntry]) -> set[str]:
-    """Those of these blobs that must stay."""
-    keys = [entry.key for entry in batch]
-    recordings = {mine.transcription_id for key in keys if (mine := owned(key)) is not None}
-    wanted = set(tx.connection.scalars(select(uploads.c.key).where(uploads.c.key.in_(keys))))
-    sources = select(transcriptions.c.source).where(transcriptions.c.source.in_([f"blob:{key}" for key in keys]))
-    wanted.update(source.removeprefix("blob:") for source in tx.connection.scalars(sources))
-    transcripts = select(transcriptions.c.transcript_key).where(transcriptions.c.id.in_(recordings))
-    wanted.update(key for key in tx.connection.scalars(transcripts) if key is not None)
-    for column in (jobs.c.audio_key, jobs.c.result_key):
-        named = select(column).where(jobs.c.transcription_id.in_(recordings), column.in_(keys))
-        wanted.update(tx.connection.scalars(named))
-    return wanted

@@ -1,0 +1,96 @@
+"""The farm in numbers: what waits, what runs, and for how long. For metrics, `doctor` and the server's description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from whisper_farm.protocol.client import TranscriptionState
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Query
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJobs:
+    """The jobs of one kind that wait for a worker."""
+
+    kind: Literal["chunk", "transcribe"]
+    jobs: int
+    oldest_at: float
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJobs:
+    """How many jobs of one kind are held by workers."""
+
+    kind: Literal["chunk", "transcribe"]
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLeases:
+    """Attempts under way; `lapsed` counts those among them whose worker was not heard of for a lease."""
+
+    hedge: bool
+    live: int
+    lapsed: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedTranscriptions:
+    """How many transcriptions are in one state."""
+
+    state: TranscriptionState
+    transcriptions: int
+
+
+QUEUED = Query(
+    """
+    SELECT kind, count(*) AS jobs, min(created_at) AS oldest_at, sum(end_seconds - start_seconds) AS audio_seconds
+      FROM jobs WHERE state = 'queued' GROUP BY kind
+    """,
+    QueuedJobs,
+)
+RUNNING = Query(
+    """
+    SELECT jobs.kind, count(DISTINCT jobs.id) AS jobs
+      FROM jobs JOIN attempts ON attempts.job_id = jobs.id
+     WHERE attempts.state = 'live' GROUP BY jobs.kind
+    """,
+    RunningJobs,
+)
+LEASES = Query(
+    """
+    SELECT hedge, count(*) AS live, count(*) FILTER (WHERE lease_until <= :now) AS lapsed
+      FROM attempts WHERE state = 'live' GROUP BY hedge
+    """,
+    LiveLeases,
+)
+UNFINISHED = Query(
+    """
+    SELECT state, count(*) AS transcriptions
+      FROM transcriptions WHERE state IN ('queued', 'running', 'assembling') GROUP BY state
+    """,
+    UnfinishedTranscriptions,
+)
+
+
+def queued_jobs(tx: Transaction) -> list[QueuedJobs]:
+    """The queue by kind of job; a kind of which nothing waits is left out."""
+    return tx.rows(QUEUED, {})
+
+
+def running_jobs(tx: Transaction) -> list[RunningJobs]:
+    """Jobs that workers hold, by kind."""
+    return tx.rows(RUNNING, {})
+
+
+def live_leases(tx: Transaction) -> list[LiveLeases]:
+    """Attempts under way: first tries and hedges."""
+    return tx.rows(LEASES, {"now": tx.now})
+
+
+def unfinished_transcriptions(tx: Transaction) -> list[UnfinishedTranscriptions]:
+    """Transcriptions that are not finished, by state."""
+    return tx.rows(UNFINISHED, {})

@@ -1,0 +1,200 @@
+"""Jobs and attempts as they are read outside the queue: as evidence, as results, and for what a claim may fetch.
+
+Only `leases/` changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from whisper_farm.errors import InvalidRequest, LeaseLost
+from whisper_farm.protocol.client import AttemptState, JobState
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Query
+
+JobKind = Literal["chunk", "transcribe"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as clients see it."""
+
+    id: str
+    kind: JobKind
+    position: int
+    state: JobState
+    start_seconds: float
+    end_seconds: float
+    charged_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One worker's try at a job. A worker that was forgotten has no name."""
+
+    job_id: str
+    number: int
+    worker_id: str
+    worker_name: str | None
+    state: AttemptState
+    charged: bool
+    hedge: bool
+    started_at: float
+    ended_at: float | None
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A stretch of a recording and what became of it. `result_key` is None for silence."""
+
+    position: int
+    state: JobState
+    start_seconds: float
+    end_seconds: float
+    result_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that was set aside, and why."""
+
+    transcription_id: str
+    kind: JobKind
+    position: int
+    start_seconds: float
+    end_seconds: float
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFacts:
+    """Who made a result that counts, and with what."""
+
+    worker_id: str
+    worker_name: str | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """What a live claim lets its worker fetch and send; `chunks` are appended so far."""
+
+    worker_id: str
+    kind: JobKind
+    transcription_id: str
+    source_name: str
+    source: str
+    source_size: int
+    chunks: int
+    audio_key: str | None
+    audio_size: int | None
+
+
+JOB = "SELECT id, kind, position, state, start_seconds, end_seconds, charged_attempts FROM jobs"
+CUTTING = Query(f"{JOB} WHERE transcription_id = :transcription AND kind = 'chunk'", JobRow)
+CHUNKS = Query(
+    f"{JOB} WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after"
+    " ORDER BY position LIMIT :limit",
+    JobRow,
+)
+ATTEMPTS = Query(
+    """
+    SELECT job_id, number, worker_id, workers.name AS worker_name, attempts.state, charged, hedge, started_at, ended_at,
+           error_code, error_message
+      FROM attempts LEFT JOIN workers ON workers.id = attempts.worker_id
+     WHERE job_id IN :jobs ORDER BY job_id, number
+    """,
+    AttemptRow,
+)
+CHUNKS_AFTER = Query(
+    """
+    SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
+     WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after
+     ORDER BY position LIMIT :limit
+    """,
+    ChunkRow,
+)
+FAILED = Query(
+    """
+    SELECT transcription_id, kind, position, start_seconds, end_seconds, error_code, error_message FROM jobs
+     WHERE state = 'failed' AND transcription_id IN :transcriptions ORDER BY kind DESC, position
+    """,
+    FailedJob,
+)
+RESULTS = Query(
+    """
+    SELECT attempts.worker_id, workers.name AS worker_name, attempts.facts
+      FROM jobs JOIN attempts ON attempts.job_id = jobs.id AND attempts.digest = jobs.result_digest
+           LEFT JOIN workers ON workers.id = attempts.worker_id
+     WHERE jobs.transcription_id = :transcription AND jobs.kind = 'transcribe' AND jobs.state = 'done'
+       AND attempts.state = 'done'
+    """,
+    ResultFacts,
+)
+HELD = Query(
+    """
+    SELECT attempts.worker_id, jobs.kind, jobs.transcription_id, transcriptions.name AS source_name,
+           transcriptions.source, transcriptions.source_size, transcriptions.chunks, jobs.audio_key, jobs.audio_size
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+           JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+     WHERE attempts.token = :token AND attempts.state = 'live'
+    """,
+    HeldJob,
+)
+AUDIO_DONE = Query(
+    """
+    SELECT audio_key FROM jobs
+     WHERE transcription_id = :transcription AND kind = 'transcribe' AND state = 'done' AND audio_key IS NOT NULL
+    """,
+    str,
+)
+
+
+def cutting_job(tx: Transaction, transcription_id: str) -> list[JobRow]:
+    """The job that cuts the recording; none where there is no such transcription."""
+    return tx.rows(CUTTING, {"transcription": transcription_id})
+
+
+def chunk_jobs(tx: Transaction, transcription_id: str, after: int, limit: int) -> list[JobRow]:
+    """The jobs that recognise the chunks after position `after`, in order; `limit` at most."""
+    return tx.rows(CHUNKS, {"transcription": transcription_id, "after": after, "limit": limit})
+
+
+def attempts_at(tx: Transaction, job_ids: Collection[str]) -> list[AttemptRow]:
+    """Every attempt at these jobs, by job and number."""
+    return tx.rows(ATTEMPTS, {"jobs": list(job_ids)}) if job_ids else []
+
+
+def chunks_after(tx: Transaction, transcription_id: str, after: int, limit: int) -> list[ChunkRow]:
+    """The chunks after position `after`, in order, whatever became of them; `limit` at most."""
+    return tx.rows(CHUNKS_AFTER, {"transcription": transcription_id, "after": after, "limit": limit})
+
+
+def failed_jobs(tx: Transaction, transcription_ids: Collection[str]) -> list[FailedJob]:
+    """The jobs of these transcriptions that were set aside: chunks in order, then what could not be cut."""
+    return tx.rows(FAILED, {"transcriptions": list(transcription_ids)}) if transcription_ids else []
+
+
+def makers_of(tx: Transaction, transcription_id: str) -> list[ResultFacts]:
+    """Who made the results of a transcription that count."""
+    return tx.rows(RESULTS, {"transcription": transcription_id})
+
+
+def held_job(tx: Transaction, token: str, kind: JobKind) -> HeldJob:
+    """The job of a live claim, if it is of that kind; raises `LeaseLost` and `InvalidRequest`."""
+    found = tx.first(HELD, {"token": token})
+    if found is None:
+        raise LeaseLost
+    if found.kind != kind:
+        raise InvalidRequest(f"This claim is for a {found.kind} job, not for a {kind} job.")
+    return found
+
+
+def audio_of_done_chunks(tx: Transaction, transcription_id: str) -> list[str]:
+    """The blobs that hold the audio of chunks that are done: nobody will ask for them again."""
+    return tx.rows(AUDIO_DONE, {"transcription": transcription_id})

@@ -1,0 +1,30 @@
+"""Which blobs the database names. What it does not name belongs to nobody, and is swept once it is old."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Query
+
+UPLOADS = Query("SELECT key FROM uploads WHERE key IN :keys", str)
+SOURCES = Query("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources", str)
+TRANSCRIPTS = Query(
+    """
+    SELECT transcript_key AS key FROM transcriptions WHERE id IN :transcriptions AND transcript_key IS NOT NULL
+    """,
+    str,
+)
+CHUNKS = Query(
+    "SELECT audio_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys", str
+)
+RESULTS = Query(
+    "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys", str
+)
+
+
+def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Collection[str]) -> set[str]:
+    """Those of these blobs that must stay. The ids are those of the transcriptions that the keys belong to."""
+    sources = [f"blob:{key}" for key in keys]
+    wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
+    return {key for query in (UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)}

@@ -1,0 +1,83 @@
+"""Uploads: files that clients announce, send, and then name in a submission.
+
+One upload may be submitted several times, with other options for example. Old uploads are forgotten; a
+transcription that was made of one keeps its blob.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Change, Query
+
+MAX_OPEN = 1000
+"""Uploads that one owner may have announced and not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """One row of `uploads`. `sha256` is known when the bytes came through a coordinator."""
+
+    id: str
+    owner: str
+    name: str
+    size: int
+    key: str
+    state: Literal["open", "stored"]
+    sha256: str | None
+    created_at: float
+
+    @property
+    def source(self) -> str:
+        """The upload as a transcription names it."""
+        return f"blob:{self.key}"
+
+
+COUNT_OPEN = Query("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'", int)
+INSERT = Change(
+    """
+    INSERT INTO uploads (id, owner, name, size, key, state, sha256, created_at)
+    VALUES (:id, :owner, :name, :size, :key, :state, :sha256, :created_at)
+    """
+)
+FIND = Query("SELECT * FROM uploads WHERE id = :id AND owner = :owner", UploadRow)
+IS_USED = Query("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used", bool)
+STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")
+FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
+
+
+def announce(tx: Transaction, upload_id: str, key: str, name: str, size: int, owner: str) -> UploadRow:
+    """Expect a file of that size, which will be stored under `key`."""
+    if (tx.first(COUNT_OPEN, {"owner": owner}) or 0) >= MAX_OPEN:
+        raise WrongState(f"{MAX_OPEN} uploads are announced and not sent; send them, or wait until they are forgotten.")
+    made = UploadRow(upload_id, owner, name, size, key, "open", None, tx.now)
+    tx.change(INSERT, asdict(made))
+    return made
+
+
+def find_upload(tx: Transaction, upload_id: str, owner: str) -> UploadRow:
+    """The upload of that id, if it is this owner's; raises `NotFound`."""
+    found = tx.first(FIND, {"id": upload_id, "owner": owner})
+    if found is None:
+        raise NotFound(f"There is no upload {upload_id}; it may have been forgotten. Announce it again.")
+    return found
+
+
+def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> str | None:
+    """Note that the file has arrived; returns the key of the blob it replaces.
+
+    The blob of an upload that was submitted is never replaced: that raises `WrongState`.
+    """
+    now = find_upload(tx, upload.id, upload.owner)
+    if now.state == "stored" and key != now.key and tx.first(IS_USED, {"source": now.source}):
+        raise WrongState(f"{now.name} was submitted already; announce a new upload.")
+    tx.change(STORED, {"id": upload.id, "key": key, "sha256": sha256})
+    return now.key if key != now.key else None
+
+
+def forget_uploads(tx: Transaction, before: float) -> int:
+    """Forget uploads announced before that time; returns how many. Their blobs are left to the sweeper."""
+    return tx.changed(FORGET, {"before": before})

@@ -1,0 +1,80 @@
+"""Workers as clients and administrators see them, and how rows of workers long gone are removed.
+
+How workers register, claim and leave is the business of `leases/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from whisper_farm.errors import NotFound
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Change, Query
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker, and how many jobs it holds."""
+
+    id: str
+    name: str
+    version: str
+    platform: str
+    slots: int
+    engines: list[dict[str, Any]]
+    state: Literal["live", "draining", "dismissed", "gone"]
+    last_seen_at: float
+    audio_seconds: float
+    work_seconds: float
+    jobs: int
+
+    @property
+    def speed(self) -> float | None:
+        """Audio-seconds a second of recognition, over the worker's life; None before its first result."""
+        return self.audio_seconds / self.work_seconds if self.work_seconds > 0 else None
+
+
+COLUMNS = """
+    SELECT id, name, version, platform, slots, engines, state, last_seen_at, audio_seconds, work_seconds,
+           (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
+      FROM workers
+"""
+PRESENT = Query(f"{COLUMNS} WHERE state <> 'gone' OR last_seen_at >= :gone_since ORDER BY name, id", WorkerRow)
+FIND = Query(f"{COLUMNS} WHERE id = :id", WorkerRow)
+OWNER = Query("SELECT owner FROM workers WHERE id = :id", str)
+FORGETTABLE = """
+    state = 'gone' AND last_seen_at < :before
+    AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.worker_id = workers.id)
+"""
+LONG_GONE = Query(f"SELECT id FROM workers WHERE {FORGETTABLE} LIMIT :limit", str)
+FORGET = Change(f"DELETE FROM workers WHERE id IN :ids AND {FORGETTABLE}")
+
+
+def list_workers(tx: Transaction, gone_since: float = float("inf")) -> list[WorkerRow]:
+    """The workers that are there, and those that went since that time; by name."""
+    return tx.rows(PRESENT, {"gone_since": gone_since})
+
+
+def find_worker(tx: Transaction, worker_id: str) -> WorkerRow:
+    """One worker; raises `NotFound`."""
+    found = tx.first(FIND, {"id": worker_id})
+    if found is None:
+        raise NotFound(f"There is no worker {worker_id}.")
+    return found
+
+
+def owner_of_worker(tx: Transaction, worker_id: str) -> str | None:
+    """Whose worker it is; None if there is no such worker."""
+    return tx.first(OWNER, {"id": worker_id})
+
+
+def long_gone(tx: Transaction, before: float, limit: int) -> list[str]:
+    """Workers that went before that time and that no attempt names: an attempt is evidence, and shows the name."""
+    return tx.rows(LONG_GONE, {"before": before, "limit": limit})
+
+
+def forget_workers(tx: Transaction, ids: Collection[str], before: float) -> int:
+    """Remove those of these workers that are still long gone; returns how many."""
+    return tx.changed(FORGET, {"ids": list(ids), "before": before})
