@@ -15,7 +15,7 @@ from typing import Literal
 
 from whisper_farm.errors import FarmError, LeaseLost, NotFound, PositionConflict, WorkerUnknown
 from whisper_farm.protocol import worker
-from whisper_farm.protocol.wire import Message, Transfer
+from whisper_farm.protocol.wire import Answer, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -310,7 +310,7 @@ class FakeFarm:
             raise NotFound(f"No blob {key}.")
         return self.blobs[key]
 
-    def calls(self) -> dict[str, tuple[type[Message], Callable[..., Message]]]:
+    def calls(self) -> dict[str, tuple[type[Answer], Callable[..., Answer]]]:
         """Every JSON call by name."""
         return {
             "register": (worker.RegisterRequest, self.register),

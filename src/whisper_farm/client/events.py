@@ -6,25 +6,24 @@ to the end from another thread at any time. It does not know how a connection is
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import httpx
-from pydantic import BaseModel
 
 from whisper_farm.errors import ServerUnreachable
 from whisper_farm.protocol.client import EventView
+from whisper_farm.protocol.wire import Answer
 
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 """How long a stream keeps trying to come back before it gives up."""
 
-Answer = TypeVar("Answer", bound=BaseModel)
+Message = TypeVar("Message", bound=Answer)
 Query = Mapping[str, str | int | float]
 Connect = Callable[[Query], AbstractContextManager[httpx.Response]]
 
@@ -84,10 +83,9 @@ class EventStream:
                     yield None
 
 
-def read_message(kind: type[Answer], content: str | bytes) -> Answer:
-    """An answer as its type; fields that a newer server added are left out."""
+def read_message(kind: type[Message], content: str | bytes) -> Message:
+    """An answer as its type; raises `ServerUnreachable` where it is none."""
     try:
-        known = cast("dict[str, object]", json.loads(content))
-        return kind.model_validate(known, extra="ignore")
+        return kind.read(content)
     except ValueError as error:
         raise ServerUnreachable(f"The farm's answer makes no sense to this version of the program: {error}") from error

@@ -26,7 +26,7 @@ from typing import Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from whisper_farm.client.events import EventStream, Query, read_message
 from whisper_farm.errors import FarmError, InvalidRequest, ServerUnreachable, SourceMissing, every_error
@@ -47,7 +47,7 @@ from whisper_farm.protocol.client import (
     WorkerList,
     WorkerView,
 )
-from whisper_farm.protocol.wire import ErrorBody, Transfer
+from whisper_farm.protocol.wire import Answer, ErrorBody, Request, Transfer
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
@@ -62,7 +62,7 @@ SILENCE_SECONDS = 45.0
 """An event stream that says nothing for this long, not even that it is alive, is dead."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
-Answer = TypeVar("Answer", bound=BaseModel)
+Message = TypeVar("Message", bound=Answer)
 
 
 class FarmClient:
@@ -253,14 +253,14 @@ class FarmClient:
 
     def _ask(
         self,
-        kind: type[Answer],
+        kind: type[Message],
         method: Method,
         path: str,
         *,
         query: Query | None = None,
-        body: BaseModel | None = None,
+        body: Request | None = None,
         again: bool = False,
-    ) -> Answer:
+    ) -> Message:
         answer = self._call(method, path, query, body, again=again or method == "GET")
         return read_message(kind, answer.content)
 
@@ -269,7 +269,7 @@ class FarmClient:
         method: Method,
         path: str,
         query: Query | None = None,
-        body: BaseModel | None = None,
+        body: Request | None = None,
         *,
         again: bool,
     ) -> httpx.Response:
@@ -301,7 +301,7 @@ class FarmClient:
     def _error(self, answer: httpx.Response) -> FarmError:
         """The exception that an error answer stands for."""
         try:
-            detail = ErrorBody.model_validate_json(answer.content).error
+            detail = ErrorBody.read(answer.content).error
         except ValidationError:
             where = f"{self.address} answered {answer.status_code} {answer.reason_phrase}"
             return ServerUnreachable(f"{where}, and not as a Whisper Farm server does; is the address right?")

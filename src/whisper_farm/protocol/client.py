@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
-from whisper_farm.protocol.wire import Bytes, Id, Message, Name, Seconds, Sha256, Transfer
+from whisper_farm.protocol.wire import Answer, Bytes, Id, Name, Request, Seconds, Sha256, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment
 
@@ -19,19 +19,19 @@ AttemptState = Literal["live", "done", "failed", "lost", "released", "cancelled"
 Scope = Literal["admin", "user", "worker"]
 
 
-class UploadStart(Message):
+class UploadStart(Request):
     """Announce a file; the answer says where its bytes go."""
 
     name: Name
     size: Bytes
 
 
-class UploadTarget(Message):
+class UploadTarget(Answer):
     upload_id: Id
     transfer: Transfer
 
 
-class Submission(Message):
+class Submission(Request):
     """Ask for a transcription of an uploaded file (or, on a one-machine farm, of a file on this machine)."""
 
     name: Name
@@ -45,7 +45,7 @@ class Submission(Message):
     """Submitting the same key again (same owner) answers with the transcription that is there."""
 
 
-class Gap(Message):
+class Gap(Answer):
     """A stretch of the recording without a result, and why."""
 
     start_seconds: Seconds
@@ -54,7 +54,7 @@ class Gap(Message):
     position: int | None = None
 
 
-class Progress(Message):
+class Progress(Answer):
     """How far a transcription is, in audio-seconds and chunks."""
 
     duration_seconds: Seconds | None = None
@@ -66,7 +66,7 @@ class Progress(Message):
     chunking_done: bool = False
 
 
-class TranscriptionView(Message):
+class TranscriptionView(Answer):
     """A transcription as clients see it."""
 
     id: Id
@@ -89,12 +89,12 @@ class TranscriptionView(Message):
     finished_at: float | None = None
 
 
-class TranscriptionList(Message):
+class TranscriptionList(Answer):
     transcriptions: tuple[TranscriptionView, ...]
     next: str | None = None
 
 
-class AttemptView(Message):
+class AttemptView(Answer):
     number: int
     worker_id: Id
     worker_name: str | None = None
@@ -107,7 +107,7 @@ class AttemptView(Message):
     error_message: str | None = None
 
 
-class JobView(Message):
+class JobView(Answer):
     """A job with the evidence of every attempt."""
 
     id: Id
@@ -120,12 +120,12 @@ class JobView(Message):
     attempts: tuple[AttemptView, ...] = ()
 
 
-class JobList(Message):
+class JobList(Answer):
     jobs: tuple[JobView, ...]
     next: int | None = None
 
 
-class SegmentPage(Message):
+class SegmentPage(Answer):
     """What was said in the finished chunks at the beginning of a recording, while later ones are still at work."""
 
     segments: tuple[Segment, ...]
@@ -135,7 +135,7 @@ class SegmentPage(Message):
     """Nothing will follow."""
 
 
-class EventView(Message):
+class EventView(Answer):
     """One state change. `id` grows in commit order; resume with the last one seen.
 
     `kind` is an `EventKind`, or `reset`: events were missed for good, look at everything again.
@@ -153,7 +153,7 @@ class EventView(Message):
         return event_of(self.kind, self.data)
 
 
-class WorkerView(Message):
+class WorkerView(Answer):
     id: Id
     name: Name
     version: Name
@@ -167,18 +167,18 @@ class WorkerView(Message):
     """Audio-seconds a second of recognition, over all it has done."""
 
 
-class WorkerList(Message):
+class WorkerList(Answer):
     workers: tuple[WorkerView, ...]
 
 
-class NewToken(Message):
+class NewToken(Request):
     name: Name
     scope: Scope
     owner: Name | None = None
     """Whom it acts for; None means the caller (admins may name others)."""
 
 
-class TokenView(Message):
+class TokenView(Answer):
     id: Id
     name: Name
     owner: Name
@@ -189,11 +189,11 @@ class TokenView(Message):
     """The secret itself: only in the answer that makes it."""
 
 
-class TokenList(Message):
+class TokenList(Answer):
     tokens: tuple[TokenView, ...]
 
 
-class ServerView(Message):
+class ServerView(Answer):
     """Who answers, and what it can do: `doctor` prints it."""
 
     version: Name

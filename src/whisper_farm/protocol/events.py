@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from whisper_farm.protocol.wire import Id, Message, Name, Position, Seconds
+from whisper_farm.protocol.wire import Answer, Id, Name, Position, Seconds
 
 Code = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 Reason = Annotated[str, Field(max_length=8000)]
@@ -21,38 +21,38 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
-class TranscriptionSubmitted(Message):
+class TranscriptionSubmitted(Answer):
     """A transcription was accepted."""
 
     kind: Literal["transcription_submitted"] = "transcription_submitted"
     name: Name
 
 
-class TranscriptionStarted(Message):
+class TranscriptionStarted(Answer):
     """A worker claimed the first job of a transcription."""
 
     kind: Literal["transcription_started"] = "transcription_started"
 
 
-class TranscriptionAssembling(Message):
+class TranscriptionAssembling(Answer):
     """The last job has ended; the transcript is put together."""
 
     kind: Literal["transcription_assembling"] = "transcription_assembling"
 
 
-class TranscriptionDone(Message):
+class TranscriptionDone(Answer):
     """The transcript is there, and nothing is missing."""
 
     kind: Literal["transcription_done"] = "transcription_done"
 
 
-class TranscriptionIncomplete(Message):
+class TranscriptionIncomplete(Answer):
     """The transcript is there, and says which seconds are missing."""
 
     kind: Literal["transcription_incomplete"] = "transcription_incomplete"
 
 
-class TranscriptionFailed(Message):
+class TranscriptionFailed(Answer):
     """There is no transcript; the first error says why."""
 
     kind: Literal["transcription_failed"] = "transcription_failed"
@@ -60,25 +60,25 @@ class TranscriptionFailed(Message):
     message: Reason
 
 
-class TranscriptionCancelled(Message):
+class TranscriptionCancelled(Answer):
     """Somebody stopped a transcription."""
 
     kind: Literal["transcription_cancelled"] = "transcription_cancelled"
 
 
-class TranscriptionRetried(Message):
+class TranscriptionRetried(Answer):
     """Jobs that were set aside or cancelled are tried again."""
 
     kind: Literal["transcription_retried"] = "transcription_retried"
 
 
-class TranscriptionDeleted(Message):
+class TranscriptionDeleted(Answer):
     """The farm has forgotten a transcription."""
 
     kind: Literal["transcription_deleted"] = "transcription_deleted"
 
 
-class ChunksAppended(Message):
+class ChunksAppended(Answer):
     """Chunks came in: `count` of them from position `first` on. The audio is cut up to `cut_seconds`."""
 
     kind: Literal["chunks_appended"] = "chunks_appended"
@@ -87,7 +87,7 @@ class ChunksAppended(Message):
     cut_seconds: Seconds
 
 
-class ChunkingDone(Message):
+class ChunkingDone(Answer):
     """The audio is cut to its end."""
 
     kind: Literal["chunking_done"] = "chunking_done"
@@ -95,14 +95,14 @@ class ChunkingDone(Message):
     duration_seconds: Seconds
 
 
-class LanguageDecided(Message):
+class LanguageDecided(Answer):
     """The transcription is in this language from now on."""
 
     kind: Literal["language_decided"] = "language_decided"
     language: Language
 
 
-class JobDone(Message):
+class JobDone(Answer):
     """A chunk has its result, or is silent. The last two fields count all chunks that are done."""
 
     kind: Literal["job_done"] = "job_done"
@@ -112,7 +112,7 @@ class JobDone(Message):
     chunks_done: Count
 
 
-class JobRetried(Message):
+class JobRetried(Answer):
     """A job went back to the queue after a failure."""
 
     kind: Literal["job_retried"] = "job_retried"
@@ -120,21 +120,21 @@ class JobRetried(Message):
     code: Code
 
 
-class JobReleased(Message):
+class JobReleased(Answer):
     """A worker handed a job back untouched."""
 
     kind: Literal["job_released"] = "job_released"
     position: Position
 
 
-class JobRedo(Message):
+class JobRedo(Answer):
     """A chunk was recognised in another language than the transcription's, and is recognised again."""
 
     kind: Literal["job_redo"] = "job_redo"
     position: Position
 
 
-class JobSetAside(Message):
+class JobSetAside(Answer):
     """A job has had its share of tries; `start` and `end` are the seconds that are missing."""
 
     kind: Literal["job_set_aside"] = "job_set_aside"
@@ -146,7 +146,7 @@ class JobSetAside(Message):
     end: Seconds
 
 
-class WorkerJoined(Message):
+class WorkerJoined(Answer):
     """A worker registered, for the first time or again after it was given up."""
 
     kind: Literal["worker_joined"] = "worker_joined"
@@ -154,7 +154,7 @@ class WorkerJoined(Message):
     name: Name
 
 
-class WorkerDraining(Message):
+class WorkerDraining(Answer):
     """A worker was told to finish what it holds and leave."""
 
     kind: Literal["worker_draining"] = "worker_draining"
@@ -162,7 +162,7 @@ class WorkerDraining(Message):
     name: Name
 
 
-class WorkerDismissed(Message):
+class WorkerDismissed(Answer):
     """A worker was told to hand everything back and leave."""
 
     kind: Literal["worker_dismissed"] = "worker_dismissed"
@@ -170,7 +170,7 @@ class WorkerDismissed(Message):
     name: Name
 
 
-class WorkerGone(Message):
+class WorkerGone(Answer):
     """A worker left, or was silent for too long."""
 
     kind: Literal["worker_gone"] = "worker_gone"

@@ -1,8 +1,13 @@
-"""What all messages share: strictness, bounded field types, the error body, the version header."""
+"""What all messages share: the two bases, bounded field types, the error body, the version header.
+
+Requests are strict and answers are tolerant, so that the wire can grow. A newer server may add a field to any answer:
+older workers and clients leave it out. A field that the server does not know in a request is refused: whoever sent it
+learns at once that it has no effect.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,12 +30,29 @@ MAX_BATCH = 256
 
 
 class Message(BaseModel):
-    """Base of everything that crosses the wire."""
+    """Everything that crosses the wire."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class ErrorDetail(Message):
+class Request(Message):
+    """What a worker or client sends. Unknown fields are refused, in every part of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(Message):
+    """What the server sends. Read it with `read`: unknown fields are left out, in every part of it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    @classmethod
+    def read(cls, content: str | bytes) -> Self:
+        """An answer from its JSON. A part of it that is strict in a request is tolerant here."""
+        return cls.model_validate_json(content, extra="ignore")
+
+
+class ErrorDetail(Answer):
     """`code` is stable (see `errors.py`), `message` is for people, `details` depend on the code."""
 
     code: str
@@ -38,13 +60,13 @@ class ErrorDetail(Message):
     details: dict[str, Any] = Field(default_factory=dict)
 
 
-class ErrorBody(Message):
+class ErrorBody(Answer):
     """The one shape of every answer that is not a success."""
 
     error: ErrorDetail
 
 
-class Transfer(Message):
+class Transfer(Answer):
     """Where to send or fetch a blob: a path of the farm's own API, or a presigned URL of an object store."""
 
     url: str

@@ -14,12 +14,13 @@ from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
     MAX_CHUNK_BYTES,
+    Answer,
     Bytes,
     ClaimToken,
     Id,
-    Message,
     Name,
     Position,
+    Request,
     Seconds,
     Sha256,
     Transfer,
@@ -30,7 +31,7 @@ from whisper_farm.transcript.speech import Segment
 JobKind = Literal["chunk", "transcribe"]
 
 
-class EngineOffer(Message):
+class EngineOffer(Request):
     """An engine this worker can run. `models` None means any model; `loaded` are ready in memory."""
 
     engine: Name
@@ -43,7 +44,7 @@ class EngineOffer(Message):
     """Chunks this worker likes to recognise at once."""
 
 
-class RegisterRequest(Message):
+class RegisterRequest(Request):
     """A worker presents itself; sending it again (same id) updates what is known."""
 
     worker_id: Id
@@ -59,13 +60,13 @@ class RegisterRequest(Message):
     """Whether its claims are `only` for certain transcriptions, so that nothing should be left to it."""
 
 
-class RegisterAnswer(Message):
+class RegisterAnswer(Answer):
     lease_seconds: Seconds
     heartbeat_seconds: Seconds
     server_version: Name
 
 
-class ClaimRequest(Message):
+class ClaimRequest(Request):
     """Ask for work. The same `request_id` asked again gives the same claims that are still live."""
 
     worker_id: Id
@@ -77,7 +78,7 @@ class ClaimRequest(Message):
     """Only jobs of these transcriptions (the one-command farm works on nothing else)."""
 
 
-class Source(Message):
+class Source(Answer):
     """The recording of a chunk job. The transfer answers Range requests."""
 
     name: Name
@@ -85,7 +86,7 @@ class Source(Message):
     transfer: Transfer
 
 
-class ChunkTask(Message):
+class ChunkTask(Answer):
     """Cut the recording. `resume_*` say where the chunks already appended end."""
 
     source: Source
@@ -94,7 +95,7 @@ class ChunkTask(Message):
     resume_seconds: Seconds = 0
 
 
-class TranscribeTask(Message):
+class TranscribeTask(Answer):
     """Recognise one chunk `[start_seconds, end_seconds)` of the recording."""
 
     start_seconds: Seconds
@@ -107,7 +108,7 @@ class TranscribeTask(Message):
     """An earlier attempt took its worker or recogniser down: do not batch it with others."""
 
 
-class Claim(Message):
+class Claim(Answer):
     """One attempt at one job. Exactly one of `chunk` and `transcribe` is there."""
 
     token: ClaimToken
@@ -120,20 +121,20 @@ class Claim(Message):
     transcribe: TranscribeTask | None = None
 
 
-class ClaimAnswer(Message):
+class ClaimAnswer(Answer):
     claims: tuple[Claim, ...]
     drain: bool = False
     """Finish what you hold, claim nothing more, leave."""
 
 
-class HeartbeatRequest(Message):
+class HeartbeatRequest(Request):
     """Renews every lease of the worker named here at once."""
 
     worker_id: Id
     tokens: tuple[ClaimToken, ...] = Field(max_length=4096)
 
 
-class HeartbeatAnswer(Message):
+class HeartbeatAnswer(Answer):
     lost: tuple[ClaimToken, ...] = ()
     """No longer held: drop the work."""
     cancelled: tuple[ClaimToken, ...] = ()
@@ -145,7 +146,7 @@ class HeartbeatAnswer(Message):
     heartbeat_seconds: Seconds
 
 
-class UploadRequest(Message):
+class UploadRequest(Request):
     """Ask where the audio of new chunks goes."""
 
     worker_id: Id
@@ -153,18 +154,18 @@ class UploadRequest(Message):
     positions: tuple[Position, ...] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class ChunkUpload(Message):
+class ChunkUpload(Answer):
     position: Position
     key: Annotated[str, Field(max_length=255)]
     """Minted for this attempt: no later attempt writes to it."""
     transfer: Transfer
 
 
-class UploadAnswer(Message):
+class UploadAnswer(Answer):
     uploads: tuple[ChunkUpload, ...]
 
 
-class NewChunk(Message):
+class NewChunk(Request):
     """One chunk that was cut and uploaded."""
 
     position: Position
@@ -177,7 +178,7 @@ class NewChunk(Message):
     sha256: Sha256
 
 
-class AppendRequest(Message):
+class AppendRequest(Request):
     """Add chunks in order of position, without hole or overlap; positions already there must be the same."""
 
     worker_id: Id
@@ -187,11 +188,11 @@ class AppendRequest(Message):
     """Of the whole recording as its container declares it, for progress."""
 
 
-class AppendAnswer(Message):
+class AppendAnswer(Answer):
     next_position: Position
 
 
-class ChunkResult(Message):
+class ChunkResult(Request):
     """The recording is cut to its end."""
 
     duration_seconds: Seconds
@@ -203,7 +204,7 @@ class ChunkResult(Message):
     damaged_seconds: tuple[tuple[Seconds, Seconds], ...] = Field(default=(), max_length=1000)
 
 
-class TranscribeResult(Message):
+class TranscribeResult(Request):
     """What was heard in one chunk, in seconds from the start of the recording, and what heard it."""
 
     segments: tuple[Segment, ...] = Field(max_length=10_000)
@@ -219,7 +220,7 @@ class TranscribeResult(Message):
     """Time the recogniser spent on it (its share of a batch)."""
 
 
-class Completion(Message):
+class Completion(Request):
     """The end of one attempt. `digest` is the SHA-256 of the result as sent (see `digest_of`)."""
 
     token: ClaimToken
@@ -228,7 +229,7 @@ class Completion(Message):
     transcribe: TranscribeResult | None = None
 
 
-class CompleteRequest(Message):
+class CompleteRequest(Request):
     """End attempts and, in the same call, claim the next ones."""
 
     worker_id: Id
@@ -236,7 +237,7 @@ class CompleteRequest(Message):
     claim: ClaimRequest | None = None
 
 
-class Outcome(Message):
+class Outcome(Answer):
     """What became of one token. `error_code` None means accepted (or accepted before, with the same digest)."""
 
     token: ClaimToken
@@ -244,13 +245,13 @@ class Outcome(Message):
     message: str | None = None
 
 
-class CompleteAnswer(Message):
+class CompleteAnswer(Answer):
     outcomes: tuple[Outcome, ...]
     claims: tuple[Claim, ...] = ()
     drain: bool = False
 
 
-class Failure(Message):
+class Failure(Request):
     """Why an attempt failed. `permanent` means no worker could do better (the file is no audio)."""
 
     token: ClaimToken
@@ -261,12 +262,12 @@ class Failure(Message):
     """False where the job is not to blame (a neighbour's crash, a model this worker cannot fetch)."""
 
 
-class FailRequest(Message):
+class FailRequest(Request):
     worker_id: Id
     failures: tuple[Failure, ...] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class ReleaseRequest(Message):
+class ReleaseRequest(Request):
     """Hand jobs back untouched; nothing is charged."""
 
     worker_id: Id
@@ -275,5 +276,5 @@ class ReleaseRequest(Message):
     """The worker goes away and will not beat again."""
 
 
-class OutcomeAnswer(Message):
+class OutcomeAnswer(Answer):
     outcomes: tuple[Outcome, ...]

@@ -34,7 +34,7 @@ from whisper_farm.worker.clock import now
 from whisper_farm.worker.deaths import passing
 
 T = TypeVar("T")
-Answer = TypeVar("Answer", bound=wire.Message)
+Answer = TypeVar("Answer", bound=wire.Answer)
 
 FOR_EVER = float("inf")
 FATAL = (Unauthorized, Forbidden, ProtocolMismatch)
@@ -158,7 +158,7 @@ class WorkerApi:
     async def _call(
         self,
         name: str,
-        request: wire.Message,
+        request: wire.Request,
         kind: type[Answer],
         patience: float = FOR_EVER,
         seconds: float | None = None,
@@ -171,7 +171,7 @@ class WorkerApi:
         async def once() -> Answer:
             answer = await self._exchange("POST", url, headers, body, seconds or self.timeout_seconds)
             try:
-                return kind.model_validate_json(answer)
+                return kind.read(answer)
             except ValidationError as error:
                 raise _NoAnswerError(f"{url} answers, but not as a farm does") from error
 
@@ -243,7 +243,7 @@ async def _at_most(answer: httpx.Response, limit: int) -> bytes:
 def _refusal(status: int, body: bytes, foreign: bool) -> Exception:
     """What an answer that is no success means: a refusal, or nothing that counts as an answer."""
     try:
-        error = wire.ErrorBody.model_validate_json(body).error
+        error = wire.ErrorBody.read(body).error
     except ValidationError:
         if foreign and status < 500 and status not in _PASSING:
             return ServerUnreachable(f"The store of the farm's audio refused with status {status}.")
