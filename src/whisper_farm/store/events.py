@@ -1,30 +1,22 @@
 """The event log: one row for every state change, written in the transaction that makes the change.
 
-Promises: ids grow in the order of the commits (writes are serialised), so a reader that asks for what came after
-the last id it has seen misses nothing; and every commit with an event wakes the listeners of `Database`. Events of
-one transaction go into the database together, just before its commit. Old events are retired; the newest one is
-kept, so a reader can always tell that it was away for too long (`missed`).
+Promises: ids grow in the order of the commits, because writes take turns. A reader that asks for what came after the
+last id it has seen misses nothing. Every commit with an event wakes the listeners of `Database`. The events of one
+transaction go into the database together, just before its commit. Old events are retired. The newest one is kept, so
+that a reader can always tell that it was away for too long (`missed`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-from sqlalchemy import bindparam, delete, func, select
 
 from whisper_farm.protocol.events import EventKind, FarmEvent, fields_of
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import insert_given
-from whisper_farm.store.tables import events
+from whisper_farm.store.statements import Change, Json, Query
 
 RETIRE_BATCH = 10_000
 """Events retired in one transaction, so that writers never wait long."""
-
-
-_INSERT = Prepared(insert_given(events, "kind", "transcription_id", "owner", "data", at=bindparam("at")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +31,52 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """The ids of the oldest and the newest event; None before the first."""
+
+    oldest: int | None
+    newest: int | None
+
+
+INSERT = Change(
+    """
+    INSERT INTO events (at, kind, transcription_id, owner, data)
+    SELECT :at, json_extract(value, '$.kind'), json_extract(value, '$.transcription_id'),
+           json_extract(value, '$.owner'), json_extract(value, '$.data')
+      FROM json_each(:rows)
+    """,
+    postgres="""
+    INSERT INTO events (at, kind, transcription_id, owner, data)
+    SELECT :at, value ->> 'kind', value ->> 'transcription_id', value ->> 'owner', value -> 'data'
+      FROM json_array_elements(:rows)
+    """,
+)
+"""All events of a transaction at once: PostgreSQL takes several times as long for a statement each."""
+AFTER = Query("SELECT * FROM events WHERE id > :after ORDER BY id LIMIT :limit", Event)
+AFTER_OF_OWNER = Query("SELECT * FROM events WHERE owner = :owner AND id > :after ORDER BY id LIMIT :limit", Event)
+AFTER_OF_TRANSCRIPTION = Query(
+    """
+    SELECT * FROM events
+     WHERE transcription_id = :transcription AND id > :after AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
+     ORDER BY id LIMIT :limit
+    """,
+    Event,
+)
+ENDS = Query("SELECT (SELECT min(id) FROM events) AS oldest, (SELECT max(id) FROM events) AS newest", LogEnds)
+RETIRE = Change(
+    """
+    DELETE FROM events WHERE id IN (
+        SELECT id FROM events WHERE at < :before AND id < (SELECT max(id) FROM events) ORDER BY at LIMIT :limit
+    )
+    """
+)
+
+
 def emit(tx: Transaction, event: FarmEvent, transcription_id: str | None = None, owner: str | None = None) -> None:
     """Log a state change and wake the listeners, both with the commit. Only inside `Database.write`."""
     if not tx.outbox:
-        tx.before_commit(lambda: _write(tx))
+        tx.before_commit(lambda: tx.change(INSERT, {"at": tx.now, "rows": Json(tx.outbox)}))
         tx.wake()
     about = {"transcription_id": transcription_id, "owner": owner}
     tx.outbox.append({"kind": event.kind, "data": fields_of(event), **about})
@@ -52,43 +86,31 @@ def events_after(
     tx: Transaction, last_id: int, transcription_id: str | None = None, owner: str | None = None, limit: int = 500
 ) -> list[Event]:
     """The events after `last_id`, oldest first, of one transcription or one owner if given; at most `limit`."""
-    wanted = {"after": last_id, "recording": transcription_id, "owner": owner, "limit": limit}
-    query = _after(transcription_id is not None, owner is not None)
-    return [Event(*row) for row in tx.rows(query, {name: value for name, value in wanted.items() if value is not None})]
+    wanted = {"after": last_id, "transcription": transcription_id, "owner": owner, "limit": limit}
+    if transcription_id is not None:
+        return tx.rows(AFTER_OF_TRANSCRIPTION, wanted)
+    return tx.rows(AFTER if owner is None else AFTER_OF_OWNER, wanted)
 
 
 def newest_event(tx: Transaction) -> int:
     """The id of the newest event; 0 before the first. Where to start when only the future matters."""
-    return tx.first(_ENDS, {}).newest or 0
+    return _ends(tx).newest or 0
 
 
 def missed(tx: Transaction, last_id: int) -> bool:
     """Whether events after `last_id` may be gone, or it was never given out here: then start over (`reset`)."""
-    oldest, newest = tx.first(_ENDS, {})
-    return last_id > 0 if oldest is None else not oldest - 1 <= last_id <= newest
+    ends = _ends(tx)
+    if ends.oldest is None or ends.newest is None:
+        return last_id > 0
+    return not ends.oldest - 1 <= last_id <= ends.newest
 
 
 def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> int:
     """Remove events older than the time `before`, all but the newest one; returns how many, `limit` at most."""
-    newest = select(func.max(events.c.id)).scalar_subquery()
-    old = select(events.c.id).where(events.c.at < before, events.c.id < newest).order_by(events.c.at).limit(limit)
-    return tx.connection.execute(delete(events).where(events.c.id.in_(old))).rowcount
+    return tx.changed(RETIRE, {"before": before, "limit": limit})
 
 
-_ENDS = Prepared(
-    select(
-        select(func.min(events.c.id)).scalar_subquery().label("oldest"),
-        select(func.max(events.c.id)).scalar_subquery().label("newest"),
-    )
-)
-
-
-@cache
-def _after(of_one: bool, of_owner: bool) -> Prepared:
-    query = select(events).where(events.c.id > bindparam("after")).order_by(events.c.id).limit(bindparam("limit"))
-    query = query.where(events.c.transcription_id == bindparam("recording")) if of_one else query
-    return Prepared(query.where(events.c.owner == bindparam("owner")) if of_owner else query)
-
-
-def _write(tx: Transaction) -> None:
-    tx.change(_INSERT, {"at": tx.now, "rows": tx.outbox})
+def _ends(tx: Transaction) -> LogEnds:
+    ends = tx.first(ENDS, {})
+    assert ends is not None  # a SELECT without FROM has one row
+    return ends

@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 from psycopg.types.json import Json as PostgresJson
 from sqlalchemy import Connection
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 Parameters = Mapping[str, Any]
 _LIST = re.compile(r"\bIN (:\w+)")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")

@@ -1,21 +1,19 @@
 """Access tokens: who may speak to the farm, and as what.
 
-A secret looks like `wf_worker_…` and is shown once; the database keeps its SHA-256 only, which is enough for
-secrets this long and random. Looking one up takes the same steps whether it exists, is revoked or is nonsense.
+A secret looks like `wf_worker_…` and is shown once. The database keeps its SHA-256 only, which is enough for secrets
+this long and random. A look-up takes the same steps whether the token exists, is revoked or is nonsense.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, fields
-
-from sqlalchemy import ColumnElement, exists, insert, select, update
+from dataclasses import asdict, dataclass
 
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tables import tokens
+from whisper_farm.store.statements import Change, Query
 
 TOUCH_SECONDS = 60.0
 """`last_used_at` is this exact, and costs at most one write in this time."""
@@ -34,7 +32,25 @@ class TokenRow:
     last_used_at: float | None
 
 
-COLUMNS = [tokens.c[field.name] for field in fields(TokenRow)]
+VALID = "SELECT id, name, owner, scope, created_at, last_used_at FROM tokens WHERE revoked_at IS NULL"
+INSERT = Change(
+    """
+    INSERT INTO tokens (id, hash, name, owner, scope, created_at, last_used_at)
+    VALUES (:id, :hash, :name, :owner, :scope, :created_at, :last_used_at)
+    """
+)
+FIND = Query(f"{VALID} AND hash = :hash", TokenRow)
+LIST = Query(f"{VALID} AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner) ORDER BY created_at, id", TokenRow)
+TOUCH = Change("UPDATE tokens SET last_used_at = :now WHERE id = :id")
+REVOKE = Change(
+    """
+    UPDATE tokens SET revoked_at = :now
+     WHERE id = :id AND revoked_at IS NULL AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
+    """
+)
+HAS_ADMIN = Query(
+    "SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND revoked_at IS NULL) AS has_admin", bool
+)
 
 
 def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[TokenRow, str]:
@@ -43,19 +59,18 @@ def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[To
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
     row = TokenRow(secrets.token_hex(6), name, owner, scope, tx.now, None)
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    tx.connection.execute(insert(tokens).values(hash=_digest(secret), **values))
+    tx.change(INSERT, asdict(row) | {"hash": _digest(secret)})
     return row, secret
 
 
 def find_token(tx: Transaction, secret: str) -> TokenRow | None:
     """The token with this secret, unless there is none or it was revoked."""
-    return _one(tx, tokens.c.hash == _digest(secret))
+    return tx.first(FIND, {"hash": _digest(secret)})
 
 
 def touch_token(tx: Transaction, token: TokenRow) -> None:
     """Note that the token was used. Worth a call only when `stale`; `Database.beat` is enough for it."""
-    tx.connection.execute(update(tokens).where(tokens.c.id == token.id).values(last_used_at=tx.now))
+    tx.change(TOUCH, {"id": token.id, "now": tx.now})
 
 
 def stale(token: TokenRow, now: float) -> bool:
@@ -65,29 +80,17 @@ def stale(token: TokenRow, now: float) -> bool:
 
 def list_tokens(tx: Transaction, owner: str | None = None) -> list[TokenRow]:
     """The tokens not revoked, oldest first: all, or those of one owner."""
-    query = select(*COLUMNS).where(tokens.c.revoked_at.is_(None)).order_by(tokens.c.created_at, tokens.c.id)
-    if owner is not None:
-        query = query.where(tokens.c.owner == owner)
-    return [TokenRow(*row) for row in tx.connection.execute(query)]
+    return tx.rows(LIST, {"owner": owner})
 
 
 def revoke_token(tx: Transaction, token_id: str, owner: str | None = None) -> bool:
     """Make a token useless, for good; False if there is no such token (of that owner, if given)."""
-    query = update(tokens).where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None)).values(revoked_at=tx.now)
-    if owner is not None:
-        query = query.where(tokens.c.owner == owner)
-    return tx.connection.execute(query).rowcount == 1
+    return tx.changed(REVOKE, {"id": token_id, "owner": owner, "now": tx.now}) == 1
 
 
 def has_admin(tx: Transaction) -> bool:
     """Whether anybody can administer the farm; if not, it was just made."""
-    found = exists().where(tokens.c.scope == "admin", tokens.c.revoked_at.is_(None))
-    return bool(tx.connection.scalar(select(found)))
-
-
-def _one(tx: Transaction, condition: ColumnElement[bool]) -> TokenRow | None:
-    row = tx.connection.execute(select(*COLUMNS).where(condition, tokens.c.revoked_at.is_(None))).one_or_none()
-    return None if row is None else TokenRow(*row)
+    return bool(tx.first(HAS_ADMIN, {}))
 
 
 def _digest(secret: str) -> str:
