@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from sqlalchemy import URL, Connection, Engine, Executable, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from whisper_farm.errors import StorageError, StoreUnavailable
+from whisper_farm.errors import StoreUnavailable
+from whisper_farm.store.backend import Backend, Pending, Values, Watch
 from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.statements import Change, Parameters, Query
 
 T = TypeVar("T")
 R = TypeVar("R")
-Values = Parameters | Sequence[Parameters] | None
-Pending = tuple[Executable | Prepared | Change, Values]
-"""A statement, and its parameters: one set of them, several, or none."""
 log = logging.getLogger(__name__)
 
 
@@ -114,32 +112,6 @@ class Transaction:
     def _must_write(self) -> None:
         if not self._writes:
             raise RuntimeError("events and wake-ups belong into Database.write: only there is their order certain")
-
-
-class Watch(Protocol):
-    """A thread that calls back when another process asked to wake us."""
-
-    def stop(self) -> None: ...
-
-
-class Backend(Protocol):
-    """What differs between SQLite and PostgreSQL; see `sqlite.py` and `postgres.py`."""
-
-    dialect: str
-    place: str
-    writer: Engine
-    beater: Engine
-    reader: Engine
-
-    def turn(self) -> AbstractContextManager[None]: ...
-    def begin_write(self, connection: Connection, now: float | None) -> float: ...
-    def begin_beat(self, connection: Connection, now: float | None) -> float: ...
-    def begin_read(self, connection: Connection, now: float | None) -> float: ...
-    def send(self, connection: Connection, changes: Sequence[Pending]) -> None: ...
-    def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None: ...
-    def noticed(self, connection: Connection) -> AbstractContextManager[None]: ...
-    def fault(self, error: Exception) -> StorageError | None: ...
-    def watch(self, callback: Callable[[], None]) -> Watch: ...
 
 
 class Database:
@@ -282,15 +254,6 @@ class Database:
                 listener()
             except Exception:
                 log.exception("a listener of the database failed")
-
-
-def execute(connection: Connection, changes: Sequence[Pending]) -> None:
-    """Run these statements, one after the other; for backends."""
-    for statement, values in changes:
-        if isinstance(statement, Prepared | Change):
-            statement.run(connection, {} if values is None else values)
-        else:
-            connection.execute(statement, values)
 
 
 def _parsed(place: str) -> URL:

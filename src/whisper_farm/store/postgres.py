@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Pending, execute
+from whisper_farm.store.backend import Pending, execute
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

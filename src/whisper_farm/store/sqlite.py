@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.database import Pending, execute
+from whisper_farm.store.backend import Pending, execute
 
 BUSY_SECONDS = 10.0
 """How long a write waits for its turn."""

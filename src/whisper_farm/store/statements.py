@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from psycopg.types.json import Json as PostgresJson
 from sqlalchemy import Connection
 
 R = TypeVar("R", covariant=True)
@@ -143,6 +142,8 @@ def _for_sqlite(value: Any) -> Any:
 
 def _for_postgres(value: Any) -> Any:
     if isinstance(value, Json):
+        from psycopg.types.json import Json as PostgresJson  # here, so that a farm on SQLite does not load psycopg
+
         return PostgresJson(value.value)
     if isinstance(value, list | tuple | set | frozenset):
         return list(value)
