@@ -37,6 +37,7 @@
     │   ├── BlobMissing
     │   └── NoSpace
     ├── InvalidTranscript          a file is no transcript of this farm
+    ├── ServerBusy                 the server has too much to do at once
     ├── Internal                   the server failed in a way that nobody foresaw
     └── ServerUnreachable          no answer from the farm
 
@@ -283,6 +284,13 @@ class InvalidTranscript(FarmError):
     """This is no transcript as this farm writes them, or it was damaged."""
 
     code = "invalid_transcript"
+
+
+class ServerBusy(FarmError):
+    """The server has too much of this to do at once; try again."""
+
+    code = "server_busy"
+    status = 503
 
 
 class Internal(FarmError):

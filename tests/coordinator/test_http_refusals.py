@@ -14,7 +14,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import sockets
+from whisper_farm.coordinator import server
 from whisper_farm.coordinator.layers import limits
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
@@ -229,7 +229,7 @@ def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:
 
 
 def test_a_client_that_sends_half_a_request_is_cut_off(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sockets.connection_class
+    real = server.connection_class
     with monkeypatch.context() as impatience:
         impatience.setattr("whisper_farm.coordinator.server.connection_class", lambda: real(0.2))
         farm = start_farm()

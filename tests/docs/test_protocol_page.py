@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, ALWAYS_WORK
-from whisper_farm.coordinator.app import create_app
+from whisper_farm.coordinator.answers.openapi import openapi_document
+from whisper_farm.coordinator.app import dialects
+from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.errors import FarmError
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -25,7 +27,8 @@ ANY_CALL = re.compile(r"^Any call with a token can also answer (.+?); any call o
 def calls(tmp_path: Path) -> dict[str, Any]:
     """The calls of the OpenAPI document by method and path."""
     database = Database.open(tmp_path / "farm.db")
-    document = create_app(ServerSettings(data=tmp_path), Policy(), database, Blobs.open(tmp_path / "blobs")).openapi()
+    coordinator = Coordinator(ServerSettings(data=tmp_path), Policy(), database, Blobs.open(tmp_path / "blobs"))
+    document = openapi_document(dialects(coordinator))
     database.close()
     return {f"{method.upper()} {path}": call for path, of in document["paths"].items() for method, call in of.items()}
 

@@ -1,13 +1,13 @@
-"""One shape for every answer that is not a success: `{"error": {"code", "message", "details"}}`.
+"""Answers that are no success, in the shape of their dialect. Ours is `{"error": {"code", "message", "details"}}`.
 
-Promises that no answer carries a traceback, an SQL statement or the value that was refused. Does not decide
-what is an error: rooms raise a `FarmError`, and its `code` and `status` are the answer.
+No answer carries a traceback, an SQL statement or the value that was refused. This module does not decide what is an
+error: rooms raise a `FarmError`, and its `code` and `status` are the answer.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -27,6 +27,7 @@ from whisper_farm.errors import (
     NoSpace,
     NotFound,
     ProtocolMismatch,
+    ServerBusy,
     StoreUnavailable,
     TooLarge,
     TooSlow,
@@ -38,6 +39,9 @@ RETRY_AFTER_SECONDS = 1
 MAX_PROBLEMS = 20
 """Validation problems named in one answer."""
 
+ErrorShape = Callable[[int, ErrorDetail], Response]
+"""Writes the answer of a dialect for a status and what went wrong."""
+
 ALWAYS: tuple[type[FarmError], ...] = (
     Unauthorized,
     Forbidden,
@@ -46,6 +50,7 @@ ALWAYS: tuple[type[FarmError], ...] = (
     TooSlow,
     NoSpace,
     StoreUnavailable,
+    ServerBusy,
     Internal,
 )
 """What any call of the API that needs a token may answer."""
@@ -56,26 +61,16 @@ _BODY: dict[str, Any] = {"content": {"application/json": {"schema": {"$ref": "#/
 """By name, because the framework would build a validator for each mention of the model; `/readyz` defines it."""
 
 
-def error_response(error: FarmError, headers: Mapping[str, str] | None = None) -> Response:
+def farm_shape(status: int, detail: ErrorDetail) -> Response:
+    """The shape of our own APIs."""
+    return Response(ErrorBody(error=detail).model_dump_json(), status, media_type="application/json")
+
+
+def error_response(error: FarmError, shape: ErrorShape, headers: Mapping[str, str] | None = None) -> Response:
     """The answer for an error."""
-    return body_response(error.status, error.code, error.message, error.details, {**_headers(error), **(headers or {})})
-
-
-def body_response(
-    status: int,
-    code: str,
-    message: str,
-    details: dict[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An answer in the one shape."""
-    body = ErrorBody(error=ErrorDetail(code=code, message=message, details=details or {}))
-    return Response(body.model_dump_json(), status, dict(headers or {}), "application/json")
-
-
-def internal_error() -> Response:
-    """The answer for an error nobody foresaw: it says nothing of what happened, the log does."""
-    return error_response(Internal())
+    answer = shape(error.status, ErrorDetail(code=error.code, message=error.message, details=error.details))
+    answer.headers.update({**_headers(error), **(headers or {})})
+    return answer
 
 
 def documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
@@ -89,27 +84,33 @@ def documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Let every error that reaches the application leave it in the one shape."""
+def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorShape) -> None:
+    """Let every error of this sub-application leave it in its shape, an error nobody foresaw as well."""
     resources = [route for route in routes if isinstance(route, Route)]
 
     async def farm_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, FarmError)
-        return error_response(error)
+        return error_response(error, shape)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(_invalid_request(error))
+        return error_response(_invalid_request(error), shape)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            return _method_not_allowed(resources, request.url.path)
-        return _http_error(error)
+            path = request.scope["path"].removeprefix(request.scope["root_path"])
+            return error_response(MethodNotAllowed(), shape, {"Allow": _allowed(resources, path)})
+        return _http_error(error, shape)
+
+    async def internal(_: Request, __: Exception) -> Response:
+        """Says nothing of what happened; the log does."""
+        return error_response(Internal(), shape)
 
     app.add_exception_handler(FarmError, farm_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, internal)
 
 
 def _headers(error: FarmError) -> dict[str, str]:
@@ -129,18 +130,19 @@ def _invalid_request(error: RequestValidationError) -> InvalidRequest:
     return InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)
 
 
-def _http_error(error: HTTPException) -> Response:
-    """What the framework raises itself: an unknown path, a body that is no JSON."""
+def _http_error(error: HTTPException, shape: ErrorShape) -> Response:
+    """What the framework raises (an unknown path, a body that is no JSON), and what has a status of its own."""
     if error.status_code == 400:
-        return error_response(InvalidRequest("The body cannot be parsed as JSON."))
+        return error_response(InvalidRequest("The body cannot be parsed as JSON."), shape)
     if error.status_code == 404:
-        return error_response(NotFound("There is nothing at this address."))
-    phrase = HTTPStatus(error.status_code).phrase
-    return body_response(error.status_code, phrase.lower().replace(" ", "_"), f"{phrase}.", headers=error.headers)
+        return error_response(NotFound("There is nothing at this address."), shape)
+    message = error.detail or f"{HTTPStatus(error.status_code).phrase}."
+    answer = shape(error.status_code, ErrorDetail(code=InvalidRequest.code, message=message))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
-def _method_not_allowed(resources: Sequence[Route], path: str) -> Response:
-    """Name all methods of the address; the framework knows those of one route only."""
+def _allowed(resources: Sequence[Route], path: str) -> str:
+    """All methods of the address; the framework knows those of one route only."""
     found = (route.methods or () for route in resources if route.path_regex.match(path))
-    allowed = ", ".join(sorted({method for methods in found for method in methods}))
-    return error_response(MethodNotAllowed(), {"Allow": allowed})
+    return ", ".join(sorted({method for methods in found for method in methods}))

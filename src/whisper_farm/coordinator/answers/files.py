@@ -1,29 +1,34 @@
-"""Stored files as answers: streamed, whole or the one range that was asked for."""
+"""Stored files as answers: streamed, whole or the one range that was asked for (RFC 9110), for decoders that seek.
+
+Several ranges in one header, or a unit other than bytes, are answered with the whole file, as the RFC allows.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from whisper_farm.coordinator.answers.errors import body_response
-from whisper_farm.coordinator.ranges import Span, span_of
 from whisper_farm.errors import BlobMissing, SourceUnreadable
 from whisper_farm.store.blobs import Blobs
 
 BLOCK_BYTES = 1 << 20
 OCTETS = "application/octet-stream"
+_ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*$", re.IGNORECASE)
 
 
 async def serve_blob(request: Request, blobs: Blobs, key: str, size: int, media_type: str = OCTETS) -> Response:
     """A blob of a known size."""
     span = span_of(request.headers.get("Range"), size)
     if span is None:
-        return _not_in_file(size)
+        raise _not_in_file(size)
     if request.method == "HEAD":
         return _answer(span, None, media_type)
     return _answer(span, await blobs.get_range(key, span.start, span.end), media_type)
@@ -39,7 +44,7 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
         raise SourceUnreadable(f"{path} has changed since it was submitted: {size} bytes then, {actual} now.")
     span = span_of(request.headers.get("Range"), size)
     if span is None:
-        return _not_in_file(size)
+        raise _not_in_file(size)
     if request.method == "HEAD":
         return _answer(span, None, OCTETS)
     try:
@@ -56,9 +61,9 @@ def _answer(span: Span, content: AsyncIterator[bytes] | None, media_type: str) -
     return StreamingResponse(content, status, span.headers(), media_type)
 
 
-def _not_in_file(size: int) -> Response:
+def _not_in_file(size: int) -> HTTPException:
     message = f"The file has {size} bytes; none of the range lies in it."
-    return body_response(416, "invalid_request", message, {"size": size}, {"Content-Range": f"bytes */{size}"})
+    return HTTPException(416, message, {"Content-Range": f"bytes */{size}"})
 
 
 async def _file_blocks(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
@@ -70,3 +75,40 @@ async def _file_blocks(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
             yield block
     finally:
         await asyncio.to_thread(file.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `[start, end)` of a file of `size` bytes. `partial` when a range was asked for."""
+
+    start: int
+    end: int
+    size: int
+    partial: bool
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    def headers(self) -> dict[str, str]:
+        """The headers that describe this answer."""
+        headers = {"Accept-Ranges": "bytes", "Content-Length": str(self.length)}
+        if self.partial:
+            headers["Content-Range"] = f"bytes {self.start}-{self.end - 1}/{self.size}"
+        return headers
+
+
+def span_of(header: str | None, size: int) -> Span | None:
+    """What to send for a `Range` header. None when nothing of the file lies in it (answer 416)."""
+    found = _ONE_RANGE.match(header) if header else None
+    if found is None or found.groups() == ("", ""):
+        return Span(0, size, size, partial=False)
+    first, last = found.groups()
+    if first == "":
+        length = min(int(last), size)
+        return Span(size - length, size, size, partial=True) if length else None
+    start = int(first)
+    end = size if last == "" else min(int(last) + 1, size)
+    if last != "" and int(last) < start:
+        return Span(0, size, size, partial=False)
+    return Span(start, end, size, partial=True) if start < size else None

@@ -1,10 +1,10 @@
-"""Who is calling: bearer tokens, checked before anything else is looked at.
+"""Who is calling. Each dialect says how it finds that out; ours look at bearer tokens.
 
-Nothing but the health answers is reached without a valid token, not even a 404. A token's scope says which part
-of the API it opens: `worker` the worker API alone, `user` the owner's own transcriptions, `admin` everything.
-Tokens are remembered for a few seconds, so a revoked one may live that long on another coordinator. An event stream
-goes on long after it was let in; it asks again here before everything it sends.
-Dependencies are coroutines, though they wait for nothing: FastAPI sends plain functions to a thread.
+A dialect asks before anything else is looked at: without a caller there is not even a 404. A token's scope says what
+it opens: `worker` the worker protocol alone, `user` the owner's own transcriptions, `admin` everything. Tokens are
+remembered for a few seconds, so a revoked one may live that long on another coordinator. An event stream goes on long
+after it was let in; it asks again here before everything it sends. Dependencies are coroutines, though they wait for
+nothing: FastAPI sends plain functions to a thread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,16 +21,16 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whisper_farm.coordinator.answers.errors import error_response
+from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import FarmError, Forbidden, ProtocolMismatch, StorageError, Unauthorized
+from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch, StorageError, Unauthorized
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow, find_token, stale, touch_token
+from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.workers import owner_of_worker
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 REMEMBER_SECONDS = 5.0
 REMEMBERED = 10_000
 MAX_SECRET = 512
@@ -111,19 +112,34 @@ class KnownWorkers:
             raise Forbidden(f"The worker {worker_id} belongs to someone else.")
 
 
-class Authentication:
-    """The middleware: puts the caller into the request's state, or answers 401."""
+Enter = Callable[[Scope], Awaitable[Caller]]
+"""Says who a request comes from, or raises the error that keeps it out."""
 
-    def __init__(self, app: ASGIApp, tokens: KnownTokens) -> None:
+
+def bearer_token(tokens: KnownTokens, *scopes: client.Scope) -> Enter:
+    """Lets in who presents a token of one of these scopes."""
+
+    async def enter(scope: Scope) -> Caller:
+        return must_have(await tokens.caller(secret_of(scope)), *scopes)
+
+    return enter
+
+
+class Authentication:
+    """The middleware: puts the caller into the request's state, or answers why not."""
+
+    def __init__(self, app: ASGIApp, enter: Enter, open_paths: frozenset[str], shape: ErrorShape) -> None:
         self.app = app
-        self._tokens = tokens
+        self._enter = enter
+        self._open_paths = open_paths
+        self._shape = shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and str(scope["path"]).removeprefix(scope["root_path"]) not in self._open_paths:
             try:
-                scope.setdefault("state", {})["caller"] = await self._tokens.caller(secret_of(scope))
+                scope.setdefault("state", {})["caller"] = await self._enter(scope)
             except FarmError as error:
-                await error_response(error)(scope, receive, send)
+                await error_response(error, self._shape)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -132,42 +148,47 @@ bearer = HTTPBearer(auto_error=False, scheme_name="token", description="`Authori
 """Documents the scheme in OpenAPI; the middleware has checked it already."""
 
 
-def caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     """The caller of this request, as the middleware found it."""
     found: Caller = request.state.caller
     return found
 
 
-def _must_have(found: Caller, *scopes: client.Scope) -> Caller:
+async def _admin(request: Request) -> Caller:
+    return must_have(await _caller(request), "admin")
+
+
+AnyCaller = Annotated[Caller, Depends(_caller)]
+"""For routes: whoever the dialect let in."""
+Admin = Annotated[Caller, Depends(_admin)]
+"""For routes that are an admin's alone."""
+
+
+def must_have(found: Caller, *scopes: client.Scope) -> Caller:
+    """The caller, if the token has one of these scopes; raises `Forbidden`."""
     if found.scope not in scopes:
         raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
     return found
 
 
-async def _admin(request: Request) -> Caller:
-    return _must_have(caller(request), "admin")
-
-
-async def _user(request: Request) -> Caller:
-    return _must_have(caller(request), "user", "admin")
-
-
-async def _worker(request: Request) -> Caller:
-    """Also refuses a worker that speaks another version of the protocol."""
-    spoken = request.headers.get(PROTOCOL_HEADER, "none")
+def must_speak_our_protocol(scope: Scope) -> None:
+    """Raise `ProtocolMismatch` for a worker that speaks another version."""
+    header = PROTOCOL_HEADER.lower().encode()
+    spoken = next((bytes(value).decode("latin-1") for name, value in scope["headers"] if name == header), "none")
     if spoken != str(PROTOCOL_VERSION):
         raise ProtocolMismatch(
             f"This server speaks protocol version {PROTOCOL_VERSION}, the worker {spoken[:20]}: "
             "install the same release on both.",
             server=PROTOCOL_VERSION,
         )
-    return _must_have(caller(request), "worker", "admin")
 
 
-Admin = Annotated[Caller, Depends(_admin)]
-User = Annotated[Caller, Depends(_user)]
-"""Who has transcriptions: a user sees the own ones, an admin all."""
-Worker = Annotated[Caller, Depends(_worker)]
+def own(tx: Transaction, caller: Caller, transcription_id: str) -> TranscriptionRow:
+    """The transcription, if this caller may know of it; somebody else's is as little there as none."""
+    row = find(tx, transcription_id)
+    if caller.sees not in (None, row.owner):
+        raise NotFound(f"There is no transcription {transcription_id}.")
+    return row
 
 
 def secret_of(scope: Scope) -> str:

@@ -12,7 +12,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_farm.coordinator.answers.errors import error_response
+from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.errors import FarmError, InvalidRequest, TooLarge, TooSlow
 
 BODY_SECONDS = 30.0
@@ -27,27 +27,29 @@ DRAIN_BYTES = 1 << 20
 DRAIN_SECONDS = 1.0
 """How much of a refused upload is still read, so that the client hears the refusal instead of a broken pipe."""
 
-UPLOAD_PATHS = ("/api/uploads/", "/api/work/uploads/")
-
-
-def is_upload(scope: Scope) -> bool:
-    """Whether the body of this request is a file rather than a message."""
-    return scope["method"] == "PUT" and str(scope["path"]).startswith(UPLOAD_PATHS)
-
 
 class Limits:
-    """The middleware."""
+    """The middleware. A PUT below the path `uploads` is a file, every other body a message."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, body_seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        uploads: str | None,
+        shape: ErrorShape,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.uploads = uploads
+        self.shape = shape
         self.body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if is_upload(scope):
+        if self._is_upload(scope):
             upload = _Upload(receive, send)
             await self.app(scope, upload.receive, upload.send)
             return
@@ -55,10 +57,14 @@ class Limits:
         try:
             body = await self._body(scope, receive)
         except FarmError as error:
-            await error_response(error, {"Connection": "close"})(scope, receive, send)
+            await error_response(error, self.shape, {"Connection": "close"})(scope, receive, send)
             return
         if body is not None:
             await self.app(scope, _replay(body, receive), send)
+
+    def _is_upload(self, scope: Scope) -> bool:
+        path = str(scope["path"]).removeprefix(scope["root_path"])
+        return self.uploads is not None and scope["method"] == "PUT" and path.startswith(self.uploads)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None when the client went away."""

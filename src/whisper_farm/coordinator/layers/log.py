@@ -1,7 +1,7 @@
-"""Around every request: one log line, one measurement, and the last stop of an error nobody foresaw.
+"""Around every request: one log line, one measurement, and the end of every error that nobody foresaw.
 
-The outermost layer of the application. Bodies, query strings and tokens (also those in
-paths) are never logged.
+The outermost layer of the application. The dialect has answered such an error; here it is logged and goes no
+further. Bodies, query strings and tokens (also those in paths) are never logged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_farm.coordinator.answers.errors import internal_error
 from whisper_farm.coordinator.log import logger, time_lines
 from whisper_farm.coordinator.metrics import Metrics
 
@@ -45,12 +44,10 @@ class RequestLog:
         except ClientDisconnect:
             answer.status = NO_ANSWER
         except Exception as error:
-            if answer.status and isinstance(error, TimeoutError):  # the client takes nothing any more
-                answer.status = NO_ANSWER
+            if answer.status < 500 and answer.status and isinstance(error, TimeoutError):
+                answer.status = NO_ANSWER  # the client takes nothing any more
             else:
                 self.log.exception("a request failed", action="request_failed", request_id=request_id)
-            if not answer.status:
-                await internal_error()(scope, receive, answer.send)
         self._note(scope, answer.status or NO_ANSWER, time.perf_counter() - started, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
@@ -73,7 +70,9 @@ class RequestLog:
 
 def _route(scope: Scope) -> str:
     """The route as it was declared: a bounded label that holds no token."""
-    return str(getattr(scope.get("route"), "path", "unknown"))
+    path = getattr(scope.get("route"), "path", None)
+    mounted_at = str(scope["root_path"]).removeprefix(scope.get("app_root_path", ""))
+    return "unknown" if path is None else mounted_at + path
 
 
 class _Answer:

@@ -12,11 +12,10 @@ from fastapi import APIRouter, Header, Query, Request, Security
 from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
-from whisper_farm.coordinator.layers.auth import User, bearer, secret_of
-from whisper_farm.coordinator.routes.parameters import ID, MAX_EVENT_ID
-from whisper_farm.coordinator.routes.transcriptions import own
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own, secret_of
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
 from whisper_farm.store.events import newest_event
@@ -27,9 +26,7 @@ RETRY_MILLISECONDS = 1000
 """How soon a browser comes back after a lost connection."""
 MEDIA_TYPE = "text/event-stream"
 
-router = APIRouter(
-    prefix="/api/events", tags=["events"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = APIRouter(prefix="/events", tags=["events"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "A stream of events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
@@ -38,7 +35,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 @router.get("", response_class=StreamingResponse, responses={**documented(*ALWAYS, NotFound), **_STREAM})
 async def follow_events(
     request: Request,
-    caller: User,
+    caller: AnyCaller,
     farm: Farm,
     after: Annotated[int | None, Query(ge=0, le=MAX_EVENT_ID, description="Begin after this event.")] = None,
     transcription: Annotated[str | None, Query(pattern=ID, description="Only events of this one.")] = None,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from fastapi import APIRouter, Response, Security
+from fastapi import APIRouter, FastAPI, Response, Security
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
-from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import Admin, User, bearer
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.coordinator.views import counts
 from whisper_farm.errors import SchemaMismatch, StoreUnavailable
@@ -22,7 +23,17 @@ from whisper_farm.store.schema import check
 
 READY_SECONDS = 5.0
 
+ANYBODY_READS = frozenset({"/healthz", "/readyz"})
+
 router = APIRouter(tags=["server"])
+client_router = APIRouter(tags=["server"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+"""What the client API says of the server."""
+
+
+def server_pages(coordinator: Coordinator) -> FastAPI:
+    """The dialect of whoever looks after the server: a token of any scope, and none for health."""
+    enter = bearer_token(coordinator.tokens, "user", "worker", "admin")
+    return sub_application(coordinator, [router], enter=enter, open_paths=ANYBODY_READS)
 
 
 class Health(BaseModel):
@@ -61,8 +72,8 @@ async def metrics(caller: Admin, farm: Farm) -> Response:
     return Response(farm.metrics.render(gauges), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/api/server", dependencies=[Security(bearer)], responses=documented(*ALWAYS))
-async def server(caller: User, farm: Farm) -> ServerView:
+@client_router.get("/server")
+async def server(caller: AnyCaller, farm: Farm) -> ServerView:
     """Who answers, and what it can do."""
     numbers = await farm.store.read(lambda tx: counts(tx, farm.policy))
     is_admin = caller.scope == "admin"

@@ -7,20 +7,18 @@ from dataclasses import asdict
 from fastapi import APIRouter, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.openapi import TokenId
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import User, bearer
-from whisper_farm.coordinator.routes.parameters import TokenId
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.client import NewToken, TokenList, TokenView
 from whisper_farm.store.tokens import list_tokens, mint_token, revoke_token
 
-router = APIRouter(
-    prefix="/api/tokens", tags=["tokens"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = APIRouter(prefix="/tokens", tags=["tokens"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
 
 
 @router.post("", status_code=201)
-async def create_token(body: NewToken, caller: User, farm: Farm) -> TokenView:
+async def create_token(body: NewToken, caller: AnyCaller, farm: Farm) -> TokenView:
     """Make a token. Its secret is in this answer and nowhere else."""
     owner = body.owner or caller.owner
     if caller.scope != "admin" and (body.scope != "user" or owner != caller.owner):
@@ -31,14 +29,14 @@ async def create_token(body: NewToken, caller: User, farm: Farm) -> TokenView:
 
 
 @router.get("")
-async def get_tokens(caller: User, farm: Farm) -> TokenList:
+async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
     """The tokens that are valid, without their secrets: the own ones, or for an admin all."""
     rows = await farm.store.read(lambda tx: list_tokens(tx, caller.sees))
     return TokenList(tokens=tuple(TokenView(**asdict(row)) for row in rows))
 
 
 @router.delete("/{token_id}", status_code=204, responses=documented(*ALWAYS, NotFound))
-async def delete_token(token_id: TokenId, caller: User, farm: Farm) -> None:
+async def delete_token(token_id: TokenId, caller: AnyCaller, farm: Farm) -> None:
     """Revoke a token: at once here, within seconds on other coordinators."""
     if not await farm.store.write(lambda tx: revoke_token(tx, token_id, caller.sees)):
         raise NotFound(f"There is no token {token_id}.")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import os
+from collections.abc import Callable
+from typing import Annotated, Literal
+from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Response, Security
+from fastapi import APIRouter, Query, Request, Response, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.files import serve_blob
+from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import Caller, User, bearer
-from whisper_farm.coordinator.routes.parameters import CURSOR, PageSize, TranscriptionId
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
 from whisper_farm.coordinator.transcripts import segment_page
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
+    BlobMissing,
     DigestMismatch,
+    InvalidTranscript,
     NotFound,
     OptionUnsupported,
     SourceEmpty,
@@ -31,10 +38,19 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
 )
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.formats import render
 
+Format = Literal["txt", "srt", "vtt", "tsv", "json"]
+MEDIA_TYPES: dict[Format, str] = {
+    "txt": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "tsv": "text/tab-separated-values; charset=utf-8",
+    "json": "application/json",
+}
 router = APIRouter(
-    prefix="/api/transcriptions",
+    prefix="/transcriptions",
     tags=["transcriptions"],
     dependencies=[Security(bearer)],
     responses=documented(*ALWAYS),
@@ -45,20 +61,12 @@ _ONE = documented(*ALWAYS, NotFound)
 _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 
 
-def own(tx: Transaction, caller: Caller, transcription_id: str) -> TranscriptionRow:
-    """The transcription, if this caller may know of it; somebody else's is as little there as none."""
-    row = find(tx, transcription_id)
-    if caller.sees not in (None, row.owner):
-        raise NotFound(f"There is no transcription {transcription_id}.")
-    return row
-
-
 @router.post(
     "",
     status_code=201,
     responses={**_SUBMIT, 200: {"model": TranscriptionView, "description": "It is there already (same key)."}},
 )
-async def submit(body: Submission, caller: User, farm: Farm, response: Response) -> TranscriptionView:
+async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Response) -> TranscriptionView:
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
     made, is_new = await farm.submissions.take(body, caller)
     if not is_new:
@@ -71,7 +79,7 @@ async def submit(body: Submission, caller: User, farm: Farm, response: Response)
 
 @router.get("")
 async def list_transcriptions(
-    caller: User,
+    caller: AnyCaller,
     farm: Farm,
     state: Annotated[TranscriptionState | None, Query(description="Only those in this state.")] = None,
     after: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,
@@ -84,7 +92,7 @@ async def list_transcriptions(
 
 
 @router.get("/{transcription_id}", responses=_ONE)
-async def get_transcription(transcription_id: TranscriptionId, caller: User, farm: Farm) -> TranscriptionView:
+async def get_transcription(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """A transcription: state, progress, gaps, and a warning when nobody can serve it."""
 
     def view(tx: Transaction) -> TranscriptionView:
@@ -95,7 +103,7 @@ async def get_transcription(transcription_id: TranscriptionId, caller: User, far
 
 
 @router.post("/{transcription_id}/cancel", responses=_CHANGE)
-async def cancel(transcription_id: TranscriptionId, caller: User, farm: Farm) -> TranscriptionView:
+async def cancel(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Stop a transcription. Recognisers at work on it learn it with their next heartbeat."""
 
     def change(tx: Transaction) -> TranscriptionView:
@@ -107,7 +115,7 @@ async def cancel(transcription_id: TranscriptionId, caller: User, farm: Farm) ->
 
 
 @router.post("/{transcription_id}/retry", responses=_CHANGE)
-async def retry(transcription_id: TranscriptionId, caller: User, farm: Farm) -> TranscriptionView:
+async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Try again what failed or was cancelled; what is done is kept."""
 
     def change(tx: Transaction) -> TranscriptionView:
@@ -119,7 +127,7 @@ async def retry(transcription_id: TranscriptionId, caller: User, farm: Farm) -> 
 
 
 @router.delete("/{transcription_id}", status_code=204, responses=_CHANGE)
-async def delete(transcription_id: TranscriptionId, caller: User, farm: Farm) -> None:
+async def delete(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> None:
     """Delete a finished transcription with its audio and its transcript."""
 
     def change(tx: Transaction) -> list[str]:
@@ -132,7 +140,7 @@ async def delete(transcription_id: TranscriptionId, caller: User, farm: Farm) ->
 @router.get("/{transcription_id}/jobs", responses=_ONE)
 async def list_jobs(
     transcription_id: TranscriptionId,
-    caller: User,
+    caller: AnyCaller,
     farm: Farm,
     after: Annotated[int | None, Query(ge=0, le=1_000_000, description="`next` of the page before.")] = None,
     limit: PageSize = 100,
@@ -149,10 +157,56 @@ async def list_jobs(
 @router.get("/{transcription_id}/segments", responses=_ONE)
 async def list_segments(
     transcription_id: TranscriptionId,
-    caller: User,
+    caller: AnyCaller,
     farm: Farm,
     after: Annotated[int, Query(ge=-1, le=1_000_000, description="`next` of the page before; -1 to begin.")] = -1,
 ) -> SegmentPage:
     """What was said so far, in order: the finished chunks that follow `after` without a hole."""
     await farm.store.read(lambda tx: own(tx, caller, transcription_id))
     return await segment_page(farm.store, farm.blobs, transcription_id, after)
+
+
+@router.get(
+    "/{transcription_id}/transcript",
+    response_class=Response,
+    responses={
+        **documented(*ALWAYS, NotFound, WrongState, BlobMissing, InvalidTranscript),
+        **ranges(MEDIA_TYPES["json"]),
+        200: {"description": "The file.", "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}},
+    },
+)
+async def get_transcript(
+    transcription_id: TranscriptionId,
+    request: Request,
+    caller: AnyCaller,
+    farm: Farm,
+    format: Annotated[Format, Query(description="Of the file.")] = "json",
+) -> Response:
+    """The transcript as a file. There is one as soon as the transcription is `done` or `incomplete`."""
+    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
+    if row.transcript_key is None or row.state not in ("done", "incomplete"):
+        raise WrongState(f"{row.name} is {row.state}; it has no transcript yet.")
+    if format == "json":
+        answer = await serve_blob(
+            request, farm.blobs, row.transcript_key, row.transcript_size or 0, MEDIA_TYPES["json"]
+        )
+    else:
+        async with farm.renders:
+            text = await farm.store.run(_rendering(await farm.blobs.get(row.transcript_key), format))
+        answer = Response(text.encode("utf-8", errors="replace"), media_type=MEDIA_TYPES[format])
+    answer.headers["Content-Disposition"] = _attachment(row.name, format)
+    return answer
+
+
+def _rendering(document: bytes, format: Format) -> Callable[[], str]:
+    return lambda: render(from_json(json.loads(document)), format)
+
+
+def _attachment(name: str, format: Format) -> str:
+    """The header that names the file, in ASCII for old programs and in UTF-8 (RFC 6266) for the others."""
+    stem = os.path.splitext(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"  # noqa: PTH122 - as whisper
+    file = f"{stem}.{format}"
+    plain = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_" for letter in file
+    )
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, safe='')}"

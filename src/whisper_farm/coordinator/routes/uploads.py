@@ -8,23 +8,20 @@ from fastapi import APIRouter, Request, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import OCTETS
+from whisper_farm.coordinator.answers.openapi import UploadId, binary
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.keys import source_key
-from whisper_farm.coordinator.layers.auth import User, bearer
-from whisper_farm.coordinator.routes.parameters import UploadId
-from whisper_farm.coordinator.routes.transfers import binary
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget
 from whisper_farm.store.uploads import announce, find_upload, stored
 
-router = APIRouter(
-    prefix="/api/uploads", tags=["uploads"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = APIRouter(prefix="/uploads", tags=["uploads"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
 
 
 @router.post("", status_code=201, responses=documented(*ALWAYS, SourceEmpty, WrongState))
-async def start_upload(body: UploadStart, caller: User, farm: Farm) -> UploadTarget:
+async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> UploadTarget:
     """Announce a file; the answer says where its bytes go."""
     if body.size == 0:
         raise SourceEmpty(f"{body.name} is empty.")
@@ -44,7 +41,7 @@ async def start_upload(body: UploadStart, caller: User, farm: Farm) -> UploadTar
     openapi_extra=_BODY,
     responses=documented(*ALWAYS, NotFound, WrongState, DigestMismatch),
 )
-async def send_upload(upload_id: UploadId, request: Request, caller: User, farm: Farm) -> None:
+async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """The bytes of an announced file, exactly as many. After a broken try, send it again from the start."""
     upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
     key = source_key(upload_id)

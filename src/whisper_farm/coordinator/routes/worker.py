@@ -1,23 +1,41 @@
-"""The worker API: register, claim, beat, upload, append, complete, fail, release. See docs/PROTOCOL.md."""
+"""The worker protocol: register, claim, beat, upload, append, complete, fail, release. See docs/PROTOCOL.md.
+
+Where blobs are kept in a folder, workers also fetch and send their bytes here. Those are streamed, never held in memory
+whole, and the claim token in the path says what may be fetched. With an object store, claims carry presigned addresses.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
-from fastapi import APIRouter, Request, Security
+from fastapi import APIRouter, FastAPI, Request, Security
+from starlette.responses import Response
+from starlette.types import Scope
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
+from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.keys import chunk_key
-from whisper_farm.coordinator.layers.auth import Worker, bearer
+from whisper_farm.coordinator.layers.auth import (
+    AnyCaller,
+    Caller,
+    bearer,
+    must_have,
+    must_speak_our_protocol,
+    secret_of,
+)
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
     InvalidRequest,
     LeaseLost,
     PositionConflict,
+    SourceUnreadable,
     WorkerUnknown,
 )
 from whisper_farm.leases.append import append as append_chunks
@@ -26,6 +44,7 @@ from whisper_farm.leases.beat import heartbeat as beat
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.protocol.worker import (
     AppendAnswer,
     AppendRequest,
@@ -49,17 +68,26 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import HeldJob, held_job
 
 VERIFIES_AT_ONCE = 8
+FLAC = "audio/flac"
 
-router = APIRouter(
-    prefix="/api/work",
-    tags=["work"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS_WORK),
-)
+router = APIRouter(tags=["work"], dependencies=[Security(bearer)], responses=documented(*ALWAYS_WORK))
+_SOURCE = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
+_AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
+
+
+def worker_protocol(coordinator: Coordinator) -> FastAPI:
+    """The dialect of workers: a token of scope `worker` or `admin`, and our version of the protocol."""
+
+    async def enter(scope: Scope) -> Caller:
+        found = await coordinator.tokens.caller(secret_of(scope))
+        must_speak_our_protocol(scope)
+        return must_have(found, "worker", "admin")
+
+    return sub_application(coordinator, [router], enter=enter, uploads="/uploads/")
 
 
 @router.post("/register")
-async def register(body: RegisterRequest, caller: Worker, farm: Farm) -> RegisterAnswer:
+async def register(body: RegisterRequest, caller: AnyCaller, farm: Farm) -> RegisterAnswer:
     """Present a worker, or say anew what it offers."""
     answer = await farm.store.write(lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__))
     farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
@@ -67,7 +95,7 @@ async def register(body: RegisterRequest, caller: Worker, farm: Farm) -> Registe
 
 
 @router.post("/claim", responses=documented(*ALWAYS_WORK, WorkerUnknown))
-async def claim(body: ClaimRequest, request: Request, caller: Worker, farm: Farm) -> ClaimAnswer:
+async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: Farm) -> ClaimAnswer:
     """Claim jobs, waiting up to `wait_seconds` for some. The same `request_id` again gets the same live attempts."""
     await farm.workers.check(caller, body.worker_id)
     gone = asyncio.ensure_future(_gone(request))
@@ -84,14 +112,14 @@ async def claim(body: ClaimRequest, request: Request, caller: Worker, farm: Farm
 
 
 @router.post("/heartbeat", responses=documented(*ALWAYS_WORK, WorkerUnknown))
-async def heartbeat(body: HeartbeatRequest, caller: Worker, farm: Farm) -> HeartbeatAnswer:
+async def heartbeat(body: HeartbeatRequest, caller: AnyCaller, farm: Farm) -> HeartbeatAnswer:
     """Renew all leases of a worker; hear which are lost or cancelled, and whether to leave."""
     await farm.workers.check(caller, body.worker_id)
     return await farm.store.beat(lambda tx: beat(tx, body, farm.policy))
 
 
 @router.post("/uploads", responses=documented(*ALWAYS_WORK, LeaseLost))
-async def uploads(body: UploadRequest, caller: Worker, farm: Farm) -> UploadAnswer:
+async def uploads(body: UploadRequest, caller: AnyCaller, farm: Farm) -> UploadAnswer:
     """Where the audio of new chunks goes."""
     held = await _cutting(farm, body.token, body.worker_id)
     targets = [await farm.transfers.chunk_upload(held.transcription_id, body.token, one) for one in body.positions]
@@ -99,7 +127,7 @@ async def uploads(body: UploadRequest, caller: Worker, farm: Farm) -> UploadAnsw
 
 
 @router.post("/append", responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict, DigestMismatch, BlobMissing))
-async def append(body: AppendRequest, caller: Worker, farm: Farm) -> AppendAnswer:
+async def append(body: AppendRequest, caller: AnyCaller, farm: Farm) -> AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
     held = await _cutting(farm, body.token, body.worker_id)
     for chunk in body.chunks:
@@ -118,7 +146,7 @@ async def append(body: AppendRequest, caller: Worker, farm: Farm) -> AppendAnswe
 
 
 @router.post("/complete")
-async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> CompleteAnswer:
+async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> CompleteAnswer:
     """End attempts with their results and claim the next ones in the same transaction. That claim does not wait.
 
     A worker that has been given up meanwhile is told the outcomes like any other, and claims nothing. Its next
@@ -134,7 +162,7 @@ async def complete(body: CompleteRequest, caller: Worker, farm: Farm) -> Complet
 
 
 @router.post("/fail")
-async def fail(body: FailRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
+async def fail(body: FailRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
     """End attempts without a result."""
     await farm.workers.check(caller, body.worker_id)
 
@@ -145,7 +173,7 @@ async def fail(body: FailRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
 
 
 @router.post("/release")
-async def release(body: ReleaseRequest, caller: Worker, farm: Farm) -> OutcomeAnswer:
+async def release(body: ReleaseRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
     """Hand jobs back untouched, uncharged."""
     await farm.workers.check(caller, body.worker_id)
 
@@ -153,6 +181,42 @@ async def release(body: ReleaseRequest, caller: Worker, farm: Farm) -> OutcomeAn
         return jobs_of(tx, body.tokens), release_attempts(tx, body, farm.policy)
 
     return _ended(farm, "release", body.worker_id, *await farm.store.write(end))
+
+
+@router.get("/source/{token}", response_class=Response, responses=_SOURCE)
+@router.head("/source/{token}", response_class=Response, include_in_schema=False)
+async def source(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """The recording that a chunk job cuts. Answers `Range`."""
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
+    if held.source.startswith("file:"):
+        return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
+    return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
+
+
+@router.get("/audio/{token}", response_class=Response, responses=_AUDIO)
+@router.head("/audio/{token}", response_class=Response, include_in_schema=False)
+async def audio(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """The audio of the chunk to recognise (FLAC). Answers `Range`."""
+    held = await farm.store.read(lambda tx: held_job(tx, token, "transcribe"))
+    assert held.audio_key is not None  # the table says so of every such job
+    return await serve_blob(request, farm.blobs, held.audio_key, held.audio_size or 0, FLAC)
+
+
+@router.put(
+    "/uploads/{token}/{position}",
+    status_code=204,
+    openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
+    responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict),
+)
+async def upload_chunk(
+    token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: AnyCaller, farm: Farm
+) -> None:
+    """The audio of a new chunk. Sent again, the newer bytes count, until they are appended; then none are taken."""
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
+    if position < held.chunks:
+        raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
+    key = chunk_key(held.transcription_id, token, position)
+    farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), MAX_CHUNK_BYTES))
 
 
 async def _gone(request: Request) -> None:

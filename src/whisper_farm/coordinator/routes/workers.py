@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.openapi import WorkerId
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.layers.auth import Admin, bearer
-from whisper_farm.coordinator.routes.parameters import WorkerId
 from whisper_farm.coordinator.views import worker_list, worker_view
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
@@ -16,9 +16,7 @@ from whisper_farm.protocol.client import WorkerList, WorkerView
 GONE_SECONDS = 3600
 """How long a worker that has gone is still shown."""
 
-router = APIRouter(
-    prefix="/api/workers", tags=["workers"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = APIRouter(prefix="/workers", tags=["workers"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
 _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 
 

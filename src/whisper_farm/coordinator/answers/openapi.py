@@ -1,0 +1,50 @@
+"""The OpenAPI document, and what routes share in it: parameters, and bodies that are files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Path, Query
+from fastapi.openapi.utils import get_openapi
+
+from whisper_farm import __version__
+
+DESCRIPTION = """Submit recordings, follow them, take their transcripts; and the API of the workers.
+
+Every answer that is not a success is `{"error": {"code", "message", "details"}}`."""
+
+ID = r"^[A-Za-z0-9._-]{1,64}$"
+CURSOR = r"^[0-9.e+-]{1,40}:[A-Za-z0-9._-]{1,64}$"
+MAX_EVENT_ID = (1 << 53) - 1
+"""Beyond this JavaScript's numbers are no longer exact."""
+
+TranscriptionId = Annotated[str, Path(pattern=ID, description="As the submission answered it.")]
+UploadId = Annotated[str, Path(pattern=ID)]
+WorkerId = Annotated[str, Path(pattern=ID)]
+TokenId = Annotated[str, Path(pattern=ID)]
+ClaimTokenInPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16,64}$", description="Of a live attempt.")]
+PositionInPath = Annotated[int, Path(ge=0, le=1_000_000)]
+PageSize = Annotated[int, Query(ge=1, le=1000, description="At most this many in one answer.")]
+
+
+def binary(media_type: str) -> dict[str, Any]:
+    """The description of bytes."""
+    return {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def ranges(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """The description of a file that answers `Range`."""
+    return {
+        200: {"description": "All of it.", **binary(media_type)},
+        206: {"description": "The range asked for.", **binary(media_type)},
+        416: {"description": "`invalid_request`: nothing of the file lies in the range."},
+    }
+
+
+def openapi_document(sub_applications: Mapping[str, FastAPI]) -> dict[str, Any]:
+    """One document for several sub-applications; the keys are the addresses at which they are mounted."""
+    whole = APIRouter()
+    for prefix, app in sub_applications.items():
+        whole.include_router(app.router, prefix=prefix)
+    return get_openapi(title="Whisper Farm", version=__version__, description=DESCRIPTION, routes=whole.routes)

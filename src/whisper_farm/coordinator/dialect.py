@@ -1,0 +1,45 @@
+"""A dialect: one sub-application with its own authentication, error shape and limits.
+
+The worker protocol, the client API and the pages of the server are dialects. Another one (a web page, another
+program's API) is a file in `routes/` that calls `sub_application`, and a line in `app.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from whisper_farm.coordinator.answers.errors import ErrorShape, add_error_handlers, farm_shape
+from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.layers.auth import Authentication, Enter
+from whisper_farm.coordinator.layers.limits import Limits
+
+
+def sub_application(
+    coordinator: Coordinator,
+    routers: Sequence[APIRouter],
+    *,
+    enter: Enter,
+    open_paths: frozenset[str] = frozenset(),
+    uploads: str | None = None,
+    shape: ErrorShape = farm_shape,
+) -> FastAPI:
+    """A sub-application of these routes, to be mounted in `app.py`.
+
+    `enter` says who a request comes from, or keeps it out; `open_paths` are answered to anybody. A PUT below the
+    path `uploads` is a file of any size: its route bounds it. `shape` writes every answer that is no success.
+    """
+    app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id)
+    app.state.coordinator = coordinator
+    for router in routers:
+        app.include_router(router)
+    add_error_handlers(app, [route for router in routers for route in router.routes], shape)
+    app.add_middleware(Limits, coordinator.settings.max_body_bytes, uploads, shape)
+    app.add_middleware(Authentication, enter, open_paths, shape)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

@@ -1,0 +1,103 @@
+"""A dialect of one's own: what it lets in, how it says no and how much it takes are its alone."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Scope
+from support.served_farm import ServedFarm, StartFarm, refused
+
+from whisper_farm.coordinator import app as app_module
+from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.layers.auth import AnyCaller, Caller
+from whisper_farm.errors import Unauthorized
+from whisper_farm.protocol.wire import ErrorDetail
+
+router = APIRouter()
+
+
+class Wish(BaseModel):
+    """A body that is checked."""
+
+    count: int
+
+
+@router.get("/who")
+async def who(caller: AnyCaller) -> str:
+    """The caller, as this dialect found it."""
+    return caller.owner
+
+
+@router.post("/wish")
+async def wish(body: Wish) -> int:
+    """Something with a body."""
+    return body.count
+
+
+@router.get("/broken")
+async def broken() -> str:
+    """Fails in a way that nobody foresaw."""
+    raise ValueError("the secret is 12345")
+
+
+def plain_text(status: int, detail: ErrorDetail) -> Response:
+    """The shape of this dialect."""
+    return PlainTextResponse(f"no: {detail.code}", status)
+
+
+async def by_key(scope: Scope) -> Caller:
+    """The way in of this dialect: a header of its own."""
+    if (b"x-key", b"open sesame") not in scope["headers"]:
+        raise Unauthorized
+    return Caller("key", "ali", "user")
+
+
+@pytest.fixture
+def farm(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> ServedFarm:
+    """A farm with one dialect more, in front of the others."""
+    real = app_module.dialects
+
+    def with_ours(coordinator: Coordinator) -> dict[str, object]:
+        ours = sub_application(coordinator, [router], enter=by_key, shape=plain_text)
+        return {"/cave": ours, **real(coordinator)}
+
+    monkeypatch.setattr(app_module, "dialects", with_ours)
+    return start_farm(max_body_bytes=2000)
+
+
+def test_every_refusal_of_a_dialect_has_its_own_shape(farm: ServedFarm) -> None:
+    ali = farm.client("")
+    ali.headers["X-Key"] = "open sesame"
+    assert ali.get("/cave/who").json() == "ali"
+    asked = [
+        ("GET", "/cave/nothing", b"", "404 no: not_found"),
+        ("DELETE", "/cave/who", b"", "405 no: method_not_allowed"),
+        ("POST", "/cave/wish", b'{"count": "many"}', "422 no: invalid_request"),
+        ("POST", "/cave/wish", b"{", "422 no: invalid_request"),
+        ("POST", "/cave/wish", b" " * 3000, "413 no: too_large"),
+        ("GET", "/cave/broken", b"", "500 no: internal"),
+    ]
+    for method, path, body, expected in asked:
+        answer = ali.request(method, path, content=body, headers={"Content-Type": "application/json"})
+        assert f"{answer.status_code} {answer.text}" == expected
+    assert ali.delete("/cave/who").headers["Allow"] == "GET"
+
+
+def test_a_dialect_lets_in_by_its_own_rule_and_opens_no_other(farm: ServedFarm) -> None:
+    refused_here = farm.admin.get("/cave/who")
+    assert (refused_here.status_code, refused_here.text) == (401, "no: unauthorized")
+    ali = farm.client("")
+    ali.headers["X-Key"] = "open sesame"
+    for path in ("/api/transcriptions", "/api/nothing", "/metrics", "/openapi.json", "/api/work/claim"):
+        assert refused(ali.get(path)) == (401, "unauthorized")
+
+
+def test_a_dialect_is_counted_like_the_others(farm: ServedFarm) -> None:
+    ali = farm.client("")
+    ali.headers["X-Key"] = "open sesame"
+    ali.get("/cave/who")
+    counted = 'whisper_farm_request_seconds_count{method="GET",route="/cave/who",status="200"} 1.0'
+    assert counted in farm.admin.get("/metrics").text
