@@ -6,7 +6,7 @@ authentication, limits, routes. `/openapi.json` describes all of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.openapi import openapi_document
 from whisper_farm.coordinator.coordinator import Coordinator
@@ -44,13 +44,27 @@ def create_app(settings: ServerSettings, policy: Policy, database: Database, blo
         finally:
             await coordinator.stop()
 
-    app = Starlette(
-        routes=[Mount(address, dialect) for address, dialect in dialects(coordinator).items()],
-        middleware=[Middleware(RequestLog, coordinator.metrics)],
-        lifespan=lifespan,
-    )
+    app = Starlette(middleware=[Middleware(RequestLog, coordinator.metrics)], lifespan=lifespan)
+    app.router.default = ByAddress(dialects(coordinator))
     app.state.coordinator = coordinator
     return app
+
+
+class ByAddress:
+    """Gives each request to the dialect whose address begins its path.
+
+    A `Mount` would do, but for paths that hold a line break: it matches none, and answers without asking who calls.
+    """
+
+    def __init__(self, dialects: Mapping[str, ASGIApp]) -> None:
+        self._dialects = dialects
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = str(scope.get("root_path", ""))
+        path = str(scope["path"]).removeprefix(root)
+        address = next(address for address in self._dialects if path.startswith(f"{address}/") or not address)
+        scope.update({"app_root_path": root, "root_path": root + address})
+        await self._dialects[address](scope, receive, send)
 
 
 def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
