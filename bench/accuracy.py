@@ -3,7 +3,7 @@
 Needs a model hub (another one by `HF_ENDPOINT`), so it cannot run where none is reachable; it says so and ends with
 status 1. Speech: recordings of LibriSpeech's test-clean (CC BY 4.0), the utterances of a chapter joined into
 one recording with their words known. Both sides use equal options; word error rates are those of
-`whisper_farm.transcript.error_rate`.
+`bench.error_rate`.
 
     ./run accuracy [--model small] [--recordings 5]
 """
@@ -113,9 +113,9 @@ def main(model: str, recordings: int, cache: str) -> None:
     """Word error rates of the farm and of one pass, per recording and over all."""
     import httpx
 
-    from whisper_farm.engines.cache import find_model
+    from bench.error_rate import word_error_rate
     from whisper_farm.engines.engine import EngineSettings
-    from whisper_farm.transcript.error_rate import word_error_rate
+    from whisper_farm.engines.hub import find_model
 
     kept = Path(cache).expanduser()
     kept.mkdir(parents=True, exist_ok=True)

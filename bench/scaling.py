@@ -15,11 +15,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from support.tone_audio import tone_recording
 
 from bench.processes import Server, server, worker
 from bench.swarm import Swarm
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.engines.tone_audio import tone_recording
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.transcript.options import RecognitionOptions
 

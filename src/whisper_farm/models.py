@@ -8,6 +8,9 @@ from pydantic import Field
 
 from whisper_farm.errors import OptionUnsupported
 
+DEFAULT_ENGINE = "faster-whisper"
+"""The engine for who names none."""
+
 REPOSITORIES = {
     "tiny.en": "Systran/faster-whisper-tiny.en",
     "tiny": "Systran/faster-whisper-tiny",

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from whisper_farm.models import ModelName
+from whisper_farm.models import DEFAULT_ENGINE, ModelName
 
 
 def data_folder() -> Path:
@@ -92,7 +92,7 @@ class WorkerSettings(BaseSettings):
     server: str = "http://127.0.0.1:8765"
     token: str = ""
     name: str | None = None
-    engines: tuple[str, ...] = ("faster-whisper",)
+    engines: tuple[str, ...] = (DEFAULT_ENGINE,)
     models: tuple[ModelName, ...] | None = None
     """Models this worker serves; None means any."""
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")

@@ -90,7 +90,7 @@ def test_a_wrong_flag_ends_with_2_and_names_the_right_one(capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["serve", "--engine", "pocketsphinx"], "--engine is that of a worker on this machine: give --worker, too."),
+        (["serve", "--engine", "faster-whisper"], "--engine is that of a worker on this machine: give --worker, too."),
         (["transcribe", "a.mp3", "--token", "x"], "--token is for a farm elsewhere: give its address with --server"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_wrong_engine_ends_with_2_and_names_the_right_one(capsys: pytest.Captu
     assert outcome(["transcribe", "talk.mp3", "--engine", "fasterwhisper"]) == 2
     assert "Did you mean 'faster-whisper'?" in capsys.readouterr().err
     assert outcome(["worker", "--engine", "auto"]) == 2
-    assert "'auto' is none of faster-whisper, pocketsphinx." in capsys.readouterr().err
+    assert "'auto' is none of faster-whisper, tones." in capsys.readouterr().err
 
 
 def test_a_wrong_command_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from support.talks import Recorder
+from support.tone_audio import tone_speech, tone_words
 
 from whisper_farm.audio.flac import encode
 from whisper_farm.cli import outputs, sending
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.outputs import Outputs
-from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.farm import LocalFarm
 from whisper_farm.settings import Policy, WorkerSettings
 

@@ -1,55 +1,65 @@
-"""The demonstration counts the wrong words of this run's transcript, or says that it cannot."""
+"""The demonstration counts the wrong words of this run's transcripts, or says that it cannot."""
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
+from examples import demo
 
 
-@pytest.fixture
-def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The demonstration, with results in a folder of the test's own, where an earlier run has left a text."""
-    spec = importlib.util.spec_from_file_location("demo", DEMO)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
-    (tmp_path / "podcast.txt").write_text("an old text")
-    return module
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, where an earlier run has left texts."""
+    monkeypatch.setattr(demo, "RESULTS", tmp_path)
+    for recording in demo.RECORDINGS:
+        demo.heard_in(recording).write_text("an old text")
+    return tmp_path
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, demo: ModuleType, *written: str) -> None:
-    """Let the transcription write these files, with every word right."""
+def pretend(monkeypatch: pytest.MonkeyPatch, ending: str) -> list[list[str]]:
+    """Let the transcription write files with this ending, with every word right; the commands that were given."""
+    commands: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        for name in written:
-            (demo.RESULTS / name).write_text(demo.KNOWN_WORDS.read_text(encoding="utf-8"), encoding="utf-8")
+        commands.append(command)
+        for recording in demo.RECORDINGS:
+            words = recording.with_suffix(".txt").read_text(encoding="utf-8")
+            demo.heard_in(recording).with_suffix(ending).write_text(words, encoding="utf-8")
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(demo.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
 
 
-def test_the_text_of_this_run_is_scored(
-    demo: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_texts_of_this_run_are_scored_and_the_model_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretend(monkeypatch, demo, "podcast.txt", "podcast.srt")
+    commands = pretend(monkeypatch, ".txt")
     assert demo.main([]) == 0
-    assert "Word error rate against the known words: 0.0%." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("word error rate 0.0%.") == len(demo.RECORDINGS) == 2
+    assert "tiny.en" in out
+    assert "--model" in commands[0]
+
+
+def test_a_model_that_was_named_is_the_one_that_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = pretend(monkeypatch, ".txt")
+    assert demo.main(["--model=small"]) == 0
+    assert [word for word in commands[0] if word.startswith("--model")] == ["--model=small"]
+    assert "tiny.en" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["-f", "srt"], ["-o", "elsewhere"]])
 def test_a_run_that_writes_no_text_says_that_nothing_was_counted(
-    demo: ModuleType, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pretend(monkeypatch, demo, "podcast.srt")
+    pretend(monkeypatch, ".srt")
     assert demo.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "The wrong words were not counted: this run wrote no podcast.txt" in out
+    assert "the wrong words were not counted, for this run wrote no podcast.txt" in out
     assert "error rate" not in out

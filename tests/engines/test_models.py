@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from support.model_hub import BIG, COMMIT, ModelHub, model_hub
 
-from whisper_farm.engines import cache, choose, fetching
+from whisper_farm.engines import cache
+from whisper_farm.engines import hub as fetching
+from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable
 
@@ -50,7 +52,7 @@ def find(
     settings: EngineSettings, model: str = "small", revision: str | None = None
 ) -> tuple[cache.FoundModel, list[FetchProgress]]:
     told: list[FetchProgress] = []
-    return cache.find_model(model, settings, revision, told.append), told
+    return fetching.find_model(model, settings, revision, told.append), told
 
 
 def test_a_model_is_fetched_with_progress_and_found_without_the_network_thereafter(
@@ -232,39 +234,36 @@ for given in json.loads(sys.argv[1]):
     assert said.stdout.split() == ["True"] * len(cases)
 
 
-def test_auto_takes_whisper_when_its_model_can_be_fetched(hub: ModelHub, settings: EngineSettings) -> None:
-    chosen = choose.choose("auto", None, None, "transcribe", settings, lambda _: None)
-    assert (chosen.engine, chosen.notice) == ("faster-whisper", None)
-    assert cache.local_model(chosen.model, None, settings.model_dir) is not None
+def test_the_default_model_is_fetched_before_work_begins(hub: ModelHub, settings: EngineSettings) -> None:
+    chosen = choose_model("faster-whisper", None, "transcribe", settings, lambda _: None)
+    assert cache.local_model(chosen, None, settings.model_dir) is not None
 
 
-def test_auto_falls_back_with_a_notice_when_the_hub_is_out_of_reach(hub: ModelHub, settings: EngineSettings) -> None:
+def test_a_hub_out_of_reach_ends_in_one_line_that_says_what_to_do(hub: ModelHub, settings: EngineSettings) -> None:
     hub.status = 503
-    chosen = choose.choose("auto", "small", "en", "transcribe", settings, lambda _: None)
-    assert (chosen.engine, chosen.model) == ("pocketsphinx", "en-us")
-    assert "PocketSphinx stands in" in (chosen.notice or "")
-    assert "refused" in (chosen.notice or "")
+    with pytest.raises(ModelUnavailable, match="refused") as refusal:
+        choose_model("faster-whisper", "small", "transcribe", settings, lambda _: None)
+    assert "\n" not in refusal.value.message
 
 
-@pytest.mark.parametrize(("language", "task"), [("de", "transcribe"), ("en", "translate"), (None, "translate")])
-def test_auto_does_not_fall_back_to_what_cannot_serve(
-    hub: ModelHub, settings: EngineSettings, language: str | None, task: choose.Task
+def test_another_model_that_is_here_is_offered_and_never_taken_in_silence(
+    hub: ModelHub, settings: EngineSettings
 ) -> None:
+    find(settings, "tiny")
     hub.status = 503
-    with pytest.raises(ModelUnavailable, match="cannot stand in"):
-        choose.choose("auto", None, language, task, settings, lambda _: None)
+    offline = EngineSettings(model_dir=settings.model_dir, local_files_only=True)
+    for how in (settings, offline):
+        with pytest.raises(ModelUnavailable, match="On this machine are: tiny; take one with --model"):
+            choose_model("faster-whisper", "small", "transcribe", how, lambda _: None)
+    assert choose_model("faster-whisper", "tiny", "transcribe", settings, lambda _: None) == "tiny"
 
 
-def test_a_misspelt_model_is_an_error_and_no_reason_to_fall_back(hub: ModelHub, settings: EngineSettings) -> None:
+def test_a_misspelt_model_is_an_error_before_the_network_is_asked(hub: ModelHub, settings: EngineSettings) -> None:
     with pytest.raises(ModelUnavailable, match="Did you mean 'small'"):
-        choose.choose("auto", "smal", None, "transcribe", settings, lambda _: None)
+        choose_model("faster-whisper", "smal", "transcribe", settings, lambda _: None)
     assert hub.requests == []
 
 
-def test_a_named_engine_is_never_replaced(hub: ModelHub, settings: EngineSettings) -> None:
-    hub.status = 503
-    chosen = choose.choose("faster-whisper", None, None, "transcribe", settings, lambda _: None)
-    assert chosen.engine == "faster-whisper"
-    assert choose.choose("pocketsphinx", None, None, "transcribe", settings, lambda _: None).model == "en-us"
+def test_an_unknown_engine_is_named(settings: EngineSettings) -> None:
     with pytest.raises(EngineUnavailable, match="'faster-whisper'"):
-        choose.choose("fast-whisper", None, None, "transcribe", settings, lambda _: None)
+        choose_model("fast-whisper", None, "transcribe", settings, lambda _: None)

@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from whisper_farm.engines import tones
-from whisper_farm.engines.engine import SAMPLE_RATE, ChunkAudio, EngineSettings, Recognition
-from whisper_farm.engines.tone_audio import (
+from support import tones
+from support.tone_audio import (
     WORDS,
     pip,
     tone_number,
@@ -25,6 +23,8 @@ from whisper_farm.engines.tone_audio import (
     tone_word,
     tone_words,
 )
+
+from whisper_farm.engines.engine import SAMPLE_RATE, ChunkAudio, EngineSettings, Recognition
 from whisper_farm.errors import EngineError, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -179,8 +179,8 @@ def test_the_faulty_model_fails_and_dies_when_told_to() -> None:
     with pytest.raises(EngineError, match="fail"):
         heard(ChunkAudio(tone_speech(["fail"]).audio), "faulty")
     program = (
-        "from whisper_farm.engines import tones; from whisper_farm.engines.engine import *;"
-        "from whisper_farm.engines.tone_audio import pip;"
+        "from support import tones; from whisper_farm.engines.engine import *;"
+        "from support.tone_audio import pip;"
         "o = RecognitionOptions(engine='tones', model='faulty');"
         "e = tones.load(o, EngineSettings(), print);"
         "print(list(e.recognise([ChunkAudio(pip('die'))], o, lambda _: False)))"

@@ -13,14 +13,14 @@ from support.model_hub import COMMIT, model_hub
 
 from whisper_farm.engines.cache import digest_of
 from whisper_farm.engines.engine import SAMPLE_RATE, Audio, ChunkAudio, Engine, EngineSettings, Recognition
-from whisper_farm.engines.registry import engine_kind
+from whisper_farm.engines.registry import engine_traits
 from whisper_farm.errors import ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 
 if TYPE_CHECKING:
-    from whisper_farm.engines.whisper import WhisperEngine
+    from whisper_farm.engines.decoding import WhisperEngine
 
-CPU = EngineSettings(device="cpu", threads=1, lanes=2)
+CPU = EngineSettings(device="cpu", threads=1, slots=2)
 
 
 def wanted(model: Path | str, **changes: object) -> RecognitionOptions:
@@ -47,7 +47,7 @@ def never(_: int) -> bool:
 
 @pytest.fixture(scope="module")
 def engine(nano: Path) -> Engine:
-    return engine_kind("faster-whisper").load(wanted(nano), CPU, lambda _: None)
+    return engine_traits("faster-whisper").load(wanted(nano), CPU, lambda _: None)
 
 
 def heard(engine: Engine, chunks: list[ChunkAudio], options: RecognitionOptions) -> list[Recognition]:
@@ -219,11 +219,11 @@ def test_a_model_is_loaded_from_a_hub_with_its_commit(
     with model_hub(nano) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         settings = EngineSettings(device="cpu", threads=1, model_dir=str(tmp_path))
-        engine = engine_kind("faster-whisper").load(wanted("tiny"), settings, lambda _: None)
+        engine = engine_traits("faster-whisper").load(wanted("tiny"), settings, lambda _: None)
         assert (engine.facts.model, engine.facts.revision) == ("tiny", COMMIT)
         assert said(heard(engine, [ChunkAudio(noise(2, 1), "en")], wanted("tiny"))[0])
         asked = len(hub.requests)
-        engine_kind("faster-whisper").load(wanted("tiny", revision=COMMIT), settings, lambda _: None)
+        engine_traits("faster-whisper").load(wanted("tiny", revision=COMMIT), settings, lambda _: None)
         assert len(hub.requests) == asked
 
 
@@ -233,7 +233,7 @@ def test_a_model_that_was_not_trained_to_translate_refuses(
     with model_hub(nano) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         settings = EngineSettings(device="cpu", threads=1, model_dir=str(tmp_path))
-        engine = engine_kind("faster-whisper").load(wanted("turbo"), settings, lambda _: None)
+        engine = engine_traits("faster-whisper").load(wanted("turbo"), settings, lambda _: None)
         with pytest.raises(OptionUnsupported, match="turbo cannot translate; choose large-v3"):
             heard(engine, [ChunkAudio(noise(2, 1), "de")], wanted("turbo", task="translate"))
 
@@ -242,4 +242,4 @@ def test_a_broken_model_is_named(nano: Path, tmp_path: Path) -> None:
     for path in nano.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes() if path.name != "model.bin" else b"nonsense")
     with pytest.raises(ModelUnavailable, match="cannot be loaded"):
-        engine_kind("faster-whisper").load(wanted(tmp_path), CPU, lambda _: None)
+        engine_traits("faster-whisper").load(wanted(tmp_path), CPU, lambda _: None)

@@ -28,8 +28,8 @@ from support.farm_processes import (
 )
 from support.fault_proxy import FaultProxy, Request
 from support.postgres import PostgresServer
+from support.tone_audio import tone_words
 
-from whisper_farm.engines.tone_audio import tone_words
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView
 from whisper_farm.store.tables import attempts, workers
 from whisper_farm.worker.deaths import EXIT_STATUS, POINTS, VARIABLE
@@ -45,7 +45,7 @@ time.time = lambda: right() + shift
 time.time_ns = lambda: int((right() + shift) * 1e9)
 print("the clock on this wall says", time.time(), file=sys.stderr, flush=True)
 """
-CURED = "import whisper_farm.engines.tones; whisper_farm.engines.tones.FAULTS = ()"
+CURED = "import support.tones; support.tones.FAULTS = ()"
 """As a newer recogniser would be, that does not die of the word `die`."""
 DAY_SECONDS = 86_400
 SHORT_LEASE_SECONDS = 3

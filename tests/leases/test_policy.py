@@ -165,7 +165,7 @@ def test_a_model_in_memory_is_preferred_but_not_for_ever(farm: Farm) -> None:
 
 def test_a_worker_gets_only_what_it_offers(farm: Farm) -> None:
     farm.recording(1, options=TONES.model_copy(update={"model": "large"}))
-    farm.recording(1, options=TONES.model_copy(update={"engine": "pocketsphinx"}))
+    farm.recording(1, options=TONES.model_copy(update={"engine": "another"}))
     farm.worker("ann", models=["small"])
     assert farm.claim("ann") == []
     farm.worker("bob", models=["small", "large"])

@@ -6,8 +6,8 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.tone_audio import tone_speech, tone_words
 from whisper_farm.engines.engine import SAMPLE_RATE
-from whisper_farm.engines.tone_audio import tone_speech, tone_words
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import pytest
 
 from support.bare_farm import TOKEN
 from support.fake_farm import FakeFarm
+from support.tone_audio import ToneSpeech, tone_speech, tone_words
 from whisper_farm.audio.flac import encode
 from whisper_farm.engines.engine import Audio
-from whisper_farm.engines.tone_audio import ToneSpeech, tone_speech, tone_words
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
 from whisper_farm.worker.notices import Notice

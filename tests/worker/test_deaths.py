@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.tone_audio import tone_speech, tone_words
+from support.tones import EXIT_STATUS
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
-from whisper_farm.engines.tone_audio import tone_speech, tone_words
-from whisper_farm.engines.tones import EXIT_STATUS
 from whisper_farm.errors import EngineUnavailable
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import recognisers

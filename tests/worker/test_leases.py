@@ -12,9 +12,9 @@ from itertools import pairwise
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.tone_audio import tone_speech, tone_words
 from support.work_here import add_speech, recording, same, speech, until, worker_process, worker_settings, working
 
-from whisper_farm.engines.tone_audio import tone_speech, tone_words
 from whisper_farm.transcript.options import RecognitionOptions
 
 

@@ -1,4 +1,4 @@
-"""Which engine and model a command line means on this machine; fetches the model, showing how far it is."""
+"""Which model a command line means on this machine; fetches the model, showing how far it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.cli.recognition_flags import Wish
-from whisper_farm.engines.choose import choose
+from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "loc
 """Settings of a worker that its engine has too."""
 
 
-def chosen_engine(wish: Wish, worker: WorkerSettings, display: Display) -> tuple[str, str]:
-    """Engine and model for a wish, on a machine that is used like this. Says so when `auto` had to fall back."""
+def chosen_model(wish: Wish, worker: WorkerSettings, display: Display) -> str:
+    """The model for a wish, on a machine that is used like this."""
     fetched: set[str] = set()
     display.begin(LOOKING, "looking for it")
 
@@ -30,13 +30,10 @@ def chosen_engine(wish: Wish, worker: WorkerSettings, display: Display) -> tuple
 
     settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
     try:
-        choice = choose(wish.engine, wish.model, wish.language, wish.task, settings, fetching)
+        return choose_model(wish.engine, wish.model, wish.task, settings, fetching)
     finally:
         for name in (LOOKING, *fetched):
             display.end(name)
-    if choice.notice:
-        display.note(choice.notice)
-    return choice.engine, choice.model
 
 
 def show_fetch(display: Display, model: str, done_bytes: int, total_bytes: int | None) -> None:

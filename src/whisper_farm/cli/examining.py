@@ -55,10 +55,8 @@ def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     """All examinations, one after another."""
     yield Finding("fine", "program", f"whisper-farm {__version__}, Python {platform.python_version()}, {_system()}")
     yield _cores()
-    whisper, sphinx = _faster_whisper(), _pocketsphinx()
-    neither: Trouble = "broken" if not whisper.works and not sphinx.works else "noted"
-    yield from _whisper_findings(whisper, neither)
-    yield _sphinx_finding(sphinx, neither)
+    yield from _engines()
+    yield from _device()
     yield _ffmpeg()
     yield _disk()
     yield _data_folder()
@@ -95,28 +93,28 @@ def probe(code: str) -> Probe:
     return Probe(False, [], last[0])
 
 
-def _faster_whisper() -> Probe:
-    return probe(
-        "import ctranslate2, faster_whisper\n"
-        "print(faster_whisper.__version__, ctranslate2.__version__, ctranslate2.get_cuda_device_count())"
-    )
+def _engines() -> Iterator[Finding]:
+    """Whether each engine's library can be imported, tried in a child; the default engine must work."""
+    from whisper_farm.engines.registry import engine_names
+    from whisper_farm.models import DEFAULT_ENGINE
+
+    for name in engine_names():
+        found = probe(
+            "from whisper_farm.engines.registry import engine_traits, library_version\n"
+            f"print(library_version(engine_traits({name!r})))"
+        )
+        if found.works:
+            yield Finding("fine", name, " ".join(found.words))
+        else:
+            state: Trouble = "broken" if name == DEFAULT_ENGINE else "noted"
+            advice = f"install it with `pip install --force-reinstall {name}`"
+            yield Finding(state, name, f"does not work here: {found.trouble}", advice)
 
 
-def _pocketsphinx() -> Probe:
-    return probe(
-        "import importlib.metadata, pocketsphinx\n"
-        "pocketsphinx.get_model_path('en-us')\n"
-        "print(importlib.metadata.version('pocketsphinx'))"
-    )
-
-
-def _whisper_findings(whisper: Probe, otherwise: Trouble) -> Iterator[Finding]:
-    if not whisper.works:
-        advice = "install it with `pip install --force-reinstall faster-whisper`; transcribe falls back to pocketsphinx"
-        yield Finding(otherwise, "faster-whisper", f"does not work here: {whisper.trouble}", advice)
-        return
-    version, ctranslate2, gpus = whisper.words[0], whisper.words[1], int(whisper.words[2])
-    yield Finding("fine", "faster-whisper", f"{version} with CTranslate2 {ctranslate2}")
+def _device() -> Iterator[Finding]:
+    """The GPU, if there is one, and the models that suit this machine."""
+    found = probe("from whisper_farm.engines.devices import gpus\nprint(gpus())")
+    gpus = int(found.words[0]) if found.works else 0
     yield _gpu(gpus)
     yield _models("cuda" if gpus else "cpu")
 
@@ -124,9 +122,11 @@ def _whisper_findings(whisper: Probe, otherwise: Trouble) -> Iterator[Finding]:
 def _models(device: Literal["cpu", "cuda"]) -> Finding:
     """Whether the model for who names none is here, and which others are."""
     from whisper_farm.engines.cache import cache_folder, models_on_disk
-    from whisper_farm.engines.choose import default_model
+    from whisper_farm.engines.registry import engine_traits
+    from whisper_farm.models import DEFAULT_ENGINE
 
-    wanted, here = default_model(device), [found.model for found in models_on_disk()]
+    wanted = engine_traits(DEFAULT_ENGINE).default_model(device, "transcribe")
+    here = [found.model for found in models_on_disk()]
     listed = f"{', '.join(here) or 'none'} in {cache_folder()}"
     if wanted in here:
         return Finding("fine", "models", listed)
@@ -141,13 +141,6 @@ def _gpu(gpus: int) -> Finding:
         advice = "install the CUDA 12 libraries: `pip install nvidia-cublas-cu12 nvidia-cudnn-cu12`"
         return Finding("noted", "GPU", "a driver is here, but CTranslate2 finds no device", advice)
     return Finding("noted", "GPU", "none; recognition runs on the processor")
-
-
-def _sphinx_finding(sphinx: Probe, otherwise: Trouble) -> Finding:
-    if sphinx.works:
-        return Finding("fine", "pocketsphinx", f"{sphinx.words[0]} with its English model")
-    advice = "install it with `pip install --force-reinstall pocketsphinx`"
-    return Finding(otherwise, "pocketsphinx", f"does not work here: {sphinx.trouble}", advice)
 
 
 def _ffmpeg() -> Finding:

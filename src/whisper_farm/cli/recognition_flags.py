@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task
 
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
-SHOWN_ENGINES = ("auto", "faster-whisper", "pocketsphinx")
 HIGHEST_TEMPERATURE = 1.0
 
 
@@ -77,21 +76,19 @@ class Language(click.ParamType[str | None]):
 
 
 class EngineName(click.ParamType[str]):
-    """An engine. The one for tests is taken too, but never offered."""
+    """An engine that is installed."""
 
     name = "engine"
 
-    def __init__(self, auto: bool) -> None:
-        """`auto`: whether the choice may be left to the program."""
-        self.offered = SHOWN_ENGINES if auto else SHOWN_ENGINES[1:]
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        name = str(value).lower().replace("_", "-")
-        if name in self.offered or name == "tones":
+        from whisper_farm.engines.registry import engine_names
+
+        name, offered = str(value).lower().replace("_", "-"), engine_names()
+        if name in offered:
             return name
-        near = get_close_matches(name, self.offered, n=1)
+        near = get_close_matches(name, offered, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise click.BadParameter(f"'{value}' is none of {', '.join(self.offered)}.{hint}", ctx, param)
+        raise click.BadParameter(f"'{value}' is none of {', '.join(offered)}.{hint}", ctx, param)
 
 
 class NumberOrNone(click.ParamType[float | str]):
@@ -122,30 +119,20 @@ RECOGNITION = (
 
 
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
-HERE = (
-    f"{MODELS} [default: small; turbo on a GPU]",
-    "The recogniser. auto: faster-whisper if its model is here or can be fetched, else pocketsphinx (English, less "
-    "accurate, no download).",
-)
-ON_A_FARM = (
-    f"{MODELS} [default: small]",
-    "The recogniser. auto: faster-whisper, whichever workers will come. pocketsphinx: English, less accurate.",
-)
-"""The help of `--model` and `--engine`: what is chosen where nothing is said."""
+HERE = f"{MODELS} [default: small; turbo on a GPU]"
+ON_A_FARM = f"{MODELS} [default: small]"
+"""The help of `--model`: what is chosen where nothing is said."""
 
 
-def recognition_flags(choice: tuple[str, str]) -> Callable[[Callable[..., object]], Callable[..., object]]:
+def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """All flags that say how to recognise."""
-    model_help, engine_help = choice
     flags = [
         click.option("--model", metavar="NAME", help=model_help),
         click.option(
             "--engine",
-            type=EngineName(auto=True),
-            default="auto",
-            metavar="|".join(SHOWN_ENGINES),
-            help=engine_help,
-            show_default=True,
+            type=EngineName(),
+            metavar="NAME",
+            help="The recogniser, if another is installed. [default: faster-whisper]",
         ),
         click.option("--language", type=Language(), help="The language spoken, as en or English. [default: detected]"),
         click.option(
@@ -257,24 +244,26 @@ def _number(value: float | str) -> float | None:
 
 
 def wish_of(flags: dict[str, Any]) -> Wish:
-    """The wish among a command's flags. A model that the engine lacks, or that cannot do the task, is wrong usage."""
-    wish = Wish(**{name: flags[name] for name in Wish.__dataclass_fields__})
-    if wish.model is not None:
-        if wish.engine != "auto":
-            _check_model(wish.engine, wish.model)
-        if wish.task == "translate":
-            _check_translates(wish.model)
+    """The wish among a command's flags. What the engine has not, or a model that cannot do the task, is wrong usage."""
+    from whisper_farm.models import DEFAULT_ENGINE
+
+    given = {name: flags[name] for name in Wish.__dataclass_fields__}
+    wish = Wish(**{**given, "engine": given["engine"] or DEFAULT_ENGINE})
+    if wish.model is not None and wish.task == "translate":
+        _check_translates(wish.model)
+    _check_engine(wish)
     return wish
 
 
-def _check_model(engine: str, model: str) -> None:
-    from whisper_farm.engines.registry import engine_kind
+def _check_engine(wish: Wish) -> None:
+    from whisper_farm.engines.registry import check_options, engine_traits
+    from whisper_farm.errors import OptionUnsupported
 
-    kind = engine_kind(engine)
-    if kind.any_model or model in kind.models:
-        return
-    near = (get_close_matches(model, kind.models, n=1) or kind.models)[0]
-    raise click.BadParameter(f"{engine} has no model '{model}'. Did you mean '{near}'?", param_hint="'--model'")
+    model = wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)
+    try:
+        check_options(wish.options(wish.engine, model))
+    except OptionUnsupported as refusal:
+        raise click.UsageError(refusal.message) from refusal
 
 
 def _check_translates(model: str) -> None:

@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
 @click.option("--log_format", type=OneOf(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
-@click.option("--engine", type=EngineName(auto=False), metavar="NAME", help="Of that worker. [default: faster-whisper]")
+@click.option("--engine", type=EngineName(), metavar="NAME", help="Of that worker. [default: faster-whisper]")
 def serve(worker: bool, engine: str | None, **flags: Any) -> None:
     """Run a farm's server: it takes recordings in, hands chunks to workers, puts transcripts together.
 
     Prints its address, where the admin's token is (made at the first start), and how to start a worker elsewhere.
     """
     from whisper_farm.cli.serving import run
+    from whisper_farm.models import DEFAULT_ENGINE
 
     if engine and not worker:
         raise click.UsageError("--engine is that of a worker on this machine: give --worker, too.")
-    run(server_settings(**flags), engine or "faster-whisper" if worker else None)
+    run(server_settings(**flags), (engine or DEFAULT_ENGINE) if worker else None)
 
 
 def server_settings(**given: Any) -> ServerSettings:

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import TranscriptionView
 
-DEFAULT_ENGINE = "faster-whisper"
-DEFAULT_MODELS = {"faster-whisper": "small", "pocketsphinx": "en-us", "tones": "instant"}
-"""Of a farm: it does not fall back by itself, and nobody knows what its workers are before they come."""
-
 
 @click.command(cls=Command, no_args_is_help=True, sections={"Recognition": RECOGNITION})
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
@@ -49,7 +45,7 @@ def submit(**flags: Any) -> int:
         complain(unusable.error.message)
     if not inputs.files:
         return 1
-    request = Request(wish.options(*farm_engine(wish)), wish.chunk_seconds)
+    request = Request(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     sent = 0
     with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
         farm.server()  # a farm that is not there, or knows no such token, is one line and not one for every recording
@@ -82,7 +78,8 @@ def _send(farm: FarmClient, path: Path, request: Request, display: Display) -> T
         display.end(name)
 
 
-def farm_engine(wish: Wish) -> tuple[str, str]:
-    """The engine and model to ask a farm for."""
-    engine = DEFAULT_ENGINE if wish.engine == "auto" else wish.engine
-    return engine, wish.model or DEFAULT_MODELS[engine]
+def farm_model(wish: Wish) -> str:
+    """The model to ask a farm for: nobody knows what its workers are before they come, so the smaller one."""
+    from whisper_farm.engines.registry import engine_traits
+
+    return wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_farm.cli.choosing import chosen_engine, show_fetch
+from whisper_farm.cli.choosing import chosen_model, show_fetch
 from whisper_farm.cli.clock import span, speed
 from whisper_farm.cli.files import recordings
 from whisper_farm.cli.given import settled
@@ -22,7 +22,7 @@ from whisper_farm.cli.recognition_flags import Wish
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
 from whisper_farm.cli.session import Session, counted
 from whisper_farm.cli.stopping import Stopped
-from whisper_farm.cli.submit import farm_engine
+from whisper_farm.cli.submit import farm_model
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy, data_folder
@@ -103,8 +103,7 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
 def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
     from whisper_farm.cli.connection import connect
 
-    engine, model = farm_engine(plan.wish)
-    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds)
+    request = Request(plan.wish.options(plan.wish.engine, farm_model(plan.wish)), plan.wish.chunk_seconds)
     stopping = threading.Event()
     with connect(plan.server, plan.token) as farm:
         farm.server()
@@ -143,7 +142,7 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
         raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
     notices = Notices(display)
     policy, machine = settled(Policy), worker_settings(cuts=True, **plan.machine)
-    engine, model = chosen_engine(plan.wish, machine, display)
+    engine, model = plan.wish.engine, chosen_model(plan.wish, machine, display)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,)})
     variant = "" if worker.compute_type == "default" else worker.compute_type
     request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant)

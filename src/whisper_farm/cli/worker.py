@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--engine",
     multiple=True,
-    type=EngineName(auto=False),
+    type=EngineName(),
     metavar="NAME",
-    help="faster-whisper or pocketsphinx; may be given several times. [default: faster-whisper]",
+    help="A recogniser that is installed; may be given several times. [default: faster-whisper]",
 )
 @click.option("--model", multiple=True, metavar="NAME", help="Serve these models only, and load a single one at once.")
 @truth("--no_cuts", help="Leave the cutting of recordings to other workers.")

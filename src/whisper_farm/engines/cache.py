@@ -1,8 +1,8 @@
-"""Where Whisper models are on this machine: names, the model hub's cache, plain folders. Fetching is `fetching`'s.
+"""Where Whisper models are on this machine: names, the model hub's cache, plain folders. Fetching is `hub`'s.
 
-A model is a name (`small`), a repository of the hub (`owner/name`) or a folder. The network is asked only
-for a model that is not here. The cache is the one that every program using the hub shares: `model_dir` if
-given, else `HF_HUB_CACHE`, else `hub` in `HF_HOME`. A model counts as found when all of its files are there.
+A model is a name (`small`), a repository of the hub (`owner/name`) or a folder. Nothing here asks the network.
+The cache is the one that every program using the hub shares: `model_dir` if given, else `HF_HUB_CACHE`, else
+`hub` in `HF_HOME`. A model counts as found when all of its files are there.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import ModelUnavailable
 from whisper_farm.models import REPOSITORIES
 
@@ -51,22 +49,6 @@ def local_model(model: str, revision: str | None = None, model_dir: str | None =
         return None
     snapshot = home / "snapshots" / commit
     return FoundModel(model, snapshot, commit) if is_model(snapshot) else None
-
-
-def find_model(
-    model: str, settings: EngineSettings, revision: str | None, progress: Callable[[FetchProgress], None]
-) -> FoundModel:
-    """The model, fetched from the hub if it is not on this machine; ModelUnavailable with what to do otherwise."""
-    if found := local_model(model, revision, settings.model_dir):
-        return found
-    if settings.local_files_only:
-        raise ModelUnavailable(
-            f"The model {model!r} is not on this machine and fetching is switched off; "
-            f"put it in {cache_folder(settings.model_dir)} or give its folder as the model."
-        )
-    from whisper_farm.engines.fetching import fetch_model
-
-    return fetch_model(model, revision, settings.model_dir, progress)
 
 
 def models_on_disk(model_dir: str | None = None) -> list[FoundModel]:

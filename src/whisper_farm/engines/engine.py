@@ -1,25 +1,28 @@
-"""The interface every recogniser has: chunks in, recognitions out, in batches.
+"""The interface every recogniser has: chunks in, recognitions out, in batches; and the traits it tells about itself.
 
 An engine lives in a child process of its own. It promises that the recognition of a chunk depends on
 that chunk and the options alone, never on what was recognised before or beside it.
+
+An engine is added by one file with its `EngineTraits` and an entry point in the group `whisper_farm.engines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import RecognitionOptions, Task
 from whisper_farm.transcript.speech import Segment
 
 SAMPLE_RATE = 16_000
 """Samples a second of every chunk: mono, 32-bit float in [-1, 1]."""
 
 Audio = NDArray[np.float32]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class EngineSettings:
     device_index: int = 0
     compute_type: str = "default"
     threads: int = 0
-    """Processor threads for one batch; 0 lets the engine divide the cores among its lanes."""
-    lanes: int = 1
+    """Processor threads for one batch; 0 lets the engine divide the cores among its slots."""
+    slots: int = 1
     """Batches recognised at the same time by one engine that `shares_model`."""
     model_dir: str | None = None
     local_files_only: bool = False
@@ -75,8 +78,11 @@ class FetchProgress:
     total_bytes: int | None
 
 
+Progress = Callable[[FetchProgress], None]
+
+
 class Engine(Protocol):
-    """A loaded recogniser. `recognise` may be called from `lanes` threads at once if it `shares_model`."""
+    """A loaded recogniser. `recognise` may be called from `slots` threads at once if it `shares_model`."""
 
     facts: EngineFacts
 
@@ -95,17 +101,26 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EngineKind:
-    """What is known of an engine before it is loaded. `load` imports the library; nothing before it does."""
+class EngineTraits:
+    """What is known of an engine before it is loaded. Making one imports no recogniser's library."""
 
     name: str
-    load: Callable[[RecognitionOptions, EngineSettings, Callable[[FetchProgress], None]], Engine]
-    shares_model: bool
-    """One process can serve several lanes from one copy of the model; else each lane needs a process."""
-    best_batch: dict[str, int] = field(default_factory=lambda: {"cpu": 1, "cuda": 1})
-    """Chunks in one batch, by device."""
-    any_model: bool = True
-    """False where the engine has a fixed list of models."""
-    models: tuple[str, ...] = ()
+    load: Callable[[RecognitionOptions, EngineSettings, Progress], Engine]
+    """Load the model of these options; fetch it first where it is missing."""
+    version: Callable[[], str]
+    """Import the library and say its version; an ImportError or OSError says why it does not work here."""
+    default_model: Callable[[Device, Task], str]
+    """The model for who names none."""
+    options: frozenset[str]
+    """The options that it heeds, by their names in `RecognitionOptions`."""
+    shares_model: bool = True
+    """One process can serve several slots from one copy of the model; else each slot needs a process."""
+    best_batch: Mapping[Device, int] = field(default_factory=lambda: {"cpu": 1})
+    """Chunks in one batch, for each device that it can use."""
+    models: tuple[str, ...] | None = None
+    """None means any model."""
     languages: tuple[str, ...] | None = None
     """None means every language Whisper knows."""
+    tasks: tuple[Task, ...] = get_args(Task)
+    fetch: Callable[[str, EngineSettings, Progress], object] | None = None
+    """Bring a model to this machine if it is not here; None where there is nothing to be fetched."""

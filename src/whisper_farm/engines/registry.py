@@ -1,60 +1,75 @@
-"""Which engines there are. Knows their names and traits; imports a recogniser's library only when it is loaded."""
+"""Which engines there are: those that an installed package names in the entry point group `whisper_farm.engines`.
+
+The only place that knows engines by name. Looking one up loads its traits, and no recogniser's library.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-from whisper_farm.engines.engine import Engine, EngineKind, EngineSettings, FetchProgress
-from whisper_farm.errors import EngineUnavailable
+from whisper_farm.engines.engine import EngineTraits
+from whisper_farm.errors import EngineUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 
-Progress = Callable[[FetchProgress], None]
+GROUP = "whisper_farm.engines"
+_GENERAL = frozenset({"engine", "model", "revision"})
+"""Options that choose the engine and are no matter of what it heeds."""
 
 
-def _load_whisper(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
+def engine_names() -> tuple[str, ...]:
+    """The names of all engines, in order of the alphabet."""
+    return tuple(_installed())
+
+
+def engine_traits(name: str) -> EngineTraits:
+    """The engine of this name; EngineUnavailable, with the nearest name there is, for any other."""
+    found = _installed().get(name)
+    if found is None:
+        near = get_close_matches(name, _installed(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_installed())}."
+        raise EngineUnavailable(f"There is no engine {name!r}; {hint}")
+    return _loaded(found)
+
+
+def library_version(traits: EngineTraits) -> str:
+    """The version of an engine's library; EngineUnavailable if it cannot be imported here."""
     try:
-        from whisper_farm.engines import whisper
+        return traits.version()
     except (ImportError, OSError) as problem:
         raise EngineUnavailable(
-            f"faster-whisper cannot be loaded: {problem}. Repair it: pip install --force-reinstall faster-whisper"
+            f"The engine {traits.name} does not work here: {problem}. See `whisper-farm doctor`."
         ) from problem
-    return whisper.load(options, settings, progress)
 
 
-def _load_sphinx(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
-    from whisper_farm.engines import sphinx
-
-    return sphinx.load(options, settings, progress)
-
-
-def _load_tones(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
-    from whisper_farm.engines import tones
-
-    return tones.load(options, settings, progress)
-
-
-ENGINES: dict[str, EngineKind] = {
-    kind.name: kind
-    for kind in (
-        EngineKind("faster-whisper", _load_whisper, shares_model=True, best_batch={"cpu": 4, "cuda": 16}),
-        EngineKind(
-            "pocketsphinx",
-            _load_sphinx,
-            shares_model=False,
-            any_model=False,
-            models=("en-us",),
-            languages=("en",),
-        ),
-        EngineKind("tones", _load_tones, shares_model=True),
-    )
-}
+def check_options(options: RecognitionOptions) -> None:
+    """Refuse, as OptionUnsupported, a model, language, task or option that the engine surely has not."""
+    traits = engine_traits(options.engine)
+    if traits.models is not None and options.model not in traits.models:
+        near = (get_close_matches(options.model, traits.models, 1) or traits.models)[0]
+        raise OptionUnsupported(f"{traits.name} has no model {options.model!r}; did you mean {near!r}?")
+    if options.task not in traits.tasks:
+        raise OptionUnsupported(f"{traits.name} cannot {options.task}.")
+    if traits.languages is not None and options.language not in (None, *traits.languages):
+        raise OptionUnsupported(f"{traits.name} does not know the language {options.language!r}.")
+    usual = RecognitionOptions()
+    for name in sorted(RecognitionOptions.model_fields.keys() - traits.options - _GENERAL):
+        if getattr(options, name) != getattr(usual, name):
+            raise OptionUnsupported(f"{traits.name} has no option --{name}; leave it out.")
 
 
-def engine_kind(name: str) -> EngineKind:
-    """The engine of this name; EngineUnavailable, with the nearest name there is, for any other."""
-    if kind := ENGINES.get(name):
-        return kind
-    near = get_close_matches(name, ENGINES, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ENGINES)}."
-    raise EngineUnavailable(f"There is no engine {name!r}; {hint}")
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {found.name: found for found in sorted(entry_points(group=GROUP), key=lambda found: found.name)}
+
+
+@cache
+def _loaded(found: EntryPoint) -> EngineTraits:
+    try:
+        traits = found.load()
+    except (ImportError, AttributeError) as problem:
+        raise EngineUnavailable(f"The engine {found.name} cannot be loaded from {found.value}: {problem}.") from problem
+    if not isinstance(traits, EngineTraits):
+        raise EngineUnavailable(f"The engine {found.name} is no engine: {found.value} is no EngineTraits.")
+    return traits

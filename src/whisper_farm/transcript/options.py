@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whisper_farm.models import ModelName
+from whisper_farm.models import DEFAULT_ENGINE, ModelName
 
 Task = Literal["transcribe", "translate"]
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -17,7 +17,7 @@ class RecognitionOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    engine: str = Field(default="faster-whisper", pattern=r"^[a-z][a-z0-9-]{0,31}$")
+    engine: str = Field(default=DEFAULT_ENGINE, pattern=r"^[a-z][a-z0-9-]{0,31}$")
     model: ModelName = "small"
     """A model's name, a repository of the model hub, or (on the worker's machine) a folder."""
     revision: str | None = Field(default=None, max_length=128)

@@ -15,7 +15,7 @@ from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
-from whisper_farm.engines.registry import engine_kind
+from whisper_farm.engines.registry import engine_traits
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.worker.ability import ability
@@ -89,12 +89,12 @@ class RecogniserChild:
             device_index=begin.device_index,
             compute_type=begin.compute_type,
             threads=load.threads,
-            lanes=load.lanes,
+            slots=load.lanes,
             model_dir=begin.model_dir,
             local_files_only=begin.local_files_only,
         )
         try:
-            self._engine = engine_kind(begin.engine).load(load.options, settings, news)
+            self._engine = engine_traits(begin.engine).load(load.options, settings, news)
         except EngineError as error:
             self._line.send(Unable(code=error.code, message=error.message))
             return

@@ -1,4 +1,4 @@
-"""The engine for tests and benchmarks: its words are a function of the tones it is given (`tone_audio`).
+"""The engine of tests and benchmarks: its words are a function of the tones it is given (`tone_audio`).
 
 Exact, deterministic and fast: the same samples give the same words wherever they are cut, whatever
 was heard before, with times that are within 3 ms of the truth and do not move with the cut. A pip that
@@ -29,16 +29,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from support.tone_audio import SIGNALS, TONES, word_of_tones
 from whisper_farm.engines.engine import (
     SAMPLE_RATE,
     Audio,
     ChunkAudio,
     EngineFacts,
     EngineSettings,
-    FetchProgress,
+    EngineTraits,
+    Progress,
     Recognition,
 )
-from whisper_farm.engines.tone_audio import SIGNALS, TONES, word_of_tones
 from whisper_farm.errors import EngineError, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.speech import Segment, Word
@@ -101,9 +102,7 @@ class ToneEngine:
             time.sleep(3600)
 
 
-def load(
-    options: RecognitionOptions, settings: EngineSettings, progress: Callable[[FetchProgress], None]
-) -> ToneEngine:
+def load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> ToneEngine:
     """Make the engine for the model named in `options`; ModelUnavailable if there is no such model."""
     facts = EngineFacts("tones", "1", options.model, "1", "cpu", "default")
     if options.model == "instant":
@@ -120,6 +119,16 @@ def load(
     raise ModelUnavailable(
         f"The engine tones has no model {options.model!r}; use instant, x40 (any number), faulty or once:FOLDER."
     )
+
+
+TRAITS = EngineTraits(
+    name="tones",
+    load=load,
+    version=lambda: "1",
+    default_model=lambda device, task: "instant",
+    options=frozenset({"language", "word_timestamps"}),
+    tasks=("transcribe",),
+)
 
 
 def hear(audio: Audio) -> tuple[Word, ...]:

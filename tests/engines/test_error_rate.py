@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisper_farm.transcript.error_rate import word_error_rate, word_errors, words_of
+from bench.error_rate import word_error_rate, word_errors, words_of
 
 word_lists = st.lists(st.sampled_from(["one", "two", "three"]), max_size=12)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-import numpy as np
+import jiwer
 
 APOSTROPHES = frozenset("'’ʼ`")
 
@@ -22,15 +22,10 @@ def words_of(text: str) -> list[str]:
 def word_errors(reference: str, hypothesis: str) -> int:
     """The fewest words to put in, leave out or replace to turn one text into the other."""
     said, heard = words_of(reference), words_of(hypothesis)
-    numbers = {word: number for number, word in enumerate({*said, *heard})}
-    heard_numbers = np.array([numbers[word] for word in heard], dtype=np.int64)
-    columns = np.arange(len(heard) + 1)
-    distances = columns
-    for row, word in enumerate(said, start=1):
-        kept_or_replaced = distances[:-1] + (heard_numbers != numbers[word])
-        steps = np.concatenate(([row], np.minimum(distances[1:] + 1, kept_or_replaced)))
-        distances = np.minimum.accumulate(steps - columns) + columns
-    return int(distances[-1])
+    if not said:
+        return len(heard)
+    found = jiwer.process_words(" ".join(said), " ".join(heard))
+    return found.substitutions + found.deletions + found.insertions
 
 
 def word_error_rate(reference: str, hypothesis: str) -> float:

@@ -15,14 +15,23 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisper_farm.engines.cache import WANTED, FoundModel, is_model, local_model, repository, repository_folder
-from whisper_farm.engines.engine import FetchProgress
+from whisper_farm.engines.cache import (
+    WANTED,
+    FoundModel,
+    cache_folder,
+    is_model,
+    local_model,
+    models_on_disk,
+    repository,
+    repository_folder,
+)
+from whisper_farm.engines.engine import EngineSettings, FetchProgress, Progress
 from whisper_farm.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -38,8 +47,6 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 _BLOCK_BYTES = 1 << 18
 _NEWS_SECONDS = 0.2
 _WAIT_SECONDS = 1.0
-
-Progress = Callable[[FetchProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,29 @@ class _News:
         if self._done >= self._total or time.monotonic() >= self._told_at + _NEWS_SECONDS:
             self._told_at = time.monotonic()
             self._progress(FetchProgress(self._model, self._done, self._total))
+
+
+def find_model(model: str, settings: EngineSettings, revision: str | None, progress: Progress) -> FoundModel:
+    """The model, fetched from the hub if it is not on this machine; ModelUnavailable with what to do otherwise.
+
+    Another model that is on this machine is offered, and never taken in silence.
+    """
+    if found := local_model(model, revision, settings.model_dir):
+        return found
+    try:
+        if settings.local_files_only:
+            raise ModelUnavailable(
+                f"The model {model!r} is not on this machine and fetching is switched off; "
+                f"put it in {cache_folder(settings.model_dir)} or give its folder with --model."
+            )
+        return fetch_model(model, revision, settings.model_dir, progress)
+    except ModelUnavailable as problem:
+        here = [found.model for found in models_on_disk(settings.model_dir) if found.model != model]
+        if revision is not None or not here:
+            raise
+        raise ModelUnavailable(
+            f"{problem.message} On this machine are: {', '.join(here)}; take one with --model."
+        ) from problem
 
 
 def fetch_model(model: str, revision: str | None, model_dir: str | None, progress: Progress) -> FoundModel:
@@ -268,7 +298,7 @@ def _not_ours(repo: str) -> ModelUnavailable:
 def _unreachable(what: str, problem: Exception) -> ModelUnavailable:
     return ModelUnavailable(
         f"The model hub at {_endpoint()} cannot be reached for {what} ({_first_line(problem)}). Check the network or "
-        "HF_ENDPOINT, give a folder with the model instead, or use --engine pocketsphinx, which needs no download."
+        "HF_ENDPOINT, or give a folder with the model (--model FOLDER)."
     )
 
 
