@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from support.crowds import MODEL, PATIENT, Load, Losses
+from support.dying_worker import POINTS, Point
 from support.farm_processes import PATIENCE_SECONDS, PROGRAM, Farm, Process, Recording, busy_cores, essence, passing
 from support.fault_proxy import FAULTS, Fault, FaultProxy
 from support.postgres import PostgresServer
@@ -34,7 +35,6 @@ from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store import schema
 from whisper_farm.store.database import Database
-from whisper_farm.worker.deaths import POINTS, VARIABLE
 
 DATABASES = ("sqlite", "postgresql")
 LEASE_SECONDS = 2.0
@@ -153,11 +153,11 @@ class Storm:
             self._workers.remove(worker)
         while len(self._workers) < WORKERS:
             settings = {"WHISPER_FARM_WORKER_REQUEST_TIMEOUT_SECONDS": "3"}
+            dies: Point | None = None
             if self._workers and self._dice.random() < 0.3:
-                point = self._dice.choice(POINTS)
-                settings[VARIABLE] = point
-                self.score.faults[f"worker dies {point.replace('_', ' ')}"] += 1
-            self._workers.append(self.farm.start_worker(at=self._line.url, **settings))
+                dies = self._dice.choice(POINTS)
+                self.score.faults[f"worker dies {dies.replace('_', ' ')}"] += 1
+            self._workers.append(self.farm.start_worker(at=self._line.url, dies=dies, **settings))
 
     def _keep_busy(self) -> None:
         while len(self._under_way) < AT_ONCE:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from support.dying_worker import EXIT_STATUS, POINTS
 from support.farm_processes import (
     LEASE_SECONDS,
     Farm,
@@ -32,7 +33,6 @@ from support.tone_audio import tone_words
 
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView
 from whisper_farm.store.tables import attempts, workers
-from whisper_farm.worker.deaths import EXIT_STATUS, POINTS, VARIABLE
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -61,8 +61,8 @@ def test_kill_at_every_step(tmp_path: Path) -> None:
     recording = Recording.long(tmp_path / "short.wav", 40)
     with Farm(tmp_path / "farm", settings=pace) as farm, ExitStack() as stack:
         made = {point: farm.submit(recording, "x20") for point in POINTS}
-        only = {point: {VARIABLE: point, "WHISPER_FARM_WORKER_ONLY": json.dumps([made[point]])} for point in POINTS}
-        dying = [stack.enter_context(farm.worker(**only[point])) for point in POINTS]
+        only = {point: {"WHISPER_FARM_WORKER_ONLY": json.dumps([made[point]])} for point in POINTS}
+        dying = [stack.enter_context(farm.worker(dies=point, **only[point])) for point in POINTS]
         assert {worker.ended() for worker in dying} == {EXIT_STATUS}
         stack.enter_context(farm.worker())
         for each in made.values():

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ import httpx
 import psutil
 from sqlalchemy import select
 
+from support import dying_worker
+from support.dying_worker import Point
 from support.tone_audio import tone_speech, tone_words
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.engines.engine import SAMPLE_RATE
@@ -85,11 +87,13 @@ class Recording:
 class Process:
     """One process of the farm. `settings` are environment variables."""
 
-    def __init__(self, log: Path, arguments: list[str], settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, log: Path, arguments: list[str], settings: Mapping[str, str], program: Sequence[str] = PROGRAM
+    ) -> None:
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [*PROGRAM, *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -209,9 +213,11 @@ class Farm:
         return False
 
     @contextmanager
-    def worker(self, *flags: str, at: str | None = None, **settings: str) -> Iterator[Process]:
+    def worker(
+        self, *flags: str, at: str | None = None, dies: Point | None = None, **settings: str
+    ) -> Iterator[Process]:
         """A worker with two slots, for tones unless flags say otherwise, while the block runs; killed afterwards."""
-        process = self.start_worker(*flags, at=at, **settings)
+        process = self.start_worker(*flags, at=at, dies=dies, **settings)
         try:
             yield process
         finally:
@@ -219,8 +225,8 @@ class Farm:
                 process.thaw()
             process.kill()
 
-    def start_worker(self, *flags: str, at: str | None = None, **settings: str) -> Process:
-        """A worker, which is the caller's to end."""
+    def start_worker(self, *flags: str, at: str | None = None, dies: Point | None = None, **settings: str) -> Process:
+        """A worker, which is the caller's to end; or it ends itself at the point where it `dies`."""
         self._workers += 1
         name = f"worker{self._workers}"
         arguments = ["worker", "--server", at or self.url, "--token", self.token, "--name", name]
@@ -228,7 +234,8 @@ class Farm:
             arguments += ["--engine", "tones"]
         if "--slots" not in flags:
             arguments += ["--slots", "2", "--batch_size", "2"]
-        return Process(self.folder / f"{name}.log", [*arguments, *flags], {**WORKER_SETTINGS, **settings})
+        program = (*dying_worker.PROGRAM, dies) if dies else PROGRAM
+        return Process(self.folder / f"{name}.log", [*arguments, *flags], {**WORKER_SETTINGS, **settings}, program)
 
     def submit(self, recording: Recording, model: str = "instant", key: str | None = None) -> str:
         """Ask for its transcription; returns the id."""

@@ -18,11 +18,19 @@ import pytest
 
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.child import Child, ChildDiedError, Role, exit_reason
-from whisper_farm.worker.frames import read_frame
-from whisper_farm.worker.line import CRASHED
-from whisper_farm.worker.pipe import Able, Begin, Cancel, Cut, Load, Ready, Unable, from_frame
+from whisper_farm.worker.pipe import (
+    CRASHED,
+    Cancel,
+    Capability,
+    Cut,
+    Load,
+    Probe,
+    Ready,
+    Unavailable,
+    read_message,
+)
 
-BEGIN = Begin(engine="tones", slots=2, batch_size=3)
+PROBE = Probe(engine="tones", slots=2, batch_size=3)
 CUT = Cut(
     url="http://127.0.0.1:9/", headers={}, size=1, name="x", chunk_seconds=5, resume_position=0, resume_seconds=0,
     timeout_seconds=1, trust_env=False,
@@ -42,15 +50,15 @@ async def child(role: Role = "recogniser") -> AsyncIterator[Child]:
 def test_a_recogniser_says_what_it_can_do_or_why_it_cannot() -> None:
     async def scene() -> None:
         async with child() as able, child() as unable:
-            await able.send(BEGIN)
-            await unable.send(Begin(engine="tone"))
+            await able.send(PROBE)
+            await unable.send(Probe(engine="tone"))
             answer, _ = await able.receive(60)
-            assert isinstance(answer, Able)
-            assert (answer.engine, answer.lanes, answer.batch, answer.shares_model) == ("tones", 2, 3, True)
-            await able.send(Load(options=RecognitionOptions(engine="tones", model="instant"), lanes=2, threads=1))
+            assert isinstance(answer, Capability)
+            assert (answer.engine, answer.slots, answer.batch, answer.shares_model) == ("tones", 2, 3, True)
+            await able.send(Load(options=RecognitionOptions(engine="tones", model="instant"), slots=2, threads=1))
             assert isinstance((await able.receive(60))[0], Ready)
             refusal, _ = await unable.receive(60)
-            assert isinstance(refusal, Unable)
+            assert isinstance(refusal, Unavailable)
             assert refusal.code == "engine_unavailable"
             assert "tones" in refusal.message
 
@@ -60,13 +68,13 @@ def test_a_recogniser_says_what_it_can_do_or_why_it_cannot() -> None:
 def test_a_killed_child_is_collected_and_its_end_explained() -> None:
     async def scene() -> None:
         async with child() as victim:
-            await victim.send(BEGIN)
+            await victim.send(PROBE)
             await victim.receive(60)
             os.kill(victim.pid, signal.SIGKILL)
             with pytest.raises(ChildDiedError, match=r"signal 9 \(SIGKILL"):
                 await victim.receive(60)
             with pytest.raises(ChildDiedError, match="SIGKILL"):
-                await victim.send(BEGIN)
+                await victim.send(PROBE)
 
     asyncio.run(scene())
 
@@ -93,16 +101,14 @@ def test_a_silent_child_is_killed() -> None:
 
 def test_what_libraries_print_does_not_get_between_the_messages() -> None:
     program = (
-        "import os; from whisper_farm.worker.line import private_line; from whisper_farm.worker.pipe import Cancel;"
-        "line = private_line(); print('noise', flush=True); os.write(1, b'native noise');"
-        "line.send(Cancel(batch=1, index=2)); print(repr(input if 0 else os.read(0, 10)), flush=True)"
+        "import os; from whisper_farm.worker.pipe import AgentPipe, Cancel;"
+        "pipe = AgentPipe.on_standard_streams(); print('noise', flush=True); os.write(1, b'native noise');"
+        "pipe.send(Cancel(batch=1, index=2)); print(repr(input if 0 else os.read(0, 10)), flush=True)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", program], input=b"not for libraries", capture_output=True, timeout=60, check=True
     )
-    frame = read_frame(pipe := BytesIO(ended.stdout))
-    assert frame is not None
-    assert from_frame(frame) == Cancel(batch=1, index=2)
+    assert read_message(pipe := BytesIO(ended.stdout)) == (Cancel(batch=1, index=2), b"")
     assert pipe.read() == b""
     assert b"noise" in ended.stderr
     assert b"native noise" in ended.stderr

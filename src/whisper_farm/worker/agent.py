@@ -1,8 +1,9 @@
-"""One worker: claims jobs from a farm, lets its children do them, and hands the results back.
+"""One worker: it claims jobs from a farm, lets its children do them, and hands the results back.
 
-Promises: nothing is recognised or decoded in this process, so that it always has time to beat; every child it started
-is ended and collected when `run` returns, whatever the reason; a job it took is completed, failed or handed back,
-unless the farm cannot be reached. Draining finishes what is being recognised; `leave_now` takes less than two seconds.
+Promises: nothing is recognised or decoded in this process, so that it always has time for heartbeats. Every child it
+started is ended and collected when `run` returns, whatever the reason. A job it took is completed, failed or handed
+back, unless the farm cannot be reached. Draining finishes what is being recognised; `leave_now` takes less than two
+seconds. The end tells why it came: an order of the farm is no error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Coroutine, Sequence
+from typing import Literal
 
 from whisper_farm import __version__
 from whisper_farm.errors import FarmError, ServerUnreachable
@@ -20,17 +22,18 @@ from whisper_farm.protocol.worker import Claim, EngineOffer, RegisterRequest, Re
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.bell import Bell
-from whisper_farm.worker.claims import Claims, Kind
+from whisper_farm.worker.claims import Claiming, Kind
 from whisper_farm.worker.cutting import Cutting
-from whisper_farm.worker.handing_in import Results
-from whisper_farm.worker.heartbeats import MAX_TOKENS, Beats
-from whisper_farm.worker.holdings import Gone, Holdings
+from whisper_farm.worker.handing_in import HandingIn
+from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
-from whisper_farm.worker.recognisers import Pool
-from whisper_farm.worker.recognising import Recognition
-from whisper_farm.worker.tasks import Crew, ended
+from whisper_farm.worker.recognisers import RecogniserPool
+from whisper_farm.worker.recognising import Recognising
+from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, ended
 
+Ending = Literal["stopped", "left", "drained", "dismissed"]
+"""Why a worker ended without an error. Its owner let it finish, or leave at once; or the farm wanted the one or the
+other."""
 LEAVE_SECONDS = 1.0
 """How long saying goodbye may take."""
 
@@ -43,78 +46,80 @@ class Agent:
         self.name = settings.name or socket.gethostname() or "worker"
         self._settings = settings
         self._tell = notice
+        self._ending: Ending | None = None
         self._asked_to_stop = asyncio.Event()
-        self._asked_to_go = asyncio.Event()
+        self._over = asyncio.Event()
         self._draining = False
         self._untouched: list[str] = []
         self._introduced: RegisterRequest | None = None
-        self._news = Bell()
-        self._api = WorkerApi(settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_line)
+        self._introduction_changed = Wakeup()
+        self._tasks = BackgroundTasks(failed=self._over.set)
+        self._api = WorkerApi(settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_server)
         self._api.on_unknown = self._introduce
-        self._holdings = Holdings(self._gone)
-        self._beats = Beats(self._api, self.worker_id, self._holdings, self._told_to_go)
-        self._claims = Claims(self._api, self.worker_id, settings.only, self._room, self._taken, self._told_to_go)
-        self._results = Results(self._api, self.worker_id, self._holdings, self._beats, self._claims, notice)
-        self._crew = Crew()
-        self._pool = Pool(settings, self._crew, self._pool_changed, notice)
-        self._recognition = Recognition(
+        self._leases = Leases(self._gone)
+        self._heartbeats = Heartbeats(self._api, self.worker_id, self._leases, self._told_to_go)
+        self._claiming = Claiming(self._api, self.worker_id, settings.only, self._room, self._taken, self._told_to_go)
+        self._handing_in = HandingIn(
+            self._api, self.worker_id, self._leases, self._heartbeats, self._claiming, self._tell
+        )
+        self._pool = RecogniserPool(settings, self._tasks, self._pool_changed, notice)
+        self._recognising = Recognising(
             self._api,
             self._pool,
-            self._crew,
+            self._tasks,
             settings.chunk_timeout_seconds,
-            finished=self._results.put,
+            finished=self._handing_in.put,
             lost=self._lost,
-            room_changed=self._claims.changed.ring,
+            room_changed=self._claiming.changed.notify_all,
         )
         self._cutting = Cutting(
             self._api,
             self.worker_id,
-            self._beats,
-            self._crew,
+            self._heartbeats,
+            self._tasks,
             settings.chunk_timeout_seconds,
-            finished=self._results.put,
+            finished=self._handing_in.put,
             lost=self._lost,
             tell=notice,
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set (or the farm says so) and what was begun is done; or until `leave_now`."""
-        work = asyncio.create_task(self._work(stop), name="worker")
-        go = asyncio.create_task(self._wait_to_go(), name="worker told to go")
+    async def run(self, stop: asyncio.Event) -> Ending:
+        """Work until `stop` is set (or the farm says so) and what was begun is done; or until `leave_now`.
+
+        Returns why it ended. Raises a `FarmError` if the farm refuses this worker or none of its engines runs here.
+        """
         try:
-            await asyncio.wait({work, go}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await work
+            self._tasks.start(self._work(stop), "worker")
+            await self._over.wait()
+            self._tasks.check()
+            return self._ending or "left"
         finally:
-            await self._end(work, go)
+            await self._end()
 
     def leave_now(self) -> None:
         """End at once: children are killed, jobs handed back. Call it in the thread of the event loop."""
-        self._asked_to_go.set()
+        self._ending = "left"
+        self._over.set()
 
     def also(self, transcription_id: str) -> None:
         """Work for this transcription, too, where the settings name some. Any thread may call it."""
-        self._claims.also(transcription_id)
+        self._claiming.also(transcription_id)
 
     async def _work(self, stop: asyncio.Event) -> None:
-        async with self._crew:
-            self._crew.start(self._heed(stop), "wait for the end")
-            if await self._unless_stopped(self._begin()):
-                claiming = [self._crew.start(self._claims.run(kind), f"claims to {kind}") for kind in self._kinds()]
-                self._crew.start(self._beats.run(), "beats")
-                self._crew.start(self._results.run(), "results")
-                self._crew.start(self._recognition.run(), "recognition")
-                self._crew.start(self._keep_introduced(), "introductions")
-                await self._asked_to_stop.wait()
-                await self._drain(claiming)
-            await self._end_children()
-            self._crew.dismiss()
-
-    async def _wait_to_go(self) -> None:
-        await self._asked_to_go.wait()
+        self._tasks.start(self._heed(stop), "wait for the end")
+        if await self._unless_stopped(self._begin()):
+            claiming = [self._tasks.start(self._claiming.run(kind), f"claims to {kind}") for kind in self._kinds()]
+            self._tasks.start(self._heartbeats.run(), "heartbeats")
+            self._tasks.start(self._handing_in.run(), "results")
+            self._tasks.start(self._recognising.run(), "recognition")
+            self._tasks.start(self._keep_introduced(), "introductions")
+            await self._asked_to_stop.wait()
+            await self._drain(claiming)
+        self._over.set()
 
     async def _heed(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        self._ending = self._ending or "stopped"
         self._asked_to_stop.set()
 
     async def _unless_stopped(self, work: Coroutine[None, None, None]) -> bool:
@@ -145,44 +150,41 @@ class Agent:
         return [*kinds, "chunk"] if self._settings.cuts else kinds
 
     async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:
-        """Claim no more, hand back what no child has begun, finish the rest. Beats go on meanwhile."""
+        """Claim no more, hand back what no child has begun, finish the rest. Heartbeats go on meanwhile."""
         self._draining = True
         for task in claiming:
             task.cancel()
-        handed_back = [*self._recognition.drain(), *self._cutting.drain()]
-        running = len(self._holdings) - len(handed_back)
+        handed_back = [*self._recognising.drain(), *self._cutting.drain()]
+        running = len(self._leases) - len(handed_back)
         self._tell(Notice("draining", f"Draining: {running} jobs to finish.", {"jobs": running}))
-        await self._claims.recover()
+        await self._claiming.recover()
         await self._hand_back([*handed_back, *self._untouched])
-        await self._recognition.idle()
+        await self._recognising.idle()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(LEAVE_SECONDS, self._beats.lease_seconds)):
-                await self._results.all_sent()
+            async with asyncio.timeout(max(LEAVE_SECONDS, self._heartbeats.lease_seconds)):
+                await self._handing_in.all_sent()
 
     async def _hand_back(self, tokens: Sequence[str]) -> None:
         """Release these now if the farm answers; what it did not hear is released again at the end."""
-        held = tuple(token for token in tokens if token in self._holdings)
+        held = tuple(token for token in tokens if token in self._leases)
         if held:
             with contextlib.suppress(ServerUnreachable):
                 await self._api.release(ReleaseRequest(worker_id=self.worker_id, tokens=held), LEAVE_SECONDS)
                 for token in held:
-                    self._holdings.settle(token)
+                    self._leases.end(token)
 
-    async def _end(self, *tasks: asyncio.Task[None]) -> None:
-        """End every child and task, hand back what is left, say goodbye."""
+    async def _end(self) -> None:
+        """End every task and child, hand back what is left, say goodbye."""
         try:
-            await ended(*tasks)
-            await asyncio.gather(self._end_children(), self._leave())
+            await self._tasks.end()
+            await asyncio.gather(self._cutting.close(), self._pool.close(), self._leave())
         finally:
             await self._api.close()
-
-    async def _end_children(self) -> None:
-        await asyncio.gather(self._recognition.close(), self._cutting.close(), self._pool.close())
 
     async def _leave(self) -> None:
         if self._introduced is None:
             return
-        goodbye = ReleaseRequest(worker_id=self.worker_id, tokens=self._holdings.tokens()[:MAX_TOKENS], leaving=True)
+        goodbye = ReleaseRequest(worker_id=self.worker_id, tokens=self._leases.tokens()[:MAX_TOKENS], leaving=True)
         with contextlib.suppress(FarmError):
             await self._api.release(goodbye, LEAVE_SECONDS)
             self._tell(Notice("left", f"Worker {self.name} has left the farm."))
@@ -191,7 +193,7 @@ class Agent:
         """Register, or say what has changed."""
         request = self._introduction()
         answer = await self._api.register(request)
-        self._beats.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
+        self._heartbeats.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
         if self._introduced is None:
             message = f"Worker {self.name} ({self.worker_id}) works for {self._api.server}."
             self._tell(Notice("registered", message, {"worker_id": self.worker_id, "name": self.name}))
@@ -202,10 +204,10 @@ class Agent:
         while True:
             if self._introduction() != self._introduced:
                 await self._introduce()
-            await self._news.wait(1.0)
+            await self._introduction_changed.wait(1.0)
 
     def _introduction(self) -> RegisterRequest:
-        able, ready, models = self._pool.able.values(), self._pool.ready, self._settings.models
+        capabilities, ready, models = self._pool.capabilities.values(), self._pool.ready, self._settings.models
         offers = tuple(
             EngineOffer(
                 engine=each.engine,
@@ -216,54 +218,55 @@ class Agent:
                 compute_type=ready.compute_type if ready else self._settings.compute_type,
                 batch=each.batch,
             )
-            for each in able
+            for each in capabilities
         )
         return RegisterRequest(
             worker_id=self.worker_id,
             name=self.name,
             version=__version__,
             platform=platform.platform(terse=True)[:255],
-            slots=max((each.lanes for each in able), default=1),
+            slots=max((each.slots for each in capabilities), default=1),
             engines=offers,
             cuts=self._settings.cuts,
             reserved=self._settings.only is not None,
         )
 
     def _room(self, kind: Kind) -> int:
-        held = self._holdings.unfinished(kind)
+        held = self._leases.unfinished(kind)
         if self._draining:
             return 0
-        return 1 - held if kind == "chunk" else self._recognition.room(held)
+        return 1 - held if kind == "chunk" else self._recognising.room(held)
 
     def _taken(self, claim: Claim) -> None:
-        if not self._holdings.add(claim):
+        if not self._leases.add(claim):
             return
-        self._beats.keep_up_with(claim.lease_seconds)
+        self._heartbeats.keep_up_with(claim.lease_seconds)
         if self._draining:
             self._untouched.append(claim.token)
         elif claim.chunk:
             self._cutting.take(claim, claim.chunk)
         elif claim.transcribe:
-            self._recognition.take(claim, claim.transcribe)
+            self._recognising.take(claim, claim.transcribe)
 
-    def _gone(self, claim: Claim, how: Gone) -> None:
+    def _gone(self, claim: Claim, how: HowGone) -> None:
         self._cutting.drop(claim.token)
-        self._recognition.drop(claim.token)
-        self._claims.changed.ring()
+        self._recognising.drop(claim.token)
+        self._claiming.changed.notify_all()
         data: dict[str, object] = {"job_id": claim.job_id, "transcription_id": claim.transcription_id, "how": how}
         why = "was cancelled, or done by another worker" if how == "cancelled" else "is no longer held by this worker"
         self._tell(Notice("job_dropped", f"Job {claim.job_id} {why}: dropped.", data))
 
     def _lost(self, claim: Claim) -> None:
-        self._holdings.take_away([claim.token], "lost")
+        self._leases.take_away([claim.token], "lost")
 
     def _told_to_go(self, at_once: bool) -> None:
-        (self._asked_to_go if at_once else self._asked_to_stop).set()
+        self._ending = self._ending or ("dismissed" if at_once else "drained")
+        (self._over if at_once else self._asked_to_stop).set()
 
     def _pool_changed(self) -> None:
-        self._recognition.changed.ring()
-        self._claims.changed.ring()
-        self._news.ring()
+        self._recognising.changed.notify_all()
+        self._claiming.changed.notify_all()
+        self._introduction_changed.notify_all()
 
-    def _tell_of_line(self, open_: bool, message: str) -> None:
+    def _tell_of_server(self, open_: bool, message: str) -> None:
         self._tell(Notice("reachable" if open_ else "unreachable", message))

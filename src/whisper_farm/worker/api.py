@@ -30,8 +30,7 @@ from whisper_farm.errors import (
     every_error,
 )
 from whisper_farm.protocol import wire, worker
-from whisper_farm.worker.clock import now
-from whisper_farm.worker.deaths import passing
+from whisper_farm.worker.tasks import now
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=wire.Answer)
@@ -85,10 +84,7 @@ class WorkerApi:
     async def claim(self, request: worker.ClaimRequest, patience: float = FOR_EVER) -> worker.ClaimAnswer:
         """Ask for work; the server may take `wait_seconds` to answer."""
         seconds = min(patience, self.timeout_seconds + request.wait_seconds)
-        answer = await self._call("claim", request, worker.ClaimAnswer, patience, seconds)
-        if answer.claims:
-            passing("after_claim")
-        return answer
+        return await self._call("claim", request, worker.ClaimAnswer, patience, seconds)
 
     async def heartbeat(self, request: worker.HeartbeatRequest, seconds: float) -> worker.HeartbeatAnswer:
         """Renew the leases: one try, for a beat that is late is better sent anew."""
@@ -104,7 +100,6 @@ class WorkerApi:
 
     async def complete(self, request: worker.CompleteRequest) -> worker.CompleteAnswer:
         """Hand results in."""
-        passing("before_complete")
         return await self._call("complete", request, worker.CompleteAnswer)
 
     async def fail(self, request: worker.FailRequest) -> worker.OutcomeAnswer:
@@ -132,7 +127,6 @@ class WorkerApi:
                     lambda: self._exchange(transfer.method, url, headers, None, self._seconds_for(size), size),
                     self._patience_for(transfer),
                 )
-                passing("mid_download")
                 if len(data) == size and hashlib.sha256(data).hexdigest() == sha256:
                     return data
         raise DigestMismatch(f"The audio that arrived is not what was announced ({len(data)} bytes instead of {size}).")
@@ -146,7 +140,6 @@ class WorkerApi:
                 lambda: self._exchange(transfer.method, url, headers, data, self._seconds_for(len(data))),
                 self._patience_for(transfer),
             )
-        passing("after_upload")
 
     def _seconds_for(self, size: int) -> float:
         return self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND

@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Literal
 
-from whisper_farm.worker.frames import FrameError, pack, receive_frame
-from whisper_farm.worker.pipe import Message, from_frame, to_frame
+from whisper_farm.worker.pipe import Message, PipeError, packed, receive_message
 
 Role = Literal["recogniser", "cutter"]
 CLOSE_SECONDS = 10.0
@@ -83,7 +82,7 @@ class Child:
         """Send one message, waiting until the pipe has room."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(pack(to_frame(message, body)))
+            self._process.stdin.write(packed(message, body))
             await self._process.stdin.drain()
         except (ConnectionError, RuntimeError):
             raise await self._died() from None
@@ -92,17 +91,17 @@ class Child:
         """Send a short message without waiting; a dead child does not mind."""
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError, RuntimeError):
-            self._process.stdin.write(pack(to_frame(message)))
+            self._process.stdin.write(packed(message))
 
     async def receive(self, silence_seconds: float | None = None) -> tuple[Message, bytes]:
         """The next message; ChildDiedError when there will be none. A child silent for so long is killed."""
         assert self._process.stdout is not None
         try:
             async with self._killed_after(silence_seconds):
-                frame = await receive_frame(self._process.stdout)
-            if frame is not None:
-                return from_frame(frame), frame.body
-        except FrameError as error:
+                message = await receive_message(self._process.stdout)
+            if message is not None:
+                return message
+        except PipeError as error:
             self.kill(f"was killed: it sent something that is no message ({error})")
         raise await self._died()
 
@@ -151,7 +150,8 @@ class Child:
     async def _died(self) -> ChildDiedError:
         """Collect the process (killing one that only closed its pipe) and say how it ended."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._process.wait()
         self.kill("closed its pipe but did not end")
         await self.close()
         how = self._reason or exit_reason(self._process.returncode)

@@ -37,18 +37,18 @@ def main(role: str, parent: int) -> None:
     """Serve the agent in this role until it goes away."""
     depend_on(parent)
     faulthandler.enable()
-    from whisper_farm.worker.line import crash, private_line
+    from whisper_farm.worker.pipe import AgentPipe, crash
 
-    line = private_line()
+    pipe = AgentPipe.on_standard_streams()
     try:
         if role == "recogniser":
             from whisper_farm.worker.recogniser_child import RecogniserChild
 
-            RecogniserChild(line).serve()
+            RecogniserChild(pipe).serve()
         else:
             from whisper_farm.worker.cutter_child import CutterChild
 
-            CutterChild(line).serve()
+            CutterChild(pipe).serve()
     except BaseException:
         crash()
     os._exit(0)

@@ -1,9 +1,10 @@
 """Asking for work: one long poll for chunks to recognise, one for a recording to cut.
 
-Promises: never asks for more than there is room for; a call whose answer got lost is repeated with its request id, so
-no claim is stranded; when the worker stops asking, what an unanswered call may have claimed is looked up (`recover`).
-Where it asks for certain transcriptions only, their list may grow (`also`): such calls wait a second at most.
-Completions carry the next claim with them (`to_go_along`) unless a call is under way.
+Promises: this never asks for more than there is room for. A call whose answer got lost is repeated with its request id,
+so no claim is stranded. When the worker stops asking, what an unanswered call may have claimed is looked up
+(`recover`). A refusal that may not last is told, and the farm is asked again later. Where the worker asks for certain
+transcriptions only, their list may grow (`also`): such calls wait a second at most. Completions carry the next claim
+with them (`to_go_along`) unless a call is under way.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from typing import Literal
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.worker import Claim, ClaimAnswer, ClaimRequest
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.bell import Bell
-from whisper_farm.worker.clock import now
+from whisper_farm.worker.tasks import Wakeup, now
 
 WAIT_SECONDS = 20.0
 """How long the server may hold a call that finds no work."""
@@ -28,7 +28,7 @@ _RECOVER_SECONDS = 1.0
 Kind = Literal["chunk", "transcribe"]
 
 
-class Claims:
+class Claiming:
     """The asking side of one worker. `room` says how many more jobs of a kind fit; `taken` receives each claim."""
 
     def __init__(
@@ -40,8 +40,8 @@ class Claims:
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
     ) -> None:
-        self.changed = Bell()
-        """Ring it when there may be more room."""
+        self.changed = Wakeup()
+        """Notify it when there may be more room."""
         self._api = api
         self._worker_id = worker_id
         self._only = None if only is None else list(only)
@@ -77,7 +77,7 @@ class Claims:
         """Take what the answer to completions brought (nothing, if it failed)."""
         self._asking.pop("transcribe", None)
         self.take(claims, drain)
-        self.changed.ring()
+        self.changed.notify_all()
 
     def take(self, claims: tuple[Claim, ...], drain: bool) -> None:
         """Pass claims on."""

@@ -1,12 +1,13 @@
-"""The cutter's side of the pipe: one recording at a time, read over HTTP, cut, and handed on chunk after chunk.
+"""The cutter process: it reads one recording at a time over HTTP, cuts it, and hands on chunk after chunk.
 
-Promises: constant memory, for the pipe takes a chunk only when the agent has room for it; a source that cannot be
+Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. A source that cannot be
 reached is never reported as one that is no audio. An error nobody expected ends the process.
 """
 
 from __future__ import annotations
 
 import io
+import threading
 from functools import partial
 
 import httpx
@@ -14,8 +15,7 @@ import httpx
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
 from whisper_farm.errors import AudioError, FarmError
 from whisper_farm.protocol.worker import ChunkResult
-from whisper_farm.worker.line import Line, in_thread
-from whisper_farm.worker.pipe import Cut, CutEnded, CutFailed, Piece
+from whisper_farm.worker.pipe import AgentPipe, Cut, CutChunk, CutEnded, CutFailed, or_crash
 from whisper_farm.worker.source_reader import SourceReader
 
 BUFFER_BYTES = 1 << 17
@@ -23,17 +23,17 @@ _MOST_DAMAGED = 1000
 
 
 class CutterChild:
-    """Serves one agent over its line."""
+    """Serves one agent over its pipe."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, pipe: AgentPipe) -> None:
+        self._pipe = pipe
 
     def serve(self) -> None:
         """Cut what the agent names, one recording after the other, until it closes the pipe."""
-        for message, _ in self._line.received():
+        for message, _ in self._pipe.received():
             if not isinstance(message, Cut):
                 raise RuntimeError(f"A cutter does not understand {message!r}.")
-            in_thread(partial(self._cut, message), "cut")
+            threading.Thread(target=or_crash(partial(self._cut, message)), name="cut", daemon=True).start()
 
     def _cut(self, order: Cut) -> None:
         with (
@@ -41,25 +41,25 @@ class CutterChild:
             SourceReader(client, order.url, order.headers, order.size) as source,
         ):
             try:
-                end = self._send_pieces(order, io.BufferedReader(source, BUFFER_BYTES))
+                end = self._send_chunks(order, io.BufferedReader(source, BUFFER_BYTES))
             except FarmError as error:
                 permanent = isinstance(error, AudioError)
-                self._line.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
+                self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
                 return
-        self._line.send(CutEnded(result=_result(end)))
+        self._pipe.send(CutEnded(result=_result(end)))
 
-    def _send_pieces(self, order: Cut, file: io.BufferedReader) -> ChunkingEnd:
+    def _send_chunks(self, order: Cut, file: io.BufferedReader) -> ChunkingEnd:
         place = (order.resume_position, order.resume_seconds)
         with chunks(file, order.name, order.chunk_seconds, *place) as chunking:
             for chunk in chunking:
-                piece = Piece(
+                cut = CutChunk(
                     position=chunk.position,
                     start_seconds=chunk.start_seconds,
                     end_seconds=chunk.end_seconds,
                     speech_seconds=chunk.speech_seconds,
                     declared_seconds=chunking.facts.duration_seconds,
                 )
-                self._line.send(piece, chunk.flac)
+                self._pipe.send(cut, chunk.flac)
         assert chunking.end is not None
         return chunking.end
 

@@ -25,11 +25,10 @@ from whisper_farm.protocol.worker import (
     TranscribeResult,
 )
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.bell import Bell
-from whisper_farm.worker.claims import Claims
-from whisper_farm.worker.heartbeats import Beats
-from whisper_farm.worker.holdings import Holdings
+from whisper_farm.worker.claims import Claiming
+from whisper_farm.worker.heartbeats import Heartbeats, Leases
 from whisper_farm.worker.notices import Notice, Tell
+from whisper_farm.worker.tasks import Wakeup
 
 GATHER_SECONDS = 0.02
 """Results of one batch come nearly together: wait so long for company."""
@@ -39,8 +38,8 @@ _IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A job that cannot be done, or not here; the fields are those of `protocol.work.Failure`."""
+class JobFailure:
+    """A job that cannot be done, or not here; the fields are those of `protocol.worker.Failure`."""
 
     code: str
     message: str
@@ -48,10 +47,10 @@ class Failed:
     charged: bool = True
 
 
-def failed_by(error: FarmError) -> Failed:
+def failed_by(error: FarmError) -> JobFailure:
     """How to report a job that this error ended: a line that is down is not the job's fault, a size limit is final."""
     passing = isinstance(error, (ServerUnreachable, *FATAL))
-    return Failed(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
+    return JobFailure(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +61,37 @@ class _Ending:
     size: int = 0
 
 
-class Results:
-    """The outgoing tray of one worker."""
+class HandingIn:
+    """What one worker has to hand in."""
 
     def __init__(
         self,
         api: WorkerApi,
         worker_id: str,
-        holdings: Holdings,
-        beats: Beats,
-        claims: Claims,
+        leases: Leases,
+        heartbeats: Heartbeats,
+        claiming: Claiming,
         tell: Tell,
     ) -> None:
         self._api = api
         self._worker_id = worker_id
-        self._holdings = holdings
-        self._beats = beats
-        self._claims = claims
+        self._leases = leases
+        self._heartbeats = heartbeats
+        self._claiming = claiming
         self._tell = tell
         self._waiting: list[_Ending] = []
         self._sending = 0
         self._arrived = asyncio.Event()
-        self._changed = Bell()
+        self._changed = Wakeup()
 
-    def put(self, claim: Claim, end: ChunkResult | TranscribeResult | Failed) -> None:
+    def put(self, claim: Claim, end: ChunkResult | TranscribeResult | JobFailure) -> None:
         """Hand this in, soon. A job that is no longer held is forgotten."""
-        if claim.token not in self._holdings:
+        if claim.token not in self._leases:
             return
-        self._holdings.finish(claim.token)
+        self._leases.finish(claim.token)
         self._waiting.append(_ending(claim, end))
         self._arrived.set()
-        self._claims.changed.ring()
+        self._claiming.changed.notify_all()
 
     async def run(self) -> None:
         """Send what arrives until cancelled."""
@@ -101,12 +100,12 @@ class Results:
             await asyncio.sleep(GATHER_SECONDS)
             group = self._next_group()
             self._sending = len(group)
-            await self._beats.sure_of([each.claim.token for each in group])
-            group = [each for each in group if each.claim.token in self._holdings]
+            await self._heartbeats.sure_of([each.claim.token for each in group])
+            group = [each for each in group if each.claim.token in self._leases]
             await self._complete([each for each in group if each.completion])
             await self._fail([each for each in group if each.failure])
             self._sending = 0
-            self._changed.ring()
+            self._changed.notify_all()
 
     async def all_sent(self) -> None:
         """Return when nothing is waiting and nothing is on its way."""
@@ -128,7 +127,7 @@ class Results:
         if not group:
             return
         completions = tuple(each.completion for each in group if each.completion)
-        claim = self._claims.to_go_along()
+        claim = self._claiming.to_go_along()
         request = CompleteRequest(worker_id=self._worker_id, completions=completions, claim=claim)
         try:
             answer = await self._api.complete(request)
@@ -139,10 +138,10 @@ class Results:
             await self._one_by_one(group, error)
         finally:
             if claim:
-                self._claims.came_along((), False)
+                self._claiming.came_along((), False)
         if answer:
-            self._claims.take(answer.claims, answer.drain)
-            await self._settle(group, answer.outcomes)
+            self._claiming.take(answer.claims, answer.drain)
+            await self._ended(group, answer.outcomes)
 
     async def _one_by_one(self, group: Sequence[_Ending], error: FarmError) -> None:
         """The server refuses the call as a whole: find the result that it cannot take, and fail that job."""
@@ -150,9 +149,9 @@ class Results:
             for each in group:
                 await self._complete([each])
         else:
-            await self._fail([_ending(group[0].claim, Failed(error.code, error.message))])
+            await self._fail([_ending(group[0].claim, JobFailure(error.code, error.message))])
 
-    async def _settle(self, group: Sequence[_Ending], outcomes: Sequence[Outcome]) -> None:
+    async def _ended(self, group: Sequence[_Ending], outcomes: Sequence[Outcome]) -> None:
         """Strike out what has ended; what was refused and still lives is failed."""
         refused = []
         by_token = {outcome.token: outcome for outcome in outcomes}
@@ -160,9 +159,11 @@ class Results:
             outcome = by_token.get(each.claim.token)
             code = outcome.error_code if outcome else None
             if outcome and code and code not in _IT_IS_OVER:
-                refused.append(_ending(each.claim, Failed(code, outcome.message or "The server refused the result.")))
+                refused.append(
+                    _ending(each.claim, JobFailure(code, outcome.message or "The server refused the result."))
+                )
                 continue
-            self._holdings.settle(each.claim.token)
+            self._leases.end(each.claim.token)
             self._tell(_notice(each, outcome))
         await self._fail(refused)
 
@@ -177,13 +178,13 @@ class Results:
         except FarmError as error:
             self._tell(Notice("job_refused", f"The server does not take the failure of {len(group)} jobs: {error}"))
         for each in group:
-            self._holdings.settle(each.claim.token)
+            self._leases.end(each.claim.token)
             self._tell(_notice(each, None))
 
 
-def _ending(claim: Claim, end: ChunkResult | TranscribeResult | Failed) -> _Ending:
+def _ending(claim: Claim, end: ChunkResult | TranscribeResult | JobFailure) -> _Ending:
     token = claim.token
-    if isinstance(end, Failed):
+    if isinstance(end, JobFailure):
         message = end.message[:_MESSAGE_LENGTH]
         failure = Failure(token=token, code=end.code, message=message, permanent=end.permanent, charged=end.charged)
         return _Ending(claim, failure=failure)

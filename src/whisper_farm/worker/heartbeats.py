@@ -1,7 +1,7 @@
-"""Heartbeats: one call for all leases, as often as the server says.
+"""Heartbeats: one call for all leases, as often as the server says; and the book of these leases.
 
-Promises: a beat that fails changes nothing and is tried again soon, with a short limit of its own so that a dead line
-does not hold up the next; what the server says is gone is dropped at once; a worker that was stopped longer than a
+Promises: a heartbeat that fails changes nothing and is tried again soon, with a short limit of its own, so that a dead
+line does not hold up the next. What the server says is gone is dropped at once. A worker that was stopped longer than a
 lease learns what it still holds (`sure_of`) before it publishes anything.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from whisper_farm.errors import ServerUnreachable
-from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
+from whisper_farm.protocol.worker import Claim, HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.bell import Bell
-from whisper_farm.worker.clock import now
-from whisper_farm.worker.holdings import Holdings
+from whisper_farm.worker.tasks import Wakeup, now
 
 MAX_TOKENS = 4096
 _SHORTEST_SECONDS = 0.05
@@ -25,24 +25,95 @@ _JITTER = 0.2
 """Pauses are shortened by up to this share, so that workers that found a server again together drift apart."""
 
 
-class Beats:
+HowGone = Literal["lost", "cancelled"]
+
+
+@dataclass(slots=True)
+class Lease:
+    """One claim in hand. `finished`: nothing is left to do but to hand its end in."""
+
+    claim: Claim
+    renewed_at: float
+    lease_seconds: float
+    finished: bool = False
+
+
+class Leases:
+    """The leases of all claims in hand. `gone` is called with each that the server took away, after it left the book.
+
+    A plain book, no calls. A lease that ran out by our own clock is not gone: only the server's word ends a claim.
+    """
+
+    def __init__(self, gone: Callable[[Claim, HowGone], None]) -> None:
+        self._gone = gone
+        self._leases: dict[str, Lease] = {}
+
+    def __contains__(self, token: str) -> bool:
+        return token in self._leases
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def add(self, claim: Claim) -> bool:
+        """Enter a claim; False if it is in the book already (the same answer came twice)."""
+        if claim.token in self._leases:
+            return False
+        self._leases[claim.token] = Lease(claim, now(), claim.lease_seconds)
+        return True
+
+    def tokens(self) -> tuple[str, ...]:
+        """Every claim's token, oldest first."""
+        return tuple(self._leases)
+
+    def unfinished(self, kind: Literal["chunk", "transcribe"]) -> int:
+        """How many jobs of this kind still need work."""
+        return sum(not each.finished and getattr(each.claim, kind) is not None for each in self._leases.values())
+
+    def finish(self, token: str) -> None:
+        """Note that only the handing in is left."""
+        if lease := self._leases.get(token):
+            lease.finished = True
+
+    def end(self, token: str) -> None:
+        """Strike out a claim whose end the server knows."""
+        self._leases.pop(token, None)
+
+    def take_away(self, tokens: Iterable[str], how: HowGone) -> None:
+        """Strike out claims that the server says are gone, and tell."""
+        for token in tokens:
+            if lease := self._leases.pop(token, None):
+                self._gone(lease.claim, how)
+
+    def renewed(self, tokens: Iterable[str], at: float, lease_seconds: float) -> None:
+        """Enter a successful beat that was sent at `at`."""
+        for token in tokens:
+            if lease := self._leases.get(token):
+                lease.renewed_at, lease.lease_seconds = at, lease_seconds
+
+    def doubtful(self, tokens: Iterable[str]) -> bool:
+        """Whether one of these leases has run out by our own clock, so that the server should be asked."""
+        leases = (self._leases.get(token) for token in tokens)
+        return any(each is not None and now() > each.renewed_at + each.lease_seconds for each in leases)
+
+
+class Heartbeats:
     """The heart of one worker. `told_to_go` is called with True to leave at once, False to drain."""
 
     def __init__(
         self,
         api: WorkerApi,
         worker_id: str,
-        holdings: Holdings,
+        leases: Leases,
         told_to_go: Callable[[bool], None],
     ) -> None:
         self.lease_seconds = 20.0
         self.heartbeat_seconds = 5.0
         self._api = api
         self._worker_id = worker_id
-        self._holdings = holdings
+        self._leases = leases
         self._told_to_go = told_to_go
         self._beating = asyncio.Lock()
-        self._sooner = Bell()
+        self._sooner = Wakeup()
 
     def set_pace(self, lease_seconds: float, heartbeat_seconds: float) -> None:
         """Take over what the server says."""
@@ -53,7 +124,7 @@ class Beats:
         """A claim has come with this lease: where the fleet has shrunk it is shorter, and wants beats sooner."""
         if lease_seconds < self.lease_seconds:
             self.set_pace(lease_seconds, self.heartbeat_seconds * lease_seconds / self.lease_seconds)
-            self._sooner.ring()
+            self._sooner.notify_all()
 
     async def run(self) -> None:
         """Beat until cancelled, the first time at any moment of the first pause: many may have started with us."""
@@ -67,7 +138,7 @@ class Beats:
     async def beat(self) -> bool:
         """Renew everything once; False if the server could not be asked."""
         async with self._beating:
-            tokens = self._holdings.tokens()
+            tokens = self._leases.tokens()
             try:
                 for first in range(0, max(1, len(tokens)), MAX_TOKENS):
                     await self._renew(tokens[first : first + MAX_TOKENS])
@@ -77,7 +148,7 @@ class Beats:
 
     async def sure_of(self, tokens: Sequence[str]) -> None:
         """Return when the leases of those tokens that are still held are renewed, however long that takes."""
-        while self._holdings.doubtful(tokens):
+        while self._leases.doubtful(tokens):
             if not await self.beat():
                 await asyncio.sleep(min(_RETRY_SECONDS, self.heartbeat_seconds / 2))
 
@@ -86,9 +157,9 @@ class Beats:
         seconds = max(1.0, min(self.lease_seconds / 4, self._api.timeout_seconds))
         answer = await self._api.heartbeat(HeartbeatRequest(worker_id=self._worker_id, tokens=tokens), seconds)
         self.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
-        self._holdings.take_away(answer.lost, "lost")
-        self._holdings.take_away(answer.cancelled, "cancelled")
-        self._holdings.renewed(tokens, sent_at, answer.lease_seconds)
+        self._leases.take_away(answer.lost, "lost")
+        self._leases.take_away(answer.cancelled, "cancelled")
+        self._leases.renewed(tokens, sent_at, answer.lease_seconds)
         self._obey(answer)
 
     def _obey(self, answer: HeartbeatAnswer) -> None:

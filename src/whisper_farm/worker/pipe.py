@@ -1,34 +1,55 @@
-"""What the agent and its children say to each other.
+"""The pipe between the agent and each of its children: the messages, how they are framed, and the child's end.
 
-A recogniser child: `Begin` → `Able` or `Unable`; `Load` → `Fetching`…, then `Ready` or `Unable`; a batch is a run of
-`Chunk` (audio in the body) closed by `Recognise` → `Heard` or `Refused` for each chunk in any order, then `BatchEnded`;
-`Cancel` takes one chunk out of a batch.
+A recogniser child: `Probe` → `Capability` or `Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`; a
+batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
+any order, then `BatchEnded`; `Cancel` takes one chunk out of a batch.
 
-A cutter child: `Cut` → `Piece`… (audio in the body), then `CutEnded` or `CutFailed`.
+A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`.
 
-A child that cannot go on says nothing and dies; its last words are on its standard error.
+A message is JSON with a body of bytes (may be empty), both of bounded length. A mark before each shows at once that
+something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its standard
+error.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import asyncio
+import os
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Annotated, BinaryIO, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from whisper_farm.models import ModelName
+from whisper_farm.protocol.wire import MAX_BATCH, MAX_CHUNK_BYTES, Name
 from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.frames import Frame, FrameError
+
+MAX_HEADER_BYTES = 16 << 20
+MAX_BODY_BYTES = MAX_CHUNK_BYTES
+"""The longest chunk (ten minutes) has 19 MB of samples before it is compressed."""
+CRASHED = 70
+"""The exit status of a child that met an error nobody expected."""
+_MARK = b"WhFa"
+_PREFIX = struct.Struct(">4sII")
+
+
+class PipeError(Exception):
+    """What came through the pipe is no message of ours, or a longer one than is allowed."""
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Begin(_Message):
+class Probe(_Message):
     """Say what this engine can do here, with what the owner of the worker has decided (None: choose)."""
 
-    kind: Literal["begin"] = "begin"
+    kind: Literal["probe"] = "probe"
     engine: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_index: int = 0
@@ -40,26 +61,29 @@ class Begin(_Message):
     local_files_only: bool = False
 
 
-class Able(_Message):
-    """What this engine can do here. `lanes` batches at the same time: in one process if it shares its model."""
+class Capability(_Message):
+    """What this engine can do here. It takes `slots` batches at once: in one process if it shares its model.
 
-    kind: Literal["able"] = "able"
-    engine: str
-    version: str
-    device: str
-    lanes: int = Field(ge=1)
+    The bounds are those of `protocol.worker.EngineOffer`: what an engine says of itself never spoils a registration.
+    """
+
+    kind: Literal["capability"] = "capability"
+    engine: Name
+    version: Name
+    device: Name
+    slots: int = Field(ge=1, le=4096)
     threads: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=1, le=MAX_BATCH)
     shares_model: bool
-    models: tuple[ModelName, ...] | None = None
+    models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
 
 
 class Load(_Message):
-    """Load the model of these options, for so many lanes in this process."""
+    """Load the model of these options, for so many slots in this process."""
 
     kind: Literal["load"] = "load"
     options: RecognitionOptions
-    lanes: int = Field(ge=1)
+    slots: int = Field(ge=1)
     threads: int = Field(ge=1)
 
 
@@ -76,26 +100,26 @@ class Ready(_Message):
     """The model is loaded."""
 
     kind: Literal["ready"] = "ready"
-    engine: str
-    version: str
+    engine: Name
+    version: Name
     model: ModelName
     revision: str
-    device: str
-    compute_type: str
+    device: Name
+    compute_type: Name
 
 
-class Unable(_Message):
+class Unavailable(_Message):
     """The engine or its model cannot be used, and why (an `EngineError`)."""
 
-    kind: Literal["unable"] = "unable"
+    kind: Literal["unavailable"] = "unavailable"
     code: str
     message: str
 
 
-class Chunk(_Message):
+class BatchChunk(_Message):
     """One chunk of a batch; its FLAC audio is the body. Its index is how many of the batch came before it."""
 
-    kind: Literal["chunk"] = "chunk"
+    kind: Literal["batch_chunk"] = "batch_chunk"
     batch: int
     start_seconds: float
     language: str | None
@@ -117,10 +141,10 @@ class Cancel(_Message):
     index: int
 
 
-class Heard(_Message):
+class Recognised(_Message):
     """The result of one chunk, in seconds from the start of the recording."""
 
-    kind: Literal["heard"] = "heard"
+    kind: Literal["recognised"] = "recognised"
     batch: int
     index: int
     result: TranscribeResult
@@ -160,10 +184,10 @@ class Cut(_Message):
     trust_env: bool
 
 
-class Piece(_Message):
+class CutChunk(_Message):
     """One chunk; its FLAC audio is the body. `declared_seconds` is the container's word for the whole length."""
 
-    kind: Literal["piece"] = "piece"
+    kind: Literal["cut_chunk"] = "cut_chunk"
     position: int
     start_seconds: float
     end_seconds: float
@@ -188,34 +212,122 @@ class CutFailed(_Message):
 
 
 Message = (
-    Begin
-    | Able
+    Probe
+    | Capability
     | Load
     | Fetching
     | Ready
-    | Unable
-    | Chunk
+    | Unavailable
+    | BatchChunk
     | Recognise
     | Cancel
-    | Heard
+    | Recognised
     | Refused
     | BatchEnded
     | Cut
-    | Piece
+    | CutChunk
     | CutEnded
     | CutFailed
 )
 _ANY: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 
-def to_frame(message: Message, body: bytes = b"") -> Frame:
-    """The message as a frame."""
-    return Frame(message.model_dump_json().encode(), body)
+def packed(message: Message, body: bytes = b"") -> bytes:
+    """The message as it goes through the pipe."""
+    header = message.model_dump_json().encode()
+    _check(len(header), len(body))
+    return _PREFIX.pack(_MARK, len(header), len(body)) + header + body
 
 
-def from_frame(frame: Frame) -> Message:
-    """The message of a frame; FrameError if it is none of ours."""
+def read_message(pipe: BinaryIO) -> tuple[Message, bytes] | None:
+    """The next message, blocking; None when the pipe has ended, in the middle of a message too."""
+    prefix = pipe.read(_PREFIX.size)
+    if len(prefix) < _PREFIX.size:
+        return None
+    header_length, body_length = _lengths(prefix)
+    header, body = pipe.read(header_length), pipe.read(body_length)
+    if len(header) < header_length or len(body) < body_length:
+        return None
+    return _understood(header), body
+
+
+async def receive_message(stream: asyncio.StreamReader) -> tuple[Message, bytes] | None:
+    """The next message from an asyncio stream; None when it has ended, in the middle of a message too."""
     try:
-        return _ANY.validate_json(frame.header)
+        header_length, body_length = _lengths(await stream.readexactly(_PREFIX.size))
+        header, body = await stream.readexactly(header_length), await stream.readexactly(body_length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    return _understood(header), body
+
+
+def _lengths(prefix: bytes) -> tuple[int, int]:
+    mark, header_length, body_length = _PREFIX.unpack(prefix)
+    if mark != _MARK:
+        raise PipeError(f"Expected a message, got {prefix!r}.")
+    _check(header_length, body_length)
+    return header_length, body_length
+
+
+def _check(header_length: int, body_length: int) -> None:
+    if header_length > MAX_HEADER_BYTES or body_length > MAX_BODY_BYTES:
+        raise PipeError(f"A message of {header_length} + {body_length} bytes is longer than allowed.")
+
+
+def _understood(header: bytes) -> Message:
+    try:
+        return _ANY.validate_json(header)
     except ValidationError as error:
-        raise FrameError(f"A frame with an unknown message: {error}") from error
+        raise PipeError(f"An unknown message: {error}") from error
+
+
+class AgentPipe:
+    """A child's end of the pipe to its agent. Any thread may send."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._lock = threading.Lock()
+
+    @classmethod
+    def on_standard_streams(cls) -> AgentPipe:
+        """Take the standard streams for the agent: from here on, prints go to standard error and nothing is read."""
+        incoming, outgoing = os.dup(0), os.dup(1)
+        empty = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(empty, 0)
+        os.close(empty)
+        os.dup2(2, 1)
+        return cls(os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"))
+
+    def send(self, message: Message, body: bytes = b"") -> None:
+        """Send one message, blocking while the agent has no room for it. Ends the process if the agent is gone."""
+        try:
+            with self._lock:
+                self._outgoing.write(packed(message, body))
+                self._outgoing.flush()
+        except OSError:
+            os._exit(0)
+
+    def received(self) -> Iterator[tuple[Message, bytes]]:
+        """All messages of the agent, until it closes the pipe or dies."""
+        while message := read_message(self._incoming):
+            yield message
+
+
+def crash() -> NoReturn:
+    """End the process with the current exception as its last words."""
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(CRASHED)
+
+
+def or_crash(work: Callable[[], None]) -> Callable[[], None]:
+    """The same work, for another thread: an error in it ends the process."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException:
+            crash()
+
+    return run

@@ -1,8 +1,8 @@
-"""The recogniser's side of the pipe: one engine with one model, batches in, results out as soon as they are known.
+"""The recogniser process: one engine with one model. Batches come in, each result goes out as soon as it is known.
 
-Promises: the pipe is read all the while, so cancels arrive between windows; results carry file times; an `EngineError`
-ends the batch with its code, any other error ends the process (the agent finds the guilty chunk). Loads one model in
-its life.
+Promises: the pipe is read all the while, so cancels arrive between windows. Results carry the times of the recording.
+An `EngineError` ends the batch with its code. Any other error ends the process, and the agent finds the guilty chunk.
+The process loads one model in its life.
 """
 
 from __future__ import annotations
@@ -14,92 +14,88 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
+from whisper_farm.engines.devices import device_of, division_for
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
-from whisper_farm.engines.registry import engine_traits
+from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
-from whisper_farm.worker.ability import ability
-from whisper_farm.worker.line import Line, crash
 from whisper_farm.worker.pipe import (
+    AgentPipe,
+    BatchChunk,
     BatchEnded,
-    Begin,
     Cancel,
-    Chunk,
+    Capability,
     Fetching,
-    Heard,
     Load,
+    Probe,
     Ready,
     Recognise,
+    Recognised,
     Refused,
-    Unable,
+    Unavailable,
+    or_crash,
 )
 
 _NEWS_SECONDS = 0.2
 
 
 class RecogniserChild:
-    """Serves one agent over its line."""
+    """Serves one agent over its pipe."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._begin = Begin(engine="")
+    def __init__(self, pipe: AgentPipe) -> None:
+        self._pipe = pipe
+        self._probe = Probe(engine="")
         self._engine: Engine | None = None
-        self._lanes = ThreadPoolExecutor(1, "lane")
-        self._chunks: defaultdict[int, list[tuple[Chunk, bytes]]] = defaultdict(list)
+        self._slots = ThreadPoolExecutor(1, "slot")
+        self._chunks: defaultdict[int, list[tuple[BatchChunk, bytes]]] = defaultdict(list)
         self._cancelled: set[tuple[int, int]] = set()
 
     def serve(self) -> None:
-        """Do what the agent says until it closes the pipe; the work itself happens in the lanes."""
-        for message, body in self._line.received():
+        """Do what the agent says until it closes the pipe. The work itself happens in the threads of the slots."""
+        for message, body in self._pipe.received():
             match message:
-                case Begin():
-                    self._begin = message
-                    self._in_lane(self._look_around)
+                case Probe():
+                    self._probe = message
+                    self._in_slot(self._look_around)
                 case Load():
-                    self._lanes = ThreadPoolExecutor(message.lanes, "lane")
-                    self._in_lane(partial(self._load, message))
-                case Chunk():
+                    self._slots = ThreadPoolExecutor(message.slots, "slot")
+                    self._in_slot(partial(self._load, message))
+                case BatchChunk():
                     self._chunks[message.batch].append((message, body))
                 case Recognise():
-                    self._in_lane(partial(self._recognise, message, self._chunks.pop(message.batch, [])))
+                    self._in_slot(partial(self._recognise, message, self._chunks.pop(message.batch, [])))
                 case Cancel():
                     self._cancelled.add((message.batch, message.index))
                 case _:
                     raise RuntimeError(f"A recogniser does not understand {message!r}.")
 
-    def _in_lane(self, work: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                work()
-            except BaseException:
-                crash()
-
-        self._lanes.submit(run)
+    def _in_slot(self, work: Callable[[], None]) -> None:
+        self._slots.submit(or_crash(work))
 
     def _look_around(self) -> None:
         try:
-            self._line.send(ability(self._begin))
+            self._pipe.send(capability(self._probe))
         except EngineError as error:
-            self._line.send(Unable(code=error.code, message=error.message))
+            self._pipe.send(Unavailable(code=error.code, message=error.message))
 
     def _load(self, load: Load) -> None:
-        begin, news = self._begin, _News(self._line)
+        probe, news = self._probe, _News(self._pipe)
         settings = EngineSettings(
-            device=begin.device,
-            device_index=begin.device_index,
-            compute_type=begin.compute_type,
+            device=probe.device,
+            device_index=probe.device_index,
+            compute_type=probe.compute_type,
             threads=load.threads,
-            slots=load.lanes,
-            model_dir=begin.model_dir,
-            local_files_only=begin.local_files_only,
+            slots=load.slots,
+            model_dir=probe.model_dir,
+            local_files_only=probe.local_files_only,
         )
         try:
-            self._engine = engine_traits(begin.engine).load(load.options, settings, news)
+            self._engine = engine_traits(probe.engine).load(load.options, settings, news)
         except EngineError as error:
-            self._line.send(Unable(code=error.code, message=error.message))
+            self._pipe.send(Unavailable(code=error.code, message=error.message))
             return
         facts = self._engine.facts
-        self._line.send(
+        self._pipe.send(
             Ready(
                 engine=facts.engine,
                 version=facts.version,
@@ -110,7 +106,7 @@ class RecogniserChild:
             )
         )
 
-    def _recognise(self, order: Recognise, chunks: list[tuple[Chunk, bytes]]) -> None:
+    def _recognise(self, order: Recognise, chunks: list[tuple[BatchChunk, bytes]]) -> None:
         assert self._engine is not None
         batch, code, why = order.batch, None, None
         readable = self._decoded(batch, chunks)
@@ -123,29 +119,29 @@ class RecogniserChild:
             for place, recognition in answers:
                 index, ended = indexes[place], time.monotonic()
                 result = _result(recognition, chunks[index][0].start_seconds, self._engine.facts, ended - began)
-                self._line.send(Heard(batch=batch, index=index, result=result))
+                self._pipe.send(Recognised(batch=batch, index=index, result=result))
                 began = ended
         except EngineError as error:
             code, why = error.code, error.message
         self._cancelled -= {(batch, index) for index in range(len(chunks))}
-        self._line.send(BatchEnded(batch=batch, code=code, message=why))
+        self._pipe.send(BatchEnded(batch=batch, code=code, message=why))
 
-    def _decoded(self, batch: int, chunks: list[tuple[Chunk, bytes]]) -> dict[int, ChunkAudio]:
+    def _decoded(self, batch: int, chunks: list[tuple[BatchChunk, bytes]]) -> dict[int, ChunkAudio]:
         """The audio by index; what cannot be decoded is refused at once."""
         readable = {}
         for index, (chunk, flac) in enumerate(chunks):
             try:
                 readable[index] = ChunkAudio(decode_flac(flac), chunk.language)
             except AudioError as error:
-                self._line.send(Refused(batch=batch, index=index, code=error.code, message=error.message))
+                self._pipe.send(Refused(batch=batch, index=index, code=error.code, message=error.message))
         return readable
 
 
 class _News:
     """Passes the progress of a fetch on, a few times a second."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, pipe: AgentPipe) -> None:
+        self._pipe = pipe
         self._told_at = 0.0
 
     def __call__(self, progress: FetchProgress) -> None:
@@ -153,7 +149,7 @@ class _News:
             return
         self._told_at = time.monotonic()
         model, done, total = progress.model, progress.done_bytes, progress.total_bytes
-        self._line.send(Fetching(model=model, done_bytes=done, total_bytes=total))
+        self._pipe.send(Fetching(model=model, done_bytes=done, total_bytes=total))
 
 
 def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
@@ -169,4 +165,22 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
         device=facts.device,
         compute_type=facts.compute_type,
         work_seconds=work_seconds,
+    )
+
+
+def capability(probe: Probe) -> Capability:
+    """The engine's device, slots and batch here. What the owner set stands. EngineUnavailable if it cannot run."""
+    traits = engine_traits(probe.engine)
+    version = library_version(traits)
+    device = device_of(traits, probe.device)
+    division = division_for(traits, device, probe.slots, batch=probe.batch_size)
+    return Capability(
+        engine=traits.name,
+        version=version,
+        device=device,
+        slots=division.slots,
+        threads=probe.threads or division.threads,
+        batch=division.batch,
+        shares_model=traits.shares_model,
+        models=traits.models,
     )

@@ -1,89 +1,238 @@
-"""The recogniser children of one worker and the one model that they have loaded.
+"""The recognisers of one worker: a pool of child processes, and the one model that they have loaded.
 
-Promises: where a model may have to be fetched, the first child loads alone and the others follow; a dead child is
-replaced; one that dies while it loads is tried again after growing pauses, and after three such deaths the model counts
-as unavailable. Another model means other children: the old ones are ended first, so that their memory is free.
+Promises: where a model may have to be fetched, the first process loads alone and the others follow. A dead process is
+replaced. One that dies while it loads is tried again after growing pauses; after three such deaths the model counts as
+unavailable. Another model means other processes: the old ones are ended first, so that their memory is free. When a
+process dies, every batch in it ends with `ChildDiedError`. A process is killed for a batch that takes too long, and for
+one that nobody wants any more and that does not end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, every_error
 from whisper_farm.protocol.wire import MAX_BATCH
+from whisper_farm.protocol.worker import Claim, TranscribeTask
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.child import ChildDiedError
-from whisper_farm.worker.clock import now
+from whisper_farm.worker import pipe
+from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.pipe import Able, Begin, Fetching, Ready
-from whisper_farm.worker.recogniser import Recogniser
-from whisper_farm.worker.tasks import Crew, ended
+from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
+START_SECONDS = 120.0
+LOAD_SECONDS = 900.0
+"""A process that is silent for so long while it starts, or while it loads or fetches its model, will not speak."""
+UNWANTED_SECONDS = 30.0
+"""How long a recogniser may take to heed a cancel."""
 LOAD_DEATHS = 3
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
+_Answer = pipe.Recognised | pipe.Refused | pipe.BatchEnded
 
 
-class Pool:
-    """All recogniser children. `changed` is called whenever one is ready, dead or unable."""
+@dataclass(eq=False, slots=True)
+class ChunkJob:
+    """One chunk to recognise. A `suspect` is recognised with nothing beside it."""
 
-    def __init__(self, settings: WorkerSettings, crew: Crew, changed: Callable[[], None], tell: Tell) -> None:
-        self.able: dict[str, Able] = {}
+    claim: Claim
+    task: TranscribeTask
+    flac: bytes
+    suspect: bool
+    wanted: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Jobs that are in the process now."""
+
+    jobs: Sequence[ChunkJob]
+    answers: asyncio.Queue[_Answer | ChildDiedError]
+    deadlines: list[asyncio.TimerHandle]
+
+
+class Recogniser:
+    """One process that takes `slots` batches at once. Make it with `start`, then `load`."""
+
+    def __init__(self, child: Child, capability: pipe.Capability) -> None:
+        self.capability = capability
+        self.slots = self.free_slots = 0
+        self.alive = True
+        self.pid = child.pid
+        self._child = child
+        self._alone = False
+        self._count = 0
+        self._batches: dict[int, _Batch] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(cls, probe: pipe.Probe) -> Recogniser:
+        """A process that has looked around. EngineError if the engine cannot run here, ChildDiedError if it died."""
+        child = await Child.start("recogniser")
+        try:
+            await child.send(probe)
+            answer, _ = await child.receive(START_SECONDS)
+            if isinstance(answer, pipe.Capability):
+                return cls(child, answer)
+            raise _engine_error(answer)
+        except BaseException:
+            await child.close()
+            raise
+
+    def take_slot(self, alone: bool) -> bool:
+        """Reserve a slot for the next `recognise`; `alone` wants the whole process. False if there is none."""
+        if not self.alive or self._alone or not self.free_slots or (alone and self.free_slots < self.slots):
+            return False
+        self.free_slots -= 1
+        self._alone = alone
+        return True
+
+    async def load(
+        self,
+        options: RecognitionOptions,
+        news: Callable[[pipe.Fetching], None],
+        died: Callable[[ChildDiedError], None],
+    ) -> pipe.Ready:
+        """Load the model. EngineError if it cannot be had, ChildDiedError if that killed the process. Afterwards `died`
+        is called when the process is gone, whether or not it was working."""
+        slots = self.capability.slots if self.capability.shares_model else 1
+        await self._child.send(pipe.Load(options=options, slots=slots, threads=self.capability.threads))
+        while True:
+            answer, _ = await self._child.receive(LOAD_SECONDS)
+            if isinstance(answer, pipe.Fetching):
+                news(answer)
+            elif isinstance(answer, pipe.Ready):
+                self.slots = self.free_slots = slots
+                self._reading = asyncio.create_task(self._read(died), name=f"answers of {self.pid}")
+                return answer
+            else:
+                raise _engine_error(answer)
+
+    async def recognise(
+        self,
+        jobs: Sequence[ChunkJob],
+        options: RecognitionOptions,
+        limit_seconds: float,
+        answered: Callable[[ChunkJob, pipe.Recognised | pipe.Refused], None],
+    ) -> pipe.BatchEnded:
+        """Call `answered` for each job as its answer comes; return at the end of the batch. ChildDiedError if it never
+        ends, also because `limit_seconds` are over. Take a slot before; this gives it back."""
+        self._count += 1
+        number, batch = self._count, _Batch(jobs, asyncio.Queue(), [])
+        self._batches[number] = batch
+        self._limit(batch, limit_seconds, "a batch was not done after")
+        try:
+            for job in jobs:
+                start, language = job.task.start_seconds, job.task.options.language
+                await self._child.send(pipe.BatchChunk(batch=number, start_seconds=start, language=language), job.flac)
+            await self._child.send(pipe.Recognise(batch=number, options=options))
+            while not isinstance(answer := await batch.answers.get(), pipe.BatchEnded | ChildDiedError):
+                answered(jobs[answer.index], answer)
+            if isinstance(answer, ChildDiedError):
+                raise answer
+            return answer
+        finally:
+            self.free_slots += 1
+            self._alone = False
+            del self._batches[number]
+            for deadline in batch.deadlines:
+                deadline.cancel()
+
+    def cancel(self, job: ChunkJob) -> None:
+        """Nobody wants this job any more: tell the process, which has a while to let go of it."""
+        job.wanted = False
+        for number, batch in self._batches.items():
+            if job in batch.jobs:
+                self._child.post(pipe.Cancel(batch=number, index=batch.jobs.index(job)))
+                if not any(each.wanted for each in batch.jobs):
+                    self._limit(batch, UNWANTED_SECONDS, "it did not heed a cancel after")
+
+    async def close(self) -> None:
+        """End the process and collect it."""
+        await ended(self._reading)
+        await self._child.close()
+
+    def _limit(self, batch: _Batch, seconds: float, what: str) -> None:
+        reason = f"was killed: {what} {seconds:g} s"
+        batch.deadlines.append(asyncio.get_running_loop().call_later(seconds, self._child.kill, reason))
+
+    async def _read(self, died: Callable[[ChildDiedError], None]) -> None:
+        try:
+            while True:
+                answer, _ = await self._child.receive()
+                if isinstance(answer, _Answer) and answer.batch in self._batches:
+                    self._batches[answer.batch].answers.put_nowait(answer)
+        except ChildDiedError as death:
+            self.alive = False
+            for batch in self._batches.values():
+                batch.answers.put_nowait(death)
+            died(death)
+
+
+class RecogniserPool:
+    """All recognisers of a worker. `changed` is called whenever one is ready, dead or unable."""
+
+    def __init__(
+        self, settings: WorkerSettings, tasks: BackgroundTasks, changed: Callable[[], None], tell: Tell
+    ) -> None:
+        self.capabilities: dict[str, pipe.Capability] = {}
+        """What each engine that runs here can do."""
         self.model: RecognitionOptions | None = None
-        self.ready: Ready | None = None
+        self.ready: pipe.Ready | None = None
         self.failure: EngineError | None = None
         self.recognisers: list[Recogniser] = []
         self.largest_batch = MAX_BATCH
         """Lowered when larger batches of the present model proved too much for the memory."""
         self._settings = settings
-        self._crew = crew
+        self._tasks = tasks
         self._changed = changed
         self._tell = tell
         self._spare: dict[str, Recogniser] = {}
-        self._ending: list[Recogniser] = []
+        self._closing: list[Recogniser] = []
         self._starting: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._rest_until = 0.0
 
     async def look_around(self) -> None:
-        """Find out what the engines can do here; EngineUnavailable if there are some and none can run."""
+        """Find out what the engines can do here. EngineUnavailable if there are some and none can run."""
         last: EngineError | None = None
         for engine in self._settings.engines:
             try:
-                recogniser = await Recogniser.start(_begin(engine, self._settings))
-                self.able[engine], self._spare[engine] = recogniser.able, recogniser
+                recogniser = await Recogniser.start(_probe(engine, self._settings))
+                self.capabilities[engine], self._spare[engine] = recogniser.capability, recogniser
             except (EngineError, ChildDiedError) as error:
                 last = error if isinstance(error, EngineError) else EngineUnavailable(error.evidence)
                 self._tell(Notice("engine_unavailable", f"{engine}: {last.message}", {"engine": engine}))
-        if last and not self.able:
+        if last and not self.capabilities:
             raise last
 
     @property
     def loading(self) -> bool:
-        """Whether a model is wanted and no child has it yet."""
-        return self.model is not None and self.ready is None and self.failure is None
+        """Whether a model is wanted and no process has it yet."""
+        return self.model is not None and self.ready is None
 
     @property
     def resting(self) -> bool:
         """Whether the last load failed a moment ago."""
-        return now() < self._rest_until
+        return self.failure is not None or now() < self._rest_until
 
     @property
-    def lanes(self) -> int:
-        """Lanes of the children that are alive and ready."""
-        return sum(each.lanes for each in self.recognisers if each.alive)
+    def slots(self) -> int:
+        """Slots of the processes that are alive and ready."""
+        return sum(each.slots for each in self.recognisers if each.alive)
 
     @property
-    def free_lanes(self) -> int:
+    def free_slots(self) -> int:
         """Those of them with nothing in them."""
-        return sum(each.free_lanes for each in self.recognisers if each.alive)
+        return sum(each.free_slots for each in self.recognisers if each.alive)
 
     @property
     def batch(self) -> int:
         """Chunks in one batch."""
-        return min(self.able[self.model.engine].batch, self.largest_batch) if self.model else 1
+        return min(self.capabilities[self.model.engine].batch, self.largest_batch) if self.model else 1
 
     def serves(self, options: RecognitionOptions) -> bool:
         """Whether the model loaded (or being loaded) is the one for these options."""
@@ -93,23 +242,24 @@ class Pool:
         return options.revision is None or revision in (options.revision, None)
 
     async def switch(self, options: RecognitionOptions) -> None:
-        """End the children of another model and load this one, in the background."""
-        await self._end_all(keep_spare=options.engine)
+        """End the processes of another model and load this one, in the background."""
+        await self.close(keep_spare=options.engine)
         self.model, self.ready, self.failure, self.largest_batch = options, None, None, MAX_BATCH
-        if options.engine in self.able:
+        if options.engine in self.capabilities:
             self.fill()
         else:
             self._give_up(EngineUnavailable(f"This worker does not run the engine {options.engine!r}."))
 
     def fill(self) -> None:
-        """Start the children that are missing."""
+        """Start the processes that are missing."""
         self.recognisers = [each for each in self.recognisers if each.alive]
         if self.model is None or self.failure:
             return
-        nothing_to_fetch = self.ready or self.able[self.model.engine].models
-        wanted = self._processes() if nothing_to_fetch else 1
+        capability = self.capabilities[self.model.engine]
+        nothing_to_fetch = self.ready or capability.models
+        wanted = capability.slots if nothing_to_fetch and not capability.shares_model else 1
         for _ in range(wanted - len(self.recognisers) - len(self._starting)):
-            task = self._crew.start(self._start(self.model), "start of a recogniser")
+            task = self._tasks.start(self._start(self.model), "start of a recogniser")
             self._starting.add(task)
             task.add_done_callback(self._started)
 
@@ -117,24 +267,21 @@ class Pool:
         """Be ready to try again, after a rest."""
         self.model = self.failure = None
 
-    async def close(self) -> None:
-        """End all children and collect them."""
-        await self._end_all(keep_spare="")
-
-    async def _end_all(self, keep_spare: str) -> None:
+    async def close(self, keep_spare: str = "") -> None:
+        """End all processes and collect them, but for one of this engine that has loaded no model yet."""
         await ended(*self._starting)
         spares = [self._spare.pop(engine) for engine in tuple(self._spare) if engine != keep_spare]
-        self._ending += self.recognisers + spares
+        self._closing += self.recognisers + spares
         self.recognisers = []
-        await asyncio.gather(*(each.close() for each in self._ending))
-        self._ending.clear()
+        await asyncio.gather(*(each.close() for each in self._closing))
+        self._closing.clear()
 
     async def _start(self, model: RecognitionOptions) -> None:
-        """Start one child and load the model in it, after the rest that earlier failures have earned."""
+        """Start one process and load the model in it, after the rest that earlier failures have earned."""
         await asyncio.sleep(max(0.0, self._rest_until - now()))
         recogniser = self._spare.pop(model.engine, None)
         try:
-            recogniser = recogniser or await Recogniser.start(_begin(model.engine, self._settings))
+            recogniser = recogniser or await Recogniser.start(_probe(model.engine, self._settings))
             ready = await recogniser.load(model, self._fetching, self._died)
             if model.revision not in (None, ready.revision):
                 raise ModelUnavailable(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
@@ -154,7 +301,7 @@ class Pool:
         self._starting.discard(task)
         self._changed()
 
-    def _loaded(self, recogniser: Recogniser, ready: Ready) -> None:
+    def _loaded(self, recogniser: Recogniser, ready: pipe.Ready) -> None:
         self._failures, self._rest_until = 0, 0.0
         self.recognisers.append(recogniser)
         self.ready = ready
@@ -162,9 +309,9 @@ class Pool:
         self._tell(Notice("model_ready", message, {**ready.model_dump(exclude={"kind"}), "pid": recogniser.pid}))
 
     def _give_up(self, error: EngineError) -> None:
-        """This child cannot load: if no other has, the model cannot be had."""
+        """This process cannot load: if no other has, the model cannot be had."""
         self._rest()
-        if not self.lanes and self.model and not self.failure:
+        if not self.slots and self.model and not self.failure:
             self.failure = error
             data = {"engine": self.model.engine, "model": self.model.model, "code": error.code}
             self._tell(Notice("model_unavailable", error.message, data))
@@ -178,24 +325,26 @@ class Pool:
 
     def _rest(self) -> None:
         self._failures += 1
-        pause = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** (self._failures - 1))
-        self._rest_until = now() + pause
+        self._rest_until = now() + min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** min(self._failures - 1, 30))
 
     def _died(self, death: ChildDiedError) -> None:
         self._tell(Notice("child_died", str(death), {"last_words": death.last_words}))
         self._changed()
 
-    def _fetching(self, news: Fetching) -> None:
+    def _fetching(self, news: pipe.Fetching) -> None:
         of_all = f" of {news.total_bytes:,}" if news.total_bytes else ""
         message = f"Fetching the model {news.model}: {news.done_bytes:,}{of_all} bytes."
         self._tell(Notice("model_fetching", message, news.model_dump(exclude={"kind"})))
 
-    def _processes(self) -> int:
-        """Children that the present engine needs for its lanes."""
-        able = self.able[self.model.engine] if self.model else None
-        return 1 if able is None or able.shares_model else able.lanes
+
+def _probe(engine: str, settings: WorkerSettings) -> pipe.Probe:
+    """What the owner has decided, for the process to add what it finds."""
+    return pipe.Probe.model_validate({"engine": engine, **settings.model_dump(include=set(pipe.Probe.model_fields))})
 
 
-def _begin(engine: str, settings: WorkerSettings) -> Begin:
-    """What the owner has decided, for the child to add what it finds."""
-    return Begin.model_validate({"engine": engine, **settings.model_dump(include=set(Begin.model_fields))})
+def _engine_error(answer: pipe.Message) -> EngineError:
+    """The error that the process sent instead of what was asked for."""
+    if not isinstance(answer, pipe.Unavailable):
+        return EngineError(f"The recogniser answered with {answer.kind!r}, out of turn.")
+    kind = every_error().get(answer.code, EngineError)
+    return kind(answer.message) if issubclass(kind, EngineError) else EngineError(answer.message)
