@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
@@ -18,6 +18,9 @@ from whisper_farm.coordinator import server
 from whisper_farm.coordinator.layers import limits
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
+from whisper_farm.store import schema
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tables import metadata
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -209,13 +212,47 @@ def test_a_database_that_cannot_serve_is_a_reason_to_try_again(farm: ServedFarm)
     assert farm.client("").get("/healthz").status_code == 200
 
 
+def upgraded_by(version: int, compatible_from: int) -> TextClause:
+    """What the upgrade of a later release says of the tables."""
+    return text(f"UPDATE schema_version SET version = {version}, compatible_from = {compatible_from}")
+
+
 def test_a_server_whose_tables_were_changed_under_it_is_not_ready(either_farm: ServedFarm) -> None:
     nobody, database = either_farm.client(""), either_farm.coordinator.database
     assert nobody.get("/readyz").status_code == 200
-    upgrade = text("UPDATE alembic_version SET version_num = 'a_later_release'")
-    database.write(lambda tx: tx.connection.execute(upgrade))
+    database.write(lambda tx: tx.connection.execute(upgraded_by(99, compatible_from=99)))
     assert refused(nobody.get("/readyz")) == (503, "schema_mismatch")
     assert nobody.get("/healthz").status_code == 200
+
+
+def test_a_server_works_on_when_a_later_release_has_added_to_its_tables(
+    either_farm: ServedFarm, make_worker: MakeWorker
+) -> None:
+    def upgrade(tx: Transaction) -> None:
+        for table in metadata.tables:
+            tx.connection.execute(text(f"ALTER TABLE {table} ADD COLUMN added TEXT DEFAULT 'later'"))
+        tx.connection.execute(upgraded_by(99, compatible_from=schema.VERSION))
+
+    either_farm.coordinator.database.write(upgrade)
+    assert either_farm.client("").get("/readyz").status_code == 200
+    worker = make_worker(either_farm)
+    made = submit(either_farm.user("ann"))
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 2)
+    worker.complete([worker.cut_done(cutting, 2)])
+    worker.finish(*worker.claim(2))
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: either_farm.admin.get(place).json()["state"] == "done")
+    for path in (
+        f"{place}/jobs",
+        f"{place}/segments",
+        "/api/transcriptions",
+        "/api/workers",
+        "/api/tokens",
+        "/metrics",
+    ):
+        assert either_farm.admin.get(path).status_code == 200, path
+    assert either_farm.admin.delete(place).status_code == 204
 
 
 def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:

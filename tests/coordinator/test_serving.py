@@ -93,7 +93,9 @@ def test_an_old_schema_on_postgresql_stops_the_server_with_the_remedy(
 ) -> None:
     url = request.getfixturevalue("postgres_url")
     database = Database.open(url)
-    database.write(lambda tx: tx.connection.exec_driver_sql("DROP TABLE alembic_version"))
+    database.write(
+        lambda tx: tx.connection.exec_driver_sql("UPDATE schema_version SET version = 0, compatible_from = 0")
+    )
     database.close()
     settings = ServerSettings(port=0, data=tmp_path, database=url)
     with pytest.raises(SchemaMismatch, match="db upgrade"):

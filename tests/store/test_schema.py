@@ -105,14 +105,17 @@ def test_alembic_finds_nothing_left_to_migrate(empty: Database) -> None:
     assert empty.read(differences) == []
 
 
-def test_head_is_the_newest_migration() -> None:
-    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.HEAD]
+def test_the_version_counts_the_migrations() -> None:
+    steps = ScriptDirectory.from_config(alembic_config())
+    assert len(steps.get_heads()) == 1
+    assert len(list(steps.walk_revisions())) == schema.VERSION
+    assert 1 <= schema.COMPATIBLE_FROM <= schema.VERSION
 
 
 def test_an_upgrade_is_done_once(empty: Database) -> None:
     assert schema.upgrade(empty) is True
     assert schema.upgrade(empty) is False
-    schema.check(empty)
+    assert schema.check(empty) == "current"
 
 
 START = """
@@ -147,19 +150,47 @@ def test_a_database_without_tables_says_what_to_run(empty: Database) -> None:
         schema.check(empty)
 
 
+def of_release(database: Database, version: int, compatible_from: int) -> None:
+    """Make the database say that its tables are those of that release."""
+    said = {"version": version, "compatible_from": compatible_from}
+    change = "UPDATE schema_version SET version = :version, compatible_from = :compatible_from"
+    database.write(lambda tx: tx.connection.execute(text(change), said))
+
+
 def test_a_database_of_a_newer_release_is_left_alone(empty: Database) -> None:
     schema.upgrade(empty)
-    empty.write(lambda tx: tx.connection.execute(text("UPDATE alembic_version SET version_num = 'from_the_future'")))
+    of_release(empty, version=99, compatible_from=98)
+    before = empty.read(described)
     for call in (schema.check, schema.upgrade):
-        with pytest.raises(SchemaMismatch, match=r"newer release.*from_the_future"):
+        with pytest.raises(SchemaMismatch, match=r"newer release.*version 99 .*knows version 98; this one .* 1\."):
             call(empty)
+    assert empty.read(described) == before
+
+
+def test_a_newer_database_that_is_compatible_is_used_and_not_changed(empty: Database) -> None:
+    schema.upgrade(empty)
+    of_release(empty, version=99, compatible_from=schema.VERSION)
+    before = empty.read(described)
+    assert schema.check(empty) == "newer"
+    assert schema.upgrade(empty) is False
+    assert schema.check(empty) == "newer"
+    assert empty.read(described) == before
 
 
 def test_a_database_of_an_older_release_says_what_to_run(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     schema.upgrade(empty)
-    monkeypatch.setattr(schema, "HEAD", "a_later_step")
+    monkeypatch.setattr(schema, "VERSION", 2)
     with pytest.raises(SchemaMismatch, match="older release; run `whisper-farm db upgrade`"):
         schema.check(empty)
+    assert schema.upgrade(empty) is True
+    assert schema.check(empty) == "current"
+
+
+def test_a_database_from_before_the_first_release_is_named(empty: Database) -> None:
+    empty.write(lambda tx: tx.connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))")))
+    for call in (schema.check, schema.upgrade):
+        with pytest.raises(SchemaMismatch, match=r"before the first release.*Move it away"):
+            call(empty)
 
 
 def test_an_upgrade_that_fails_half_way_leaves_nothing_behind(empty: Database) -> None:
@@ -173,7 +204,5 @@ def test_an_upgrade_that_fails_half_way_leaves_nothing_behind(empty: Database) -
 
 
 def test_the_migrations_travel_with_the_package() -> None:
-    assert {path.name for path in Path(schema.__file__).with_name("migrations").rglob("*.py")} >= {
-        "env.py",
-        f"{schema.HEAD}.py",
-    }
+    steps = {f"{step.revision}.py" for step in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    assert {path.name for path in Path(schema.__file__).with_name("migrations").rglob("*.py")} >= {"env.py", *steps}

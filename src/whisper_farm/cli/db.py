@@ -16,7 +16,7 @@ def db() -> None:
 @click.option("--database", metavar="URL", help="postgresql://… or sqlite:///PATH; else WHISPER_FARM_DATABASE.")
 @click.option("--data", metavar="FOLDER", help="The server's data folder, where no database is named.")
 def upgrade(database: str | None, data: str | None) -> None:
-    """Bring the database to the tables of this release. Stop the servers that use it first.
+    """Bring the database to the tables of this release. Stop the servers of older releases first.
 
     On SQLite a server does this by itself when it starts; on PostgreSQL it is left to you.
     """
@@ -28,6 +28,7 @@ def upgrade(database: str | None, data: str | None) -> None:
     opened = Database.open(settings.database or settings.data / "farm.db")
     try:
         schema.upgrade(opened)
-        print(f"{opened.place} has the tables of this release.")
+        release = "this release" if schema.check(opened) == "current" else "a newer release, which this one may use"
+        print(f"{opened.place} has the tables of {release}.")
     finally:
         opened.close()

@@ -27,6 +27,7 @@ from starlette.applications import Starlette
 
 from whisper_farm.coordinator.app import create_app
 from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.log import logger
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -81,8 +82,8 @@ def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
     try:
         if database.dialect == "sqlite":
             upgrade(database)
-        else:
-            check(database)
+        if check(database) == "newer":
+            logger().warning("the database is of a newer release; this one may use it", database=database.place)
         yield database, Blobs.open(settings.blobs or settings.data / "blobs", settings.blobs_public_endpoint)
     finally:
         database.close()

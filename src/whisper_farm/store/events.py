@@ -13,7 +13,7 @@ from typing import Any
 
 from whisper_farm.protocol.events import EventKind, FarmEvent, fields_of
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Json, Query
+from whisper_farm.store.statements import Change, Json, Query, columns
 
 RETIRE_BATCH = 10_000
 """Events retired in one transaction, so that writers never wait long."""
@@ -53,11 +53,12 @@ INSERT = Change(
     """,
 )
 """All events of a transaction at once: PostgreSQL takes several times as long for a statement each."""
-AFTER = Query("SELECT * FROM events WHERE id > :after ORDER BY id LIMIT :limit", Event)
-AFTER_OF_OWNER = Query("SELECT * FROM events WHERE owner = :owner AND id > :after ORDER BY id LIMIT :limit", Event)
+ROW = f"SELECT {columns(Event)} FROM events"
+AFTER = Query(f"{ROW} WHERE id > :after ORDER BY id LIMIT :limit", Event)
+AFTER_OF_OWNER = Query(f"{ROW} WHERE owner = :owner AND id > :after ORDER BY id LIMIT :limit", Event)
 AFTER_OF_TRANSCRIPTION = Query(
-    """
-    SELECT * FROM events
+    f"""
+    {ROW}
      WHERE transcription_id = :transcription AND id > :after AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
      ORDER BY id LIMIT :limit
     """,

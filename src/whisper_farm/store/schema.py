@@ -1,69 +1,104 @@
-"""Brings a database to the tables this release works with, and refuses to run on any others.
+"""Brings a database to the tables this release works with, and says whether this release may run on it.
 
-Promises: an upgrade is one transaction, so a database is never left between two versions, and any number of
-processes may start one at the same time. It never goes back, and never changes a database of a newer release.
-Alembic, which does the work, is only imported when there is some.
+Promises: an upgrade is one transaction, so a database is never left between two versions. Any number of processes may
+start one at the same time. An upgrade never goes back, and never changes a database of a newer release. Alembic does
+the work and is imported only when there is some.
+
+Every database says which version its tables have, and which is the oldest version whose programs may run on them. So
+a program knows what to do with a database that is newer than itself.
 """
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from sqlalchemy import inspect
 
 from whisper_farm.errors import SchemaMismatch
 from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.statements import Change, Query
 
-HEAD = "first_tables"
-"""The newest migration: the file of that name in `migrations/versions/`."""
+VERSION = 1
+"""The version of the tables in `tables.py`: how many migrations there are."""
+COMPATIBLE_FROM = 1
+"""The oldest version whose programs may run on these tables.
+
+It stays when a migration only adds tables, indexes, and columns that have a default or may be null. It becomes
+`VERSION` with any other migration.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersion:
+    """What a database says about its tables."""
+
+    version: int
+    compatible_from: int
+
+
+STORED = Query("SELECT version, compatible_from FROM schema_version", SchemaVersion)
+FORGET = Change("DELETE FROM schema_version")
+NOTE = Change("INSERT INTO schema_version (id, version, compatible_from) VALUES (1, :version, :compatible_from)")
 
 
 def upgrade(database: Database) -> bool:
     """Make the tables, or bring older ones up to date; returns whether anything had to be done."""
-    if database.read(_version) == HEAD:
+    stored = database.read(lambda tx: _stored(tx, database.place))
+    if stored is not None and _state(database.place, stored) != "older":
         return False
-    database.write(_migrate)
-    return True
+    return database.write(lambda tx: _migrate(tx, database.place))
 
 
-def check(database: Database) -> None:
-    """Raise `SchemaMismatch`, saying what to do, unless the tables are those of this release."""
-    version = database.read(_version)
-    if version == HEAD:
-        return
-    if version is None:
+def check(database: Database) -> Literal["current", "newer"]:
+    """Say whether the tables are those of this release, or newer ones on which it may run.
+
+    Raises `SchemaMismatch`, with what to do, when this release may not run on them.
+    """
+    stored = database.read(lambda tx: _stored(tx, database.place))
+    if stored is None:
         raise SchemaMismatch(f"The database {database.place} has no tables yet; run `whisper-farm db upgrade`.")
-    if _is_known(version):
+    state = _state(database.place, stored)
+    if state == "older":
         raise SchemaMismatch(f"The database {database.place} is of an older release; run `whisper-farm db upgrade`.")
-    raise _newer(database.place, version)
+    return state
 
 
-def _version(tx: Transaction) -> str | None:
-    if not inspect(tx.connection).has_table("alembic_version"):
-        return None
-    version: str | None = tx.connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
-    return version
+def _state(place: str, stored: SchemaVersion) -> Literal["older", "current", "newer"]:
+    """How these tables stand to this release; raises `SchemaMismatch` if it is too old for them."""
+    if stored.version < VERSION:
+        return "older"
+    if stored.version == VERSION:
+        return "current"
+    if stored.compatible_from <= VERSION:
+        return "newer"
+    raise SchemaMismatch(
+        f"The database {place} is of a newer release: its tables have version {stored.version} and need a program"
+        f" that knows version {stored.compatible_from}; this one knows version {VERSION}. Install a newer release here."
+    )
 
 
-def _migrate(tx: Transaction) -> None:
+def _stored(tx: Transaction, place: str) -> SchemaVersion | None:
+    tables = inspect(tx.connection)
+    if tables.has_table("schema_version"):
+        return tx.first(STORED, {})
+    if tables.has_table("alembic_version"):
+        raise SchemaMismatch(
+            f"The database {place} was made before the first release and cannot be upgraded. Move it away, and run"
+            " `whisper-farm db upgrade` to make a new one."
+        )
+    return None
+
+
+def _migrate(tx: Transaction, place: str) -> bool:
     from alembic import command
 
     from whisper_farm.store.migrations import alembic_config
 
-    version = _version(tx)
-    if version is not None and not _is_known(version):
-        raise _newer(tx.connection.engine.url.render_as_string(), version)
+    stored = _stored(tx, place)
+    if stored is not None and _state(place, stored) != "older":  # another process was faster
+        return False
     command.upgrade(alembic_config(tx.connection), "head")
-
-
-def _is_known(version: str) -> bool:
-    from alembic.script import ScriptDirectory
-
-    from whisper_farm.store.migrations import alembic_config
-
-    return any(script.revision == version for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())
-
-
-def _newer(place: str, version: str) -> SchemaMismatch:
-    return SchemaMismatch(
-        f"The database {place} is of a newer release (its tables are `{version}`, this program knows up to `{HEAD}`);"
-        " install that release here."
-    )
+    tx.change(FORGET, {})
+    tx.change(NOTE, asdict(SchemaVersion(VERSION, COMPATIBLE_FROM)))
+    return True

@@ -120,6 +120,11 @@ class Query(Change, Generic[R]):
         return values
 
 
+def columns(row: type[Any]) -> str:
+    """The names of a row's fields, for a SELECT. `SELECT *` would fail as soon as a newer release adds a column."""
+    return ", ".join(field.name for field in dataclasses.fields(row))
+
+
 def execute(run: Callable[..., object], text: str, values: object) -> None:
     """Where every statement is executed; tests look on here."""
     run(text, values)

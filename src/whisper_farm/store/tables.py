@@ -69,6 +69,17 @@ def partial(name: str, predicate: str, *columns: str | TextClause, unique: bool 
 NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at")
 """The order in which queued jobs are handed out; the last column only spares a look at the row."""
 
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("compatible_from", Integer, nullable=False),
+    holds("single", "id = 1"),
+    holds("compatible_with_itself", "compatible_from <= version"),
+)
+"""One row: the version of these tables, and the oldest version whose programs may run on them. See `schema.py`."""
+
 farm = Table(
     "farm",
     metadata,

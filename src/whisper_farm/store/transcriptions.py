@@ -9,7 +9,7 @@ from typing import Any
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns
 from whisper_farm.transcript.options import RecognitionOptions
 
 
@@ -62,14 +62,15 @@ class TranscriptionRow:
         return self.source[5:] if self.source.startswith("blob:") else None
 
 
-FIND = Query("SELECT * FROM transcriptions WHERE id = :id", TranscriptionRow)
-BY_KEY = Query("SELECT * FROM transcriptions WHERE owner = :owner AND key = :key", TranscriptionRow)
+ROW = f"SELECT {columns(TranscriptionRow)} FROM transcriptions"
+FIND = Query(f"{ROW} WHERE id = :id", TranscriptionRow)
+BY_KEY = Query(f"{ROW} WHERE owner = :owner AND key = :key", TranscriptionRow)
 IN_PAGE = """
     (created_at, id) < (:at, :id) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
     ORDER BY created_at DESC, id DESC LIMIT :limit
 """
-PAGE = Query(f"SELECT * FROM transcriptions WHERE {IN_PAGE}", TranscriptionRow)
-PAGE_OF_OWNER = Query(f"SELECT * FROM transcriptions WHERE owner = :owner AND {IN_PAGE}", TranscriptionRow)
+PAGE = Query(f"{ROW} WHERE {IN_PAGE}", TranscriptionRow)
+PAGE_OF_OWNER = Query(f"{ROW} WHERE owner = :owner AND {IN_PAGE}", TranscriptionRow)
 FINISHED_BEFORE = Query(
     "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit", str
 )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns
 
 MAX_OPEN = 1000
 """Uploads that one owner may have announced and not sent."""
@@ -43,7 +43,7 @@ INSERT = Change(
     VALUES (:id, :owner, :name, :size, :key, :state, :sha256, :created_at)
     """
 )
-FIND = Query("SELECT * FROM uploads WHERE id = :id AND owner = :owner", UploadRow)
+FIND = Query(f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner", UploadRow)
 IS_USED = Query("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used", bool)
 STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")
 FORGET = Change("DELETE FROM uploads WHERE created_at < :before")

@@ -50,7 +50,7 @@ async def healthz() -> Health:
 
 @router.get("/readyz", responses={503: {**documented(StoreUnavailable, SchemaMismatch)[503], "model": ErrorBody}})
 async def readyz(farm: Farm) -> Health:
-    """Database and blob store answer, and the tables are those of this release: requests may be sent here."""
+    """Database and blob store answer, and this release may run on the tables: requests may be sent here."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             await farm.store.run(lambda: check(farm.database))
