@@ -29,7 +29,7 @@ from whisper_farm.protocol.worker import (
     RegisterRequest,
     TranscribeResult,
 )
-from whisper_farm.transcript.speech import Segment
+from whisper_farm.transcript.transcript import Segment
 
 Json = dict[str, Any]
 

@@ -20,7 +20,7 @@ from whisper_farm.cli.progress import (
     shortened,
     transcript_line,
 )
-from whisper_farm.transcript.speech import Segment
+from whisper_farm.transcript.transcript import Segment
 
 SEGMENT = Segment(0.0, 4.2, " Good evening.")
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.cli.main import outcome
-from whisper_farm.cli.recognition_flags import FORMATS, FormatList, Temperatures
+from whisper_farm.cli.recognition_flags import FormatList, Temperatures
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED, Flag, UnknownFlag, flags_of, normalise
+from whisper_farm.transcript.formats import FORMATS
 
 FLAGS = flags_of(transcribe, click.Context(transcribe))
 
@@ -53,8 +54,8 @@ def test_formats_may_be_listed_in_every_usual_way(words: tuple[str, ...]) -> Non
 
 
 def test_all_formats_are_all_formats() -> None:
-    assert _parsed(["-f", "all", "a.mp3"])[0]["output_format"] == FORMATS
-    assert _parsed(["a.mp3"])[0]["output_format"] == FORMATS
+    assert _parsed(["-f", "all", "a.mp3"])[0]["output_format"] == tuple(FORMATS)
+    assert _parsed(["a.mp3"])[0]["output_format"] == tuple(FORMATS)
 
 
 def test_files_before_between_and_after_flags_are_all_files() -> None:

@@ -12,7 +12,7 @@ import httpx
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
-from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word
 
 SOUND = b"sound of chunk "
 PATIENCE_SECONDS = 20.0

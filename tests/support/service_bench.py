@@ -31,7 +31,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word
 
 T = TypeVar("T")
 POLICY = Policy()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from whisper_farm.transcript.speech import Segment, Word
-from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, Word
 
 MAKER = Maker("faster-whisper", "1.2.1", "small", "5d8c3a", ("cuda:0 float16",), ("attic", "cellar"))
 NASTY = (

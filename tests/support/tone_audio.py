@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 
 from whisper_farm.engines.engine import SAMPLE_RATE, Audio
-from whisper_farm.transcript.speech import Word
+from whisper_farm.transcript.transcript import Word
 
 WORDS = 1 << 16
 """How many different words there are."""

@@ -42,7 +42,7 @@ from whisper_farm.engines.engine import (
 )
 from whisper_farm.errors import EngineError, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word
 
 EXIT_STATUS = 70
 """With what status the process ends at the word `die`."""

@@ -15,8 +15,7 @@ from support.spoken import transcript_of, transcripts
 
 from whisper_farm.errors import FarmError, InvalidTranscript
 from whisper_farm.transcript.document import from_json, to_json
-from whisper_farm.transcript.speech import Segment, Word
-from whisper_farm.transcript.transcript import Coverage, MissingStretch, Transcript, length_of
+from whisper_farm.transcript.transcript import Coverage, MissingStretch, Segment, Transcript, Word, length_of
 
 HELLO = transcript_of(
     Segment(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisper_farm.errors import PositionConflict
-from whisper_farm.transcript.speech import Segment, Word
 from whisper_farm.transcript.stitch import Piece, stitch
+from whisper_farm.transcript.transcript import Segment, Word
 
 any_time = st.floats(-100, 4000) | st.sampled_from([math.nan, math.inf, -math.inf])
 

@@ -10,12 +10,11 @@ from whisper_farm.cli.clock import clock, speed
 from whisper_farm.cli.following import Following
 from whisper_farm.cli.outputs import Outputs
 from whisper_farm.cli.progress import Display, printable
-from whisper_farm.cli.recognition_flags import FORMATS
 from whisper_farm.cli.session import counted, gaps_in_words, short_damage, why_not
 from whisper_farm.cli.table import columns
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
-from whisper_farm.transcript.formats import stems_for
+from whisper_farm.transcript.formats import FORMATS, stems_for
 
 JOBS_SHOWN = 20
 
@@ -119,7 +118,7 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
 
 def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats: Sequence[str]) -> Iterator[str]:
     """Write transcripts as files; yields what was written."""
-    outputs = Outputs.into(folder, formats or FORMATS)
+    outputs = Outputs.into(folder, formats or tuple(FORMATS))
     views = [farm.get(one) for one in dict.fromkeys(ids)]
     for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
         outputs.write(farm.transcript(view.id), stem)

@@ -13,6 +13,7 @@ import click
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.recognition_flags import FormatList
 from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
+from whisper_farm.transcript.formats import FORMATS
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -92,7 +93,7 @@ def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: s
     type=FormatList(),
     multiple=True,
     metavar="FORMAT",
-    help="txt, srt, vtt, tsv, json or all; several: -f srt,txt. [default: txt, with -o all]",
+    help=f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: txt, with -o all]",
 )
 @server_flags
 def get(

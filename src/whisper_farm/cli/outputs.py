@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from whisper_farm.errors import StorageError
-from whisper_farm.transcript.formats import save, stems_for
+from whisper_farm.transcript.formats import output_format, save, stems_for
 from whisper_farm.transcript.transcript import Transcript
 
 
@@ -53,7 +53,7 @@ class Outputs:
 
     def files(self, stem: str) -> list[Path]:
         """The files that a recording's outputs are written to."""
-        return [self.folder / f"{stem}.{format}" for format in self.formats]
+        return [self.folder / f"{stem}.{output_format(format).extension}" for format in self.formats]
 
     def there(self, stem: str) -> bool:
         """Whether all outputs of a recording exist."""

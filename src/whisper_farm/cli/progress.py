@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Self
 from unicodedata import category
 
 from whisper_farm.cli.clock import clock, span, speed
-from whisper_farm.transcript.subtitles import timestamp
+from whisper_farm.transcript.formats import timestamp
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from whisper_farm.transcript.speech import Segment
+    from whisper_farm.transcript.transcript import Segment
 
 SPEED_WINDOW_SECONDS = 60.0
 FEWEST_SAMPLES = 8

@@ -16,11 +16,11 @@ import click
 
 from whisper_farm.cli.languages import language_code
 from whisper_farm.cli.whisper_flags import Number, OneOf, Whole, Words, truth
+from whisper_farm.transcript.formats import FORMATS
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task
 
-FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 HIGHEST_TEMPERATURE = 1.0
 
 
@@ -43,7 +43,7 @@ class FormatList(Words[tuple[str, ...]]):
                 self.fail(f"'{part}' is not one of {', '.join(FORMATS)}, all.{hint}", param, ctx)
         if not parts:
             self.fail("a format is missing.", param, ctx)
-        return FORMATS if "all" in parts else tuple(parts)
+        return tuple(FORMATS) if "all" in parts else tuple(parts)
 
 
 class Temperatures(Words[tuple[float, ...]]):
@@ -277,4 +277,4 @@ def _check_translates(model: str) -> None:
 
 def all_formats(context: click.Context, option: click.Parameter, given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Every format asked for, once, in the order asked; all of them when none was."""
-    return tuple(dict.fromkeys(format for group in given for format in group)) or FORMATS
+    return tuple(dict.fromkeys(format for group in given for format in group)) or tuple(FORMATS)

@@ -9,6 +9,7 @@ import click
 from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings
 from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.transcript.formats import FORMATS
 
 SECTIONS = {
     "Recognition": RECOGNITION,
@@ -36,7 +37,7 @@ SECTIONS = {
     multiple=True,
     callback=all_formats,
     metavar="FORMAT",
-    help="txt, srt, vtt, tsv, json or all; several: -f srt,txt. [default: all]",
+    help=f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: all]",
 )
 @truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
 @truth("--verbose", default=True, help="Show the transcript as it grows.")

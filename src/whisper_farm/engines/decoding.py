@@ -44,7 +44,7 @@ from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, bes
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.models import can_translate, cannot_translate
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word
 
 VERSION = f"{faster_whisper.__version__}+ctranslate2-{ctranslate2.__version__}"
 WINDOW_SAMPLES = 30 * SAMPLE_RATE

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_farm.transcript.options import RecognitionOptions, Task
-from whisper_farm.transcript.speech import Segment
+from whisper_farm.transcript.transcript import Segment
 
 SAMPLE_RATE = 16_000
 """Samples a second of every chunk: mono, 32-bit float in [-1, 1]."""

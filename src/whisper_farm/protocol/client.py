@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
 from whisper_farm.protocol.wire import Answer, Bytes, Id, Name, Request, Seconds, Sha256, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.speech import Segment
+from whisper_farm.transcript.transcript import Segment
 
 TranscriptionState = Literal["queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"]
 """`incomplete`: a transcript is there, and says which seconds are missing; `failed`: there is none."""

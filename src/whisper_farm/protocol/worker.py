@@ -26,7 +26,7 @@ from whisper_farm.protocol.wire import (
     Transfer,
 )
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.speech import Segment
+from whisper_farm.transcript.transcript import Segment
 
 JobKind = Literal["chunk", "transcribe"]
 

@@ -14,8 +14,7 @@ from typing_extensions import TypedDict
 
 from whisper_farm.errors import InvalidTranscript
 from whisper_farm.transcript.options import Task
-from whisper_farm.transcript.speech import Segment, Word
-from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, Word
 
 SEEK_FRAMES_PER_SECOND = 100
 

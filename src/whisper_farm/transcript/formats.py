@@ -1,56 +1,181 @@
-"""Writes transcripts as files, with the names and contents that openai/whisper gives them.
+"""Output formats: each one writer, registered with its name, extension and media type; and files written with them.
 
-Promises: `<stem>.<format>`, UTF-8, each file whole or not there at all. Text is written as whisper writes it,
-except where that would break the file (a line break in a table, an arrow in a subtitle). Does not decide
-whether a file that is there already may be replaced: it is.
+Promises: `<stem>.<extension>`, each file whole or not there at all. The five formats of openai/whisper have its
+contents: text is written as whisper writes it, except where that would break the file (a line break in a table, an
+arrow in a subtitle). Does not decide whether a file that is there already may be replaced: it is.
+
+A format is added here and nowhere else: flags, API and help read `FORMATS`.
 """
 
 from __future__ import annotations
 
 import errno
+import html
 import json
 import os
+import re
 import secrets
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
-from whisper_farm.transcript.document import to_json
-from whisper_farm.transcript.subtitles import srt, vtt
-from whisper_farm.transcript.transcript import Transcript
 
-_WRITERS: dict[str, Callable[[Transcript], str]] = {
-    "txt": lambda transcript: "".join(f"{_one_line(segment.text)}\n" for segment in transcript.segments),
-    "srt": lambda transcript: srt(transcript.segments),
-    "vtt": lambda transcript: vtt(transcript.segments),
-    "tsv": lambda transcript: _tsv(transcript),
-    "json": lambda transcript: json.dumps(to_json(transcript)),
-}
-FORMATS: tuple[str, ...] = tuple(_WRITERS)
+if TYPE_CHECKING:
+    from whisper_farm.transcript.transcript import Segment, Transcript, Word
+
+LINE_LIMIT = 1000
+"""Characters after which a cue made of words goes on in a new line."""
+ARROW = re.compile("-{2,}>")
 
 
-def render(transcript: Transcript, format: str) -> str:
-    """The transcript as the text of a file in one of `FORMATS`."""
-    _check_format(format)
-    return _WRITERS[format](transcript)
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """A way to write a transcript down."""
+
+    name: str
+    extension: str
+    media_type: str
+    write: Callable[[Transcript], bytes]
 
 
-def save(transcript: Transcript, folder: Path, stem: str, formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Write `<folder>/<stem>.<format>` for each format and say which files that made; the folder is made too.
+FORMATS: dict[str, OutputFormat] = {}
+"""Every format by its name, in the order in which they are listed."""
+
+Writer = Callable[["Transcript"], bytes]
+TextWriter = Callable[["Transcript"], str]
+
+
+def register(name: str, extension: str, media_type: str) -> Callable[[Writer], Writer]:
+    """Decorate the writer of a format."""
+
+    def keep(write: Writer) -> Writer:
+        FORMATS[name] = OutputFormat(name, extension, media_type, write)
+        return write
+
+    return keep
+
+
+def register_text(name: str, media_type: str) -> Callable[[TextWriter], TextWriter]:
+    """Decorate the writer of a format that is text in UTF-8, named as its files end."""
+
+    def keep(write: TextWriter) -> TextWriter:
+        # Half a character (a lone surrogate) has no UTF-8; JSON keeps it, the other formats cannot.
+        register(name, name, media_type)(lambda transcript: write(transcript).encode("utf-8", errors="replace"))
+        return write
+
+    return keep
+
+
+def output_format(name: str) -> OutputFormat:
+    """The format of this name; InvalidRequest for any other."""
+    if found := FORMATS.get(name):
+        return found
+    raise InvalidRequest(f"There is no output format {name!r}; choose from {', '.join(FORMATS)}.")
+
+
+def known_format(name: str) -> str:
+    """The name itself; ValueError for one that is no format's."""
+    if name not in FORMATS:
+        raise ValueError(f"choose from {', '.join(FORMATS)}")
+    return name
+
+
+def render(transcript: Transcript, format: str) -> bytes:
+    """The transcript as the content of a file in one of `FORMATS`."""
+    return output_format(format).write(transcript)
+
+
+@register_text("txt", "text/plain; charset=utf-8")
+def _txt(transcript: Transcript) -> str:
+    return "".join(f"{_one_line(segment.text)}\n" for segment in transcript.segments)
+
+
+@register_text("srt", "application/x-subrip; charset=utf-8")
+def _srt(transcript: Transcript) -> str:
+    return "".join(
+        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(_cues(transcript.segments), start=1)
+    )
+
+
+@register_text("vtt", "text/vtt; charset=utf-8")
+def _vtt(transcript: Transcript) -> str:
+    return "WEBVTT\n\n" + "".join(
+        f"{timestamp(start)} --> {timestamp(end)}\n{_without_markup(text)}\n\n"
+        for start, end, text in _cues(transcript.segments)
+    )
+
+
+@register_text("tsv", "text/tab-separated-values; charset=utf-8")
+def _tsv(transcript: Transcript) -> str:
+    rows = ["start\tend\ttext\n"]
+    for segment in transcript.segments:
+        text = _one_line(segment.text).replace("\t", " ")
+        rows.append(f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{text}\n")
+    return "".join(rows)
+
+
+@register_text("json", "application/json")
+def _json(transcript: Transcript) -> str:
+    from whisper_farm.transcript.document import to_json  # the list of formats is asked for where nothing heavy is
+
+    return json.dumps(to_json(transcript))
+
+
+def timestamp(seconds: float, always_hours: bool = False, marker: str = ".") -> str:
+    """`MM:SS.mmm`, with hours in front when there are any."""
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    front = f"{hours:02d}:" if always_hours or hours else ""
+    return f"{front}{minutes:02d}:{milliseconds // 1000:02d}{marker}{milliseconds % 1000:03d}"
+
+
+def _cues(segments: Sequence[Segment]) -> Iterator[tuple[float, float, str]]:
+    for segment in segments:
+        if words := segment.words:
+            yield words[0].start, words[-1].end, _in_one_cue(_wrapped(words))
+        else:
+            yield segment.start, segment.end, _in_one_cue(segment.text)
+
+
+def _wrapped(words: Sequence[Word]) -> str:
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word.text) <= LINE_LIMIT:
+            lines[-1] += word.text
+        else:
+            lines.append(word.text.strip())
+    return "\n".join(lines)
+
+
+def _in_one_cue(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return ARROW.sub("->", "\n".join(line for line in lines if line))
+
+
+def _without_markup(text: str) -> str:
+    # Only an ampersand that a reader would take for a character reference is escaped: "Q&A" stays as it is.
+    if html.unescape(text) != text:
+        text = text.replace("&", "&amp;")
+    return text.replace("<", "&lt;")
+
+
+def save(transcript: Transcript, folder: Path, stem: str, formats: Iterable[str]) -> list[Path]:
+    """Write `<folder>/<stem>.<extension>` for each format and say which files that made; the folder is made too.
 
     Raises `InvalidRequest` for a format or stem that cannot be, before anything is written, and `NoSpace` or
     `StorageError`, naming the file, when it cannot be written.
     """
-    wanted = list(dict.fromkeys(formats))
-    for format in wanted:
-        _check_format(format)
+    wanted = [output_format(name) for name in dict.fromkeys(formats)]
     if stem in ("", "..") or "\0" in stem or Path(stem).name != stem:
         raise InvalidRequest(f"{stem!r} cannot be the name of a file.")
-    files = [folder / f"{stem}.{format}" for format in wanted]
+    files = [folder / f"{stem}.{format.extension}" for format in wanted]
     for file, format in zip(files, wanted, strict=True):
-        _write(file, render(transcript, format))
+        _write(file, format.write(transcript))
     return files
 
 
@@ -82,31 +207,17 @@ def _on_disk(stem: str) -> str:
     return unicodedata.normalize("NFC", stem).casefold()
 
 
-def _tsv(transcript: Transcript) -> str:
-    rows = ["start\tend\ttext\n"]
-    for segment in transcript.segments:
-        text = _one_line(segment.text).replace("\t", " ")
-        rows.append(f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{text}\n")
-    return "".join(rows)
-
-
 def _one_line(text: str) -> str:
     return " ".join(text.strip().splitlines())
 
 
-def _check_format(format: str) -> None:
-    if format not in _WRITERS:
-        raise InvalidRequest(f"There is no output format {format!r}; choose from {', '.join(FORMATS)}.")
-
-
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, content: bytes) -> None:
     part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("xb") as out:
-                # Half a character (a lone surrogate) has no UTF-8; JSON keeps it, the other formats cannot.
-                out.write(text.encode("utf-8", errors="replace"))
+                out.write(content)
                 out.flush()
                 os.fsync(out.fileno())
             part.replace(file)

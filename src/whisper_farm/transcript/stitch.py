@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from whisper_farm.errors import PositionConflict
-from whisper_farm.transcript.speech import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response, Security
+from pydantic import AfterValidator, WithJsonSchema
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import serve_blob
@@ -39,16 +40,12 @@ from whisper_farm.protocol.client import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.formats import render
+from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 
-Format = Literal["txt", "srt", "vtt", "tsv", "json"]
-MEDIA_TYPES: dict[Format, str] = {
-    "txt": "text/plain; charset=utf-8",
-    "srt": "application/x-subrip; charset=utf-8",
-    "vtt": "text/vtt; charset=utf-8",
-    "tsv": "text/tab-separated-values; charset=utf-8",
-    "json": "application/json",
-}
+STORED = FORMATS["json"]
+"""The format in which a transcript is stored: its file is served as it is."""
+_MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
+FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 router = APIRouter(
     prefix="/transcriptions",
     tags=["transcriptions"],
@@ -171,8 +168,11 @@ async def list_segments(
     response_class=Response,
     responses={
         **documented(*ALWAYS, NotFound, WrongState, BlobMissing, InvalidTranscript),
-        **ranges(MEDIA_TYPES["json"]),
-        200: {"description": "The file.", "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}},
+        **ranges(STORED.media_type),
+        200: {
+            "description": "The file.",
+            "content": {each.media_type.partition(";")[0]: {} for each in FORMATS.values()},
+        },
     },
 )
 async def get_transcript(
@@ -180,32 +180,31 @@ async def get_transcript(
     request: Request,
     caller: AnyCaller,
     farm: Farm,
-    format: Annotated[Format, Query(description="Of the file.")] = "json",
+    format: Annotated[FormatName, Query(description="Of the file.")] = STORED.name,
 ) -> Response:
     """The transcript as a file. There is one as soon as the transcription is `done` or `incomplete`."""
     row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
     if row.transcript_key is None or row.state not in ("done", "incomplete"):
         raise WrongState(f"{row.name} is {row.state}; it has no transcript yet.")
-    if format == "json":
-        answer = await serve_blob(
-            request, farm.blobs, row.transcript_key, row.transcript_size or 0, MEDIA_TYPES["json"]
-        )
+    wanted = FORMATS[format]
+    if wanted is STORED:
+        answer = await serve_blob(request, farm.blobs, row.transcript_key, row.transcript_size or 0, STORED.media_type)
     else:
         async with farm.renders:
-            text = await farm.store.run(_rendering(await farm.blobs.get(row.transcript_key), format))
-        answer = Response(text.encode("utf-8", errors="replace"), media_type=MEDIA_TYPES[format])
-    answer.headers["Content-Disposition"] = _attachment(row.name, format)
+            content = await farm.store.run(_rendering(await farm.blobs.get(row.transcript_key), wanted))
+        answer = Response(content, media_type=wanted.media_type)
+    answer.headers["Content-Disposition"] = _attachment(row.name, wanted)
     return answer
 
 
-def _rendering(document: bytes, format: Format) -> Callable[[], str]:
-    return lambda: render(from_json(json.loads(document)), format)
+def _rendering(document: bytes, format: OutputFormat) -> Callable[[], bytes]:
+    return lambda: format.write(from_json(json.loads(document)))
 
 
-def _attachment(name: str, format: Format) -> str:
+def _attachment(name: str, format: OutputFormat) -> str:
     """The header that names the file, in ASCII for old programs and in UTF-8 (RFC 6266) for the others."""
     stem = os.path.splitext(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"  # noqa: PTH122 - as whisper
-    file = f"{stem}.{format}"
+    file = f"{stem}.{format.extension}"
     plain = "".join(
         letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_" for letter in file
     )

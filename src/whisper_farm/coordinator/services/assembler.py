@@ -24,9 +24,8 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import to_json
-from whisper_farm.transcript.speech import Segment
 from whisper_farm.transcript.stitch import Piece, stitch
-from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Transcript, length_of
+from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""

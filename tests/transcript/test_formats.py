@@ -17,16 +17,21 @@ from hypothesis import strategies as st
 from support.spoken import NASTY, segments, transcript_of
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
+from whisper_farm.transcript import formats
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.formats import FORMATS, render, save, stems_for
-from whisper_farm.transcript.speech import Segment, Word
-from whisper_farm.transcript.subtitles import timestamp
+from whisper_farm.transcript.formats import FORMATS, render, save, stems_for, timestamp
+from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 TALK = transcript_of(
     Segment(0.0, 2.5, " Good morning.", (Word(0.32, 0.9, " Good", 0.9), Word(0.9, 2.125, " morning.", 0.8))),
     Segment(3725.5, 3727.0, " Q&A after an hour.", (Word(3725.5, 3727.0, " Q&A after an hour.", 0.7),)),
 )
 NASTY_SEGMENTS = tuple(Segment(n, n + 1, text) for n, text in enumerate([*NASTY, " ".join(NASTY)]))
+
+
+def text_of(transcript: Transcript, format: str) -> str:
+    """What a file in this format would hold."""
+    return render(transcript, format).decode("utf-8")
 
 
 def words_in_a_cue(segment: Segment) -> list[str]:
@@ -46,7 +51,7 @@ def times_of_a_cue(segment: Segment) -> tuple[int, int]:
 @example(NASTY_SEGMENTS)
 @settings(deadline=None, max_examples=50)
 def test_srt_is_read_back_by_pysrt(spoken: tuple[Segment, ...]) -> None:
-    read = pysrt.from_string(render(transcript_of(*spoken), "srt"), error_handling=pysrt.ERROR_RAISE)
+    read = pysrt.from_string(text_of(transcript_of(*spoken), "srt"), error_handling=pysrt.ERROR_RAISE)
 
     assert [item.text.split() for item in read] == [words_in_a_cue(segment) for segment in spoken]
     assert [(item.start.ordinal, item.end.ordinal) for item in read] == [times_of_a_cue(s) for s in spoken]
@@ -57,7 +62,7 @@ def test_srt_is_read_back_by_pysrt(spoken: tuple[Segment, ...]) -> None:
 @example(NASTY_SEGMENTS)
 @settings(deadline=None, max_examples=50)
 def test_vtt_is_read_back_by_webvtt(spoken: tuple[Segment, ...]) -> None:
-    read = webvtt.WebVTT.from_string(render(transcript_of(*spoken), "vtt"), strict=True).captions
+    read = webvtt.WebVTT.from_string(text_of(transcript_of(*spoken), "vtt"), strict=True).captions
 
     assert [html.unescape(cue.text).split() for cue in read] == [words_in_a_cue(segment) for segment in spoken]
     times = [(cue.start_time.in_milliseconds(), cue.end_time.in_milliseconds()) for cue in read]
@@ -70,31 +75,31 @@ def test_vtt_is_read_back_by_webvtt(spoken: tuple[Segment, ...]) -> None:
 def test_tables_and_texts_have_one_line_a_segment(spoken: tuple[Segment, ...]) -> None:
     transcript = transcript_of(*spoken)
 
-    rows = [line.split("\t") for line in render(transcript, "tsv").splitlines()]
+    rows = [line.split("\t") for line in text_of(transcript, "tsv").splitlines()]
     assert rows[0] == ["start", "end", "text"]
     assert [(int(start), int(end)) for start, end, _ in rows[1:]] == [
         (round(1000 * segment.start), round(1000 * segment.end)) for segment in spoken
     ]
     assert [text.split() for _, _, text in rows[1:]] == [segment.text.split() for segment in spoken]
-    assert [line.split() for line in render(transcript, "txt").splitlines()] == [s.text.split() for s in spoken]
+    assert [line.split() for line in text_of(transcript, "txt").splitlines()] == [s.text.split() for s in spoken]
 
 
 def test_the_files_look_as_whisper_writes_them() -> None:
-    assert render(TALK, "txt") == "Good morning.\nQ&A after an hour.\n"
-    assert render(TALK, "srt") == (
+    assert text_of(TALK, "txt") == "Good morning.\nQ&A after an hour.\n"
+    assert text_of(TALK, "srt") == (
         "1\n00:00:00,320 --> 00:00:02,125\nGood morning.\n\n2\n01:02:05,500 --> 01:02:07,000\nQ&A after an hour.\n\n"
     )
-    assert render(TALK, "vtt") == (
+    assert text_of(TALK, "vtt") == (
         "WEBVTT\n\n00:00.320 --> 00:02.125\nGood morning.\n\n01:02:05.500 --> 01:02:07.000\nQ&A after an hour.\n\n"
     )
-    assert render(TALK, "tsv") == ("start\tend\ttext\n0\t2500\tGood morning.\n3725500\t3727000\tQ&A after an hour.\n")
-    assert from_json(json.loads(render(TALK, "json"))) == TALK
+    assert text_of(TALK, "tsv") == ("start\tend\ttext\n0\t2500\tGood morning.\n3725500\t3727000\tQ&A after an hour.\n")
+    assert from_json(json.loads(text_of(TALK, "json"))) == TALK
 
 
 def test_a_very_long_cue_goes_on_in_a_new_line_as_in_whisper() -> None:
     words = tuple(Word(n, n + 1, " " + "x" * 299, 1.0) for n in range(5))
 
-    cue = render(transcript_of(Segment(0, 5, "", words)), "srt").splitlines()[2:4]
+    cue = text_of(transcript_of(Segment(0, 5, "", words)), "srt").splitlines()[2:4]
 
     assert [len(line) for line in cue] == [899, 599]
 
@@ -102,10 +107,10 @@ def test_a_very_long_cue_goes_on_in_a_new_line_as_in_whisper() -> None:
 def test_an_empty_transcript_gives_valid_files() -> None:
     empty = transcript_of()
 
-    assert list(pysrt.from_string(render(empty, "srt"))) == []
-    assert webvtt.WebVTT.from_string(render(empty, "vtt"), strict=True).captions == []
-    assert render(empty, "txt") == ""
-    assert render(empty, "tsv") == "start\tend\ttext\n"
+    assert list(pysrt.from_string(text_of(empty, "srt"))) == []
+    assert webvtt.WebVTT.from_string(text_of(empty, "vtt"), strict=True).captions == []
+    assert text_of(empty, "txt") == ""
+    assert text_of(empty, "tsv") == "start\tend\ttext\n"
 
 
 @pytest.mark.parametrize(
@@ -126,12 +131,12 @@ def test_times_are_rounded_to_milliseconds_and_carry_over(seconds: float, short:
 def test_a_transcript_is_saved_in_every_format_under_its_stem(tmp_path: Path) -> None:
     folder = tmp_path / "out" / "new folder"
 
-    files = save(TALK, folder, "Лекция 1.теория ☂")
+    files = save(TALK, folder, "Лекция 1.теория ☂", FORMATS)
 
     assert [file.name for file in files] == [f"Лекция 1.теория ☂.{format}" for format in FORMATS]
     assert {file.name for file in folder.iterdir()} == {file.name for file in files}
     for file, format in zip(files, FORMATS, strict=True):
-        assert file.read_bytes() == render(TALK, format).encode()
+        assert file.read_bytes() == render(TALK, format)
     assert len(pysrt.open(str(folder / "Лекция 1.теория ☂.srt"))) == 2
     assert len(webvtt.read(str(folder / "Лекция 1.теория ☂.vtt"))) == 2
 
@@ -150,7 +155,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path)
 @pytest.mark.parametrize("stem", ["", ".", "..", "a/b", "../talk", "/etc/talk", "a\0b"])
 def test_a_stem_cannot_lead_out_of_the_folder(tmp_path: Path, stem: str) -> None:
     with pytest.raises(InvalidRequest):
-        save(TALK, tmp_path / "out", stem)
+        save(TALK, tmp_path / "out", stem, FORMATS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +187,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_half_a_character_does_not_spoil_the_file(tmp_path: Path) -> None:
     broken = transcript_of(Segment(0, 1, " good \ud800 bad"))
 
-    files = save(broken, tmp_path, "talk")
+    files = save(broken, tmp_path, "talk", FORMATS)
 
     assert files[0].read_text(encoding="utf-8") == "good ? bad\n"
     assert from_json(json.loads(files[-1].read_text(encoding="utf-8"))) == broken
@@ -218,10 +223,18 @@ def test_ten_hours_of_words_need_less_than_a_hundred_megabytes(tmp_path: Path) -
     transcript = transcript_of(*(segment(n * 3.6) for n in range(10_000)), duration=36_000)
     tracemalloc.start()
     try:
-        save(transcript, tmp_path, "long")
+        save(transcript, tmp_path, "long", FORMATS)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
     assert peak < 100e6
     assert (tmp_path / "long.srt").read_text(encoding="utf-8").count(" --> ") == 10_000
+
+
+def test_a_format_is_one_writer_and_may_be_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", dict(FORMATS))
+    formats.register("archive", "zip", "application/zip")(lambda transcript: b"PK\x00" + transcript.text.encode())
+    (file,) = save(TALK, tmp_path, "talk", ["archive"])
+    assert file.name == "talk.zip"
+    assert file.read_bytes() == b"PK\x00" + TALK.text.encode()
