@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.fake_server import FakeServer, view
 from support.talks import Recorder
 
 from whisper_farm.cli import progress
@@ -123,6 +124,14 @@ def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: 
     assert outcome(["submit", "a.wav", *INSTANT]) == 0
     assert seen[-1] == ("a.wav", "sending", size, size)
     assert display.shown == {}
+
+
+def test_a_list_of_one_state_is_made_by_the_server(capsys: Captured) -> None:
+    with FakeServer() as server:
+        server.tell("GET /api/transcriptions", (200, b'{"transcriptions": [' + view(state="failed") + b"]}"))
+        text = said(capsys, "list", "--state", "failed", "--server", server.address, "--token", "x")
+    assert "3k7qz2m9xw4a  failed" in text
+    assert [asked.path for asked in server.asked] == ["/api/transcriptions?state=failed"]
 
 
 def test_a_farm_that_takes_nothing_is_one_line_however_many_recordings(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from support.fake_server import FakeServer, Talk, error, view
+from support.fake_server import Answer, FakeServer, Talk, error, view
 
-from whisper_farm.client import events
-from whisper_farm.client import farm as client_module
+from whisper_farm.client import async_farm, events, transport
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import (
     FarmError,
@@ -31,7 +32,7 @@ ONE = "/api/transcriptions/3k7qz2m9xw4a"
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(events, "PAUSE_SECONDS", 0.01)
 
 
@@ -107,7 +108,47 @@ def test_a_server_that_stays_busy_says_why_in_the_end(server: FakeServer, farm: 
     server.tell(f"GET {ONE}", (503, error("store_unavailable", "Busy.")))
     with pytest.raises(StoreUnavailable, match="Busy"):
         farm.get("3k7qz2m9xw4a")
-    assert len(server.asked) == client_module.TRIES
+    assert len(server.asked) == async_farm.TRIES
+
+
+def dripping(talk: Talk) -> None:
+    """An answer that comes byte by byte and never ends."""
+    talk.send_response(200)
+    talk.send_header("Content-Type", "application/json")
+    talk.send_header("Content-Length", "1000000")
+    talk.end_headers()
+    with suppress(OSError):
+        for _ in range(200):
+            talk.stream("x")
+            threading.Event().wait(0.02)
+    talk.close_connection = True
+
+
+def dripping_head(talk: Talk) -> None:
+    """The head of an answer that comes byte by byte and never ends."""
+    with suppress(OSError):
+        talk.stream("HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(200):
+            talk.stream("x")
+            threading.Event().wait(0.02)
+    talk.close_connection = True
+
+
+@pytest.mark.parametrize("answer", [dripping, dripping_head])
+def test_every_call_ends_within_its_time_out_though_the_server_drips(server: FakeServer, answer: Answer) -> None:
+    calls: dict[str, Callable[[FarmClient], object]] = {
+        f"GET {ONE}": lambda farm: farm.get("3k7qz2m9xw4a"),
+        f"GET {ONE}/transcript": lambda farm: farm.transcript("3k7qz2m9xw4a"),
+        f"DELETE {ONE}": lambda farm: farm.delete("3k7qz2m9xw4a"),
+        "GET /api/transcriptions": lambda farm: list(farm.list()),
+    }
+    with FarmClient(server.address, "secret", timeout=0.3) as farm:
+        for name, call in calls.items():
+            server.tell(name, answer)
+            began = time.monotonic()
+            with pytest.raises(ServerUnreachable):
+                call(farm)
+            assert time.monotonic() - began < 1.5, name
 
 
 def test_what_may_not_be_done_twice_is_not_sent_twice(server: FakeServer, farm: FarmClient) -> None:
@@ -207,11 +248,11 @@ def test_events_go_on_after_a_lost_connection_where_they_stopped(server: FakeSer
 
     server.tell("GET /api/events", first, Talk.hang_up, second)
     seen: list[EventView] = []
-    events = farm.events(transcription="t1")
-    for one in events:
+    stream = farm.events(transcription="t1")
+    for one in stream:
         seen.append(one)
         if len(seen) == 3:
-            events.close()
+            stream.close()
     assert [one.id for one in seen] == [4, 5, 6]
     assert [asked.path for asked in server.asked] == [
         "/api/events?transcription=t1",
@@ -230,11 +271,11 @@ def test_a_silent_stream_can_be_closed_from_another_thread(server: FakeServer, f
         over.wait(10)
 
     server.tell("GET /api/events", silent)
-    events = farm.events()
-    listener = threading.Thread(target=lambda: list(events))
+    stream = farm.events()
+    listener = threading.Thread(target=lambda: list(stream))
     listener.start()
     assert connected.wait(5)
-    events.close()
+    stream.close()
     listener.join(5)
     over.set()
     assert not listener.is_alive()
@@ -243,7 +284,7 @@ def test_a_silent_stream_can_be_closed_from_another_thread(server: FakeServer, f
 def test_a_stream_that_says_nothing_is_opened_anew(
     server: FakeServer, farm: FarmClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(events, "SILENCE_SECONDS", 0.1)
     over = threading.Event()
 
     def silent(talk: Talk) -> None:
@@ -255,8 +296,8 @@ def test_a_stream_that_says_nothing_is_opened_anew(
         talk.stream(event(1))
 
     server.tell("GET /api/events", silent, speaking)
-    events = farm.events()
-    assert next(iter(events)).id == 1
+    stream = farm.events()
+    assert next(iter(stream)).id == 1
     over.set()
 
 

@@ -17,7 +17,7 @@ from whisper_farm.transcript.formats import FORMATS
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
-    from whisper_farm.protocol.client import TranscriptionView
+    from whisper_farm.protocol.client import TranscriptionState, TranscriptionView
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
@@ -28,14 +28,13 @@ STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "ca
 @click.option("--limit", type=Whole(1, 100_000), default=50, metavar="N", help="At most so many.")
 @truth("--json", help="As JSON, one object a line.")
 @server_flags
-def list_(state: str | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
+def list_(state: TranscriptionState | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
     """List transcriptions, newest first."""
     from whisper_farm.cli.describing import as_row
     from whisper_farm.cli.table import columns
 
     with connect(server, token) as farm:
-        found = (view for view in farm.list() if state is None or view.state == state)
-        views = list(islice(found, limit))
+        views = list(islice(farm.list(state), limit))
     if json:
         for view in views:
             print(view.model_dump_json())

@@ -1,0 +1,325 @@
+"""The Python client of a farm, for programs with an event loop; `client/farm.py` is the one for all others.
+
+::
+
+    async with AsyncFarmClient("http://farm.example:8765", token) as farm:
+        view = await farm.submit_file(Path("talk.mp3"), options=RecognitionOptions(model="turbo"))
+        async for event in farm.events(transcription=view.id):
+            ...
+        print((await farm.transcript(view.id)).text)
+
+Promises: an error of the farm comes back as the same exception class that the farm raised. A call that may be sent
+twice without harm is sent again after a lost answer. Files are streamed, never held in memory. Every call ends within
+its time-out, all tries together; a body that passes at a fair rate may take longer. It keeps no state: whoever submits
+the same key again gets the transcription that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from whisper_farm.client.events import AsyncEventStream
+from whisper_farm.client.transport import Content, NoAnswerError, Query, Reply, Transport, try_again
+from whisper_farm.errors import FarmError, ServerUnreachable, SourceMissing
+from whisper_farm.protocol.client import (
+    JobList,
+    JobView,
+    NewToken,
+    Scope,
+    SegmentPage,
+    ServerView,
+    Submission,
+    TokenList,
+    TokenView,
+    TranscriptionList,
+    TranscriptionState,
+    TranscriptionView,
+    UploadStart,
+    UploadTarget,
+    WorkerList,
+    WorkerView,
+)
+from whisper_farm.protocol.wire import Answer, Request, Transfer
+from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Transcript
+
+TRIES = 4
+BUSY = frozenset({502, 503, 504})
+UPLOAD_BLOCK_BYTES = 1 << 20
+UPLOAD_SECONDS = 300.0
+"""An upload may be silent for this long: the server passes the file on before it answers."""
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+Progress = Callable[[int, int], None]
+"""Told how many bytes were sent, and how many there are."""
+Told = TypeVar("Told", bound=Answer)
+
+
+def no_progress(sent: int, total: int) -> None:
+    """For who does not want to know how far an upload is."""
+
+
+class BusyError(NoAnswerError):
+    """The farm, or what stands before it, has no time just now."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"status {reply.status}")
+        self.reply = reply
+
+
+class AsyncFarmClient:
+    """One farm, seen through one access token."""
+
+    def __init__(self, server: str, token: str, timeout: float = 30.0) -> None:
+        self._transport = Transport(server, {"Authorization": f"Bearer {token}"})
+        self.address = self._transport.server
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._transport.close()
+
+    async def server(self) -> ServerView:
+        """Who answers, and what it can do."""
+        return await self._ask(ServerView, "GET", "/api/server")
+
+    async def submit(self, submission: Submission) -> TranscriptionView:
+        """Ask for a transcription. With a key it may be sent again; without one it is sent once."""
+        again = submission.key is not None
+        return await self._ask(TranscriptionView, "POST", "/api/transcriptions", body=submission, again=again)
+
+    async def submit_file(
+        self,
+        path: Path,
+        *,
+        options: RecognitionOptions | None = None,
+        chunk_seconds: float = 30,
+        priority: int = 0,
+        key: str | None = None,
+        sha256: str | None = None,
+        progress: Progress = no_progress,
+    ) -> TranscriptionView:
+        """Upload a recording and ask for its transcription."""
+        upload_id = await self.upload(path, progress)
+        return await self.submit(
+            Submission(
+                name=_sendable(path.name),
+                upload_id=upload_id,
+                options=options or RecognitionOptions(),
+                chunk_seconds=chunk_seconds,
+                priority=priority,
+                key=key,
+                sha256=sha256,
+            )
+        )
+
+    async def upload(self, path: Path, progress: Progress = no_progress) -> str:
+        """Send a file to the farm; returns the id under which it can be submitted."""
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+        except OSError as error:
+            raise SourceMissing(f"{path}: cannot be read ({error.strerror}).") from error
+        start = UploadStart(name=_sendable(path.name), size=size)
+        target = await self._ask(UploadTarget, "POST", "/api/uploads", body=start, again=True)
+        await self._send_file(target.transfer, path, size, progress)
+        return target.upload_id
+
+    async def get(self, transcription_id: str) -> TranscriptionView:
+        """A transcription: state, progress, gaps."""
+        return await self._ask(TranscriptionView, "GET", _place(transcription_id))
+
+    async def list(self, state: TranscriptionState | None = None) -> AsyncIterator[TranscriptionView]:
+        """The transcriptions this token may see, newest first, asked for page by page as they are taken."""
+        query: dict[str, str | int | float] = {} if state is None else {"state": state}
+        while True:
+            page = await self._ask(TranscriptionList, "GET", "/api/transcriptions", query=query)
+            for view in page.transcriptions:
+                yield view
+            if page.next is None:
+                return
+            query["after"] = page.next
+
+    async def jobs(self, transcription_id: str) -> AsyncIterator[JobView]:
+        """Every job of a transcription with the evidence of its attempts."""
+        query: dict[str, str | int | float] = {}
+        while True:
+            page = await self._ask(JobList, "GET", f"{_place(transcription_id)}/jobs", query=query)
+            for job in page.jobs:
+                yield job
+            if page.next is None:
+                return
+            query["after"] = page.next
+
+    async def cancel(self, transcription_id: str) -> TranscriptionView:
+        """Stop a transcription."""
+        return await self._ask(TranscriptionView, "POST", f"{_place(transcription_id)}/cancel", again=True)
+
+    async def retry(self, transcription_id: str) -> TranscriptionView:
+        """Try again what failed or was cancelled; what is done is kept."""
+        return await self._ask(TranscriptionView, "POST", f"{_place(transcription_id)}/retry")
+
+    async def delete(self, transcription_id: str) -> None:
+        """Delete a finished transcription, its audio and its transcript."""
+        await self._call("DELETE", _place(transcription_id), again=True)
+
+    async def transcript(self, transcription_id: str) -> Transcript:
+        """The whole transcript."""
+        return from_json(json.loads(await self._document(transcription_id, "json")))
+
+    async def rendered(self, transcription_id: str, format: str) -> str:
+        """The transcript as the text of a file: txt, srt, vtt, tsv or json."""
+        return (await self._document(transcription_id, format)).decode("utf-8")
+
+    async def segments(self, transcription_id: str, after: int = -1) -> SegmentPage:
+        """What was said in the finished chunks after position `after`, as far as they follow it without a hole."""
+        place = f"{_place(transcription_id)}/segments"
+        return await self._ask(SegmentPage, "GET", place, query={"after": after})
+
+    async def workers(self) -> tuple[WorkerView, ...]:
+        """The workers the farm has heard of lately."""
+        return (await self._ask(WorkerList, "GET", "/api/workers")).workers
+
+    async def drain(self, worker_id: str) -> None:
+        """Let a worker finish what it holds and leave."""
+        await self._call("POST", f"/api/workers/{_quoted(worker_id)}/drain", again=True)
+
+    async def create_token(self, name: str, scope: Scope, owner: str | None = None) -> TokenView:
+        """Make an access token; the secret is in this answer and nowhere else."""
+        return await self._ask(TokenView, "POST", "/api/tokens", body=NewToken(name=name, scope=scope, owner=owner))
+
+    async def tokens(self) -> tuple[TokenView, ...]:
+        """The access tokens, without their secrets."""
+        return (await self._ask(TokenList, "GET", "/api/tokens")).tokens
+
+    async def revoke_token(self, token_id: str) -> None:
+        """End an access token."""
+        await self._call("DELETE", f"/api/tokens/{_quoted(token_id)}", again=True)
+
+    def events(self, after: int | None = None, transcription: str | None = None) -> AsyncEventStream:
+        """Follow what happens, of one transcription or of all that this token may see, for ever."""
+        return AsyncEventStream(self._transport, self._error, after, transcription)
+
+    async def _document(self, transcription_id: str, format: str) -> bytes:
+        return await self._call("GET", f"{_place(transcription_id)}/transcript", {"format": format}, again=True)
+
+    async def _send_file(self, transfer: Transfer, path: Path, size: int, progress: Progress) -> None:
+        headers = {"Content-Length": str(size), **transfer.headers}
+        seconds = max(self._timeout, UPLOAD_SECONDS)
+
+        async def once() -> bytes:
+            blocks = _blocks(path, size, progress)
+            reply = await self._transport.exchange(
+                transfer.method, transfer.url, seconds, headers=headers, content=blocks
+            )
+            return self._answered(reply, again=True)
+
+        await self._until_answered(once, patience_seconds=float("inf"), again=True)
+
+    async def _ask(
+        self,
+        kind: type[Told],
+        method: Method,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Request | None = None,
+        again: bool = False,
+    ) -> Told:
+        content = await self._call(method, path, query, body, again=again or method == "GET")
+        try:
+            return kind.read(content)
+        except ValidationError as error:
+            message = f"The farm's answer makes no sense to this version of the program: {error}"
+            raise ServerUnreachable(message) from error
+
+    async def _call(
+        self, method: Method, path: str, query: Query | None = None, body: Request | None = None, *, again: bool
+    ) -> bytes:
+        """Send a request, again where that does no harm, all within the time-out."""
+        content: Content | None = None if body is None else body.model_dump_json(exclude_none=True).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._timeout
+
+        async def once() -> bytes:
+            left = max(0.0, give_up_at - loop.time())
+            reply = await self._transport.exchange(method, path, left, query=query, headers=headers, content=content)
+            return self._answered(reply, again)
+
+        return await self._until_answered(once, patience_seconds=self._timeout, again=again)
+
+    async def _until_answered(
+        self, once: Callable[[], Awaitable[bytes]], *, patience_seconds: float, again: bool
+    ) -> bytes:
+        """Try until there is an answer. What the farm may have heard is sent again only if that does no harm."""
+
+        def failed(error: NoAnswerError) -> None:
+            if error.sent and not again:
+                raise error
+
+        try:
+            return await try_again(once, patience_seconds=patience_seconds, tries=TRIES, failed=failed)
+        except BusyError as busy:
+            raise self._error(busy.reply) from busy
+        except NoAnswerError as error:
+            raise ServerUnreachable(f"The farm at {self.address} does not answer ({error}).") from error
+
+    def _answered(self, reply: Reply, again: bool) -> bytes:
+        if again and reply.status in BUSY:
+            raise BusyError(reply)
+        if not reply.succeeded:
+            raise self._error(reply)
+        return reply.content
+
+    def _error(self, reply: Reply) -> FarmError:
+        """The exception that an answer stands for that is no success."""
+        where = f"{self.address} answered {reply.status} {reply.phrase}"
+        return reply.refusal() or ServerUnreachable(
+            f"{where}, and not as a Whisper Farm server does; is the address right?"
+        )
+
+
+async def _blocks(path: Path, size: int, progress: Progress) -> AsyncIterator[bytes]:
+    """A file's bytes, exactly as many as were announced."""
+    sent = 0
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while sent < size and (block := await asyncio.to_thread(file.read, min(UPLOAD_BLOCK_BYTES, size - sent))):
+            yield block
+            sent += len(block)
+            progress(sent, size)
+    finally:
+        file.close()
+    if sent < size:
+        raise SourceMissing(f"{path}: became shorter while it was sent; try again.")
+
+
+def _quoted(identifier: str) -> str:
+    """An id as part of an address: whatever a user typed, it stays one step of the path."""
+    return quote(identifier, safe="")
+
+
+def _place(transcription_id: str) -> str:
+    return f"/api/transcriptions/{_quoted(transcription_id)}"
+
+
+def _sendable(name: str) -> str:
+    """A file's name as UTF-8 can carry it, within what the protocol allows."""
+    return name.encode("utf-8", "replace").decode("utf-8")[-255:] or "recording"

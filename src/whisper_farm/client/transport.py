@@ -1,0 +1,189 @@
+"""HTTP as a worker or client speaks it with a farm: one exchange, and one way of trying again.
+
+Promises: an exchange ends within its time-out, even where a server drips; only bytes that pass at a fair rate earn more
+time. No answer takes more memory than was allowed. The access token goes to the farm's own address and nowhere else.
+Nothing follows a redirect, and no proxy of the environment is asked for this machine.
+This module knows no message: what an answer means is up to who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from whisper_farm.errors import FarmError, InvalidRequest, every_error
+from whisper_farm.protocol.wire import ErrorBody
+
+T = TypeVar("T")
+Query = Mapping[str, str | int | float]
+Content = bytes | AsyncIterator[bytes]
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+SLOWEST_BYTES_PER_SECOND = 10_000
+MAX_ANSWER_BYTES = 256 << 20
+"""A transcript of a day of speech has some fifty megabytes."""
+MAX_ERROR_BYTES = 1 << 16
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""This machine; a proxy named in the environment is not for it."""
+
+
+class NoAnswerError(Exception):
+    """There was no answer, or one that cannot count as an answer of the farm."""
+
+    def __init__(self, reason: str, sent: bool = True) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        """Whether the request may have reached the farm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    phrase: str
+    content: bytes
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
+
+    def refusal(self) -> FarmError | None:
+        """The error that this stands for; None if it is not in the form of a farm's error."""
+        try:
+            detail = ErrorBody.read(self.content).error
+        except ValidationError:
+            return None
+        details = {name: value for name, value in detail.details.items() if name != "message"}
+        return _ERRORS.get(detail.code, FarmError)(detail.message, **details)
+
+
+_ERRORS = every_error()
+
+
+class Transport:
+    """The connections to one farm. Use it in one event loop."""
+
+    def __init__(self, server: str, headers: Mapping[str, str]) -> None:
+        """`headers` are sent to the farm's own address only. Raises `InvalidRequest` where `server` is no address."""
+        self.server = server.rstrip("/")
+        self._headers = dict(headers)
+        try:
+            if urlsplit(self.server).scheme not in ("http", "https") or not urlsplit(self.server).hostname:
+                raise ValueError("it begins with http:// or https://")
+            httpx.URL(self.server)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidRequest(f"{server} is no address of a farm: {error}.") from error
+        self._http = httpx.AsyncClient(mounts={f"all://{host}": None for host in LOOPBACK})
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._http.aclose()
+
+    def is_own(self, url: str) -> bool:
+        """Whether an address, as it stands in a transfer, is the farm's own: a path without a host."""
+        return url.startswith("/") and not url.startswith("//")
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        seconds: float,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: Content | None = None,
+        most_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Reply:
+        """One request and its answer, cut off just beyond `most_bytes`. Raises `NoAnswerError`."""
+        body = bytearray()
+        asked = self.stream(method, url, seconds, query=query, headers=headers, content=content)
+        async with asked as (answer, deadline):
+            most = max(most_bytes, MAX_ERROR_BYTES if answer.is_error else 0)
+            async for part in answer.aiter_bytes():
+                body += part
+                _earn(deadline, len(part))
+                if len(body) > most:
+                    break
+        return Reply(answer.status_code, answer.reason_phrase, bytes(body))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        seconds: float,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: Content | None = None,
+    ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
+        """An answer whose body the caller reads, and the deadline, which it may move. Raises `NoAnswerError`."""
+        own = self.is_own(url)
+        sent_headers = {**(headers or {}), **(self._headers if own else {})}
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                if isinstance(content, AsyncIterator):
+                    content = _earning(content, deadline)
+                asked = self._http.stream(
+                    method,
+                    self.server + url if own else url,
+                    params=query,
+                    headers=sent_headers,
+                    content=content,
+                    timeout=seconds,
+                )
+                async with asked as answer:
+                    yield answer, deadline
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise NoAnswerError(str(error) or type(error).__name__, sent=False) from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise NoAnswerError(str(error) or type(error).__name__) from error
+        except TimeoutError as error:
+            raise NoAnswerError(f"no whole answer within {seconds:g} s") from error
+
+
+async def _earning(blocks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+    async for block in blocks:
+        yield block
+        _earn(deadline, len(block))
+
+
+def _earn(deadline: asyncio.Timeout, passed_bytes: int) -> None:
+    """Bytes that have passed earn the time that they may take."""
+    deadline.reschedule((deadline.when() or 0) + passed_bytes / SLOWEST_BYTES_PER_SECOND)
+
+
+async def try_again(
+    once: Callable[[], Awaitable[T]],
+    *,
+    patience_seconds: float,
+    tries: int | None = None,
+    failed: Callable[[NoAnswerError], None] = lambda error: None,
+) -> T:
+    """Do something until it is answered; pauses double, with jitter, so that many do not come back at once.
+
+    The last `NoAnswerError` is raised when the patience, or the number of tries, would be exceeded. `failed` hears of
+    each one, and may raise.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at, pause = loop.time() + patience_seconds, FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await once()
+        except NoAnswerError as error:
+            failed(error)
+            tries = None if tries is None else tries - 1
+            if tries == 0 or loop.time() + pause > give_up_at:
+                raise
+        await asyncio.sleep(pause * random.uniform(0.5, 1))
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
