@@ -16,9 +16,8 @@ from typing import Self
 from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
-from whisper_farm.audio.reader import AudioFile
 from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
-from whisper_farm.audio.source import Source, SourceFacts
+from whisper_farm.audio.source import AudioFile, Source, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
 
 ENCODE_TIMEOUT_SECONDS = 600.0

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.audio.loudness import HOP, SILENT_DB, Levels, decibels, powers
-from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
+from whisper_farm.audio.sound import HOP, SAMPLE_RATE, SILENT_DB, Levels, Waveform, decibels, powers, samples_of
 from whisper_farm.audio.speech import FRAME, speech_probabilities
 
 PAUSE_HOPS = 20

@@ -4,6 +4,12 @@ A packet that does not decode is skipped, counted and noted with its place; the 
 place keeps the times of everything after it. What comes out from a sample on is the same
 whether decoding began there or at the start of the file: plain PCM is sought, everything else is
 decoded from the start (but not resampled), because decoders remember and damage must be counted.
+
+Times are those that players show: 0 is where the container begins. Sound follows sound without a seam
+as long as timestamps agree with it (they are often rounded to milliseconds). A hole is kept as silence,
+so that everything after it stays at its time. Timestamps that run backwards cost no sound: it goes on, and
+the next hole pays for the overlap. A jump that no recording makes starts a new count, so a hostile file
+cannot ask for years of silence.
 """
 
 from __future__ import annotations
@@ -15,12 +21,9 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
-from whisper_farm.audio.damage import DamageLog, LostBytes
-from whisper_farm.audio.reader import ReadStoppedError
 from whisper_farm.audio.resample import Stretch, silence
 from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
-from whisper_farm.audio.source import Source, bearable
-from whisper_farm.audio.timeline import TOLERANCE_SECONDS, Timeline
+from whisper_farm.audio.source import ReadStoppedError, Source, bearable
 from whisper_farm.errors import NotAudio, SourceEmpty
 
 MOST_FRAME_SAMPLES = 1 << 22
@@ -32,6 +35,15 @@ HOLE_SECONDS = 0.5
 EXACT_SECONDS = 1e-3
 """What timestamps may be off where they are exact, or where damage has just left a hole."""
 SEEK_FROM_SECONDS = 10.0
+TOLERANCE_SECONDS = 0.1
+"""Timestamps may disagree with the sound by so much before a hole is believed."""
+LONGEST_HOLE_SECONDS = 3_600.0
+MOST_SILENCE_SECONDS = 86_400.0
+LONGEST_OVERLAP_SECONDS = 10.0
+MOST_STRETCHES = 1000
+NEAR_SECONDS = 0.25
+MOST_LAG_BYTES = 512
+"""What a parser may hold back."""
 _SEEK_EARLY_SECONDS = 2.0
 
 
@@ -184,3 +196,101 @@ class Decoding:
         if self.damage.packets:
             return NotAudio(f"{name}: none of its {self.damage.packets} packets of sound can be decoded")
         return SourceEmpty(f"{name}: its audio track is empty")
+
+
+class Timeline:
+    """Decides for every frame how many seconds of silence come before it."""
+
+    def __init__(self, start_seconds: float | None) -> None:
+        self._start = start_seconds
+        self._begun = False
+        self._silence_left = MOST_SILENCE_SECONDS
+
+    def time_of(self, stamp: float) -> float:
+        """The time of a timestamp; never negative."""
+        return max(0.0, stamp - (self._start if self._start is not None else stamp))
+
+    def silence_before(self, stamp: float | None, position: float, tolerance: float = TOLERANCE_SECONDS) -> float:
+        """Seconds of silence between `position`, where the sound so far ends, and a frame stamped `stamp`."""
+        if stamp is None:
+            return 0.0
+        self._anchor(stamp)
+        assert self._start is not None
+        hole = stamp - self._start - position
+        if not -LONGEST_OVERLAP_SECONDS <= hole <= min(LONGEST_HOLE_SECONDS, self._silence_left):
+            self._start += hole
+            return 0.0
+        if hole <= tolerance:
+            return 0.0
+        self._silence_left -= hole
+        return hole
+
+    def _anchor(self, stamp: float) -> None:
+        """A container's start that is later than its first frame is wrong."""
+        if not self._begun:
+            self._begun = True
+            self._start = stamp if self._start is None else min(self._start, stamp)
+
+
+class DamageLog:
+    """Counts every damaged packet; stretches near each other are joined, so their number stays bounded."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self._stretches: list[tuple[float, float]] = []
+
+    def add(self, start: float, end: float) -> None:
+        """One packet (or one hole that packets left) from `start` to `end` seconds."""
+        self.packets += 1
+        last_start, last_end = self._stretches[-1] if self._stretches else (0.0, float("-inf"))
+        if start <= last_end + NEAR_SECONDS or len(self._stretches) == MOST_STRETCHES:
+            self._stretches[-1] = (min(last_start, start), max(last_end, end))
+        else:
+            self._stretches.append((start, end))
+
+    def seconds(self, end: float) -> tuple[tuple[float, float], ...]:
+        """The stretches, none reaching beyond `end`, the end of the recording."""
+        return tuple((min(start, end), min(stop, end)) for start, stop in self._stretches)
+
+
+class LostBytes:
+    """Time in formats without timestamps: bytes that make no sense lasted as long as equally many others."""
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+        """Seconds by which timestamps that merely count packets have fallen behind."""
+        self._taken = 0
+        self._good_packets, self._good_bytes, self._good_seconds = 0, 0, 0.0
+        self._read_to: int | None = None
+        self._lag: int | None = None
+
+    def take(self, size: int) -> None:
+        """One packet came, good or bad."""
+        self._taken += size
+
+    def decoded(self, size: int, seconds: float) -> None:
+        """One packet was good."""
+        self._good_packets += 1
+        self._good_bytes += size
+        self._good_seconds += seconds
+
+    def lasted(self, size: int, otherwise: float = 0.0) -> float:
+        """How long so many bytes lasted."""
+        return size * self._good_seconds / self._good_bytes if self._good_bytes else otherwise
+
+    def skipped(self, read_to: int) -> float:
+        """Seconds stepped over before the packet to be taken next, given how far the file is read.
+
+        Whenever more is read, everything read before is used up: what is then in no packet was skipped.
+        """
+        before, self._read_to = self._read_to, read_to
+        if before in (None, read_to) or not self._good_packets:
+            return 0.0
+        lag = (before or 0) - self._taken
+        if self._lag is None:
+            self._lag = lag
+        size = lag - self._lag
+        if size < max(MOST_LAG_BYTES, 2 * self._good_bytes // self._good_packets):
+            return 0.0
+        self._taken += size
+        return self.lasted(size)

@@ -1,4 +1,7 @@
-"""What sound is in this project: 16 kHz, one channel, 32-bit floats in [-1, 1]."""
+"""What sound is in this project: 16 kHz, one channel, 32-bit floats in [-1, 1]; and how loud it is.
+
+Loudness is in decibels below full scale, ten milliseconds at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 """Samples a second."""
 
+HOP = SAMPLE_RATE // 100
+"""Samples of one level."""
+SILENT_DB = -75.0
+"""Nothing a recogniser could hear: some six steps of a 16-bit sample."""
+
 Waveform = NDArray[np.float32]
+Levels = NDArray[np.float32]
 
 
 def samples_of(seconds: float) -> int:
@@ -19,3 +28,15 @@ def samples_of(seconds: float) -> int:
 def seconds_of(samples: int) -> float:
     """The time of a sample."""
     return samples / SAMPLE_RATE
+
+
+def powers(audio: Waveform) -> Levels:
+    """The mean square of every whole hop."""
+    hops = audio[: len(audio) // HOP * HOP].reshape(-1, HOP)
+    squares: Levels = np.einsum("ij,ij->i", hops, hops)
+    return squares / np.float32(HOP)
+
+
+def decibels(power: Levels) -> Levels:
+    """Mean squares as decibels; digital silence is -120."""
+    return 10 * np.log10(np.maximum(power, np.float32(1e-12)))

@@ -15,8 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.audio.loudness import SILENT_DB, decibels, powers
-from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, seconds_of
+from whisper_farm.audio.sound import SAMPLE_RATE, SILENT_DB, Waveform, decibels, powers, seconds_of
 
 FRAME = 512
 """Samples of one probability."""

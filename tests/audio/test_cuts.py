@@ -15,8 +15,7 @@ from support.recordings import babble, decoded, noise, silence, speech, talk
 from whisper_farm.audio import cuts
 from whisper_farm.audio import speech as speech_module
 from whisper_farm.audio.cuts import cut, cut_point, shortest_tail
-from whisper_farm.audio.loudness import HOP, decibels, powers
-from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
+from whisper_farm.audio.sound import HOP, SAMPLE_RATE, Waveform, decibels, powers, samples_of
 
 KINDS: dict[str, Callable[[float, int], Waveform]] = {
     "talk": talk,
