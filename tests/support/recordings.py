@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.source import Source
+from whisper_farm.audio.source import AudioSource
 
 PODCAST = Path(__file__).parents[2] / "examples" / "podcast.mp3"
 
@@ -88,7 +88,7 @@ def speech() -> Waveform:
 
 @functools.cache
 def _podcast() -> Waveform:
-    with Source(PODCAST, PODCAST.name) as source:
+    with AudioSource(PODCAST, PODCAST.name) as source:
         return np.concatenate(list(Decoding(source).blocks()))
 
 
@@ -138,6 +138,6 @@ def _encode(
 
 def decoded(recording: bytes, first: int = 0) -> Waveform:
     """What `Decoding` makes of a recording."""
-    with Source(io.BytesIO(recording), "recording") as source:
+    with AudioSource(io.BytesIO(recording), "recording") as source:
         blocks = list(Decoding(source, first).blocks())
     return np.concatenate([np.zeros(0, np.float32), *blocks])

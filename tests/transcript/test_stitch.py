@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisper_farm.errors import PositionConflict
-from whisper_farm.transcript.stitch import Piece, stitch
+from whisper_farm.transcript.stitch import ChunkText, stitch
 from whisper_farm.transcript.transcript import Segment, Word
 
 any_time = st.floats(-100, 4000) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -34,37 +34,39 @@ def wild_segments(draw: st.DrawFn) -> Segment:
 
 
 @st.composite
-def wild_pieces(draw: st.DrawFn) -> list[Piece]:
+def wild_chunks(draw: st.DrawFn) -> list[ChunkText]:
     """Chunks of a recording that follow each other, with wild results, in any order."""
     lengths = draw(st.lists(st.floats(0.01, 30), max_size=8))
     starts = [math.fsum(lengths[:n]) for n in range(len(lengths) + 1)]
     results = [tuple(draw(st.lists(wild_segments(), max_size=4))) for _ in lengths]
-    pieces = [Piece(n, starts[n], starts[n + 1], result) for n, result in enumerate(results)]
-    return draw(st.permutations(pieces))
+    heard = [ChunkText(n, starts[n], starts[n + 1], result) for n, result in enumerate(results)]
+    return draw(st.permutations(heard))
 
 
-@given(wild_pieces())
+@given(wild_chunks())
 @settings(deadline=None, max_examples=40)
-def test_whatever_chunks_hold_times_are_in_order_and_inside_their_chunk(pieces: list[Piece]) -> None:
-    stitched = stitch(pieces)
+def test_whatever_chunks_hold_times_are_in_order_and_inside_their_chunk(heard: list[ChunkText]) -> None:
+    stitched = stitch(heard)
 
     times = [time for segment in stitched for time in every_time(segment)]
     assert all(earlier <= later for earlier, later in pairwise(times))
     assert all(math.isfinite(time) for time in times)
-    in_order = sorted(pieces, key=lambda piece: piece.position)
-    homes = [piece for piece in in_order for segment in piece.segments if segment.text.strip()]
+    in_order = sorted(heard, key=lambda chunk: chunk.position)
+    homes = [chunk for chunk in in_order for segment in chunk.segments if segment.text.strip()]
     assert len(homes) == len(stitched)
-    for piece, segment in zip(homes, stitched, strict=True):
-        assert all(piece.start <= time <= piece.end for time in every_time(segment))
+    for chunk, segment in zip(homes, stitched, strict=True):
+        assert all(chunk.start <= time <= chunk.end for time in every_time(segment))
 
 
-@given(wild_pieces())
+@given(wild_chunks())
 @settings(deadline=None, max_examples=40)
-def test_all_text_is_kept_in_the_order_of_the_chunks_and_only_empty_text_is_dropped(pieces: list[Piece]) -> None:
-    in_order = sorted(pieces, key=lambda piece: piece.position)
-    spoken = [segment for piece in in_order for segment in piece.segments if segment.text.strip()]
+def test_all_text_is_kept_in_the_order_of_the_chunks_and_only_empty_text_is_dropped(
+    heard: list[ChunkText],
+) -> None:
+    in_order = sorted(heard, key=lambda chunk: chunk.position)
+    spoken = [segment for chunk in in_order for segment in chunk.segments if segment.text.strip()]
 
-    stitched = stitch(pieces)
+    stitched = stitch(heard)
 
     assert [segment.text for segment in stitched] == [segment.text for segment in spoken]
     for before, after in zip(spoken, stitched, strict=True):
@@ -74,25 +76,29 @@ def test_all_text_is_kept_in_the_order_of_the_chunks_and_only_empty_text_is_drop
 @given(st.integers(1, 400), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=30)
 def test_any_arrival_order_gives_the_same_transcript(chunks: int, chance: random.Random) -> None:
-    pieces = [Piece(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0 + 1, n * 30.0 + 2, f" w{n}"),)) for n in range(chunks)]
-    chance.shuffle(pieces)
+    heard = [
+        ChunkText(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0 + 1, n * 30.0 + 2, f" w{n}"),)) for n in range(chunks)
+    ]
+    chance.shuffle(heard)
 
-    stitched = stitch(iter(pieces))
+    stitched = stitch(iter(heard))
 
     assert [segment.text for segment in stitched] == [f" w{n}" for n in range(chunks)]
     assert [segment.start for segment in stitched] == [n * 30.0 + 1 for n in range(chunks)]
 
 
 def test_chunk_two_comes_before_chunk_ten() -> None:
-    pieces = [Piece(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0, n * 30.0 + 1, f" {n}"),)) for n in (1, 10, 11, 2, 0)]
+    heard = [ChunkText(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0, n * 30.0 + 1, f" {n}"),)) for n in (1, 10, 11, 2, 0)]
 
-    assert "".join(segment.text for segment in stitch(pieces)) == " 0 1 2 10 11"
+    assert "".join(segment.text for segment in stitch(heard)) == " 0 1 2 10 11"
 
 
 def test_nothing_is_dropped_past_ninety_nine_chunks_and_the_last_word_of_ten_hours_keeps_its_time() -> None:
-    pieces = [Piece(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0 + 29, n * 30.0 + 29.5, f" {n}"),)) for n in range(1200)]
+    heard = [
+        ChunkText(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0 + 29, n * 30.0 + 29.5, f" {n}"),)) for n in range(1200)
+    ]
 
-    stitched = stitch(reversed(pieces))
+    stitched = stitch(reversed(heard))
 
     assert len(stitched) == 1200
     assert stitched[-1] == said(35_999.0, 35_999.5, " 1199")
@@ -103,24 +109,26 @@ def test_a_result_that_needs_no_correction_is_not_changed() -> None:
     first = Segment(30.5, 31.25, " good day", words, -0.2, 0.01, 1.1, 0.0)
     second = Segment(31.25, 60.0, " to you", (), None, None, None, 0.4)
 
-    assert stitch([Piece(1, 30.0, 60.0, (first, second))]) == (first, second)
+    assert stitch([ChunkText(1, 30.0, 60.0, (first, second))]) == (first, second)
 
 
 def test_two_results_for_one_chunk_are_refused_rather_than_said_twice() -> None:
-    piece = Piece(3, 90.0, 120.0, (said(91, 92, " once"),))
+    chunk = ChunkText(3, 90.0, 120.0, (said(91, 92, " once"),))
 
     with pytest.raises(PositionConflict, match="position 3"):
-        stitch([piece, piece])
+        stitch([chunk, chunk])
 
 
 def test_a_time_that_is_no_number_becomes_the_earliest_there_can_be() -> None:
-    assert stitch([Piece(0, 30, 60, (Segment(math.nan, 40, " x"),))]) == (Segment(30, 40, " x"),)
+    assert stitch([ChunkText(0, 30, 60, (Segment(math.nan, 40, " x"),))]) == (Segment(30, 40, " x"),)
 
 
 def test_scores_that_are_no_numbers_are_left_out() -> None:
     segment = Segment(0, 1, " x", (Word(0, 1, " x", math.nan),), math.nan, math.inf, -math.inf, 0.2)
 
-    assert stitch([Piece(0, 0, 1, (segment,))]) == (Segment(0, 1, " x", (Word(0, 1, " x", None),), temperature=0.2),)
+    assert stitch([ChunkText(0, 0, 1, (segment,))]) == (
+        Segment(0, 1, " x", (Word(0, 1, " x", None),), temperature=0.2),
+    )
 
 
 def test_a_recording_without_chunks_has_no_segments() -> None:

@@ -17,7 +17,7 @@ from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
-from whisper_farm.audio.source import AudioFile, Source, SourceFacts
+from whisper_farm.audio.source import AudioFile, AudioSource, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
 
 ENCODE_TIMEOUT_SECONDS = 600.0
@@ -51,7 +51,7 @@ class ChunkingEnd:
 class Chunking:
     """An iterator over the chunks of one recording; `facts` is known at once, `end` after the last chunk."""
 
-    def __init__(self, source: Source, chunk_seconds: float, resume_position: int, resume_seconds: float) -> None:
+    def __init__(self, source: AudioSource, chunk_seconds: float, resume_position: int, resume_seconds: float) -> None:
         self.facts: SourceFacts = source.facts
         self.end: ChunkingEnd | None = None
         self._source = source
@@ -119,4 +119,4 @@ def chunks(
     Raises an `AudioError` that names the recording, here or while iterating, if it cannot be used;
     what a file object raises while it is read comes through as it is (an `OSError` as `SourceUnreadable`).
     """
-    return Chunking(Source(file, name), chunk_seconds, resume_position, resume_seconds)
+    return Chunking(AudioSource(file, name), chunk_seconds, resume_position, resume_seconds)

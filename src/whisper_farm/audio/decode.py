@@ -23,7 +23,7 @@ from av.packet import Packet
 
 from whisper_farm.audio.resample import Stretch, silence
 from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
-from whisper_farm.audio.source import ReadStoppedError, Source, bearable
+from whisper_farm.audio.source import AudioSource, ReadStoppedError, bearable
 from whisper_farm.errors import NotAudio, SourceEmpty
 
 MOST_FRAME_SAMPLES = 1 << 22
@@ -50,7 +50,7 @@ _SEEK_EARLY_SECONDS = 2.0
 class Decoding:
     """The sound of a source from output sample `first` on. `damage` is complete when `blocks` ends."""
 
-    def __init__(self, source: Source, first: int = 0) -> None:
+    def __init__(self, source: AudioSource, first: int = 0) -> None:
         self.damage = DamageLog()
         self._source, self._stream, self._first = source, source.stream, first
         self._exact, self._skips = source.times_are_exact, source.skips_bytes

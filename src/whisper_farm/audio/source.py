@@ -155,7 +155,7 @@ class SourceFacts:
     """Where the header says it: a decoded duration much shorter than this means the file was cut off."""
 
 
-class Source:
+class AudioSource:
     """A recording opened for one pass. Use it in `with`, or close it."""
 
     def __init__(self, file: AudioFile, name: str) -> None:
@@ -301,7 +301,7 @@ class Source:
 
 def probe(file: AudioFile, name: str) -> SourceFacts:
     """What the recording says of itself; raises an `AudioError` that names it if it cannot be used."""
-    with Source(file, name) as source:
+    with AudioSource(file, name) as source:
         return source.facts
 
 

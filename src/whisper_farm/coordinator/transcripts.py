@@ -13,7 +13,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import chunks_after
 from whisper_farm.store.transcriptions import find
-from whisper_farm.transcript.stitch import Piece, stitch
+from whisper_farm.transcript.stitch import ChunkText, stitch
 
 CHUNKS = 50
 """Chunks in one page."""
@@ -32,7 +32,7 @@ class Run:
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     run = await store.read(lambda tx: _run(tx, transcription_id, after))
-    pieces: list[Piece] = [piece async for _, piece in read_pieces(blobs, run.chunks) if piece is not None]
+    pieces: list[ChunkText] = [piece async for _, piece in read_pieces(blobs, run.chunks) if piece is not None]
     return SegmentPage(segments=stitch(pieces), next=run.last, finished=run.finished)
 
 

@@ -17,7 +17,7 @@ from whisper_farm.transcript.transcript import Segment, Word
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ChunkText:
     """What was heard in one chunk `[start, end)`, in seconds from the start of the recording."""
 
     position: int
@@ -26,18 +26,18 @@ class Piece:
     segments: tuple[Segment, ...]
 
 
-def stitch(pieces: Iterable[Piece]) -> tuple[Segment, ...]:
+def stitch(chunks: Iterable[ChunkText]) -> tuple[Segment, ...]:
     """All segments of a recording, in order of time. Raises `PositionConflict` for two results of one chunk."""
     stitched: list[Segment] = []
     previous: int | None = None
     earliest = 0.0
-    for piece in sorted(pieces, key=lambda piece: piece.position):
-        if piece.position == previous:
-            raise PositionConflict(f"There are two results for the chunk at position {piece.position}.")
-        previous = piece.position
-        earliest = max(earliest, piece.start)
-        latest = max(earliest, piece.end)
-        for segment in piece.segments:
+    for chunk in sorted(chunks, key=lambda chunk: chunk.position):
+        if chunk.position == previous:
+            raise PositionConflict(f"There are two results for the chunk at position {chunk.position}.")
+        previous = chunk.position
+        earliest = max(earliest, chunk.start)
+        latest = max(earliest, chunk.end)
+        for segment in chunk.segments:
             if segment.text.strip():
                 stitched.append(_placed(segment, earliest, latest))
                 earliest = stitched[-1].end

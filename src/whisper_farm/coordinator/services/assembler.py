@@ -24,7 +24,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import to_json
-from whisper_farm.transcript.stitch import Piece, stitch
+from whisper_farm.transcript.stitch import ChunkText, stitch
 from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
@@ -117,7 +117,7 @@ class Draft:
     recognised: list[tuple[float, float]] = field(default_factory=list)
     segments: int = 0
 
-    def add(self, chunk: DoneChunk, piece: Piece | None) -> str:
+    def add(self, chunk: DoneChunk, piece: ChunkText | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
         position, start, end, key = chunk
         if piece is None:
