@@ -33,6 +33,7 @@
     │   └── WorkerUnknown
     ├── StorageError               a database or blob store cannot serve
     │   ├── StoreUnavailable
+    │   ├── ObjectStoreRefused
     │   ├── SchemaMismatch
     │   ├── BlobMissing
     │   └── NoSpace
@@ -258,6 +259,12 @@ class StoreUnavailable(StorageError):
     """The database cannot be reached or is too busy; try again."""
 
     code = "store_unavailable"
+
+
+class ObjectStoreRefused(StorageError):
+    """The object store that keeps the farm's audio and results refused a request."""
+
+    code = "object_store_refused"
 
 
 class SchemaMismatch(StorageError):

@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from support.fake_server import FakeServer
 from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import transfers
+from whisper_farm.coordinator import digests, transfers
 from whisper_farm.coordinator.services.sweeper import Sweeper
 
 MakeWorker = Callable[..., HandWorker]
@@ -53,7 +54,7 @@ def test_a_recording_goes_through_a_bucket(
     assert keys(bucket) == []
 
 
-def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: ServedFarm) -> None:
+def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: ServedFarm, bucket: Any) -> None:
     farm = s3_farm
     target = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
     body = {"name": "a", "upload_id": target["upload_id"]}
@@ -68,6 +69,10 @@ def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: Serv
     assert refusal() == "wrong_state"
     put(AUDIO[:-1])
     assert refusal() == "digest_mismatch"
+    put(AUDIO + b"x")
+    assert refusal() == "too_large"
+    assert keys(bucket) == [], "what is larger than announced is not kept"
+    assert refusal() == "wrong_state"
     put(AUDIO)
     assert refusal(sha256="0" * 64) == "digest_mismatch"
     sha256 = hashlib.sha256(AUDIO).hexdigest()
@@ -83,6 +88,20 @@ def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_wo
         answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, **wrong}])
         assert answer.json()["error"]["code"] == "digest_mismatch"
     assert worker.told("append", token=cutting["token"], chunks=[chunk])["next_position"] == 1
+
+
+def test_a_chunk_in_the_bucket_that_is_larger_than_any_is_removed(
+    s3_farm: ServedFarm, make_worker: MakeWorker, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MAX_CHUNK_BYTES", 10)
+    worker = make_worker(s3_farm)
+    submit(s3_farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    before = keys(bucket)
+    chunk = worker.upload(cutting, 0)
+    answer = worker.ask("append", token=cutting["token"], chunks=[{**chunk, "size": 10}])
+    assert answer.json()["error"]["code"] == "too_large"
+    assert keys(bucket) == before
 
 
 def test_what_is_too_large_for_one_put_goes_through_the_coordinator(
@@ -119,3 +138,16 @@ def test_a_bucket_that_is_not_there_is_told_by_readyz(bucket: Any, start_farm: S
     farm = start_farm(blobs="s3://nobody-made-this")
     answer = farm.client("").get("/readyz")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+
+
+def test_a_refusal_of_the_bucket_is_told_as_the_buckets(
+    bucket: Any, start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = b"<Error><Code>AccessDenied</Code><Message>Not for you.</Message></Error>"
+    with FakeServer() as server:
+        server.always = (403, answer, "application/xml")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        farm = start_farm(blobs="s3://audio/farm")
+        told = farm.client("").get("/readyz")
+    assert (told.status_code, told.json()["error"]["code"]) == (503, "object_store_refused")
+    assert "s3://audio/farm refused: AccessDenied: Not for you." in told.json()["error"]["message"]

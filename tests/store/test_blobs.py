@@ -19,9 +19,18 @@ import httpx
 import obstore
 import pytest
 from moto.server import ThreadedMotoServer
+from support.fake_server import FakeServer
 
-from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidRequest, NoSpace, StoreUnavailable, TooLarge
-from whisper_farm.store import blobs as blobs_module
+from whisper_farm.errors import (
+    BlobMissing,
+    DigestMismatch,
+    InvalidRequest,
+    NoSpace,
+    ObjectStoreRefused,
+    StoreUnavailable,
+    TooLarge,
+)
+from whisper_farm.store import bucket
 from whisper_farm.store.blobs import PART_BYTES, BlobFacts, Blobs
 
 T = TypeVar("T")
@@ -259,6 +268,20 @@ def test_what_arrived_is_compared_with_what_was_announced(blobs: Blobs) -> None:
     run(work())
 
 
+def test_what_is_larger_than_it_may_be_is_removed(blobs: Blobs) -> None:
+    async def work() -> None:
+        await blobs.put("a/b", b"abc")
+        with pytest.raises(DigestMismatch, match="2 bytes were announced, 3"):
+            await blobs.verify("a/b", 2, limit=3)
+        await blobs.verify("a/b", 3, sha256(b"abc"), limit=3)
+        with pytest.raises(TooLarge, match="3 bytes have arrived where 2 are the most"):
+            await blobs.verify("a/b", 2, limit=2)
+        with pytest.raises(BlobMissing):
+            await blobs.size("a/b")
+
+    run(work())
+
+
 BAD_KEYS = [
     "",
     ".",
@@ -398,9 +421,74 @@ def test_a_bucket_that_is_not_there_is_the_stores_trouble(s3: Any) -> None:
             run(call)
 
 
+def calls_answered_with_a_body(blobs: Blobs) -> list[Callable[[], Awaitable[object]]]:
+    """All that asks the store for something, but for its size: a HEAD is answered with a status alone."""
+
+    async def listed() -> object:
+        return [found async for found in blobs.list()]
+
+    return [
+        blobs.check,
+        listed,
+        lambda: blobs.put("a", b"x"),
+        lambda: blobs.put_stream("a", stream(b"x"), LIMIT),
+        lambda: blobs.put_stream("a", stream(BIG), LIMIT),
+        lambda: blobs.get("a"),
+        lambda: blobs.get_range("a"),
+        lambda: blobs.delete(["a"]),
+    ]
+
+
+def raised_when_told(status: int, code: str, monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What every call raises when the bucket answers so, whatever it is asked; the last two get no body."""
+    monkeypatch.setitem(bucket.RETRIES, "max_retries", 0)
+    answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Not for you.</Message></Error>".encode()
+    with FakeServer() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        server.always = (status, answer, "application/xml")
+        blobs = Blobs.open("s3://audio/farm")
+        raised = []
+        heads = [lambda: blobs.size("a"), lambda: blobs.verify("a", 1)]
+        for call in [*calls_answered_with_a_body(blobs), *heads]:
+            with pytest.raises(Exception) as caught:  # noqa: PT011 # the callers look at it
+                run(call())
+            raised.append(caught.value)
+    return raised
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (401, "Unauthorized"), (400, "ExpiredToken"), (405, "MethodNotAllowed")]
+)
+def test_a_refusal_of_the_bucket_is_told_as_the_buckets(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    raised = raised_when_told(status, code, monkeypatch)
+    reasons = [f"{code}: Not for you."] * (len(raised) - 2) + [str(status)] * 2
+    for error, reason in zip(raised, reasons, strict=True):
+        assert isinstance(error, ObjectStoreRefused)
+        assert error.message.startswith("The object store s3://audio/farm refused: ")
+        assert reason in error.message
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (400, "RequestTimeout"), (429, "SlowDown")])
+def test_trouble_of_the_bucket_that_passes_is_a_reason_to_try_again(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    raised = raised_when_told(status, code, monkeypatch)
+    told = raised[:-2] if status == 400 else raised
+    assert {type(error) for error in told} == {StoreUnavailable}
+
+
+@pytest.mark.parametrize(("status", "code"), [(507, "Full"), (403, "XMinioAdminBucketQuotaExceeded")])
+def test_a_full_bucket_is_named(s3: Any, monkeypatch: pytest.MonkeyPatch, status: int, code: str) -> None:
+    raised = raised_when_told(status, code, monkeypatch)
+    told = raised[:-2] if status == 403 else raised
+    assert {type(error) for error in told} == {NoSpace}
+
+
 def test_a_store_out_of_reach_is_told_in_bounded_time(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setitem(blobs_module.RETRIES, "max_retries", 1)
+    monkeypatch.setitem(bucket.RETRIES, "max_retries", 1)
     blobs = Blobs.open("s3://audio/farm")
     with pytest.raises(StoreUnavailable, match="cannot serve"):
         run(blobs.put("a", b"x"))

@@ -53,7 +53,8 @@ class Talk(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def hang_up(self) -> None:
         """End the connection without an answer."""
@@ -71,7 +72,7 @@ class Talk(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
 
 
 class FakeServer(ThreadingHTTPServer):
@@ -84,6 +85,8 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Talk)
         self.asked: list[Asked] = []
         self.answers: dict[str, list[Answer]] = {}
+        self.always: Answer | None = None
+        """The answer to every call, if there is one."""
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
@@ -94,6 +97,8 @@ class FakeServer(ThreadingHTTPServer):
         self.answers[call] = list(answers)
 
     def next_answer(self, call: str) -> Answer:
+        if self.always is not None:
+            return self.always
         answers = self.answers.get(call, [(404, error("not_found", "There is nothing at this address."))])
         return answers.pop(0) if len(answers) > 1 else answers[0]
 

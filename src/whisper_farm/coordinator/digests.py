@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from whisper_farm.errors import DigestMismatch
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.store.blobs import BlobFacts, Blobs
 
 REMEMBERED = 20_000
@@ -30,7 +31,7 @@ class KnownDigests:
         """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced."""
         known = self._known.get(key)
         if known is None:
-            await blobs.verify(key, size, sha256)
+            await blobs.verify(key, size, sha256, MAX_CHUNK_BYTES)
         elif known != BlobFacts(size, sha256):
             announced = f"{size} bytes with SHA-256 {sha256} were announced"
             raise DigestMismatch(f"{announced}; {known.size} bytes with {known.sha256} have arrived. Send them again.")

@@ -79,7 +79,7 @@ class Submissions:
                 raise DigestMismatch(f"SHA-256 {sha256} was announced for {upload.name}; it has {upload.sha256}.")
             return
         try:
-            await self._blobs.verify(upload.key, upload.size, sha256)
+            await self._blobs.verify(upload.key, upload.size, sha256, limit=upload.size)
         except BlobMissing:
             raise WrongState(f"{upload.name} has not arrived yet; send it first.") from None
 

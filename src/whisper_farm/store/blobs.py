@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +28,22 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidRequest, NoSpace, StoreUnavailable, TooLarge
+from whisper_farm.errors import (
+    BlobMissing,
+    DigestMismatch,
+    InvalidRequest,
+    NoSpace,
+    ObjectStoreRefused,
+    StorageError,
+    StoreUnavailable,
+    TooLarge,
+)
 from whisper_farm.store import folder
-from whisper_farm.store.inflow import Inflow
+from whisper_farm.store.bucket import first_line, open_bucket, refusal
+from whisper_farm.store.incoming import Incoming
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
-    from obstore.store import ClientConfig, RetryConfig
 
 KEY = re.compile(r"(?=.{1,512}$)[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 """Plain segments: valid on every file system and in every URL, never hidden, never pointing upwards."""
@@ -46,8 +54,7 @@ MOST_PARTS = 9_000
 READ_BYTES = 1 << 20
 DELETE_AT_ONCE = 1_000
 ABORT_SECONDS = 15.0
-RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
-FULL = re.compile(r"(os error|Errno) (28|112|122)\b|No space left")
+FULL = re.compile(r"(os error|Errno) (28|112|122)\b|No space left|status code: 507\b|<Code>\w*QuotaExceeded</Code>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +93,12 @@ class Blobs:
         if not text.startswith("s3://"):
             if "://" in text:
                 raise StoreUnavailable(f"Blobs go into a folder or s3://BUCKET/PREFIX, not {text}.")
-            return cls(_folder(Path(text)), text)
+            return cls(folder.open_folder(Path(text)), text)
         bucket, _, prefix = text.removeprefix("s3://").strip("/").partition("/")
         if not bucket:
             raise StoreUnavailable(f"{text} names no bucket; it should be s3://BUCKET/PREFIX.")
-        store = _bucket(bucket, prefix, None)
-        signer = store if public_endpoint is None else _bucket(bucket, prefix, public_endpoint)
+        store = open_bucket(bucket, prefix)
+        signer = store if public_endpoint is None else open_bucket(bucket, prefix, public_endpoint)
         return cls(store, text, signer)
 
     async def check(self) -> None:
@@ -127,19 +134,19 @@ class Blobs:
     async def put_stream(self, key: str, source: AsyncIterator[bytes], limit: int) -> BlobFacts:
         """Store what `source` yields, up to `limit` bytes; more is `TooLarge`, and then nothing is stored."""
         _check(key)
-        inflow = Inflow(source, limit)
-        head = await inflow.take(PART_BYTES)
+        incoming = Incoming(source, limit)
+        head = await incoming.take(PART_BYTES)
         try:
             with self._serving():
-                if inflow.ended:
+                if incoming.ended:
                     await self.put(key, head)
                 else:
-                    await self._put_parts(key, inflow.with_head(head), max(PART_BYTES, -(-limit // MOST_PARTS)))
-        except StoreUnavailable:
-            if inflow.error is not None:  # not the store's trouble, but that of who sends
-                raise inflow.error from None
+                    await self._put_parts(key, incoming.with_head(head), max(PART_BYTES, -(-limit // MOST_PARTS)))
+        except StorageError:
+            if incoming.error is not None:  # not the store's trouble, but that of who sends
+                raise incoming.error from None
             raise
-        return BlobFacts(inflow.size, inflow.sha256)
+        return BlobFacts(incoming.size, incoming.sha256)
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
         """A whole blob; `TooLarge` if it has more than `limit` bytes."""
@@ -174,9 +181,15 @@ class Blobs:
         with self._serving(key):
             return (await obstore.head_async(self._store, key))["size"]
 
-    async def verify(self, key: str, size: int, sha256: str | None = None) -> None:
-        """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced. Reads it all for `sha256`."""
+    async def verify(self, key: str, size: int, sha256: str | None = None, limit: int | None = None) -> None:
+        """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced. Reads it all for `sha256`.
+
+        A blob of more than `limit` bytes is removed, and that is `TooLarge`: who has a presigned URL can send as many.
+        """
         actual = await self.size(key)
+        if limit is not None and actual > limit:
+            await self.delete([key])
+            raise TooLarge(f"{actual} bytes have arrived where {limit} are the most; they were removed. Send it again.")
         if actual != size:
             raise DigestMismatch(f"{size} bytes were announced, {actual} have arrived. Send the file again.")
         if sha256 is None:
@@ -212,7 +225,10 @@ class Blobs:
         return await self._sign("GET", key, seconds)
 
     async def presign_put(self, key: str, seconds: float) -> str | None:
-        """A URL that stores the blob for so long (PUT, not as a form); None where the store cannot sign."""
+        """A URL that stores the blob for so long (PUT, not as a form); None where the store cannot sign.
+
+        The library signs no headers, so the URL takes any number of bytes: `verify` has the last word, with a `limit`.
+        """
         return await self._sign("PUT", key, seconds)
 
     async def sweep_unfinished(self, before: float) -> int:
@@ -224,15 +240,15 @@ class Blobs:
             return 0
         return await asyncio.to_thread(folder.sweep, self._root, before)
 
-    async def _put_parts(self, key: str, inflow: Inflow, part_bytes: int) -> None:
+    async def _put_parts(self, key: str, incoming: Incoming, part_bytes: int) -> None:
         """Upload in parts. When cancelled, end the stream with an error, so that the parts sent are given up too."""
         put = asyncio.ensure_future(
-            obstore.put_async(self._store, key, inflow, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE)
+            obstore.put_async(self._store, key, incoming, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE)
         )
         try:
             await asyncio.shield(put)
         except asyncio.CancelledError:
-            inflow.stop()
+            incoming.stop()
             await asyncio.wait([put], timeout=ABORT_SECONDS)
             if put.done() and not put.cancelled():
                 put.exception()
@@ -274,12 +290,17 @@ class Blobs:
             yield
         except FileNotFoundError as error:
             if key is None or "NoSuchBucket" in str(error):
-                raise StoreUnavailable(f"The blob store {self.place} is not there: {_first_line(error)}") from error
+                raise StoreUnavailable(f"The blob store {self.place} is not there: {first_line(error)}") from error
             raise BlobMissing(f"The stored file {key} is gone.") from error
         except (BaseError, OSError) as error:
             if FULL.search(str(error)):
                 raise NoSpace(f"No space is left in the blob store {self.place}.") from error
-            raise StoreUnavailable(f"The blob store {self.place} cannot serve: {_first_line(error)}") from error
+            if isinstance(self._store, S3Store) and (reason := refusal(error)) is not None:
+                raise ObjectStoreRefused(
+                    f"The object store {self.place} refused: {reason}. Check the credentials, the region and the rights"
+                    " that this server uses it with."
+                ) from error
+            raise StoreUnavailable(f"The blob store {self.place} cannot serve: {first_line(error)}") from error
 
 
 def _get(store: LocalStore, key: str, limit: int | None) -> bytes:
@@ -298,36 +319,6 @@ def _check(key: str) -> None:
         raise InvalidRequest(f"{key!r} cannot be the name of a stored file.")
 
 
-def _folder(path: Path) -> LocalStore:
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return LocalStore(path.absolute(), automatic_cleanup=True)
-    except (BaseError, OSError) as error:
-        raise StoreUnavailable(f"The folder {path} for blobs cannot be used: {_first_line(error)}") from error
-
-
-def _bucket(bucket: str, prefix: str, endpoint: str | None) -> S3Store:
-    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    client: ClientConfig = {
-        "allow_http": address.startswith("http://"),
-        "connect_timeout": timedelta(seconds=5),
-        "read_timeout": timedelta(seconds=30),
-        "timeout": timedelta(hours=1),
-    }
-    try:
-        if endpoint is not None:
-            return S3Store(
-                bucket, prefix=prefix or None, endpoint=endpoint, client_options=client, retry_config=RETRIES
-            )
-        return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
-    except (BaseError, ValueError) as error:
-        raise StoreUnavailable(f"The bucket {bucket} cannot be used: {_first_line(error)}") from error
-
-
 async def _nothing() -> AsyncIterator[bytes]:
     return
     yield b""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

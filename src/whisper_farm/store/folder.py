@@ -1,6 +1,7 @@
-"""Small files in a folder of blobs. Results arrive many at once, and the library takes several times as long for each.
+"""What is particular to a folder of blobs: how it is opened, small files written, unfinished ones swept.
 
-A file is there whole or not at all; what a killed process left unfinished is swept later.
+Results arrive many at once, and the library takes several times as long for each as `put_all` does. A file is there
+whole or not at all. What a killed process left unfinished is swept later.
 """
 
 from __future__ import annotations
@@ -12,10 +13,24 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore
+
+from whisper_farm.errors import StoreUnavailable
+
 UNFINISHED = re.compile(r".+#\d+")
 """How a file is named while it is written, by us and by the library that streams the large ones."""
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 TRIES = 10
+
+
+def open_folder(path: Path) -> LocalStore:
+    """A folder of blobs, made if it is missing."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return LocalStore(path.absolute(), automatic_cleanup=True)
+    except (BaseError, OSError) as error:
+        raise StoreUnavailable(f"The folder {path} for blobs cannot be used: {error}") from error
 
 
 def put_all(folder: Path, blobs: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What flows into a blob: counted, hashed, bounded, and stoppable from outside."""
+"""A stream of bytes on its way into a blob. It is counted, hashed and bounded, and it can be stopped from outside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from whisper_farm.errors import TooLarge
 PIECE_BYTES = 1 << 20
 
 
-class Inflow:
-    """An iterator over a stream's bytes in larger pieces, which raises `TooLarge` past its limit."""
+class Incoming:
+    """The stream in larger pieces; raises `TooLarge` past its limit."""
 
     def __init__(self, source: AsyncIterator[bytes], limit: int) -> None:
         self._source = source
@@ -51,7 +51,7 @@ class Inflow:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def with_head(self, head: bytes) -> Inflow:
+    def with_head(self, head: bytes) -> Incoming:
         """Put back what was taken, to be yielded first; returns itself."""
         self._head = head
         return self
@@ -62,7 +62,7 @@ class Inflow:
         if self._reader is not None:
             self._reader.cancel()
 
-    def __aiter__(self) -> Inflow:
+    def __aiter__(self) -> Incoming:
         return self
 
     async def __anext__(self) -> bytes:
