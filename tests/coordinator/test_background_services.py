@@ -30,7 +30,7 @@ from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.transcriptions import retry
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
-from whisper_farm.store import inflow
+from whisper_farm.store import incoming
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
@@ -180,7 +180,7 @@ def test_one_transcript_that_must_wait_holds_up_no_other(lite_bench: Bench, monk
 
 def test_assembling_long_recordings_takes_no_more_memory(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blobs_module, "PART_BYTES", 1 << 16)  # what the store itself holds, whatever the length
-    monkeypatch.setattr(inflow, "PIECE_BYTES", 1 << 14)
+    monkeypatch.setattr(incoming, "PIECE_BYTES", 1 << 14)
     monkeypatch.setattr(assembler_module, "MAX_TRANSCRIPT_BYTES", 1 << 28)
     bench = lite_bench
 
