@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -222,6 +223,34 @@ def test_an_object_store_never_sees_the_token(server: FakeServer, tmp_path: Path
         assert farm.upload(file) == "u1"
         assert "Authorization" not in store.asked[0].headers
         assert store.asked[0].body == b"x" * 10
+
+
+REFUSAL = b"<Error><Code>AccessDenied</Code><Message>Not for you.</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ((403, REFUSAL, "application/xml"), "object_store_refused: .* refused the upload: 403 Forbidden"),
+        ((503, b"<Error/>", "application/xml"), "store_unavailable: .* does not answer"),
+        (Talk.hang_up, "store_unavailable: .* does not answer"),
+    ],
+    ids=["refused", "busy", "hung up"],
+)
+def test_trouble_of_the_object_store_is_not_told_as_the_farms(
+    server: FakeServer, tmp_path: Path, answer: Answer, told: str
+) -> None:
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"x" * 10)
+    with FakeServer() as store, FarmClient(server.address, "secret") as farm:
+        transfer = {"url": f"{store.address}/bucket/key?signature=1", "method": "PUT"}
+        server.tell("POST /api/uploads", (200, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
+        store.tell("PUT /bucket/key", answer)
+        with pytest.raises(FarmError) as caught:
+            farm.upload(file)
+    assert re.match(told, f"{caught.value.code}: {caught.value.message}")
+    assert store.address.removeprefix("http://") in caught.value.message
+    assert server.address.removeprefix("http://") not in caught.value.message
 
 
 def test_an_upload_refused_is_the_error_it_is(server: FakeServer, farm: FarmClient, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 
 from whisper_farm.client.events import AsyncEventStream
 from whisper_farm.client.transport import Content, NoAnswerError, Query, Reply, Transport, try_again
-from whisper_farm.errors import FarmError, ServerUnreachable, SourceMissing
+from whisper_farm.errors import FarmError, ObjectStoreRefused, ServerUnreachable, SourceMissing, StoreUnavailable
 from whisper_farm.protocol.client import (
     JobList,
     JobView,
@@ -228,9 +228,18 @@ class AsyncFarmClient:
             reply = await self._transport.exchange(
                 transfer.method, transfer.url, seconds, headers=headers, content=blocks
             )
+            if not own and not reply.succeeded and reply.status not in BUSY:
+                raise ObjectStoreRefused(f"{store} refused the upload: {reply.status} {reply.phrase}.")
             return self._answered(reply, again=True)
 
-        await self._until_answered(once, patience_seconds=float("inf"), again=True)
+        own = self._transport.is_own(transfer.url)
+        store = f"The object store at {urlsplit(transfer.url).netloc}, where the farm keeps its files,"
+        try:
+            await self._until_answered(once, patience_seconds=float("inf"), again=True)
+        except ServerUnreachable as error:
+            if own:
+                raise
+            raise StoreUnavailable(f"{store} does not answer ({error.__cause__}).") from error
 
     async def _ask(
         self,
