@@ -37,6 +37,9 @@
     │   ├── SchemaMismatch
     │   ├── BlobMissing
     │   └── NoSpace
+    ├── FleetError                 the farm's machines cannot be looked after
+    │   ├── PoolsInvalid
+    │   └── ProviderFailed
     ├── InvalidTranscript          a file is no transcript of this farm
     ├── ServerBusy                 the server has too much to do at once
     ├── Internal                   the server failed in a way that nobody foresaw
@@ -285,6 +288,26 @@ class NoSpace(StorageError):
 
     code = "no_space"
     status = 507
+
+
+class FleetError(FarmError):
+    """The farm's machines cannot be looked after."""
+
+    code = "fleet_error"
+
+
+class PoolsInvalid(FleetError):
+    """The file of pools has a mistake."""
+
+    code = "pools_invalid"
+    status = 422
+
+
+class ProviderFailed(FleetError):
+    """A provider of machines refused a call or did not answer it."""
+
+    code = "provider_failed"
+    status = 502
 
 
 class InvalidTranscript(FarmError):
