@@ -1,7 +1,8 @@
 """What the farm remembers: state in a database, audio and results in a blob store.
 
-`database.py` opens SQLite or PostgreSQL, `tables.py` says what is in it, `schema.py` brings it up to date,
-`prepared.py` and `rows.py` make statements that are run often cheap,
-`events.py`, `tokens.py` and `transcriptions.py` are the tables every room reads, `blobs.py` keeps the big files.
+`database.py` opens SQLite (`sqlite.py`) or PostgreSQL (`postgres.py`); `backend.py` is what both have in common.
+`statements.py` is the form of all SQL, `tables.py` says what is in the database, `schema.py` brings it up to date.
+The rows are those of `transcriptions.py`, `jobs.py`, `workers.py`, `uploads.py`, `tokens.py`, `events.py`, `counts.py`.
+`blobs.py` keeps the big files, and `references.py` says which of them the database names.
 Nothing here knows HTTP, queues or recognisers.
 """
