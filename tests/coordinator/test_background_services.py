@@ -21,13 +21,13 @@ from support.service_bench import TONES, Bench
 from whisper_farm.coordinator.services import assembler as assembler_module
 from whisper_farm.coordinator.services import cleaner as retention_module
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Retention
+from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.service import Report, Timing, run_service
-from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.services.service import Report, Services, run_service
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.leases.submit import NewTranscription, submit
 from whisper_farm.leases.transcriptions import retry
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
 from whisper_farm.store import incoming
@@ -275,7 +275,7 @@ def test_workers_long_gone_are_forgotten_once_no_attempt_names_them(
 
     keep = Retention(bench.store, bench.blobs, bench.settings)
     reports = [bench.run(keep.run_once()) for _ in range(3)]
-    assert [(report.workers, report.worked) for report in reports] == [(2, True), (1, False), (0, False)]
+    assert [(report.workers, report.more) for report in reports] == [(2, True), (1, False), (0, False)]
     assert names() == {one["id"], "lately", "silent"}
     let_go = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=0))
     report = bench.run(let_go.run_once())
@@ -295,20 +295,24 @@ def test_a_silent_worker_is_given_up(bench: Bench) -> None:
 @dataclass(frozen=True, slots=True)
 class CountReport(Report):
     runs: int = 0
-    more: bool = False
+    again: bool = False
 
     @property
-    def worked(self) -> bool:
-        return self.more
+    def more(self) -> bool:
+        return self.again
 
 
 class Scripted:
     """A service that does what the test says, run after run."""
 
     name: ClassVar[str] = "scripted"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset({"worker_gone"})
 
-    def __init__(self, script: Callable[[int], Coroutine[Any, Any, bool]], config: Timing) -> None:
-        self.config = config
+    def __init__(
+        self, script: Callable[[int], Coroutine[Any, Any, bool]], period_seconds: float, timeout_seconds: float
+    ) -> None:
+        self.period_seconds = period_seconds
+        self.timeout_seconds = timeout_seconds
         self.runs = 0
         self._script = script
 
@@ -330,16 +334,16 @@ def test_a_run_that_fails_or_hangs_is_followed_by_the_next() -> None:
         return run == 3
 
     async def scenario() -> int:
-        service = Scripted(script, Timing(period_seconds=0.01, timeout_seconds=0.1))
-        await asyncio.wait_for(run_service(service, stop), 20)
+        service = Scripted(script, 0.01, 0.1)
+        await asyncio.wait_for(run_service(service, stop, asyncio.Event()), 20)
         return service.runs
 
     assert asyncio.run(scenario()) == 4
 
 
-def test_a_service_wakes_early_and_stops_in_the_middle() -> None:
+def test_a_service_wakes_at_the_events_it_names_and_stops_in_the_middle() -> None:
     async def scenario() -> tuple[int, float]:
-        stop, wake, ran = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        stop, ran = asyncio.Event(), asyncio.Event()
 
         async def script(run: int) -> bool:
             ran.set()
@@ -347,12 +351,16 @@ def test_a_service_wakes_early_and_stops_in_the_middle() -> None:
                 await asyncio.sleep(100)
             return False
 
-        service = Scripted(script, Timing(period_seconds=1000, timeout_seconds=1000))
-        running = asyncio.create_task(run_service(service, stop, wake))
-        for _ in range(2):
-            await asyncio.wait_for(ran.wait(), 10)
-            ran.clear()
-            wake.set()
+        service = Scripted(script, 1000, 1000)
+        services = Services([service])
+        running = asyncio.create_task(services.run(stop))
+        await asyncio.wait_for(ran.wait(), 10)
+        ran.clear()
+        services.notice(["job_done", "worker_joined"])
+        await asyncio.sleep(0)
+        assert service.runs == 1
+        services.notice(["job_done", "worker_gone"])
+        await asyncio.wait_for(ran.wait(), 10)
         stopped = time.monotonic()
         stop.set()
         await asyncio.wait_for(running, 10)

@@ -14,7 +14,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import digests, transfers
-from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.services.cleaner import Sweeper
 
 MakeWorker = Callable[..., HandWorker]
 

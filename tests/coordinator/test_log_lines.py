@@ -21,16 +21,15 @@ from support.submitting import submit
 
 from whisper_farm.coordinator.log import set_up_logging
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import Retention
+from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.service import Report, Service, Timing, run_service
-from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.services.service import Report, Service, run_service
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
 Log = Callable[..., list[Json]]
 WORK = ("register", "claim", "append", "complete", "fail", "release", "request")
-OFTEN = Timing(period_seconds=0.01)
 
 
 @pytest.fixture
@@ -130,11 +129,12 @@ def test_the_time_of_a_claim_counts_from_its_arrival_so_its_wait_is_part_of_it(
 
 @contextmanager
 def running(farm: ServedFarm, service: Service) -> Iterator[None]:
-    """The service beside those that the farm runs itself."""
+    """The service, often, beside those that the farm runs itself."""
+    service.period_seconds = 0.01
     stop = asyncio.Event()
 
     async def begin() -> asyncio.Task[None]:
-        return asyncio.create_task(run_service(service, stop))
+        return asyncio.create_task(run_service(service, stop, asyncio.Event()))
 
     async def end() -> None:
         stop.set()
@@ -159,10 +159,10 @@ def test_services_tell_what_they_did_and_nothing_when_there_was_nothing(
     store, blobs = farm.coordinator.store, farm.coordinator.blobs
     eager = farm.settings.model_copy(update={"retention_days": 0, "orphan_hours": 2})
     services: list[tuple[Service, dict[str, int]]] = [
-        (Assembler(store, blobs, OFTEN), {"assembled": 1}),
-        (Reaper(store, farm.policy, OFTEN), {"workers_gone": 1}),
-        (Sweeper(store, blobs, eager, OFTEN), {"blobs": 1}),
-        (Retention(store, blobs, eager, OFTEN), {"transcriptions": 1}),
+        (Assembler(store, blobs), {"assembled": 1}),
+        (Reaper(store, farm.policy), {"workers_gone": 1}),
+        (Sweeper(store, blobs, eager), {"blobs": 1}),
+        (Retention(store, blobs, eager), {"transcriptions": 1}),
     ]
     for service, did in services:
         asked = {"action": f"{service.name}_run", "service": service.name, **did}
@@ -186,10 +186,14 @@ class Scripted:
     """A service that does what the test says."""
 
     name: ClassVar[str]
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
 
-    def __init__(self, name: str, script: Callable[[int], Coroutine[Any, Any, Report]], **timing: float) -> None:
+    def __init__(
+        self, name: str, script: Callable[[int], Coroutine[Any, Any, Report]], timeout_seconds: float = 60
+    ) -> None:
         self.name = name  # type: ignore[misc]
-        self.config = Timing(**{"period_seconds": 0.01, **timing})
+        self.period_seconds = 0.01
+        self.timeout_seconds = timeout_seconds
         self.runs = 0
         self._script = script
 

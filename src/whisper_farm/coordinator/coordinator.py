@@ -21,10 +21,9 @@ from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import Retention
+from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.service import Service, run_service
-from whisper_farm.coordinator.services.sweeper import Sweeper
+from whisper_farm.coordinator.services.service import Services
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import Transfers
@@ -37,7 +36,6 @@ from whisper_farm.store.events import Event
 
 STOP_SECONDS = 1.5
 """How long the tasks behind the API have to end."""
-ASSEMBLING: EventKind = "transcription_assembling"
 RENDERS_AT_ONCE = 2
 """Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
 DRAINING: frozenset[EventKind] = frozenset({"worker_draining", "worker_dismissed"})
@@ -62,12 +60,19 @@ class Coordinator:
         self.results = Results(self.store, blobs, policy, self.metrics)
         self.submissions = Submissions(self.store, blobs, settings)
         self.renders = asyncio.Semaphore(RENDERS_AT_ONCE)
+        self.services = Services(
+            [
+                Assembler(self.store, blobs),
+                Reaper(self.store, policy),
+                Retention(self.store, blobs, settings),
+                Sweeper(self.store, blobs, settings),
+            ]
+        )
         self.feed = Feed(self.store)
         self.feed.on_event(self._heed)
         self.log = logger()
         self.start_error: FarmError | None = None
         """Why it could not start."""
-        self._assemble = asyncio.Event()
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,9 +85,7 @@ class Coordinator:
             raise
         self._run(self.feed.run())
         self._run(self.waiting.run())
-        for service in self._services():
-            wake = self._assemble if isinstance(service, Assembler) else None
-            self._run(run_service(service, self._stop, wake))
+        self._run(self.services.run(self._stop))
         self.log.info("coordinator started", action="coordinator_started", database=self.database.place)
 
     async def end_waits(self) -> None:
@@ -106,14 +109,6 @@ class Coordinator:
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    def _services(self) -> list[Service]:
-        return [
-            Assembler(self.store, self.blobs),
-            Reaper(self.store, self.policy),
-            Retention(self.store, self.blobs, self.settings),
-            Sweeper(self.store, self.blobs, self.settings),
-        ]
-
     def _heed(self, event: Event) -> None:
         """What the coordinator itself does about events, whoever made them."""
         if event.kind in WORK_MAKING:
@@ -122,15 +117,12 @@ class Coordinator:
             self.waiting.prefer(str(event.data.get("worker_id")))
 
     def _emitted(self, events: Sequence[Mapping[str, object]]) -> None:
-        """What this coordinator has just changed: no need to read it in the log before workers are told.
-
-        Who ended the last chunk assembles; the others look now and then.
-        """
+        """What this coordinator has just changed: no need to read it in the log before workers are told."""
         self.metrics.emitted(events)
-        if any(event["kind"] in WORK_MAKING for event in events):
+        kinds = {str(event["kind"]) for event in events}
+        if not kinds.isdisjoint(WORK_MAKING):
             self.waiting.wake()
-        if any(event["kind"] == ASSEMBLING for event in events):
-            self._assemble.set()
+        self.services.notice(kinds)
 
 
 async def _coordinator(request: Request) -> Coordinator:

@@ -16,10 +16,11 @@ from whisper_farm.coordinator.keys import transcript_key
 from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.outcome import gaps_of, maker_of
 from whisper_farm.coordinator.pieces import read_pieces
-from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
@@ -35,14 +36,6 @@ UNDETERMINED = "und"
 
 
 @dataclass(frozen=True, slots=True)
-class AssemblerTiming(Timing):
-    """The assembler's defaults. The coordinator that ended a recording's last chunk wakes its own at once."""
-
-    period_seconds: float = 5
-    timeout_seconds: float = 600
-
-
-@dataclass(frozen=True, slots=True)
 class AssemblerReport(Report):
     """What one run put together."""
 
@@ -54,9 +47,11 @@ class Assembler:
     """The service."""
 
     name: ClassVar[str] = "assembler"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset({"transcription_assembling"})
+    period_seconds: float = 5
+    timeout_seconds: float = 600
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, config: Timing | None = None) -> None:
-        self.config = config or AssemblerTiming()
+    def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
         self._store = store
         self._blobs = blobs
         self._log = logger()

@@ -1,40 +1,35 @@
-"""Deletes what is older than the owner of the farm wants to keep: events, finished transcriptions, workers long gone.
-
-A transcription is deleted like by its owner: rows first, then its blobs. Should the coordinator die in between,
-the blobs belong to nobody and the sweeper removes them. A worker is kept as long as an attempt names it: its name is
-part of the evidence.
-"""
+"""Two services that clear away: retention deletes what is old, the sweeper removes what nobody refers to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.keys import PREFIXES, owned
+from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.transcriptions import delete
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
-from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
+from whisper_farm.store.references import named_blobs
 from whisper_farm.store.transcriptions import finished_before
+from whisper_farm.store.uploads import forget_uploads
 from whisper_farm.store.workers import forget_workers, long_gone
 
 DAY_SECONDS = 86_400
+HOUR_SECONDS = 3600
 BATCH = 20
 """Transcriptions deleted in one run; each is a transaction of its own, so that writers never wait long."""
 GONE_DAYS = 30
 """Workers not heard of for longer are forgotten: every start of a worker makes a row."""
 WORKERS_BATCH = 500
 """Workers forgotten in one run, in one transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionTiming(Timing):
-    """Retention's defaults."""
-
-    period_seconds: float = 600
-    timeout_seconds: float = 300
+SWEEP_BATCH = 500
+"""Blobs asked about in one read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +41,23 @@ class RetentionReport(Report):
     workers: int = 0
 
     @property
-    def worked(self) -> bool:
+    def more(self) -> bool:
         return self.events >= RETIRE_BATCH or self.transcriptions >= BATCH or self.workers >= WORKERS_BATCH
 
 
 class Retention:
-    """The service."""
+    """The service that deletes what is older than the owner of the farm wants to keep.
+
+    A transcription is deleted like by its owner: rows first, then its blobs. If the coordinator dies in between, the
+    sweeper removes the blobs. A worker is kept as long as an attempt names it: its name is part of the evidence.
+    """
 
     name: ClassVar[str] = "retention"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
+    period_seconds: float = 600
+    timeout_seconds: float = 300
 
-    def __init__(
-        self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, config: Timing | None = None
-    ) -> None:
-        self.config = config or RetentionTiming()
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store
         self._blobs = blobs
         self._settings = settings
@@ -89,3 +88,58 @@ class Retention:
         keep_seconds = GONE_DAYS * DAY_SECONDS
         ids = await self._store.read(lambda tx: long_gone(tx, tx.now - keep_seconds, WORKERS_BATCH))
         return await self._store.write(lambda tx: forget_workers(tx, ids, tx.now - keep_seconds)) if ids else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SweeperReport(Report):
+    """What one run removed; of `blobs` that others removed in the same moment it cannot tell."""
+
+    blobs: int = 0
+    uploads: int = 0
+    unfinished_files: int = 0
+
+
+class Sweeper:
+    """The service that removes blobs nobody refers to, and announcements of uploads that never came.
+
+    Such blobs are left by attempts that were overtaken and by uploads that broke off. A coordinator that died between a
+    deletion and its blobs leaves some, too. Only what is old is looked at, so nothing on its way is touched: a blob exists
+    a moment before the database knows it, and the setting allows no less than an hour.
+    """
+
+    name: ClassVar[str] = "sweeper"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
+    period_seconds: float = 3600
+    timeout_seconds: float = 1800
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._orphan_seconds = settings.orphan_hours * HOUR_SECONDS
+
+    async def run_once(self) -> SweeperReport:
+        """One walk over all blobs."""
+        stale = await self._store.write(lambda tx: forget_uploads(tx, tx.now - self._orphan_seconds))
+        now = await self._store.read(lambda tx: tx.now)
+        swept = 0
+        for prefix in PREFIXES:
+            batch: list[BlobEntry] = []
+            async for entry in self._blobs.list(prefix):
+                if entry.modified < now - self._orphan_seconds:
+                    batch.append(entry)
+                if len(batch) == SWEEP_BATCH:
+                    swept += await self._sweep(batch)
+                    batch = []
+            swept += await self._sweep(batch)
+        unfinished = await self._blobs.sweep_unfinished(now - self._orphan_seconds)
+        return SweeperReport(swept, stale, unfinished)
+
+    async def _sweep(self, batch: Sequence[BlobEntry]) -> int:
+        if not batch:
+            return 0
+        keys = [entry.key for entry in batch]
+        owners = {mine.transcription_id for key in keys if (mine := owned(key)) is not None}
+        named = await self._store.read(lambda tx: named_blobs(tx, keys, owners))
+        orphans = [key for key in keys if key not in named]
+        await self._blobs.delete(orphans)
+        return len(orphans)

@@ -8,18 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from whisper_farm.coordinator.services.service import Report, Timing
+from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.reap import reap
+from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
-
-
-@dataclass(frozen=True, slots=True)
-class ReaperTiming(Timing):
-    """The reaper's defaults."""
-
-    period_seconds: float = 5
-    timeout_seconds: float = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +27,11 @@ class Reaper:
     """The service."""
 
     name: ClassVar[str] = "reaper"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
+    period_seconds: float = 5
+    timeout_seconds: float = 30
 
-    def __init__(self, store: StoreThreads, policy: Policy, config: Timing | None = None) -> None:
-        self.config = config or ReaperTiming()
+    def __init__(self, store: StoreThreads, policy: Policy) -> None:
         self._store = store
         self._policy = policy
 

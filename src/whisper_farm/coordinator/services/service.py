@@ -1,7 +1,8 @@
-"""The one form of a background service: `run_once()` again and again, with a pause, a time-out and a way to stop.
+"""The one form of a background service, and what runs them: again and again, with a pause, a time-out and an end.
 
-Promises that a run that fails or hangs is logged, given up and followed by the next one, and that two
-coordinators started together do not run in step. Says nothing of what a service does.
+A service says itself how long it pauses, how long a run may take, and which events end its pause. A run that fails or
+hangs is logged, given up and followed by the next one. Two coordinators that start together do not run in step. This
+module does not know what a service does.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, Protocol
 
 from whisper_farm.coordinator.log import logger
+from whisper_farm.protocol.events import EventKind
 
 JITTER = 0.2
 """Pauses vary by this share, both ways."""
@@ -20,37 +23,48 @@ JITTER = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run did. Every service has its own; `worked` says whether there is reason to run again at once."""
+    """What a run did. Every service has its own; its numbers are logged."""
 
     @property
-    def worked(self) -> bool:
+    def more(self) -> bool:
+        """Whether there is reason to run again at once."""
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When a service runs. Each service's own config derives from it and names its defaults."""
-
-    period_seconds: float = 60
-    timeout_seconds: float = 60
 
 
 class Service(Protocol):
     """What a service is made of."""
 
     name: ClassVar[str]
-
-    @property
-    def config(self) -> Timing: ...
+    woken_by: ClassVar[frozenset[EventKind]]
+    """Events of this coordinator that end a pause. What another coordinator did waits for the next run."""
+    period_seconds: float
+    timeout_seconds: float
 
     async def run_once(self) -> Report:
         """Do what there is to do now, in bounded portions."""
         ...
 
 
-async def run_service(service: Service, stop: asyncio.Event, wake: asyncio.Event | None = None) -> None:
-    """Run until `stop`. `wake` ends a pause early (and is cleared). A run in progress is cancelled by `stop`."""
-    wake = wake or asyncio.Event()
+class Services:
+    """Runs services, each in a task of its own."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._services = [(service, asyncio.Event()) for service in services]
+
+    def notice(self, kinds: Iterable[str]) -> None:
+        """Events of these kinds have happened: wake the services that they concern."""
+        happened = frozenset(kinds)
+        for service, wake in self._services:
+            if not happened.isdisjoint(service.woken_by):
+                wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run all of them until `stop`."""
+        await asyncio.gather(*(run_service(service, stop, wake) for service, wake in self._services))
+
+
+async def run_service(service: Service, stop: asyncio.Event, wake: asyncio.Event) -> None:
+    """Run one service until `stop`. `wake` ends a pause early and is cleared. `stop` cancels a run in progress."""
     stopped = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set():
@@ -62,7 +76,7 @@ async def run_service(service: Service, stop: asyncio.Event, wake: asyncio.Event
                 await asyncio.wait({run})
                 return
             if not run.result():
-                await _pause(service.config.period_seconds, stopped, wake)
+                await _pause(service.period_seconds, stopped, wake)
     finally:
         stopped.cancel()
 
@@ -79,10 +93,10 @@ async def _guarded(service: Service) -> bool:
     log = logger().bind(action=f"{service.name}_run")
     started = time.perf_counter()
     try:
-        async with asyncio.timeout(service.config.timeout_seconds):
+        async with asyncio.timeout(service.timeout_seconds):
             report = await service.run_once()
     except TimeoutError:
-        log.warning("a service took too long", service=service.name, timeout_seconds=service.config.timeout_seconds)
+        log.warning("a service took too long", service=service.name, timeout_seconds=service.timeout_seconds)
         return False
     except Exception:
         log.exception("a service failed", service=service.name)
@@ -90,4 +104,4 @@ async def _guarded(service: Service) -> bool:
     facts = {name: value for name, value in asdict(report).items() if value}
     if facts:
         log.info("service", service=service.name, duration_ms=round((time.perf_counter() - started) * 1000, 1), **facts)
-    return report.worked
+    return report.more
