@@ -131,6 +131,7 @@ class LocalFarm:
             blobs=None,
             public_url=None,
             local_sources=True,
+            local_models=True,
             retention_days=KEEP_DAYS,
         )
         self._policy = policy

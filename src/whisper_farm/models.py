@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -37,6 +38,8 @@ REPOSITORIES = {
 ModelName = Annotated[str, Field(min_length=1, max_length=255)]
 """A model's name, a repository of the model hub, or a folder on the worker's machine: one bound for every message."""
 
+_NO_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+"""A name, or a repository of the model hub (owner/name)."""
 _CANNOT_TRANSLATE = frozenset(
     word
     for name, repo in REPOSITORIES.items()
@@ -44,6 +47,11 @@ _CANNOT_TRANSLATE = frozenset(
     for word in (name, repo)
 )
 """They were never trained to: asked to translate, they write what was said in its own language."""
+
+
+def may_be_folder(model: str) -> bool:
+    """Whether this could be the path of a folder rather than a model's name or repository."""
+    return _NO_FOLDER.fullmatch(model) is None
 
 
 def can_translate(model: str) -> bool:

@@ -81,6 +81,8 @@ class ServerSettings(BaseSettings):
     within it an upload must end, and what was stored must come to be named by a row."""
     local_sources: bool = False
     """Accept paths of this machine as sources (the one-command farm only)."""
+    local_models: bool = False
+    """Accept a folder of the worker as a model; else a model is a name or a repository of the model hub."""
     log_format: str = Field(default="console", pattern="^(console|json)$")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -21,6 +24,7 @@ from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.store import schema
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import metadata
+from whisper_farm.store.tokens import mint_token
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -95,6 +99,7 @@ BODIES: list[tuple[str, bytes]] = [
     ("half a character", b'{"name": "\\ud800", "size": 1}'),
     ("a NUL", b'{"name": "a\\u0000b", "size": 1}'),
     ("a raw NUL", b'{"name": "a\x00b", "size": 1}'),
+    ("a NUL behind a backslash", b'{"name": "a\\\\\\u0000b", "size": 1}'),
     ("a list", b"[1, 2]"),
     ("nothing", b""),
     ("wrong type", b'{"name": 5, "size": "many"}'),
@@ -116,6 +121,20 @@ def test_a_malformed_body_is_refused_and_changes_nothing(either_farm: ServedFarm
         assert refused(answer) == (422, "invalid_request"), name
         assert len(answer.content) < 5000, name
     assert snapshot(farm) == before
+
+
+def test_a_text_that_only_speaks_of_nul_is_taken_as_it_is(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
+    farm, worker = either_farm, make_worker(either_farm)
+    spoken = " in JSON a NUL is \\u0000, \\\\u0000 and \\\\\\u0000"
+    made = submit(farm.admin, name=spoken, options={"initial_prompt": spoken})
+    assert (made["name"], made["options"]["initial_prompt"]) == (spoken, spoken)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    worker.complete([worker.cut_done(cutting, 1)])
+    assert [outcome["error_code"] for outcome in worker.finish(*worker.claim(1), text=spoken)] == [None]
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    assert farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text == f"{spoken.strip()}\n"
 
 
 REQUESTS: list[tuple[str, str, int]] = [
@@ -191,6 +210,77 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(start_farm: StartFar
     assert refused(answer) == (413, "too_large")
     assert answer.headers["Connection"] == "close"
     assert farm.admin.get("/api/transcriptions").status_code == 200
+
+
+def test_junk_tokens_are_looked_up_together_and_keep_a_good_one_waiting_for_no_more_than_two_reads(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = farm.token_for("user", "ann")
+    store, junk = farm.coordinator.store, 60
+    read, reads = store.read, list[float]()
+
+    async def slow(work: Callable[..., object]) -> object:
+        reads.append(time.monotonic())
+        await asyncio.sleep(0.2)
+        return await read(work)
+
+    monkeypatch.setattr(store, "read", slow)
+    clients = [farm.client(f"wf_user_{number}") for number in range(junk)]
+    with ThreadPoolExecutor(junk + 1) as pool:
+        refusals = [pool.submit(client.get, "/api/transcriptions") for client in clients]
+        eventually(lambda: reads, "the first look-up")
+        answer = pool.submit(farm.client(good).get, "/openapi.json")
+        assert answer.result(20).status_code == 200
+        assert {refused(one.result(20)) for one in refusals} == {(401, "unauthorized")}
+    assert len(reads) < 15
+    before = len(reads)
+    assert refused(clients[0].get("/api/transcriptions")) == (401, "unauthorized")
+    assert len(reads) == before, "a refusal is remembered for a moment"
+
+
+def test_a_token_that_was_refused_a_moment_ago_opens_once_it_is_made(farm: ServedFarm) -> None:
+    secret = "wf_user_" + "x" * 43
+    assert refused(farm.client(secret).get("/api/transcriptions")) == (401, "unauthorized")
+
+    def make(tx: Transaction) -> None:
+        row, _ = mint_token(tx, "a", "ann", "user")
+        tx.connection.exec_driver_sql(
+            f"UPDATE tokens SET hash = '{hashlib.sha256(secret.encode()).hexdigest()}' WHERE id = '{row.id}'"
+        )
+
+    farm.coordinator.database.write(make)
+    eventually(lambda: farm.client(secret).get("/api/transcriptions").status_code == 200, "the token", seconds=8)
+
+
+def test_large_bodies_take_turns_and_small_ones_do_not_wait(
+    start_farm: StartFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LARGE_BODIES_AT_ONCE", 1)
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.3)
+    farm = start_farm()
+    worker = make_worker(farm)
+    url = httpx.URL(farm.url)
+    length = limits.SMALL_BODY_BYTES + 2
+    head = (
+        f"POST /api/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {farm.token}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    )
+    large = b" " * length
+    with socket.create_connection((url.host, url.port or 80)) as half:
+        half.sendall(head.encode() + large[:-1])
+        answer = eventually(lambda: busy(farm, large), "the first body to have its turn")
+        assert answer.headers["Retry-After"] == "1"
+        assert farm.admin.post("/api/uploads", json={"name": "a", "size": 1}).status_code == 201
+        assert refused(worker.ask("heartbeat", tokens=[], padding="x" * length)) == (422, "invalid_request")
+        half.sendall(large[-1:])
+        assert b" 422 " in half.recv(1 << 16)
+    assert refused(farm.admin.post("/api/uploads", content=large)) == (422, "invalid_request")
+
+
+def busy(farm: ServedFarm, body: bytes) -> httpx.Response | None:
+    """The answer to a large body, once it is that others have their turn."""
+    answer = farm.admin.post("/api/uploads", content=body)
+    return answer if refused(answer) == (503, "server_busy") else None
 
 
 def test_an_error_nobody_foresaw_says_nothing_of_itself(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from support.hand_worker import HandWorker
-from support.served_farm import ServedFarm, StartFarm, eventually
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
+from whisper_farm.coordinator import log
 from whisper_farm.models import REPOSITORIES
 from whisper_farm.transcript.document import from_json
 
@@ -34,6 +38,93 @@ def test_the_same_key_is_the_same_transcription(farm: ServedFarm) -> None:
     assert (again.status_code, again.json()["id"]) == (200, made["id"])
     theirs = submit(farm.user("ann"), key="k1")
     assert theirs["id"] != made["id"]
+
+
+def test_of_two_who_race_for_a_key_one_makes_it_and_the_other_finds_it(
+    either_farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = either_farm
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()["upload_id"]
+    farm.admin.put(f"/api/uploads/{upload}", content=AUDIO)
+    store = farm.coordinator.store
+    read, both = store.read, asyncio.Barrier(2)
+
+    async def read_in_step(work: Callable[..., Any]) -> Any:
+        found = await read(work)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await both.wait()
+        return found
+
+    def submitted(client: httpx.Client) -> tuple[int, str]:
+        answer = client.post("/api/transcriptions", json={"name": "a", "upload_id": upload, "key": "k"})
+        return answer.status_code, answer.json()["id"]
+
+    clients = [farm.client(farm.token) for _ in range(2)]
+    monkeypatch.setattr(store, "read", read_in_step)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [one.result(20) for one in [pool.submit(submitted, client) for client in clients]]
+    assert sorted(status for status, _ in answers) == [200, 201]
+    assert len({made for _, made in answers}) == 1
+
+
+def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
+    farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = asyncio.Event()
+    store = farm.coordinator.store
+    write = store.write
+
+    async def slow_in_the_background(work: Callable[..., Any]) -> Any:
+        if not log.is_answering():
+            await released.wait()
+        return await write(work)
+
+    async def release() -> None:
+        released.set()
+
+    farm.admin.timeout = 5
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.claim, 0, 1, 20)
+        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        monkeypatch.setattr(store, "write", slow_in_the_background)
+        try:
+            assert submit(farm.admin)["state"] == "queued"
+        finally:
+            farm.on_loop(release)
+        assert len(waiting.result(20)) == 1
+
+
+FOLDERS = (
+    "/etc",
+    "./model",
+    "../model",
+    "~/model",
+    "C:\\model",
+    "\\\\host\\model",
+    "a/b/c",
+    "owner/../model",
+    "model/",
+    ".",
+)
+
+
+def test_a_folder_of_a_worker_is_no_model_that_users_may_name(start_farm: StartFarm, tmp_path: Path) -> None:
+    farm = start_farm()
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 5}).json()["upload_id"]
+    farm.admin.put(f"/api/uploads/{upload}", content=b"audio")
+
+    def submitted(model: str) -> httpx.Response:
+        body = {"name": "a", "upload_id": upload, "options": {"model": model}}
+        return farm.admin.post("/api/transcriptions", json=body)
+
+    for folder in FOLDERS:
+        assert refused(submitted(folder)) == (403, "forbidden"), folder
+    assert refused(submitted("m" * 256)) == (422, "invalid_request")
+    for model in ("small", "large-v3-turbo", "Systran/faster-whisper-small", "m" * 255):
+        assert submitted(model).status_code == 201, model
+    local = start_farm(data=tmp_path / "local", database=None, local_models=True)
+    assert submit(local.admin, options={"model": "/models/mine"})["options"]["model"] == "/models/mine"
 
 
 def test_an_upload_can_be_sent_again_and_submitted_twice(farm: ServedFarm) -> None:

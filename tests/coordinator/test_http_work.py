@@ -251,7 +251,8 @@ def test_a_draining_worker_is_told_so_while_it_waits(farm: ServedFarm, worker: H
         assert farm.admin.post("/api/workers/w-1/drain").json()["state"] == "draining"
         assert waiting.result(10) == {"claims": [], "drain": True}
     assert worker.told("heartbeat", tokens=[])["drain"] is True
-    farm.admin.post("/api/workers/w-1/dismiss")
+    assert farm.admin.post("/api/workers/w-1/dismiss").json()["state"] == "dismissed"
+    assert [one["state"] for one in farm.admin.get("/api/workers").json()["workers"]] == ["dismissed"]
     assert worker.told("heartbeat", tokens=[])["dismissed"] is True
 
 

@@ -29,6 +29,11 @@ def time_lines() -> None:
     _arrived.set(time.perf_counter())
 
 
+def is_answering() -> bool:
+    """Whether this task answers a request, rather than to work in the background."""
+    return _arrived.get(None) is not None
+
+
 def _add_duration(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     arrived = _arrived.get(None)
     if arrived is not None:

@@ -22,13 +22,14 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.models import can_translate, cannot_translate
+from whisper_farm.models import can_translate, cannot_translate, may_be_folder
 from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find_by_key
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
+from whisper_farm.transcript.options import RecognitionOptions
 
 
 class Submissions:
@@ -46,31 +47,37 @@ class Submissions:
             before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
             if before is not None:
                 return before.id, False
-        options = submission.options
-        if options.task == "translate" and not can_translate(options.model):
-            raise cannot_translate(options.model)
+        self._check_model(submission.options)
         if (submission.upload_id is None) == (submission.path is None):
             raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
         if submission.path is not None:
             size = await asyncio.to_thread(_local_size, self._local(submission.path, caller))
             new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
-            return await self._store.write(lambda tx: submit(tx, new)), True
-        return await self._uploaded(submission, caller), True
+            return await self._store.write(lambda tx: _accept(tx, new))
+        return await self._uploaded(submission, caller)
 
-    async def _uploaded(self, submission: Submission, caller: Caller) -> str:
+    async def _uploaded(self, submission: Submission, caller: Caller) -> tuple[str, bool]:
         upload_id = submission.upload_id or ""
         upload = await self._store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
         await self._verify(upload, submission.sha256)
         sha256 = upload.sha256 or submission.sha256
         new = _new(submission, caller, upload.source, upload.size, sha256)
 
-        def accept(tx: Transaction) -> str:
+        def accept(tx: Transaction) -> tuple[str, bool]:
             if find_upload(tx, upload.id, caller.owner).key != upload.key:
                 raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
             stored(tx, upload, upload.key, sha256)
-            return submit(tx, new)
+            return _accept(tx, new)
 
         return await self._store.write(accept)
+
+    def _check_model(self, options: RecognitionOptions) -> None:
+        if may_be_folder(options.model) and not self._settings.local_models:
+            raise Forbidden(
+                "This server takes no folder as a model: give a model's name or a repository of the model hub."
+            )
+        if options.task == "translate" and not can_translate(options.model):
+            raise cannot_translate(options.model)
 
     async def _verify(self, upload: UploadRow, sha256: str | None) -> None:
         """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
@@ -89,6 +96,12 @@ class Submissions:
         if not Path(path).is_absolute():
             raise InvalidRequest(f"{path} is no absolute path.")
         return Path(path)
+
+
+def _accept(tx: Transaction, new: NewTranscription) -> tuple[str, bool]:
+    """Make the transcription, unless another submission with this key was first."""
+    before = None if new.key is None else find_by_key(tx, new.owner, new.key)
+    return (submit(tx, new), True) if before is None else (before.id, False)
 
 
 def _new(submission: Submission, caller: Caller, source: str, size: int, sha256: str | None) -> NewTranscription:

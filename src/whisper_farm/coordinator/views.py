@@ -181,7 +181,7 @@ def _worker(row: WorkerRow) -> WorkerView:
         platform=row.platform,
         slots=row.slots,
         engines=row.engines,
-        state="draining" if row.state == "dismissed" else row.state,
+        state=row.state,
         jobs=row.jobs,
         last_seen_at=row.last_seen_at,
         speed=row.speed,

@@ -160,7 +160,7 @@ class WorkerView(Answer):
     platform: Name
     slots: int
     engines: list[dict[str, Any]]
-    state: Literal["live", "draining", "gone"]
+    state: Literal["live", "draining", "dismissed", "gone"]
     jobs: int
     last_seen_at: float
     speed: float | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from whisper_farm.errors import InvalidRequest
@@ -32,6 +33,13 @@ class TokenRow:
     last_used_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class PresentedToken(TokenRow):
+    """A token, and the digest by which it was found."""
+
+    digest: str
+
+
 VALID = "SELECT id, name, owner, scope, created_at, last_used_at FROM tokens WHERE revoked_at IS NULL"
 INSERT = Change(
     """
@@ -40,6 +48,13 @@ INSERT = Change(
     """
 )
 FIND = Query(f"{VALID} AND hash = :hash", TokenRow)
+FIND_ALL = Query(
+    """
+    SELECT id, name, owner, scope, created_at, last_used_at, hash AS digest FROM tokens
+     WHERE revoked_at IS NULL AND hash IN :digests
+    """,
+    PresentedToken,
+)
 LIST = Query(f"{VALID} AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner) ORDER BY created_at, id", TokenRow)
 TOUCH = Change("UPDATE tokens SET last_used_at = :now WHERE id = :id")
 REVOKE = Change(
@@ -59,13 +74,18 @@ def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[To
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
     row = TokenRow(secrets.token_hex(6), name, owner, scope, tx.now, None)
-    tx.change(INSERT, asdict(row) | {"hash": _digest(secret)})
+    tx.change(INSERT, asdict(row) | {"hash": token_digest(secret)})
     return row, secret
 
 
 def find_token(tx: Transaction, secret: str) -> TokenRow | None:
     """The token with this secret, unless there is none or it was revoked."""
-    return tx.first(FIND, {"hash": _digest(secret)})
+    return tx.first(FIND, {"hash": token_digest(secret)})
+
+
+def find_tokens(tx: Transaction, digests: Collection[str]) -> list[PresentedToken]:
+    """The tokens of these digests that are there and not revoked."""
+    return tx.rows(FIND_ALL, {"digests": list(digests)})
 
 
 def touch_token(tx: Transaction, token: TokenRow) -> None:
@@ -93,5 +113,6 @@ def has_admin(tx: Transaction) -> bool:
     return bool(tx.first(HAS_ADMIN, {}))
 
 
-def _digest(secret: str) -> str:
+def token_digest(secret: str) -> str:
+    """What the database keeps of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

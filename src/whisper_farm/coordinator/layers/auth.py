@@ -9,12 +9,14 @@ nothing: FastAPI sends plain functions to a thread.
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -23,16 +25,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch, StorageError, Unauthorized
+from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch, ServerBusy, StorageError, Unauthorized
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tokens import TokenRow, find_token, stale, touch_token
+from whisper_farm.store.tokens import find_tokens, stale, token_digest, touch_token
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.workers import owner_of_worker
 
 REMEMBER_SECONDS = 5.0
+"""How long a good token opens without being looked up."""
+REFUSED_SECONDS = 1.0
+"""How long junk is refused without being looked up. A token may be made meanwhile."""
 REMEMBERED = 10_000
+LOOK_UPS_AT_ONCE = 500
+"""Tokens in one read."""
+MAX_ASKED = 10_000
+"""Tokens that may wait for a read."""
 MAX_SECRET = 512
 
 
@@ -51,28 +60,27 @@ class Caller:
 
 
 class KnownTokens:
-    """Looks tokens up, and remembers them for a moment. Secrets are kept as hashes only."""
+    """Looks tokens up, and remembers for a moment which are good and which are not. It keeps digests, no secrets.
+
+    All tokens that are asked about while a look-up is under way share the next one. So any number of junk tokens
+    occupies one thread at most, and a good token waits for two look-ups at most.
+    """
 
     def __init__(self, store: StoreThreads) -> None:
         self._store = store
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Caller | None]] = OrderedDict()
+        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     async def caller(self, secret: str) -> Caller:
         """Who presents this secret; raises `Unauthorized`."""
-        key = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-        known = self._known.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        row, is_stale = await self._store.read(lambda tx: _find(tx, secret))
-        if is_stale:
-            with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
-                await self._store.beat(lambda tx: touch_token(tx, row))
-        caller = Caller(row.id, row.owner, row.scope)
-        self._known[key] = (time.monotonic() + REMEMBER_SECONDS, caller)
-        self._known.move_to_end(key)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return caller
+        digest = token_digest(secret)
+        until, found = self._known.get(digest, (0.0, None))
+        if until < time.monotonic():
+            found = await self._look_up(digest)
+        if found is None:
+            raise Unauthorized("This token is not known here, or was revoked.")
+        return found
 
     async def revoked(self, secret: str) -> bool:
         """Whether a secret that was good is so no more. A database that does not answer has revoked nothing."""
@@ -87,6 +95,49 @@ class KnownTokens:
     def forget(self) -> None:
         """Look every token up anew: one was revoked here."""
         self._known.clear()
+
+    async def _look_up(self, digest: str) -> Caller | None:
+        answer = self._asked.get(digest)
+        if answer is None:
+            if len(self._asked) >= MAX_ASKED:
+                raise ServerBusy("Too many tokens are looked up at once; try again.")
+            answer = self._asked[digest] = asyncio.get_running_loop().create_future()
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_up_all())
+        return await asyncio.shield(answer)
+
+    async def _look_up_all(self) -> None:
+        try:
+            while self._asked:
+                digests = list(islice(self._asked, LOOK_UPS_AT_ONCE))
+                try:
+                    found = await self._find(digests)
+                except Exception as error:
+                    for digest in digests:
+                        answer = self._asked.pop(digest)
+                        answer.set_exception(error)
+                        answer.exception()  # nobody may be waiting any more
+                    continue
+                for digest in digests:
+                    self._remember(digest, found.get(digest))
+                    self._asked.pop(digest).set_result(found.get(digest))
+        finally:
+            self._looking = None
+
+    async def _find(self, digests: Sequence[str]) -> dict[str, Caller]:
+        rows, now = await self._store.read(lambda tx: (find_tokens(tx, digests), tx.now))
+        for row in rows:
+            if stale(row, now):
+                with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
+                    await self._store.beat(partial(touch_token, token=row))
+        return {row.digest: Caller(row.id, row.owner, row.scope) for row in rows}
+
+    def _remember(self, digest: str, found: Caller | None) -> None:
+        seconds = REFUSED_SECONDS if found is None else REMEMBER_SECONDS
+        self._known[digest] = (time.monotonic() + seconds, found)
+        self._known.move_to_end(digest, last=found is not None)  # junk is forgotten before what is good
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
 
 
 class KnownWorkers:
@@ -199,10 +250,3 @@ def secret_of(scope: Scope) -> str:
             if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
                 return str(secret.strip())
     raise Unauthorized
-
-
-def _find(tx: Transaction, secret: str) -> tuple[TokenRow, bool]:
-    row = find_token(tx, secret)
-    if row is None:
-        raise Unauthorized("This token is not known here, or was revoked.")
-    return row, stale(row, tx.now)

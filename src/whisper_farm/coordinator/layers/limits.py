@@ -1,19 +1,21 @@
-"""Bounds on what a client may send and how slowly it may send or read.
+"""Bounds on what a client may send and how slowly it may send or read. Each dialect has its own.
 
-Bodies that are no uploads are read here, whole and in time, before anything parses them; uploads pass through
-piece by piece (their route bounds the size) but must keep a pace. An answer that the client does not read is
-given up. Does not bound the time between requests: that is the web server's.
+Bodies that are no uploads are read here, whole and in time, before anything parses them; large ones take turns.
+Uploads pass through piece by piece: their route bounds the size, but they must keep a pace. An answer that the client
+does not read is given up. The time between requests is bounded by the web server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from contextlib import AsyncExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
-from whisper_farm.errors import FarmError, InvalidRequest, TooLarge, TooSlow
+from whisper_farm.errors import FarmError, InvalidRequest, ServerBusy, TooLarge, TooSlow
 
 BODY_SECONDS = 30.0
 """A body that is no upload must be there within this time."""
@@ -23,9 +25,17 @@ UPLOAD_BYTES_PER_SECOND = 1024
 """Slowest pace of an upload, after its first minute."""
 SEND_SECONDS = 60.0
 """Longest time in which a client takes nothing of an answer."""
+SMALL_BODY_BYTES = 64 << 10
+"""A larger body takes its turn, so that many of them do not fill the memory."""
+LARGE_BODIES_AT_ONCE = 8
+"""In one dialect: clients do not take the turns of workers."""
+TURN_SECONDS = 10.0
+"""Longest wait for a turn."""
 DRAIN_BYTES = 1 << 20
 DRAIN_SECONDS = 1.0
 """How much of a refused upload is still read, so that the client hears the refusal instead of a broken pipe."""
+
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Limits:
@@ -44,6 +54,7 @@ class Limits:
         self.uploads = uploads
         self.shape = shape
         self.body_seconds = body_seconds
+        self._turns = asyncio.Semaphore(LARGE_BODIES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,41 +65,59 @@ class Limits:
             await self.app(scope, upload.receive, upload.send)
             return
         send = _patient(send)
-        try:
-            body = await self._body(scope, receive)
-        except FarmError as error:
-            await error_response(error, self.shape, {"Connection": "close"})(scope, receive, send)
-            return
-        if body is not None:
-            await self.app(scope, _replay(body, receive), send)
+        async with AsyncExitStack() as turn:
+            try:
+                body = await self._body(scope, receive, turn)
+            except FarmError as error:
+                await error_response(error, self.shape, {"Connection": "close"})(scope, receive, send)
+                return
+            if body is not None:
+                await self.app(scope, _replay(body, receive), send)
 
     def _is_upload(self, scope: Scope) -> bool:
         path = str(scope["path"]).removeprefix(scope["root_path"])
         return self.uploads is not None and scope["method"] == "PUT" and path.startswith(self.uploads)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body; None when the client went away."""
-        if _announced(scope) > self.max_body_bytes:
+    async def _body(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes | None:
+        """The whole body; None when the client went away. A large one has its turn until it is answered."""
+        announced = _announced(scope)
+        if announced > self.max_body_bytes:
             await _drain(receive)
             raise self._too_large()
-        pieces = bytearray()
+        if announced > SMALL_BODY_BYTES:
+            await self._take_turn(receive, turn)
         try:
             async with asyncio.timeout(self.body_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    pieces += message.get("body", b"")
-                    if len(pieces) > self.max_body_bytes:
-                        await _drain(receive)
-                        raise self._too_large()
-                    if not message.get("more_body", False):
-                        break
+                body = await self._read(receive, turn, has_turn=announced > SMALL_BODY_BYTES)
         except TimeoutError:
             raise TooSlow(f"The body was not here within {self.body_seconds:g} seconds.") from None
-        if _may_be_json(scope) and (b"\\u0000" in pieces or b"\x00" in pieces):
+        if body is not None and _may_be_json(scope) and holds_nul(body):
             raise InvalidRequest("The body holds a NUL character, which no text here may have.")
-        return bytes(pieces)
+        return body
+
+    async def _read(self, receive: Receive, turn: AsyncExitStack, has_turn: bool) -> bytes | None:
+        pieces = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            pieces += message.get("body", b"")
+            if len(pieces) > self.max_body_bytes:
+                await _drain(receive)
+                raise self._too_large()
+            if len(pieces) > SMALL_BODY_BYTES and not has_turn:
+                await self._take_turn(receive, turn)
+                has_turn = True
+            if not message.get("more_body", False):
+                return bytes(pieces)
+
+    async def _take_turn(self, receive: Receive, turn: AsyncExitStack) -> None:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await turn.enter_async_context(self._turns)
+        except TimeoutError:
+            await _drain(receive)
+            raise ServerBusy("The server is busy with other large requests; try again.") from None
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body is larger than {self.max_body_bytes} bytes.", max_bytes=self.max_body_bytes)
@@ -123,6 +152,11 @@ class _Upload:
             if not self._ended:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
         await self._send(message)
+
+
+def holds_nul(body: bytes | bytearray) -> bool:
+    """Whether a JSON text holds a NUL, as it is or escaped. A backslash that is escaped itself escapes nothing."""
+    return b"\0" in body or (b"\\u0000" in body and _ESCAPED_NUL.search(body) is not None)
 
 
 def _announced(scope: Scope) -> int:

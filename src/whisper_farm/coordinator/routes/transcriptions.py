@@ -68,7 +68,6 @@ async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Resp
     made, is_new = await farm.submissions.take(body, caller)
     if not is_new:
         response.status_code = 200
-    await farm.waiting.served()  # the worker that gets it first, then the description of what it got
     view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))
     farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
     return view

@@ -103,8 +103,8 @@ class Sweeper:
     """The service that removes blobs nobody refers to, and announcements of uploads that never came.
 
     Such blobs are left by attempts that were overtaken and by uploads that broke off. A coordinator that died between a
-    deletion and its blobs leaves some, too. Only what is old is looked at, so nothing on its way is touched: a blob exists
-    a moment before the database knows it, and the setting allows no less than an hour.
+    deletion and its blobs leaves some, too. Only what is old is looked at, so nothing on its way is touched: a blob
+    exists a moment before the database knows it, and the setting allows no less than an hour.
     """
 
     name: ClassVar[str] = "sweeper"
