@@ -13,7 +13,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import digests, transfers
+from whisper_farm.coordinator import transfers
 from whisper_farm.coordinator.services.cleaner import Sweeper
 
 MakeWorker = Callable[..., HandWorker]

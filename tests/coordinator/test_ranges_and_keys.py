@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisper_farm.coordinator.answers.files import span_of
-from whisper_farm.coordinator.keys import chunk_key, owned, result_key, source_key, transcript_key
+from whisper_farm.coordinator.transfers import chunk_key, owned, result_key, source_key, transcript_key
 from whisper_farm.store.blobs import KEY
 
 anything = settings(deadline=None, max_examples=50)

@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whisper_farm.coordinator.keys import result_key
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete

@@ -15,7 +15,6 @@ from fastapi import Depends, Request
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.claiming.completions import Results
 from whisper_farm.coordinator.claiming.waiting import WaitingRoom
-from whisper_farm.coordinator.digests import KnownDigests
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.log import logger
@@ -26,7 +25,7 @@ from whisper_farm.coordinator.services.reaper import Reaper
 from whisper_farm.coordinator.services.service import Services
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transfers import Transfers
+from whisper_farm.coordinator.transfers import KnownDigests, Transfers
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings

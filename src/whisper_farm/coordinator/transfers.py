@@ -1,14 +1,31 @@
-"""Where bytes go and come from: presigned addresses of an object store, or paths of our own API for a folder."""
+"""Where bytes go and come from: names of blobs, addresses to send and fetch them, and what has just been stored.
+
+An address is a presigned one of an object store, or a path of our own API where blobs are in a folder. Every attempt
+and every upload writes under names of its own, so a late one overwrites nothing:
+
+    sources/{upload}/{random}                               a recording
+    chunks/{transcription}/{attempt}/{position}.flac        the audio of a chunk
+    results/{transcription}/{position}.{attempt}.{digest}.json   what was heard in it
+    transcripts/{transcription}/{random}.json               the transcript
+
+`{attempt}` is a short hash of the claim token: names are seen by people who must not learn the token.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import secrets
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from whisper_farm.coordinator.keys import chunk_key
+from whisper_farm.errors import DigestMismatch
 from whisper_farm.leases.claim import Claimed
-from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
 from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, Source, TranscribeTask
-from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.blobs import BlobFacts, Blobs
 
 SOURCE_SECONDS = 6 * 3600
 """How long a presigned address of a recording works: a slow machine may need that long to cut ten hours."""
@@ -17,6 +34,10 @@ UPLOAD_SECONDS = 3600
 OCTETS = "application/octet-stream"
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
+REMEMBERED_BLOBS = 20_000
+PREFIXES = ("sources/", "chunks/", "results/", "transcripts/")
+
+_OWNED = re.compile(r"^(chunks|results|transcripts)/([a-z0-9]+)/")
 
 
 class Transfers:
@@ -104,3 +125,70 @@ def _worker_headers() -> dict[str, str]:
 
 def _blob(source: str) -> str | None:
     return source.removeprefix("blob:") if source.startswith("blob:") else None
+
+
+class KnownDigests:
+    """Sizes and digests of the newest blobs stored here, which need not be read again to verify.
+
+    Only a saving: what another coordinator stored, or a worker sent to the object store, is read and hashed.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, BlobFacts] = OrderedDict()
+
+    def note(self, key: str, facts: BlobFacts) -> None:
+        """A blob was stored here."""
+        self._known[key] = facts
+        self._known.move_to_end(key)
+        while len(self._known) > REMEMBERED_BLOBS:
+            self._known.popitem(last=False)
+
+    async def verify(self, blobs: Blobs, key: str, size: int, sha256: str) -> None:
+        """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced."""
+        known = self._known.get(key)
+        if known is None:
+            await blobs.verify(key, size, sha256, MAX_CHUNK_BYTES)
+        elif known != BlobFacts(size, sha256):
+            announced = f"{size} bytes with SHA-256 {sha256} were announced"
+            raise DigestMismatch(f"{announced}; {known.size} bytes with {known.sha256} have arrived. Send them again.")
+
+
+def _attempt(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def source_key(upload_id: str) -> str:
+    """Where one try of uploading a recording goes."""
+    return f"sources/{upload_id}/{secrets.token_hex(8)}"
+
+
+def chunk_key(transcription_id: str, token: str, position: int) -> str:
+    """Where this attempt at cutting puts the chunk at `position`."""
+    return f"chunks/{transcription_id}/{_attempt(token)}/{position}.flac"
+
+
+def result_key(transcription_id: str, position: int, token: str, digest: str) -> str:
+    """Where this attempt's result goes; another result of the same attempt has another name."""
+    return f"results/{transcription_id}/{position}.{_attempt(token)}.{digest[:16]}.json"
+
+
+def transcript_key(transcription_id: str) -> str:
+    """Where one try of assembling goes."""
+    return f"transcripts/{transcription_id}/{secrets.token_hex(8)}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What a key says of itself: which kind of blob of which transcription."""
+
+    kind: Literal["chunks", "results", "transcripts"]
+    transcription_id: str
+
+
+def owned(key: str) -> Owned | None:
+    """The transcription a key belongs to; None for recordings and for names that are not ours."""
+    found = _OWNED.match(key)
+    if found is None:
+        return None
+    kind: Literal["chunks", "results", "transcripts"] = found.group(1)  # type: ignore[assignment] # the pattern says so
+    return Owned(kind, found.group(2))

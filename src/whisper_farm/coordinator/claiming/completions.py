@@ -14,9 +14,9 @@ from sqlalchemy import select
 from whisper_farm.coordinator.claiming.claims import try_claims
 from whisper_farm.coordinator.claiming.groups import Together
 from whisper_farm.coordinator.claiming.waiting import Tried
-from whisper_farm.coordinator.keys import result_key
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete

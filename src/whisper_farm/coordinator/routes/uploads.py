@@ -10,8 +10,8 @@ from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openapi import UploadId, binary
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.keys import source_key
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
+from whisper_farm.coordinator.transfers import source_key
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget
 from whisper_farm.store.uploads import announce, find_upload, stored

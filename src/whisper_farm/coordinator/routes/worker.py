@@ -20,7 +20,6 @@ from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_fil
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.keys import chunk_key
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
     Caller,
@@ -29,6 +28,7 @@ from whisper_farm.coordinator.layers.auth import (
     must_speak_our_protocol,
     secret_of,
 )
+from whisper_farm.coordinator.transfers import chunk_key
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from whisper_farm.coordinator.keys import PREFIXES, owned
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transfers import PREFIXES, owned
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.protocol.events import EventKind
