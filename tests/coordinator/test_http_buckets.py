@@ -93,7 +93,7 @@ def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_wo
 def test_a_chunk_in_the_bucket_that_is_larger_than_any_is_removed(
     s3_farm: ServedFarm, make_worker: MakeWorker, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "MAX_CHUNK_BYTES", 10)
+    monkeypatch.setattr(transfers, "MAX_CHUNK_BYTES", 10)
     worker = make_worker(s3_farm)
     submit(s3_farm.admin)
     (cutting,) = worker.claim(0, chunk=1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import log
+from whisper_farm.coordinator import log, transcripts
 from whisper_farm.models import REPOSITORIES
 from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.transcript import Transcript
 
 MakeWorker = Callable[..., HandWorker]
 
@@ -93,6 +98,35 @@ def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
         finally:
             farm.on_loop(release)
         assert len(waiting.result(20)) == 1
+
+
+def test_a_file_that_is_slow_to_write_holds_up_nothing_else_and_is_named_as_what_is_slow(
+    farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = submit(farm.admin)
+    worker.work_off(chunks=1)
+    done(farm, made)
+    written = threading.Event()
+    vtt = FORMATS["vtt"]
+
+    def slow(transcript: Transcript) -> bytes:
+        assert written.wait(20)
+        return vtt.write(transcript)
+
+    monkeypatch.setitem(FORMATS, "vtt", replace(vtt, write=slow))
+    monkeypatch.setattr(transcripts, "RENDER_SECONDS", 0.5)
+    place = f"/api/transcriptions/{made['id']}/transcript"
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(farm.admin.get, place, params={"format": "vtt"}) for _ in range(8)]
+        started = time.monotonic()
+        assert farm.admin.get("/api/transcriptions").status_code == 200
+        assert time.monotonic() - started < 0.4
+        try:
+            assert {refused(one.result(20)) for one in asked} == {(503, "server_busy")}
+        finally:
+            written.set()
+    monkeypatch.setattr(transcripts, "RENDER_SECONDS", 20)
+    assert farm.admin.get(place, params={"format": "vtt"}).text.startswith("WEBVTT")
 
 
 FOLDERS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import SHA, TONES, Farm
 
-from whisper_farm.coordinator.outcome import gaps_of, maker_of
+from whisper_farm.coordinator.transcripts import gaps_of, maker_of
 from whisper_farm.errors import InvalidRequest, LeaseLost, NotFound, PositionConflict, TooLarge, WrongState
 from whisper_farm.leases.append import append
 from whisper_farm.leases.transcriptions import Assembled, assembled, blob_keys_of, next_to_assemble, results_of

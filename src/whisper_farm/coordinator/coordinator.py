@@ -25,6 +25,7 @@ from whisper_farm.coordinator.services.reaper import Reaper
 from whisper_farm.coordinator.services.service import Services
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import KnownDigests, Transfers
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.events import EventKind
@@ -35,8 +36,6 @@ from whisper_farm.store.events import Event
 
 STOP_SECONDS = 1.5
 """How long the tasks behind the API have to end."""
-RENDERS_AT_ONCE = 2
-"""Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
 DRAINING: frozenset[EventKind] = frozenset({"worker_draining", "worker_dismissed"})
 
 
@@ -58,7 +57,7 @@ class Coordinator:
         self.waiting = WaitingRoom(self.claims.attempt)
         self.results = Results(self.store, blobs, policy, self.metrics)
         self.submissions = Submissions(self.store, blobs, settings)
-        self.renders = asyncio.Semaphore(RENDERS_AT_ONCE)
+        self.renderer = Renderer(blobs)
         self.services = Services(
             [
                 Assembler(self.store, blobs),
@@ -102,6 +101,7 @@ class Coordinator:
             _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             for task in late:
                 task.cancel()
+        self.renderer.close()
         await self.store.close(STOP_SECONDS)
         self.log.info("coordinator stopped", action="coordinator_stopped")
 

@@ -57,7 +57,7 @@ class StoreThreads:
         return await self._on(self._readers, lambda: self.database.read(work))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run something else that blocks for a moment (rendering, file facts) beside the readers."""
+        """Run something else that asks the database, beside the readers."""
         return await self._on(self._readers, work)
 
     async def close(self, seconds: float = CALL_SECONDS) -> None:

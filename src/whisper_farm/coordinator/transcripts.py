@@ -1,50 +1,214 @@
-"""The text of a recording in order, while its chunks are finished out of order."""
+"""What became of a transcription: its text in order, its gaps, what recognised it, and its transcript as a file.
+
+There is one way from results to text: `heard_in` reads the result of each chunk back, in order, with its segments in
+place. A page of segments and the assembler both use it. What is assembled is a document, and files are rendered from
+that. Memory holds a handful of chunks, however long the recording is; only rendering holds a whole transcript.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
-from whisper_farm.coordinator.pieces import read_pieces
+from pydantic import ValidationError
+
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import BlobMissing, ServerBusy, TooLarge
 from whisper_farm.leases.transcriptions import DoneChunk
-from whisper_farm.protocol.client import FINISHED, SegmentPage
+from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
+from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.jobs import chunks_after
-from whisper_farm.store.transcriptions import find
+from whisper_farm.store.jobs import FailedJob, chunks_after, failed_jobs, makers_of
+from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, stitch
+from whisper_farm.transcript.transcript import Maker, Segment, damage_in_words
 
-CHUNKS = 50
-"""Chunks in one page."""
+PAGE_CHUNKS = 50
+"""Chunks in one page of segments."""
+AHEAD = 8
+"""Results fetched before they are needed."""
+MAX_RESULT_BYTES = 64 << 20
 ENDED = frozenset({"done", "failed", "cancelled"})
+RENDERS_AT_ONCE = 2
+"""Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
+RENDER_SECONDS = 60.0
+"""Longest wait for a rendering, its turn included."""
+CUT_OFF_SECONDS = 2.0
+CUT_OFF_SHARE = 0.01
+"""A file that decodes to less than it declares, by more than both of these, was cut off."""
+DAMAGE_SECONDS = 1.0
+"""Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
+
+
+async def heard_in(
+    blobs: Blobs, chunks: Iterable[DoneChunk]
+) -> AsyncIterator[tuple[DoneChunk, tuple[Segment, ...] | None]]:
+    """Every chunk with its segments, in the order given; None where the stored result is gone or damaged."""
+    rest = iter(chunks)
+    ahead: deque[tuple[DoneChunk, asyncio.Task[tuple[Segment, ...] | None]]] = deque()
+    try:
+        while True:
+            for chunk in islice(rest, AHEAD - len(ahead)):
+                ahead.append((chunk, asyncio.create_task(_segments_of(blobs, chunk))))
+            if not ahead:
+                return
+            chunk, task = ahead.popleft()
+            yield chunk, await task
+    finally:
+        for _, task in ahead:
+            task.cancel()
+
+
+async def _segments_of(blobs: Blobs, chunk: DoneChunk) -> tuple[Segment, ...] | None:
+    position, start, end, key = chunk
+    if key is None:
+        return ()
+    try:
+        body = await blobs.get(key, limit=MAX_RESULT_BYTES)
+        result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
+    except (BlobMissing, TooLarge, ValidationError):
+        return None
+    return stitch([ChunkText(position, start, end, result.segments)])
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class EndedChunks:
     """Chunks that have ended, following each other without a hole."""
 
-    chunks: Sequence[DoneChunk]
+    done: Sequence[DoneChunk]
     last: int
     finished: bool
 
 
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
-    run = await store.read(lambda tx: _run(tx, transcription_id, after))
-    pieces: list[ChunkText] = [piece async for _, piece in read_pieces(blobs, run.chunks) if piece is not None]
-    return SegmentPage(segments=stitch(pieces), next=run.last, finished=run.finished)
+    ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
+    segments = [segment async for _, heard in heard_in(blobs, ended.done) for segment in heard or ()]
+    return SegmentPage(segments=tuple(segments), next=ended.last, finished=ended.finished)
 
 
-def _run(tx: Transaction, transcription_id: str, after: int) -> Run:
-    recording = find(tx, transcription_id)
+def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedChunks:
+    row = find(tx, transcription_id)
     done: list[DoneChunk] = []
     last = after
-    for row in chunks_after(tx, transcription_id, after, CHUNKS):
-        if row.state not in ENDED or row.position != last + 1:
+    for chunk in chunks_after(tx, transcription_id, after, PAGE_CHUNKS):
+        if chunk.state not in ENDED or chunk.position != last + 1:
             break
-        last = row.position
-        if row.state == "done":
-            done.append((row.position, row.start_seconds, row.end_seconds, row.result_key))
-    nothing_follows = recording.chunking_done or recording.state in FINISHED | {"assembling"}
-    return Run(done, last, nothing_follows and last >= recording.chunks - 1)
+        last = chunk.position
+        if chunk.state == "done":
+            done.append((chunk.position, chunk.start_seconds, chunk.end_seconds, chunk.result_key))
+    nothing_follows = row.chunking_done or row.state in FINISHED | {"assembling"}
+    return EndedChunks(done, last, nothing_follows and last >= row.chunks - 1)
+
+
+class Renderer:
+    """Writes transcripts as files, a few at a time, on threads of its own: the database does not wait for them."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._threads = ThreadPoolExecutor(RENDERS_AT_ONCE, "farm-render")
+        self._turns = asyncio.Semaphore(RENDERS_AT_ONCE)
+
+    async def file(self, transcript_key: str, wanted: OutputFormat) -> bytes:
+        """A stored transcript as the content of a file; raises `ServerBusy` if that takes too long."""
+        try:
+            async with asyncio.timeout(RENDER_SECONDS):
+                return await self._in_turn(transcript_key, wanted)
+        except TimeoutError:
+            raise ServerBusy(f"The {wanted.name} file was not ready in {RENDER_SECONDS:g} s; try again.") from None
+
+    def close(self) -> None:
+        """Take no more work. What is being written ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_turn(self, transcript_key: str, wanted: OutputFormat) -> bytes:
+        """A turn lasts until the thread is free again, though nobody may wait for it any more."""
+        await self._turns.acquire()
+        try:
+            document = await self._blobs.get(transcript_key)
+            work = self._threads.submit(lambda: wanted.write(from_json(json.loads(document))))
+        except BaseException:
+            self._turns.release()
+            raise
+        work.add_done_callback(partial(self._end_turn, asyncio.get_running_loop()))
+        return await asyncio.wrap_future(work)
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop, _: Future[bytes]) -> None:
+        """Called by the thread; the loop may be closed already."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._turns.release)
+
+
+def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
+    """The stretches of the recording that will have no result as things stand, and why."""
+    return gaps_of_all(tx, [find(tx, transcription_id)])[transcription_id]
+
+
+def gaps_of_all(tx: Transaction, rows: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
+    """The gaps of each of these transcriptions."""
+    failed: dict[str, list[FailedJob]] = {row.id: [] for row in rows}
+    for job in failed_jobs(tx, list(failed)):
+        failed[job.transcription_id].append(job)
+    return {each.id: _gaps(each, failed[each.id]) for each in rows}
+
+
+def _gaps(row: TranscriptionRow, failed: Iterable[FailedJob]) -> tuple[Gap, ...]:
+    gaps = [*_given_up(row, failed), *_missing_in_file(row)]
+    return tuple(sorted(gaps, key=lambda gap: gap.start_seconds))
+
+
+def _given_up(row: TranscriptionRow, failed: Iterable[FailedJob]) -> Iterable[Gap]:
+    """Chunks set aside, and what was never cut."""
+    for job in failed:
+        if job.kind == "transcribe":
+            yield Gap(
+                start_seconds=job.start_seconds,
+                end_seconds=job.end_seconds,
+                reason=f"{job.error_code}: {job.error_message}",
+                position=job.position,
+            )
+        else:
+            end = max(row.cut_seconds, row.declared_seconds or 0.0)
+            reason = f"not cut: {job.error_code}: {job.error_message}"
+            yield Gap(start_seconds=row.cut_seconds, end_seconds=end, reason=reason)
+
+
+def _missing_in_file(row: TranscriptionRow) -> Iterable[Gap]:
+    """What is damaged in the file, and what it promised but does not hold: no retry brings it back."""
+    for start, end in row.damaged or ():
+        if end - start > DAMAGE_SECONDS:
+            yield Gap(start_seconds=start, end_seconds=end, reason=damage_in_words(row.damaged_packets))
+    decoded, declared = row.duration_seconds, row.declared_seconds
+    if decoded is None or declared is None:
+        return
+    if declared - decoded > max(CUT_OFF_SECONDS, CUT_OFF_SHARE * declared):
+        reason = f"the file declares {declared:.1f} s but holds {decoded:.1f} s"
+        yield Gap(start_seconds=decoded, end_seconds=declared, reason=reason)
+
+
+def maker_of(tx: Transaction, transcription_id: str) -> Maker:
+    """What recognised the recording: distinct versions, devices and workers of the results that count."""
+    rows = makers_of(tx, transcription_id)
+    row = find(tx, transcription_id)
+    return Maker(
+        engine=str(row.options["engine"]),
+        version=", ".join(_distinct(each.facts["engine_version"] for each in rows)),
+        model=str(row.options["model"]),
+        revision=row.revision or "",
+        devices=_distinct(each.facts["device"] for each in rows),
+        workers=_distinct(each.worker_name or each.worker_id for each in rows),
+    )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(values)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from whisper_farm.coordinator.outcome import gaps_of_all
+from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.workers import Fleet
 from whisper_farm.protocol.client import (

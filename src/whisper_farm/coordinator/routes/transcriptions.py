@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 
@@ -39,7 +37,6 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
 )
 from whisper_farm.store.database import Transaction
-from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 
 STORED = FORMATS["json"]
@@ -189,15 +186,9 @@ async def get_transcript(
     if wanted is STORED:
         answer = await serve_blob(request, farm.blobs, row.transcript_key, row.transcript_size or 0, STORED.media_type)
     else:
-        async with farm.renders:
-            content = await farm.store.run(_rendering(await farm.blobs.get(row.transcript_key), wanted))
-        answer = Response(content, media_type=wanted.media_type)
+        answer = Response(await farm.renderer.file(row.transcript_key, wanted), media_type=wanted.media_type)
     answer.headers["Content-Disposition"] = _attachment(row.name, wanted)
     return answer
-
-
-def _rendering(document: bytes, format: OutputFormat) -> Callable[[], bytes]:
-    return lambda: format.write(from_json(json.loads(document)))
 
 
 def _attachment(name: str, format: OutputFormat) -> str:

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from whisper_farm.coordinator.log import logger
-from whisper_farm.coordinator.outcome import gaps_of, maker_of
-from whisper_farm.coordinator.pieces import read_pieces
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of
 from whisper_farm.coordinator.transfers import transcript_key
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
@@ -25,7 +24,6 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import to_json
-from whisper_farm.transcript.stitch import ChunkText, stitch
 from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
@@ -92,8 +90,8 @@ class Assembler:
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
         """The transcript's JSON document, piece by piece."""
         yield b'{"segments": ['
-        async for chunk, piece in read_pieces(self._blobs, draft.chunks):
-            text = draft.add(chunk, piece)
+        async for chunk, heard in heard_in(self._blobs, draft.chunks):
+            text = draft.add(chunk, heard)
             if text:
                 yield text.encode()
         yield f"], {draft.rest()[1:]}".encode()
@@ -112,16 +110,16 @@ class Draft:
     recognised: list[tuple[float, float]] = field(default_factory=list)
     segments: int = 0
 
-    def add(self, chunk: DoneChunk, piece: ChunkText | None) -> str:
+    def add(self, chunk: DoneChunk, heard: tuple[Segment, ...] | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
         position, start, end, key = chunk
-        if piece is None:
+        if heard is None:
             self.lost.add(position)
             reason = f"{BlobMissing.code}: The stored result {key} is gone or damaged."
             self.missing.append(MissingStretch(start, end, reason))
             return ""
         self.recognised.append((start, end))
-        documents = to_json(self._transcript(stitch([piece]), UNCOUNTED))["segments"]
+        documents = to_json(self._transcript(heard, UNCOUNTED))["segments"]
         parts = []
         for document in documents:
             document["id"] = self.segments
