@@ -1,15 +1,16 @@
 """Audio, results and transcripts as blobs: in a folder, or in a bucket of any S3-compatible store.
 
-Promises: a blob is there whole or not at all, also when an upload fails, is cancelled or exceeds its limit; what was
-streamed in is counted and hashed on the way; nothing is ever held in memory whole unless asked for as `bytes`. Where
-the store can sign, workers and clients may be given URLs to send and fetch blobs themselves; then `verify` says
-whether what arrived is what was announced.
+Promises: a blob is there whole or not at all, also when an upload fails, is cancelled or exceeds its limit. What is
+streamed in is counted and hashed on the way. Nothing is held in memory whole, unless it is asked for as `bytes`. Where
+the store can sign, workers and clients may be given URLs to send and fetch blobs themselves. `verify` then says whether
+what arrived is what was announced.
 
-A bucket's credentials, region and address come from the usual `AWS_…` environment variables. Blobs that the
-database names are not changed: whoever writes again uses another key, or is refused. What was on its way by then, and
-what goes to a presigned URL until it runs out, can still replace one: `verify`, and the SHA-256 that is told with the
-audio of every chunk, are there for that. It does not know what the blobs mean, and forces nothing to disk before it
-answers: a power cut may cost the last seconds.
+Blobs that the database names are not changed: whoever writes again uses another key, or is refused. Two things can
+still replace one: what was on its way by then, and what is sent to a presigned URL before it runs out. `verify` is
+there for that, and so is the SHA-256 that is told with the audio of every chunk.
+
+It does not know what the blobs mean. It forces nothing to disk before it answers: a power cut may cost the last
+seconds.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Blobs:
         return cls(store, text, signer)
 
     async def check(self) -> None:
-        """Raise `StoreUnavailable` unless the store answers."""
+        """Raise `StoreUnavailable` or `ObjectStoreRefused` unless the store answers."""
         with self._serving():
             async for _ in obstore.list(self._store, chunk_size=1):
                 break

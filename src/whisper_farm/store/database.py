@@ -1,13 +1,14 @@
 """The farm's state in one database: SQLite in a file, or PostgreSQL by URL, with one behaviour.
 
-Promises: `write` runs one transaction at a time, over all processes on the database, and takes `now` from the
-database's clock after its turn has come, so no two writers race, events never run backwards, and times only if
-the clock of the database's machine is set back.
-`read` sees one consistent snapshot and can change nothing. `listen` tells of every commit that asked to wake
-others, ours at once, another process's within 200 ms. What a database cannot do becomes `StoreUnavailable` with
-the reason; the same call may simply be made again, broken connections are replaced.
+Promises: `write` runs one transaction at a time, over all processes on the database. It takes `now` from the database's
+clock after its turn has come. So no two writers race, and events never run backwards. Times run backwards only if the
+clock of the database's machine is set back.
 
-It does not know the tables, and every call blocks: asynchronous callers use threads.
+`read` sees one consistent snapshot and can change nothing. `listen` tells of every commit that asked to wake others:
+ours at once, another process's within 200 ms. What a database cannot do becomes `StoreUnavailable` with the reason. The
+same call may then be made again, for broken connections are replaced.
+
+It does not know the tables. Every call blocks: asynchronous callers use threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The PostgreSQL side of `Database`: psycopg 3, pooled, for any number of coordinators.
 
-Writers take turns by one advisory transaction lock, which PostgreSQL hands on in order of asking and frees with the
-commit. A way to the server and back takes longer than most statements, so there are few: BEGIN, the lock and the
-clock, read after it, go together, and so do changes, with the commit and its NOTIFY (`Transaction.change`). No wait is
+Writers take turns by one advisory transaction lock. PostgreSQL hands it on in order of asking and frees it with the
+commit. A way to the server and back takes longer than most statements, so there are few. BEGIN, the lock and the clock,
+which is read after it, go together. So do changes, with the commit and its NOTIFY (`Transaction.change`). No wait is
 without bound: connecting, locks, statements, silence of the server.
 """
 
@@ -47,9 +47,11 @@ PLANNER = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
     " -c plan_cache_mode=force_generic_plan"
 )
-"""Every statement of the farm looks up a few rows by an index, whatever its values are. Plans are kept with the
-connection, made when tables were small or their statistics old; without this, one made on an empty farm reads a full
-one from end to end. To plan anew for each value would cost more than most statements."""
+"""Every statement of the farm looks up a few rows by an index, whatever its values are.
+
+Plans are kept with the connection, and made when tables were small or their statistics old. Without this, one made on
+an empty farm reads a full one from end to end. To plan anew for each value would cost more than most statements.
+"""
 CONNECT: dict[str, str | int] = {
     "application_name": "whisper-farm",
     "connect_timeout": 5,

@@ -1,9 +1,10 @@
 """The SQLite side of `Database`: a file in WAL mode, one writing connection, several reading ones.
 
 Every write begins with BEGIN IMMEDIATE, so a second process waits its turn instead of failing half-way. The threads
-of this process take turns before that, in order of asking: SQLite itself favours whoever has just written. A commit
-that wakes others counts up SQLite's `user_version` in the file's header, in the same transaction; other processes
-look at that number twenty times a second, and so learn exactly of those commits and of no others.
+of this process take turns before that, in order of asking: SQLite itself favours whoever has just written.
+
+A commit that wakes others counts up SQLite's `user_version` in the file's header, in the same transaction. Other
+processes look at that number twenty times a second. So they learn of exactly those commits and of no others.
 """
 
 from __future__ import annotations

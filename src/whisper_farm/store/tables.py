@@ -1,11 +1,11 @@
 """The farm's tables, as SQLAlchemy Core metadata: one description for SQLite and PostgreSQL.
 
-It promises that a row that contradicts the state machine cannot be stored: every state is named in a
-CHECK constraint, with what must be true in it. It holds no queries and opens no connection.
+It promises that a row that contradicts the state machine cannot be stored. A CHECK constraint names every state, and
+others say what must be true in it. It holds no queries and opens no connection.
 
-Times are seconds since 1970 from the database's clock. The predicates of partial indexes are literal,
-because SQLite proves that an index fits when it *prepares* a statement, before any value is bound: the
-queries must say `state = 'queued'` in just these words (see `literally`), or they become table scans.
+Times are seconds since 1970 from the database's clock. The predicates of partial indexes are literal: SQLite proves
+that an index fits when it *prepares* a statement, before any value is bound. So the queries must say
+`state = 'queued'` in just these words, or they read whole tables.
 """
 
 from __future__ import annotations
