@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Query
 
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedSize:
+    """How large the file behind a key was announced to be."""
+
+    key: str
+    size: int
+
+
+ANNOUNCED = Query("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys", AnnouncedSize)
 UPLOADS = Query("SELECT key FROM uploads WHERE key IN :keys", str)
 SOURCES = Query("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources", str)
 TRANSCRIPTS = Query(
@@ -28,3 +39,11 @@ def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Colle
     sources = [f"blob:{key}" for key in keys]
     wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
     return {key for query in (UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)}
+
+
+def overfull_uploads(tx: Transaction, sizes: Mapping[str, int]) -> set[str]:
+    """Those of these blobs that are larger than their upload was announced, and were not submitted.
+
+    A presigned URL takes any number of bytes. Who sends too many is found out here, or with the submission.
+    """
+    return {row.key for row in tx.rows(ANNOUNCED, {"keys": list(sizes)}) if sizes[row.key] > row.size}
