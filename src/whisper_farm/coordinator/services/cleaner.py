@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transfers import PREFIXES, owned
+from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owned
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
-from whisper_farm.store.references import named_blobs
+from whisper_farm.store.references import named_blobs, overfull_uploads
 from whisper_farm.store.transcriptions import finished_before
 from whisper_farm.store.uploads import forget_uploads
 from whisper_farm.store.workers import forget_workers, long_gone
@@ -105,6 +105,9 @@ class Sweeper:
     Such blobs are left by attempts that were overtaken and by uploads that broke off. A coordinator that died between a
     deletion and its blobs leaves some, too. Only what is old is looked at, so nothing on its way is touched: a blob
     exists a moment before the database knows it, and the setting allows no less than an hour.
+
+    A presigned address takes any number of bytes. What was sent to one, is larger than announced and was not submitted
+    is removed as soon as the address has run out.
     """
 
     name: ClassVar[str] = "sweeper"
@@ -125,21 +128,24 @@ class Sweeper:
         for prefix in PREFIXES:
             batch: list[BlobEntry] = []
             async for entry in self._blobs.list(prefix):
-                if entry.modified < now - self._orphan_seconds:
+                if entry.modified < now - min(UPLOAD_SECONDS, self._orphan_seconds):
                     batch.append(entry)
                 if len(batch) == SWEEP_BATCH:
-                    swept += await self._sweep(batch)
+                    swept += await self._sweep(batch, now - self._orphan_seconds)
                     batch = []
-            swept += await self._sweep(batch)
+            swept += await self._sweep(batch, now - self._orphan_seconds)
         unfinished = await self._blobs.sweep_unfinished(now - self._orphan_seconds)
         return SweeperReport(swept, stale, unfinished)
 
-    async def _sweep(self, batch: Sequence[BlobEntry]) -> int:
+    async def _sweep(self, batch: Sequence[BlobEntry], before: float) -> int:
+        """Remove what nobody refers to and is older than that time, and what is larger than it may be."""
         if not batch:
             return 0
-        keys = [entry.key for entry in batch]
-        owners = {mine.transcription_id for key in keys if (mine := owned(key)) is not None}
-        named = await self._store.read(lambda tx: named_blobs(tx, keys, owners))
-        orphans = [key for key in keys if key not in named]
-        await self._blobs.delete(orphans)
-        return len(orphans)
+        old = [entry.key for entry in batch if entry.modified < before]
+        owners = {mine.transcription_id for key in old if (mine := owned(key)) is not None}
+        named = await self._store.read(lambda tx: named_blobs(tx, old, owners))
+        sizes = {entry.key: entry.size for entry in batch}
+        gone = await self._store.read(lambda tx: overfull_uploads(tx, sizes))
+        gone |= {key for key in old if key not in named}
+        await self._blobs.delete(sorted(gone))
+        return len(gone)
