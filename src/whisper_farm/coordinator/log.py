@@ -1,10 +1,10 @@
 """Structured logs: every line has an `action`, ids and, where something took time, its duration.
 
-A line that is printed while a request is answered says how long after its arrival that was, as `duration_ms`; for a
-claim that waited for work, the wait is part of it.
+A line that belongs to a request has a `duration_ms`: the time since the request arrived. For a claim that waited for
+work, the wait is part of it.
 
-The lines go through the standard logger `whisper_farm.coordinator`: nothing is printed unless somebody set up
-logging, so the coordinator inside a command stays silent. `set_up_logging` is for `whisper-farm serve`.
+The lines go through the standard logger `whisper_farm.coordinator`. Nothing is printed unless somebody set up logging,
+so the coordinator inside a command stays silent. `set_up_logging` is for `whisper-farm serve`.
 """
 
 from __future__ import annotations

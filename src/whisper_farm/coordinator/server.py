@@ -1,10 +1,10 @@
 """Runs a coordinator: opens its database and blob store, listens, and stops within two seconds when told to.
 
-Works in any thread; signals are heeded in the main thread only. What goes wrong at start (a port that is taken, an
-old schema, a folder that cannot be written) is raised as a `FarmError` that says what to do.
+Works in any thread; signals are heeded in the main thread only. What goes wrong at start is raised as a `FarmError`
+that says what to do: a port that is taken, an old schema, a folder that cannot be written.
 
-The web server bounds the time between two requests, but not the time a client takes to send the head of one; here
-that is bounded too. A peer that vanished without a word is noticed by the operating system.
+The web server bounds the time between two requests. The time that a client takes to send the head of one is bounded
+here. A peer that vanished without a word is noticed by the operating system.
 """
 
 from __future__ import annotations

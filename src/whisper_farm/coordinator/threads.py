@@ -1,8 +1,8 @@
 """The database for asynchronous callers: every call runs on a thread of a small pool of its own.
 
-Writers, heartbeats and readers have separate threads, so that a long queue of one kind does not hold up the
-others. A call that takes longer than its time-out is answered with `StoreUnavailable`; it may still commit, which
-is why everything that writes can be asked again.
+Writers, heartbeats and readers have separate threads, so that a long queue of one kind does not hold up the others.
+A call that takes longer than its time-out is answered with `StoreUnavailable`. It may still commit: therefore
+everything that writes can be asked again.
 """
 
 from __future__ import annotations
