@@ -1,35 +1,38 @@
-"""The one place that puts coordinator and worker together: a whole farm inside one process.
+"""The one place that puts coordinator and worker together, in one event loop of one background thread.
 
-`LocalFarm` is what `whisper-farm transcribe` runs on: the same coordinator, protocol and worker as any farm, the
-coordinator in one thread on a loopback port of its own, the worker in another with its child processes. State lives
-in a data folder; any number of such farms may use the same one at the same time, each working on its own recordings.
+`FarmThread` is that thread. `LocalFarm` is what `whisper-farm transcribe` runs on: a whole farm inside one command,
+with the same coordinator, protocol and worker as any farm. The coordinator listens on a loopback port of its own. State
+lives in a data folder. Any number of such farms may use the same one at the same time, each for its own transcriptions.
 
-Promises: leaving it ends every thread and process it started; what was recognised is kept; what nobody needs any more
-(the audio of chunks that are done, transcriptions that are old) is cleared away.
+Promises: leaving it ends every thread, process and connection it started, and so does failing half-way in starting.
+What was recognised is kept. What nobody needs any more is cleared away: the audio of chunks that are done,
+transcriptions that are old.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import shutil
 import threading
-from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve, write_secret
+from whisper_farm.client.loop_thread import LoopThread
+from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve_stores, write_secret
 from whisper_farm.errors import EngineError, ModelUnavailable, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
+from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import find_token, mint_token
 from whisper_farm.store.transcriptions import move_source, unfinished_since
-from whisper_farm.worker.agent import Agent
+from whisper_farm.worker.agent import Agent, Ending
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 
 START_SECONDS = 60.0
@@ -42,42 +45,13 @@ LEAST_FREE_BYTES = 32 << 20
 WORKER_TOKEN_FILE = "worker-token"
 
 
-class Background:
-    """A thread whose error is not lost: `check` raises it."""
-
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
-        self.ended = threading.Event()
-        self._work = work
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def check(self) -> None:
-        """Raise what the thread died of."""
-        if self._error is not None:
-            raise self._error
-
-    def join(self, seconds: float) -> bool:
-        """Wait for the end; False if it does not come in time."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self.ended.set()
-
-
 class LocalWorker:
-    """A worker in a thread of its own, with its children."""
+    """A worker in an event loop that others use, too."""
 
-    def __init__(self, settings: WorkerSettings, tell: Tell) -> None:
+    def __init__(self, loop: LoopThread, settings: WorkerSettings, tell: Tell) -> None:
+        self._loop = loop
         self._agent = Agent(settings, tell)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Background("worker", lambda: asyncio.run(self._work()))
+        self._running: Future[Ending] = loop.start(self._agent.run(asyncio.Event()))
 
     @property
     def worker_id(self) -> str:
@@ -87,34 +61,93 @@ class LocalWorker:
         """Work for this transcription, too."""
         self._agent.also(transcription_id)
 
-    def check(self) -> None:
-        """Raise what it died of. It never leaves by itself."""
-        self._thread.check()
-        if self._thread.ended.is_set():
-            raise EngineError("The worker of this command has left; give the command again.")
+    def ending(self) -> Ending | None:
+        """Why it has ended; None while it works. Raises what it died of."""
+        return self._running.result() if self._running.done() else None
 
     def stop(self) -> None:
         """Leave at once: children are ended, what was not finished is handed back."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._agent.leave_now)
-        self._thread.join(STOP_SECONDS)
+        self._loop.call(self._agent.leave_now)
+        wait([self._running], STOP_SECONDS)
 
-    async def _work(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        await self._agent.run(asyncio.Event())
+
+class FarmThread:
+    """A coordinator, and a worker if asked, in one event loop. Use it as a context manager."""
+
+    address: str
+
+    def __init__(self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._database = database
+        self._blobs = blobs
+        self._stop = threading.Event()
+        self.worker: LocalWorker | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as started:
+            self.loop = LoopThread("farm")
+            started.callback(self.loop.close)
+            started.callback(self._stop_serving)
+            self.address = self._start_serving()
+            started.callback(self._stop_working)
+            self._started = started.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._started.close()
+
+    def start_worker(self, settings: WorkerSettings, tell: Tell) -> LocalWorker:
+        """Let a worker work for this farm. It is there until the end, unless the farm sends it away."""
+        self.worker = LocalWorker(self.loop, settings, tell)
+        return self.worker
+
+    def check(self) -> None:
+        """Raise what the coordinator died of."""
+        if self._serving.done():
+            self._serving.result()
+
+    def _start_serving(self) -> str:
+        """Start the coordinator; gives its address once it answers."""
+        address: Future[str] = Future()
+        self._serving = self.loop.start(
+            serve_stores(self._settings, self._policy, self._database, self._blobs, address.set_result, self._stop)
+        )
+        either: list[Future[Any]] = [address, self._serving]
+        wait(either, START_SECONDS, FIRST_COMPLETED)
+        if address.done():
+            return address.result()
+        self.check()
+        raise ServerUnreachable("The farm inside this command did not start.")
+
+    def _stop_serving(self) -> None:
+        self._stop.set()
+        wait([self._serving], STOP_SECONDS)
+
+    def _stop_working(self) -> None:
+        if self.worker is not None:
+            self.worker.stop()
 
 
 def worker_token(database: Database, data: Path) -> str:
     """A token for workers of this farm, kept in the data folder so that it stays the same."""
     file = data / WORKER_TOKEN_FILE
+    if secret := _known_token(database, file):
+        return secret
+    secret = database.write(lambda tx: mint_token(tx, "workers", ADMIN_OWNER, "worker")[1])
+    write_secret(file, secret)
+    return secret
+
+
+def _known_token(database: Database, file: Path) -> str | None:
+    """The token in a file, if the farm knows it."""
     with contextlib.suppress(OSError):
         secret = file.read_text(encoding="utf-8").strip()
         if database.read(lambda tx: find_token(tx, secret)):
             return secret
-    secret = database.write(lambda tx: mint_token(tx, "workers", ADMIN_OWNER, "worker")[1])
-    write_secret(file, secret)
-    return secret
+    return None
 
 
 class LocalFarm:
@@ -137,75 +170,53 @@ class LocalFarm:
         self._policy = policy
         self._worker_settings = worker
         self._tell = tell
-        self._stop_serving = threading.Event()
-        self._worker: LocalWorker | None = None
         self._fatal: EngineError | None = None
 
     def __enter__(self) -> Self:
-        address: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                serve(self._settings, self._policy, address.put, self._stop_serving)
-            finally:
-                address.put(None)
-
-        self._server = Background("coordinator", work)
-        try:
-            url = address.get(timeout=START_SECONDS)
-        except queue.Empty:
-            url = None
-        if url is None:
-            self._server.check()
-            raise ServerUnreachable("The farm inside this command did not start.")
-        self._stores = open_stores(self._settings)
-        self._database, self._blobs = self._stores.__enter__()
-        self._forget_abandoned()
-        self.token = self._admin_token()
-        self.client = FarmClient(url, self.token)
+        with ExitStack() as started:
+            self._database, self._blobs = started.enter_context(open_stores(self._settings))
+            self._farm = started.enter_context(FarmThread(self._settings, self._policy, self._database, self._blobs))
+            self._forget_abandoned()
+            self.token = self._admin_token()
+            self.client = FarmClient(self._farm.address, self.token, loop=self._farm.loop)
+            started.callback(self.client.close)
+            self._started = started.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-        self.client.close()
-        self._stores.__exit__(None, None, None)
-        self._stop_serving.set()
-        self._server.join(STOP_SECONDS)
+        self._started.close()
 
     @property
     def has_worker(self) -> bool:
         """Whether there was anything to work on yet."""
-        return self._worker is not None
+        return self._farm.worker is not None
 
     def work_on(self, transcription_id: str) -> None:
         """Let the worker do this transcription, too; the first one starts it. It does none that was not named."""
-        if self._worker is not None:
-            self._worker.also(transcription_id)
+        if self._farm.worker is not None:
+            self._farm.worker.also(transcription_id)
             return
-        settings = self._worker_settings.model_copy(
-            update={"server": self.client.address, "token": self.token, "only": (transcription_id,)}
-        )
-        self._worker = LocalWorker(settings, self._heed)
+        given = {"server": self.client.address, "token": self.token, "only": (transcription_id,)}
+        self._farm.start_worker(self._worker_settings.model_copy(update=given), self._heed)
 
     def slots(self) -> int:
         """How many batches the worker recognises at the same time."""
-        worker_id = self._worker.worker_id if self._worker is not None else None
+        worker_id = self._farm.worker.worker_id if self._farm.worker is not None else None
         return next((worker.slots for worker in self.client.workers() if worker.id == worker_id), 1)
 
     def check(self) -> None:
         """Raise the error of a coordinator or worker that cannot go on, or of a disk that is nearly full."""
-        self._server.check()
+        self._farm.check()
         if shutil.disk_usage(self._settings.data).free < LEAST_FREE_BYTES:
             raise NoSpace(
                 f"No space is left in {self._settings.data}: make room, or set WHISPER_FARM_DATA to a folder elsewhere."
             )
         if self._fatal is not None:
             raise self._fatal
-        if self._worker is not None:
-            self._worker.check()
+        if self._farm.worker is not None and self._farm.worker.ending():
+            raise EngineError("The worker of this command has left; give the command again.")
 
     def point_to(self, transcription_id: str, path: Path) -> None:
         """Say where a recording that is not cut yet is found now: it may have been moved since it was submitted."""
@@ -217,11 +228,8 @@ class LocalFarm:
 
     def _admin_token(self) -> str:
         """The token in the data folder; another one where it was lost."""
-        with contextlib.suppress(OSError):
-            secret = (self._settings.data / ADMIN_TOKEN_FILE).read_text(encoding="utf-8").strip()
-            if self._database.read(lambda tx: find_token(tx, secret)):
-                return secret
-        return self._database.write(lambda tx: mint_token(tx, "this machine", ADMIN_OWNER, "admin")[1])
+        known = _known_token(self._database, self._settings.data / ADMIN_TOKEN_FILE)
+        return known or self._database.write(lambda tx: mint_token(tx, "this machine", ADMIN_OWNER, "admin")[1])
 
     def _forget_abandoned(self) -> None:
         """Transcriptions that were begun long ago and never finished: retention only knows finished ones."""
@@ -237,7 +245,7 @@ class LocalFarm:
 
     def _delete_blobs(self, keys: list[str]) -> None:
         if keys:
-            asyncio.run(self._blobs.delete(keys))
+            self._farm.loop.run(self._blobs.delete(keys))
 
     def _heed(self, notice: Notice) -> None:
         if notice.kind == "model_unavailable":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,8 @@ from support.talks import Recorder
 from whisper_farm.cli import progress
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import QuietDisplay
-from whisper_farm.coordinator.server import serve
-from whisper_farm.farm import Background, LocalWorker
+from whisper_farm.coordinator.server import open_stores
+from whisper_farm.farm import FarmThread, LocalWorker
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
 
 INSTANT = ("--engine", "tones", "--model", "instant")
@@ -28,8 +26,12 @@ Captured = pytest.CaptureFixture[str]
 class Server:
     """A running server, whose admin's token is where the commands look for it."""
 
-    address: str
+    farm: FarmThread
     data: Path
+
+    @property
+    def address(self) -> str:
+        return self.farm.address
 
     @property
     def token(self) -> str:
@@ -37,28 +39,23 @@ class Server:
 
     def worker(self) -> LocalWorker:
         settings = WorkerSettings(server=self.address, token=self.token, engines=("tones",), slots=2, name="hand")
-        return LocalWorker(settings, lambda notice: None)
+        return LocalWorker(self.farm.loop, settings, lambda notice: None)
 
 
 @pytest.fixture
 def server(own_data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    addresses: queue.SimpleQueue[str] = queue.SimpleQueue()
-    stop = threading.Event()
     settings = ServerSettings(port=0, data=own_data_folder)
-    running = Background("server", lambda: serve(settings, Policy(), addresses.put, stop))
-    address = addresses.get(timeout=60)
-    monkeypatch.setenv("WHISPER_FARM_SERVER", address)
-    yield Server(address, own_data_folder)
-    stop.set()
-    assert running.join(30)
-    running.check()
+    with open_stores(settings) as stores, FarmThread(settings, Policy(), *stores) as farm:
+        monkeypatch.setenv("WHISPER_FARM_SERVER", farm.address)
+        yield Server(farm, own_data_folder)
+        farm.check()
 
 
 @pytest.fixture
 def worker(server: Server) -> Iterator[LocalWorker]:
     worker = server.worker()
     yield worker
-    worker.check()
+    assert worker.ending() is None
     worker.stop()
 
 

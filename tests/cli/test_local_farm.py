@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import select, update
+from support.served_farm import eventually
 from support.talks import Recorder
 
 from whisper_farm.cli.outputs import Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import LocalSender, Request
-from whisper_farm.errors import NoSpace, SourceUnreadable, WrongState
+from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState
 from whisper_farm.farm import LocalFarm, worker_token
 from whisper_farm.settings import Policy, WorkerSettings
 from whisper_farm.store.database import Database
@@ -119,6 +122,83 @@ def test_a_coordinator_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data" / "farm.db").write_text("this is no database, and was never meant to be one")
     with pytest.raises(Exception, match="database"), local_farm(tmp_path / "data"):
         pass
+
+
+def left_behind(before: set[object]) -> set[object]:
+    """Threads, children and sockets of this process that were not there before."""
+    return resources() - before
+
+
+def resources() -> set[object]:
+    here = psutil.Process()
+    sockets = {(one.fd, one.laddr, one.status) for one in here.net_connections()}
+    return {*threading.enumerate(), *here.children(recursive=True), *sockets}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "whisper_farm.coordinator.server.create_app",
+        "whisper_farm.coordinator.server.listening_socket",
+        "whisper_farm.coordinator.feed.Feed.start",
+        "whisper_farm.farm.unfinished_since",
+        "whisper_farm.farm.find_token",
+        "whisper_farm.farm.FarmClient",
+    ],
+)
+def test_a_farm_that_fails_half_way_in_starting_leaves_nothing_behind(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StoreUnavailable("It broke.")
+
+    with local_farm(tmp_path / "data"):
+        pass
+    before = resources()
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(StoreUnavailable, match="It broke"), local_farm(tmp_path / "data"):
+        pass
+    eventually(lambda: not left_behind(before), "nothing is left behind")
+
+
+def test_a_worker_that_fails_in_starting_is_told_and_leaves_nothing_behind(
+    record: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = record("talk.wav")
+    with local_farm(tmp_path / "data"):
+        pass
+    before = resources()
+
+    async def fail(_: object) -> None:
+        raise EngineUnavailable("It broke.")
+
+    monkeypatch.setattr("whisper_farm.worker.recognisers.RecogniserPool.look_around", fail)
+    with local_farm(tmp_path / "data") as farm:
+        farm.work_on(send(farm, talk.path))
+
+        def ended() -> bool:
+            try:
+                farm.check()
+            except EngineUnavailable:
+                return True
+            return False
+
+        eventually(ended, "the worker has ended")
+    eventually(lambda: not left_behind(before), "nothing is left behind")
+
+
+def test_coordinator_worker_and_client_share_one_event_loop(record: Recorder, tmp_path: Path) -> None:
+    talk = record("talk.wav")
+    loops: set[object] = set()
+    real = asyncio.BaseEventLoop.run_forever
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(asyncio.BaseEventLoop, "run_forever", lambda loop: (loops.add(loop), real(loop))[1])
+        with local_farm(tmp_path / "data") as farm:
+            one = send(farm, talk.path)
+            farm.work_on(one)
+            eventually(lambda: farm.client.get(one).state == "done", "the transcription is done", 60)
+            farm.drop_audio(one)
+    assert len(loops) == 1
 
 
 def test_a_full_disk_stops_the_farm_while_its_state_is_in_order(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whisper_farm.cli.serving import greet, outside
+from whisper_farm.cli.serve import greet, outside
 from whisper_farm.settings import ServerSettings
 
 DEFAULT = "http://127.0.0.1:8765"

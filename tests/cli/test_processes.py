@@ -12,9 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from support.served_farm import eventually
 from support.talks import Recorder
+
+from whisper_farm.client.farm import FarmClient
 
 SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt")
 STOP_SECONDS = 15.0
@@ -135,6 +139,32 @@ def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
         assert process.returncode == 0
         assert words in err
         assert "Traceback" not in err
+
+
+@posix_only
+@pytest.mark.parametrize("order", ["drain", "dismiss"])
+def test_a_server_whose_own_worker_is_sent_away_goes_on(own_data_folder: Path, order: str) -> None:
+    serve = start_command("serve", "--port", "0", "--worker", "--engine", "tones")
+    try:
+        assert serve.stdout is not None
+        address = serve.stdout.readline().split()[-1]
+        token = (own_data_folder / "admin-token").read_text().strip()
+        with FarmClient(address, token) as farm:
+            (worker,) = eventually(farm.workers, "the worker is there", 60)
+            headers = {"Authorization": f"Bearer {token}"}
+            httpx.post(f"{address}/api/workers/{worker.id}/{order}", headers=headers).raise_for_status()
+            eventually(lambda: farm.workers()[0].state == "gone", "the worker has left", 60)
+            assert serve.stderr is not None
+            said = "The worker of this server has left: it was sent away. The server goes on."
+            assert any(said in line for line in serve.stderr)
+            assert farm.server().workers_live == 0
+        serve.send_signal(signal.SIGTERM)
+        _, err = serve.communicate(timeout=60)
+    finally:
+        serve.kill()
+        serve.communicate()
+    assert serve.returncode == 0
+    assert "Traceback" not in err
 
 
 def test_two_commands_at_once_on_the_same_file_share_the_work(record: Recorder, own_data_folder: Path) -> None:

@@ -1,7 +1,17 @@
-"""`whisper-farm serve`: run a farm's server."""
+"""`whisper-farm serve`: run a farm's server in the foreground, with a worker beside it if asked.
+
+It says where it is and stops when told to. What becomes of the worker never ends the server.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +20,16 @@ from whisper_farm.cli.recognition_flags import EngineName
 from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
 if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+    from whisper_farm.farm import LocalWorker
     from whisper_farm.settings import ServerSettings
+    from whisper_farm.worker.notices import Notice
+
+UNSAID = frozenset({"chunks_appended", "job_finished"})
+"""Notices of a worker's daily work: too many to be read."""
+LOOK_SECONDS = 0.2
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command(
@@ -33,7 +52,6 @@ def serve(worker: bool, engine: str | None, **flags: Any) -> None:
 
     Prints its address, where the admin's token is (made at the first start), and how to start a worker elsewhere.
     """
-    from whisper_farm.cli.serving import run
     from whisper_farm.models import DEFAULT_ENGINE
 
     if engine and not worker:
@@ -47,3 +65,116 @@ def server_settings(**given: Any) -> ServerSettings:
     from whisper_farm.settings import ServerSettings
 
     return settled(ServerSettings, **{name: value for name, value in given.items() if value is not None})
+
+
+def run(settings: ServerSettings, engine: str | None) -> None:
+    """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
+    from whisper_farm.cli.given import settled
+    from whisper_farm.cli.machine_flags import worker_settings
+    from whisper_farm.coordinator.log import set_up_logging
+    from whisper_farm.coordinator.server import open_stores
+    from whisper_farm.farm import FarmThread, worker_token
+    from whisper_farm.settings import Policy
+
+    policy = settled(Policy)
+    set_up_logging(settings.log_format)
+    with stop_signals() as told, open_stores(settings) as (database, blobs):
+        token = worker_token(database, settings.data)
+        with FarmThread(settings, policy, database, blobs) as farm:
+            greet(settings, farm.address, token)
+            if engine:
+                farm.start_worker(worker_settings(server=farm.address, token=token, engines=(engine,)), note)
+            while not told.wait(LOOK_SECONDS):
+                farm.check()
+                if farm.worker is not None and (line := last_words(farm.worker)):
+                    log().warning(line, action="worker_ended")
+                    farm.worker = None
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set."""
+    told = threading.Event()
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def last_words(worker: LocalWorker) -> str | None:
+    """What to say of the worker beside the server if it has ended."""
+    from whisper_farm.errors import FarmError
+
+    try:
+        return "The worker of this server has left: it was sent away. The server goes on." if worker.ending() else None
+    except FarmError as error:
+        return f"The worker of this server has ended: {error.message} The server goes on."
+
+
+def note(notice: Notice) -> None:
+    """A line of the log for what the worker beside the server has to say."""
+    if notice.kind not in UNSAID:
+        log().info(notice.message, action=f"worker_{notice.kind}")
+
+
+def log() -> BoundLogger:
+    """The log of the server."""
+    from whisper_farm.coordinator.log import logger
+
+    return logger()
+
+
+def greet(settings: ServerSettings, address: str, token: str) -> None:
+    """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
+    from whisper_farm import __version__
+    from whisper_farm.cli.connection import ADMIN_TOKEN_FILE
+    from whisper_farm.farm import WORKER_TOKEN_FILE
+
+    to_person = sys.stdout.isatty()
+    elsewhere = f"--server {outside(settings, address)} --token {token if to_person else 'TOKEN'}"
+    print(f"Whisper Farm {__version__} is at {address}")
+    print(f"  admin token          {settings.data / ADMIN_TOKEN_FILE}")
+    print(f"  a worker here        whisper-farm worker{flags_here(settings, address)}")
+    print(f"  a worker elsewhere   whisper-farm worker {elsewhere}")
+    if not to_person:
+        print(f"                       TOKEN is in {settings.data / WORKER_TOKEN_FILE}")
+    if settings.host in LOOPBACK and settings.public_url is None:
+        print("  Only this machine reaches it as it is: `--host 0.0.0.0` lets others in.")
+    sys.stdout.flush()
+
+
+def flags_here(settings: ServerSettings, address: str) -> str:
+    """The flags of a worker on this machine: those without which it would look for another server or token."""
+    from shlex import quote
+
+    from whisper_farm.cli.connection import DEFAULT_SERVER, on_this_machine
+    from whisper_farm.farm import WORKER_TOKEN_FILE
+    from whisper_farm.settings import data_folder
+
+    server = "" if address == DEFAULT_SERVER else f" --server {quote(address)}"
+    if on_this_machine(address) and settings.data == data_folder() and "WHISPER_FARM_DATA" not in os.environ:
+        return server
+    return f'{server} --token "$(cat {quote(str(settings.data.absolute() / WORKER_TOKEN_FILE))})"'
+
+
+def outside(settings: ServerSettings, address: str) -> str:
+    """The server's address as another machine should know it."""
+    from urllib.parse import urlsplit
+
+    if settings.public_url:
+        return settings.public_url
+    parts = urlsplit(address)
+    host = own_address() if parts.hostname in LOOPBACK else str(parts.hostname)
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port}"
+
+
+def own_address() -> str:
+    """This machine's address in its network, or its name. Nothing is sent to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()

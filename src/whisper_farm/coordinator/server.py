@@ -61,14 +61,26 @@ def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None]
     `admin-token` in the data folder.
     """
     with open_stores(settings) as (database, blobs):
-        first_admin_token(database, settings.data)
-        listener = listening_socket(settings.host, settings.port)
-        try:
-            app = create_app(settings, policy, database, blobs)
-            address = settings.public_url or _address(settings.host, listener)
-            _Server(app, stop, lambda: ready(address)).run(sockets=[listener])
-        finally:
-            listener.close()
+        asyncio.run(serve_stores(settings, policy, database, blobs, ready, stop))
+
+
+async def serve_stores(
+    settings: ServerSettings,
+    policy: Policy,
+    database: Database,
+    blobs: Blobs,
+    ready: Callable[[str], None],
+    stop: threading.Event,
+) -> None:
+    """Serve, as `serve` does, in an event loop that others use, too, and on stores that are open."""
+    first_admin_token(database, settings.data)
+    listener = listening_socket(settings.host, settings.port)
+    try:
+        app = create_app(settings, policy, database, blobs)
+        address = settings.public_url or _address(settings.host, listener)
+        await _Server(app, stop, lambda: ready(address)).serve(sockets=[listener])
+    finally:
+        listener.close()
 
 
 @contextmanager
