@@ -31,6 +31,7 @@ Parameters = Mapping[str, Any]
 _LIST = re.compile(r"\bIN (:\w+)")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _PLAIN = (str, int, float, bool)
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: bool, dict: json.loads, list: json.loads}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,45 +80,57 @@ class Change:
 class Query(Change, Generic[R]):
     """A statement that finds or returns rows: dataclasses, or `str`, `int`, `float` or `bool` for a single column."""
 
-    __slots__ = ("_booleans", "_jsons", "_names", "_row")
+    __slots__ = ("_makers", "_row")
 
     def __init__(self, text: str, row: type[R], postgres: str | None = None) -> None:
         super().__init__(text, postgres)
         self._row = row
-        self._names = () if row in _PLAIN else tuple(field.name for field in dataclasses.fields(typing.cast(Any, row)))
-        kinds = typing.get_type_hints(row) if self._names else {}
-        self._booleans = tuple(name for name in self._names if _bare(kinds[name]) is bool)
-        self._jsons = tuple(name for name in self._names if _bare(kinds[name]) in (dict, list))
+        self._makers: dict[str, Callable[[Sequence[Any]], R]] = {}
 
     def rows(self, connection: Connection, values: Parameters) -> list[R]:
         """Execute it, and fetch all that it finds or returns."""
         cursor = connection.connection.cursor()
         try:
             execute(cursor.execute, *self._bound(connection, values))
-            names = tuple(column[0] for column in cursor.description)
-            found = cursor.fetchall()
+            make = self._makers.get(connection.dialect.name) or self._maker(cursor, connection.dialect.name)
+            return [make(row) for row in cursor.fetchall()]
         finally:
             cursor.close()
-        make = self._maker(names, connection.dialect.name)
-        return [make(row) for row in found]
 
-    def _maker(self, names: Sequence[str], dialect: str) -> Callable[[Sequence[Any]], R]:
-        """Makes a row of what the driver gives. SQLite knows neither booleans nor JSON; psycopg gives both."""
-        row: Callable[..., R] = self._row
-        if not self._names:
-            return lambda values: typing.cast(R, values[0]) if values[0] is None else row(values[0])
-        if set(names) != set(self._names):
-            raise TypeError(f"{self._row.__name__} has the fields {self._names}; the statement gives {names}")
-        if dialect != "sqlite" or not (self._booleans or self._jsons):
-            return lambda values: row(**dict(zip(names, values, strict=True)))
-        return lambda values: row(**self._converted(dict(zip(names, values, strict=True))))
+    def _maker(self, cursor: Any, dialect: str) -> Callable[[Sequence[Any]], R]:
+        """Makes a row of what the driver gives; found out by the first execution."""
+        names = [column[0] for column in cursor.description]
+        maker = _plain(self._row) if self._row in _PLAIN else _filled(self._row, names, dialect)
+        self._makers[dialect] = maker
+        return maker
 
-    def _converted(self, values: dict[str, Any]) -> dict[str, Any]:
-        for name in self._booleans:
-            values[name] = None if values[name] is None else bool(values[name])
-        for name in self._jsons:
-            values[name] = None if values[name] is None else json.loads(values[name])
-        return values
+
+def _plain(kind: Callable[..., R]) -> Callable[[Sequence[Any]], R]:
+    def make(values: Sequence[Any]) -> R:
+        (value,) = values
+        return typing.cast(R, value) if value is None else kind(value)
+
+    return make
+
+
+def _filled(row: Callable[..., R], names: Sequence[str], dialect: str) -> Callable[[Sequence[Any]], R]:
+    """Fills a dataclass by the names of its fields. SQLite knows neither booleans nor JSON; psycopg gives both."""
+    fields = [field.name for field in dataclasses.fields(typing.cast(Any, row))]
+    if sorted(names) != sorted(fields):
+        raise TypeError(f"{getattr(row, '__name__', row)} has the fields {fields}; the statement gives {names}")
+    kinds = typing.get_type_hints(row) if dialect == "sqlite" else {}
+    converters = {name: convert for name, kind in kinds.items() if (convert := _CONVERTERS.get(_bare(kind)))}
+    if names == fields and not converters:
+        return lambda values: row(*values)
+
+    def make(values: Sequence[Any]) -> R:
+        filled = dict(zip(names, values, strict=True))
+        for name, convert in converters.items():
+            if filled[name] is not None:
+                filled[name] = convert(filled[name])
+        return row(**filled)
+
+    return make
 
 
 def columns(row: type[Any]) -> str:
