@@ -93,7 +93,7 @@ def to_json(transcript: Transcript) -> TranscriptDocument:
     with_words = any(segment.words for segment in transcript.segments)
     return {
         "text": transcript.text,
-        "segments": [_segment_document(i, segment, with_words) for i, segment in enumerate(transcript.segments)],
+        "segments": [segment_document(i, segment, with_words) for i, segment in enumerate(transcript.segments)],
         "language": transcript.language,
         "duration": transcript.duration,
         "task": transcript.task,
@@ -132,7 +132,8 @@ def from_json(document: object) -> Transcript:
     )
 
 
-def _segment_document(number: int, segment: Segment, with_words: bool) -> SegmentDocument:
+def segment_document(number: int, segment: Segment, with_words: bool) -> SegmentDocument:
+    """One segment as it stands in the document, `number` being its place in it."""
     document: SegmentDocument = {
         "id": number,
         "seek": int(segment.start * SEEK_FRAMES_PER_SECOND),

@@ -23,12 +23,11 @@ from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
-from whisper_farm.transcript.document import to_json
+from whisper_farm.transcript.document import segment_document, to_json
 from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
-UNCOUNTED = Coverage(0, 0, 0)
 UNDETERMINED = "und"
 """Language of a recording in which nobody said anything."""
 
@@ -119,20 +118,24 @@ class Draft:
             self.missing.append(MissingStretch(start, end, reason))
             return ""
         self.recognised.append((start, end))
-        documents = to_json(self._transcript(heard, UNCOUNTED))["segments"]
-        parts = []
-        for document in documents:
-            document["id"] = self.segments
-            if self.row.recognition.word_timestamps:
-                document.setdefault("words", [])
-            parts.append((", " if self.segments else "") + json.dumps(document))
-            self.segments += 1
-            self.texts.append(document["text"])
-        return "".join(parts)
+        with_words = self.row.recognition.word_timestamps or any(segment.words for segment in heard)
+        documents = [segment_document(self.segments + n, segment, with_words) for n, segment in enumerate(heard)]
+        begin = ", " if self.segments and documents else ""
+        self.segments += len(documents)
+        self.texts += [segment.text for segment in heard]
+        return begin + ", ".join(json.dumps(document) for document in documents)
 
     def rest(self) -> str:
         """Everything of the document but its segments."""
-        document = {**to_json(self._transcript((), self.coverage())), "text": "".join(self.texts).strip()}
+        without_segments = Transcript(
+            segments=(),
+            language=self.row.language or UNDETERMINED,
+            duration=self._duration,
+            task=self.row.recognition.task,
+            maker=self.maker,
+            coverage=self.coverage(),
+        )
+        document = {**to_json(without_segments), "text": "".join(self.texts).strip()}
         return json.dumps({name: value for name, value in document.items() if name != "segments"})
 
     def coverage(self) -> Coverage:
@@ -149,16 +152,6 @@ class Draft:
     @property
     def _duration(self) -> float:
         return self.row.cut_seconds if self.row.duration_seconds is None else self.row.duration_seconds
-
-    def _transcript(self, segments: tuple[Segment, ...], coverage: Coverage) -> Transcript:
-        return Transcript(
-            segments=segments,
-            language=self.row.language or UNDETERMINED,
-            duration=self._duration,
-            task=self.row.recognition.task,
-            maker=self.maker,
-            coverage=coverage,
-        )
 
 
 def _draft(tx: Transaction, transcription_id: str) -> Draft:
