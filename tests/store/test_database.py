@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.statements import Change
 
 PATIENCE_SECONDS = 60.0
 
@@ -242,7 +243,7 @@ def test_steps_before_the_commit_belong_to_the_transaction(counter: Database) ->
 
 
 def test_changes_are_made_in_order_and_before_whatever_is_read(counter: Database) -> None:
-    double, one_more = text("UPDATE counter SET n = n * 2"), text("UPDATE counter SET n = n + :by")
+    double, one_more = Change("UPDATE counter SET n = n * 2"), Change("UPDATE counter SET n = n + :by")
 
     def work(tx: Transaction) -> tuple[int, int]:
         tx.change(one_more, {"by": 3})
@@ -258,13 +259,23 @@ def test_changes_are_made_in_order_and_before_whatever_is_read(counter: Database
     assert counter.read(value) == 36
 
 
+def test_a_change_made_at_once_tells_how_many_rows_it_changed(counter: Database) -> None:
+    one_more = Change("UPDATE counter SET n = n + 1 WHERE n < :limit")
+
+    def work(tx: Transaction) -> list[int]:
+        tx.change(Change("INSERT INTO counter VALUES (5)"))
+        return [tx.changed(one_more, {"limit": limit}) for limit in (9, 3, 0)]
+
+    assert counter.write(work) == [2, 1, 0]
+
+
 @pytest.mark.parametrize("after", [0, 2], ids=["the last", "others after it"])
 def test_a_change_that_fails_at_the_commit_undoes_all_and_harms_nobody_else(counter: Database, after: int) -> None:
     def work(tx: Transaction) -> None:
         for statement in ("UPDATE counter SET n = 5", "UPDATE counter SET n = NULL"):
-            tx.change(text(statement))
+            tx.change(Change(statement))
         for n in range(after):
-            tx.change(text(f"UPDATE counter SET n = {n}"))
+            tx.change(Change(f"UPDATE counter SET n = {n}"))
 
     with pytest.raises(Exception, match=r"(?i)not.null") as caught:
         counter.write(work)

@@ -20,6 +20,7 @@ from whisper_farm.protocol.events import TranscriptionDone
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import emit, events_after
 from whisper_farm.store.postgres import BoundedConnection
+from whisper_farm.store.statements import Change
 
 PATIENCE_SECONDS = 60.0
 
@@ -110,7 +111,7 @@ def test_a_connection_lost_in_the_middle_undoes_the_work(postgres: Database, pos
 def test_a_connection_lost_with_changes_on_their_way_undoes_the_work(postgres: Database, postgres_url: str) -> None:
     def lose_the_connection_before_the_commit(tx: Transaction) -> None:
         note(tx)
-        tx.change(text("SELECT 1"))
+        tx.change(Change("SELECT 1"))
         mine = backend(tx)
         with psycopg.connect(postgres_url, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", [mine])
