@@ -214,11 +214,12 @@ def test_a_write_that_fails_wakes_nobody(counter: Database, second: Database) ->
     assert not bell.acquire(timeout=0.15)
 
 
-def test_who_unsubscribed_hears_no_more_and_a_broken_listener_harms_nobody(counter: Database) -> None:
+def test_who_unsubscribed_hears_no_more_and_a_broken_listener_harms_nobody(counter: Database, second: Database) -> None:
     def broken() -> None:
         raise ValueError("a listener's own trouble")
 
     gone, unsubscribe = heard(counter)
+    settle(gone, second)  # the watch calls without cause when it begins
     counter.listen(broken)
     bell, _ = heard(counter)
     unsubscribe()
