@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from support.talks import Recorder
 
-from whisper_farm.cli import choosing
-from whisper_farm.cli.choosing import chosen_model
+from whisper_farm.cli import transcribing
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.recognition_flags import Wish, wish_of
 from whisper_farm.cli.submit import farm_model
 from whisper_farm.cli.transcribe import transcribe
+from whisper_farm.cli.transcribing import chosen_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.engines.registry import engine_names
 from whisper_farm.errors import ModelUnavailable
@@ -50,7 +50,7 @@ def test_a_fetch_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         progress(FetchProgress("tiny", 1_000_000, 75_000_000))
         return "tiny"
 
-    monkeypatch.setattr(choosing, "choose_model", choose)
+    monkeypatch.setattr(transcribing, "choose_model", choose)
     display = Heard()
     machine = WorkerSettings(device="cuda", device_index=1, slots=3, model_dir="models")
     assert chosen_model(wish("--model", "tiny", "--language", "English"), machine, display) == "tiny"
@@ -76,7 +76,7 @@ def test_the_environment_says_where_models_are_as_it_does_for_workers(
         seen.append(asked[3])
         raise ModelUnavailable("It is not here.")
 
-    monkeypatch.setattr(choosing, "choose_model", choose)
+    monkeypatch.setattr(transcribing, "choose_model", choose)
     assert outcome(["transcribe", "talk.wav"]) == 1
     assert seen == [EngineSettings(device="cpu", model_dir="models", local_files_only=True)]
 
@@ -86,7 +86,7 @@ def test_a_fetch_that_fails_leaves_no_bar_behind(monkeypatch: pytest.MonkeyPatch
         asked[4](FetchProgress("tiny", 5_000_000, None))  # type: ignore[operator]
         raise ModelUnavailable("The fetch broke off.")
 
-    monkeypatch.setattr(choosing, "choose_model", choose)
+    monkeypatch.setattr(transcribing, "choose_model", choose)
     display = Heard()
     with pytest.raises(ModelUnavailable):
         chosen_model(wish(), WorkerSettings(), display)

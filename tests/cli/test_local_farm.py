@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from support.served_farm import eventually
 from support.talks import Recorder
 
-from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import LocalSender, Request
 from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState

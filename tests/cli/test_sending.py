@@ -11,7 +11,7 @@ import pytest
 from support.fake_server import FakeServer, error, view
 
 from whisper_farm.cli import sending
-from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
 from whisper_farm.client.farm import FarmClient

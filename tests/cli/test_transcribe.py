@@ -17,9 +17,9 @@ from support.talks import Recorder
 from support.tone_audio import tone_speech, tone_words
 
 from whisper_farm.audio.flac import encode
-from whisper_farm.cli import outputs, sending
+from whisper_farm.cli import files, sending
+from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.main import outcome
-from whisper_farm.cli.outputs import Outputs
 from whisper_farm.farm import LocalFarm
 from whisper_farm.settings import Policy, WorkerSettings
 
@@ -299,7 +299,7 @@ def test_an_output_folder_that_takes_no_files_is_said_before_any_work(
     def refuse(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(outputs, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(files, "NamedTemporaryFile", refuse)
     assert transcribe("talk.wav", "-o", "out", *TONES) == 1
     line = "whisper-farm: out: cannot be written into (Read-only file system); give another folder with -o.\n"
     assert capsys.readouterr().err == line
@@ -307,7 +307,7 @@ def test_an_output_folder_that_takes_no_files_is_said_before_any_work(
 
 
 def test_nothing_is_left_in_an_output_folder_that_was_tried(tmp_path: Path) -> None:
-    outputs.Outputs.into(str(tmp_path / "out"), ("txt",))
+    Outputs.into(str(tmp_path / "out"), ("txt",))
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.cli.clock import clock, span, speed
 from whisper_farm.cli.languages import NAMES, OTHER_NAMES, language_code
+from whisper_farm.cli.progress import clock, span, speed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Which farm a command talks to, and as whom: the flag, else the environment, else the server of this machine.
+"""What a command is told by flags and by the environment: which farm, as whom, with which settings.
+
+The flag wins, then the environment, then the server of this machine. A setting that cannot be is one line.
 
 A server started here leaves the admin's token in its data folder; commands on the same machine use it, so that
 after `whisper-farm serve` nothing needs to be copied.
@@ -6,19 +8,25 @@ after `whisper-farm serve` nothing needs to be copied.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from whisper_farm.errors import InvalidRequest, Unauthorized
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_settings import BaseSettings
+
     from whisper_farm.client.farm import FarmClient
+
+    Settings = TypeVar("Settings", bound=BaseSettings)
 
 DEFAULT_SERVER = "http://127.0.0.1:8765"
 ADMIN_TOKEN_FILE = "admin-token"
@@ -94,3 +102,33 @@ def on_this_machine(address: str) -> bool:
     from urllib.parse import urlsplit
 
     return urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
+def settled(kind: type[Settings], **given: Any) -> Settings:
+    """Settings of a kind: what was given, else the environment, else the defaults."""
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise InvalidRequest(_wrong_setting(kind, error)) from error
+    except SettingsError as error:  # says in words only which setting it is about: a list that is no JSON
+        found = re.search(r'field "(\w+)"', str(error))
+        raise InvalidRequest(_no_list(kind, found[1]) if found else f"{error}.") from error
+
+
+def _wrong_setting(kind: type[BaseSettings], error: ValidationError) -> str:
+    """The first setting that is wrong, and why."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "tuple_type":
+        return _no_list(kind, name)
+    return f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}."
+
+
+def _no_list(kind: type[BaseSettings], name: str) -> str:
+    variable = f"{kind.model_config['env_prefix']}{name}".upper()
+    value = os.environ.get(variable, "")
+    example = json.dumps([part.strip() for part in value.split(",")])
+    return f"The setting {name} cannot be {value!r}: it is a list and wants JSON, as in {variable}='{example}'."

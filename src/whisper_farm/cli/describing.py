@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from whisper_farm.cli.clock import clock, speed
+from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.following import Following
-from whisper_farm.cli.outputs import Outputs
-from whisper_farm.cli.progress import Display, printable
+from whisper_farm.cli.progress import Display, clock, printable, speed
 from whisper_farm.cli.session import counted, gaps_in_words, short_damage, why_not
-from whisper_farm.cli.table import columns
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.transcript.formats import FORMATS, stems_for
@@ -123,3 +122,21 @@ def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats
     for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
         outputs.write(farm.transcript(view.id), stem)
         yield f"{view.id}  {outputs.named(stem)}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """The rows with their columns lined up; the last column is left as it is."""
+    if not rows:
+        return ""
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    )
+
+
+def _width(cell: str) -> int:
+    """Columns a text takes on the screen: two for a wide letter, none for an accent."""
+    return sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in cell
+    )

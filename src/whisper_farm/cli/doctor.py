@@ -1,11 +1,57 @@
-"""`whisper-farm doctor`: what works on this machine, and what to do about the rest."""
+"""`whisper-farm doctor`: what works on this machine, and what to do about the rest.
+
+Each examination looks at one thing and never raises. What may crash a process (native libraries on a processor they do
+not know) is tried in a child. It changes nothing on the machine, fetches nothing, and asks the network only for the
+farm's server.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
 import click
 
-from whisper_farm.cli.connection import server_flags
+from whisper_farm import __version__
+from whisper_farm.cli.connection import access_token, admin_token_file, server_address, server_flags
 from whisper_farm.cli.whisper_flags import Command
+from whisper_farm.errors import FarmError, Forbidden, ServerUnreachable, Unauthorized
+
+PROBE_SECONDS = 120.0
+SERVER_SECONDS = 5.0
+ENOUGH_BYTES = 2 << 30
+TOO_FEW_BYTES = 200 << 20
+MARKS = {"fine": "✓", "noted": "–", "broken": "✗"}
+
+
+Trouble = Literal["noted", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one examination found."""
+
+    state: Literal["fine", "noted", "broken"]
+    what: str
+    detail: str
+    advice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a child process said, or why it said nothing."""
+
+    works: bool
+    words: list[str]
+    trouble: str = ""
 
 
 @click.command(cls=Command)
@@ -15,8 +61,6 @@ def doctor(server: str | None, token: str | None) -> int:
 
     Exit code 1 if something is broken that is needed.
     """
-    from whisper_farm.cli.examining import MARKS, examine
-
     broken = False
     for finding in examine(server, token):
         broken = broken or finding.state == "broken"
@@ -24,3 +68,167 @@ def doctor(server: str | None, token: str | None) -> int:
         if finding.advice:
             print(f"    → {finding.advice}")
     return 1 if broken else 0
+
+
+def examine(server: str | None, token: str | None) -> Iterator[Finding]:
+    """All examinations, one after another."""
+    yield Finding("fine", "program", f"whisper-farm {__version__}, Python {platform.python_version()}, {_system()}")
+    yield _cores()
+    yield from _engines()
+    yield from _device()
+    yield _ffmpeg()
+    yield _disk()
+    yield _data_folder()
+    yield _server(server, token)
+
+
+def _system() -> str:
+    return f"{platform.system()} {platform.machine()}"
+
+
+def _cores() -> Finding:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Finding("fine", "processor", f"{count} core{'s' if count != 1 else ''}")
+
+
+def probe(code: str) -> Probe:
+    """Run a few lines of Python in a child; its words are what it printed."""
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Probe(False, [], str(error))
+    if ended.returncode == 0:
+        return Probe(True, ended.stdout.split())
+    last = ended.stderr.strip().splitlines()[-1:] or [f"it ended with status {ended.returncode}"]
+    return Probe(False, [], last[0])
+
+
+def _engines() -> Iterator[Finding]:
+    """Whether each engine's library can be imported, tried in a child; the default engine must work."""
+    from whisper_farm.engines.registry import engine_names
+    from whisper_farm.models import DEFAULT_ENGINE
+
+    for name in engine_names():
+        found = probe(
+            "from whisper_farm.engines.registry import engine_traits, library_version\n"
+            f"print(library_version(engine_traits({name!r})))"
+        )
+        if found.works:
+            yield Finding("fine", name, " ".join(found.words))
+        else:
+            state: Trouble = "broken" if name == DEFAULT_ENGINE else "noted"
+            advice = f"install it with `pip install --force-reinstall {name}`"
+            yield Finding(state, name, f"does not work here: {found.trouble}", advice)
+
+
+def _device() -> Iterator[Finding]:
+    """The GPU, if there is one, and the models that suit this machine."""
+    found = probe("from whisper_farm.engines.devices import gpus\nprint(gpus())")
+    gpus = int(found.words[0]) if found.works else 0
+    yield _gpu(gpus)
+    yield _models("cuda" if gpus else "cpu")
+
+
+def _models(device: Literal["cpu", "cuda"]) -> Finding:
+    """Whether the model for who names none is here, and which others are."""
+    from whisper_farm.engines.cache import cache_folder, models_on_disk
+    from whisper_farm.engines.registry import engine_traits
+    from whisper_farm.models import DEFAULT_ENGINE
+
+    wanted = engine_traits(DEFAULT_ENGINE).default_model(device, "transcribe")
+    here = [found.model for found in models_on_disk()]
+    listed = f"{', '.join(here) or 'none'} in {cache_folder()}"
+    if wanted in here:
+        return Finding("fine", "models", listed)
+    advice = f"the first transcription fetches {wanted} from the model hub; without a network, give a folder as --model"
+    return Finding("noted", "models", f"{listed}; the default {wanted} is not there", advice)
+
+
+def _gpu(gpus: int) -> Finding:
+    if gpus:
+        return Finding("fine", "GPU", f"{gpus} that CTranslate2 can use")
+    if shutil.which("nvidia-smi"):
+        advice = "install the CUDA 12 libraries: `pip install nvidia-cublas-cu12 nvidia-cudnn-cu12`"
+        return Finding("noted", "GPU", "a driver is here, but CTranslate2 finds no device", advice)
+    return Finding("noted", "GPU", "none; recognition runs on the processor")
+
+
+def _ffmpeg() -> Finding:
+    found = probe("import av\nprint(av.__version__, *av.library_versions['libavformat'])")
+    if found.works:
+        return Finding("fine", "audio", f"PyAV {found.words[0]} with libavformat {'.'.join(found.words[1:])}")
+    return Finding("broken", "audio", f"PyAV does not work here: {found.trouble}", "`pip install --force-reinstall av`")
+
+
+def _disk() -> Finding:
+    from whisper_farm.settings import data_folder
+
+    place = _existing(data_folder())
+    free = shutil.disk_usage(place).free
+    detail = f"{free / (1 << 30):.1f} GB free in {place}"
+    if free < TOO_FEW_BYTES:
+        return Finding("broken", "disk", detail, "make room, or set WHISPER_FARM_DATA to a folder elsewhere")
+    if free < ENOUGH_BYTES:
+        return Finding("noted", "disk", detail, "a model and a few hours of audio need about 2 GB")
+    return Finding("fine", "disk", detail)
+
+
+def _data_folder() -> Finding:
+    from whisper_farm.settings import data_folder
+
+    folder = data_folder()
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return Finding("fine", "data folder", str(folder))
+    except OSError as error:
+        advice = "allow writing there, or set WHISPER_FARM_DATA to a folder elsewhere"
+        return Finding("broken", "data folder", f"{folder} cannot be written to ({error.strerror})", advice)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _server(flag: str | None, token: str | None) -> Finding:
+    """A server that was asked for must answer; one that might run here may be missing."""
+    asked_for = bool(flag or os.environ.get("WHISPER_FARM_SERVER"))
+    if not asked_for and not admin_token_file().exists():
+        return Finding("noted", "server", "none was named; transcribe needs none", "`whisper-farm serve` starts one")
+    return _asked(lambda: _greet(flag, token), "broken" if asked_for else "noted")
+
+
+def _greet(flag: str | None, token: str | None) -> str:
+    from whisper_farm.cli.session import counted
+    from whisper_farm.client.farm import FarmClient
+
+    address = server_address(flag)
+    with FarmClient(address, access_token(token, address), timeout=SERVER_SECONDS) as farm:
+        try:
+            here = farm.server()
+        except Forbidden:
+            return f"{address} answers; this token is for workers and opens nothing else"
+    workers = counted(here.workers_live, "live worker")
+    return f"{address}, version {here.version}, as {here.owner} ({here.scope}), {workers}"
+
+
+def _asked(greet: Callable[[], str], otherwise: Trouble) -> Finding:
+    try:
+        return Finding("fine", "server", greet())
+    except Unauthorized as error:
+        advice = "give its token with --token; the server's owner makes one with `whisper-farm token create NAME`"
+        return Finding(otherwise, "server", error.message, advice)
+    except ServerUnreachable as error:
+        advice = "start it with `whisper-farm serve`, or give its address with --server"
+        return Finding(otherwise, "server", error.message, advice)
+    except FarmError as error:
+        return Finding(otherwise, "server", error.message)

@@ -1,7 +1,8 @@
-"""What the words after the flags stand for: files, folders and patterns become one list of recordings.
+"""The files of a run: the recordings that the command line names, and the outputs that are written.
 
-Promises: the order of the command line is kept, folders and patterns come sorted, a recording named twice is
-there once, names with any letters survive. Opens no file; whether a file is audio, its decoder says.
+Promises: the order of the command line is kept. Folders and patterns come sorted. A recording named twice is there
+once. Names with any letters survive. No two recordings of a run write the same file. A file is whole or not there.
+Nothing is transcribed before it is known that the folder can be written to. Whether a file is audio, its decoder says.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from whisper_farm.errors import AudioError, SourceMissing, SourceUnreadable
+from whisper_farm.errors import AudioError, SourceMissing, SourceUnreadable, StorageError
+from whisper_farm.transcript.formats import output_format, save, stems_for
+from whisper_farm.transcript.transcript import Transcript
 
 EXTENSIONS = frozenset({
     "3gp", "aac", "ac3", "aif", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "flac", "flv", "m4a", "m4b", "m4v",
@@ -96,3 +100,61 @@ def _recordings_among(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if not name.startswith(".") and Path(name).suffix.lstrip(".").lower() in EXTENSIONS:
             yield name
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file to transcribe: where it is, what it is called on the screen, what its outputs are called."""
+
+    path: Path
+    stem: str
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where the outputs of a run go."""
+
+    folder: Path
+    formats: Sequence[str]
+
+    @classmethod
+    def into(cls, folder: str, formats: Sequence[str]) -> Outputs:
+        """Outputs into a folder, which is made if need be. StorageError if nothing can be written there."""
+        place = Path(folder).expanduser()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be used as output folder ({error.strerror}).") from error
+        try:
+            with NamedTemporaryFile(dir=place, prefix=".whisper-farm-"):
+                pass
+        except OSError as error:
+            reason = error.strerror
+            raise StorageError(f"{folder}: cannot be written into ({reason}); give another folder with -o.") from error
+        return cls(place, tuple(formats))
+
+    def files(self, stem: str) -> list[Path]:
+        """The files that a recording's outputs are written to."""
+        return [self.folder / f"{stem}.{output_format(format).extension}" for format in self.formats]
+
+    def there(self, stem: str) -> bool:
+        """Whether all outputs of a recording exist."""
+        return all(file.is_file() for file in self.files(stem))
+
+    def write(self, transcript: Transcript, stem: str) -> list[Path]:
+        """Write a recording's outputs."""
+        return save(transcript, self.folder, stem, self.formats)
+
+    def named(self, stem: str) -> str:
+        """What was written, in few words: `out/talk.txt, .srt, .vtt`."""
+        first, *others = self.files(stem)
+        return ", ".join([str(first), *(file.suffix for file in others)])
+
+
+def as_recordings(paths: Sequence[Path]) -> list[Recording]:
+    """The files of a run with the names of their outputs."""
+    return [Recording(path, stem) for path, stem in zip(paths, stems_for(paths), strict=True)]

@@ -30,8 +30,7 @@ STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "ca
 @server_flags
 def list_(state: TranscriptionState | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
     """List transcriptions, newest first."""
-    from whisper_farm.cli.describing import as_row
-    from whisper_farm.cli.table import columns
+    from whisper_farm.cli.describing import as_row, columns
 
     with connect(server, token) as farm:
         views = list(islice(farm.list(state), limit))

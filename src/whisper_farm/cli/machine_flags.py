@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whisper_farm.cli.connection import settled
 from whisper_farm.cli.whisper_flags import Whole
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def machine_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 def worker_settings(**given: Any) -> WorkerSettings:
     """Settings of a worker: what was given, else the environment, else the defaults."""
-    from whisper_farm.cli.given import settled
     from whisper_farm.settings import WorkerSettings
 
     return settled(WorkerSettings, **given)

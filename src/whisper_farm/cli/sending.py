@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from whisper_farm.cli.outputs import Recording
+from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import (
-    FarmError,
     InvalidRequest,
     NotFound,
     SourceEmpty,
@@ -40,10 +39,8 @@ NOTICED_SECONDS = 1.0
 """What is read in less time needs no figures."""
 
 
-class Interrupted(FarmError):
-    """The run was stopped."""
-
-    code = "stopped"
+class Interrupted(Exception):
+    """The run was stopped: nothing went wrong."""
 
 
 @dataclass(frozen=True, slots=True)

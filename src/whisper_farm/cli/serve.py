@@ -12,10 +12,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
+from whisper_farm import __version__
+from whisper_farm.cli.connection import ADMIN_TOKEN_FILE, DEFAULT_SERVER, on_this_machine, settled
+from whisper_farm.cli.machine_flags import worker_settings
 from whisper_farm.cli.recognition_flags import EngineName
 from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
 
@@ -61,7 +66,6 @@ def serve(worker: bool, engine: str | None, **flags: Any) -> None:
 
 def server_settings(**given: Any) -> ServerSettings:
     """Settings of a server: what was given, else the environment, else the defaults."""
-    from whisper_farm.cli.given import settled
     from whisper_farm.settings import ServerSettings
 
     return settled(ServerSettings, **{name: value for name, value in given.items() if value is not None})
@@ -69,8 +73,6 @@ def server_settings(**given: Any) -> ServerSettings:
 
 def run(settings: ServerSettings, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
-    from whisper_farm.cli.given import settled
-    from whisper_farm.cli.machine_flags import worker_settings
     from whisper_farm.coordinator.log import set_up_logging
     from whisper_farm.coordinator.server import open_stores
     from whisper_farm.farm import FarmThread, worker_token
@@ -128,8 +130,6 @@ def log() -> BoundLogger:
 
 def greet(settings: ServerSettings, address: str, token: str) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
-    from whisper_farm import __version__
-    from whisper_farm.cli.connection import ADMIN_TOKEN_FILE
     from whisper_farm.farm import WORKER_TOKEN_FILE
 
     to_person = sys.stdout.isatty()
@@ -147,9 +147,6 @@ def greet(settings: ServerSettings, address: str, token: str) -> None:
 
 def flags_here(settings: ServerSettings, address: str) -> str:
     """The flags of a worker on this machine: those without which it would look for another server or token."""
-    from shlex import quote
-
-    from whisper_farm.cli.connection import DEFAULT_SERVER, on_this_machine
     from whisper_farm.farm import WORKER_TOKEN_FILE
     from whisper_farm.settings import data_folder
 
@@ -161,8 +158,6 @@ def flags_here(settings: ServerSettings, address: str) -> str:
 
 def outside(settings: ServerSettings, address: str) -> str:
     """The server's address as another machine should know it."""
-    from urllib.parse import urlsplit
-
     if settings.public_url:
         return settings.public_url
     parts = urlsplit(address)

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from whisper_farm.cli.clock import clock, span, speed
+from whisper_farm.cli.files import Outputs, Recording
 from whisper_farm.cli.following import Following, Watched
-from whisper_farm.cli.outputs import Outputs, Recording
-from whisper_farm.cli.progress import Display
+from whisper_farm.cli.progress import Display, clock, span, speed
 from whisper_farm.cli.sending import Interrupted, Sender
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
@@ -132,10 +131,10 @@ class Session:
             self.sent(sent.outcome)
             return
         self._display.end(sent.recording.name)
-        if not isinstance(sent.outcome, FarmError):
-            raise sent.outcome
-        if not isinstance(sent.outcome, Interrupted):
+        if isinstance(sent.outcome, FarmError):
             self._fail(sent.recording.name, sent.outcome.message)
+        elif not isinstance(sent.outcome, Interrupted):
+            raise sent.outcome
 
     def _finish(self, one: Watched) -> Ended:
         """Write the outputs of a recording that has ended, or say why there are none."""

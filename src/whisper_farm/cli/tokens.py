@@ -40,9 +40,8 @@ def create(name: str, scope: str, owner: str | None, server: str | None, token: 
 @server_flags
 def list_(server: str | None, token: str | None) -> None:
     """List the tokens, without their secrets."""
-    from whisper_farm.cli.describing import when
+    from whisper_farm.cli.describing import columns, when
     from whisper_farm.cli.progress import printable
-    from whisper_farm.cli.table import columns
 
     with connect(server, token) as farm:
         tokens = farm.tokens()

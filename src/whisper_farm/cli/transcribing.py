@@ -11,21 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_farm.cli.choosing import chosen_model, show_fetch
-from whisper_farm.cli.clock import span, speed
-from whisper_farm.cli.files import recordings
-from whisper_farm.cli.given import settled
+from whisper_farm.cli.connection import connect, settled
+from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
 from whisper_farm.cli.machine_flags import worker_settings
-from whisper_farm.cli.outputs import Outputs, Recording, as_recordings
-from whisper_farm.cli.progress import Display, open_display
+from whisper_farm.cli.progress import BYTES, Display, open_display, span, speed
 from whisper_farm.cli.recognition_flags import Wish
 from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
 from whisper_farm.cli.session import Session, counted
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
+from whisper_farm.engines.choose import choose_model
+from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
-from whisper_farm.settings import Policy, data_folder
+from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.worker.notices import Notice
 from whisper_farm.worker.pipe import Fetching
 
@@ -35,6 +34,10 @@ MOST_RECORDINGS = 10_000
 SAID = frozenset({"child_died", "unreachable", "reachable"})
 LOCAL_FOLDER = "transcribe"
 """Below the data folder: the state of `transcribe`, apart from that of a server on this machine."""
+LOOKING = "model"
+"""What is shown before it is known which model it will be: to ask the model hub may take some seconds."""
+SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "local_files_only"}
+"""Settings of a worker that its engine has too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,6 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
 
 
 def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
-    from whisper_farm.cli.connection import connect
-
     request = Request(plan.wish.options(plan.wish.engine, farm_model(plan.wish)), plan.wish.chunk_seconds)
     stopping = threading.Event()
     with connect(plan.server, plan.token) as farm:
@@ -179,3 +180,27 @@ def _run(session: Session, todo: Sequence[Recording], display: Display, kept: st
         stopped.line = None
         raise
     return session
+
+
+def chosen_model(wish: Wish, worker: WorkerSettings, display: Display) -> str:
+    """The model for a wish, on a machine that is used like this."""
+    fetched: set[str] = set()
+    display.begin(LOOKING, "looking for it")
+
+    def fetching(news: FetchProgress) -> None:
+        display.end(LOOKING)
+        fetched.add(f"model {news.model}")
+        show_fetch(display, news.model, news.done_bytes, news.total_bytes)
+
+    settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
+    try:
+        return choose_model(wish.engine, wish.model, wish.task, settings, fetching)
+    finally:
+        for name in (LOOKING, *fetched):
+            display.end(name)
+
+
+def show_fetch(display: Display, model: str, done_bytes: int, total_bytes: int | None) -> None:
+    """Show how far the fetch of a model is."""
+    display.begin(f"model {model}", "fetching")
+    display.advance(f"model {model}", done_bytes, total_bytes, BYTES)
