@@ -62,7 +62,7 @@ class FarmError(Exception):
     code: ClassVar[str] = "farm_error"
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str | None = None, **details: Any) -> None:
+    def __init__(self, message: str | None = None, /, **details: Any) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
         self.details = details
         super().__init__(self.message)

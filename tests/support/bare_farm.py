@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from support.fake_farm import FakeFarm
 from whisper_farm.errors import FarmError, Unauthorized
-from whisper_farm.protocol.wire import ErrorBody, ErrorDetail
+from whisper_farm.protocol.wire import ErrorBody, ErrorDetail, Message
 from whisper_farm.protocol.worker import ClaimRequest
 
 TOKEN = "the-secret-of-a-worker"
@@ -44,6 +46,10 @@ class FakeServer:
         self.lose_replies: Counter[str] = Counter()
         self.garble_replies: Counter[str] = Counter()
         self.cut_bodies: Counter[str] = Counter()
+        self.refusals: dict[str, list[ErrorDetail]] = {}
+        """How the next calls of a name are refused."""
+        self.changes: dict[str, Callable[[Any], Any]] = {}
+        """What becomes of the JSON of every answer to a call."""
         self.delays: dict[str, float] = {}
         """Seconds by which the answers to a call are late."""
         self.down = False
@@ -128,11 +134,14 @@ class FakeServer:
                 self.farm.uploads[request.path.rsplit("/", 1)[1]] = request.body
                 return 204, {}, b""
             return 200, {"Content-Type": "application/json"}, await self._call(request)
+        except _RefusedError as refused:
+            return 422, {}, _json(ErrorBody(error=refused.detail))
         except FarmError as error:
-            detail = ErrorDetail(code=error.code, message=error.message)
-            return error.status, {}, ErrorBody(error=detail).model_dump_json().encode()
+            return error.status, {}, _json(ErrorBody(error=ErrorDetail(code=error.code, message=error.message)))
 
     async def _call(self, request: Request) -> bytes:
+        if self.refusals.get(request.name):
+            raise _RefusedError(self.refusals[request.name].pop(0))
         kind, call = self.farm.calls()[request.name]
         message = kind.model_validate_json(request.body)
         answer = call(message)
@@ -141,7 +150,8 @@ class FakeServer:
             while not answer.claims and not answer.drain and not self._stopping and time.monotonic() < give_up_at:
                 await asyncio.sleep(0.02)
                 answer = call(message)
-        return answer.model_dump_json().encode()
+        change = self.changes.get(request.name)
+        return json.dumps(change(answer.model_dump(mode="json"))).encode() if change else _json(answer)
 
     async def _blob(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         data = self.farm.blob(request.path.rsplit("/", 1)[1])
@@ -153,6 +163,15 @@ class FakeServer:
         while held and first >= self.source_bytes and not self._stopping:  # noqa: ASYNC110 (set by another thread)
             await asyncio.sleep(0.01)
         return 206, {"Content-Range": f"bytes {first}-{last}/{len(data)}"}, data[first : last + 1]
+
+
+class _RefusedError(Exception):
+    def __init__(self, detail: ErrorDetail) -> None:
+        self.detail = detail
+
+
+def _json(message: Message) -> bytes:
+    return message.model_dump_json().encode()
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

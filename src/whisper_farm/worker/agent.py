@@ -11,20 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
+import re
 import secrets
 import socket
 from collections.abc import Coroutine, Sequence
 from typing import Literal
 
 from whisper_farm import __version__
-from whisper_farm.errors import FarmError, ServerUnreachable
+from whisper_farm.errors import FarmError, OptionUnsupported
 from whisper_farm.protocol.worker import Claim, EngineOffer, RegisterRequest, ReleaseRequest
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import Claiming, Kind
 from whisper_farm.worker.cutting import Cutting
-from whisper_farm.worker.handing_in import HandingIn
+from whisper_farm.worker.handing_in import HandingIn, JobFailure
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 from whisper_farm.worker.recognisers import RecogniserPool
@@ -34,6 +35,9 @@ from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, ended
 Ending = Literal["stopped", "left", "drained", "dismissed"]
 """Why a worker ended without an error. Its owner let it finish, or leave at once; or the farm wanted the one or the
 other."""
+_NAME_LENGTH = 255
+_TOKEN = "[A-Za-z0-9_-]{16,64}"
+_REFUSED_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
 """How long saying goodbye may take."""
 
@@ -43,7 +47,7 @@ class Agent:
 
     def __init__(self, settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
         self.worker_id = secrets.token_hex(8)
-        self.name = settings.name or socket.gethostname() or "worker"
+        self.name = (settings.name or socket.gethostname() or "worker")[:_NAME_LENGTH]
         self._settings = settings
         self._tell = notice
         self._ending: Ending | None = None
@@ -55,10 +59,13 @@ class Agent:
         self._introduction_changed = Wakeup()
         self._tasks = BackgroundTasks(failed=self._over.set)
         self._api = WorkerApi(settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_server)
-        self._api.on_unknown = self._introduce
+        self._api.on_unknown = self._introduce_again
+        self._api.on_strange_claim = self._not_understood
         self._leases = Leases(self._gone)
         self._heartbeats = Heartbeats(self._api, self.worker_id, self._leases, self._told_to_go)
-        self._claiming = Claiming(self._api, self.worker_id, settings.only, self._room, self._taken, self._told_to_go)
+        self._claiming = Claiming(
+            self._api, self.worker_id, settings.only, self._room, self._taken, self._told_to_go, notice
+        )
         self._handing_in = HandingIn(
             self._api, self.worker_id, self._leases, self._heartbeats, self._claiming, self._tell
         )
@@ -166,9 +173,9 @@ class Agent:
 
     async def _hand_back(self, tokens: Sequence[str]) -> None:
         """Release these now if the farm answers; what it did not hear is released again at the end."""
-        held = tuple(token for token in tokens if token in self._leases)
+        held = tuple(token for token in tokens if token in self._leases)[:MAX_TOKENS]
         if held:
-            with contextlib.suppress(ServerUnreachable):
+            with contextlib.suppress(FarmError):
                 await self._api.release(ReleaseRequest(worker_id=self.worker_id, tokens=held), LEAVE_SECONDS)
                 for token in held:
                     self._leases.end(token)
@@ -199,11 +206,23 @@ class Agent:
             self._tell(Notice("registered", message, {"worker_id": self.worker_id, "name": self.name}))
         self._introduced = request
 
+    async def _introduce_again(self) -> None:
+        """Register; a refusal that may pass is told, and does not end a worker that the farm knew before."""
+        try:
+            await self._introduce()
+        except FATAL:
+            raise
+        except FarmError as refusal:
+            message = f"The farm does not take what this worker says of itself: {refusal.message}"
+            self._tell(Notice("refused", message, {"code": refusal.code}))
+            self._introduced = self._introduction()
+            await asyncio.sleep(_REFUSED_SECONDS)
+
     async def _keep_introduced(self) -> None:
         """Tell the farm when another model is loaded."""
         while True:
             if self._introduction() != self._introduced:
-                await self._introduce()
+                await self._introduce_again()
             await self._introduction_changed.wait(1.0)
 
     def _introduction(self) -> RegisterRequest:
@@ -258,6 +277,12 @@ class Agent:
 
     def _lost(self, claim: Claim) -> None:
         self._leases.take_away([claim.token], "lost")
+
+    def _not_understood(self, token: str, why: str) -> None:
+        """A claim that is beyond this worker: others may have the job. The farm counts how often that happens."""
+        message = f"This worker does not understand the job ({why}); install the release of the server here."
+        if re.fullmatch(_TOKEN, token):
+            self._handing_in.refuse(token, JobFailure(OptionUnsupported.code, message, charged=False))
 
     def _told_to_go(self, at_once: bool) -> None:
         self._ending = self._ending or ("dismissed" if at_once else "drained")

@@ -1,18 +1,20 @@
 """The worker API as seen by a worker: every call of `protocol/worker.py`, and the transfers of audio.
 
 Promises: a call whose answer got lost is sent again, word for word, with growing pauses, for as long as the caller has
-patience; only an answer in the farm's own form counts as one, so a proxy's page is no answer; refusals are raised as
-the errors of `errors.py`. The bearer token goes to the farm's own address and nowhere else; nothing follows a redirect;
-no transfer takes more memory than was announced.
+patience. Only an answer in the farm's own form counts as one, so a proxy's page is no answer. Refusals are raised as
+the errors of `errors.py`, and nothing else is: whatever an answer holds, it never ends the worker by itself. A claim
+that cannot be understood is set apart, and the others are taken. The bearer token goes to the farm's own address and
+nowhere else. No redirect is followed. No transfer takes more memory than was announced.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +32,7 @@ from whisper_farm.errors import (
     every_error,
 )
 from whisper_farm.protocol import wire, worker
+from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.tasks import now
 
 T = TypeVar("T")
@@ -68,6 +71,8 @@ class WorkerApi:
         self._told = told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None
         """What to do when the farm does not know this worker (any more), before the call is sent again."""
+        self.on_strange_claim: Callable[[str, str], None] = lambda token, why: None
+        """Hears the token of a claim that this worker does not understand, and why."""
         self._failures = 0
         self._client = httpx.AsyncClient(timeout=timeout_seconds, trust_env=self.trust_env)
         self._downloads = asyncio.Semaphore(DOWNLOADS)
@@ -114,7 +119,7 @@ class WorkerApi:
         """Address and headers of a transfer: our token is among them only if the address is the farm's own."""
         if transfer.url.startswith("/") and not transfer.url.startswith("//"):
             return self.server + transfer.url, {**transfer.headers, **self._own_headers}
-        if urlsplit(transfer.url).scheme not in ("http", "https"):
+        if not transfer.url.startswith(("http://", "https://")):
             raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
         return transfer.url, dict(transfer.headers)
 
@@ -164,8 +169,8 @@ class WorkerApi:
         async def once() -> Answer:
             answer = await self._exchange("POST", url, headers, body, seconds or self.timeout_seconds)
             try:
-                return kind.read(answer)
-            except ValidationError as error:
+                return self._read(kind, answer)
+            except ValueError as error:
                 raise _NoAnswerError(f"{url} answers, but not as a farm does") from error
 
         while True:
@@ -176,6 +181,32 @@ class WorkerApi:
                     raise
                 await self.on_unknown()
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+
+    def _read(self, kind: type[Answer], body: bytes) -> Answer:
+        """The answer, without the claims in it that this worker does not understand."""
+        if kind not in (worker.ClaimAnswer, worker.CompleteAnswer):
+            return kind.read(body)
+        answer: dict[str, Any] = dict(json.loads(body))
+        claims, answer["claims"] = list(answer.get("claims", ())), ()
+        kind.model_validate(answer, extra="ignore")
+        answer["claims"] = [claim for claim in claims if self._understood(claim)]
+        return kind.model_validate(answer, extra="ignore")
+
+    def _understood(self, raw: Any) -> bool:
+        """Whether this claim can be worked on; an option that is left out would change the words."""
+        try:
+            claim = worker.Claim.model_validate(raw, extra="ignore")
+            if claim.transcribe:
+                RecognitionOptions.model_validate(raw["transcribe"]["options"], extra="forbid")
+            if claim.chunk or claim.transcribe:
+                return True
+            why = "it is of a kind unknown here"
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        token = raw.get("token") if isinstance(raw, dict) else None
+        self.on_strange_claim(str(token), why)
+        return False
 
     async def _again(self, once: Callable[[], Awaitable[T]], patience: float) -> T:
         give_up_at, pause = now() + patience, _FIRST_PAUSE_SECONDS
@@ -216,7 +247,9 @@ class WorkerApi:
                 self._client.stream(method, url, headers=headers, content=content, timeout=seconds) as answer,
             ):
                 body = await _at_most(answer, limit)
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except (httpx.InvalidURL, httpx.LocalProtocolError, ValueError, OverflowError) as error:
+            raise InvalidRequest(f"No request can be made to {url!r}: {error}") from error
+        except (httpx.HTTPError, OSError) as error:
             raise _NoAnswerError(str(error) or f"no answer within {seconds:g} s") from error
         if answer.is_success:
             return body

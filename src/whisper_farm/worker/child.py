@@ -1,7 +1,7 @@
 """One child process, seen from the agent: started, talked to, killed, reaped, and described when it died.
 
-Promises: `close` always ends the process and collects it; a child that dies makes every `send` and `receive` raise
-`ChildDiedError` with how it ended and its last words. What it prints is kept (the end of it), apart from the messages.
+Promises: `close` ends the process and collects it, and never raises. A child that dies makes every `send` and `receive`
+raise `ChildDiedError`, with how it ended and its last words. The end of what it prints is kept.
 """
 
 from __future__ import annotations
@@ -118,13 +118,20 @@ class Child:
             self._process.kill()
 
     async def close(self) -> None:
-        """End the process and collect it. Safe to call again, and when it is dead already."""
+        """End the process and collect it. Safe to call again, and when it is dead already.
+
+        A process that the operating system does not let go of, though it is killed, is left behind after a while: that
+        must not end the worker.
+        """
         assert self._process.stdin is not None
         self.kill("was closed")
         self._process.stdin.close()
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await self._drop_what_is_left()
-            await self._process.wait()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._drop_what_is_left()
+                await self._process.wait()
+        except TimeoutError:
+            self._process._transport.close()  # type: ignore[attr-defined]
         await asyncio.wait([self._listening], timeout=1.0)
         self._listening.cancel()
 
@@ -155,6 +162,8 @@ class Child:
         self.kill("closed its pipe but did not end")
         await self.close()
         how = self._reason or exit_reason(self._process.returncode)
+        if self.running:
+            how += ", but the operating system does not let go of it"
         return ChildDiedError(f"The {self.role} process {self.pid} {how}.", self.last_words)
 
     @property

@@ -17,13 +17,15 @@ from typing import Literal
 
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.worker import Claim, ClaimAnswer, ClaimRequest
-from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.api import FATAL, WorkerApi
+from whisper_farm.worker.notices import Notice, Tell
 from whisper_farm.worker.tasks import Wakeup, now
 
 WAIT_SECONDS = 20.0
 """How long the server may hold a call that finds no work."""
 _QUICK_SECONDS = 1.0
 _RECOVER_SECONDS = 1.0
+_REFUSED_SECONDS = 5.0
 
 Kind = Literal["chunk", "transcribe"]
 
@@ -39,6 +41,7 @@ class Claiming:
         room: Callable[[Kind], int],
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
+        tell: Tell,
     ) -> None:
         self.changed = Wakeup()
         """Notify it when there may be more room."""
@@ -48,6 +51,7 @@ class Claiming:
         self._room = room
         self._taken = taken
         self._told_to_go = told_to_go
+        self._tell = tell
         self._asking: dict[Kind, str] = {}
 
     async def run(self, kind: Kind) -> None:
@@ -57,7 +61,7 @@ class Claiming:
                 await self.changed.wait(_QUICK_SECONDS)
             request = self._request(kind, room, WAIT_SECONDS if self._only is None else _QUICK_SECONDS)
             began = now()
-            answer = await self._api.claim(request)
+            answer = await self._answer(request)
             del self._asking[kind]
             self.take(answer.claims, answer.drain)
             if not answer.claims and now() < began + _QUICK_SECONDS:
@@ -67,6 +71,17 @@ class Claiming:
         """Ask for this transcription's jobs, too, where not for all there are. Any thread may call it."""
         if self._only is not None:
             self._only.append(transcription_id)
+
+    async def _answer(self, request: ClaimRequest) -> ClaimAnswer:
+        """What the farm gives; nothing, after a pause, if it refuses for a reason that may pass."""
+        try:
+            return await self._api.claim(request)
+        except FATAL:
+            raise
+        except FarmError as refusal:
+            self._tell(Notice("refused", f"The farm gives no work: {refusal.message}", {"code": refusal.code}))
+            await asyncio.sleep(_REFUSED_SECONDS)
+            return ClaimAnswer(claims=())
 
     def to_go_along(self) -> ClaimRequest | None:
         """A claim to send with completions, if there is room and no call under way. Follow with `came_along`."""

@@ -45,8 +45,8 @@ class CutterChild:
             except FarmError as error:
                 permanent = isinstance(error, AudioError)
                 self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
-                return
-        self._pipe.send(CutEnded(result=_result(end)))
+            else:
+                self._pipe.send(CutEnded(result=_result(end)))
 
     def _send_chunks(self, order: Cut, file: io.BufferedReader) -> ChunkingEnd:
         place = (order.resume_position, order.resume_seconds)

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 
-from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, RecogniserCrashed, ServerUnreachable
+from whisper_farm.errors import InvalidRequest, LeaseLost, RecogniserCrashed, ServerUnreachable
 from whisper_farm.protocol.worker import (
     AppendRequest,
     ChunkResult,
@@ -108,7 +108,7 @@ class Cutting:
                 )
         except LeaseLost:
             self._lost(claim)
-        except FarmError as error:
+        except Exception as error:
             self._finished(claim, failed_by(error))
         else:
             self._finished(claim, end)

@@ -1,17 +1,27 @@
 """Handing in: results and failures, in groups, until the server has taken or refused each.
 
-Promises: one call at a time, so that what arrives meanwhile goes with the next; after a lost answer the same is sent
-again; leases that may have run out are asked about first; a result that the server cannot read is reported as a
-failure of its job instead of being sent for ever.
+Promises: there is one call at a time, so that what arrives meanwhile goes with the next. After a lost answer the same
+is sent again. Leases that may have run out are asked about first. A result that the server cannot read is reported as a
+failure of its job instead of being sent for ever. Whatever ended a job can be reported, and spoils no other report.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whisper_farm.errors import FarmError, LeaseLost, ModelMismatch, ResultConflict, ServerUnreachable, TooLarge
+from whisper_farm.errors import (
+    EngineError,
+    FarmError,
+    Internal,
+    LeaseLost,
+    ModelMismatch,
+    ResultConflict,
+    ServerUnreachable,
+    TooLarge,
+)
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.protocol.worker import (
@@ -34,6 +44,7 @@ GATHER_SECONDS = 0.02
 """Results of one batch come nearly together: wait so long for company."""
 MAX_GROUP_BYTES = 4 << 20
 _MESSAGE_LENGTH = 4000
+_CODE = "[a-z_]{1,64}"
 _IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)
 
 
@@ -47,15 +58,23 @@ class JobFailure:
     charged: bool = True
 
 
-def failed_by(error: FarmError) -> JobFailure:
-    """How to report a job that this error ended: a line that is down is not the job's fault, a size limit is final."""
+def failed_by(error: Exception) -> JobFailure:
+    """How to report a job that this error ended. A line that is down is not the job's fault; a size limit is final.
+
+    An error that nobody expected ends the job that met it, charged, and not the worker.
+    """
+    if not isinstance(error, FarmError):
+        return JobFailure(Internal.code, f"The worker met an error that nobody expected: {error!r}")
     passing = isinstance(error, (ServerUnreachable, *FATAL))
     return JobFailure(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    claim: Claim
+    """The end of one job. There is no claim where the worker did not understand it."""
+
+    token: str
+    claim: Claim | None
     completion: Completion | None = None
     failure: Failure | None = None
     size: int = 0
@@ -89,7 +108,14 @@ class HandingIn:
         if claim.token not in self._leases:
             return
         self._leases.finish(claim.token)
-        self._waiting.append(_ending(claim, end))
+        self._add(_ending(claim, end))
+
+    def refuse(self, token: str, failure: JobFailure) -> None:
+        """Report a job that was claimed, but is not understood here."""
+        self._add(_Ending(token, None, failure=_reported(token, failure)))
+
+    def _add(self, ending: _Ending) -> None:
+        self._waiting.append(ending)
         self._arrived.set()
         self._claiming.changed.notify_all()
 
@@ -100,8 +126,8 @@ class HandingIn:
             await asyncio.sleep(GATHER_SECONDS)
             group = self._next_group()
             self._sending = len(group)
-            await self._heartbeats.sure_of([each.claim.token for each in group])
-            group = [each for each in group if each.claim.token in self._leases]
+            await self._heartbeats.sure_of([each.token for each in group])
+            group = [each for each in group if each.token in self._leases or each.claim is None]
             await self._complete([each for each in group if each.completion])
             await self._fail([each for each in group if each.failure])
             self._sending = 0
@@ -149,21 +175,19 @@ class HandingIn:
             for each in group:
                 await self._complete([each])
         else:
-            await self._fail([_ending(group[0].claim, JobFailure(error.code, error.message))])
+            await self._fail([_instead(group[0], JobFailure(error.code, error.message))])
 
     async def _ended(self, group: Sequence[_Ending], outcomes: Sequence[Outcome]) -> None:
         """Strike out what has ended; what was refused and still lives is failed."""
         refused = []
         by_token = {outcome.token: outcome for outcome in outcomes}
         for each in group:
-            outcome = by_token.get(each.claim.token)
+            outcome = by_token.get(each.token)
             code = outcome.error_code if outcome else None
             if outcome and code and code not in _IT_IS_OVER:
-                refused.append(
-                    _ending(each.claim, JobFailure(code, outcome.message or "The server refused the result."))
-                )
+                refused.append(_instead(each, JobFailure(code, outcome.message or "The server refused the result.")))
                 continue
-            self._leases.end(each.claim.token)
+            self._leases.end(each.token)
             self._tell(_notice(each, outcome))
         await self._fail(refused)
 
@@ -176,27 +200,44 @@ class HandingIn:
         except FATAL:
             raise
         except FarmError as error:
-            self._tell(Notice("job_refused", f"The server does not take the failure of {len(group)} jobs: {error}"))
+            if len(group) > 1:
+                for each in group:
+                    await self._fail([each])
+                return
+            self._tell(Notice("job_refused", f"The server does not take the failure of a job: {error}"))
         for each in group:
-            self._leases.end(each.claim.token)
+            self._leases.end(each.token)
             self._tell(_notice(each, None))
 
 
 def _ending(claim: Claim, end: ChunkResult | TranscribeResult | JobFailure) -> _Ending:
     token = claim.token
     if isinstance(end, JobFailure):
-        message = end.message[:_MESSAGE_LENGTH]
-        failure = Failure(token=token, code=end.code, message=message, permanent=end.permanent, charged=end.charged)
-        return _Ending(claim, failure=failure)
+        return _Ending(token, claim, failure=_reported(token, end))
     chunk = end if isinstance(end, ChunkResult) else None
     transcribe = end if isinstance(end, TranscribeResult) else None
     completion = Completion(token=token, digest=digest_of(end), chunk=chunk, transcribe=transcribe)
-    return _Ending(claim, completion, size=len(end.model_dump_json()))
+    return _Ending(token, claim, completion, size=len(end.model_dump_json()))
+
+
+def _instead(ending: _Ending, failure: JobFailure) -> _Ending:
+    """The end of a job whose result the server does not take."""
+    return _Ending(ending.token, ending.claim, failure=_reported(ending.token, failure))
+
+
+def _reported(token: str, failure: JobFailure) -> Failure:
+    """The failure as a message that the server takes, whatever an engine or a server made of code and text."""
+    code = failure.code if re.fullmatch(_CODE, failure.code) else EngineError.code
+    text = failure.message.replace("\0", "").encode(errors="replace").decode()[:_MESSAGE_LENGTH]
+    return Failure(token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged)
 
 
 def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
     """What became of a job, for the owner of the worker."""
     claim = ending.claim
+    if claim is None:
+        why = ending.failure.message if ending.failure else ""
+        return Notice("job_failed", f"A job was handed back: {why}")
     data: dict[str, object] = {
         "job_id": claim.job_id,
         "transcription_id": claim.transcription_id,

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from whisper_farm.errors import ServerUnreachable
+from whisper_farm.errors import FarmError
 from whisper_farm.protocol.worker import Claim, HeartbeatAnswer, HeartbeatRequest
-from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.tasks import Wakeup, now
 
 MAX_TOKENS = 4096
 _SHORTEST_SECONDS = 0.05
+_SHORTEST_LEASE_SECONDS = 0.2
+"""A server that names less would be asked without a pause."""
 _RETRY_SECONDS = 1.0
 _JITTER = 0.2
 """Pauses are shortened by up to this share, so that workers that found a server again together drift apart."""
@@ -58,7 +60,7 @@ class Leases:
         """Enter a claim; False if it is in the book already (the same answer came twice)."""
         if claim.token in self._leases:
             return False
-        self._leases[claim.token] = Lease(claim, now(), claim.lease_seconds)
+        self._leases[claim.token] = Lease(claim, now(), max(_SHORTEST_LEASE_SECONDS, claim.lease_seconds))
         return True
 
     def tokens(self) -> tuple[str, ...]:
@@ -85,7 +87,8 @@ class Leases:
                 self._gone(lease.claim, how)
 
     def renewed(self, tokens: Iterable[str], at: float, lease_seconds: float) -> None:
-        """Enter a successful beat that was sent at `at`."""
+        """Enter a successful heartbeat that was sent at `at`."""
+        lease_seconds = max(_SHORTEST_LEASE_SECONDS, lease_seconds)
         for token in tokens:
             if lease := self._leases.get(token):
                 lease.renewed_at, lease.lease_seconds = at, lease_seconds
@@ -117,7 +120,7 @@ class Heartbeats:
 
     def set_pace(self, lease_seconds: float, heartbeat_seconds: float) -> None:
         """Take over what the server says."""
-        self.lease_seconds = lease_seconds
+        self.lease_seconds = max(_SHORTEST_LEASE_SECONDS, lease_seconds)
         self.heartbeat_seconds = max(_SHORTEST_SECONDS, heartbeat_seconds)
 
     def keep_up_with(self, lease_seconds: float) -> None:
@@ -136,13 +139,15 @@ class Heartbeats:
             await self._sooner.wait(max(_SHORTEST_SECONDS, began + pause - now()))
 
     async def beat(self) -> bool:
-        """Renew everything once; False if the server could not be asked."""
+        """Renew everything once; False if the server could not be asked, or refuses for a reason that may pass."""
         async with self._beating:
             tokens = self._leases.tokens()
             try:
                 for first in range(0, max(1, len(tokens)), MAX_TOKENS):
                     await self._renew(tokens[first : first + MAX_TOKENS])
-            except ServerUnreachable:
+            except FATAL:
+                raise
+            except FarmError:
                 return False
             return True
 

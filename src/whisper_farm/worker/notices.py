@@ -10,6 +10,7 @@ NoticeKind = Literal[
     "registered",
     "unreachable",
     "reachable",
+    "refused",
     "engine_unavailable",
     "model_fetching",
     "model_ready",

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from whisper_farm.errors import (
     EngineError,
     EngineUnavailable,
-    FarmError,
     LeaseLost,
     ModelUnavailable,
     OptionUnsupported,
@@ -181,7 +180,7 @@ class Recognising:
             flac = await self._api.download(task.transfer, task.size, task.sha256)
         except LeaseLost:
             self._lost(claim)
-        except FarmError as error:
+        except Exception as error:
             self._finished(claim, failed_by(error))
         else:
             self._arrived(ChunkJob(claim, task, flac, suspect=task.alone))
@@ -212,6 +211,8 @@ class Recognising:
             if death.short_of_memory and len(jobs) > 1:
                 self._pool.largest_batch = len(jobs) // 2
             self._not_done(left, JobFailure(RecogniserCrashed.code, death.evidence))
+        except Exception as error:
+            self._not_done(left, failed_by(error))
         else:
             self._not_done(left, _why(end))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import ValidationError
 
-from whisper_farm.errors import BlobMissing, FarmError, ServerUnreachable, every_error
+from whisper_farm.errors import BlobMissing, FarmError, InvalidRequest, ServerUnreachable, every_error
 from whisper_farm.protocol.wire import ErrorBody
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class SourceReader(io.RawIOBase):
         self._patience_seconds = patience_seconds
         self._at = 0
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._closing = threading.Event()
         self._fetching = ThreadPoolExecutor(AHEAD, "source")
 
     def readable(self) -> bool:
@@ -87,8 +89,9 @@ class SourceReader(io.RawIOBase):
         return len(part)
 
     def close(self) -> None:
-        """Stop reading ahead."""
-        self._fetching.shutdown(wait=False, cancel_futures=True)
+        """Stop reading ahead, and wait for what is under way: it holds a connection."""
+        self._closing.set()
+        self._fetching.shutdown(wait=True, cancel_futures=True)
         super().close()
 
     def _block(self, number: int) -> bytes:
@@ -110,7 +113,8 @@ class SourceReader(io.RawIOBase):
             except _TryAgainError as error:
                 if time.monotonic() + pause > give_up_at:
                     raise ServerUnreachable(f"The source cannot be read: {error}") from error
-                time.sleep(pause * random.uniform(0.5, 1))
+                if self._closing.wait(pause * random.uniform(0.5, 1)):
+                    raise ServerUnreachable("The source is closed.") from error
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _range(self, first: int, last: int) -> bytes:
@@ -119,8 +123,10 @@ class SourceReader(io.RawIOBase):
         headers = {**self._headers, "Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
         try:
             with self._client.stream("GET", self._url, headers=headers) as answer:
-                body = _at_most(answer, wanted)
-        except httpx.HTTPError as error:
+                body = self._at_most(answer, wanted)
+        except (httpx.InvalidURL, httpx.LocalProtocolError, ValueError, OverflowError) as error:
+            raise InvalidRequest(f"No request can be made to {self._url!r}: {error}") from error
+        except (httpx.HTTPError, OSError) as error:
             raise _TryAgainError(str(error) or type(error).__name__) from error
         whole = answer.status_code == httpx.codes.OK and wanted == self._size
         if (answer.status_code == httpx.codes.PARTIAL_CONTENT or whole) and len(body) == wanted:
@@ -129,20 +135,19 @@ class SourceReader(io.RawIOBase):
             raise _refusal(answer.status_code, body)
         raise _TryAgainError(f"bytes {first} to {last} answered with status {answer.status_code}, {len(body)} bytes")
 
-
-def _at_most(answer: httpx.Response, limit: int) -> bytes:
-    """The body, cut off just beyond the limit (an error's is small enough, or not understood)."""
-    body = bytearray()
-    for part in answer.iter_bytes():
-        body += part
-        if len(body) > limit:
-            break
-    return bytes(body)
+    def _at_most(self, answer: httpx.Response, limit: int) -> bytes:
+        """The body, cut off just beyond the limit (an error's is small enough, or not understood)."""
+        body = bytearray()
+        for part in answer.iter_bytes():
+            body += part
+            if len(body) > limit or self._closing.is_set():
+                break
+        return bytes(body)
 
 
 def _refusal(status: int, body: bytes) -> FarmError:
     try:
-        error = ErrorBody.model_validate_json(body).error
+        error = ErrorBody.read(body).error
     except ValidationError:
         kind = BlobMissing if status in (404, 410) else ServerUnreachable
         return kind(f"The source was refused with status {status}.")
