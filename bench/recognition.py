@@ -65,7 +65,8 @@ def farm_command(model: Path, audio: Path, out: Path) -> list[str]:
         sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(audio), "--engine", "faster-whisper",
         "--model", str(model), "--language", "en", "--temperature", "0", "--temperature_increment_on_fallback", "None",
         "--compression_ratio_threshold", "None", "--logprob_threshold", "None", "--no_speech_threshold", "None",
-        "--max_new_tokens", str(TOKENS), "--device", "cpu", "--output_dir", str(out), "--quiet",
+        "--vad_filter", "False", "--max_new_tokens", str(TOKENS), "--device", "cpu",
+        "--output_dir", str(out), "--quiet",
     ]  # fmt: skip
 
 

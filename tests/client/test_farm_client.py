@@ -27,6 +27,7 @@ from whisper_farm.errors import (
     every_error,
 )
 from whisper_farm.protocol.client import EventView, Submission
+from whisper_farm.transcript.options import RecognitionOptions
 
 ONE = "/api/transcriptions/3k7qz2m9xw4a"
 
@@ -53,6 +54,13 @@ def test_every_call_carries_the_token(server: FakeServer, farm: FarmClient) -> N
     server.tell(f"GET {ONE}", (200, view()))
     assert farm.get("3k7qz2m9xw4a").name == "talk.mp3"
     assert server.asked[0].headers["Authorization"] == "Bearer secret"
+
+
+def test_a_threshold_that_is_switched_off_arrives_as_such(server: FakeServer, farm: FarmClient) -> None:
+    server.tell("POST /api/transcriptions", (201, view()))
+    options = RecognitionOptions(logprob_threshold=None)
+    farm.submit(Submission(name="talk.mp3", path="/talk.mp3", options=options))
+    assert json.loads(server.asked[0].body)["options"] == {"logprob_threshold": None}
 
 
 @pytest.mark.parametrize("code", sorted(every_error()))

@@ -24,7 +24,8 @@ from support.tone_audio import (
     tone_words,
 )
 
-from whisper_farm.engines.engine import SAMPLE_RATE, ChunkAudio, EngineSettings, Recognition
+from whisper_farm.audio.sound import SAMPLE_RATE
+from whisper_farm.engines.engine import ChunkAudio, EngineSettings, Recognition
 from whisper_farm.errors import EngineError, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from support.model_hub import COMMIT, model_hub
 
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.engines.cache import digest_of
-from whisper_farm.engines.engine import SAMPLE_RATE, Audio, ChunkAudio, Engine, EngineSettings, Recognition
+from whisper_farm.engines.engine import ChunkAudio, Engine, EngineSettings, Recognition
 from whisper_farm.engines.registry import engine_traits
 from whisper_farm.errors import ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 
 if TYPE_CHECKING:
-    from whisper_farm.engines.decoding import WhisperEngine
+    from whisper_farm.engines.hearing import WhisperEngine
 
 CPU = EngineSettings(device="cpu", threads=1, slots=2)
 
@@ -33,11 +34,12 @@ def wanted(model: Path | str, **changes: object) -> RecognitionOptions:
         "no_speech_threshold": None,
         "max_new_tokens": 24,
         "beam_size": 2,
+        "vad_filter": False,
     }
     return RecognitionOptions.model_validate(plain | changes)
 
 
-def noise(seconds: float, seed: int) -> Audio:
+def noise(seconds: float, seed: int) -> Waveform:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * SAMPLE_RATE)).astype(np.float32)
 
 
@@ -177,13 +179,13 @@ def test_only_suspect_windows_are_decoded_again(
     logprobs = sorted(each.segments[0].avg_logprob or 0 for each in plain)
     between = (logprobs[0] + logprobs[1]) / 2
     batches: list[tuple[float, int]] = []
-    decode = engine._decode
+    decode = engine._decoder._decode
 
     def watched(encoded: object, prompts: list[list[int]], options: RecognitionOptions, temperature: float) -> object:
         batches.append((temperature, len(prompts)))
         return decode(encoded, prompts, options, temperature)
 
-    monkeypatch.setattr(engine, "_decode", watched)
+    monkeypatch.setattr(engine._decoder, "_decode", watched)
     options = wanted(nano, logprob_threshold=between, temperature=(0.0, 0.6), word_timestamps=False)
     again = heard(engine, chunks, options)
     assert batches == [(0.0, 3), (0.6, 1)]
@@ -195,11 +197,11 @@ def test_a_window_without_speech_is_dropped(engine: Engine, nano: Path) -> None:
     assert heard(engine, [ChunkAudio(noise(3, 1), "en")], options)[0].segments == ()
 
 
-def test_two_lanes_share_one_model_and_say_the_same(engine: Engine, nano: Path) -> None:
+def test_two_slots_share_one_model_and_say_the_same(engine: Engine, nano: Path) -> None:
     chunks = [ChunkAudio(noise(8, seed), "en") for seed in range(2)]
     expected = [said(each) for each in heard(engine, chunks, wanted(nano))]
-    with ThreadPoolExecutor(2) as lanes:
-        answers = list(lanes.map(lambda _: [said(each) for each in heard(engine, chunks, wanted(nano))], range(2)))
+    with ThreadPoolExecutor(2) as slots:
+        answers = list(slots.map(lambda _: [said(each) for each in heard(engine, chunks, wanted(nano))], range(2)))
     assert answers == [expected] * 2
 
 

@@ -13,7 +13,16 @@ from whisper_farm.transcript.document import from_json
 
 PODCAST = Path(__file__).resolve().parents[2] / "examples" / "podcast.mp3"
 BOUNDED = (
-    *("--temperature", "0", "--temperature_increment_on_fallback", "None", "--max_new_tokens", "24"),
+    *(
+        "--vad_filter",
+        "False",
+        "--temperature",
+        "0",
+        "--temperature_increment_on_fallback",
+        "None",
+        "--max_new_tokens",
+        "24",
+    ),
     *("--compression_ratio_threshold", "None", "--logprob_threshold", "None", "--no_speech_threshold", "None"),
 )
 """Flags under which a random model says something, and an end of it."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.engines.windows import Decoded, best, phrases_of, step
+from whisper_farm.engines.windows import Decoded, best, in_circles, phrases_of, step
 from whisper_farm.transcript.options import RecognitionOptions
 
 END, STAMP = 50257, 50364
@@ -17,9 +17,14 @@ def at(seconds: float) -> int:
 
 
 def decoded(
-    *tokens: int, ended: bool = True, logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.5
+    *tokens: int,
+    ended: bool = True,
+    logprob: float = -0.3,
+    silence: float = 0.1,
+    ratio: float = 1.5,
+    circles: bool = False,
 ) -> Decoded:
-    return Decoded(tokens, ended, logprob, silence, ratio, 0.0)
+    return Decoded(tokens, ended, logprob, silence, ratio, 0.0, circles)
 
 
 def test_phrases_begin_where_two_stamps_meet() -> None:
@@ -85,11 +90,44 @@ def test_any_tokens_give_phrases_inside_the_window_and_a_step_forward(
 def test_what_repeats_or_is_unlikely_is_tried_again_and_silence_is_not() -> None:
     options = RecognitionOptions()
     assert decoded(1).acceptable(options)
-    assert not decoded(1, ratio=3).acceptable(options)
+    assert not decoded(1, ratio=3, circles=True).acceptable(options)
+    assert not decoded(1, ratio=3, logprob=-0.7).acceptable(options)
+    assert not decoded(1, ratio=9).acceptable(options)
     assert not decoded(1, logprob=-1.5).acceptable(options)
     assert decoded(1, logprob=-1.5, silence=0.9).acceptable(options)
     assert decoded(1, logprob=-1.5, silence=0.9).silent(options)
     assert not decoded(1, logprob=-0.5, silence=0.9).silent(options)
+
+
+def test_a_list_that_is_sure_of_itself_is_no_text_in_circles() -> None:
+    options = RecognitionOptions()
+    assert decoded(1, ratio=3.2, logprob=-0.16).acceptable(options), "prompts that begin alike compress well"
+    assert not decoded(1, ratio=3.2, logprob=-0.16).worthless(options)
+
+
+def test_a_text_known_to_be_bad_is_worthless() -> None:
+    options = RecognitionOptions()
+    assert decoded(1, ratio=17.6, logprob=-0.2, circles=True).worthless(options)
+    assert decoded(1, logprob=-1.6).worthless(options)
+    assert not decoded(1, logprob=-1.2).worthless(options)
+    off = RecognitionOptions(compression_ratio_threshold=None, logprob_threshold=None)
+    assert not decoded(1, ratio=99, logprob=-99, circles=True).worthless(off)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1 oz. " * 9, True),
+        ("the same five words again " * 4, True),
+        ("no no no no no no", True),
+        ("no no no no", False),
+        ("please enter your agent number followed by the pound key please enter your password " * 2, False),
+        ("one two three four five six", False),
+        ("", False),
+    ],
+)
+def test_the_same_words_many_times_running_are_circles(text: str, expected: bool) -> None:
+    assert in_circles(text.split()) is expected
 
 
 def test_thresholds_that_are_off_judge_nothing() -> None:

@@ -27,8 +27,8 @@ from sqlalchemy import select
 from support import dying_worker
 from support.dying_worker import Point
 from support.tone_audio import tone_speech, tone_words
+from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.engines.engine import SAMPLE_RATE
 from whisper_farm.errors import FarmError, ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView, TranscriptionView
 from whisper_farm.store.database import Database, Transaction

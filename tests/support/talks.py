@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.tone_audio import tone_speech, tone_words
-from whisper_farm.engines.engine import SAMPLE_RATE
+from whisper_farm.audio.sound import SAMPLE_RATE
 
 
 @dataclass(frozen=True)

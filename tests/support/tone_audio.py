@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from whisper_farm.engines.engine import SAMPLE_RATE, Audio
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.transcript.transcript import Word
 
 WORDS = 1 << 16
@@ -49,7 +49,7 @@ _BLOCK_SECONDS = 10.0
 class ToneSpeech:
     """A recording and exactly what is said in it; times in seconds from its start."""
 
-    audio: Audio
+    audio: Waveform
     words: tuple[Word, ...]
 
     @property
@@ -88,7 +88,7 @@ def word_of_tones(steps: Sequence[int]) -> str:
     return "".join(_SYLLABLES[step] for step in steps)
 
 
-def pip(word: str, seconds: float = WORD_SECONDS) -> Audio:
+def pip(word: str, seconds: float = WORD_SECONDS) -> Waveform:
     """The sound of one word."""
     if word in SIGNALS:
         tones = [_tone(SIGNALS[word], round(seconds * SAMPLE_RATE))]
@@ -115,7 +115,7 @@ def tone_speech(
     short gaps with a pause after every eighth word. `lead` and `tail` are the silences at both ends."""
     spoken = list(words)
     gaps = _gaps(gap)
-    parts: list[Audio] = [_silence(lead)]
+    parts: list[Waveform] = [_silence(lead)]
     times: list[Word] = []
     at = len(parts[0])
     for number, word in enumerate(spoken):
@@ -126,7 +126,7 @@ def tone_speech(
     return ToneSpeech(np.concatenate(parts), tuple(times))
 
 
-def tone_recording(seconds: float, first: int = 0) -> Iterator[Audio]:
+def tone_recording(seconds: float, first: int = 0) -> Iterator[Waveform]:
     """A recording of exactly `seconds`, block by block in constant memory; what it says is `tone_recording_words`."""
     left = round(seconds * SAMPLE_RATE)
     for block in _sentences(first):
@@ -146,20 +146,20 @@ def tone_recording_words(seconds: float, first: int = 0) -> Iterator[Word]:
         at += length + (gap if number % SENTENCE_WORDS else pause)
 
 
-def _sentences(first: int) -> Iterator[Audio]:
+def _sentences(first: int) -> Iterator[Waveform]:
     """The endless recording in blocks of whole sentences, about ten seconds each."""
     gap, pause = _silence(GAP_SECONDS), _silence(PAUSE_SECONDS)
     each = SENTENCE_WORDS * (WORD_SECONDS + GAP_SECONDS) - GAP_SECONDS + PAUSE_SECONDS
     block = SENTENCE_WORDS * max(1, round(_BLOCK_SECONDS / each))
     while True:
-        parts: list[Audio] = []
+        parts: list[Waveform] = []
         for place in range(block):
             parts += (pip(tone_word(first + place)), pause if (place + 1) % SENTENCE_WORDS == 0 else gap)
         yield np.concatenate(parts)
         first += block
 
 
-def _whole_words(block: Audio, samples: int) -> Audio:
+def _whole_words(block: Waveform, samples: int) -> Waveform:
     """The block cut to length, with a word that the end would cut through left out."""
     cut = block[:samples].copy()
     length, gap, pause = (round(each * SAMPLE_RATE) for each in (WORD_SECONDS, GAP_SECONDS, PAUSE_SECONDS))
@@ -177,14 +177,14 @@ def _gaps(gap: float | Sequence[float] | None) -> list[float]:
     return [float(gap)] if isinstance(gap, int | float) else list(gap)
 
 
-def _silence(seconds: float) -> Audio:
+def _silence(seconds: float) -> Waveform:
     return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
 
 
 @cache
-def _tone(hertz: float, samples: int) -> Audio:
+def _tone(hertz: float, samples: int) -> Waveform:
     """One tone at full scale with 2 ms ramps at both ends."""
-    wave: Audio = np.sin(2 * np.pi * hertz / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
+    wave: Waveform = np.sin(2 * np.pi * hertz / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
     ramp = np.linspace(0, 1, min(_RAMP, samples // 2), dtype=np.float32)
     wave[: len(ramp)] *= ramp
     wave[len(wave) - len(ramp) :] *= ramp[::-1]

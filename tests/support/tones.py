@@ -30,16 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.tone_audio import SIGNALS, TONES, word_of_tones
-from whisper_farm.engines.engine import (
-    SAMPLE_RATE,
-    Audio,
-    ChunkAudio,
-    EngineFacts,
-    EngineSettings,
-    EngineTraits,
-    Progress,
-    Recognition,
-)
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, EngineTraits, Progress, Recognition
 from whisper_farm.errors import EngineError, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
@@ -131,7 +123,7 @@ TRAITS = EngineTraits(
 )
 
 
-def hear(audio: Audio) -> tuple[Word, ...]:
+def hear(audio: Waveform) -> tuple[Word, ...]:
     """The tone words in the audio with their times, in order; sounds that are no tone words are not heard."""
     words: list[Word] = []
     for start, end in _loud_stretches(audio):
@@ -141,7 +133,7 @@ def hear(audio: Audio) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _loud_stretches(audio: Audio) -> Iterator[tuple[int, int]]:
+def _loud_stretches(audio: Waveform) -> Iterator[tuple[int, int]]:
     """Samples [start, end) of what is louder than silence, edges exact to the sample."""
     count = -(-len(audio) // _FRAME)
     loud = np.zeros(count * _FRAME, np.bool_)
@@ -155,7 +147,7 @@ def _loud_stretches(audio: Audio) -> Iterator[tuple[int, int]]:
             yield int(first * _FRAME + within[0]), int(first * _FRAME + within[-1]) + 1
 
 
-def _name(sound: Audio) -> tuple[str, float]:
+def _name(sound: Waveform) -> tuple[str, float]:
     """The word that these tones make, and the share of the sound's power that is in its tones."""
     sound = sound[:_FFT]
     window = np.hanning(len(sound)).astype(np.float32)

@@ -19,7 +19,7 @@ from support.bare_farm import TOKEN
 from support.fake_farm import FakeFarm
 from support.tone_audio import ToneSpeech, tone_speech, tone_words
 from whisper_farm.audio.flac import encode
-from whisper_farm.engines.engine import Audio
+from whisper_farm.audio.sound import Waveform
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
 from whisper_farm.worker.notices import Notice
@@ -58,7 +58,7 @@ def add_speech(farm: FakeFarm, *spoken: ToneSpeech) -> list[tuple[str, float]]:
     return truth
 
 
-def wav(audio: Audio) -> bytes:
+def wav(audio: Waveform) -> bytes:
     """The audio as a WAV file."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:

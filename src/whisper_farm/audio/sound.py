@@ -13,8 +13,8 @@ SAMPLE_RATE = 16_000
 
 HOP = SAMPLE_RATE // 100
 """Samples of one level."""
-SILENT_DB = -75.0
-"""Nothing a recogniser could hear: some six steps of a 16-bit sample."""
+SILENT_DB = -92.0
+"""Nothing but digital silence: less than a step of a 16-bit sample."""
 
 Waveform = NDArray[np.float32]
 Levels = NDArray[np.float32]

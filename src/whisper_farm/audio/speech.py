@@ -1,4 +1,6 @@
-"""Where somebody speaks: Silero's small model, asked only about short stretches, and an estimate for a whole chunk.
+"""Where somebody speaks: Silero's small model, an estimate for a chunk that is cut, a map of one that is heard.
+
+Levels are normalised first, so that quiet speech is judged like loud speech.
 
 The model is the one that ships inside faster-whisper, run with onnxruntime on one thread; nothing
 of faster-whisper itself is imported. Where it is not to be had, nothing is known about speech and callers fall
@@ -21,6 +23,8 @@ FRAME = 512
 """Samples of one probability."""
 SPEECH = 0.5
 """A frame at least as probable as this is speech."""
+ORDINARY_DB = -23.0
+"""How loud the loud parts of ordinary speech are."""
 _CONTEXT = 64
 _SAMPLES_ASKED = 3
 _SAMPLE_SECONDS = 1
@@ -40,6 +44,26 @@ def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
     return heard.reshape(-1)
 
 
+def normalised(audio: Waveform) -> Waveform:
+    """The sound with its loud parts at the level of ordinary speech. Digital silence stays what it is."""
+    levels = decibels(powers(audio))
+    loud = float(np.percentile(levels, 95)) if len(levels) else SILENT_DB
+    if loud <= SILENT_DB or loud >= ORDINARY_DB:
+        return audio
+    louder: Waveform = np.clip(audio * np.float32(10 ** ((ORDINARY_DB - loud) / 20)), -1, 1)
+    return louder
+
+
+def stretches_above(probabilities: NDArray[np.float32], begin: float, end: float) -> list[tuple[int, int]]:
+    """Samples `[first, last)` of every run of frames that reaches `begin` and does not fall below `end`."""
+    found: list[tuple[int, int]] = []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], probabilities >= end, [False]])))
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if probabilities[first:last].max() >= begin:
+            found.append((first * FRAME, last * FRAME))
+    return found
+
+
 def speech_seconds(audio: Waveform) -> float:
     """About how much of a chunk is speech; 0 only if it is silence from end to end.
 
@@ -50,6 +74,7 @@ def speech_seconds(audio: Waveform) -> float:
     if not len(levels) or levels.max() <= SILENT_DB:
         return 0.0
     whole = seconds_of(len(audio))
+    audio = normalised(audio)
     share = _share(_samples(audio))
     if share is not None and share < _LITTLE_SPEECH:
         share = _share([audio])

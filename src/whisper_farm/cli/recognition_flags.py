@@ -112,8 +112,8 @@ def _is_number(word: str) -> bool:
 
 
 RECOGNITION = (
-    "--model", "--engine", "--language", "--task", "--initial_prompt", "--word_timestamps", "--beam_size",
-    "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
+    "--model", "--engine", "--language", "--task", "--initial_prompt", "--word_timestamps", "--vad_filter",
+    "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 
@@ -144,6 +144,7 @@ def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Call
         ),
         click.option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
         truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
+        truth("--vad_filter", default=True, help="Hold text and speech against each other."),
         click.option(
             "--beam_size",
             type=Whole(1, 32),
@@ -191,6 +192,7 @@ class Wish:
     task: Task
     initial_prompt: str | None
     word_timestamps: bool
+    vad_filter: bool
     beam_size: int
     temperature: Sequence[Sequence[float]]
     temperature_increment_on_fallback: float | str
@@ -224,6 +226,7 @@ class Wish:
             "task": self.task,
             "initial_prompt": self.initial_prompt or None,
             "word_timestamps": self.word_timestamps,
+            "vad_filter": self.vad_filter,
             "beam_size": self.beam_size,
             "temperature": self.temperatures,
             "compression_ratio_threshold": _number(self.compression_ratio_threshold),

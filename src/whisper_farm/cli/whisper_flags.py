@@ -24,7 +24,7 @@ BARE_TRUTHS = frozenset({"true", "false"})
 _INDEPENDENT = "every chunk is recognised independently of the others here, so leave it out"
 _LINES = "the lines of subtitles are not reflowed; use a subtitle editor on the .srt or .vtt"
 _DECODER = "beam search runs with its defaults; `--beam_size` and `--temperature` can be set"
-_VAD = "pauses are always looked for where the recording is cut, and silent chunks are never recognised"
+_VAD = "the speech model runs with its defaults; `--vad_filter False` switches it off"
 _SPEAKERS = "speakers are not told apart"
 UNSUPPORTED: Mapping[str, str] = {
     "--append_punctuations": "punctuation is attached to words as Whisper does by default",
@@ -37,7 +37,7 @@ UNSUPPORTED: Mapping[str, str] = {
     "--condition_on_previous_text": _INDEPENDENT,
     "--diarize": _SPEAKERS,
     "--fp16": "use `--compute_type float16` or `--compute_type float32`",
-    "--hallucination_silence_threshold": "silent chunks are never recognised, so leave it out",
+    "--hallucination_silence_threshold": "text where nobody speaks is dropped anyway, see `--vad_filter`",
     "--hf_token": _SPEAKERS,
     "--highlight_words": _LINES,
     "--hotwords": "put the words into `--initial_prompt`, which every chunk is given",
@@ -52,7 +52,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "--prepend_punctuations": "punctuation is attached to words as Whisper does by default",
     "--print_progress": "progress is always shown; `--quiet` hides it",
     "--suppress_tokens": "the model's own list is used",
-    "--vad_filter": _VAD,
     "--vad_method": _VAD,
     "--vad_offset": _VAD,
     "--vad_onset": _VAD,

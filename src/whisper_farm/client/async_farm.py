@@ -262,7 +262,7 @@ class AsyncFarmClient:
         self, method: Method, path: str, query: Query | None = None, body: Request | None = None, *, again: bool
     ) -> bytes:
         """Send a request, again where that does no harm, all within the time-out."""
-        content: Content | None = None if body is None else body.model_dump_json(exclude_none=True).encode()
+        content: Content | None = None if body is None else body.model_dump_json(exclude_unset=True).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._timeout

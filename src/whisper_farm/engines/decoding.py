@@ -1,24 +1,22 @@
-"""Whisper's recogniser on faster-whisper (CTranslate2): whole batches of windows through encoder and decoder at once.
+"""Windows of sound to timed text with faster-whisper (CTranslate2): whole batches through encoder and decoder at once.
 
-Differs from the library's own batched pipeline where that loses text or quality: windows are decoded with time
-stamps, so that a chunk becomes phrases; a window whose text looks wrong, and only that one, is decoded again at
-higher temperatures; one that holds no speech is dropped; a phrase that a window announces but does not write, and all
-that a chunk has beyond 30 seconds, is heard in a further window; languages may differ within a batch.
+Differs from the library's own batched pipeline where that loses text or quality: windows are decoded with time stamps,
+so that they become phrases; a window whose text looks wrong, and only that one, is decoded again at higher
+temperatures; one that holds no speech is dropped; languages may differ within a batch. Knows no chunks: `hearing`
+says which windows a chunk is heard in.
 
-A chunk's words depend on it and the options alone, with two exceptions: the shape of a batch changes the rounding of
+A window's words depend on it and the options alone, with two exceptions: the shape of a batch changes the rounding of
 sums, which can tip the scales between two equally likely words; and text at a temperature above 0 is drawn by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, cast
 
-import ctranslate2
-import faster_whisper
 import numpy as np
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import (
@@ -29,31 +27,16 @@ from faster_whisper.transcribe import (
 )
 from numpy.typing import NDArray
 
-from whisper_farm.engines.devices import device_for, usable_cores
-from whisper_farm.engines.engine import (
-    SAMPLE_RATE,
-    Audio,
-    ChunkAudio,
-    EngineFacts,
-    EngineSettings,
-    Progress,
-    Recognition,
-)
-from whisper_farm.engines.hub import find_model
-from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, phrases_of, step
-from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
-from whisper_farm.models import can_translate, cannot_translate
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, in_circles, phrases_of, step
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
 
-VERSION = f"{faster_whisper.__version__}+ctranslate2-{ctranslate2.__version__}"
 WINDOW_SAMPLES = 30 * SAMPLE_RATE
 WINDOW_FRAMES = 3000
 FRAMES_A_SECOND = 100
 CANDIDATES = 5
 """Texts drawn at a temperature above 0, of which the likeliest counts."""
-SOFTEST = 1e-4
-"""Audio that never is louder than this (of full scale 1) holds no speech; Whisper would make some up."""
 
 _BEFORE, _AFTER = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
@@ -61,27 +44,29 @@ Features = NDArray[np.float32]
 
 
 @dataclass(slots=True, eq=False)
-class _Hearing:
-    """How far the recognition of one chunk is. `at` is the first sample of its next window."""
+class Window:
+    """At most 30 seconds of a chunk to be heard. A language of "" is found out, and set here."""
 
-    index: int
-    audio: Audio
+    audio: Waveform
     language: str
+    last: bool
+    """Whether nothing of the chunk follows it."""
+    cancelled: Callable[[], bool]
     language_probability: float = 1.0
-    at: int = 0
-    segments: list[Segment] = field(default_factory=list)
 
     @property
-    def window(self) -> Audio:
-        return self.audio[self.at : self.at + WINDOW_SAMPLES]
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.audio) / SAMPLE_RATE
 
-    @property
-    def last(self) -> bool:
-        return self.at + WINDOW_SAMPLES >= len(self.audio)
 
-    @property
-    def recognition(self) -> Recognition:
-        return Recognition(tuple(self.segments), self.language, self.language_probability)
+@dataclass(frozen=True, slots=True)
+class WindowText:
+    """What a window was decoded to. `next_seconds` is where the next window begins in it; None if there is no other."""
+
+    decoded: Decoded
+    segments: tuple[Segment, ...]
+    next_seconds: float | None
 
 
 class _Batch:
@@ -100,84 +85,61 @@ class _Batch:
         return get_ctranslate2_storage(np.asarray(self.encoded)[rows])
 
 
-class WhisperEngine:
-    """A loaded Whisper model. `recognise` may be called from as many threads as it has slots."""
+class WindowDecoder:
+    """A loaded Whisper model that hears windows. Threads may use it at the same time."""
 
-    def __init__(self, model: WhisperModel, facts: EngineFacts) -> None:
-        self.facts = facts
-        self._model = model
-        self._multilingual = bool(model.model.is_multilingual)
+    def __init__(self, model: WhisperModel) -> None:
+        self.model = model
+        self.multilingual = bool(model.model.is_multilingual)
         self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
 
-    def recognise(
-        self,
-        chunks: Sequence[ChunkAudio],
-        options: RecognitionOptions,
-        cancelled: Callable[[int], bool],
-    ) -> Iterator[tuple[int, Recognition]]:
-        """All chunks as one batch, window by window; see the contract in `engine.Engine`."""
-        self._refuse_what_it_cannot(chunks, options)
-        hearings = []
-        for index, chunk in enumerate(chunks):
-            language = chunk.language or options.language or ("" if self._multilingual else "en")
-            if np.abs(chunk.audio).max(initial=0.0) > SOFTEST:
-                hearings.append(_Hearing(index, chunk.audio, language))
-            elif not cancelled(index):
-                yield index, Recognition((), language or "en", 1.0 if language else 0.0)
-        while hearings := [each for each in hearings if not cancelled(each.index)]:
-            unfinished = self._round(hearings, options, cancelled)
-            for each in hearings:
-                if each not in unfinished and not cancelled(each.index):
-                    yield each.index, each.recognition
-            hearings = unfinished
+    def knows(self, language: str) -> bool:
+        """Whether the model has this language."""
+        known = self.model.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
+        return language in self.model.supported_languages and (known or not self.multilingual)
 
-    def _round(
-        self, hearings: list[_Hearing], options: RecognitionOptions, cancelled: Callable[[int], bool]
-    ) -> list[_Hearing]:
-        """Hear the next window of each; those that have another."""
-        batch = _Batch(self._model, np.stack([self._features(each.window) for each in hearings]))
-        self._guess_languages(hearings, batch)
-        decoded = self._decode_well(hearings, batch, options, cancelled)
-        kept, steps = [], []
-        for each, one in zip(hearings, decoded, strict=True):
-            tokenizer, seconds = self._tokenizer(each.language, options), len(each.window) / SAMPLE_RATE
-            tokens, forth = step(one, tokenizer.timestamp_begin, seconds, each.last)
-            if one.silent(options):
-                tokens, forth = (), None if each.last else seconds
-            kept.append(phrases_of(tokens, tokenizer.timestamp_begin, tokenizer.eot, seconds))
+    def hear(self, windows: Sequence[Window], options: RecognitionOptions) -> list[WindowText]:
+        """All windows as one batch."""
+        batch = _Batch(self.model, np.stack([self._features(each.audio) for each in windows]))
+        self._guess_languages(windows, batch)
+        decoded = self._decode_well(windows, batch, options)
+        phrases, steps = [], []
+        for each, one in zip(windows, decoded, strict=True):
+            tokenizer = self._tokenizer(each.language, options)
+            tokens, forth = step(one, tokenizer.timestamp_begin, each.seconds, each.last)
+            if one.silent(options) or one.worthless(options):
+                tokens, forth = (), None if each.last else each.seconds
+            phrases.append(phrases_of(tokens, tokenizer.timestamp_begin, tokenizer.eot, each.seconds))
             steps.append(forth)
-        words = self._words(hearings, kept, batch, options)
-        for each, one, phrases, its_words in zip(hearings, decoded, kept, words, strict=True):
-            each.segments += self._segments(each, one, phrases, its_words, options)
-        return [each for each, forth in zip(hearings, steps, strict=True) if _move(each, forth)]
+        words = self._words(windows, phrases, batch, options)
+        return [
+            WindowText(one, tuple(self._segments(each, one, its_phrases, its_words, options)), forth)
+            for each, one, its_phrases, its_words, forth in zip(windows, decoded, phrases, words, steps, strict=True)
+        ]
 
-    def _features(self, audio: Audio) -> Features:
+    def _features(self, audio: Waveform) -> Features:
         """The log-mel spectrogram of a window that is filled up with silent audio, as Whisper was trained."""
         padded = np.pad(audio, (0, WINDOW_SAMPLES - len(audio)))
-        return cast(Features, self._model.feature_extractor(padded)[..., :WINDOW_FRAMES])
+        return cast(Features, self.model.feature_extractor(padded)[..., :WINDOW_FRAMES])
 
-    def _guess_languages(self, hearings: list[_Hearing], batch: _Batch) -> None:
-        unknown = [row for row, each in enumerate(hearings) if not each.language]
+    def _guess_languages(self, windows: Sequence[Window], batch: _Batch) -> None:
+        unknown = [row for row, each in enumerate(windows) if not each.language]
         if not unknown:
             return
-        for row, guesses in zip(unknown, self._model.model.detect_language(batch.only(unknown)), strict=True):
+        for row, guesses in zip(unknown, self.model.model.detect_language(batch.only(unknown)), strict=True):
             token, probability = guesses[0]
-            hearings[row].language, hearings[row].language_probability = token[2:-2], float(probability)
+            windows[row].language, windows[row].language_probability = token[2:-2], float(probability)
 
-    def _decode_well(
-        self, hearings: list[_Hearing], batch: _Batch, options: RecognitionOptions, cancelled: Callable[[int], bool]
-    ) -> list[Decoded]:
+    def _decode_well(self, windows: Sequence[Window], batch: _Batch, options: RecognitionOptions) -> list[Decoded]:
         """Decode all windows; those whose text looks wrong again, hotter each time."""
-        tries: list[list[Decoded]] = [[] for _ in hearings]
-        rows = list(range(len(hearings)))
+        tries: list[list[Decoded]] = [[] for _ in windows]
+        rows = list(range(len(windows)))
         for temperature in options.temperature:
-            prompts = [self._prompt(hearings[row].language, options) for row in rows]
+            prompts = [self._prompt(windows[row].language, options) for row in rows]
             again = self._decode(batch.only(rows), prompts, options, temperature)
             for row, one in zip(rows, again, strict=True):
                 tries[row].append(one)
-            rows = [
-                row for row in rows if not tries[row][-1].acceptable(options) and not cancelled(hearings[row].index)
-            ]
+            rows = [row for row in rows if not tries[row][-1].acceptable(options) and not windows[row].cancelled()]
             if not rows:
                 break
         return [best(each, options) for each in tries]
@@ -189,9 +151,9 @@ class WhisperEngine:
             search = {"beam_size": 1, "num_hypotheses": CANDIDATES, "sampling_topk": 0}
         else:
             search = {"beam_size": options.beam_size}
-        room = self._model.max_length - len(prompts[0])
+        room = self.model.max_length - len(prompts[0])
         limit = min(room, options.max_new_tokens or room)
-        results = self._model.model.generate(
+        results = self.model.model.generate(
             encoded,
             prompts,
             max_length=len(prompts[0]) + limit,
@@ -215,15 +177,16 @@ class WhisperEngine:
             no_speech_prob=float(result.no_speech_prob),
             compression_ratio=float(get_compression_ratio(text)),
             temperature=temperature,
+            circles=in_circles(text.split()),
         )
 
     def _prompt(self, language: str, options: RecognitionOptions) -> list[int]:
         tokenizer = self._tokenizer(language, options)
         before = tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
-        return cast(list[int], self._model.get_prompt(tokenizer, before))
+        return cast(list[int], self.model.get_prompt(tokenizer, before))
 
     def _words(
-        self, hearings: list[_Hearing], phrases: list[list[Phrase]], batch: _Batch, options: RecognitionOptions
+        self, windows: Sequence[Window], phrases: list[list[Phrase]], batch: _Batch, options: RecognitionOptions
     ) -> list[list[dict[str, Any]]]:
         """For every window its phrases as the library's dictionaries, timed by words if wanted."""
         drafts = [
@@ -231,24 +194,24 @@ class WhisperEngine:
             for its_phrases in phrases
         ]
         if options.word_timestamps:
-            for language in dict.fromkeys(each.language for each in hearings):
-                rows = [row for row, each in enumerate(hearings) if each.language == language and drafts[row]]
+            for language in dict.fromkeys(each.language for each in windows):
+                rows = [row for row, each in enumerate(windows) if each.language == language and drafts[row]]
                 if rows:
-                    self._time_words(rows, hearings, drafts, batch, self._tokenizer(language, options))
+                    self._time_words(rows, windows, drafts, batch, self._tokenizer(language, options))
         return drafts
 
     def _time_words(
         self,
         rows: list[int],
-        hearings: list[_Hearing],
+        windows: Sequence[Window],
         drafts: list[list[dict[str, Any]]],
         batch: _Batch,
         tokenizer: Tokenizer,
     ) -> None:
         """Align the windows of one language at once; then the library places the words of each as if it were alone."""
         texts = [[token for phrase in drafts[row] for token in phrase["tokens"]] for row in rows]
-        frames = [min(WINDOW_FRAMES, 1 + len(hearings[row].window) * FRAMES_A_SECOND // SAMPLE_RATE) for row in rows]
-        alignments = self._model.find_alignment(tokenizer, texts, batch.only(rows), frames)
+        frames = [min(WINDOW_FRAMES, 1 + len(windows[row].audio) * FRAMES_A_SECOND // SAMPLE_RATE) for row in rows]
+        alignments = self.model.find_alignment(tokenizer, texts, batch.only(rows), frames)
         for row, alignment, count in zip(rows, alignments, frames, strict=True):
             alone = SimpleNamespace(
                 find_alignment=lambda *_, alignment=alignment: [alignment], frames_per_second=FRAMES_A_SECOND
@@ -257,15 +220,15 @@ class WhisperEngine:
 
     def _segments(
         self,
-        hearing: _Hearing,
+        window: Window,
         one: Decoded,
         phrases: list[Phrase],
         drafts: list[dict[str, Any]],
         options: RecognitionOptions,
     ) -> Iterator[Segment]:
-        """The segments of one window, in the chunk's time and inside the window."""
-        tokenizer = self._tokenizer(hearing.language, options)
-        offset, limit = hearing.at / SAMPLE_RATE, len(hearing.window) / SAMPLE_RATE
+        """The segments of one window, in its time."""
+        tokenizer = self._tokenizer(window.language, options)
+        limit = window.seconds
         for phrase, draft in zip(phrases, drafts, strict=True):
             if not (text := tokenizer.decode(phrase.tokens)).strip():
                 continue
@@ -281,71 +244,24 @@ class WhisperEngine:
                 no_speech_prob=one.no_speech_prob,
                 compression_ratio=one.compression_ratio,
                 temperature=one.temperature,
-            ).shifted(offset)
-
-    def _refuse_what_it_cannot(self, chunks: Sequence[ChunkAudio], options: RecognitionOptions) -> None:
-        if options.task == "translate" and not (self._multilingual and can_translate(self.facts.model)):
-            raise cannot_translate(self.facts.model)
-        for language in {options.language, *(chunk.language for chunk in chunks)} - {None}:
-            known = self._model.hf_tokenizer.token_to_id(f"<|{language}|>") is not None
-            if language not in self._model.supported_languages or (self._multilingual and not known):
-                raise OptionUnsupported(f"The model {self.facts.model} does not know the language {language!r}.")
+            )
 
     def _tokenizer(self, language: str, options: RecognitionOptions) -> Tokenizer:
         key = language, options.task
         if key not in self._tokenizers:
             self._tokenizers[key] = Tokenizer(
-                self._model.hf_tokenizer, self._multilingual, task=options.task, language=language
+                self.model.hf_tokenizer, self.multilingual, task=options.task, language=language
             )
         return self._tokenizers[key]
 
     @cached_property
     def _any_tokenizer(self) -> Tokenizer:
         """For what does not depend on the language."""
-        return Tokenizer(self._model.hf_tokenizer, self._multilingual, task="transcribe", language="en")
+        return Tokenizer(self.model.hf_tokenizer, self.multilingual, task="transcribe", language="en")
 
     @cached_property
     def _suppressed(self) -> tuple[int, ...]:
         return cast(tuple[int, ...], get_suppressed_tokens(self._any_tokenizer, [-1]))
-
-
-def load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> WhisperEngine:
-    """Load the model that `options` name on the device that `settings` name; fetch it first where it is missing."""
-    device = device_for(settings.device)
-    found = find_model(options.model, settings, options.revision, progress)
-    compute_type = settings.compute_type
-    if compute_type in ("default", "auto"):
-        compute_type = "float16" if device == "cuda" else "int8"
-    try:
-        model = WhisperModel(
-            str(found.path),
-            device=device,
-            device_index=settings.device_index,
-            compute_type=compute_type,
-            cpu_threads=settings.threads or max(1, usable_cores() // settings.slots),
-            num_workers=settings.slots,
-        )
-    except ValueError as problem:
-        raise EngineUnavailable(f"faster-whisper cannot use {device} with {compute_type} here: {problem}") from problem
-    except Exception as problem:  # the tokenizer's library raises bare Exceptions
-        raise ModelUnavailable(f"The model in {found.path} cannot be loaded: {problem}") from problem
-    facts = EngineFacts(
-        engine="faster-whisper",
-        version=VERSION,
-        model=options.model,
-        revision=found.revision,
-        device=device,
-        compute_type=str(model.model.compute_type),
-    )
-    return WhisperEngine(model, facts)
-
-
-def _move(hearing: _Hearing, seconds: float | None) -> bool:
-    """Go on to the next window; False if there is none."""
-    if seconds is None:
-        return False
-    hearing.at += round(seconds * SAMPLE_RATE)
-    return hearing.at < len(hearing.audio)
 
 
 def _bounded(start: float, end: float, limit: float) -> tuple[float, float]:

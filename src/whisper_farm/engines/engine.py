@@ -12,24 +12,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
+from whisper_farm.audio.sound import Waveform
 from whisper_farm.transcript.options import RecognitionOptions, Task
 from whisper_farm.transcript.transcript import Segment
 
-SAMPLE_RATE = 16_000
-"""Samples a second of every chunk: mono, 32-bit float in [-1, 1]."""
-
-Audio = NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkAudio:
-    """The audio of one chunk. `language` is None when nobody has decided it yet."""
+    """The audio of one chunk, as `audio.sound` has it. `language` is None when nobody has decided it yet."""
 
-    audio: Audio
+    audio: Waveform
     language: str | None = None
 
 
@@ -40,6 +34,8 @@ class Recognition:
     segments: tuple[Segment, ...]
     language: str
     language_probability: float = 1.0
+    unheard: tuple[tuple[float, float], ...] = ()
+    """Stretches in which somebody speaks and no words could be made out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whisper by faster-whisper (CTranslate2): the default engine. Its traits; `decoding` is the recogniser itself.
+"""Whisper by faster-whisper (CTranslate2): the default engine. Its traits; `hearing` is the recogniser itself.
 
 Its models come from the model hub at first use, or from a folder.
 """
@@ -13,18 +13,18 @@ from whisper_farm.transcript.options import RecognitionOptions, Task
 
 def _load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
     try:
-        from whisper_farm.engines import decoding
+        from whisper_farm.engines import hearing
     except (ImportError, OSError) as problem:
         raise EngineUnavailable(
             f"faster-whisper cannot be loaded: {problem}. Repair it: pip install --force-reinstall faster-whisper"
         ) from problem
-    return decoding.load(options, settings, progress)
+    return hearing.load(options, settings, progress)
 
 
 def _version() -> str:
-    from whisper_farm.engines import decoding
+    from whisper_farm.engines import hearing
 
-    return decoding.VERSION
+    return hearing.VERSION
 
 
 def _default_model(device: Device, task: Task) -> str:

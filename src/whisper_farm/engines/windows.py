@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from whisper_farm.transcript.options import RecognitionOptions
 
 TIME_STEP_SECONDS = 0.02
+SURE_LOGPROB = -0.5
+"""A text at least as likely is sure of itself."""
+WORSE_LOGPROB = 0.5
+"""A text that is below the threshold by more than this is no answer."""
+MOST_OF_A_LIST = 2.0
+"""An honest list compresses at most so much better than the threshold."""
+MOST_RUNS, LONGEST_RUN = 4, 12
+"""The same words, up to so many, may come fewer times than this running."""
 LEAST_STEP_SECONDS = 1.0
 """The next window begins at least this much later, and so little of a chunk's end is not decoded by itself."""
 
@@ -27,6 +35,8 @@ class Decoded:
     no_speech_prob: float
     compression_ratio: float
     temperature: float
+    circles: bool = False
+    """Whether the same words come many times running."""
 
     def acceptable(self, options: RecognitionOptions) -> bool:
         """Whether the text needs no second try."""
@@ -40,8 +50,18 @@ class Decoded:
         return likely_none and (options.logprob_threshold is None or self.avg_logprob <= options.logprob_threshold)
 
     def repeats(self, options: RecognitionOptions) -> bool:
-        """Whether the text goes round in circles."""
-        return _above(self.compression_ratio, options.compression_ratio_threshold)
+        """Whether the text goes round in circles. An honest list compresses well, too, but is sure of itself."""
+        threshold = options.compression_ratio_threshold
+        if threshold is None or self.compression_ratio <= threshold:
+            return False
+        honest = self.avg_logprob >= SURE_LOGPROB and self.compression_ratio <= MOST_OF_A_LIST * threshold
+        return self.circles or not honest
+
+    def worthless(self, options: RecognitionOptions) -> bool:
+        """Whether the text is known to be bad, so that it is no answer however many tries it took."""
+        threshold = options.logprob_threshold
+        unlikely = threshold is not None and self.avg_logprob < threshold - WORSE_LOGPROB
+        return self.repeats(options) or unlikely
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,17 @@ def best(tries: Sequence[Decoded], options: RecognitionOptions) -> Decoded:
         return tries[-1]
     varied = [one for one in tries if not one.repeats(options)]
     return max(varied or tries, key=lambda one: one.avg_logprob)
+
+
+def in_circles(words: Sequence[str]) -> bool:
+    """Whether the same few words come `MOST_RUNS` times running."""
+    for size in range(1, LONGEST_RUN + 1):
+        same = 0
+        for at in range(size, len(words)):
+            same = same + 1 if words[at] == words[at - size] else 0
+            if same >= size * (MOST_RUNS - 1) and same + size >= 6:
+                return True
+    return False
 
 
 def phrases_of(tokens: Sequence[int], first_stamp: int, end_of_text: int, seconds: float) -> list[Phrase]:

@@ -27,6 +27,8 @@ class RecognitionOptions(BaseModel):
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
     word_timestamps: bool = True
+    vad_filter: bool = True
+    """Hold speech and text against each other: without speech nothing is recognised, speech without words is told."""
     beam_size: int = Field(default=5, ge=1, le=32)
     temperature: tuple[float, ...] = Field(default=FALLBACK_TEMPERATURES, min_length=1, max_length=16)
     """Tried in turn for a chunk whose text fails the quality thresholds."""

@@ -1,0 +1,206 @@
+"""Whisper's recogniser: a chunk becomes windows full of speech, and what was heard is held against the speech in it.
+
+What nobody speaks in is taken out before, and a chunk without speech goes to no model. Speech that got no words is
+heard once more from where it begins; words that nobody spoke are dropped; what is left over without words is named.
+With `vad_filter` off, none of this is done: every window is heard as it is, and what the model writes stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import ctranslate2
+import faster_whisper
+from faster_whisper.transcribe import WhisperModel
+
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
+from whisper_farm.engines.decoding import WINDOW_SAMPLES, Window, WindowDecoder, WindowText
+from whisper_farm.engines.devices import device_for, usable_cores
+from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, Progress, Recognition
+from whisper_farm.engines.hub import find_model
+from whisper_farm.engines.packing import Packing, packing_around
+from whisper_farm.engines.trust import LEAST_SPEECH_SECONDS, Span, nobody_speaks, without_words
+from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
+from whisper_farm.models import can_translate, cannot_translate
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Segment
+
+VERSION = f"{faster_whisper.__version__}+ctranslate2-{ctranslate2.__version__}"
+SPEECH, SPEECH_GOES_ON = 0.5, 0.35
+"""Speech reaches the first probability and lasts while it does not fall below the second."""
+MAYBE, MAYBE_GOES_ON = 0.35, 0.15
+"""Of what may be speech: all else is taken out."""
+LEAD_SECONDS = 0.2
+"""Speech that is heard again is heard from so much earlier on."""
+
+
+@dataclass(slots=True, eq=False)
+class _Hearing:
+    """How far the recognition of one chunk is. All times and samples are those of the packed sound."""
+
+    index: int
+    audio: Waveform
+    packing: Packing
+    speech: list[Span] | None
+    """Where somebody speaks; None where that is not asked."""
+    language: str
+    language_probability: float = 1.0
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    """What is still to be heard, as samples."""
+    segments: list[Segment] = field(default_factory=list)
+    again: bool = False
+    """Whether what is heard now was heard before, without words."""
+
+    def window(self, cancelled: Callable[[int], bool]) -> Window:
+        """The next window."""
+        begin, end = self.spans[0]
+        stop = min(end, begin + WINDOW_SAMPLES)
+        index, probability = self.index, self.language_probability
+        return Window(self.audio[begin:stop], self.language, stop >= end, lambda: cancelled(index), probability)
+
+    def take(self, window: Window, text: WindowText) -> None:
+        """Keep what was heard in the next window, and go on behind it."""
+        begin, end = self.spans.pop(0)
+        self.language, self.language_probability = window.language, window.language_probability
+        for segment in text.segments:
+            placed = segment.shifted(begin / SAMPLE_RATE)
+            if self.speech is None or not nobody_speaks((placed.start, placed.end), self.speech, text.decoded):
+                self.segments.append(placed)
+        if text.next_seconds is not None:
+            begin += round(text.next_seconds * SAMPLE_RATE)
+            if begin < end:
+                self.spans.insert(0, (begin, end))
+        if not self.spans and not self.again:
+            self._hear_again()
+
+    @property
+    def unheard(self) -> list[Span]:
+        """Speech that has no words."""
+        if self.speech is None:
+            return []
+        spoken = [(word.start, word.end) for segment in self.segments for word in segment.words or (segment,)]
+        return without_words(self.speech, spoken)
+
+    @property
+    def recognition(self) -> Recognition:
+        """What was heard, in the chunk's time."""
+        segments = sorted(self.segments, key=lambda segment: segment.start)
+        return Recognition(
+            segments=tuple(_unpacked(segment, self.packing) for segment in segments),
+            language=self.language,
+            language_probability=self.language_probability,
+            unheard=tuple(_span_unpacked(span, self.packing) for span in self.unheard),
+        )
+
+    def _hear_again(self) -> None:
+        self.again = True
+        lead = LEAD_SECONDS
+        self.spans = [
+            (max(0, round((start - lead) * SAMPLE_RATE)), min(len(self.audio), round((end + lead) * SAMPLE_RATE)))
+            for start, end in self.unheard
+        ]
+
+
+class WhisperEngine:
+    """A loaded Whisper model. `recognise` may be called from as many threads as it has slots."""
+
+    def __init__(self, decoder: WindowDecoder, facts: EngineFacts) -> None:
+        self.facts = facts
+        self._decoder = decoder
+
+    def recognise(
+        self,
+        chunks: Sequence[ChunkAudio],
+        options: RecognitionOptions,
+        cancelled: Callable[[int], bool],
+    ) -> Iterator[tuple[int, Recognition]]:
+        """All chunks as one batch, window by window; see the contract in `engine.Engine`."""
+        self._refuse_what_it_cannot(chunks, options)
+        hearings = [self._hearing(index, chunk, options) for index, chunk in enumerate(chunks)]
+        while hearings := [each for each in hearings if not cancelled(each.index)]:
+            for each in hearings:
+                if not each.spans:
+                    yield each.index, each.recognition
+            hearings = [each for each in hearings if each.spans and not cancelled(each.index)]
+            if hearings:
+                windows = [each.window(cancelled) for each in hearings]
+                texts = self._decoder.hear(windows, options)
+                for each, window, text in zip(hearings, windows, texts, strict=True):
+                    each.take(window, text)
+
+    def _hearing(self, index: int, chunk: ChunkAudio, options: RecognitionOptions) -> _Hearing:
+        """A chunk that is packed and ready to be heard; one that holds next to no speech has nothing to be heard."""
+        language = chunk.language or options.language or ("" if self._decoder.multilingual else "en")
+        probabilities = speech_probabilities(normalised(chunk.audio)) if options.vad_filter else None
+        if probabilities is None:
+            whole = Packing(((0, len(chunk.audio)),) if len(chunk.audio) and chunk.audio.any() else ())
+            hearing = _Hearing(index, chunk.audio, whole, None, language)
+        else:
+            maybe = stretches_above(probabilities, MAYBE, MAYBE_GOES_ON)
+            packing = packing_around(maybe, len(chunk.audio))
+            packed = (packing.packed(*stretch) for stretch in stretches_above(probabilities, SPEECH, SPEECH_GOES_ON))
+            speech = [(span[0] / SAMPLE_RATE, span[1] / SAMPLE_RATE) for span in packed if span]
+            if sum(end - start for start, end in speech) < LEAST_SPEECH_SECONDS:
+                packing = Packing(())
+            hearing = _Hearing(index, packing.pack(chunk.audio), packing, speech, language)
+        if hearing.packing.length:
+            hearing.spans.append((0, hearing.packing.length))
+        elif not language:
+            hearing.language, hearing.language_probability = "en", 0.0
+        return hearing
+
+    def _refuse_what_it_cannot(self, chunks: Sequence[ChunkAudio], options: RecognitionOptions) -> None:
+        if options.task == "translate" and not (self._decoder.multilingual and can_translate(self.facts.model)):
+            raise cannot_translate(self.facts.model)
+        for language in {options.language, *(chunk.language for chunk in chunks)}:
+            if language is not None and not self._decoder.knows(language):
+                raise OptionUnsupported(f"The model {self.facts.model} does not know the language {language!r}.")
+
+
+def load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> WhisperEngine:
+    """Load the model that `options` name on the device that `settings` name; fetch it first where it is missing."""
+    device = device_for(settings.device)
+    found = find_model(options.model, settings, options.revision, progress)
+    compute_type = settings.compute_type
+    if compute_type in ("default", "auto"):
+        compute_type = "float16" if device == "cuda" else "int8"
+    try:
+        model = WhisperModel(
+            str(found.path),
+            device=device,
+            device_index=settings.device_index,
+            compute_type=compute_type,
+            cpu_threads=settings.threads or max(1, usable_cores() // settings.slots),
+            num_workers=settings.slots,
+        )
+    except ValueError as problem:
+        raise EngineUnavailable(f"faster-whisper cannot use {device} with {compute_type} here: {problem}") from problem
+    except Exception as problem:  # the tokenizer's library raises bare Exceptions
+        raise ModelUnavailable(f"The model in {found.path} cannot be loaded: {problem}") from problem
+    facts = EngineFacts(
+        engine="faster-whisper",
+        version=VERSION,
+        model=options.model,
+        revision=found.revision,
+        device=device,
+        compute_type=str(model.model.compute_type),
+    )
+    return WhisperEngine(WindowDecoder(model), facts)
+
+
+def _unpacked(segment: Segment, packing: Packing) -> Segment:
+    """A segment in the chunk's time."""
+    words = []
+    for word in segment.words:
+        start, end = packing.unpacked(word.start, word.end)
+        words.append(replace(word, start=start, end=end))
+    start, end = (words[0].start, words[-1].end) if words else _span_unpacked((segment.start, segment.end), packing)
+    return replace(segment, start=start, end=max(start, end), words=tuple(words))
+
+
+def _span_unpacked(span: Span, packing: Packing) -> Span:
+    """A span that may reach over seams: each end is taken on its inner side."""
+    inner = min(0.02, (span[1] - span[0]) / 2)
+    return packing.unpacked(span[0], span[0] + inner)[0], packing.unpacked(span[1] - inner, span[1])[1]

@@ -1,0 +1,62 @@
+"""Speech and text held against each other: which speech has no words, and which words nobody spoke.
+
+Pure. Speech is what the speech model hears; all thresholds stand here. Times are seconds.
+
+They were chosen on half of the recordings in `docs/QUALITY.md` and hold on the others. Every invented segment that was
+seen has a share of speech near 0, and real ones have 0.28 and more; text that is sure of itself stays all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from whisper_farm.engines.windows import SURE_LOGPROB, Decoded
+
+Span = tuple[float, float]
+
+LEAST_SPEECH_SECONDS = 0.25
+"""A chunk with less speech goes to no recogniser."""
+LONGEST_WORD_SECONDS = 1.0
+"""A word counts as so much speech at most: times of words are stretched over what was not understood."""
+NEAR_WORD_SECONDS = 0.25
+"""Speech so near to a word is that word."""
+UNHEARD_SECONDS = 1.0
+"""So much speech without words is heard again."""
+SPOKEN_SHARE = 0.1
+"""Text with a smaller share of speech under it was spoken by nobody, unless it is sure of itself."""
+SURE_NO_SPEECH = 0.6
+
+
+def overlap(span: Span, spans: Iterable[Span]) -> float:
+    """How many seconds of a span lie in others, which do not overlap each other."""
+    return sum(max(0.0, min(span[1], end) - max(span[0], start)) for start, end in spans)
+
+
+def without_words(speech: Sequence[Span], words: Iterable[Span]) -> list[Span]:
+    """The stretches of speech that hold at least `UNHEARD_SECONDS` of it and no word."""
+    covered = sorted(
+        (start - NEAR_WORD_SECONDS, min(end, start + LONGEST_WORD_SECONDS) + NEAR_WORD_SECONDS) for start, end in words
+    )
+    holes: list[Span] = []
+    for start, end in _between(covered):
+        inside = [(max(start, one), min(end, other)) for one, other in speech if max(start, one) < min(end, other)]
+        if sum(other - one for one, other in inside) >= UNHEARD_SECONDS:
+            holes.append((inside[0][0], inside[-1][1]))
+    return holes
+
+
+def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded) -> bool:
+    """Whether a text has no speech under it and is not sure of itself."""
+    length = max(span[1] - span[0], 0.02)
+    if overlap((span[0], span[0] + length), speech) >= SPOKEN_SHARE * length:
+        return False
+    return decoded.avg_logprob < SURE_LOGPROB or decoded.no_speech_prob > SURE_NO_SPEECH or decoded.temperature > 0
+
+
+def _between(covered: list[Span]) -> Iterable[Span]:
+    reached = float("-inf")
+    for start, end in covered:
+        if start > reached:
+            yield reached, start
+        reached = max(reached, end)
+    yield reached, float("inf")

@@ -1,0 +1,155 @@
+"""What was heard is held against the speech that is there: nothing lost, nothing invented, times in the chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.recordings import decoded, noise, silence
+
+from bench.error_rate import word_error_rate, words_of
+from examples.weights import tiny_en
+from whisper_farm.audio.sound import Waveform
+from whisper_farm.engines.decoding import Window, WindowText
+from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, Recognition
+from whisper_farm.engines.hearing import WhisperEngine
+from whisper_farm.engines.registry import engine_traits
+from whisper_farm.engines.windows import Decoded
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Segment, Word
+
+SPEECH = Path(__file__).parents[2] / "examples" / "inaugural.flac"
+KNOWN = SPEECH.with_suffix(".txt").read_text(encoding="utf-8")
+FACTS = EngineFacts("faster-whisper", "1", "tiny.en", "1", "cpu", "int8")
+
+
+@pytest.fixture(scope="module")
+def speech() -> Waveform:
+    """Eleven seconds of a real voice, with words that are known."""
+    return decoded(SPEECH.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def whisper() -> Engine:
+    """Real Whisper, tiny.en."""
+    settings = EngineSettings(device="cpu", threads=2)
+    return engine_traits("faster-whisper").load(RecognitionOptions(model=str(tiny_en())), settings, lambda _: None)
+
+
+def heard(engine: Engine, audio: Waveform, **options: object) -> Recognition:
+    """What is heard in one chunk."""
+    wanted = RecognitionOptions.model_validate({"model": "tiny.en", "language": "en", **options})
+    [(_, recognition)] = list(engine.recognise([ChunkAudio(audio)], wanted, lambda _: False))
+    return recognition
+
+
+def said(recognition: Recognition) -> str:
+    return "".join(segment.text for segment in recognition.segments)
+
+
+Texts = Sequence[tuple[float, float, str]]
+
+
+class Scripted:
+    """A decoder that answers window after window by a script, then nothing; it remembers how long they were."""
+
+    multilingual = False
+
+    def __init__(self, script: Sequence[Texts], logprob: float) -> None:
+        self.windows: list[float] = []
+        self._script, self._logprob = list(script), logprob
+
+    def knows(self, language: str) -> bool:
+        return language == "en"
+
+    def hear(self, windows: Sequence[Window], options: RecognitionOptions) -> list[WindowText]:
+        decoded = Decoded((1,), True, self._logprob, 0.1, 1.5, 0.0)
+        answers = []
+        for window in windows:
+            self.windows.append(round(window.seconds, 1))
+            texts = self._script.pop(0) if self._script else ()
+            segments = tuple(Segment(a, b, text, (Word(a, b, text, 0.9),)) for a, b, text in texts)
+            answers.append(WindowText(decoded, segments, None))
+        return answers
+
+
+def scripted(*script: Texts, logprob: float = -0.2) -> tuple[WhisperEngine, Scripted]:
+    decoder = Scripted(script, logprob)
+    return WhisperEngine(decoder, FACTS), decoder  # type: ignore[arg-type]
+
+
+def test_speech_that_got_no_words_is_heard_again_from_where_they_end(speech: Waveform) -> None:
+    engine, decoder = scripted([(0.3, 1.2, " early")], [(0.4, 8.0, " late")])
+    recognition = heard(engine, speech)
+    assert said(recognition) == " early late"
+    assert len(decoder.windows) == 2
+    assert decoder.windows[1] < decoder.windows[0] - 1
+    assert recognition.segments[1].start > 1.5, "the second window begins behind the first word"
+
+
+def test_speech_that_stays_without_words_is_heard_no_third_time_and_named(speech: Waveform) -> None:
+    engine, decoder = scripted([(0.3, 1.2, " early")])
+    recognition = heard(engine, speech)
+    assert len(decoder.windows) == 2
+    ((start, end),) = recognition.unheard
+    assert 1 < start < 4
+    assert 10 < end <= 11
+
+
+def test_words_that_nobody_spoke_are_dropped_unless_they_are_sure_of_themselves(speech: Waveform) -> None:
+    audio = np.concatenate([speech, silence(0.9), speech])
+    texts = [(float(n), n + 0.9, f" w{n}") for n in range(10)] + [(11.05, 11.6, " invented")]
+    unsure, _ = scripted(texts, logprob=-0.9)
+    assert "invented" not in said(heard(unsure, audio))
+    sure, _ = scripted(texts, logprob=-0.1)
+    assert "invented" in said(heard(sure, audio))
+
+
+def test_every_second_of_speech_without_a_word_is_named(speech: Waveform) -> None:
+    engine, _ = scripted()
+    recognition = heard(engine, np.concatenate([silence(4), speech, silence(4)]))
+    assert recognition.segments == ()
+    assert sum(end - start for start, end in recognition.unheard) > 7
+    assert all(4 <= start < end <= 15.1 for start, end in recognition.unheard)
+
+
+@pytest.mark.parametrize("level", [0.001, 0.003, 0.05])
+def test_noise_goes_to_no_recogniser(level: float) -> None:
+    engine, decoder = scripted([(0.0, 1.0, " Thank you.")])
+    recognition = heard(engine, noise(20, level))
+    assert (recognition.segments, recognition.unheard, decoder.windows) == ((), (), [])
+
+
+def test_without_the_filter_a_window_is_heard_as_it_is() -> None:
+    engine, decoder = scripted([(0.0, 1.0, " Thank you.")])
+    assert said(heard(engine, noise(20), vad_filter=False)) == " Thank you."
+    assert decoder.windows == [20.0]
+
+
+def test_real_speech_between_long_silences_fills_one_window_and_keeps_its_times(
+    whisper: Engine, speech: Waveform
+) -> None:
+    audio = np.concatenate([silence(9), speech, silence(15), speech, silence(6)])
+    recognition = heard(whisper, audio)
+    assert word_error_rate(f"{KNOWN} {KNOWN}", said(recognition)) == 0
+    words = [word for segment in recognition.segments for word in segment.words]
+    assert len(words) == 2 * len(words_of(KNOWN))
+    assert [word.start for word in words] == sorted(word.start for word in words)
+    first, second = words[: len(words) // 2], words[len(words) // 2 :]
+    assert all(8.6 <= word.start <= word.end <= 20.1 for word in first)
+    assert all(34.6 <= word.start <= word.end <= 46.1 for word in second)
+    for one, other in zip(first, second, strict=True):
+        assert other.start - one.start == pytest.approx(26, abs=1.0)
+    assert recognition.unheard == ()
+
+
+def test_very_quiet_speech_is_understood(whisper: Engine, speech: Waveform) -> None:
+    quiet = np.rint(speech * 10 ** (-55 / 20) * 32_768) / np.float32(32_768)
+    assert word_error_rate(KNOWN, said(heard(whisper, quiet.astype(np.float32)))) < 0.2
+
+
+def test_a_prompt_becomes_no_transcript_where_nobody_speaks(whisper: Engine) -> None:
+    recognition = heard(whisper, noise(25, 0.002), initial_prompt="Ada Lovelace, Grace Hopper, Katherine Johnson.")
+    assert recognition.segments == ()
