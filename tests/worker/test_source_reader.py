@@ -95,3 +95,26 @@ def test_a_refusal_in_a_strange_form_is_final(server: FakeServer) -> None:
             raw = SourceReader(client, "http://bucket.example/x", {}, len(DATA))
             with io.BufferedReader(raw) as file, pytest.raises(error, match=str(status)):
                 file.read(1)
+
+
+def test_closing_waits_for_what_is_being_read_so_that_no_connection_is_left(server: FakeServer) -> None:
+    """A block that is read ahead would otherwise open a connection that nobody closes."""
+    server.delays["source"] = 0.3
+    for _ in range(3):
+        with reader(server) as file:
+            raw = file.raw
+            assert isinstance(raw, SourceReader)
+            raw._fetching.submit(raw._fetch, 5)
+        assert not any(thread.is_alive() for thread in raw._fetching._threads)
+
+
+def test_closing_does_not_wait_for_patience(server: FakeServer) -> None:
+    server.down = True
+    with httpx.Client(trust_env=False) as client:
+        raw = SourceReader(client, f"{server.url}/api/work/source/data", HEADERS, 10, patience_seconds=3600)
+        asked = raw._fetching.submit(raw._fetch, 0)
+        while not server.requests:
+            assert not asked.done()
+        raw.close()
+        with pytest.raises(ServerUnreachable):
+            asked.result()

@@ -1,0 +1,256 @@
+"""The pool of recognisers bears what processes and engines do; the slots of a process are given out once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import add_speech, same, speech, until, worker_settings, working
+
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
+from whisper_farm.protocol.worker import Claim
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.worker import child, pipe, recognisers
+from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.child import Child, ChildDiedError
+from whisper_farm.worker.handing_in import JobFailure
+from whisper_farm.worker.recognisers import ChunkJob, Recogniser, RecogniserPool
+from whisper_farm.worker.recognising import Recognising
+from whisper_farm.worker.tasks import BackgroundTasks, ended, now
+
+INSTANT = RecognitionOptions(engine="tones", model="instant")
+
+
+class Pool:
+    """A pool of the engine that hears tones, and what it said."""
+
+    def __init__(self, **settings: object) -> None:
+        self.said: list[str] = []
+        self.tasks = BackgroundTasks(failed=lambda: self.said.append("failed"))
+        self.pool = RecogniserPool(
+            worker_settings("http://127.0.0.1:9", **settings),
+            self.tasks,
+            changed=lambda: None,
+            tell=lambda notice: self.said.append(notice.kind),
+        )
+
+    async def close(self) -> None:
+        await self.tasks.end()
+        await self.pool.close()
+
+
+def with_pool(scene: Callable[[Pool], object], **settings: object) -> None:
+    """Play a scene with a pool that has looked around."""
+
+    async def play() -> None:
+        here = Pool(**settings)
+        try:
+            await here.pool.look_around()
+            await scene(here)  # type: ignore[misc]
+        finally:
+            await here.close()
+
+    asyncio.run(play())
+
+
+def test_a_model_is_loaded_by_the_process_that_looked_around() -> None:
+    async def scene(here: Pool) -> None:
+        spare = here.pool._spare["tones"].pid
+        await here.pool.switch(INSTANT)
+        assert here.pool.loading
+        await until(lambda: here.pool.ready, "it is ready")
+        assert [each.pid for each in here.pool.recognisers] == [spare]
+        assert (here.pool.slots, here.pool.free_slots, here.pool.batch) == (2, 2, 4)
+        assert here.pool.serves(INSTANT)
+        assert here.pool.serves(INSTANT.model_copy(update={"revision": here.pool.ready.revision}))
+        assert not here.pool.serves(INSTANT.model_copy(update={"revision": "another"}))
+        assert not here.pool.serves(INSTANT.model_copy(update={"model": "x2"}))
+
+    with_pool(scene, slots=2)
+
+
+def test_another_model_means_another_process_and_the_first_one_is_gone() -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready")
+        (first,) = here.pool.recognisers
+        await here.pool.switch(INSTANT.model_copy(update={"model": "x2"}))
+        assert not first._child.running, "its memory is free before the other loads"
+        await until(lambda: here.pool.ready, "the other is ready")
+        assert here.pool.recognisers[0].pid != first.pid
+        assert here.said == ["model_ready", "model_ready"]
+
+    with_pool(scene)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (INSTANT.model_copy(update={"engine": "another"}), EngineUnavailable),
+        (INSTANT.model_copy(update={"model": "no-such-model"}), ModelUnavailable),
+        (INSTANT.model_copy(update={"revision": "another"}), ModelUnavailable),
+    ],
+)
+def test_what_cannot_be_had_is_said_and_may_be_tried_again(options: RecognitionOptions, error: type) -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(options)
+        await until(lambda: here.pool.failure, "it is known")
+        assert isinstance(here.pool.failure, error)
+        assert here.pool.resting
+        assert here.said == ["model_unavailable"]
+        here.pool.forget_failure()
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready, after a rest")
+        assert not here.pool.resting
+
+    with_pool(scene)
+
+
+def test_however_often_a_load_fails_the_rest_is_bounded() -> None:
+    async def scene(here: Pool) -> None:
+        for _ in range(3000):
+            here.pool._rest()
+        assert here.pool._rest_until <= now() + recognisers._LONGEST_REST_SECONDS
+
+    with_pool(scene)
+
+
+class _NoChild:
+    """Stands for a process where only the books of the slots are looked at."""
+
+    pid = 1
+
+
+def test_slots_are_given_out_once_and_a_suspect_gets_the_whole_process() -> None:
+    capability = pipe.Capability(
+        engine="tones", version="1", device="cpu", slots=2, threads=1, batch=1, shares_model=True
+    )
+    recogniser = Recogniser(cast(Child, _NoChild()), capability)
+    assert not recogniser.take_slot(alone=False), "no model, no slot"
+    recogniser.slots = recogniser.free_slots = 2
+    assert recogniser.take_slot(alone=False)
+    assert not recogniser.take_slot(alone=True), "another batch is beside it"
+    assert recogniser.take_slot(alone=False)
+    assert not recogniser.take_slot(alone=False)
+    recogniser.free_slots = 2
+    assert recogniser.take_slot(alone=True)
+    assert not recogniser.take_slot(alone=False), "nothing beside a suspect"
+    recogniser.alive = False
+    assert not recogniser.take_slot(alone=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stops a process with a POSIX signal")
+def test_a_process_that_cannot_be_killed_is_left_behind_and_the_worker_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits in the kernel for a broken disk or GPU."""
+    farm = FakeFarm()
+    farm.options = INSTANT
+    truth = add_speech(farm, speech(0))
+    unkillable: list[int] = []
+    kill = asyncio.subprocess.Process.kill
+    monkeypatch.setattr(child, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(
+        asyncio.subprocess.Process, "kill", lambda process: None if process.pid in unkillable else kill(process)
+    )
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url)) as worker:
+                await until(lambda: farm.all_are("done"), "the first is done")
+                pid = worker.said("model_ready")[0].data["pid"]
+                assert isinstance(pid, int)
+                unkillable.append(pid)
+                os.kill(pid, signal.SIGSTOP)
+                try:
+                    farm.add_chunk(farm.blobs["chunk-0"], 0, 1, INSTANT.model_copy(update={"model": "x100"}))
+                    await until(lambda: worker.task.done() or farm.all_are("done"), "another model does the second")
+                    assert not worker.task.done(), "the worker has ended"
+                finally:
+                    unkillable.clear()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    asyncio.run(scene())
+    same(farm.heard()[: len(truth)], truth)
+
+
+def test_messages_out_of_turn_cost_no_worker() -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready")
+        (recogniser,) = here.pool.recognisers
+        for number in (7, -1):
+            await recogniser._child.send(pipe.Cancel(batch=number, index=3))
+        assert recogniser.take_slot(alone=False)
+        end = await recogniser.recognise([], INSTANT, 60, lambda job, answer: None)
+        assert end.code is None
+
+    with_pool(scene)
+    odd = recognisers._engine_error(pipe.Cancel(batch=1, index=1))
+    assert type(odd) is EngineError
+    assert "cancel" in odd.message
+
+
+def test_a_chunk_that_an_engine_answers_twice_is_handed_in_once() -> None:
+    """And one that it leaves out is tried alone, then failed."""
+    farm = FakeFarm()
+    add_speech(farm, speech(0), speech(1))
+    claims = [farm._claim(farm._begin(job, "w")) for job in farm.chunks]
+    jobs = [ChunkJob(claim, claim.transcribe, b"", suspect=True) for claim in claims if claim.transcribe]
+    handed_in: list[tuple[str, str]] = []
+
+    class Twice:
+        async def recognise(
+            self, jobs: list[ChunkJob], options: object, seconds: float, answered: Callable[..., None]
+        ) -> pipe.BatchEnded:
+            for _ in range(2):
+                answered(jobs[0], pipe.Refused(batch=1, index=0, code="not_audio", message="No."))
+            return pipe.BatchEnded(batch=1)
+
+    def finished(claim: Claim, end: object) -> None:
+        handed_in.append((claim.job_id, cast(JobFailure, end).code))
+
+    async def scene() -> None:
+        tasks = BackgroundTasks(failed=lambda: None)
+        api, pool = cast(WorkerApi, None), cast(RecogniserPool, None)
+        recognising = Recognising(api, pool, tasks, 60, finished, lambda claim: None, lambda: None)
+        await recognising._recognise(cast(Recogniser, Twice()), jobs)
+
+    asyncio.run(scene())
+    assert handed_in == [("t.0", "not_audio"), ("t.1", "engine_error")]
+
+
+def test_a_process_that_dies_ends_every_batch_in_it() -> None:
+    async def scene(here: Pool) -> None:
+        farm = FakeFarm()
+        farm.options = INSTANT.model_copy(update={"model": "x0.1"})
+        add_speech(farm, speech(0))
+        await here.pool.switch(farm.options)
+        await until(lambda: here.pool.ready, "it is ready")
+        (recogniser,) = here.pool.recognisers
+        token = farm._begin(farm.chunks[0], "w")
+        claim = farm._claim(token)
+        assert claim.transcribe
+        job = ChunkJob(claim, claim.transcribe, farm.blobs["chunk-0"], suspect=False)
+        assert recogniser.take_slot(alone=False)
+        work = asyncio.create_task(recogniser.recognise([job], farm.options, 60, lambda job, answer: None))
+        try:
+            await until(lambda: recogniser._batches, "it works")
+            os.kill(recogniser.pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+            with pytest.raises(ChildDiedError):
+                await work
+        finally:
+            await ended(work)
+        assert (recogniser.alive, recogniser.free_slots, here.pool.slots) == (False, 1, 0)
+        assert "child_died" in here.said
+        here.pool.fill()
+        await until(lambda: here.pool.slots, "it is replaced")
+
+    with_pool(scene)
