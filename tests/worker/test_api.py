@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 import pytest
 from support.bare_farm import TOKEN, FakeServer, serving
 from support.fake_farm import FakeFarm
+from support.fake_server import FakeServer as Bucket
 from support.work_here import add_speech, recording, speech, until, worker_settings, working
 
 from whisper_farm.errors import (
     DigestMismatch,
     InvalidRequest,
     NotFound,
+    ObjectStoreRefused,
     ServerUnreachable,
     Unauthorized,
     WorkerUnknown,
@@ -24,6 +26,7 @@ from whisper_farm.errors import (
 from whisper_farm.protocol.wire import Transfer
 from whisper_farm.protocol.worker import ClaimRequest, HeartbeatRequest, RegisterRequest
 from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.handing_in import failed_by
 
 ME = RegisterRequest(worker_id="w", name="w", version="1", platform="here", slots=1, engines=())
 CLAIM = ClaimRequest(worker_id="w", request_id="r", transcribe_jobs=1)
@@ -122,6 +125,21 @@ def test_a_transfer_to_a_strange_scheme_is_refused() -> None:
         with pytest.raises(ServerUnreachable):
             connection.resolved(Transfer(url=url, method="GET"))
     asyncio.run(connection.close())
+
+
+def test_a_refusal_of_the_bucket_is_told_as_the_buckets_and_charged_to_no_job() -> None:
+    async def scene() -> None:
+        with serving(FakeFarm()) as server, Bucket() as bucket:
+            bucket.always = (403, b"<Error><Code>AccessDenied</Code></Error>", "application/xml")
+            link = f"{bucket.address}/audio/key?signature=1"
+            async with api(server) as connection:
+                with pytest.raises(ObjectStoreRefused, match="403"):
+                    await connection.upload(Transfer(url=link, method="PUT"), b"some audio")
+                with pytest.raises(ObjectStoreRefused, match="403") as refused:
+                    await connection.download(Transfer(url=link, method="GET"), 10, "0" * 64)
+            assert not failed_by(refused.value).charged
+
+    asyncio.run(scene())
 
 
 def test_a_bucket_gets_the_headers_of_the_link_but_never_the_token() -> None:

@@ -12,7 +12,7 @@ import pytest
 from support.bare_farm import TOKEN, FakeServer, serving
 from support.fake_farm import FakeFarm
 
-from whisper_farm.errors import BlobMissing, NotFound, ServerUnreachable
+from whisper_farm.errors import BlobMissing, NotFound, ObjectStoreRefused, ServerUnreachable
 from whisper_farm.worker import source_reader
 from whisper_farm.worker.source_reader import SourceReader
 
@@ -89,10 +89,15 @@ def test_a_server_that_ignores_ranges_is_not_read_whole_into_memory(
 
 
 def test_a_refusal_in_a_strange_form_is_final(server: FakeServer) -> None:
-    for status, error in ((404, BlobMissing), (403, ServerUnreachable)):
+    own = {"Authorization": "Bearer secret"}
+    for status, headers, error in (
+        (404, {}, BlobMissing),
+        (403, {}, ObjectStoreRefused),
+        (403, own, ServerUnreachable),
+    ):
         refusing = httpx.MockTransport(lambda request, status=status: httpx.Response(status, content=b"<xml>"))
         with httpx.Client(transport=refusing) as client:
-            raw = SourceReader(client, "http://bucket.example/x", {}, len(DATA))
+            raw = SourceReader(client, "http://bucket.example/x", headers, len(DATA))
             with io.BufferedReader(raw) as file, pytest.raises(error, match=str(status)):
                 file.read(1)
 

@@ -25,6 +25,7 @@ from whisper_farm.errors import (
     FarmError,
     Forbidden,
     InvalidRequest,
+    ObjectStoreRefused,
     ProtocolMismatch,
     ServerUnreachable,
     Unauthorized,
@@ -272,7 +273,7 @@ def _refusal(status: int, body: bytes, foreign: bool) -> Exception:
         error = wire.ErrorBody.read(body).error
     except ValidationError:
         if foreign and status < 500 and status not in _PASSING:
-            return ServerUnreachable(f"The store of the farm's audio refused with status {status}.")
+            return ObjectStoreRefused(f"The object store where the farm keeps its audio refused with status {status}.")
         return _NoAnswerError(f"status {status} and no word of a farm")
     if status >= 500 or status in _PASSING:
         return _NoAnswerError(error.message)

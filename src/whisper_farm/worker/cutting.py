@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 
-from whisper_farm.errors import InvalidRequest, LeaseLost, RecogniserCrashed, ServerUnreachable
+from whisper_farm.errors import InvalidRequest, LeaseLost, ObjectStoreRefused, RecogniserCrashed, ServerUnreachable
 from whisper_farm.protocol.worker import (
     AppendRequest,
     ChunkResult,
@@ -232,7 +232,7 @@ class Appending:
             try:
                 await self._api.upload(target.transfer, flac)
                 break
-            except ServerUnreachable:
+            except (ServerUnreachable, ObjectStoreRefused):
                 if not tries_left:
                     raise
                 target = (await self._targets([chunk.position]))[chunk.position]
@@ -263,7 +263,7 @@ def _failed(end: CutFailed) -> JobFailure:
     """How to report a recording that the child could not cut."""
     if end.code == LeaseLost.code:
         raise LeaseLost(end.message)
-    passing = end.code == ServerUnreachable.code
+    passing = end.code in (ServerUnreachable.code, ObjectStoreRefused.code)
     return JobFailure(end.code, end.message, end.permanent, charged=not passing)
 
 

@@ -18,6 +18,7 @@ from whisper_farm.errors import (
     Internal,
     LeaseLost,
     ModelMismatch,
+    ObjectStoreRefused,
     ResultConflict,
     ServerUnreachable,
     TooLarge,
@@ -65,7 +66,7 @@ def failed_by(error: Exception) -> JobFailure:
     """
     if not isinstance(error, FarmError):
         return JobFailure(Internal.code, f"The worker met an error that nobody expected: {error!r}")
-    passing = isinstance(error, (ServerUnreachable, *FATAL))
+    passing = isinstance(error, (ServerUnreachable, ObjectStoreRefused, *FATAL))
     return JobFailure(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
 
 

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 import httpx
 from pydantic import ValidationError
 
-from whisper_farm.errors import BlobMissing, FarmError, InvalidRequest, ServerUnreachable, every_error
+from whisper_farm.errors import (
+    BlobMissing,
+    FarmError,
+    InvalidRequest,
+    ObjectStoreRefused,
+    ServerUnreachable,
+    every_error,
+)
 from whisper_farm.protocol.wire import ErrorBody
 
 if TYPE_CHECKING:
@@ -132,7 +139,7 @@ class SourceReader(io.RawIOBase):
         if (answer.status_code == httpx.codes.PARTIAL_CONTENT or whole) and len(body) == wanted:
             return body
         if answer.is_client_error and answer.status_code not in _PASSING:
-            raise _refusal(answer.status_code, body)
+            raise _refusal(answer.status_code, body, foreign="Authorization" not in self._headers)
         raise _TryAgainError(f"bytes {first} to {last} answered with status {answer.status_code}, {len(body)} bytes")
 
     def _at_most(self, answer: httpx.Response, limit: int) -> bytes:
@@ -145,10 +152,14 @@ class SourceReader(io.RawIOBase):
         return bytes(body)
 
 
-def _refusal(status: int, body: bytes) -> FarmError:
+def _refusal(status: int, body: bytes, foreign: bool) -> FarmError:
+    """What a refusal means. A `foreign` address is one of an object store: ours goes with a token."""
     try:
         error = ErrorBody.read(body).error
     except ValidationError:
-        kind = BlobMissing if status in (404, 410) else ServerUnreachable
-        return kind(f"The source was refused with status {status}.")
+        if status in (404, 410):
+            return BlobMissing(f"The source was refused with status {status}.")
+        if foreign:
+            return ObjectStoreRefused(f"The object store where the farm keeps the source refused with status {status}.")
+        return ServerUnreachable(f"The source was refused with status {status}.")
     return every_error().get(error.code, FarmError)(error.message)
