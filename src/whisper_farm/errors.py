@@ -23,6 +23,7 @@
     │   ├── WrongState
     │   ├── TooLarge
     │   ├── TooSlow
+    │   ├── TooManyTries
     │   ├── DigestMismatch
     │   └── ProtocolMismatch
     ├── LeaseError                 a worker speaks for a job it no longer holds
@@ -197,6 +198,13 @@ class TooSlow(RequestError):
 
     code = "too_slow"
     status = 408
+
+
+class TooManyTries(RequestError):
+    """That went wrong too often; wait a few minutes and try again."""
+
+    code = "too_many_tries"
+    status = 429
 
 
 class DigestMismatch(RequestError):

@@ -69,6 +69,8 @@ class ServerSettings(BaseSettings):
     blobs_public_endpoint: str | None = None
     """The object store's address as workers and clients reach it, where it differs from ours."""
     public_url: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names by which browsers reach this server; its addresses and the names of its machine need no mention."""
     max_upload_bytes: int = Field(default=20 << 30, ge=1, le=1 << 44)
     max_body_bytes: int = Field(default=16 << 20, ge=1024, le=1 << 30)
     """Of any request that is not an upload."""

@@ -36,10 +36,10 @@ def snapshot(farm: ServedFarm) -> object:
     return events, farm.admin.get("/api/transcriptions").json(), farm.admin.get("/api/workers").json()["workers"]
 
 
-def test_nothing_but_health_answers_without_a_token(farm: ServedFarm) -> None:
+def test_nothing_but_health_and_the_page_of_the_app_answers_without_a_token(farm: ServedFarm) -> None:
     nobody = farm.client("")
     asked = ["GET /api/transcriptions", "GET /api/nothing/here", "GET /metrics", "GET /openapi.json", "GET /docs"]
-    asked += ["GET /api/a%0Ab", "GET /%0A", "GET /api/work/%0A/x", "GET //", "OPTIONS *"]
+    asked += ["GET /api/a%0Ab", "GET /%0A", "GET /api/work/%0A/x", "GET /x//", "OPTIONS *"]
     for line in (*asked, "POST /api/work/claim", "PUT /api/uploads/abc", "DELETE /healthz/"):
         for headers in ({}, {"Authorization": "Bearer wf_admin_forged"}, {"Authorization": "Basic abc"}):
             answer = nobody.request(*line.split(), headers=headers)

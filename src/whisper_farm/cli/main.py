@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "A farm of machines": {
         "serve": ("serve:serve", "Run the farm's server."),
         "worker": ("worker:worker", "Work for a farm: recognise speech for it."),
+        "sign-in-link": ("sign_in_link:sign_in_link", "Print a link that signs in to the web app."),
         "token": ("tokens:token", "Make, list and revoke access tokens."),
         "db": ("db:db", "Look after the server's database."),
     },

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 UNSAID = frozenset({"chunks_appended", "job_finished"})
 """Notices of a worker's daily work: too many to be read."""
+SIGN_IN_FILE = "sign-in-link"
 LOOK_SECONDS = 0.2
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -75,6 +76,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
     from whisper_farm.coordinator.log import set_up_logging
     from whisper_farm.coordinator.server import open_stores
+    from whisper_farm.coordinator.sign_in_links import first_link
     from whisper_farm.farm import FarmThread, worker_token
     from whisper_farm.settings import Policy
 
@@ -83,7 +85,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
     with stop_signals() as told, open_stores(settings) as (database, blobs):
         token = worker_token(database, settings.data)
         with FarmThread(settings, policy, database, blobs) as farm:
-            greet(settings, farm.address, token)
+            greet(settings, farm.address, token, first_link(database))
             if engine:
                 farm.start_worker(worker_settings(server=farm.address, token=token, engines=(engine,)), note)
             while not told.wait(LOOK_SECONDS):
@@ -128,8 +130,10 @@ def log() -> BoundLogger:
     return logger()
 
 
-def greet(settings: ServerSettings, address: str, token: str) -> None:
+def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
+    from whisper_farm.coordinator.server import write_secret
+    from whisper_farm.coordinator.sign_in_links import sign_in_address
     from whisper_farm.farm import WORKER_TOKEN_FILE
 
     to_person = sys.stdout.isatty()
@@ -142,6 +146,10 @@ def greet(settings: ServerSettings, address: str, token: str) -> None:
         print(f"                       TOKEN is in {settings.data / WORKER_TOKEN_FILE}")
     if settings.host in LOOPBACK and settings.public_url is None:
         print("  Only this machine reaches it as it is: `--host 0.0.0.0` lets others in.")
+    if link is not None:
+        file = settings.data / SIGN_IN_FILE
+        write_secret(file, sign_in_address(address, link))
+        print(f"  sign in (once, within 15 minutes): {sign_in_address(address, link) if to_person else f'see {file}'}")
     sys.stdout.flush()
 
 

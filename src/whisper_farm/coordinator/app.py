@@ -19,16 +19,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_farm.coordinator.answers.openapi import openapi_document
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.layers.auth import bearer_token
+from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
-from whisper_farm.coordinator.routes import events, server, tokens, transcriptions, uploads, worker, workers
+from whisper_farm.coordinator.routes import events, server, tokens, transcriptions, uploads, web, worker, workers
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 CLIENT_ROUTERS = (
     *(uploads.router, transcriptions.router, events.router, workers.router, tokens.router),
-    server.client_router,
+    *(server.client_router, web.client_router),
 )
 
 
@@ -44,7 +44,9 @@ def create_app(settings: ServerSettings, policy: Policy, database: Database, blo
         finally:
             await coordinator.stop()
 
-    app = Starlette(middleware=[Middleware(RequestLog, coordinator.metrics)], lifespan=lifespan)
+    app = Starlette(
+        middleware=[Middleware(RequestLog, coordinator.metrics), Middleware(CarefulHeaders)], lifespan=lifespan
+    )
     app.router.default = ByAddress(dialects(coordinator))
     app.state.coordinator = coordinator
     return app
@@ -72,8 +74,10 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
     found = {
         "/api/work": worker.worker_protocol(coordinator),
         "/api": client_api(coordinator),
+        "/app": web.web_app(coordinator),
         "": server.server_pages(coordinator),
     }
+    found[""].include_router(web.page_router)
     document = cache(lambda: openapi_document(found))
 
     async def openapi() -> dict[str, Any]:
@@ -85,5 +89,4 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
 
 def client_api(coordinator: Coordinator) -> FastAPI:
     """What users and admins call: everything but the protocol of the workers."""
-    enter = bearer_token(coordinator.tokens, "user", "admin")
-    return sub_application(coordinator, CLIENT_ROUTERS, enter=enter, uploads="/uploads/")
+    return sub_application(coordinator, CLIENT_ROUTERS, enter=coordinator.enter, uploads="/uploads/")

@@ -17,6 +17,7 @@ from whisper_farm.coordinator.claiming.completions import Results
 from whisper_farm.coordinator.claiming.waiting import WaitingRoom
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
+from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
 from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
@@ -27,6 +28,7 @@ from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import KnownDigests, Transfers
+from whisper_farm.coordinator.web_app import WebApp
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
@@ -51,6 +53,11 @@ class Coordinator:
         self.store = StoreThreads(database, self._emitted)
         self.tokens = KnownTokens(self.store)
         self.workers = KnownWorkers(self.store)
+        self.sessions = KnownSessions(self.store)
+        self.names = OwnNames(settings)
+        self.failed_tries = FailedTries()
+        self.enter = token_or_session(self.tokens, self.sessions, self.names, "user", "admin")
+        self.web_app = WebApp.read()
         self.digests = KnownDigests()
         self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)

@@ -328,3 +328,36 @@ uploads = Table(
     partial("ix_uploads_open", "state = 'open'", "owner"),
 )
 """Files on their way in: announced (`open`), then complete (`stored`)."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("password_hash", Text),
+    Column("created_at", Double, nullable=False),
+    Column("signed_in_at", Double),
+    one_of("scope", "admin", "user"),
+)
+"""People; the name is the owner of what they submit."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("account", Text, ForeignKey("accounts.name", ondelete="CASCADE"), nullable=False),
+    Column("last_used_at", Double, nullable=False),
+    Index(None, "account"),
+    Index(None, "last_used_at"),
+)
+"""Browsers that are signed in; only the hash of the secret is kept."""
+
+sign_in_links = Table(
+    "sign_in_links",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("account", Text, ForeignKey("accounts.name", ondelete="CASCADE"), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index(None, "account"),
+)
+"""Links that sign in once."""

@@ -15,7 +15,8 @@ from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own, secret_of
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.sessions import ended
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
 from whisper_farm.store.events import newest_event
@@ -56,7 +57,7 @@ async def follow_events(
         position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
     followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
-    revoked = partial(farm.tokens.revoked, secret_of(request.scope))
+    revoked = partial(ended, farm.tokens, farm.sessions, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_frames(followed, limit, revoked), media_type=MEDIA_TYPE, headers=headers)
 

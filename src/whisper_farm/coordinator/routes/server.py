@@ -23,7 +23,7 @@ from whisper_farm.store.schema import check
 
 READY_SECONDS = 5.0
 
-ANYBODY_READS = frozenset({"/healthz", "/readyz"})
+ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
 router = APIRouter(tags=["server"])
 client_router = APIRouter(tags=["server"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
@@ -31,7 +31,7 @@ client_router = APIRouter(tags=["server"], dependencies=[Security(bearer)], resp
 
 
 def server_pages(coordinator: Coordinator) -> FastAPI:
-    """The dialect of whoever looks after the server: a token of any scope, and none for health."""
+    """The dialect of whoever looks after the server: a token of any scope, and none for health and the app's page."""
     enter = bearer_token(coordinator.tokens, "user", "worker", "admin")
     return sub_application(coordinator, [router], enter=enter, open_paths=ANYBODY_READS)
 

@@ -1,0 +1,213 @@
+"""People in browsers: sessions in cookies, and what keeps other sites from using them.
+
+A session is looked up like a token and is remembered as briefly. Its cookie is never readable by scripts and never
+sent by another site. Whatever changes something must carry a header that no other site's page can send, and a browser
+must have reached us by a name that is ours: a foreign name that was made to lead here is refused. Wrong passwords and
+links are counted, for each account and each address, and too many are refused for a while.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections import OrderedDict, deque
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+from starlette.types import Scope
+
+from whisper_farm.coordinator.layers.auth import (
+    REMEMBER_SECONDS,
+    REMEMBERED,
+    Caller,
+    Enter,
+    KnownTokens,
+    must_have,
+    secret_of,
+)
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import Forbidden, StorageError, TooManyTries, Unauthorized
+from whisper_farm.protocol.client import Scope as TokenScope
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, digest, find_session, stale, touch_session
+from whisper_farm.store.database import Transaction
+
+COOKIE = "farm_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+APP_HEADER = "whisper-farm-app"
+"""Sent by the app with everything that changes something."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+TRIES = 10
+TRIES_SECONDS = 300.0
+
+
+class KnownSessions:
+    """Looks sessions up, and remembers them for a moment. Secrets are kept as hashes only."""
+
+    def __init__(self, store: StoreThreads) -> None:
+        self._store = store
+        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+
+    async def caller(self, secret: str) -> Caller:
+        """Whose session this is; raises `Unauthorized`."""
+        key = digest(secret)
+        known = self._known.get(key)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        row, is_stale = await self._store.read(lambda tx: _find(tx, secret))
+        if is_stale:
+            with suppress(StorageError):
+                await self._store.beat(lambda tx: touch_session(tx, row))
+        caller = Caller(key, row.account, row.scope)
+        self._known[key] = (time.monotonic() + REMEMBER_SECONDS, caller)
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return caller
+
+    def forget(self) -> None:
+        """Look every session up anew: some have ended here."""
+        self._known.clear()
+
+
+class FailedTries:
+    """Counts failures by account and by address, and refuses where there are too many."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def check(self, *keys: str) -> None:
+        """Raise `TooManyTries` if one of them has failed too often lately."""
+        since = time.monotonic() - TRIES_SECONDS
+        for key in keys:
+            failures = self._failures.get(key, ())
+            if sum(at >= since for at in failures) >= TRIES:
+                raise TooManyTries
+
+    def failed(self, *keys: str) -> None:
+        """Count a failure."""
+        for key in keys:
+            self._failures.setdefault(key, deque(maxlen=TRIES)).append(time.monotonic())
+            self._failures.move_to_end(key)
+        while len(self._failures) > REMEMBERED:
+            self._failures.popitem(last=False)
+
+
+class OwnNames:
+    """The names by which browsers may reach this server: addresses, this machine's names, and those of the settings.
+
+    An address cannot be made to lead elsewhere, a name can: somebody else's name that leads here is an attack.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        machine = socket.gethostname().lower()
+        names = {"localhost", machine, f"{machine.split('.')[0]}.local", settings.host.lower(), *settings.allowed_hosts}
+        if settings.public_url:
+            names.add(urlsplit(settings.public_url).hostname or "")
+        self._names = {name.lower() for name in names}
+
+    def check(self, scope: Scope) -> None:
+        """Raise `Forbidden` for a request to a name that is not ours."""
+        host = urlsplit(f"//{header(scope, b'host')}").hostname or ""
+        if host in self._names or host.endswith(".localhost") or _is_address(host):
+            return
+        raise Forbidden(
+            f"This server does not know itself as {host[:100] or 'nothing'}. If that is its name, its administrator "
+            f"says so with WHISPER_FARM_ALLOWED_HOSTS='[\"{host[:100]}\"]' or WHISPER_FARM_PUBLIC_URL."
+        )
+
+
+def token_or_session(tokens: KnownTokens, sessions: KnownSessions, names: OwnNames, *scopes: TokenScope) -> Enter:
+    """Lets in who presents a token, or a session in a browser, of one of these scopes."""
+
+    async def enter(scope: Scope) -> Caller:
+        if header(scope, b"authorization"):
+            return must_have(await tokens.caller(secret_of(scope)), *scopes)
+        secret = session_secret(scope)
+        if secret is None:
+            raise Unauthorized
+        must_come_from_our_page(scope, names)
+        return must_have(await sessions.caller(secret), *scopes)
+
+    return enter
+
+
+async def ended(tokens: KnownTokens, sessions: KnownSessions, scope: Scope) -> bool:
+    """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
+    if header(scope, b"authorization"):
+        return await tokens.revoked(secret_of(scope))
+    try:
+        await sessions.caller(session_secret(scope) or "")
+    except Unauthorized:
+        return True
+    except StorageError:
+        return False
+    return False
+
+
+def must_come_from_our_page(scope: Scope, names: OwnNames) -> None:
+    """Raise `Forbidden` for what another site's page may have sent."""
+    names.check(scope)
+    if scope["method"] in SAFE_METHODS:
+        return
+    if header(scope, APP_HEADER.encode()) != "1" or header(scope, b"sec-fetch-site") not in ("", "same-origin"):
+        raise Forbidden("A change by a browser must come from the farm's own page.")
+
+
+def session_secret(scope: Scope) -> str | None:
+    """The secret in the request's cookie."""
+    try:
+        cookies = SimpleCookie(header(scope, b"cookie"))
+    except CookieError:
+        return None
+    found = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
+    return found.value if found is not None and found.value else None
+
+
+def give_cookie(answer: Response, scope: Scope, secret: str, settings: ServerSettings) -> None:
+    """Let the browser keep the session; over HTTPS in a cookie that only HTTPS carries."""
+    secure = over_https(scope, settings)
+    answer.set_cookie(
+        SECURE_COOKIE if secure else COOKIE,
+        secret,
+        max_age=int(SESSION_SECONDS),
+        path="/",
+        secure=secure,
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def take_cookie(answer: Response) -> None:
+    """Let the browser forget the session."""
+    answer.delete_cookie(SECURE_COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+
+
+def over_https(scope: Scope, settings: ServerSettings) -> bool:
+    """Whether the browser speaks HTTPS: to us, or to the proxy that stands at our public address."""
+    public = urlsplit(settings.public_url or "")
+    host = urlsplit(f"//{header(scope, b'host')}").hostname
+    return scope["scheme"] == "https" or (public.scheme == "https" and public.hostname == host)
+
+
+def header(scope: Scope, wanted: bytes) -> str:
+    """The first header of that name; empty if there is none."""
+    return next((bytes(value).decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _find(tx: Transaction, secret: str) -> tuple[SessionRow, bool]:
+    row = find_session(tx, secret)
+    if row is None:
+        raise Unauthorized("You are not signed in any more.")
+    return row, stale(row, tx.now)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

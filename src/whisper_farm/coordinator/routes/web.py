@@ -1,0 +1,327 @@
+"""The web app: its page and files, signing in and out, and the people of the farm.
+
+What the app shows comes from the client API, which takes a session as it takes a token. Files are named by their
+content, so a browser keeps them for good; the page itself is made anew each time, with a fresh nonce for its styles.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from pydantic import Field
+
+from whisper_farm import __version__
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
+from whisper_farm.coordinator.answers.openapi import TranscriptionId, ranges
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.sessions import (
+    give_cookie,
+    header,
+    must_come_from_our_page,
+    session_secret,
+    take_cookie,
+)
+from whisper_farm.coordinator.web_app import best_encoding, content_policy
+from whisper_farm.errors import BlobMissing, Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized, WrongState
+from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.wire import Answer, Name
+from whisper_farm.protocol.wire import Request as Body
+from whisper_farm.protocol.worker import EngineOffer
+from whisper_farm.store.accounts import (
+    AccountRow,
+    end_session,
+    end_sessions,
+    find_account,
+    list_accounts,
+    make_account,
+    make_link,
+    remove_account,
+    set_password,
+    start_session,
+    use_link,
+)
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.workers import list_workers
+
+FOR_GOOD = "public, max-age=31536000, immutable"
+FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
+"""A shared worker lives by the policy of its own file."""
+INVITATION_SECONDS = 3 * 86_400.0
+PERSON = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+
+PersonName = Annotated[str, Field(pattern=PERSON)]
+Password = Annotated[str, Field(min_length=10, max_length=256)]
+
+page_router = APIRouter(include_in_schema=False)
+client_router = APIRouter(
+    prefix="/transcriptions", tags=["transcriptions"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
+)
+"""What the client API has for the app."""
+router = APIRouter(tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+
+
+class SignIn(Body):
+    """Either the secret of a sign-in link, or a name and a password."""
+
+    link: Annotated[str, Field(max_length=128)] | None = None
+    name: Annotated[str, Field(max_length=64)] | None = None
+    password: Annotated[str, Field(max_length=256)] | None = None
+
+
+class NewPassword(Body):
+    """`current` is needed where there is one."""
+
+    password: Password
+    current: Annotated[str, Field(max_length=256)] | None = None
+
+
+class NewPerson(Body):
+    """Invite somebody."""
+
+    name: PersonName
+    scope: Literal["admin", "user"] = "user"
+
+
+class Session(Answer):
+    """Who is signed in, all None if nobody is; and what the farm's workers offer them."""
+
+    version: str
+    owner: str | None = None
+    scope: Scope | None = None
+    has_account: bool = False
+    has_password: bool = False
+    offers: tuple[EngineOffer, ...] = ()
+
+
+class Person(Answer):
+    """Somebody with an account. `link` is the secret that signs in once: only in the answer that makes it."""
+
+    name: Name
+    scope: Scope
+    created_at: float
+    signed_in_at: float | None = None
+    link: str | None = None
+
+
+class People(Answer):
+    """Everybody with an account."""
+
+    people: tuple[Person, ...]
+
+
+def web_app(coordinator: Coordinator) -> FastAPI:
+    """The dialect of the app at `/app`. Its files and the way in are open; the rest needs a session or a token."""
+    files = coordinator.web_app.files
+    app = sub_application(coordinator, [router], enter=coordinator.enter, open_paths=frozenset({"/session", *files}))
+
+    async def file(path: str, request: Request) -> Response:
+        found = files.get(f"/{path}")
+        if found is None:
+            raise NotFound("There is nothing at this address.")
+        encoding = best_encoding(request.headers.get("Accept-Encoding", ""), found)
+        headers = {"Cache-Control": FOR_GOOD, "Vary": "Accept-Encoding", "Content-Security-Policy": FILE_POLICY}
+        if encoding is None:
+            return Response(found.content, headers=headers, media_type=found.media_type)
+        headers["Content-Encoding"] = encoding
+        return Response(found.encoded[encoding], headers=headers, media_type=found.media_type)
+
+    app.add_api_route("/{path:path}", file, methods=["GET"], include_in_schema=False)
+    return app
+
+
+@page_router.get("/")
+async def page(request: Request, farm: Farm) -> Response:
+    """The page that begins the app."""
+    farm.names.check(request.scope)
+    content, nonce = farm.web_app.begin()
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": content_policy(nonce, _blob_origin(farm))}
+    return Response(content, 200 if farm.web_app.page else 503, headers, "text/html")
+
+
+@router.get("/session")
+async def get_session(request: Request, farm: Farm) -> Session:
+    """Who is signed in, if anybody is."""
+    try:
+        caller = await farm.enter(request.scope)
+    except Unauthorized:
+        return Session(version=__version__)
+
+    def view(tx: Transaction) -> Session:
+        account = find_account(tx, caller.owner)
+        offers = [EngineOffer.model_validate(offer) for row in list_workers(tx) for offer in row.engines]
+        return Session(
+            version=__version__,
+            owner=caller.owner,
+            scope=caller.scope,
+            has_account=account is not None,
+            has_password=account is not None and account.password_hash is not None,
+            offers=tuple(offers),
+        )
+
+    return await farm.store.read(view)
+
+
+@router.post("/session", status_code=204, responses=documented(*ALWAYS, TooManyTries))
+async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response) -> None:
+    """Sign in by a link or by name and password; the session is in a cookie."""
+    must_come_from_our_page(request.scope, farm.names)
+    address = f"address {request.client.host if request.client else ''}"
+    keys = (address, f"account {body.name}") if body.name else (address,)
+    farm.failed_tries.check(*keys)
+    account = await (_by_link(farm, body.link) if body.link else _by_password(farm, body))
+    if account is None:
+        farm.failed_tries.failed(*keys)
+        raise Unauthorized("This link works no more." if body.link else "Name or password is wrong.")
+    name = account.name
+    before = session_secret(request.scope)
+
+    def start(tx: Transaction) -> str:
+        if before is not None:
+            end_session(tx, before)
+        return start_session(tx, name)
+
+    give_cookie(response, request.scope, await farm.store.write(start), farm.settings)
+    farm.sessions.forget()
+    farm.log.info("somebody signed in", action="signed_in", owner=name)
+
+
+@router.delete("/session", status_code=204)
+async def sign_out(
+    request: Request,
+    farm: Farm,
+    response: Response,
+    everywhere: Annotated[bool, Query(description="End all sessions of this account.")] = False,
+) -> None:
+    """Sign out, here or everywhere."""
+    must_come_from_our_page(request.scope, farm.names)
+    secret = session_secret(request.scope)
+    if secret is not None:
+        caller = await farm.sessions.caller(secret) if everywhere else None
+        await farm.store.write(lambda tx: end_sessions(tx, caller.owner) if caller else end_session(tx, secret))
+        farm.sessions.forget()
+    take_cookie(response)
+
+
+@router.put("/password", status_code=204, responses=documented(*ALWAYS, NotFound, TooManyTries))
+async def change_password(body: NewPassword, request: Request, caller: AnyCaller, farm: Farm) -> None:
+    """Set the own password. All other sessions of the account end."""
+    if session_secret(request.scope) is None or header(request.scope, b"authorization"):
+        raise Forbidden("A password is set by whoever is signed in, not by a token.")
+    account = await farm.store.read(lambda tx: find_account(tx, caller.owner))
+    if account is None:
+        raise NotFound(f"There is no account {caller.owner}.")
+    if account.password_hash is not None:
+        key = f"account {caller.owner}"
+        farm.failed_tries.check(key)
+        if not await _fits(farm, account.password_hash, body.current or ""):
+            farm.failed_tries.failed(key)
+            raise InvalidRequest("The current password is wrong.")
+    made = await farm.store.run(lambda: PasswordHasher().hash(body.password))
+    await farm.store.write(lambda tx: set_password(tx, caller.owner, made, caller.token_id))
+    farm.sessions.forget()
+    farm.log.info("a password was set", action="password_set", owner=caller.owner)
+
+
+@router.get("/people")
+async def get_people(caller: Admin, farm: Farm) -> People:
+    """Everybody with an account."""
+    rows = await farm.store.read(list_accounts)
+    return People(people=tuple(_person(row) for row in rows))
+
+
+@router.post("/people", status_code=201, responses=documented(*ALWAYS, WrongState))
+async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
+    """Make an account; its link signs in once, within three days."""
+
+    def make(tx: Transaction) -> Person:
+        account = make_account(tx, body.name, body.scope)
+        return _person(account, make_link(tx, account.name, INVITATION_SECONDS))
+
+    made = await farm.store.write(make)
+    farm.log.info("somebody was invited", action="invited", owner=body.name, scope=body.scope)
+    return made
+
+
+@router.post("/people/{name}/link", status_code=201, responses=documented(*ALWAYS, NotFound))
+async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
+    """Another link for somebody, who lost the first one or the password."""
+
+    def make(tx: Transaction) -> Person:
+        account = find_account(tx, name)
+        if account is None:
+            raise NotFound(f"There is no account {name}.")
+        return _person(account, make_link(tx, name, INVITATION_SECONDS))
+
+    return await farm.store.write(make)
+
+
+@router.delete("/people/{name}", status_code=204, responses=documented(*ALWAYS, NotFound, WrongState))
+async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
+    """Remove an account with its sessions and tokens. What it submitted stays."""
+    await farm.store.write(lambda tx: remove_account(tx, name))
+    farm.sessions.forget()
+    farm.tokens.forget()
+    farm.log.info("an account was removed", action="account_removed", owner=name)
+
+
+@client_router.get(
+    "/{transcription_id}/audio",
+    response_class=Response,
+    responses={**documented(*ALWAYS, NotFound, BlobMissing), **ranges(OCTETS)},
+)
+@client_router.head("/{transcription_id}/audio", response_class=Response, include_in_schema=False)
+async def recording(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """The recording as it was sent, to be listened to. Answers `Range`."""
+    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
+    guessed = mimetypes.guess_type(row.name)[0] or ""
+    media_type = guessed if guessed.startswith(("audio/", "video/")) else OCTETS
+    if row.source_key is None:
+        return await serve_file(request, Path(row.source.removeprefix("file:")), row.source_size)
+    return await serve_blob(request, farm.blobs, row.source_key, row.source_size, media_type)
+
+
+def _person(row: AccountRow, link: str | None = None) -> Person:
+    return Person(name=row.name, scope=row.scope, created_at=row.created_at, signed_in_at=row.signed_in_at, link=link)
+
+
+async def _by_link(farm: Coordinator, secret: str) -> AccountRow | None:
+    return await farm.store.write(lambda tx: use_link(tx, secret))
+
+
+async def _by_password(farm: Coordinator, body: SignIn) -> AccountRow | None:
+    """An unknown name costs as much time as a wrong password."""
+    if body.name is None or body.password is None:
+        raise InvalidRequest("Signing in needs a link, or a name and a password.")
+    name = body.name
+    account = await farm.store.read(lambda tx: find_account(tx, name))
+    known = account.password_hash if account is not None else None
+    fits = await _fits(farm, known or NOBODYS, body.password)
+    return account if fits and known is not None else None
+
+
+async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
+    def verify() -> bool:
+        try:
+            return PasswordHasher().verify(password_hash, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    return await farm.store.run(verify)
+
+
+NOBODYS = PasswordHasher().hash("nobody's password")
+
+
+def _blob_origin(farm: Coordinator) -> str | None:
+    """Where browsers send recordings and fetch audio, if not from here."""
+    parts = urlsplit(farm.settings.blobs_public_endpoint or "")
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None

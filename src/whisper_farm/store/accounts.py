@@ -1,0 +1,163 @@
+"""People: their accounts, the links that sign them in, and their sessions in browsers.
+
+The name of an account is the owner of what its person submits. A link signs in to one account, once, for a while; it
+serves the first start, invitations and forgotten passwords alike. Secrets of links and sessions are random and long,
+so the database keeps their SHA-256 only. Passwords come here as hashes that somebody else has made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.protocol.client import Scope
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Change, Query
+
+SESSION_SECONDS = 30 * 86_400.0
+"""A session that is not used for so long is over."""
+TOUCH_SECONDS = 60.0
+"""`last_used_at` of a session is this exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """One person. `password_hash` is None until they have set a password."""
+
+    name: str
+    scope: Scope
+    password_hash: str | None
+    created_at: float
+    signed_in_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A browser that is signed in, with what its account may do now."""
+
+    hash: str
+    account: str
+    scope: Scope
+    last_used_at: float
+
+
+ACCOUNTS = "SELECT name, scope, password_hash, created_at, signed_in_at FROM accounts"
+FIND = Query(f"{ACCOUNTS} WHERE name = :name", AccountRow)
+LIST = Query(f"{ACCOUNTS} ORDER BY name", AccountRow)
+INSERT = Change("INSERT INTO accounts (name, scope, created_at) VALUES (:name, :scope, :now)")
+SET_PASSWORD = Change("UPDATE accounts SET password_hash = :password_hash WHERE name = :name")
+SIGNED_IN = Change("UPDATE accounts SET signed_in_at = :now WHERE name = :name")
+REMOVE = Change("DELETE FROM accounts WHERE name = :name")
+REVOKE_TOKENS = Change("UPDATE tokens SET revoked_at = :now WHERE owner = :name AND revoked_at IS NULL")
+SOMEBODY = Query("SELECT EXISTS (SELECT 1 FROM accounts WHERE signed_in_at IS NOT NULL) AS somebody", bool)
+MAKE_LINK = Change("INSERT INTO sign_in_links (hash, account, expires_at) VALUES (:hash, :account, :expires_at)")
+FORGET_LINKS = Change("DELETE FROM sign_in_links WHERE account = :account OR expires_at < :now")
+USE_LINK = Query("DELETE FROM sign_in_links WHERE hash = :hash AND expires_at >= :now RETURNING account", str)
+START = Change("INSERT INTO sessions (hash, account, last_used_at) VALUES (:hash, :account, :now)")
+SESSION = Query(
+    """
+    SELECT sessions.hash, sessions.account, accounts.scope, sessions.last_used_at
+      FROM sessions JOIN accounts ON accounts.name = sessions.account
+     WHERE sessions.hash = :hash AND sessions.last_used_at >= :oldest
+    """,
+    SessionRow,
+)
+TOUCH = Change("UPDATE sessions SET last_used_at = :now WHERE hash = :hash")
+END = Change("DELETE FROM sessions WHERE hash = :hash")
+END_ALL = Change("DELETE FROM sessions WHERE account = :account AND hash <> :but")
+END_OLD = Change("DELETE FROM sessions WHERE last_used_at < :oldest")
+
+
+def make_account(tx: Transaction, name: str, scope: Scope) -> AccountRow:
+    """A new person; raises `WrongState` if the name is taken."""
+    if tx.first(FIND, {"name": name}) is not None:
+        raise WrongState(f"There is an account {name} already.")
+    tx.change(INSERT, {"name": name, "scope": scope, "now": tx.now})
+    return AccountRow(name, scope, None, tx.now, None)
+
+
+def find_account(tx: Transaction, name: str) -> AccountRow | None:
+    """The account of that name."""
+    return tx.first(FIND, {"name": name})
+
+
+def list_accounts(tx: Transaction) -> list[AccountRow]:
+    """Everybody, by name."""
+    return tx.rows(LIST, {})
+
+
+def remove_account(tx: Transaction, name: str) -> None:
+    """Remove a person with sessions, links and access tokens. What they submitted stays. The last admin stays, too."""
+    everybody = {account.name: account for account in list_accounts(tx)}
+    if name not in everybody:
+        raise NotFound(f"There is no account {name}.")
+    if {other.name for other in everybody.values() if other.scope == "admin"} == {name}:
+        raise WrongState(f"{name} is the only administrator; make another one first.")
+    tx.change(REVOKE_TOKENS, {"name": name, "now": tx.now})
+    tx.change(REMOVE, {"name": name})
+
+
+def set_password(tx: Transaction, name: str, password_hash: str, keep_session: str) -> None:
+    """Give an account a password, and end its other sessions; `keep_session` is the hash of the one that stays."""
+    tx.change(SET_PASSWORD, {"name": name, "password_hash": password_hash})
+    tx.change(END_ALL, {"account": name, "but": keep_session})
+
+
+def anybody_signed_in(tx: Transaction) -> bool:
+    """Whether somebody has ever signed in; if not, the farm is new."""
+    return bool(tx.first(SOMEBODY, {}))
+
+
+def make_link(tx: Transaction, account: str, seconds: float) -> str:
+    """A secret that signs in to the account once, within so many seconds. Earlier links of the account end."""
+    secret = secrets.token_urlsafe(32)
+    tx.change(FORGET_LINKS, {"account": account, "now": tx.now})
+    tx.change(MAKE_LINK, {"hash": digest(secret), "account": account, "expires_at": tx.now + seconds})
+    return secret
+
+
+def use_link(tx: Transaction, secret: str) -> AccountRow | None:
+    """Whom a link signs in; it works no more after this."""
+    name = tx.first(USE_LINK, {"hash": digest(secret), "now": tx.now})
+    return None if name is None else find_account(tx, name)
+
+
+def start_session(tx: Transaction, account: str) -> str:
+    """Sign a browser in; returns the secret of the session. Sessions that are over are forgotten."""
+    secret = secrets.token_urlsafe(32)
+    tx.change(END_OLD, {"oldest": tx.now - SESSION_SECONDS})
+    tx.change(START, {"hash": digest(secret), "account": account, "now": tx.now})
+    tx.change(SIGNED_IN, {"name": account, "now": tx.now})
+    return secret
+
+
+def find_session(tx: Transaction, secret: str) -> SessionRow | None:
+    """The session with this secret, unless it has ended."""
+    return tx.first(SESSION, {"hash": digest(secret), "oldest": tx.now - SESSION_SECONDS})
+
+
+def stale(session: SessionRow, now: float) -> bool:
+    """Whether the time of last use is old enough to be written anew."""
+    return now - session.last_used_at >= TOUCH_SECONDS
+
+
+def touch_session(tx: Transaction, session: SessionRow) -> None:
+    """Note that the session was used."""
+    tx.change(TOUCH, {"hash": session.hash, "now": tx.now})
+
+
+def end_session(tx: Transaction, secret: str) -> None:
+    """Sign one browser out."""
+    tx.change(END, {"hash": digest(secret)})
+
+
+def end_sessions(tx: Transaction, account: str) -> None:
+    """Sign all browsers of an account out."""
+    tx.change(END_ALL, {"account": account, "but": ""})
+
+
+def digest(secret: str) -> str:
+    """As it is kept."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

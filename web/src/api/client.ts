@@ -1,0 +1,36 @@
+// The one way to the farm's API: typed by its OpenAPI document, relative to the page, refusals as `ApiError`.
+import createClient from "openapi-fetch";
+
+import type { ErrorBody, paths } from "./schema";
+
+/** Sent with everything that changes something; no other site's page can send it. */
+export const APP_HEADER = { "Whisper-Farm-App": "1" };
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export const api = createClient<paths>({ baseUrl: ".", headers: APP_HEADER });
+
+/** The data of an answer; throws `ApiError` for a refusal. */
+export async function data<T>(call: Promise<{ data?: T; error?: unknown; response: Response }>): Promise<T> {
+  const { data, error, response } = await call;
+  if (!response.ok) throw refusal(response.status, error);
+  return data as T;
+}
+
+export function refusal(status: number, body: unknown): ApiError {
+  const said = (body as ErrorBody | undefined)?.error;
+  return new ApiError(status, said?.code ?? "unknown", said?.message ?? `HTTP ${status}`);
+}
+
+/** The address of something of the API, for links, media and uploads. */
+export function address(path: string): string {
+  return new URL(path.replace(/^\//, ""), document.baseURI).href;
+}

@@ -1,0 +1,73 @@
+// Events become what the pages show: progress is written at once, everything else is asked for again, in bundles.
+import type { InfiniteData, QueryClient } from "@tanstack/react-query";
+
+import type { TranscriptionList, TranscriptionView } from "../api/schema";
+import type { FarmEvent } from "./hub";
+
+const BUNDLE_MS = 120;
+/** Audio-seconds done, by the time they were done: the farm's throughput. */
+const WINDOW_SECONDS = 60;
+const done: { at: number; seconds: number }[] = [];
+
+/** Audio-seconds done a second, over the last minute. */
+export function throughput(now: number): number {
+  while (done.length && done[0] && done[0].at < now - WINDOW_SECONDS) done.shift();
+  const first = done[0];
+  if (!first) return 0;
+  return done.reduce((sum, one) => sum + one.seconds, 0) / Math.max(10, now - first.at);
+}
+
+export class Applied {
+  private keys = new Map<string, readonly unknown[]>();
+  private timer: ReturnType<typeof setTimeout> | null = null;
+
+  constructor(private readonly client: QueryClient) {}
+
+  event(event: FarmEvent): void {
+    const id = event.transcription_id;
+    if (event.kind === "job_done" && id !== null) {
+      this.progress(id, event);
+      this.stale(["jobs", id]);
+      this.stale(["server"]);
+    } else if (event.kind.startsWith("worker_")) {
+      this.stale(["workers"]);
+      this.stale(["server"]);
+      this.stale(["session"]);
+      this.stale(["transcriptions"]); // their warnings speak of workers
+    } else if (id !== null) {
+      this.stale(["transcriptions"]);
+      this.stale(["transcription", id]);
+      this.stale(["jobs", id]);
+      this.stale(["server"]);
+    }
+  }
+
+  private progress(id: string, event: FarmEvent): void {
+    const { seconds, done_seconds, chunks_done } = event.data;
+    if (typeof seconds === "number") done.push({ at: Date.now() / 1000, seconds });
+    if (typeof done_seconds !== "number" || typeof chunks_done !== "number") return;
+    const moved = (one: TranscriptionView): TranscriptionView =>
+      one.id === id && one.progress.chunks_done < chunks_done
+        ? { ...one, progress: { ...one.progress, done_seconds, chunks_done } }
+        : one;
+    this.client.setQueryData<TranscriptionView>(["transcription", id], (one) => one && moved(one));
+    this.client.setQueryData<InfiniteData<TranscriptionList>>(["transcriptions"], (list) =>
+      list && {
+        ...list,
+        pages: list.pages.map((page) => ({ ...page, transcriptions: page.transcriptions.map(moved) })),
+      },
+    );
+  }
+
+  private stale(key: readonly unknown[]): void {
+    this.keys.set(JSON.stringify(key), key);
+    this.timer ??= setTimeout(() => this.flush(), BUNDLE_MS);
+  }
+
+  private flush(): void {
+    this.timer = null;
+    const keys = [...this.keys.values()];
+    this.keys.clear();
+    for (const queryKey of keys) void this.client.invalidateQueries({ queryKey }, { cancelRefetch: false });
+  }
+}

@@ -1,0 +1,60 @@
+// Where the app begins: the nonce for styles, the providers, the router.
+import "@mantine/core/styles/baseline.css";
+import "@mantine/core/styles/default-css-variables.css";
+import "@mantine/core/styles/global.css";
+import "./styles";
+
+import { localStorageColorSchemeManager, MantineProvider } from "@mantine/core";
+import { Notifications } from "@mantine/notifications";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { RouterProvider } from "@tanstack/react-router";
+import { setNonce } from "get-nonce";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+
+import { ApiError } from "./api/client";
+import { nonce } from "./nonce";
+import { makeRouter } from "./router";
+import { cssVariables, theme } from "./theme";
+import { WordsProvider } from "./words";
+
+setNonce(nonce);
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 30_000,
+      refetchOnWindowFocus: false, // the event stream tells what is new
+      retry: (count, error) => !(error instanceof ApiError && error.status < 500) && count < 2,
+    },
+  },
+});
+const router = makeRouter(client);
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
+
+const root = document.getElementById("root");
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <MantineProvider
+        theme={theme}
+        cssVariablesResolver={cssVariables}
+        defaultColorScheme="auto"
+        colorSchemeManager={localStorageColorSchemeManager({ key: "colours" })}
+        getStyleNonce={() => nonce}
+      >
+        <WordsProvider>
+          <QueryClientProvider client={client}>
+            <Notifications position="bottom-center" containerWidth={420} />
+            <RouterProvider router={router} />
+          </QueryClientProvider>
+        </WordsProvider>
+      </MantineProvider>
+    </StrictMode>,
+  );
+}

@@ -1,0 +1,236 @@
+// The farm at a glance: its state in one word, its workers, who did what when, how far each transcription is.
+import { ActionIcon, Badge, Container, Group, Loader, Menu, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
+import { useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { IconDots, IconDoorExit, IconPlayerStop } from "@tabler/icons-react";
+import type { ReactNode } from "react";
+
+import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useWorkerAction, workersQuery } from "../../api/queries";
+import type { EngineOffer, TranscriptionView, WorkerView } from "../../api/schema";
+import { throughput } from "../../live/apply";
+import { ChunkMap } from "../../shell/ChunkMap";
+import { Problem } from "../../shell/Failed";
+import { duration, modelName, useNow, useWords } from "../../words";
+import { Pace } from "../transcriptions/Row";
+import style from "./Farm.module.css";
+import { Lanes } from "./Lanes";
+import { lanesOf, WINDOW_SECONDS } from "./lanes";
+import { type FarmState, farmState, secondsLeft } from "./state";
+
+/** Whose jobs are looked at: those that run, and those that ended within the window of the lanes. */
+const MOST_LOOKED_AT = 12;
+const LOOK_MS = 2000;
+const COLOURS: Record<FarmState, string> = { idle: "gray", working: "farm", waiting: "orange", empty: "red" };
+
+export function Farm() {
+  const { t } = useWords();
+  const now = useNow();
+  const { data: session } = useQuery(sessionQuery);
+  const admin = session?.scope === "admin";
+  const server = useQuery(serverQuery);
+  const workers = useQuery({ ...workersQuery, enabled: admin });
+  const list = useInfiniteQuery(listQuery);
+  const all = list.data?.pages.flatMap((page) => page.transcriptions) ?? [];
+  const active = all.filter(isActive);
+  const recent = all.filter((one) => isActive(one) || (one.finished_at ?? 0) > now - WINDOW_SECONDS).slice(0, MOST_LOOKED_AT);
+  const jobs = useQueries({
+    queries: recent.map((one) => ({ ...jobsQuery(one.id), refetchInterval: isActive(one) ? LOOK_MS : (false as const) })),
+    combine: (results) => results.map(({ data }) => data ?? []),
+  });
+  const error = server.error ?? workers.error ?? list.error;
+  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  if (!server.data || !list.data) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
+  const work = recent.map(({ id }, index) => ({ id, jobs: jobs[index] ?? [] }));
+  const held = admin ? (workers.data ?? []).reduce((sum, one) => sum + one.jobs, 0) : null;
+  const numbers = { workers: server.data.workers_live, queued: server.data.jobs_queued, held };
+  return (
+    <Container size="lg" py="lg">
+      <Stack gap="xl">
+        <Summary numbers={numbers} active={active} now={now} />
+        <Section title={t.farm.workers}>
+          {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
+        </Section>
+        <Section title={t.farm.lanes} hint={t.farm.lanesHint}>
+          <Lanes workers={lanesOf(work, now)} now={now} names={new Map(all.map((one) => [one.id, one.name]))} />
+        </Section>
+        <Section title={t.farm.maps}>
+          {active.length === 0 && <Text c="dimmed">{t.farm.noMaps}</Text>}
+          <Stack gap="lg">
+            {active.slice(0, MOST_LOOKED_AT).map((one) => (
+              <ChunksOf key={one.id} one={one} now={now} jobs={work.find(({ id }) => id === one.id)?.jobs ?? []} />
+            ))}
+          </Stack>
+        </Section>
+      </Stack>
+    </Container>
+  );
+}
+
+function Section({ title, hint, children }: { title: string; hint?: string; children: ReactNode }) {
+  return (
+    <section>
+      <Title order={2}>{title}</Title>
+      {hint && (
+        <Text size="sm" c="dimmed">
+          {hint}
+        </Text>
+      )}
+      <div className={style.section}>{children}</div>
+    </section>
+  );
+}
+
+interface SummaryProps {
+  readonly numbers: { workers: number; queued: number; held: number | null };
+  readonly active: readonly TranscriptionView[];
+  readonly now: number;
+}
+
+function Summary({ numbers, active, now }: SummaryProps) {
+  const { t, number, ago } = useWords();
+  const state = farmState(numbers, active.filter((one) => one.state === "running").length);
+  const sentence = {
+    idle: () => t.farm.sentences.idle(numbers.workers),
+    working: () => t.farm.sentences.working(numbers.held ?? active.length, numbers.workers),
+    waiting: () => t.farm.sentences.waiting,
+    empty: () => t.farm.sentences.empty,
+  }[state]();
+  const pace = throughput(now);
+  const left = secondsLeft(active);
+  const waiting = active.filter((one) => one.state === "queued").map((one) => one.created_at);
+  const facts: [string, string][] = [
+    [t.farm.throughput, pace > 0 ? t.list.speed(number(pace, pace < 10 ? 1 : 0)) : t.farm.none],
+    [t.farm.queued, number(numbers.queued)],
+    [t.farm.audioLeft, left > 0 ? duration(left) : t.farm.none],
+    [t.farm.drain, left > 0 && pace > 0 ? duration(left / pace) : t.farm.none],
+    [t.farm.oldest, waiting.length ? ago(now - Math.min(...waiting)) : t.farm.none],
+  ];
+  return (
+    <header>
+      <Group gap="sm" align="center">
+        <Title order={1}>{t.farm.title}</Title>
+        <Badge size="lg" color={COLOURS[state]} data-testid="farm-state">
+          {t.farm.states[state]}
+        </Badge>
+      </Group>
+      <Text c="dimmed" mt={4}>
+        {sentence}
+      </Text>
+      <SimpleGrid component="dl" cols={{ base: 2, xs: 3, md: 5 }} spacing="sm" mt="md" mb={0}>
+        {facts.map(([name, value]) => (
+          <Paper key={name} withBorder className={style.fact}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </Paper>
+        ))}
+      </SimpleGrid>
+    </header>
+  );
+}
+
+function Workers({ workers, now }: { workers: readonly WorkerView[]; now: number }) {
+  const { t } = useWords();
+  if (!workers.length) return <Text c="dimmed">{t.farm.noWorkers}</Text>;
+  return (
+    <ul className={style.workers} aria-label={t.farm.workers}>
+      {workers.map((one) => (
+        <Worker key={one.id} one={one} now={now} />
+      ))}
+    </ul>
+  );
+}
+
+function Worker({ one, now }: { one: WorkerView; now: number }) {
+  const { t, ago, number } = useWords();
+  const offers = one.engines as unknown as readonly EngineOffer[];
+  const word = one.state === "live" && one.jobs === 0 ? t.farm.idleWorker : t.farm.states2[one.state];
+  const colour = one.state === "gone" ? "gray" : one.state === "draining" ? "orange" : one.jobs ? "farm" : "blue";
+  const facts: [string, string][] = [
+    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")],
+    [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
+    [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
+    [t.farm.holds, number(one.jobs)],
+    [t.farm.seen, ago(now - one.last_seen_at)],
+  ];
+  return (
+    <li className={style.worker} data-gone={one.state === "gone" || undefined}>
+      <div className={style.who}>
+        <Text fw={600} truncate>
+          {one.name}
+        </Text>
+        <Badge color={colour}>{word}</Badge>
+      </div>
+      <dl className={style.facts}>
+        {facts.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      {one.state === "gone" ? <span /> : <WorkerActions one={one} />}
+    </li>
+  );
+}
+
+function modelsOf(offer: EngineOffer, any: string): string {
+  const models = offer.models ?? offer.loaded;
+  return models?.length ? models.map(modelName).join(", ") : any;
+}
+
+function WorkerActions({ one }: { one: WorkerView }) {
+  const { t } = useWords();
+  const action = useWorkerAction();
+  const run = (name: "drain" | "dismiss") =>
+    action.mutate(
+      { id: one.id, action: name },
+      {
+        onSuccess: () => notifications.show({ message: t.farm.you }),
+        onError: (error) => notifications.show({ color: "red", message: error.message }),
+      },
+    );
+  return (
+    <Menu position="bottom-end" width={260}>
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(one.name)}>
+          <IconDots size={18} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {one.state === "live" && (
+          <Menu.Item leftSection={<IconDoorExit size={16} aria-hidden />} onClick={() => run("drain")}>
+            {t.farm.drainWorker}
+            <Text size="xs" c="dimmed">
+              {t.farm.drainHint}
+            </Text>
+          </Menu.Item>
+        )}
+        <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("dismiss")}>
+          {t.farm.dismiss}
+          <Text size="xs" c="dimmed">
+            {t.farm.dismissHint}
+          </Text>
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; jobs: Parameters<typeof ChunkMap>[0]["jobs"] }) {
+  const { t } = useWords();
+  const { chunks_done: done = 0, chunks = 0 } = one.progress;
+  return (
+    <div>
+      <Group justify="space-between" mb={6}>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map}>
+          {one.name}
+        </Link>
+        <Text size="sm" c="dimmed">
+          <Pace one={one} now={now} />
+        </Text>
+      </Group>
+      <ChunkMap jobs={jobs} label={t.farm.mapOf(one.name, done, chunks)} />
+    </div>
+  );
+}

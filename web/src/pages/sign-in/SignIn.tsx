@@ -1,0 +1,105 @@
+// Signing in: by name and password, or by a link that works once.
+import { Alert, Button, Card, Center, PasswordInput, Stack, Text, TextInput, Title } from "@mantine/core";
+import { useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { type FormEvent, type ReactNode, useEffect, useRef, useState } from "react";
+
+import icon from "../../icon.svg";
+import { useWords } from "../../words";
+import { signInWith } from "./session";
+
+export function SignIn() {
+  const { t } = useWords();
+  const { to } = useSearch({ from: "/sign-in" });
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const [refused, setRefused] = useState<string | null>(null);
+  const [busy, setBusy] = useState(false);
+
+  async function submit(event: FormEvent<HTMLFormElement>) {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    setBusy(true);
+    try {
+      await signInWith(client, { name: String(form.get("name")), password: String(form.get("password")) });
+      await navigate({ href: to ?? "/" });
+    } catch (error) {
+      setRefused((error as Error).message);
+    } finally {
+      setBusy(false);
+    }
+  }
+
+  return (
+    <Frame>
+      <form onSubmit={(event) => void submit(event)}>
+        <Stack>
+          <Text c="dimmed" size="sm">
+            {t.signIn.hint}
+          </Text>
+          {refused !== null && (
+            <Alert color="red" role="alert">
+              {refused}
+            </Alert>
+          )}
+          <TextInput name="name" label={t.signIn.name} autoComplete="username" required withAsterisk={false} autoFocus />
+          <PasswordInput
+            name="password"
+            label={t.signIn.password}
+            autoComplete="current-password"
+            required
+            withAsterisk={false}
+          />
+          <Button type="submit" loading={busy}>
+            {t.signIn.submit}
+          </Button>
+        </Stack>
+      </form>
+    </Frame>
+  );
+}
+
+export function SignInByLink() {
+  const { t } = useWords();
+  const { secret } = useParams({ from: "/sign-in/$secret" });
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const [refused, setRefused] = useState(false);
+  const begun = useRef(false); // the link works once, and development draws everything twice
+
+  useEffect(() => {
+    if (begun.current) return;
+    begun.current = true;
+    signInWith(client, { link: secret }).then(
+      () => void navigate({ to: "/", replace: true }),
+      () => setRefused(true),
+    );
+  }, [client, navigate, secret]);
+
+  return (
+    <Frame>
+      {refused ? (
+        <Alert color="red" role="alert">
+          {t.signIn.linkUsed}
+        </Alert>
+      ) : (
+        <Text role="status">{t.signIn.opening}</Text>
+      )}
+    </Frame>
+  );
+}
+
+function Frame({ children }: { children: ReactNode }) {
+  const { t } = useWords();
+  return (
+    <Center component="main" mih="100dvh" p="md">
+      <Card withBorder padding="xl" w="100%" maw={400} shadow="sm">
+        <Stack>
+          <img src={icon} alt="" width={44} height={44} />
+          <Title order={1}>{`${t.app}: ${t.signIn.title}`}</Title>
+          {children}
+        </Stack>
+      </Card>
+    </Center>
+  );
+}

@@ -1,0 +1,366 @@
+// One transcription: its text, readable while it is still being made, with the sound where there is one.
+import { Anchor, Button, Container, Group, Loader, Menu, Modal, Stack, Text, Title } from "@mantine/core";
+import { useDisclosure, useHotkeys } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
+import { Link, useParams, useSearch } from "@tanstack/react-router";
+import {
+  IconAlertCircle,
+  IconArrowLeft,
+  IconChevronDown,
+  IconChevronUp,
+  IconCopy,
+  IconDownload,
+  IconKeyboard,
+  IconSearch,
+} from "@tabler/icons-react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+
+import { address } from "../../api/client";
+import { hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
+import type { TranscriptionView } from "../../api/schema";
+import { copy } from "../../copy";
+import { ChunkMap } from "../../shell/ChunkMap";
+import { Problem } from "../../shell/Failed";
+import { StateBadge } from "../../shell/StateBadge";
+import { clock, modelName, useNow, useWords } from "../../words";
+import { Bar, Pace, Trouble } from "../transcriptions/Row";
+import { FindBar } from "./FindBar";
+import { PlayerBar } from "./PlayerBar";
+import { Reader, type ReaderHandle } from "./Reader";
+import { doubtsOf, find, plainText, type Row, rowAt, wordAt } from "./rows";
+import style from "./Transcription.module.css";
+import { type Player, RATES, usePlayer, useTime } from "./usePlayer";
+import { type Reading, useTranscript } from "./useTranscript";
+
+const FORMATS = ["txt", "srt", "vtt", "tsv", "json"] as const;
+const NOTHING: readonly never[] = [];
+
+export function Transcription() {
+  const { id } = useParams({ from: "/shell/transcriptions/$id" });
+  const { t } = useWords();
+  const { data: one, error } = useQuery(transcriptionQuery(id));
+  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  if (!one) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
+  return <Shown key={id} one={one} />;
+}
+
+function Shown({ one }: { one: TranscriptionView }) {
+  const { t } = useWords();
+  const reading = useTranscript(one);
+  const player = usePlayer(one.id);
+  const reader = useRef<ReaderHandle>(null);
+  const [keysShown, keys] = useDisclosure(false);
+  const [finding, finder] = useDisclosure(false);
+  const [wanted, setWanted] = useState("");
+  const matches = useMemo(() => (finding ? find(reading.rows, wanted) : NOTHING), [finding, reading.rows, wanted]);
+  const { following, away, seek, now } = useFollowing(player, reader, reading.rows);
+  const doubts = useDoubts(reading.rows, reader, seek);
+  const link = useCallback(
+    (seconds: number) => void copy(`${address("")}#/transcriptions/${one.id}?t=${Math.floor(seconds)}`, t),
+    [one.id, t],
+  );
+  useLinked(reading, reader, seek);
+  useEffect(() => {
+    document.title = `${one.name} · ${t.app}`;
+    return () => void (document.title = t.app);
+  }, [one.name, t]);
+  useKeys({ player, seek, now, doubts, finder, keys, link: () => link(player?.audio.currentTime ?? following.current) });
+  return (
+    <Container size="md" py="lg" className={player ? style.withPlayer : ""}>
+      <Stack gap="md">
+        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} doubts={doubts} />
+        {finding && (
+          <FindBar
+            wanted={wanted}
+            onWanted={setWanted}
+            matches={matches}
+            onShow={(match) => reader.current?.show(match.row, match)}
+            onClose={finder.close}
+          />
+        )}
+        {isActive(one) && reading.jobs.length > 1 && (
+          <ChunkMap
+            jobs={reading.jobs}
+            label={t.farm.mapOf(one.name, one.progress.chunks_done ?? 0, one.progress.chunks ?? 0)}
+          />
+        )}
+        <Body one={one} reading={reading}>
+          <Reader ref={reader} rows={reading.rows} matches={matches} onSeek={seek} onLink={link} />
+        </Body>
+      </Stack>
+      {player && (
+        <PlayerBar
+          id={one.id}
+          player={player}
+          duration={one.progress.duration_seconds ?? 0}
+          onSeek={seek}
+          away={away}
+          onNow={now}
+        />
+      )}
+      <KeySheet opened={keysShown} onClose={keys.close} />
+    </Container>
+  );
+}
+
+function Body({ one, reading, children }: { one: TranscriptionView; reading: Reading; children: React.ReactNode }) {
+  const { t } = useWords();
+  if (reading.error) return <Problem error={reading.error} />;
+  if (reading.loading) return <Loader aria-label={t.loading} />;
+  if (reading.rows.length === 0) {
+    if (one.state === "failed") return null;
+    return <Text c="dimmed">{hasTranscript(one) ? t.reader.empty : t.reader.nothing}</Text>;
+  }
+  return children;
+}
+
+interface Doubts {
+  readonly count: number;
+  step(by: 1 | -1): void;
+}
+
+function Head({ one, rows, onKeys, onFind, doubts }: {
+  one: TranscriptionView;
+  rows: readonly Row[];
+  onKeys: () => void;
+  onFind: () => void;
+  doubts: Doubts;
+}) {
+  const { t, languageName } = useWords();
+  const now = useNow(isActive(one) ? 1 : 60);
+  const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
+  return (
+    <header>
+      <Anchor component={Link} to="/" size="sm" className={style.back}>
+        <IconArrowLeft size={16} aria-hidden /> {t.reader.backToList}
+      </Anchor>
+      <Title order={1} className={style.title}>
+        {one.name}
+      </Title>
+      <Group gap="xs" className={style.facts}>
+        <StateBadge state={one.state} />
+        <Text size="sm" c="dimmed">
+          <Pace one={one} now={now} />
+        </Text>
+        <Text size="sm" c="dimmed">
+          {facts.filter(Boolean).join(" · ")}
+        </Text>
+      </Group>
+      {isActive(one) && <Bar one={one} />}
+      <Trouble one={one} />
+      <Group gap="xs" mt="md">
+        <Export one={one} rows={rows} />
+        <Button variant="default" leftSection={<IconSearch size={17} aria-hidden />} onClick={onFind}>
+          {t.reader.find}
+        </Button>
+        {doubts.count > 0 && (
+          <Button.Group>
+            <Button variant="default" px="xs" aria-label={t.reader.previousDoubt} onClick={() => doubts.step(-1)}>
+              <IconChevronUp size={17} />
+            </Button>
+            <Button
+              variant="default"
+              leftSection={<IconAlertCircle size={17} aria-hidden />}
+              rightSection={<IconChevronDown size={17} aria-hidden />}
+              aria-label={`${t.reader.nextDoubt} (${t.reader.doubts(doubts.count)})`}
+              onClick={() => doubts.step(1)}
+            >
+              {t.reader.doubts(doubts.count)}
+            </Button>
+          </Button.Group>
+        )}
+        <Button variant="subtle" color="gray" visibleFrom="sm" leftSection={<IconKeyboard size={18} aria-hidden />} onClick={onKeys}>
+          {t.reader.keysButton}
+        </Button>
+      </Group>
+    </header>
+  );
+}
+
+function Export({ one, rows }: { one: TranscriptionView; rows: readonly Row[] }) {
+  const { t } = useWords();
+  return (
+    <Menu position="bottom-start">
+      <Menu.Target>
+        <Button leftSection={<IconDownload size={17} aria-hidden />} disabled={!rows.length}>
+          {t.reader.export}
+        </Button>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {hasTranscript(one) &&
+          FORMATS.map((format) => (
+            <Menu.Item
+              key={format}
+              component="a"
+              href={address(`api/transcriptions/${one.id}/transcript?format=${format}`)}
+              download
+              leftSection={<IconDownload size={16} aria-hidden />}
+            >
+              {t.reader.formats[format]}
+            </Menu.Item>
+          ))}
+        <Menu.Item leftSection={<IconCopy size={16} aria-hidden />} onClick={() => void copy(plainText(rows), t)}>
+          {t.reader.copyText}
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+/** The reader follows the sound until somebody scrolls, and again from "back to now". */
+function useFollowing(player: Player | null, reader: React.RefObject<ReaderHandle | null>, rows: readonly Row[]) {
+  const follow = useRef(true);
+  const following = useRef(0);
+  const [away, setAway] = useState(false);
+  const setFollow = useCallback((value: boolean) => {
+    follow.current = value;
+    setAway(!value);
+  }, []);
+  useTime(
+    player?.audio,
+    useCallback(
+      (seconds) => {
+        following.current = seconds;
+        reader.current?.speak(seconds, follow.current && !player?.audio.paused);
+      },
+      [reader, player?.audio],
+    ),
+  );
+  const playing = player?.playing ?? false;
+  useEffect(() => {
+    if (!playing) return;
+    const yieldTo = () => setFollow(false);
+    const keys = (event: KeyboardEvent) => /^(Page|Home$|End$|ArrowUp|ArrowDown)/.test(event.key) && setFollow(false);
+    window.addEventListener("wheel", yieldTo, { passive: true });
+    window.addEventListener("touchmove", yieldTo, { passive: true });
+    window.addEventListener("keydown", keys);
+    return () => {
+      window.removeEventListener("wheel", yieldTo);
+      window.removeEventListener("touchmove", yieldTo);
+      window.removeEventListener("keydown", keys);
+    };
+  }, [playing, setFollow]);
+  const seek = useCallback(
+    (seconds: number) => {
+      following.current = Math.max(0, seconds);
+      setFollow(true);
+      if (player) player.seek(seconds);
+      else reader.current?.speak(seconds, false);
+    },
+    [player, reader, setFollow],
+  );
+  const now = useCallback(() => {
+    setFollow(true);
+    reader.current?.show(rowAt(rows, following.current));
+  }, [reader, rows, setFollow]);
+  return { following, away: away && playing, seek, now };
+}
+
+function useDoubts(rows: readonly Row[], reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): Doubts {
+  const { t } = useWords();
+  const doubts = useMemo(() => doubtsOf(rows), [rows]);
+  const at = useRef(-1);
+  return useMemo(
+    () => ({
+      count: doubts.length,
+      step(by) {
+        if (!doubts.length) return;
+        at.current = (Math.max(at.current, by < 0 ? 0 : -1) + by + doubts.length) % doubts.length;
+        const doubt = doubts[at.current];
+        if (!doubt) return;
+        seek(doubt.start);
+        reader.current?.show(doubt.row, doubt);
+        const when = clock(doubt.start);
+        say(doubt.text === null ? t.reader.gap(when) : t.reader.doubt(doubt.text, when));
+      },
+    }),
+    [doubts, reader, seek, t],
+  );
+}
+
+/** For those who listen to the page instead of seeing it. */
+function say(text: string): void {
+  const voice = document.getElementById("said");
+  if (voice) voice.textContent = text;
+}
+
+/** A link to a second: shows the row once the text is there. */
+function useLinked(reading: Reading, reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): void {
+  const { t: seconds } = useSearch({ from: "/shell/transcriptions/$id" });
+  const shown = useRef<number | null>(null);
+  useEffect(() => {
+    if (seconds === undefined || shown.current === seconds || !reading.rows.length) return;
+    shown.current = seconds;
+    const index = rowAt(reading.rows, seconds);
+    const row = reading.rows[index];
+    const word = row?.kind === "text" ? wordAt(row.words, seconds) : undefined;
+    setTimeout(() => reader.current?.show(index, word), 60); // once the rows are laid out
+  }, [seconds, reading.rows, reader]);
+  useEffect(() => {
+    if (seconds !== undefined) seek(seconds);
+  }, [seconds, seek]);
+}
+
+interface Keys {
+  readonly player: Player | null;
+  readonly seek: (seconds: number) => void;
+  readonly now: () => void;
+  readonly doubts: Doubts;
+  readonly finder: { readonly open: () => void };
+  readonly keys: { readonly toggle: () => void };
+  readonly link: () => void;
+}
+
+function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys): void {
+  const skip = (by: number) => () => player && seek(player.audio.currentTime + by);
+  const faster = (by: 1 | -1) => () => {
+    if (!player) return;
+    const next = RATES[RATES.indexOf(player.rate) + by];
+    if (next !== undefined) player.setRate(next);
+  };
+  useHotkeys([
+    ["k", () => player?.toggle()],
+    ["space", () => player?.toggle()],
+    ["j", skip(-5)],
+    ["l", skip(5)],
+    ["ArrowLeft", skip(-5)],
+    ["ArrowRight", skip(5)],
+    [",", faster(-1)],
+    [".", faster(1)],
+    ["n", () => doubts.step(1)],
+    ["shift+n", () => doubts.step(-1)],
+    ["f", now],
+    ["/", finder.open, { usePhysicalKeys: false }],
+    ["c", link],
+    ["shift+?", keys.toggle],
+    ["?", keys.toggle],
+  ], ["INPUT", "TEXTAREA", "SELECT", "BUTTON"]);
+}
+
+function KeySheet({ opened, onClose }: { opened: boolean; onClose: () => void }) {
+  const { t } = useWords();
+  const rows: [string, string][] = [
+    ["Space, K", t.reader.keys.play],
+    ["J, L, ←, →", t.reader.keys.skip],
+    [", .", t.reader.keys.speed],
+    ["N, Shift N", t.reader.keys.doubt],
+    ["F", t.reader.keys.follow],
+    ["/", t.reader.keys.find],
+    ["C", t.reader.keys.copy],
+    ["?", t.reader.keys.help],
+  ];
+  return (
+    <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle} closeButtonProps={{ "aria-label": t.close }}>
+      <dl className={style.keys}>
+        {rows.map(([key, said]) => (
+          <div key={key}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{said}</dd>
+          </div>
+        ))}
+      </dl>
+    </Modal>
+  );
+}

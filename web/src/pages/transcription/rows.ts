@@ -1,0 +1,228 @@
+// The rows of the reader: paragraphs of text, and the parts that are missing, in the order of time.
+// Pure: from segments and holes to rows, from a time to a word, from a place in the text to a word.
+import type { JobView, SegmentPage } from "../../api/schema";
+
+export type Segment = SegmentPage["segments"][number];
+
+/** A word in its paragraph: seconds, and where its letters are. */
+export interface PlacedWord {
+  readonly start: number;
+  readonly end: number;
+  readonly from: number;
+  readonly to: number;
+  readonly probability: number | null;
+}
+
+export interface Paragraph {
+  readonly kind: "text";
+  readonly start: number;
+  readonly end: number;
+  readonly text: string;
+  readonly words: readonly PlacedWord[];
+}
+
+/** A part without text: not done yet, or missing for good. */
+export interface Hole {
+  readonly kind: "hole";
+  readonly start: number;
+  readonly end: number;
+  readonly state: "waiting" | "running" | "cutting" | "missing";
+  /** Who is at it, or why it is missing. */
+  readonly said: string;
+}
+
+export type Row = Paragraph | Hole;
+
+const PAUSE_SECONDS = 1.5;
+const LETTERS = 420;
+const MOST_LETTERS = 700;
+const TOLERANCE_SECONDS = 0.05;
+export const DOUBTFUL = 0.5;
+const UNSPACED = /[\u3040-\u30ff\u3400-\u9fff\uff00-\uffef]$/;
+
+export function toRows(segments: readonly Segment[], holes: readonly Hole[]): Row[] {
+  const rows: Row[] = [];
+  let open: Builder | null = null;
+  let next = 0;
+  const close = () => {
+    if (open) rows.push(open.paragraph());
+    open = null;
+  };
+  for (const segment of segments) {
+    for (let hole = holes[next]; hole && hole.start <= segment.start + TOLERANCE_SECONDS; hole = holes[++next]) {
+      close();
+      rows.push(hole);
+    }
+    if (!segment.text.trim()) continue;
+    if (open && !(open as Builder).takes(segment)) close();
+    open ??= new Builder(segment.start);
+    open.add(segment);
+  }
+  close();
+  rows.push(...holes.slice(next));
+  return rows;
+}
+
+class Builder {
+  private text = "";
+  private words: PlacedWord[] = [];
+  private end: number;
+
+  constructor(private readonly start: number) {
+    this.end = start;
+  }
+
+  takes(segment: Segment): boolean {
+    if (segment.start - this.end > PAUSE_SECONDS) return false;
+    const ends = /[.!?…。！？]["'”’»)]*$/.test(this.text);
+    return this.text.length < LETTERS || (!ends && this.text.length < MOST_LETTERS);
+  }
+
+  add(segment: Segment): void {
+    const text = segment.text.trim();
+    if (this.text && !UNSPACED.test(this.text)) this.text += " ";
+    let from = this.text.length;
+    this.text += text;
+    this.end = Math.max(this.end, segment.end);
+    for (const word of segment.words ?? []) {
+      const letters = word.text.trim();
+      const place = letters ? this.text.indexOf(letters, from) : -1;
+      if (place < 0) continue;
+      from = place + letters.length;
+      this.words.push({ start: word.start, end: word.end, from: place, to: from, probability: word.probability ?? null });
+    }
+  }
+
+  paragraph(): Paragraph {
+    return { kind: "text", start: this.start, end: this.end, text: this.text, words: this.words };
+  }
+}
+
+/** Neighbours that say the same become one. */
+export function merged(holes: readonly Hole[]): Hole[] {
+  const found: Hole[] = [];
+  for (const hole of holes) {
+    const last = found.at(-1);
+    if (last && last.state === hole.state && last.said === hole.said && hole.start - last.end < TOLERANCE_SECONDS) {
+      found[found.length - 1] = { ...last, end: hole.end };
+    } else found.push(hole);
+  }
+  return found;
+}
+
+/** What is missing while a transcription runs, from its jobs: in order of time. */
+export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] {
+  const holes: Hole[] = [];
+  let cut = 0;
+  let cutting = false;
+  for (const job of jobs) {
+    if (job.kind === "chunk") {
+      cutting = job.state === "queued" || job.state === "running";
+      continue;
+    }
+    cut = Math.max(cut, job.end_seconds);
+    if (job.state === "done") continue;
+    const at = { kind: "hole" as const, start: job.start_seconds, end: job.end_seconds };
+    const live = job.attempts?.filter(({ state }) => state === "live") ?? [];
+    if (job.state === "failed" || job.state === "cancelled") {
+      const last = job.attempts?.findLast(({ error_message }) => error_message);
+      holes.push({ ...at, state: "missing", said: last?.error_message ?? job.state });
+    } else if (live.length) {
+      const names = live.map(({ worker_name, worker_id }) => worker_name ?? worker_id);
+      holes.push({ ...at, state: "running", said: [...new Set(names)].join(", ") });
+    } else holes.push({ ...at, state: "waiting", said: "" });
+  }
+  if (cutting && (whole === null || whole > cut + TOLERANCE_SECONDS)) {
+    holes.push({ kind: "hole", start: cut, end: Math.max(whole ?? cut, cut), state: "cutting", said: "" });
+  }
+  return merged(holes);
+}
+
+/** The last row that begins at or before a time; 0 if none does. */
+export function rowAt(rows: readonly Row[], seconds: number): number {
+  return Math.max(0, lastAtOrBefore(rows, seconds));
+}
+
+/** The word that is spoken at a time, or was last. */
+export function wordAt(words: readonly PlacedWord[], seconds: number): PlacedWord | undefined {
+  return words[lastAtOrBefore(words, seconds)];
+}
+
+/** The word at a place in the text, or the nearest before it. */
+export function wordAtPlace(words: readonly PlacedWord[], offset: number): PlacedWord | undefined {
+  let [low, high] = [0, words.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((words[middle]?.from ?? Infinity) <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return words[Math.max(0, low - 1)];
+}
+
+function lastAtOrBefore(list: readonly { readonly start: number }[], seconds: number): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((list[middle]?.start ?? Infinity) <= seconds) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+export interface Doubt {
+  readonly row: number;
+  readonly start: number;
+  readonly end: number;
+  /** The letters in question; null for a missing part. */
+  readonly text: string | null;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Words of low probability, neighbours together, and the missing parts. */
+export function doubtsOf(rows: readonly Row[]): Doubt[] {
+  return rows.flatMap((row, index): Doubt[] => {
+    if (row.kind === "hole") {
+      return row.state === "missing" ? [{ row: index, start: row.start, end: row.end, text: null, from: 0, to: 0 }] : [];
+    }
+    const found: Doubt[] = [];
+    let before = false;
+    for (const word of row.words) {
+      const doubtful = word.probability !== null && word.probability < DOUBTFUL;
+      const last = found.at(-1);
+      if (doubtful && before && last) {
+        found[found.length - 1] = { ...last, end: word.end, to: word.to, text: row.text.slice(last.from, word.to) };
+      } else if (doubtful) {
+        const { start, end, from, to } = word;
+        found.push({ row: index, start, end, from, to, text: row.text.slice(from, to) });
+      }
+      before = doubtful;
+    }
+    return found;
+  });
+}
+
+export interface Match {
+  readonly row: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Where a text stands; capitals do not matter. */
+export function find(rows: readonly Row[], wanted: string): Match[] {
+  const needle = wanted.trim().toLowerCase();
+  if (!needle) return [];
+  return rows.flatMap((row, index) => {
+    if (row.kind === "hole") return [];
+    const text = row.text.toLowerCase();
+    const found: Match[] = [];
+    for (let at = text.indexOf(needle); at >= 0; at = text.indexOf(needle, at + needle.length)) {
+      found.push({ row: index, from: at, to: at + needle.length });
+    }
+    return found;
+  });
+}
+
+export function plainText(rows: readonly Row[]): string {
+  return rows.flatMap((row) => (row.kind === "text" ? [row.text] : [])).join("\n\n");
+}

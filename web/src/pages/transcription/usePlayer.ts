@@ -1,0 +1,92 @@
+// The sound: one audio element over the recording, if the farm has one that can be heard.
+import { useQuery } from "@tanstack/react-query";
+import { useEffect, useMemo, useState } from "react";
+
+import { address } from "../../api/client";
+
+export interface Player {
+  readonly audio: HTMLAudioElement;
+  readonly playing: boolean;
+  readonly rate: number;
+  seek(seconds: number): void;
+  toggle(): void;
+  setRate(rate: number): void;
+}
+
+export const RATES = [0.75, 1, 1.25, 1.5, 1.75, 2];
+
+/** Null where there is nothing to be heard. */
+export function usePlayer(id: string): Player | null {
+  const url = address(`api/transcriptions/${id}/audio`);
+  const { data: there } = useQuery({
+    queryKey: ["audio", id],
+    staleTime: Infinity,
+    queryFn: async () => (await fetch(url, { method: "HEAD" })).ok,
+  });
+  const audio = useMemo(() => new Audio(), []);
+  const [playing, setPlaying] = useState(false);
+  const [rate, setRate] = useState(1);
+  const [broken, setBroken] = useState(false);
+  useEffect(() => {
+    if (!there) return;
+    const changed = () => setPlaying(!audio.paused);
+    const failed = () => setBroken(true);
+    audio.addEventListener("play", changed);
+    audio.addEventListener("pause", changed);
+    audio.addEventListener("error", failed);
+    audio.preload = "metadata";
+    audio.src = url;
+    return () => {
+      audio.removeEventListener("play", changed);
+      audio.removeEventListener("pause", changed);
+      audio.removeEventListener("error", failed);
+      audio.pause();
+      audio.removeAttribute("src");
+      audio.load();
+    };
+  }, [audio, there, url]);
+  return useMemo(
+    () =>
+      there && !broken
+        ? {
+            audio,
+            playing,
+            rate,
+            seek: (seconds) => {
+              audio.currentTime = Math.max(0, seconds);
+            },
+            toggle: () => void (audio.paused ? audio.play().catch(() => undefined) : audio.pause()),
+            setRate: (chosen) => {
+              audio.playbackRate = chosen;
+              setRate(chosen);
+            },
+          }
+        : null,
+    [there, broken, audio, playing, rate],
+  );
+}
+
+/** Calls back with the time of the sound: each frame while it plays, and whenever it is moved. */
+export function useTime(audio: HTMLAudioElement | undefined, heard: (seconds: number) => void): void {
+  useEffect(() => {
+    if (!audio) return;
+    let frame = 0;
+    const tick = () => {
+      heard(audio.currentTime);
+      if (!audio.paused) frame = requestAnimationFrame(tick);
+    };
+    const begin = () => {
+      cancelAnimationFrame(frame);
+      tick();
+    };
+    audio.addEventListener("play", begin);
+    audio.addEventListener("seeked", begin);
+    audio.addEventListener("timeupdate", begin);
+    return () => {
+      cancelAnimationFrame(frame);
+      audio.removeEventListener("play", begin);
+      audio.removeEventListener("seeked", begin);
+      audio.removeEventListener("timeupdate", begin);
+    };
+  }, [audio, heard]);
+}

@@ -1,0 +1,144 @@
+// How the next files are to be transcribed. The choice is remembered in this browser.
+import { Autocomplete, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea } from "@mantine/core";
+import { useLocalStorage } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
+import { useMemo } from "react";
+
+import { sessionQuery } from "../../api/queries";
+import { modelName, useWords } from "../../words";
+import type { Options } from "./uploads";
+
+export interface Chosen {
+  /** `ENGINE: MODEL`, or only a model; empty for what the farm does by itself. */
+  readonly model: string;
+  readonly language: string;
+  readonly task: "transcribe" | "translate";
+  readonly prompt: string;
+  readonly priority: number;
+}
+
+const DEFAULT: Chosen = { model: "", language: "", task: "transcribe", prompt: "", priority: 0 };
+const WHISPER = ["tiny", "base", "small", "medium", "large-v3", "large-v3-turbo"];
+const LANGUAGES =
+  "af ar az be bg bn bs ca cs cy da de el en es et fa fi fr gl he hi hr hu hy id is it ja kk ko lt lv mi mk mr ms ne nl no pl pt ro ru sk sl sr sv sw ta th tl tr uk ur vi zh".split(" ");
+
+export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
+  const [stored, setStored] = useLocalStorage<Chosen>({ key: "options", defaultValue: DEFAULT, getInitialValueInEffect: false });
+  const chosen = { ...DEFAULT, ...stored };
+  return [chosen, (change) => setStored({ ...chosen, ...change })];
+}
+
+/** What the farm's workers offer, as `engine: model`; models of the usual engine by their name alone. */
+export function useOffers(): string[] {
+  const { data: session } = useQuery(sessionQuery);
+  return useMemo(() => {
+    const found = (session?.offers ?? []).flatMap(({ engine, models, loaded }) =>
+      [...(models ?? []), ...(loaded ?? [])].map((model) => (engine === "faster-whisper" ? model : `${engine}: ${model}`)),
+    );
+    return [...new Set(found)];
+  }, [session]);
+}
+
+/** The engine and the model to ask for, when the workers offer `offers`. */
+export function recogniser(model: string, offers: readonly string[]): Partial<Options> {
+  const wanted = model || (offers.includes("small") ? "small" : (offers[0] ?? ""));
+  if (!wanted) return {};
+  const [, engine, name] = /^([a-z][a-z0-9-]*): (.+)$/.exec(wanted) ?? [];
+  return engine && name ? { engine, model: name } : { model: wanted };
+}
+
+export function toOptions(chosen: Chosen, offers: readonly string[]): Partial<Options> {
+  return {
+    ...recogniser(chosen.model, offers),
+    task: chosen.task,
+    ...(chosen.language ? { language: chosen.language } : {}),
+    ...(chosen.prompt.trim() ? { initial_prompt: chosen.prompt.trim() } : {}),
+  };
+}
+
+export function OptionsForm() {
+  const { t, languageName } = useWords();
+  const [chosen, choose] = useChosen();
+  const offers = useOffers();
+  const others = WHISPER.filter((model) => !offers.includes(model));
+  const languages = useMemo(
+    () =>
+      LANGUAGES.map((value) => ({ value, label: languageName(value) })).sort((a, b) => a.label.localeCompare(b.label)),
+    [languageName],
+  );
+  return (
+    <Stack gap="md">
+      <SimpleGrid cols={{ base: 1, sm: 2 }}>
+        <Autocomplete
+          label={t.options.model}
+          description={t.options.modelHint}
+          placeholder={modelName(recogniser("", offers).model ?? "small")}
+          value={chosen.model}
+          onChange={(model) => choose({ model })}
+          data={[
+            ...(offers.length ? [{ group: t.options.offered, items: offers }] : []),
+            { group: t.options.others, items: others },
+          ]}
+          clearable
+        />
+        <Select
+          label={t.options.lang}
+          description={t.options.langHint}
+          data={[{ value: "", label: t.options.auto }, ...languages]}
+          value={chosen.language}
+          onChange={(language) => choose({ language: language ?? "" })}
+          searchable
+          allowDeselect={false}
+        />
+      </SimpleGrid>
+      <Textarea
+        label={t.options.prompt}
+        placeholder={t.options.promptHint}
+        value={chosen.prompt}
+        onChange={(event) => choose({ prompt: event.currentTarget.value })}
+        autosize
+        maxRows={4}
+        maxLength={4000}
+      />
+      <Group gap="xl">
+        <Choice label={t.options.task}>
+          <SegmentedControl
+            aria-label={t.options.task}
+            value={chosen.task}
+            onChange={(task) => choose({ task })}
+            data={[
+              { value: "transcribe", label: t.options.transcribe },
+              { value: "translate", label: t.options.translate },
+            ]}
+          />
+        </Choice>
+        <Choice label={t.options.priority}>
+          <SegmentedControl
+            aria-label={t.options.priority}
+            value={String(chosen.priority)}
+            onChange={(priority) => choose({ priority: Number(priority) })}
+            data={[
+              { value: "-10", label: t.options.low },
+              { value: "0", label: t.options.normal },
+              { value: "10", label: t.options.high },
+            ]}
+          />
+        </Choice>
+      </Group>
+      <Text size="sm" c="dimmed">
+        {t.options.remembered}
+      </Text>
+    </Stack>
+  );
+}
+
+function Choice({ label, children }: { label: string; children: React.ReactNode }) {
+  return (
+    <Stack gap={4}>
+      <Text size="sm" fw={600}>
+        {label}
+      </Text>
+      {children}
+    </Stack>
+  );
+}

@@ -1,0 +1,150 @@
+// One transcription of the list: how it is, how far, and what can be done about it.
+import { ActionIcon, Button, Group, Menu, Progress, Text } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { IconAlertTriangle, IconDots, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
+
+import { isActive, sessionQuery, useAction } from "../../api/queries";
+import type { TranscriptionView } from "../../api/schema";
+import { StateBadge } from "../../shell/StateBadge";
+import { clock, duration, modelName, useNow, useWords } from "../../words";
+import { remove, undo, UNDO_MS } from "./removal";
+import style from "./Transcriptions.module.css";
+
+export function Row({ one }: { one: TranscriptionView }) {
+  const { t, ago, languageName } = useWords();
+  const { data: session } = useQuery(sessionQuery);
+  const now = useNow(isActive(one) ? 1 : 30);
+  const facts = [
+    ago(now - one.created_at),
+    one.language ? languageName(one.language) : null,
+    modelName(one.options.model),
+    one.owner !== session?.owner ? t.list.by(one.owner) : null,
+  ].filter(Boolean);
+  return (
+    <li className={style.row}>
+      <div className={style.what}>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.name}>
+          {one.name}
+        </Link>
+        <Text size="sm" c="dimmed" truncate>
+          {facts.join(" · ")}
+        </Text>
+      </div>
+      <div className={style.how}>
+        <Group gap="xs" wrap="nowrap">
+          <StateBadge state={one.state} />
+          <Text size="sm" c="dimmed" truncate>
+            <Pace one={one} now={now} />
+          </Text>
+        </Group>
+        {isActive(one) && <Bar one={one} />}
+        <Trouble one={one} />
+      </div>
+      <Actions one={one} />
+    </li>
+  );
+}
+
+/** How far it is, how fast, and how long it will take. */
+export function Pace({ one, now }: { one: TranscriptionView; now: number }) {
+  const { t, number } = useWords();
+  const { done_seconds: done = 0, duration_seconds: whole } = one.progress;
+  const started = one.started_at;
+  if (one.state === "queued" || started === null || started === undefined) return whole ? clock(whole) : null;
+  if (!isActive(one)) {
+    const took = (one.finished_at ?? now) - started;
+    if (!whole) return null;
+    const facts = [clock(whole), t.list.took(duration(took))];
+    return one.state === "done" ? [...facts, t.list.speed(number(whole / Math.max(0.1, took), took > whole / 10 ? 1 : 0))].join(" · ") : facts.join(" · ");
+  }
+  const speed = done / Math.max(1, now - started);
+  const parts = [whole ? t.list.of(clock(done), clock(whole)) : t.list.cutting];
+  if (speed > 0 && done > 0) parts.push(t.list.speed(number(speed, speed < 10 ? 1 : 0)));
+  if (speed > 0 && whole && whole > done) parts.push(t.list.left(duration((whole - done) / speed)));
+  return parts.join(" · ");
+}
+
+export function Bar({ one }: { one: TranscriptionView }) {
+  const { t } = useWords();
+  const { done_seconds: done = 0, cut_seconds: cut = 0, duration_seconds: whole } = one.progress;
+  const all = whole ?? (cut || 1);
+  return (
+    <Progress.Root size="sm" mt={6}>
+      <Progress.Section value={(100 * done) / all} aria-label={t.list.progress(one.name)} animated={one.state === "running"} />
+    </Progress.Root>
+  );
+}
+
+/** What is wrong with it, in words. */
+export function Trouble({ one }: { one: TranscriptionView }) {
+  const { t } = useWords();
+  const missing = (one.gaps ?? []).reduce((sum, gap) => sum + gap.end_seconds - gap.start_seconds, 0);
+  const said =
+    one.state === "failed"
+      ? String(one.error?.message ?? "")
+      : one.warning ?? (missing > 0 && one.state !== "cancelled" ? t.list.missing(duration(missing)) : "");
+  if (!said) return null;
+  return (
+    <div className={style.trouble} data-bad={one.state === "failed" || undefined}>
+      <IconAlertTriangle size={16} aria-hidden /> {said}
+    </div>
+  );
+}
+
+function Actions({ one }: { one: TranscriptionView }) {
+  const { t } = useWords();
+  const action = useAction();
+  const failed = (error: Error) => notifications.show({ color: "red", message: error.message });
+  const run = (name: "cancel" | "retry") => action.mutate({ id: one.id, action: name }, { onError: failed });
+  const removeIt = () => {
+    remove(one.id, failed);
+    notifications.show({
+      id: one.id,
+      autoClose: UNDO_MS,
+      withCloseButton: false,
+      message: (
+        <Group justify="space-between" wrap="nowrap">
+          {t.list.removed(one.name)}
+          <Button
+            size="compact-sm"
+            variant="light"
+            onClick={() => {
+              undo(one.id);
+              notifications.hide(one.id);
+            }}
+          >
+            {t.list.undo}
+          </Button>
+        </Group>
+      ),
+    });
+  };
+  return (
+    <Menu position="bottom-end">
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.list.actions(one.name)}>
+          <IconDots size={18} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {isActive(one) && (
+          <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("cancel")}>
+            {t.list.cancel}
+          </Menu.Item>
+        )}
+        {["failed", "cancelled", "incomplete"].includes(one.state) && (
+          <Menu.Item leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => run("retry")}>
+            {t.list.retry}
+          </Menu.Item>
+        )}
+        {!isActive(one) && (
+          <Menu.Item leftSection={<IconTrash size={16} aria-hidden />} onClick={removeIt}>
+            {t.list.remove}
+          </Menu.Item>
+        )}
+      </Menu.Dropdown>
+    </Menu>
+  );
+}

@@ -1,0 +1,70 @@
+// The pages and their addresses. They lie behind the `#`, so that the app works under any path of any server.
+import type { QueryClient } from "@tanstack/react-query";
+import {
+  createHashHistory,
+  createRootRouteWithContext,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  redirect,
+} from "@tanstack/react-router";
+
+import { sessionQuery } from "./api/queries";
+import { SignIn, SignInByLink } from "./pages/sign-in/SignIn";
+import { Transcriptions } from "./pages/transcriptions/Transcriptions";
+import { Failed, Missing } from "./shell/Failed";
+import { Shell } from "./shell/Shell";
+
+const root = createRootRouteWithContext<{ client: QueryClient }>()({ notFoundComponent: Missing });
+
+const signIn = createRoute({
+  getParentRoute: () => root,
+  path: "/sign-in",
+  validateSearch: (search: Record<string, unknown>): { to?: string } =>
+    typeof search.to === "string" && search.to.startsWith("/") ? { to: search.to } : {},
+  component: SignIn,
+});
+const signInByLink = createRoute({ getParentRoute: () => root, path: "/sign-in/$secret", component: SignInByLink });
+
+const shell = createRoute({
+  getParentRoute: () => root,
+  id: "shell",
+  component: Shell,
+  beforeLoad: async ({ context, location }) => {
+    const session = await context.client.ensureQueryData(sessionQuery);
+    if (session.owner === null) {
+      throw redirect({ to: "/sign-in", search: location.href === "/" ? {} : { to: location.href } });
+    }
+  },
+});
+const transcriptions = createRoute({ getParentRoute: () => shell, path: "/", component: Transcriptions });
+const transcription = createRoute({
+  getParentRoute: () => shell,
+  path: "/transcriptions/$id",
+  validateSearch: (search: Record<string, unknown>): { t?: number } =>
+    Number.isFinite(Number(search.t)) && search.t !== undefined ? { t: Math.max(0, Number(search.t)) } : {},
+  component: lazyRouteComponent(() => import("./pages/transcription/Transcription"), "Transcription"),
+});
+const farm = createRoute({
+  getParentRoute: () => shell,
+  path: "/farm",
+  component: lazyRouteComponent(() => import("./pages/farm/Farm"), "Farm"),
+});
+const account = createRoute({
+  getParentRoute: () => shell,
+  path: "/account",
+  component: lazyRouteComponent(() => import("./pages/account/Account"), "Account"),
+});
+
+const tree = root.addChildren([signIn, signInByLink, shell.addChildren([transcriptions, transcription, farm, account])]);
+
+export function makeRouter(client: QueryClient) {
+  return createRouter({
+    routeTree: tree,
+    history: createHashHistory(),
+    context: { client },
+    defaultErrorComponent: Failed,
+    defaultPreload: "intent",
+    scrollRestoration: true,
+  });
+}

@@ -1,0 +1,40 @@
+// A cell for each chunk of a transcription, in order; drawn as one path for each state, however many there are.
+import type { JobView } from "../api/schema";
+import { useWords } from "../words";
+import style from "./ChunkMap.module.css";
+import { CHUNK_COLOURS, type ChunkState, chunkState } from "./chunks";
+
+const CELL = 12;
+const GAP = 2;
+const COLUMNS = 60;
+
+export function ChunkMap({ jobs, label }: { jobs: readonly JobView[]; label: string }) {
+  const { t } = useWords();
+  const chunks = jobs.filter(({ kind }) => kind === "transcribe");
+  const paths = new Map<ChunkState, { path: string; count: number }>();
+  const side = CELL - GAP;
+  for (const job of chunks) {
+    const state = chunkState(job);
+    const [x, y] = [(job.position % COLUMNS) * CELL, Math.floor(job.position / COLUMNS) * CELL];
+    const had = paths.get(state) ?? { path: "", count: 0 };
+    paths.set(state, { path: `${had.path}M${x} ${y}h${side}v${side}h-${side}z`, count: had.count + 1 });
+  }
+  const columns = Math.min(COLUMNS, Math.max(chunks.length, 24));
+  const rows = Math.max(1, Math.ceil(chunks.length / COLUMNS));
+  return (
+    <figure className={style.figure}>
+      <svg viewBox={`0 0 ${columns * CELL} ${rows * CELL}`} role="img" aria-label={label} style={{ maxWidth: columns * 16 }}>
+        {[...paths].map(([state, { path }]) => (
+          <path key={state} d={path} style={{ fill: CHUNK_COLOURS[state] }} />
+        ))}
+      </svg>
+      <figcaption className={style.legend}>
+        {[...paths].map(([state, { count }]) => (
+          <span key={state}>
+            <i style={{ background: CHUNK_COLOURS[state] }} /> {count} {t.chunkStates[state]}
+          </span>
+        ))}
+      </figcaption>
+    </figure>
+  );
+}
