@@ -1,4 +1,4 @@
-"""Links that sign in to the web app, made on the server's own machine: at its first start, and when they are asked for."""
+"""Links that sign in to the web app, made on the server's own machine: at its first start, and on demand."""
 
 from __future__ import annotations
 
