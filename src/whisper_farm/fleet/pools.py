@@ -54,6 +54,8 @@ class Pool(Strict):
     """Jobs that one machine works on at the same time: no machine is started that would have none."""
     minimum: int = Field(default=0, ge=0, le=MAX_MACHINES)
     maximum: int = Field(default=1, ge=0, le=MAX_MACHINES)
+    warm: int = Field(default=0, ge=0, le=MAX_MACHINES)
+    """Ended machines that are kept, stopped, to be started again; more than these are destroyed."""
     idle_seconds: float = Field(default=300, ge=1, le=DAY_SECONDS)
     """A worker without work for so long ends itself."""
     grace_seconds: float = Field(default=30, ge=0, le=300)

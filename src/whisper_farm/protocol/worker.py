@@ -44,6 +44,18 @@ class EngineOffer(Request):
     """Chunks this worker likes to recognise at once."""
 
 
+class MachineFacts(Request):
+    """The machine that a worker runs on, as it was told by who placed it there."""
+
+    provider: Name
+    launch_id: Id | None = None
+    """Names the launch in the farm's books, where the farm itself placed it."""
+    machine_id: Name | None = None
+    region: Name | None = None
+    price_per_hour: float | None = Field(default=None, ge=0, le=1000)
+    accelerators: tuple[Name, ...] = Field(default=(), max_length=16)
+
+
 class RegisterRequest(Request):
     """A worker presents itself; sending it again (same id) updates what is known."""
 
@@ -58,6 +70,7 @@ class RegisterRequest(Request):
     """Whether it takes chunk jobs."""
     reserved: bool = False
     """Whether its claims are `only` for certain transcriptions, so that nothing should be left to it."""
+    machine: MachineFacts | None = None
 
 
 class RegisterAnswer(Answer):

@@ -263,6 +263,7 @@ workers = Table(
     Column("engines", Json, nullable=False),
     Column("cuts", Boolean, nullable=False),
     Column("reserved", Boolean, nullable=False, server_default=false()),
+    Column("machine", Json),
     Column("state", Text, nullable=False),
     Column("told", Text),
     Column("registered_at", Double, nullable=False),
@@ -361,3 +362,96 @@ sign_in_links = Table(
     Index(None, "account"),
 )
 """Links that sign in once."""
+
+fleet = Table(
+    "fleet",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("holder", Text),
+    Column("held_until", Double, nullable=False, server_default="0"),
+    holds("single", "id = 1"),
+)
+"""One row: the tag of every machine of this farm, and the coordinator whose turn it is to look after them."""
+
+machine_pools = Table(
+    "machine_pools",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("switch", Text, nullable=False, server_default="on"),
+    Column("blocked_until", Double, nullable=False, server_default="0"),
+    Column("blocked_why", Text),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("crashes", Integer, nullable=False, server_default="0"),
+    Column("next_launch_at", Double, nullable=False, server_default="0"),
+    Column("full_regions", Json, nullable=False),
+    Column("wanted", Integer, nullable=False, server_default="0"),
+    Column("why", Text, nullable=False),
+    Column("inputs", Json, nullable=False),
+    Column("decided_at", Double, nullable=False, server_default="0"),
+    one_of("switch", "on", "paused", "drained", "stopped"),
+)
+"""What is remembered of each pool. `switch` is the administrators', everything else the reconciler's."""
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("launch_id", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("machine_id", Text),
+    Column("worker_id", Text),
+    Column("price_per_hour", Double, nullable=False),
+    Column("asks", Integer, nullable=False, server_default="0"),
+    Column("unsure", Boolean, nullable=False, server_default=false()),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    Column("next_call_at", Double, nullable=False, server_default="0"),
+    Column("intended_at", Double, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("accepted_at", Double),
+    Column("started_at", Double),
+    Column("registered_at", Double),
+    Column("drained_at", Double),
+    Column("ending_at", Double),
+    Column("ended_at", Double),
+    Column("running_since", Double),
+    Column("stretches", Json, nullable=False),
+    Column("spent", Double, nullable=False, server_default="0"),
+    Column("failure", Text),
+    Column("why", Text, nullable=False),
+    Column("wish", Text),
+    one_of(
+        "state", "intended", "accepted", "started", "working", "draining", "stopping", "stopped", "destroying",
+        "orphan", "gone",
+    ),
+    one_of("wish", "start", "drain", "stop", "destroy"),
+    holds("gone_dated", "(state = 'gone') = (ended_at IS NOT NULL)"),
+    holds("gone_unpaid", "state <> 'gone' OR running_since IS NULL"),
+    holds("working_known", "state <> 'working' OR worker_id IS NOT NULL"),
+    holds("ending_dated", "state NOT IN ('stopping', 'destroying') OR ending_at IS NOT NULL"),
+    Index(None, "ended_at"),
+    partial("ix_machines_counted", "state <> 'gone'", "pool"),
+)  # fmt: skip
+"""One launch each, written down before the provider is asked. Everything that is not `gone` counts.
+
+`stretches` are the times it ran, `[from, to]`; `running_since` begins the one that goes on. `unsure` says that an
+answer was lost, so that it may exist although it was never seen. `wish` is what an administrator asks for.
+"""
+
+machine_log = Table(
+    "machine_log",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("launch_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index(None, "pool", "id"),
+    Index(None, "launch_id", "id"),
+    Index(None, "at"),
+    sqlite_autoincrement=True,
+)
+"""What was decided about machines, what providers answered, and why; in words."""

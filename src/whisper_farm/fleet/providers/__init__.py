@@ -1,0 +1,1 @@
+"""What places workers: one file for each sort of provider, found by entry point (see `provider.py`)."""

@@ -1,0 +1,344 @@
+"""The books of the fleet: launches, pools, what happened to them, and whose turn it is to look after them.
+
+Only the holder of the turn writes machines; administrators write switches and wishes, which the holder never writes.
+What these rows mean and how they change is the business of `fleet/`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Change, Json, Query
+
+MachineState = Literal[
+    "intended", "accepted", "started", "working", "draining", "stopping", "stopped", "destroying", "orphan", "gone"
+]
+Switch = Literal["on", "paused", "drained", "stopped"]
+Wish = Literal["start", "drain", "stop", "destroy"]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRow:
+    """One launch: a machine that was asked for, and what became of it."""
+
+    launch_id: str
+    pool: str
+    provider: str
+    region: str
+    state: MachineState
+    price_per_hour: float
+    intended_at: float
+    asked_at: float
+    why: str
+    machine_id: str | None = None
+    worker_id: str | None = None
+    asks: int = 0
+    unsure: bool = False
+    missing: int = 0
+    next_call_at: float = 0
+    accepted_at: float | None = None
+    started_at: float | None = None
+    registered_at: float | None = None
+    drained_at: float | None = None
+    ending_at: float | None = None
+    ended_at: float | None = None
+    running_since: float | None = None
+    stretches: list[list[float]] = field(default_factory=list)
+    spent: float = 0
+    failure: str | None = None
+    wish: Wish | None = None
+
+    def seconds(self, now: float, since: float = 0) -> float:
+        """For how long it ran after `since`, until now."""
+        ran = (
+            [*self.stretches, [self.running_since, max(now, self.running_since)]]
+            if self.running_since
+            else (self.stretches)
+        )
+        return sum(max(0.0, end - max(begin, since)) for begin, end in ran)
+
+    def cost(self, now: float, since: float = 0) -> float:
+        """What that cost."""
+        return self.seconds(now, since) * self.price_per_hour / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """What is remembered of one pool."""
+
+    name: str
+    switch: Switch = "on"
+    blocked_until: float = 0
+    blocked_why: str | None = None
+    failures: int = 0
+    crashes: int = 0
+    next_launch_at: float = 0
+    full_regions: dict[str, float] = field(default_factory=dict)
+    wanted: int = 0
+    why: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    decided_at: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One line of what happened."""
+
+    at: float
+    pool: str
+    launch_id: str | None
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedRow:
+    """What waits for workers of one engine and model, and what they work on."""
+
+    engine: str
+    model: str
+    jobs: int
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresentWorker:
+    """A worker as the fleet sees it. `machine` is what it said of the machine that it runs on."""
+
+    id: str
+    state: Literal["live", "draining", "dismissed", "gone"]
+    slots: int
+    engines: list[dict[str, Any]]
+    machine: dict[str, Any] | None
+    last_seen_at: float
+    audio_seconds: float
+    work_seconds: float
+    jobs: int
+
+    @property
+    def launch_id(self) -> str | None:
+        """The launch that brought it here; None if nobody launched it."""
+        return None if self.machine is None else self.machine["launch_id"]
+
+    @property
+    def speed(self) -> float | None:
+        """Audio-seconds a second of all its slots; None before its first result."""
+        return self.slots * self.audio_seconds / self.work_seconds if self.work_seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    pool: str
+    spent: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    owner: str
+    holder: str | None
+    held_until: float
+
+
+_MACHINE = (
+    "launch_id, pool, provider, region, state, machine_id, worker_id, price_per_hour, asks, unsure, missing,"
+    " next_call_at, intended_at, asked_at, accepted_at, started_at, registered_at, drained_at, ending_at, ended_at,"
+    " running_since, stretches, spent, failure, why, wish"
+)
+_KEPT = [name.strip() for name in _MACHINE.split(",") if name.strip() != "wish"]
+COUNTED = Query(f"SELECT {_MACHINE} FROM machines WHERE state <> 'gone' ORDER BY intended_at, launch_id", MachineRow)
+LATELY_GONE = Query(
+    f"SELECT {_MACHINE} FROM machines WHERE ended_at >= :since ORDER BY intended_at, launch_id", MachineRow
+)
+ONE = Query(f"SELECT {_MACHINE} FROM machines WHERE launch_id = :launch_id", MachineRow)
+THESE = Query(f"SELECT {_MACHINE} FROM machines WHERE launch_id IN :launch_ids", MachineRow)
+SPENT = Query("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool", _Spent)
+POOLS = Query(
+    """
+    SELECT name, switch, blocked_until, blocked_why, failures, crashes, next_launch_at, full_regions, wanted, why,
+           inputs, decided_at
+      FROM machine_pools ORDER BY name
+    """,
+    PoolRow,
+)
+KEEP_MACHINE = Change(
+    f"""
+    INSERT INTO machines ({", ".join(_KEPT)}) VALUES ({", ".join(f":{name}" for name in _KEPT)})
+    ON CONFLICT (launch_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _KEPT[1:])}
+    """
+)
+FULFILLED = Change("UPDATE machines SET wish = NULL WHERE launch_id = :launch_id AND wish = :wish")
+KEEP_POOL = Change(
+    """
+    INSERT INTO machine_pools (name, switch, blocked_until, blocked_why, failures, crashes, next_launch_at,
+                               full_regions, wanted, why, inputs, decided_at)
+    VALUES (:name, 'on', :blocked_until, :blocked_why, :failures, :crashes, :next_launch_at, :full_regions, :wanted,
+            :why, :inputs, :decided_at)
+    ON CONFLICT (name) DO UPDATE
+       SET blocked_until = excluded.blocked_until, blocked_why = excluded.blocked_why, failures = excluded.failures,
+           crashes = excluded.crashes, next_launch_at = excluded.next_launch_at, full_regions = excluded.full_regions,
+           wanted = excluded.wanted, why = excluded.why, inputs = excluded.inputs, decided_at = excluded.decided_at
+    """
+)
+SWITCH = Change(
+    """
+    INSERT INTO machine_pools (name, switch, full_regions, why, inputs)
+    VALUES (:name, :switch, :nothing, 'Nothing was decided yet.', :nothing)
+    ON CONFLICT (name) DO UPDATE SET switch = excluded.switch
+    """
+)
+WISH = Change("UPDATE machines SET wish = :wish WHERE launch_id = :launch_id AND state <> 'gone'")
+WRITE_LOG = Change(
+    "INSERT INTO machine_log (at, pool, launch_id, kind, text) VALUES (:at, :pool, :launch_id, :kind, :text)"
+)
+LOG = Query(
+    """
+    SELECT at, pool, launch_id, kind, text FROM machine_log
+     WHERE (:every OR launch_id = :launch_id) ORDER BY id DESC LIMIT :limit
+    """,
+    LogRow,
+)
+OLD_LOG = Change("DELETE FROM machine_log WHERE at < :before")
+NEEDS = Query(
+    """
+    SELECT profiles.engine, profiles.model, count(*) AS jobs,
+           sum(CASE WHEN jobs.kind = 'transcribe' THEN jobs.end_seconds - jobs.start_seconds
+                    WHEN transcriptions.duration_seconds > transcriptions.cut_seconds
+                    THEN transcriptions.duration_seconds - transcriptions.cut_seconds
+                    ELSE 0 END) AS audio_seconds
+      FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+                JOIN profiles ON profiles.id = transcriptions.profile_id
+     WHERE jobs.state IN ('queued', 'running')
+     GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
+    """,
+    NeedRow,
+)
+WORKERS = Query(
+    """
+    SELECT id, state, slots, engines, machine, last_seen_at, audio_seconds, work_seconds,
+           (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
+      FROM workers WHERE state <> 'gone' OR last_seen_at >= :since ORDER BY id
+    """,
+    PresentWorker,
+)
+TURN = Query("SELECT owner, holder, held_until FROM fleet", _Turn)
+FIRST_TURN = Change("INSERT INTO fleet (id, owner) VALUES (1, :owner) ON CONFLICT (id) DO NOTHING")
+TAKE_TURN = Change(
+    """
+    UPDATE fleet SET holder = :holder, held_until = :until
+     WHERE id = 1 AND (holder IS NULL OR holder = :holder OR held_until <= :now)
+    """
+)
+LEAVE_TURN = Change("UPDATE fleet SET holder = NULL, held_until = 0 WHERE id = 1 AND holder = :holder")
+
+
+def take_turn(tx: Transaction, holder: str, seconds: float) -> bool:
+    """Begin or go on looking after the machines; False while another coordinator does."""
+    tx.changed(FIRST_TURN, {"owner": f"wf-{secrets.token_hex(6)}"})
+    return tx.changed(TAKE_TURN, {"holder": holder, "until": tx.now + seconds, "now": tx.now}) > 0
+
+
+def leave_turn(tx: Transaction, holder: str) -> None:
+    """Let another coordinator go on at once."""
+    tx.changed(LEAVE_TURN, {"holder": holder})
+
+
+def check_turn(tx: Transaction, holder: str) -> None:
+    """Raise `WrongState` unless it is still this one's turn: what it knows may be old."""
+    turn = tx.first(TURN, {})
+    if turn is None or turn.holder != holder or turn.held_until <= tx.now:
+        raise WrongState("Another coordinator looks after the machines now.")
+
+
+def owner_tag(tx: Transaction) -> str | None:
+    """The tag that all machines of this farm carry; None before the first turn."""
+    turn = tx.first(TURN, {})
+    return None if turn is None else turn.owner
+
+
+def counted_machines(tx: Transaction) -> list[MachineRow]:
+    """Every launch that is not proven gone."""
+    return tx.rows(COUNTED, {})
+
+
+def machines_gone_since(tx: Transaction, since: float) -> list[MachineRow]:
+    """The launches that ended since then."""
+    return tx.rows(LATELY_GONE, {"since": since})
+
+
+def machines_of(tx: Transaction, launch_ids: Sequence[str]) -> list[MachineRow]:
+    """These launches, gone or not."""
+    return tx.rows(THESE, {"launch_ids": list(launch_ids)}) if launch_ids else []
+
+
+def find_machine(tx: Transaction, launch_id: str) -> MachineRow:
+    """One launch; raises `NotFound`."""
+    found = tx.first(ONE, {"launch_id": launch_id})
+    if found is None:
+        raise NotFound(f"There is no machine {launch_id}.")
+    return found
+
+
+def spent_by_pool(tx: Transaction) -> dict[str, float]:
+    """What the machines that are gone have cost, by pool."""
+    return {row.pool: row.spent for row in tx.rows(SPENT, {})}
+
+
+def pool_rows(tx: Transaction) -> dict[str, PoolRow]:
+    """What is remembered of the pools, by name."""
+    return {row.name: row for row in tx.rows(POOLS, {})}
+
+
+def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRow], log: Sequence[LogRow]) -> None:
+    """Write these rows as they are now, but for switches and wishes."""
+    for machine in machines:
+        row = {name: value for name, value in asdict(machine).items() if name != "wish"}
+        tx.change(KEEP_MACHINE, row | {"stretches": Json(machine.stretches)})
+    for pool in pools:
+        row = {name: value for name, value in asdict(pool).items() if name != "switch"}
+        tx.change(KEEP_POOL, row | {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)})
+    for line in log:
+        tx.change(WRITE_LOG, asdict(line))
+
+
+def fulfilled(tx: Transaction, launch_id: str, wish: Wish) -> None:
+    """Forget this wish for a machine: it has been heeded."""
+    tx.change(FULFILLED, {"launch_id": launch_id, "wish": wish})
+
+
+def switch_pool(tx: Transaction, name: str, switch: Switch) -> None:
+    """Switch a pool: on, paused, drained, or stopped at once."""
+    tx.change(SWITCH, {"name": name, "switch": switch, "nothing": Json({})})
+    tx.wake()
+
+
+def wish_for(tx: Transaction, launch_id: str, wish: Wish) -> None:
+    """Ask that something be done with a machine; raises `NotFound`, or `WrongState` if it is gone."""
+    if tx.changed(WISH, {"launch_id": launch_id, "wish": wish}) == 0:
+        find_machine(tx, launch_id)
+        raise WrongState(f"The machine {launch_id} is gone already.")
+    tx.wake()
+
+
+def log_of(tx: Transaction, launch_id: str | None = None, limit: int = 200) -> list[LogRow]:
+    """What happened, newest first; to one machine, or to all."""
+    return tx.rows(LOG, {"every": launch_id is None, "launch_id": launch_id or "", "limit": limit})
+
+
+def forget_log(tx: Transaction, before: float) -> None:
+    """Remove old lines."""
+    tx.change(OLD_LOG, {"before": before})
+
+
+def needs(tx: Transaction) -> list[NeedRow]:
+    """The work that is there, by engine and model; cutting counts to what will be recognised afterwards."""
+    return tx.rows(NEEDS, {})
+
+
+def present_workers(tx: Transaction, gone_since: float) -> list[PresentWorker]:
+    """The workers that are there, and those that went since then."""
+    return tx.rows(WORKERS, {"since": gone_since})
