@@ -112,6 +112,26 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(
         assert talk.text.startswith(text_of(Path("talk.txt")))
 
 
+def test_speech_that_got_no_words_is_named_and_fails_nothing(record: Recorder, capsys: Captured) -> None:
+    record("talk.wav", [*tone_words(8), "mumble", *tone_words(8)])
+    for _ in range(2):
+        assert transcribe("talk.wav", "-f", "txt", "-f", "json", *TONES) == 0
+        assert "talk.wav: 0.2 s of speech got no words, at 0:03\n" in capsys.readouterr().err
+    assert "mumble" not in text_of(Path("talk.txt"))
+    coverage = json.loads(Path("talk.json").read_text(encoding="utf-8"))["coverage"]
+    (missing,) = coverage["missing"]
+    assert missing["reason"] == "speech without words"
+    assert missing["end"] - missing["start"] == pytest.approx(0.24, abs=0.02)
+    assert not coverage["complete"]
+    assert coverage["covered"] == pytest.approx(coverage["duration"] - 0.24, abs=0.02)
+
+
+def test_a_recording_in_which_nobody_speaks_is_said_to_be_one(record: Recorder, capsys: Captured) -> None:
+    record("talk.wav", [])
+    assert transcribe("talk.wav", "-f", "txt", *TONES) == 0
+    assert "talk.wav: no speech was found\n" in capsys.readouterr().err
+
+
 def damaged_talk(share: float) -> list[tuple[str, float]]:
     """Writes `talk.flac` with random bytes over this share of its middle; returns its words and when they start."""
     speech = tone_speech(tone_words(150))

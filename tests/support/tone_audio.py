@@ -37,7 +37,7 @@ TONES = tuple(tuple(300.0 + 800.0 * band + 50.0 * step for step in range(16)) fo
 """Hertz of the sixteen tones of each of the four bands: 300 to 3,450, 50 apart."""
 _SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va")
 
-SIGNALS = {"die": 4000.0, "fail": 4200.0, "hang": 4400.0, "deutsch": 4600.0}
+SIGNALS = {"die": 4000.0, "fail": 4200.0, "hang": 4400.0, "deutsch": 4600.0, "mumble": 4800.0}
 """Words of one pure tone (hertz) that the engine `tones` may act on; see there."""
 
 _SPREAD = 40_503

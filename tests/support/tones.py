@@ -13,7 +13,8 @@ Models:
 - `once:FOLDER` is `faulty`, but each such word acts only the first time that it is heard with that folder
   (a marker file in it remembers), and is an ordinary word thereafter.
 
-A chunk whose language nobody has decided is English, or German if it says `deutsch`.
+A chunk whose language nobody has decided is English, or German if it says `deutsch`. The word `mumble` is heard as
+speech that has no words.
 """
 
 from __future__ import annotations
@@ -180,7 +181,8 @@ def _wait(until: float, cancelled: Callable[[], bool]) -> bool:
 def _recognition(words: tuple[Word, ...], language: str | None, options: RecognitionOptions) -> Recognition:
     guess = "de" if any(word.text == " deutsch" for word in words) else "en"
     segments: list[list[Word]] = []
-    for word in words:
+    mumbled = [word for word in words if word.text == " mumble"]
+    for word in (word for word in words if word not in mumbled):
         if segments and word.start - segments[-1][-1].end < _SEGMENT_PAUSE_SECONDS:
             segments[-1].append(word)
         else:
@@ -201,4 +203,5 @@ def _recognition(words: tuple[Word, ...], language: str | None, options: Recogni
         ),
         language=language or guess,
         language_probability=1.0 if language else 0.9,
+        unheard=tuple((word.start, word.end) for word in mumbled),
     )

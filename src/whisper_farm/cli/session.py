@@ -21,7 +21,7 @@ from whisper_farm.cli.sending import Interrupted, Sender
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
-from whisper_farm.transcript.transcript import Transcript, damage_in_words
+from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 
 STOP_SECONDS = 1.0
 GAPS_SHOWN = 3
@@ -152,8 +152,9 @@ class Session:
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
         self.written(one.view)
-        if line := short_damage(one.view):
-            self._display.note(f"{one.name}: {line}")
+        for line in (short_damage(one.view), speech_in_words(transcript)):
+            if line:
+                self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":
             self._fail(one.name, f"the transcript is incomplete: {why_not(one.view)}")
         else:
@@ -204,6 +205,17 @@ def short_damage(view: TranscriptionView) -> str:
     words = damage_in_words(view.damaged_packets)
     told = not view.damaged_packets or any(gap.reason == words for gap in view.gaps)
     return "" if told else f"{words}, for no longer than a second at a time"
+
+
+def speech_in_words(transcript: Transcript) -> str:
+    """What to say of speech that got no words, and of a recording in which nobody speaks."""
+    unheard = [stretch for stretch in transcript.coverage.missing if stretch.reason == NO_WORDS]
+    if not unheard:
+        return "" if transcript.segments or transcript.coverage.missing else "no speech was found"
+    seconds = sum(stretch.end - stretch.start for stretch in unheard)
+    places = ", ".join(clock(stretch.start) for stretch in unheard[:GAPS_SHOWN])
+    more = f" and {len(unheard) - GAPS_SHOWN} more times" if len(unheard) > GAPS_SHOWN else ""
+    return f"{span(seconds)} of speech got no words, at {places}{more}"
 
 
 def gaps_in_words(gaps: Sequence[Gap]) -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -31,7 +31,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, stitch
-from whisper_farm.transcript.transcript import Maker, Segment, damage_in_words
+from whisper_farm.transcript.transcript import Maker, damage_in_words
 
 PAGE_CHUNKS = 50
 """Chunks in one page of segments."""
@@ -50,16 +50,14 @@ DAMAGE_SECONDS = 1.0
 """Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
 
 
-async def heard_in(
-    blobs: Blobs, chunks: Iterable[DoneChunk]
-) -> AsyncIterator[tuple[DoneChunk, tuple[Segment, ...] | None]]:
-    """Every chunk with its segments, in the order given; None where the stored result is gone or damaged."""
+async def heard_in(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[tuple[DoneChunk, ChunkText | None]]:
+    """Every chunk with its text, in the order given; None where the stored result is gone or damaged."""
     rest = iter(chunks)
-    ahead: deque[tuple[DoneChunk, asyncio.Task[tuple[Segment, ...] | None]]] = deque()
+    ahead: deque[tuple[DoneChunk, asyncio.Task[ChunkText | None]]] = deque()
     try:
         while True:
             for chunk in islice(rest, AHEAD - len(ahead)):
-                ahead.append((chunk, asyncio.create_task(_segments_of(blobs, chunk))))
+                ahead.append((chunk, asyncio.create_task(_text_of(blobs, chunk))))
             if not ahead:
                 return
             chunk, task = ahead.popleft()
@@ -69,16 +67,17 @@ async def heard_in(
             task.cancel()
 
 
-async def _segments_of(blobs: Blobs, chunk: DoneChunk) -> tuple[Segment, ...] | None:
+async def _text_of(blobs: Blobs, chunk: DoneChunk) -> ChunkText | None:
     position, start, end, key = chunk
     if key is None:
-        return ()
+        return ChunkText(position, start, end, ())
     try:
         body = await blobs.get(key, limit=MAX_RESULT_BYTES)
         result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
     except (BlobMissing, TooLarge, ValidationError):
         return None
-    return stitch([ChunkText(position, start, end, result.segments)])
+    text = ChunkText(position, start, end, result.segments, result.unheard)
+    return replace(text, segments=stitch([text]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,8 @@ class EndedChunks:
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
-    segments = [segment async for _, heard in heard_in(blobs, ended.done) for segment in heard or ()]
+    texts = [text async for _, text in heard_in(blobs, ended.done) if text is not None]
+    segments = [segment for text in texts for segment in text.segments]
     return SegmentPage(segments=tuple(segments), next=ended.last, finished=ended.finished)
 
 

@@ -103,7 +103,7 @@ class Assembled:
 
 
 def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> TranscriptionRow:
-    """Finish a recording with its transcript, `incomplete` if anything is missing.
+    """Finish a recording with its transcript, `incomplete` if anything was not recognised.
 
     Twice, late, or with a transcript that was made of other results than those that count now, it changes nothing.
     Chunks whose results are lost are set aside, so that a retry recognises them again.
@@ -112,7 +112,7 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
     if recording.state == "assembling" and results_of(tx, transcription_id) == list(made.results):
         _set_aside_lost(tx, recording, [one for one in made.results if one[0] in made.lost])
         kept = {"transcript_key": made.key, "transcript_size": made.size, "coverage": asdict(made.coverage)}
-        close(tx, transcription_id, recording.owner, "done" if made.coverage.complete else "incomplete", **kept)
+        close(tx, transcription_id, recording.owner, "done" if made.coverage.recognised else "incomplete", **kept)
     return find(tx, transcription_id)
 
 

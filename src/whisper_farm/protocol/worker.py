@@ -221,6 +221,8 @@ class TranscribeResult(Request):
     """What was heard in one chunk, in seconds from the start of the recording, and what heard it."""
 
     segments: tuple[Segment, ...] = Field(max_length=10_000)
+    unheard: tuple[tuple[Seconds, Seconds], ...] = Field(default=(), max_length=1000)
+    """Stretches in which somebody speaks and no words could be made out."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     language_probability: float = Field(default=1, ge=0, le=1)
     engine: Name

@@ -24,6 +24,8 @@ class ChunkText:
     start: float
     end: float
     segments: tuple[Segment, ...]
+    unheard: tuple[tuple[float, float], ...] = ()
+    """Stretches of speech without words."""
 
 
 def stitch(chunks: Iterable[ChunkText]) -> tuple[Segment, ...]:

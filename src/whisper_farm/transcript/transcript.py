@@ -53,6 +53,10 @@ class Maker:
     workers: tuple[str, ...] = ()
 
 
+NO_WORDS = "speech without words"
+"""Why a stretch is missing in which somebody speaks: the recogniser made out no words."""
+
+
 @dataclass(frozen=True, slots=True)
 class MissingStretch:
     """Seconds of the recording that have no result, and why."""
@@ -78,6 +82,11 @@ class Coverage:
     @property
     def complete(self) -> bool:
         return not self.missing
+
+    @property
+    def recognised(self) -> bool:
+        """Whether all of the recording went through the recogniser, which may have made out no words in places."""
+        return all(stretch.reason == NO_WORDS for stretch in self.missing)
 
 
 def length_of(stretches: Iterable[tuple[float, float]]) -> float:

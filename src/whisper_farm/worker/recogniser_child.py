@@ -156,6 +156,7 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
     """A recognition in file time, with what made it and the seconds since the result before it."""
     return TranscribeResult(
         segments=tuple(segment.shifted(start_seconds) for segment in heard.segments),
+        unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),
         language=heard.language,
         language_probability=heard.language_probability,
         engine=facts.engine,

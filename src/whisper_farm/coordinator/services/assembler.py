@@ -24,7 +24,8 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import segment_document, to_json
-from whisper_farm.transcript.transcript import Coverage, Maker, MissingStretch, Segment, Transcript, length_of
+from whisper_farm.transcript.stitch import ChunkText
+from whisper_farm.transcript.transcript import NO_WORDS, Coverage, Maker, MissingStretch, Transcript, length_of
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
@@ -109,15 +110,17 @@ class Draft:
     recognised: list[tuple[float, float]] = field(default_factory=list)
     segments: int = 0
 
-    def add(self, chunk: DoneChunk, heard: tuple[Segment, ...] | None) -> str:
+    def add(self, chunk: DoneChunk, text: ChunkText | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
         position, start, end, key = chunk
-        if heard is None:
+        if text is None:
             self.lost.add(position)
             reason = f"{BlobMissing.code}: The stored result {key} is gone or damaged."
             self.missing.append(MissingStretch(start, end, reason))
             return ""
         self.recognised.append((start, end))
+        self.missing += [MissingStretch(*stretch, NO_WORDS) for stretch in text.unheard]
+        heard = text.segments
         with_words = self.row.recognition.word_timestamps or any(segment.words for segment in heard)
         documents = [segment_document(self.segments + n, segment, with_words) for n, segment in enumerate(heard)]
         begin = ", " if self.segments and documents else ""
