@@ -24,13 +24,13 @@ from whisper_farm.worker.pipe import (
     Capability,
     Cut,
     Load,
-    Probe,
+    LookAround,
     Ready,
     Unavailable,
     read_message,
 )
 
-PROBE = Probe(engine="tones", slots=2, batch_size=3)
+LOOK_AROUND = LookAround(engine="tones", slots=2, batch_size=3)
 CUT = Cut(
     url="http://127.0.0.1:9/", headers={}, size=1, name="x", chunk_seconds=5, resume_position=0, resume_seconds=0,
     timeout_seconds=1, trust_env=False,
@@ -50,8 +50,8 @@ async def child(role: Role = "recogniser") -> AsyncIterator[Child]:
 def test_a_recogniser_says_what_it_can_do_or_why_it_cannot() -> None:
     async def scene() -> None:
         async with child() as able, child() as unable:
-            await able.send(PROBE)
-            await unable.send(Probe(engine="tone"))
+            await able.send(LOOK_AROUND)
+            await unable.send(LookAround(engine="tone"))
             answer, _ = await able.receive(60)
             assert isinstance(answer, Capability)
             assert (answer.engine, answer.slots, answer.batch, answer.shares_model) == ("tones", 2, 3, True)
@@ -68,13 +68,13 @@ def test_a_recogniser_says_what_it_can_do_or_why_it_cannot() -> None:
 def test_a_killed_child_is_collected_and_its_end_explained() -> None:
     async def scene() -> None:
         async with child() as victim:
-            await victim.send(PROBE)
+            await victim.send(LOOK_AROUND)
             await victim.receive(60)
             os.kill(victim.pid, signal.SIGKILL)
             with pytest.raises(ChildDiedError, match=r"signal 9 \(SIGKILL"):
                 await victim.receive(60)
             with pytest.raises(ChildDiedError, match="SIGKILL"):
-                await victim.send(PROBE)
+                await victim.send(LOOK_AROUND)
 
     asyncio.run(scene())
 

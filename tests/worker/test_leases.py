@@ -200,6 +200,7 @@ def test_a_worker_that_is_sent_away_goes(order: str) -> None:
                 setattr(farm, order, True)
                 await worker.ended()
                 assert worker.said("left")
+                assert worker.task.result() == {"drain": "drained", "dismissed": "dismissed"}[order], "no error"
 
     asyncio.run(scene())
     assert farm.all_are("queued"), "handed back"

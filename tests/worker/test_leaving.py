@@ -53,6 +53,7 @@ def test_draining_finishes_what_was_begun_and_hands_the_rest_back_at_once() -> N
                 await until(lambda: len(farm.released) == 2, "what it had not begun is back")
                 assert not farm.outcomes, "while the rest is still being recognised"
                 await worker.ended()
+                assert worker.task.result() == "stopped"
 
     asyncio.run(scene())
     assert farm.chunks[0].state == "done"
@@ -76,6 +77,7 @@ def test_leaving_at_once_takes_less_than_two_seconds_and_hands_everything_back()
                 worker.agent.leave_now()
                 await worker.ended()
                 took = time.monotonic() - began
+                assert worker.task.result() == "left"
                 assert not any(_lives(child) for child in children)
                 return took
 

@@ -1,8 +1,8 @@
 """The pipe between the agent and each of its children: the messages, how they are framed, and the child's end.
 
-A recogniser child: `Probe` → `Capability` or `Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`; a
-batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
-any order, then `BatchEnded`; `Cancel` takes one chunk out of a batch.
+A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`.
+A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
+any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
 A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`.
 
@@ -46,10 +46,10 @@ class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Probe(_Message):
+class LookAround(_Message):
     """Say what this engine can do here, with what the owner of the worker has decided (None: choose)."""
 
-    kind: Literal["probe"] = "probe"
+    kind: Literal["look_around"] = "look_around"
     engine: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_index: int = 0
@@ -212,7 +212,7 @@ class CutFailed(_Message):
 
 
 Message = (
-    Probe
+    LookAround
     | Capability
     | Load
     | Fetching

@@ -27,7 +27,7 @@ from whisper_farm.worker.pipe import (
     Capability,
     Fetching,
     Load,
-    Probe,
+    LookAround,
     Ready,
     Recognise,
     Recognised,
@@ -44,7 +44,7 @@ class RecogniserChild:
 
     def __init__(self, pipe: AgentPipe) -> None:
         self._pipe = pipe
-        self._probe = Probe(engine="")
+        self._order = LookAround(engine="")
         self._engine: Engine | None = None
         self._slots = ThreadPoolExecutor(1, "slot")
         self._chunks: defaultdict[int, list[tuple[BatchChunk, bytes]]] = defaultdict(list)
@@ -54,8 +54,8 @@ class RecogniserChild:
         """Do what the agent says until it closes the pipe. The work itself happens in the threads of the slots."""
         for message, body in self._pipe.received():
             match message:
-                case Probe():
-                    self._probe = message
+                case LookAround():
+                    self._order = message
                     self._in_slot(self._look_around)
                 case Load():
                     self._slots = ThreadPoolExecutor(message.slots, "slot")
@@ -74,23 +74,23 @@ class RecogniserChild:
 
     def _look_around(self) -> None:
         try:
-            self._pipe.send(capability(self._probe))
+            self._pipe.send(capability(self._order))
         except EngineError as error:
             self._pipe.send(Unavailable(code=error.code, message=error.message))
 
     def _load(self, load: Load) -> None:
-        probe, news = self._probe, _News(self._pipe)
+        order, news = self._order, _News(self._pipe)
         settings = EngineSettings(
-            device=probe.device,
-            device_index=probe.device_index,
-            compute_type=probe.compute_type,
+            device=order.device,
+            device_index=order.device_index,
+            compute_type=order.compute_type,
             threads=load.threads,
             slots=load.slots,
-            model_dir=probe.model_dir,
-            local_files_only=probe.local_files_only,
+            model_dir=order.model_dir,
+            local_files_only=order.local_files_only,
         )
         try:
-            self._engine = engine_traits(probe.engine).load(load.options, settings, news)
+            self._engine = engine_traits(order.engine).load(load.options, settings, news)
         except EngineError as error:
             self._pipe.send(Unavailable(code=error.code, message=error.message))
             return
@@ -169,18 +169,18 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
     )
 
 
-def capability(probe: Probe) -> Capability:
+def capability(order: LookAround) -> Capability:
     """The engine's device, slots and batch here. What the owner set stands. EngineUnavailable if it cannot run."""
-    traits = engine_traits(probe.engine)
+    traits = engine_traits(order.engine)
     version = library_version(traits)
-    device = device_of(traits, probe.device)
-    division = division_for(traits, device, probe.slots, batch=probe.batch_size)
+    device = device_of(traits, order.device)
+    division = division_for(traits, device, order.slots, batch=order.batch_size)
     return Capability(
         engine=traits.name,
         version=version,
         device=device,
         slots=division.slots,
-        threads=probe.threads or division.threads,
+        threads=order.threads or division.threads,
         batch=division.batch,
         shares_model=traits.shares_model,
         models=traits.models,

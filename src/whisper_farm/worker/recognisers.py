@@ -63,17 +63,16 @@ class Recogniser:
         self.alive = True
         self.pid = child.pid
         self._child = child
-        self._alone = False
-        self._count = 0
+        self._alone, self._count = False, 0
         self._batches: dict[int, _Batch] = {}
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, probe: pipe.Probe) -> Recogniser:
+    async def start(cls, order: pipe.LookAround) -> Recogniser:
         """A process that has looked around. EngineError if the engine cannot run here, ChildDiedError if it died."""
         child = await Child.start("recogniser")
         try:
-            await child.send(probe)
+            await child.send(order)
             answer, _ = await child.receive(START_SECONDS)
             if isinstance(answer, pipe.Capability):
                 return cls(child, answer)
@@ -201,7 +200,7 @@ class RecogniserPool:
         last: EngineError | None = None
         for engine in self._settings.engines:
             try:
-                recogniser = await Recogniser.start(_probe(engine, self._settings))
+                recogniser = await Recogniser.start(_order(engine, self._settings))
                 self.capabilities[engine], self._spare[engine] = recogniser.capability, recogniser
             except (EngineError, ChildDiedError) as error:
                 last = error if isinstance(error, EngineError) else EngineUnavailable(error.evidence)
@@ -281,7 +280,7 @@ class RecogniserPool:
         await asyncio.sleep(max(0.0, self._rest_until - now()))
         recogniser = self._spare.pop(model.engine, None)
         try:
-            recogniser = recogniser or await Recogniser.start(_probe(model.engine, self._settings))
+            recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
             ready = await recogniser.load(model, self._fetching, self._died)
             if model.revision not in (None, ready.revision):
                 raise ModelUnavailable(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
@@ -337,9 +336,10 @@ class RecogniserPool:
         self._tell(Notice("model_fetching", message, news.model_dump(exclude={"kind"})))
 
 
-def _probe(engine: str, settings: WorkerSettings) -> pipe.Probe:
+def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:
     """What the owner has decided, for the process to add what it finds."""
-    return pipe.Probe.model_validate({"engine": engine, **settings.model_dump(include=set(pipe.Probe.model_fields))})
+    decided = settings.model_dump(include=set(pipe.LookAround.model_fields))
+    return pipe.LookAround.model_validate({"engine": engine, **decided})
 
 
 def _engine_error(answer: pipe.Message) -> EngineError:
