@@ -251,7 +251,8 @@ def _richer(held: list[Message]) -> list[Message]:
 
 def _everywhere(message: Any) -> Any:
     if isinstance(message, dict):
-        return {name: _everywhere(value) for name, value in message.items()} | {UNKNOWN: "x"}
+        more = None if "beam_size" in message else "x"  # an option of recognition that is set would change the words
+        return {name: _everywhere(value) for name, value in message.items()} | {UNKNOWN: more}
     return list(map(_everywhere, message)) if isinstance(message, list) else message
 
 

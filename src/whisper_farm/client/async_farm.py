@@ -28,7 +28,14 @@ from pydantic import ValidationError
 
 from whisper_farm.client.events import AsyncEventStream
 from whisper_farm.client.transport import Content, NoAnswerError, Query, Reply, Transport, try_again
-from whisper_farm.errors import FarmError, ObjectStoreRefused, ServerUnreachable, SourceMissing, StoreUnavailable
+from whisper_farm.errors import (
+    FarmError,
+    ObjectStoreRefused,
+    ServerUnreachable,
+    SourceMissing,
+    SourceUnreadable,
+    StoreUnavailable,
+)
 from whisper_farm.protocol.client import (
     JobList,
     JobView,
@@ -308,14 +315,15 @@ class AsyncFarmClient:
 async def _blocks(path: Path, size: int, progress: Progress) -> AsyncIterator[bytes]:
     """A file's bytes, exactly as many as were announced."""
     sent = 0
-    file = await asyncio.to_thread(path.open, "rb")
     try:
-        while sent < size and (block := await asyncio.to_thread(file.read, min(UPLOAD_BLOCK_BYTES, size - sent))):
-            yield block
-            sent += len(block)
-            progress(sent, size)
-    finally:
-        file.close()
+        file = await asyncio.to_thread(path.open, "rb")
+        with file:
+            while sent < size and (block := await asyncio.to_thread(file.read, min(UPLOAD_BLOCK_BYTES, size - sent))):
+                yield block
+                sent += len(block)
+                progress(sent, size)
+    except OSError as error:
+        raise SourceUnreadable(f"{path}: cannot be read ({error.strerror}).") from error
     if sent < size:
         raise SourceMissing(f"{path}: became shorter while it was sent; try again.")
 

@@ -68,8 +68,8 @@ class AsyncEventStream:
                 deadline.reschedule(loop.time() + SILENCE_SECONDS)
                 if line.startswith("data:"):
                     yield _event(line.removeprefix("data:"))
-                elif line.startswith("id:"):
-                    seen = int(line.removeprefix("id:"))
+                elif (number := line.removeprefix("id:").strip()) != line and number.isdecimal():
+                    seen = int(number)
                 elif not line:
                     self.last_id = seen
                     yield None

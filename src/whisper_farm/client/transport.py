@@ -68,6 +68,7 @@ class Reply:
 
 
 _ERRORS = every_error()
+_NO_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
 class Transport:
@@ -104,7 +105,9 @@ class Transport:
         content: Content | None = None,
         most_bytes: int = MAX_ANSWER_BYTES,
     ) -> Reply:
-        """One request and its answer, cut off just beyond `most_bytes`. Raises `NoAnswerError`."""
+        """One request and its answer, cut off just beyond `most_bytes`. Raises `NoAnswerError`, or
+        `InvalidRequest` where no request can be made.
+        """
         body = bytearray()
         asked = self.stream(method, url, seconds, query=query, headers=headers, content=content)
         async with asked as (answer, deadline):
@@ -144,12 +147,14 @@ class Transport:
                 )
                 async with asked as answer:
                     yield answer, deadline
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise NoAnswerError(str(error) or type(error).__name__, sent=False) from error
+        except (*_NO_REQUEST, ValueError, OverflowError) as error:
+            raise InvalidRequest(f"No request can be made to {url!r}: {error}") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise NoAnswerError(str(error) or type(error).__name__) from error
-        except TimeoutError as error:
-            raise NoAnswerError(f"no whole answer within {seconds:g} s") from error
+        except OSError as error:  # a time-out among them
+            raise NoAnswerError(str(error) or f"no whole answer within {seconds:g} s") from error
 
 
 async def _earning(blocks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> AsyncIterator[bytes]:

@@ -12,29 +12,32 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import ValidationError
 
+from whisper_farm.client.transport import (
+    FIRST_PAUSE_SECONDS,
+    LOOPBACK,
+    SLOWEST_BYTES_PER_SECOND,
+    NoAnswerError,
+    Reply,
+    Transport,
+    try_again,
+)
 from whisper_farm.errors import (
     DigestMismatch,
-    FarmError,
     Forbidden,
-    InvalidRequest,
     ObjectStoreRefused,
     ProtocolMismatch,
     ServerUnreachable,
     Unauthorized,
     WorkerUnknown,
-    every_error,
 )
 from whisper_farm.protocol import wire, worker
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.tasks import now
 
 T = TypeVar("T")
 Answer = TypeVar("Answer", bound=wire.Answer)
@@ -44,44 +47,34 @@ FATAL = (Unauthorized, Forbidden, ProtocolMismatch)
 """Refusals that will not change: the worker has to stop."""
 DOWNLOADS = 8
 UPLOADS = 4
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
+MAX_ANSWER_BYTES = 64 << 20
 _PASSING = (408, 425, 429)
-_MAX_ANSWER_BYTES = 64 << 20
-_SLOWEST_BYTES_PER_SECOND = 10_000
 _MISMATCHES = 3
 _SILENT_CALLS = 2
-_ERROR_BYTES = 1 << 16
-_ERRORS = every_error()
-
-
-class _NoAnswerError(Exception):
-    """The farm did not answer, or something else did."""
 
 
 class WorkerApi:
     """A connection to one farm. `told` hears False when the farm does not answer (twice running), True when it does."""
 
     def __init__(self, server: str, token: str, timeout_seconds: float, told: Callable[[bool, str], None]) -> None:
-        self.server = server.rstrip("/")
-        if urlsplit(self.server).scheme not in ("http", "https") or not urlsplit(self.server).hostname:
-            raise InvalidRequest(f"{server!r} is no address of a farm; it begins with http:// or https://.")
+        headers = {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
+        self._transport = Transport(server, headers)
+        self._own_headers = headers
+        self.server = self._transport.server
         self.timeout_seconds = timeout_seconds
-        self.trust_env = urlsplit(self.server).hostname not in ("localhost", "127.0.0.1", "::1")
-        self._own_headers = {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
+        self.trust_env = urlsplit(self.server).hostname not in LOOPBACK
         self._told = told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None
         """What to do when the farm does not know this worker (any more), before the call is sent again."""
         self.on_strange_claim: Callable[[str, str], None] = lambda token, why: None
         """Hears the token of a claim that this worker does not understand, and why."""
         self._failures = 0
-        self._client = httpx.AsyncClient(timeout=timeout_seconds, trust_env=self.trust_env)
         self._downloads = asyncio.Semaphore(DOWNLOADS)
         self._uploads = asyncio.Semaphore(UPLOADS)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._transport.close()
 
     async def register(self, request: worker.RegisterRequest, patience: float = FOR_EVER) -> worker.RegisterAnswer:
         """Present the worker."""
@@ -118,7 +111,7 @@ class WorkerApi:
 
     def resolved(self, transfer: wire.Transfer) -> tuple[str, dict[str, str]]:
         """Address and headers of a transfer: our token is among them only if the address is the farm's own."""
-        if transfer.url.startswith("/") and not transfer.url.startswith("//"):
+        if self._transport.is_own(transfer.url):
             return self.server + transfer.url, {**transfer.headers, **self._own_headers}
         if not transfer.url.startswith(("http://", "https://")):
             raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
@@ -126,33 +119,35 @@ class WorkerApi:
 
     async def download(self, transfer: wire.Transfer, size: int, sha256: str) -> bytes:
         """The bytes announced; DigestMismatch if others keep coming."""
-        url, headers = self.resolved(transfer)
         async with self._downloads:
             for _ in range(_MISMATCHES):
-                data = await self._again(
-                    lambda: self._exchange(transfer.method, url, headers, None, self._seconds_for(size), size),
-                    self._patience_for(transfer),
-                )
+                data = await self._transferred(transfer, size)
                 if len(data) == size and hashlib.sha256(data).hexdigest() == sha256:
                     return data
         raise DigestMismatch(f"The audio that arrived is not what was announced ({len(data)} bytes instead of {size}).")
 
     async def upload(self, transfer: wire.Transfer, data: bytes) -> None:
         """Send the bytes."""
-        url, headers = self.resolved(transfer)
-        headers = {"Content-Type": "application/octet-stream", **headers}
         async with self._uploads:
-            await self._again(
-                lambda: self._exchange(transfer.method, url, headers, data, self._seconds_for(len(data))),
-                self._patience_for(transfer),
+            await self._transferred(transfer, len(data), data)
+
+    async def _transferred(self, transfer: wire.Transfer, size: int, data: bytes | None = None) -> bytes:
+        """Do what a transfer says; `size` is that of the bytes in whichever direction.
+
+        The farm is waited for; a store that stays away is the farm's to replace with another address.
+        """
+        self.resolved(transfer)
+        own = self._transport.is_own(transfer.url)
+        headers = transfer.headers if data is None else {"Content-Type": "application/octet-stream", **transfer.headers}
+        seconds = self.timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
+
+        async def once() -> bytes:
+            reply = await self._transport.exchange(
+                transfer.method, transfer.url, seconds, headers=headers, content=data, most_bytes=size
             )
+            return _answered(reply, foreign=not own)
 
-    def _seconds_for(self, size: int) -> float:
-        return self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
-
-    def _patience_for(self, transfer: wire.Transfer) -> float:
-        """The farm is waited for; a store that stays away is the farm's to replace with another address."""
-        return FOR_EVER if transfer.url.startswith("/") else self.timeout_seconds
+        return await self._until_answered(once, FOR_EVER if own else self.timeout_seconds)
 
     async def _call(
         self,
@@ -164,24 +159,30 @@ class WorkerApi:
     ) -> Answer:
         """Send until there is an answer, or until `patience` ends; each try may take `seconds`."""
         body = request.model_dump_json().encode()
-        url = f"{self.server}/api/work/{name}"
-        headers = {**self._own_headers, "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
 
         async def once() -> Answer:
-            answer = await self._exchange("POST", url, headers, body, seconds or self.timeout_seconds)
+            reply = await self._transport.exchange(
+                "POST",
+                f"/api/work/{name}",
+                seconds or self.timeout_seconds,
+                headers=headers,
+                content=body,
+                most_bytes=MAX_ANSWER_BYTES,
+            )
             try:
-                return self._read(kind, answer)
+                return self._read(kind, _answered(reply, foreign=False))
             except ValueError as error:
-                raise _NoAnswerError(f"{url} answers, but not as a farm does") from error
+                raise NoAnswerError(f"{self.server} answers, but not as a farm does") from error
 
         while True:
             try:
-                return await self._again(once, patience)
+                return await self._until_answered(once, patience)
             except WorkerUnknown:
                 if self.on_unknown is None or kind is worker.RegisterAnswer:
                     raise
                 await self.on_unknown()
-                await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+                await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
     def _read(self, kind: type[Answer], body: bytes) -> Answer:
         """The answer, without the claims in it that this worker does not understand."""
@@ -194,11 +195,13 @@ class WorkerApi:
         return kind.model_validate(answer, extra="ignore")
 
     def _understood(self, raw: Any) -> bool:
-        """Whether this claim can be worked on; an option that is left out would change the words."""
+        """Whether this claim can be worked on. An option that is set and unknown here would change the words."""
         try:
             claim = worker.Claim.model_validate(raw, extra="ignore")
             if claim.transcribe:
-                RecognitionOptions.model_validate(raw["transcribe"]["options"], extra="forbid")
+                options = raw["transcribe"]["options"].items()
+                set_options = {name: value for name, value in options if value is not None}
+                RecognitionOptions.model_validate(set_options, extra="forbid")
             if claim.chunk or claim.transcribe:
                 return True
             why = "it is of a kind unknown here"
@@ -209,20 +212,15 @@ class WorkerApi:
         self.on_strange_claim(str(token), why)
         return False
 
-    async def _again(self, once: Callable[[], Awaitable[T]], patience: float) -> T:
-        give_up_at, pause = now() + patience, _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                answer = await once()
-            except _NoAnswerError as error:
-                self._heard(False, str(error))
-                if now() + pause > give_up_at:
-                    raise ServerUnreachable(f"{self.server} does not answer: {error}") from error
-                await asyncio.sleep(pause * random.uniform(0.5, 1))
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            else:
-                self._heard(True, "")
-                return answer
+    async def _until_answered(self, once: Callable[[], Awaitable[T]], patience: float) -> T:
+        try:
+            answer = await try_again(
+                once, patience_seconds=patience, failed=lambda error: self._heard(False, str(error))
+            )
+        except NoAnswerError as error:
+            raise ServerUnreachable(f"{self.server} does not answer: {error}") from error
+        self._heard(True, "")
+        return answer
 
     def _heard(self, something: bool, why: str) -> None:
         """Keep count of calls without an answer; a single one is nothing to talk about."""
@@ -232,49 +230,15 @@ class WorkerApi:
         elif something and before >= _SILENT_CALLS:
             self._told(True, f"{self.server} answers again.")
 
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        content: bytes | None,
-        seconds: float,
-        limit: int = _MAX_ANSWER_BYTES,
-    ) -> bytes:
-        """One request and its answer, in `seconds` all told."""
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                self._client.stream(method, url, headers=headers, content=content, timeout=seconds) as answer,
-            ):
-                body = await _at_most(answer, limit)
-        except (httpx.InvalidURL, httpx.LocalProtocolError, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"No request can be made to {url!r}: {error}") from error
-        except (httpx.HTTPError, OSError) as error:
-            raise _NoAnswerError(str(error) or f"no answer within {seconds:g} s") from error
-        if answer.is_success:
-            return body
-        raise _refusal(answer.status_code, body, foreign=not url.startswith(self.server + "/"))
 
-
-async def _at_most(answer: httpx.Response, limit: int) -> bytes:
-    """The body, cut off just beyond the limit; errors may always be a little longer."""
-    body = bytearray()
-    async for part in answer.aiter_bytes():
-        body += part
-        if len(body) > max(limit, _ERROR_BYTES if answer.is_error else 0):
-            break
-    return bytes(body)
-
-
-def _refusal(status: int, body: bytes, foreign: bool) -> Exception:
-    """What an answer that is no success means: a refusal, or nothing that counts as an answer."""
-    try:
-        error = wire.ErrorBody.read(body).error
-    except ValidationError:
-        if foreign and status < 500 and status not in _PASSING:
-            return ObjectStoreRefused(f"The object store where the farm keeps its audio refused with status {status}.")
-        return _NoAnswerError(f"status {status} and no word of a farm")
-    if status >= 500 or status in _PASSING:
-        return _NoAnswerError(error.message)
-    return _ERRORS.get(error.code, FarmError)(error.message, **error.details)
+def _answered(reply: Reply, foreign: bool) -> bytes:
+    """The body of a success. Raises the refusal of the farm, or `NoAnswerError` where nothing counts as an answer."""
+    if reply.succeeded:
+        return reply.content
+    passing = reply.status >= 500 or reply.status in _PASSING
+    refusal = reply.refusal()
+    if refusal is not None and not passing:
+        raise refusal
+    if foreign and not passing:
+        raise ObjectStoreRefused(f"The object store where the farm keeps its audio refused with status {reply.status}.")
+    raise NoAnswerError(refusal.message if refusal else f"status {reply.status} and no word of a farm")
