@@ -26,6 +26,7 @@ from whisper_farm.errors import (
     MethodNotAllowed,
     NoSpace,
     NotFound,
+    ObjectStoreRefused,
     ProtocolMismatch,
     ServerBusy,
     StoreUnavailable,
@@ -50,6 +51,7 @@ ALWAYS: tuple[type[FarmError], ...] = (
     TooSlow,
     NoSpace,
     StoreUnavailable,
+    ObjectStoreRefused,
     ServerBusy,
     Internal,
 )

@@ -16,7 +16,7 @@ from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.coordinator.views import counts
-from whisper_farm.errors import SchemaMismatch, StoreUnavailable
+from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
 from whisper_farm.store.schema import check
@@ -48,7 +48,10 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {**documented(StoreUnavailable, SchemaMismatch)[503], "model": ErrorBody}})
+_UNREADY = documented(StoreUnavailable, ObjectStoreRefused, SchemaMismatch)[503]
+
+
+@router.get("/readyz", responses={503: {**_UNREADY, "model": ErrorBody}})
 async def readyz(farm: Farm) -> Health:
     """Database and blob store answer, and this release may run on the tables: requests may be sent here."""
     try:
