@@ -7,7 +7,7 @@ import secrets
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.worker import AppendRequest, ChunkResult, ClaimRequest, NewChunk, RegisterRequest
@@ -35,14 +35,14 @@ def _recording(database: Database, policy: Policy, chunks: int, model: str, seco
         options=RecognitionOptions(engine="tones", model=model, language="en"),
     )  # fmt: skip
     made = database.write(lambda tx: submit(tx, new))
-    wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), chunk_jobs=1, only=(made,))
+    wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), chunk_jobs=1)
     (claimed,) = database.write(lambda tx: claim(tx, wish, policy))
     for first in range(0, chunks, GROUP):
         group = [_chunk(position, seconds) for position in range(first, min(first + GROUP, chunks))]
         more = AppendRequest(worker_id=SEEDER, token=claimed.token, chunks=tuple(group))
         database.write(lambda tx, more=more: append(tx, more, policy))  # type: ignore[misc]
     result = ChunkResult(duration_seconds=chunks * seconds, chunks=chunks)
-    end = Finished(SEEDER, claimed.token, digest_of(result), chunk=result)
+    end = Finished(SEEDER, claimed.token, digest_of(result), result)
     database.write(lambda tx: complete(tx, [end], policy))
     return made
 

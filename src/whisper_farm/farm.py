@@ -57,10 +57,6 @@ class LocalWorker:
     def worker_id(self) -> str:
         return self._agent.worker_id
 
-    def also(self, transcription_id: str) -> None:
-        """Work for this transcription, too."""
-        self._agent.also(transcription_id)
-
     def ending(self) -> Ending | None:
         """Why it has ended; None while it works. Raises what it died of."""
         return self._running.result() if self._running.done() else None
@@ -193,13 +189,11 @@ class LocalFarm:
         """Whether there was anything to work on yet."""
         return self._farm.worker is not None
 
-    def work_on(self, transcription_id: str) -> None:
-        """Let the worker do this transcription, too; the first one starts it. It does none that was not named."""
-        if self._farm.worker is not None:
-            self._farm.worker.also(transcription_id)
-            return
-        given = {"server": self.client.address, "token": self.token, "only": (transcription_id,)}
-        self._farm.start_worker(self._worker_settings.model_copy(update=given), self._heed)
+    def start_worker(self) -> None:
+        """Start the worker, if it has not been started. It works on transcriptions with its label, and on no others."""
+        if self._farm.worker is None:
+            given = {"server": self.client.address, "token": self.token}
+            self._farm.start_worker(self._worker_settings.model_copy(update=given), self._heed)
 
     def slots(self) -> int:
         """How many batches the worker recognises at the same time."""

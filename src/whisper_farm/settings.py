@@ -109,7 +109,8 @@ class WorkerSettings(BaseSettings):
     model_dir: str | None = None
     local_files_only: bool = False
     cuts: bool = True
-    only: tuple[str, ...] | None = None
+    label: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """Work on transcriptions with this label only."""
     chunk_timeout_seconds: float = Field(default=1800, gt=0, le=86_400)
     """A recogniser that spends longer than this on one batch is killed and its chunks tried again."""
     request_timeout_seconds: float = Field(default=30, gt=0, le=600)

@@ -174,7 +174,8 @@ def test_a_worker_that_fails_in_starting_is_told_and_leaves_nothing_behind(
 
     monkeypatch.setattr("whisper_farm.worker.recognisers.RecogniserPool.look_around", fail)
     with local_farm(tmp_path / "data") as farm:
-        farm.work_on(send(farm, talk.path))
+        send(farm, talk.path)
+        farm.start_worker()
 
         def ended() -> bool:
             try:
@@ -195,7 +196,7 @@ def test_coordinator_worker_and_client_share_one_event_loop(record: Recorder, tm
         patched.setattr(asyncio.BaseEventLoop, "run_forever", lambda loop: (loops.add(loop), real(loop))[1])
         with local_farm(tmp_path / "data") as farm:
             one = send(farm, talk.path)
-            farm.work_on(one)
+            farm.start_worker()
             eventually(lambda: farm.client.get(one).state == "done", "the transcription is done", 60)
             farm.drop_audio(one)
     assert len(loops) == 1

@@ -25,8 +25,7 @@ from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Retention, Sw
 from whisper_farm.coordinator.services.reaper import Reaper
 from whisper_farm.coordinator.services.service import Report, Services, run_service
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcriptions import retry
+from whisper_farm.leases.transcriptions import NewTranscription, retry, submit
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module

@@ -64,7 +64,7 @@ class Present:
     def __init__(self, farm: ServedFarm, make_worker: MakeWorker) -> None:
         self._farm = farm
         self._make_worker = make_worker
-        self._workers = 0
+        self._workers = self._labels = 0
         self._hire()
         self._upload()
         self._finish()
@@ -156,11 +156,13 @@ class Present:
         self.chunk = self.worker.upload(self.cutting, 1)
 
     def _begun(self) -> tuple[str, Json, Json]:
-        self.worker.register()  # a request may have made it one that can do nothing
-        made = str(submit(self._farm.admin)["id"])
-        (cutting,) = self.worker.told("claim", **self.worker.claim_body(0, 1), only=[made])["claims"]
+        self._labels += 1
+        label = f"only-{self._labels}"
+        self.worker.register(label=label)  # a request may have made it one that can do nothing
+        made = str(submit(self._farm.admin, label=label)["id"])
+        (cutting,) = self.worker.claim(0, 1)
         self.worker.cut(cutting, 1)
-        (hearing,) = self.worker.told("claim", **self.worker.claim_body(1), only=[made])["claims"]
+        (hearing,) = self.worker.claim(1)
         return made, cutting, hearing
 
     def _finish(self) -> None:

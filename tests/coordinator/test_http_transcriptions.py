@@ -91,7 +91,7 @@ def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
     farm.admin.timeout = 5
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         monkeypatch.setattr(store, "write", slow_in_the_background)
         try:
             assert submit(farm.admin)["state"] == "queued"

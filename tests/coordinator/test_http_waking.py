@@ -11,7 +11,7 @@ from support.listening import past
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.claiming import waiting
+from whisper_farm.coordinator.claiming import long_poll
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING
 from whisper_farm.settings import Policy
 
@@ -26,7 +26,7 @@ UNHURRIED = Policy(lease_seconds=3600, heartbeat_seconds=900, hedge_min_seconds=
 @pytest.fixture(autouse=True)
 def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tried without a cause."""
-    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+    monkeypatch.setattr(long_poll, "TICK_SECONDS", 1000)
 
 
 def submitted(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
@@ -74,7 +74,7 @@ def retried(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[],
 
 
 def left(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
-    """What I have failed is the other's, for as long as there is one."""
+    """What I have failed is left to the other, until it leaves."""
     submit(farm.admin)
     (claim,) = me.claim(0, chunk=1)
     fail(me, claim)
@@ -105,7 +105,7 @@ def test_a_waiting_claim_hears_of_it(start_farm: StartFarm, make_worker: MakeWor
     eventually(lambda: farm.coordinator.feed.position == before, "what was before is told")
     with ThreadPoolExecutor(1) as pool:
         claim = pool.submit(me.claim, 1, 1, WAIT_SECONDS)
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         cause()
         assert len(claim.result(2 * WAIT_SECONDS)) == 1
     assert {event.kind for event in past(farm.admin, before)} & WORK_MAKING == {kind}, "it is the only cause"

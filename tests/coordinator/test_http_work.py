@@ -13,8 +13,8 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator.claiming import waiting
-from whisper_farm.leases.reap import reap
+from whisper_farm.coordinator.claiming import long_poll
+from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.worker import ChunkResult
 from whisper_farm.settings import Policy
 
@@ -24,7 +24,7 @@ MakeWorker = Callable[..., HandWorker]
 @pytest.fixture(autouse=True)
 def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting claims are woken by what happens, not by looking again now and then."""
-    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+    monkeypatch.setattr(long_poll, "TICK_SECONDS", 1000)
 
 
 def state_of(farm: ServedFarm, made: dict[str, object]) -> str:
@@ -203,7 +203,7 @@ def test_a_waiting_claim_hears_of_work_at_once(either_farm: ServedFarm, make_wor
     worker = make_worker(farm)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         submitted = time.monotonic()
         submit(farm.admin)
         assert len(waiting.result(10)) == 1
@@ -221,7 +221,7 @@ def test_a_waiting_claim_takes_a_job_whose_lease_lapses(start_farm: StartFarm, m
 
 def test_a_wait_ends_empty_when_its_time_is_over(farm: ServedFarm, worker: HandWorker) -> None:
     assert worker.claim(1, wait=0.1) == []
-    assert len(farm.coordinator.waiting) == 0
+    assert len(farm.coordinator.long_polls) == 0
 
 
 def test_a_claim_whose_client_has_gone_makes_no_attempt(farm: ServedFarm, make_worker: MakeWorker) -> None:
@@ -229,7 +229,7 @@ def test_a_claim_whose_client_has_gone_makes_no_attempt(farm: ServedFarm, make_w
     impatient = make_worker(farm, "second")
     with pytest.raises(httpx.ReadTimeout):
         impatient.http.post("/api/work/claim", json=impatient.claim_body(0, 1, wait=20), timeout=0.3)
-    eventually(lambda: len(farm.coordinator.waiting) == 0, "the end of the wait")
+    eventually(lambda: len(farm.coordinator.long_polls) == 0, "the end of the wait")
     submit(farm.admin)
     assert len(worker.claim(0, chunk=1)) == 1
 
@@ -237,7 +237,7 @@ def test_a_claim_whose_client_has_gone_makes_no_attempt(farm: ServedFarm, make_w
 def test_the_same_claim_asked_twice_while_waiting_gets_one_attempt(farm: ServedFarm, worker: HandWorker) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(worker.claim, 0, 1, 10, "same") for _ in range(2)]
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         submit(farm.admin)
         one, other = (waiting.result(10) for waiting in both)
     assert one == other
@@ -247,7 +247,7 @@ def test_the_same_claim_asked_twice_while_waiting_gets_one_attempt(farm: ServedF
 def test_a_draining_worker_is_told_so_while_it_waits(farm: ServedFarm, worker: HandWorker) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.told, "claim", **worker.claim_body(1, 1, wait=20))
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         assert farm.admin.post("/api/workers/w-1/drain").json()["state"] == "draining"
         assert waiting.result(10) == {"claims": [], "drain": True}
     assert worker.told("heartbeat", tokens=[])["drain"] is True
@@ -262,7 +262,7 @@ def test_released_work_goes_to_the_next_waiting_worker(farm: ServedFarm, make_wo
     (claim,) = first.claim(0, chunk=1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(second.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         first.told("release", tokens=[claim["token"]])
         assert waiting.result(10)[0]["job_id"] == claim["job_id"]
 
@@ -367,12 +367,12 @@ def test_many_idle_workers_share_new_work_without_a_stampede(farm: ServedFarm, m
     workers = [make_worker(farm, f"w-{number}") for number in range(12)]
     with ThreadPoolExecutor(len(workers)) as pool:
         waiting = [pool.submit(worker.claim, 0, 1, 20) for worker in workers]
-        eventually(lambda: len(farm.coordinator.waiting) == len(workers), "the waits")
+        eventually(lambda: len(farm.coordinator.long_polls) == len(workers), "the waits")
         made = [submit(farm.admin, name=f"{number}.mp3") for number in range(3)]
         done = eventually(lambda: len(finished := [one for one in waiting if one.done()]) == 3 and finished)
         got = {claim["transcription_id"] for one in done for claim in one.result(1)}
         assert got == {one["id"] for one in made}
-        assert len(farm.coordinator.waiting) == len(workers) - 3
+        assert len(farm.coordinator.long_polls) == len(workers) - 3
         assert farm.stop() < 3
         assert all(one.result(5) == [] for one in waiting if one not in done)
 
@@ -385,6 +385,6 @@ def test_work_appended_by_one_coordinator_wakes_a_claim_on_another(
     worker = make_worker(other)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.claim, 0, 1, 20)
-        eventually(lambda: len(other.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(other.coordinator.long_polls) == 1, "the wait")
         submit(one.admin)
         assert len(waiting.result(10)) == 1

@@ -78,7 +78,7 @@ def bodies(worker: HandWorker, cutting: Json, hearing: Json, chunk: Json) -> dic
     heard = worker.completion(hearing, transcribe=result.model_copy(update={"segments": (certain,)}))
     end = ChunkResult(duration_seconds=20, declared_seconds=20, chunks=2, damaged_seconds=((1, 2),))
     cut = worker.completion(cutting, chunk=end)
-    claim = {**worker.claim_body(1, 1), "only": ["some"]}
+    claim = worker.claim_body(1, 1)
     failure = {"code": "not_audio", "message": "it is not", "permanent": False, "charged": True}
     of_worker: dict[str, Json] = {
         "register": worker.registration(),

@@ -114,7 +114,7 @@ def test_the_time_of_a_claim_counts_from_its_arrival_so_its_wait_is_part_of_it(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.waiting) == 1, "the wait")
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         began = time.perf_counter()
         for _ in range(5):
             assert farm.admin.get("/api/transcriptions").is_success

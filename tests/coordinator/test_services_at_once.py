@@ -27,8 +27,7 @@ from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import release
-from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcriptions import blob_keys_of
+from whisper_farm.leases.transcriptions import NewTranscription, blob_keys_of, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
     AppendRequest,
@@ -126,7 +125,7 @@ def abandon(bench: Bench) -> None:
     ]
     write(lambda tx: append(tx, AppendRequest(worker_id="s0", token=job.token, chunks=tuple(chunks)), POLICY))
     cut = ChunkResult(duration_seconds=ABANDONED * 10, chunks=ABANDONED)
-    write(lambda tx: complete(tx, [Finished("s0", job.token, SHA, chunk=cut)], POLICY))
+    write(lambda tx: complete(tx, [Finished("s0", job.token, SHA, cut)], POLICY))
     for number in range(ABANDONED):
         asked = ClaimRequest(worker_id=f"s{number}", request_id=f"hear{number}", transcribe_jobs=1)
         assert write(lambda tx, asked=asked: claim(tx, asked, POLICY))

@@ -106,7 +106,7 @@ def test_stopping_takes_no_longer_than_two_seconds_whatever_waits(farm: ServedFa
     answers: list[object] = []
     waiting = threading.Thread(target=lambda: answers.append(worker.claim(1, wait=60)))
     waiting.start()
-    eventually(lambda: len(farm.coordinator.waiting) == 1)
+    eventually(lambda: len(farm.coordinator.long_polls) == 1)
     with farm.admin.stream("GET", "/api/events") as stream:
         assert next(stream.iter_lines()).startswith("retry")
         seconds = farm.stop()

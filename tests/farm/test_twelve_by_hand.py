@@ -21,7 +21,7 @@ from support.farm_processes import LEASE_SECONDS, Farm, until
 from support.hand_worker import HandWorker, Json
 
 from whisper_farm.leases import lapse
-from whisper_farm.leases.reap import reap
+from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database

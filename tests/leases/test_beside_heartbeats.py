@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from support.hand_farm import Farm
 
-from whisper_farm.leases.beat import heartbeat
+from whisper_farm.leases.attempts import heartbeat
 from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.store.database import Transaction
 

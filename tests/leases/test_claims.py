@@ -230,19 +230,34 @@ def test_a_worker_that_leaves_hands_back_even_what_it_does_not_know_of(farm: Far
     assert [event["worker_id"] for event in farm.events("worker_gone")][-1] == "ann"
 
 
-def test_only_the_named_recordings_are_worked_on(farm: Farm) -> None:
+def test_a_worker_with_a_label_works_on_what_bears_it_and_on_nothing_else(farm: Farm) -> None:
     farm.recording(3, "first.mp3")
-    second = farm.recording(2, "second.mp3")
-    farm.worker("ann")
+    mine = farm.recording(2, "mine.mp3", label="mine")
     farm.submit("third.mp3")
-    claims = farm.claim("ann", transcribe=9, chunk=1, only=[second.id])
-    assert {one.transcription_id for one in claims} == {second.id}
-    assert len(claims) == 2
+    farm.submit("fourth.mp3", label="mine")
+    farm.worker("ann", label="mine")
+    claims = farm.claim("ann", transcribe=9, chunk=9)
+    assert sorted(one.source_name for one in claims) == ["fourth.mp3", "mine.mp3", "mine.mp3"]
     farm.now += 21
     farm.worker("bob")
-    assert farm.claim("bob", transcribe=1, only=["nothing"]) == []
-    lapsed = farm.claim("bob", transcribe=9, only=[second.id])
-    assert {one.transcription_id for one in lapsed} == {second.id}
+    assert sorted(one.source_name for one in farm.claim("bob", transcribe=9, chunk=9)) == ["first.mp3"] * 3 + [
+        "third.mp3"
+    ]
+    farm.worker("cid", label="mine")
+    lapsed = farm.claim("cid", transcribe=9)
+    assert {one.transcription_id for one in lapsed} == {mine.id}
+    assert len(lapsed) == 2
+
+
+def test_what_is_submitted_again_with_another_label_is_worked_on_by_those_who_have_it(farm: Farm) -> None:
+    recording = farm.recording(2, key="the-same", label="before")
+    farm.worker("before", label="before")
+    farm.worker("after", label="after")
+    (job,) = farm.claim("before")
+    assert farm.submit(key="the-same", label="after").id == recording.id
+    assert farm.claim("before") == []
+    assert [one.position for one in farm.claim("after", transcribe=2)] == [1]
+    assert farm.done(job).error_code is None, "what was claimed before is not lost"
 
 
 def test_leases_and_heartbeats_stretch_with_the_fleet(farm: Farm) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whisper_farm.leases.ids import RANDOM
+from whisper_farm.leases.rules import RANDOM
 
 
 def test_jitter_is_never_the_same_and_takes_up_to_half_of_a_wait_away() -> None:

@@ -17,7 +17,7 @@ from support.hand_farm import Farm
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import complete
-from whisper_farm.leases.reap import ReapReport, reap
+from whisper_farm.leases.lapse import ReapReport, reap
 from whisper_farm.leases.transcriptions import cancel
 from whisper_farm.protocol.worker import HeartbeatAnswer
 from whisper_farm.store.database import Transaction

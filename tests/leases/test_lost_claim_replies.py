@@ -1,6 +1,6 @@
 """Claims whose requests and answers get lost, ten thousand times: nothing is stranded, nothing is held twice.
 
-The claims wait in the coordinator's own waiting room, in front of the real queue; only the sockets are left out.
+The claims wait in the coordinator's own long polls, in front of the real queue; only the sockets are left out.
 The same over real sockets is `test_lost_claim_reply` in `tests/farm`.
 """
 
@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import func, select
 from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claiming.claims import try_claims
-from whisper_farm.coordinator.claiming.waiting import Tried, WaitingRoom
+from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.store.tables import attempts, jobs
@@ -38,7 +38,7 @@ class Losses:
         self.farm, self.drops = farm, drops
         self.dice = random.Random(seed)
         self.suffered: Counter[str] = Counter()
-        self.room = WaitingRoom(self._attempt)
+        self.polls = LongPolls(self._attempt)
         self.held: dict[str, str] = {}
         """Every job that was ever handed to a client, with the token."""
         self.cut = self.finished = 0
@@ -49,7 +49,7 @@ class Losses:
 
     async def run(self) -> None:
         """Until so many calls have been lost and all that was cut is done."""
-        serving = asyncio.create_task(self.room.run())
+        serving = asyncio.create_task(self.polls.run())
         self._feed(AHEAD)
         async with asyncio.TaskGroup() as clients:
             for number in range(CLIENTS):
@@ -62,7 +62,7 @@ class Losses:
         if self.suffered.total() < self.drops:
             self.farm.append(self.cutting, chunks, first=self.cut, worker="cutter")
             self.cut += chunks
-            self.room.wake()
+            self.polls.wake()
 
     async def _client(self, name: str) -> None:
         while self.finished < self.cut:
@@ -81,24 +81,24 @@ class Losses:
         self.finished += len(claims)
         self._feed(len(claims))
         if self.finished == self.cut:
-            await self.room.close()
+            await self.polls.close()
 
     async def _answered(self, request: ClaimRequest) -> Tried:
         """Ask until an answer arrives."""
         while (fate := self.dice.choices(list(FATES), list(FATES.values()))[0]) != "answered":
             self.suffered[fate] += 1
             if fate == "reply lost":
-                await self.room.claim(request, _never())
+                await self.polls.claim(request, _never())
             elif fate == "client gone":
                 await self._walk_out(request)
             else:
                 await asyncio.sleep(0)
-        return await self.room.claim(request, _never())
+        return await self.polls.claim(request, _never())
 
     async def _walk_out(self, request: ClaimRequest) -> None:
         """Leave the long poll at any moment of it; the next call may come before the coordinator has noticed."""
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        call = asyncio.create_task(self.room.claim(request, gone))
+        call = asyncio.create_task(self.polls.claim(request, gone))
         for _ in range(self.dice.randrange(12)):
             await asyncio.sleep(0)
         gone.set_result(None)
@@ -107,11 +107,11 @@ class Losses:
         else:
             await call
 
-    async def _attempt(self, requests: Sequence[ClaimRequest]) -> Sequence[Tried | None]:
+    async def _attempt(self, request: ClaimRequest) -> Tried:
         """As `coordinator.claims.Claims` does it; clients come and go before and after."""
         await asyncio.sleep(0)
         self.farm.now += STEP_SECONDS
-        tried: Sequence[Tried | None] = self.farm.write(lambda tx: try_claims(tx, requests, self.farm.policy))
+        tried: Tried = self.farm.write(lambda tx: try_claim(tx, request, self.farm.policy))
         await asyncio.sleep(0)
         return tried
 

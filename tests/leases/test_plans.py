@@ -17,14 +17,21 @@ from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
-from whisper_farm.leases.beat import heartbeat
+from whisper_farm.leases.attempts import heartbeat
 from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
-from whisper_farm.leases.reap import reap
-from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcriptions import cancel, next_to_assemble, results_of, retry
+from whisper_farm.leases.lapse import reap
+from whisper_farm.leases.ready import next_due
+from whisper_farm.leases.transcriptions import (
+    NewTranscription,
+    cancel,
+    label_transcription,
+    next_to_assemble,
+    results_of,
+    retry,
+    submit,
+)
 from whisper_farm.protocol.worker import (
     AppendRequest,
     FailRequest,
@@ -38,13 +45,14 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.jobs import held_job as held
 from whisper_farm.store.tables import uploads, workers
+from whisper_farm.store.transcriptions import find
 from whisper_farm.store.uploads import announce
 from whisper_farm.store.workers import forget_workers, long_gone
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
 """What comes before the `yield` prepares, what comes after it is watched."""
 BIG = ("jobs", "attempts", "transcriptions", "events")
-WALKED = {"ix_transcriptions_assembling", *OF_LIVE_ATTEMPTS}
+WALKED = {"ix_transcriptions_assembling", "ix_jobs_left", *OF_LIVE_ATTEMPTS}
 """Partial indexes of what is few at any time; PostgreSQL may well prefer to read such a one as a whole."""
 ROWS = 2 * HELD
 """Most rows that one step may look at: some must look at whatever runs, none at a share of what waits or is done."""
@@ -74,14 +82,21 @@ def claiming_after_failures(farm: Farm, tx: Transaction) -> Iterator[None]:
     assert len(claims(farm, tx, "bob", 10)) == 10
 
 
-def claiming_of_some_recordings(farm: Farm, tx: Transaction) -> Iterator[None]:
+def claiming_with_a_label(farm: Farm, tx: Transaction) -> Iterator[None]:
+    label_of(tx, "q7", "mine")
+    label_of(tx, "d7", "mine")
     yield
-    assert len(claims(farm, tx, "ann", 10, only=["q7", "q9"])) == 10
+    assert {job.transcription_id for job in claims(farm, tx, "labelled", 10)} == {"q7"}
 
 
-def claiming_of_recordings_with_nothing_to_do(farm: Farm, tx: Transaction) -> Iterator[None]:
+def claiming_with_a_label_and_nothing_to_do(farm: Farm, tx: Transaction) -> Iterator[None]:
+    label_of(tx, "d7", "mine")
     yield
-    assert claims(farm, tx, "ann", 10, only=["d7"]) == []
+    assert claims(farm, tx, "labelled", 10) == []
+
+
+def label_of(tx: Transaction, name: str, label: str) -> None:
+    label_transcription(tx, find(tx, name), label)
 
 
 def claiming_again(farm: Farm, tx: Transaction) -> Iterator[None]:
@@ -126,8 +141,8 @@ def appending(farm: Farm, tx: Transaction) -> Iterator[None]:
 
 def cutting(farm: Farm, tx: Transaction) -> Claimed:
     """A chunk job that bob holds."""
-    made = submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/talk", 1, TONES), farm.mint)
-    (job,) = claims(farm, tx, "bob", 0, chunk=1, only=[made])
+    submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/talk", 1, TONES), farm.mint)
+    (job,) = claims(farm, tx, "bob", 0, chunk=1)
     return job
 
 
@@ -160,7 +175,7 @@ def finished(worker: str, job: Claimed) -> Finished:
         segments=(), language="en", engine="tones", engine_version="1", model="instant", revision="r1", device="cpu",
         compute_type="none", work_seconds=1.0,
     )  # fmt: skip
-    return Finished(worker, job.token, "a" * 64, transcribe=heard, result_key=f"results/{job.job_id}", result_size=9)
+    return Finished(worker, job.token, "a" * 64, heard, result_key=f"results/{job.job_id}", result_size=9)
 
 
 def failing(farm: Farm, tx: Transaction) -> Iterator[None]:
@@ -235,16 +250,18 @@ def announcing(farm: Farm, tx: Transaction) -> Iterator[None]:
 
 
 CALLS: dict[Call, set[str]] = {
-    claiming: {"ix_jobs_heads", "pk_transcriptions"},
+    claiming: {"ix_jobs_heads", "ix_jobs_queued", "pk_transcriptions"},
     claiming_what_lapsed: {"ix_jobs_heads", "ix_attempts_lease", "pk_attempts"},
-    claiming_after_failures: {"ix_jobs_heads", "ix_attempts_failed"},
+    claiming_after_failures: {"ix_jobs_heads", "ix_jobs_queued"},
+    claiming_with_a_label: {"ix_jobs_heads", "ix_jobs_queued", "pk_transcriptions"},
+    claiming_with_a_label_and_nothing_to_do: {"ix_jobs_heads", LIVE_ATTEMPTS},
     claiming_again: {"ix_attempts_worker_id_request_id", "pk_jobs"},
     claiming_from_the_slow: {"ix_jobs_heads", LIVE_ATTEMPTS, "pk_jobs"},
     claiming_in_vain: {"ix_jobs_heads", LIVE_ATTEMPTS, "pk_jobs"},
     waiting: {"ix_attempts_lease", "ix_jobs_waiting", LIVE_ATTEMPTS},
     beating: {"pk_attempts", "pk_workers"},
     holding: {"pk_attempts", "pk_jobs", "pk_transcriptions"},
-    appending: {"pk_attempts", "uq_jobs_transcription_id_kind_position", "ix_jobs_heads"},
+    appending: {"pk_attempts", "pk_jobs", "ix_jobs_heads"},
     completing: {"pk_attempts", "pk_jobs", "ix_attempts_one_live"},
     completing_a_hedge: {"pk_attempts", "pk_jobs", "ix_attempts_one_live"},
     failing: {"pk_attempts", "pk_jobs", "uq_attempts_job_id_number"},
@@ -260,7 +277,6 @@ CALLS: dict[Call, set[str]] = {
     announcing: {"ix_uploads_open"},
 }
 """What is called, and the indexes that it must search in, whatever else it does."""
-LIMITED = [claiming_of_some_recordings, claiming_of_recordings_with_nothing_to_do]
 
 
 class Undone(Exception):
@@ -312,14 +328,6 @@ def test_a_call_searches_indexes_and_looks_at_few_rows(full_farm: Farm, call: Ca
     for one in seen:
         check(one, sqlite)
     assert CALLS[call] <= used(seen), seen
-
-
-@pytest.mark.parametrize("call", LIMITED, ids=lambda call: call.__name__)
-def test_a_claim_for_some_recordings_looks_at_those_alone(full_farm: Farm, call: Call) -> None:
-    seen = statements_of(full_farm, call)
-    for one in seen:
-        check(one, full_farm.database.dialect == "sqlite")
-    assert "ix_jobs_of_recording" in used(seen), seen
 
 
 def test_a_scan_is_seen_for_what_it_is(full_farm: Farm) -> None:

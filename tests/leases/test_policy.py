@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import TONES, Farm
 
-from whisper_farm.leases.ids import profile_id
-from whisper_farm.leases.rules import backoff_seconds, moved_pace, stretched
+from whisper_farm.leases.rules import TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
 from whisper_farm.leases.workers import drain
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
@@ -73,15 +72,16 @@ def _of(model: str) -> RecognitionOptions:
     return TONES.model_copy(update={"model": model})
 
 
-def test_a_worker_that_serves_some_recordings_only_waits_for_nobody_to_mend_its_failure(farm: Farm) -> None:
-    mine, theirs = farm.recording(1, "mine.mp3"), farm.recording(1, "theirs.mp3")
-    farm.worker("ann")
+def test_a_worker_with_a_label_waits_for_nobody_without_it_to_mend_its_failure(farm: Farm) -> None:
+    farm.recording(1, "mine.mp3", label="mine")
+    farm.recording(1, "theirs.mp3")
+    farm.worker("ann", label="mine")
     farm.worker("bob")
-    (failed,) = farm.claim("ann", only=[mine.id])
+    (failed,) = farm.claim("ann")
     farm.fail(failed)
     farm.now += 10
-    assert [job.transcription_id for job in farm.claim("bob", only=[theirs.id])] == [theirs.id]
-    assert [job.job_id for job in farm.claim("ann", only=[mine.id])] == [failed.job_id]
+    assert [job.source_name for job in farm.claim("bob")] == ["theirs.mp3"]
+    assert [job.job_id for job in farm.claim("ann")] == [failed.job_id]
 
 
 def test_workers_without_the_model_cannot_end_a_job_that_a_busy_one_could_do(farm: Farm) -> None:
@@ -195,18 +195,19 @@ def test_a_failed_job_waits_longer_each_time_and_is_then_set_aside(farm: Farm) -
     assert (row.state, row.chunks_done, row.chunks_failed) == ("assembling", 1, 1)
 
 
-def test_workers_that_failed_a_job_are_the_last_to_get_it_again(farm: Farm) -> None:
+def test_the_worker_that_failed_a_job_last_leaves_it_to_others(farm: Farm) -> None:
     farm.recording(1)
-    for name in ("ann", "bob", "zoe"):
-        farm.worker(name)
     for name in ("ann", "bob"):
-        (job,) = farm.claim(name)
-        farm.fail(job)
-        farm.now += 2
-        assert farm.claim(name) == []
-    assert farm.claim("ann") == [], "zoe has not tried it yet"
-    farm.write(lambda tx: drain(tx, "zoe"))
-    assert len(farm.claim("ann")) == 1, "everybody who is left has failed it"
+        farm.worker(name)
+    (job,) = farm.claim("ann")
+    farm.fail(job)
+    farm.now += 2
+    assert farm.claim("ann") == [], "bob has not tried it yet"
+    (job,) = farm.claim("bob")
+    farm.write(lambda tx: drain(tx, "ann"))
+    farm.fail(job)
+    farm.now += 2
+    assert len(farm.claim("bob")) == 1, "nobody else is there to take it"
 
 
 def test_a_worker_gets_what_others_failed_and_not_what_it_failed_itself(farm: Farm) -> None:
@@ -221,13 +222,15 @@ def test_a_worker_gets_what_others_failed_and_not_what_it_failed_itself(farm: Fa
     assert [job.position for job in farm.claim("bob", transcribe=4)] == [job.position for job in mine]
 
 
-def test_it_goes_to_the_same_worker_when_no_other_is_left(farm: Farm) -> None:
+def test_it_goes_to_the_same_worker_when_no_other_is_there(farm: Farm) -> None:
     farm.recording(1)
     farm.worker("ann")
     farm.worker("bob")
+    farm.now += 30
+    farm.beat("ann")
     (job,) = farm.claim("ann")
     farm.fail(job)
-    farm.now += 30
+    farm.now += 1
     assert len(farm.claim("ann")) == 1, "bob has not been heard of for more than a lease"
 
 
@@ -285,7 +288,7 @@ def test_an_uncharged_failure_costs_nothing_and_moves_on_at_once(farm: Farm) -> 
     (job,) = farm.claim("ann")
     farm.fail(job, charged=False)
     row = farm.job(job.job_id)
-    assert (row.charged_attempts, row.available_at) == (0, 0)
+    assert (row.charged_attempts, row.available_at) == (0, farm.now)
     assert farm.claim("ann") == []
     assert len(farm.claim("bob")) == 1
 
@@ -302,6 +305,38 @@ def test_a_worker_alone_with_what_it_cannot_do_is_slowed_down_and_then_stopped(f
             farm.now += wait + 0.1
             farm.beat("ann")
     assert farm.find(recording.id).error_code == "model_unavailable"
+
+
+def test_what_ends_without_a_charge_is_set_aside_in_the_end_though_every_worker_is_a_new_one(farm: Farm) -> None:
+    """A model's name that makes workers leave, say: each is replaced, and nobody is to blame."""
+    recording = farm.recording(1)
+    tries = 0
+    while farm.find(recording.id).state == "running":
+        farm.now += 200
+        name = farm.worker(f"new-{tries}")
+        farm.worker(f"other-{tries}")
+        (job,) = farm.claim(name)
+        if tries % 2:
+            farm.fail(job, code="model_unavailable", charged=False)
+        else:
+            farm.release(name, leaving=True)
+        tries += 1
+    assert tries == TRIES_PER_ATTEMPT * farm.policy.max_attempts
+    assert farm.find(recording.id).state == "failed"
+
+
+def test_what_is_handed_back_again_and_again_is_set_aside_in_the_end(farm: Farm) -> None:
+    recording = farm.recording(2)
+    farm.worker("good")
+    (other,) = farm.claim("good")
+    farm.done(other)
+    for tries in range(TRIES_PER_ATTEMPT * farm.policy.max_attempts):
+        assert farm.find(recording.id).state == "running", tries
+        farm.worker(name := f"leaving-{tries}")
+        farm.claim(name)
+        farm.release(name, leaving=True)
+    row = farm.find(recording.id)
+    assert (row.state, row.chunks_done, row.chunks_failed) == ("assembling", 1, 1)
 
 
 def test_a_crash_makes_the_next_attempt_run_alone(farm: Farm) -> None:

@@ -13,8 +13,8 @@ from support.hand_farm import Farm
 
 from whisper_farm.errors import FarmError, LeaseError
 from whisper_farm.leases.claim import Claimed
-from whisper_farm.leases.ids import RANDOM
 from whisper_farm.leases.lapse import lapsed_jobs, overtake
+from whisper_farm.leases.rules import RANDOM
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import attempts, jobs
 

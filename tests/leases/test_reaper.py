@@ -14,7 +14,7 @@ from sqlalchemy import delete
 from support.hand_farm import Farm
 
 from whisper_farm.errors import WorkerUnknown
-from whisper_farm.leases.reap import ReapReport
+from whisper_farm.leases.lapse import ReapReport
 from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import workers

@@ -46,7 +46,7 @@ HAPPENS = (
     *("submit", "submit again", "register", "drain", "dismiss", "told again", "next_due", "something is due"),
     *("claim chunk", "claim transcribe", "claim answered again", "hedge live", "hedge done"),
     *("heartbeat", "heartbeat lost", "heartbeat cancelled", "append", "append again", "complete"),
-    *("claims together", "finished together", "same job together"),
+    *("finished together", "same job together"),
     *("outcome None", "outcome lease_lost", "outcome result_conflict", "outcome invalid_request"),
     *("outcome model_mismatch", "late but alone", "fail charged", "fail uncharged", "fail permanent"),
     *("release", "release leaving", "cancel", "retry", "delete", "assembled", "assembled late", "lost"),

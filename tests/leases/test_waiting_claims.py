@@ -1,16 +1,15 @@
-"""Claims that wait, the room and the queue together: who is tried first, and who must not be forgotten."""
+"""Claims that wait, the long polls and the queue together: who is tried first, and who must not be forgotten."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claiming import waiting
-from whisper_farm.coordinator.claiming.claims import try_claims
-from whisper_farm.coordinator.claiming.waiting import Tried, WaitingRoom
+from whisper_farm.coordinator.claiming import long_poll
+from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
 from whisper_farm.protocol.worker import ClaimRequest
 
 PATIENCE_SECONDS = 20.0
@@ -23,54 +22,62 @@ def waits(farm: Farm, worker: str) -> ClaimRequest:
 def test_the_end_of_a_backoff_wakes_the_one_waiting_worker_that_may_have_the_job(
     farm: Farm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two that failed it have waited longer, and find nothing."""
-    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+    """The one that failed it has waited longer, and finds nothing."""
+    monkeypatch.setattr(long_poll, "TICK_SECONDS", 1000)
     farm.recording(1)
-    for name in ("one", "two", "three"):
-        farm.worker(name)
     for name in ("one", "two"):
-        farm.now += 100
-        for worker in ("one", "two", "three"):
-            farm.beat(worker)
-        farm.fail(farm.claim(name)[0])
+        farm.worker(name)
+    farm.fail(farm.claim("one")[0])
 
     async def scenario() -> str:
         began = asyncio.get_running_loop().time()
 
-        async def attempt(requests: Sequence[ClaimRequest]) -> Sequence[Tried | None]:
+        async def attempt(request: ClaimRequest) -> Tried:
             at = farm.now + asyncio.get_running_loop().time() - began
-            return farm.database.write(lambda tx: try_claims(tx, requests, farm.policy), now=at)
+            return farm.database.write(lambda tx: try_claim(tx, request, farm.policy), now=at)
 
-        room = WaitingRoom(attempt)
-        serving = asyncio.create_task(room.run())
+        polls = LongPolls(attempt)
+        serving = asyncio.create_task(polls.run())
         calls = {}
-        for number, name in enumerate(("one", "two", "three"), 1):
+        for number, name in enumerate(("one", "two"), 1):
             gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            calls[asyncio.create_task(room.claim(waits(farm, name), gone))] = name
-            while len(room) < number:  # noqa: ASYNC110 - what is looked at has no event
+            calls[asyncio.create_task(polls.claim(waits(farm, name), gone))] = name
+            while len(polls) < number:  # noqa: ASYNC110 - what is looked at has no event
                 await asyncio.sleep(0)
         served, _ = await asyncio.wait(calls, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        await room.close()
+        await polls.close()
         await serving
         return ", ".join(calls[one] for one in served)
 
-    assert asyncio.run(scenario()) == "three"
+    assert asyncio.run(scenario()) == "two"
 
 
-def test_of_waiting_workers_the_one_with_the_model_loaded_gets_the_job(farm: Farm) -> None:
+def test_of_waiting_workers_the_one_with_the_model_loaded_is_tried_first(farm: Farm) -> None:
     farm.worker("cold")
     farm.worker("warm", loaded=["instant"])
-    farm.recording(1)
-    requests = [waits(farm, "cold"), waits(farm, "warm")]
-    cold, warm = farm.write(lambda tx: try_claims(tx, requests, farm.policy))
-    assert (len(cold.claims), len(warm.claims)) == (0, 1)
+    answered: list[str] = []
 
+    async def scenario() -> None:
+        async def attempt(request: ClaimRequest) -> Tried:
+            return farm.write(lambda tx: try_claim(tx, request, farm.policy))
 
-def test_what_those_with_the_model_loaded_leave_goes_to_the_others(farm: Farm) -> None:
-    farm.worker("cold")
-    farm.worker("warm", loaded=["instant"])
-    farm.recording(3)
-    requests = [waits(farm, "cold"), waits(farm, "unknown"), waits(farm, "warm")]
-    cold, unknown, warm = farm.write(lambda tx: try_claims(tx, requests, farm.policy))
-    assert [job.position for job in (*warm.claims, *cold.claims)] == [0, 1]
-    assert unknown.error is not None
+        async def ask(name: str) -> None:
+            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if (await polls.claim(waits(farm, name), gone)).claims:
+                answered.append(name)
+
+        polls = LongPolls(attempt)
+        serving = asyncio.create_task(polls.run())
+        calls = []
+        for number, name in enumerate(("cold", "warm"), 1):
+            calls.append(asyncio.create_task(ask(name)))
+            while len(polls) < number:  # noqa: ASYNC110 - what is looked at has no event
+                await asyncio.sleep(0)
+        farm.recording(1)
+        polls.wake()
+        await asyncio.wait(calls, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await polls.close()
+        await serving
+
+    asyncio.run(scenario())
+    assert answered == ["warm"]

@@ -18,8 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from support.everywhere import Everywhere
 from support.model import Attempt, Job, Recording
 from whisper_farm.leases.complete import Finished
-from whisper_farm.leases.submit import NewTranscription
-from whisper_farm.leases.transcriptions import Assembled
+from whisper_farm.leases.transcriptions import Assembled, NewTranscription
 from whisper_farm.protocol.worker import (
     AppendRequest,
     ChunkResult,
@@ -42,7 +41,8 @@ T = TypeVar("T")
 RETRIABLE = ("incomplete", "failed", "cancelled")
 WORKERS = ("ann", "bob", "cid", "dot")
 """At first; whoever is told to leave gets an heir."""
-RESERVED = "dot"
+LABELLED = "dot"
+"""It works on transcriptions with the label `dots` only, the others on those without."""
 SHA = "a" * 64
 OTHER_SHA = "b" * 64
 LENGTH = 10.0
@@ -151,39 +151,20 @@ class BusyFarm(RuleBasedStateMachine):
         )  # fmt: skip
         name = self.one_of("one", "two")
         key, priority = self.one_of(None, None, "k1", "k2"), self.one_of(0, 0, 1)
-        new = NewTranscription("ann", name, f"blob:sources/{name}", 1, options, priority=priority, key=key)
+        label = self.one_of(*[""] * 6, "dots")
+        new = NewTranscription("ann", name, f"blob:sources/{name}", 1, options, priority=priority, key=key, label=label)
         known = len(self.model.recordings)
         self._ask("submit", new)
         self.happened["submit again"] += len(self.model.recordings) == known
 
     @may(12, lambda self: self.workers() and self._open())
     def claim(self) -> None:
-        recordings = sorted(self.model.recordings)
         self._claim(
             ClaimRequest(
                 worker_id=self.worker(), request_id=f"r{len(self.requests)}", chunk_jobs=self.one_of(1, 1, 0, 2),
                 transcribe_jobs=self.one_of(2, 1, 2, 0, 4),
-                only=(self.one_of(*recordings),) if recordings and self.number(0, 7) == 7 else None,
             )
         )  # fmt: skip
-
-    @may(6, lambda self: self.workers() and self._open())
-    def claim_together(self) -> None:
-        """Several claims in one transaction, now and then the same one twice."""
-        count = self.number(2, 4)
-        asked = [
-            ClaimRequest(
-                worker_id=self.worker(), request_id=f"r{len(self.requests) + more}", chunk_jobs=self.number(0, 1),
-                transcribe_jobs=self.number(0, 3),
-            )
-            for more in range(count)
-        ]  # fmt: skip
-        asked += asked[:1] if self.number(0, 5) == 5 else []
-        self.requests += asked[:count]
-        for request, claimed in zip(asked, self._ask("claim_together", tuple(asked)), strict=True):
-            if isinstance(claimed, list):
-                self.tokens |= {one["token"]: (request.worker_id, one["job_id"]) for one in claimed}
-                self.happened["claims together"] += bool(claimed)
 
     @may(1, lambda self: self.requests)
     def claim_again(self) -> None:
@@ -287,9 +268,9 @@ class BusyFarm(RuleBasedStateMachine):
         attempt = self.model.attempts.get(token)
         sent = attempt.digest if attempt is not None and attempt.digest and self.number(0, 1) else OTHER_SHA
         cuts = job_id.endswith(".c") != (self.number(0, 4) == 4)
-        result = {"chunk": ChunkResult(duration_seconds=0, chunks=0)} if cuts else {"transcribe": _result("en", "r1")}
+        result = ChunkResult(duration_seconds=0, chunks=0) if cuts else _result("en", "r1")
         self._complete(
-            worker, [Finished(worker, token, sent, **result, result_key=f"results/{token}/again", result_size=1)]
+            worker, [Finished(worker, token, sent, result, result_key=f"results/{token}/again", result_size=1)]
         )
 
     @may(4, lambda self: self._live())
@@ -371,18 +352,22 @@ class BusyFarm(RuleBasedStateMachine):
         if not hasattr(self, "farm"):
             return
         self.farm.now += 10_000
-        self._ask("register", self._presenting("zed", "all"), "ann")
+        for worker, label in (("zed", ""), ("zoe", "dots")):
+            self._ask("register", self._presenting(worker, "all", label), "ann")
+            self._work_all(worker)
+        states = {one.id: one.state for one in self.model.recordings.values()}
+        assert not {"queued", "running"} & set(states.values()), f"stranded: {states}"
+
+    def _work_all(self, worker: str) -> None:
         for _ in range(40):
             request = ClaimRequest(
-                worker_id="zed", request_id=f"z{len(self.requests)}", chunk_jobs=16, transcribe_jobs=256
+                worker_id=worker, request_id=f"z{len(self.requests)}", chunk_jobs=16, transcribe_jobs=256
             )
             if not self._claim(request):
                 break
-            held = [one for one in self._live() if one.worker_id == "zed"]
+            held = [one for one in self._live() if one.worker_id == worker]
             ready = [self._cut(one) if self._job(one).kind == "chunk" else self._heard(one, "en") for one in held]
-            self._complete("zed", ready)
-        states = {one.id: one.state for one in self.model.recordings.values()}
-        assert not {"queued", "running"} & set(states.values()), f"stranded: {states}"
+            self._complete(worker, ready)
 
     # How it asks
 
@@ -417,13 +402,13 @@ class BusyFarm(RuleBasedStateMachine):
             came_late = outcome["token"] in [one.token for one in late] and outcome["error_code"] is None
             self.happened["late but alone"] += came_late
 
-    def _presenting(self, worker: str, offer: str) -> RegisterRequest:
+    def _presenting(self, worker: str, offer: str, label: str | None = None) -> RegisterRequest:
         told = dict(OFFERS[offer])
         cuts = told.pop("cuts")
         engine = EngineOffer(engine="tones", version="1", device="cpu", batch=8, **told)
         return RegisterRequest(
             worker_id=worker, name=worker, version="0", platform="test", slots=1, engines=(engine,), cuts=cuts,
-            reserved=worker == RESERVED,
+            label="dots" * (worker == LABELLED) if label is None else label,
         )  # fmt: skip
 
     def _chunk(self, attempt: Attempt, position: int, speech: float) -> NewChunk:
@@ -440,7 +425,7 @@ class BusyFarm(RuleBasedStateMachine):
             duration_seconds=recording.cut_seconds, chunks=recording.chunks + off, declared_seconds=declared,
             damaged_packets=2, damaged_seconds=((1.0, 2.0),),
         )  # fmt: skip
-        return Finished(attempt.worker_id, attempt.token, SHA, chunk=result)
+        return Finished(attempt.worker_id, attempt.token, SHA, result)
 
     def _heard(self, attempt: Attempt, language: str, revision: str | None = None) -> Finished:
         pinned = self._recording(attempt).revision or "r1"
@@ -449,7 +434,7 @@ class BusyFarm(RuleBasedStateMachine):
             attempt.worker_id,
             attempt.token,
             SHA,
-            transcribe=result,
+            result=result,
             result_key=f"results/{attempt.token}",
             result_size=9,
         )

@@ -14,20 +14,18 @@ from sqlalchemy import bindparam, delete, select
 
 from support.always import Snapshot, check_step
 from support.model import Attempt, Job, Model, Profile, Recording, Worker
-from whisper_farm.errors import FarmError, WorkerUnknown
+from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
-from whisper_farm.leases.beat import heartbeat
-from whisper_farm.leases.claim import Claiming, claim
+from whisper_farm.leases.attempts import heartbeat
+from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import complete
-from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
-from whisper_farm.leases.ids import Mint
-from whisper_farm.leases.reap import reap
-from whisper_farm.leases.submit import submit
-from whisper_farm.leases.transcriptions import assembled, cancel, next_to_assemble, results_of, retry
+from whisper_farm.leases.lapse import reap
+from whisper_farm.leases.ready import next_due
+from whisper_farm.leases.rules import Mint
+from whisper_farm.leases.transcriptions import assembled, cancel, next_to_assemble, results_of, retry, submit
 from whisper_farm.leases.transcriptions import delete as forget
 from whisper_farm.leases.workers import dismiss, drain, register_worker
-from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.tables import attempts, events, farm, jobs, metadata, profiles, transcriptions, workers
@@ -126,18 +124,6 @@ def _silent(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "message"}
 
 
-def _claim_together(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint) -> list[object]:
-    claiming = Claiming(tx, requests, policy, mint)
-    answers: list[object] = []
-    for request in requests:
-        try:
-            answers.append(claiming.claim(request))
-        except WorkerUnknown as error:
-            answers.append(error.code)
-    claiming.write()
-    return answers
-
-
 def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
     return {
         "submit": lambda tx, new: submit(tx, new, mint),
@@ -145,7 +131,6 @@ def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
         "drain": drain,
         "dismiss": dismiss,
         "claim": lambda tx, request: claim(tx, request, policy, mint),
-        "claim_together": lambda tx, requests: _claim_together(tx, requests, policy, mint),
         "next_due": next_due,
         "heartbeat": lambda tx, request: heartbeat(tx, request, policy),
         "append": lambda tx, request: append(tx, request, policy),

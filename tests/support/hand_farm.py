@@ -10,14 +10,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from whisper_farm.leases.append import append
-from whisper_farm.leases.beat import heartbeat
+from whisper_farm.leases.attempts import heartbeat
 from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.leases.due import next_due
 from whisper_farm.leases.fail import fail, release
-from whisper_farm.leases.reap import ReapReport, reap
-from whisper_farm.leases.submit import NewTranscription, submit
-from whisper_farm.leases.transcriptions import cancel, delete, retry
+from whisper_farm.leases.lapse import ReapReport, reap
+from whisper_farm.leases.ready import next_due
+from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, label_transcription, retry, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
     AppendAnswer,
@@ -76,7 +75,7 @@ class Farm:
 
     def worker(
         self, name: str, models: Sequence[str] | None = None, loaded: Sequence[str] = (), cuts: bool = True,
-        reserved: bool = False,
+        label: str = "",
     ) -> str:  # fmt: skip
         """A worker that runs the tones engine."""
         offer = EngineOffer(
@@ -85,7 +84,7 @@ class Farm:
         )  # fmt: skip
         request = RegisterRequest(
             worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts,
-            reserved=reserved,
+            label=label,
         )  # fmt: skip
         self.write(lambda tx: register_worker(tx, request, "ann", self.policy, "0"))
         return name
@@ -105,29 +104,25 @@ class Farm:
     ) -> TranscriptionRow:
         """A recording that is cut already, by a worker of its own."""
         made = self.submit(name, **more)
-        cutter = self.worker("cutter", models=())
-        (job,) = self.claim(cutter, chunk=1, transcribe=0, only=[made.id])
+        cutter = self.worker("cutter", models=(), label="cut-me-first")
+        self.write(lambda tx: label_transcription(tx, made, "cut-me-first"))
+        (job,) = self.claim(cutter, chunk=1, transcribe=0)
+        self.write(lambda tx: label_transcription(tx, made, more.get("label", "")))
         if chunks:
             self.append(job, chunks, speech=speech)
         self.finish_cutting(job, chunks)
         self.write(lambda tx: release(tx, ReleaseRequest(worker_id=cutter, leaving=True), self.policy))
         return self.find(made.id)
 
-    def claim(
-        self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None,
-        only: Sequence[str] | None = None,
-    ) -> list[Claimed]:  # fmt: skip
-        asked = self.request(worker, transcribe, chunk, request, only)
+    def claim(self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None) -> list[Claimed]:
+        asked = self.request(worker, transcribe, chunk, request)
         claims: list[Claimed] = self.write(lambda tx: claim(tx, asked, self.policy, self.mint))
         return claims
 
-    def request(
-        self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None,
-        only: Sequence[str] | None = None,
-    ) -> ClaimRequest:  # fmt: skip
+    def request(self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None) -> ClaimRequest:
         return ClaimRequest(
             worker_id=worker, request_id=request or f"request-{next(self._requests)}", chunk_jobs=chunk,
-            transcribe_jobs=transcribe, only=tuple(only) if only is not None else None,
+            transcribe_jobs=transcribe,
         )  # fmt: skip
 
     def due(self) -> float | None:
@@ -159,7 +154,7 @@ class Farm:
 
     def finish_cutting(self, job: Claimed, chunks: int, length: float = 30.0, **more: Any) -> Outcome:
         result = ChunkResult(duration_seconds=chunks * length, chunks=chunks, **more)
-        return self.finish(Finished(self.holder(job.token), job.token, SHA, chunk=result))[0]
+        return self.finish(Finished(self.holder(job.token), job.token, SHA, result))[0]
 
     def hedged(self) -> tuple[str, Claimed, Claimed]:
         """A recording, its last job at the worker `slow`, and the hedge of it at `fast`."""
@@ -188,7 +183,7 @@ class Farm:
             device="cpu", compute_type="none", work_seconds=1.0,
         )  # fmt: skip
         key = f"results/{job.transcription_id}/{job.position}.{job.token}.json"
-        return Finished(self.holder(job.token), job.token, digest, transcribe=result, result_key=key, result_size=9)
+        return Finished(self.holder(job.token), job.token, digest, result, result_key=key, result_size=9)
 
     def finish(self, *finished: Finished) -> list[Outcome]:
         outcomes: list[Outcome] = self.write(lambda tx: complete(tx, finished, self.policy, self.mint))

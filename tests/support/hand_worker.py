@@ -46,8 +46,8 @@ class HandWorker:
         json: Json = answer.json()
         return json
 
-    def register(self) -> Json:
-        return self.told("register", **self.registration())
+    def register(self, label: str = "") -> Json:
+        return self.told("register", **self.registration(), label=label)
 
     def registration(self) -> Json:
         offer = {"engine": "tones", "version": "1", "models": self.models, "device": "cpu", "batch": 4}

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from support.hand_farm import TONES, Farm
-from whisper_farm.leases.ids import profile_id
+from whisper_farm.leases.rules import needs_recognition, profile_id
 
 SLOW = TONES.model_copy(update={"model": "slow"})
 JOBS = 50_000
@@ -17,7 +17,8 @@ HELD = 500
 """Jobs that run, on twenty workers; of a model that nothing waits for, and some for so long that they may be hedged."""
 LAPSED = 20
 WAITING = 50
-"""Jobs that `bob` has failed; one in two is in its back-off."""
+"""Jobs that `bob` has failed and leaves to others; of three one is in its back-off, and one was failed long ago."""
+FAILED_AT = "CASE i % 3 WHEN 0 THEN 0 WHEN 1 THEN 999950 ELSE 1000000 + i END"
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
 _RECORDINGS = """
     INSERT INTO transcriptions (id, owner, name, state, source, source_size, chunk_seconds, options, profile_id,
@@ -31,12 +32,12 @@ _RECORDINGS = """
 _JOBS = """
     INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, attempts,
                       start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at,
-                      available_at, ended_at, result_key, result_digest)
+                      available_at, left_by, ended_at, result_key, result_digest)
     {numbers}
     SELECT '{kind}' || (i % {recordings}) || '.' || (i / {recordings}), '{kind}' || (i % {recordings}), 'transcribe',
            i / {recordings}, :profile, :needs, '{state}', 0, i / {recordings}, {attempts},
            30 * (i / {recordings}), 30 * (i / {recordings}) + 30, 20, 'chunks/{kind}' || i, 1, 's', 0,
-           {available}, {ended}, {result}, {result}
+           {available}, {left_by}, {ended}, {result}, {result}
     FROM n
 """
 _ATTEMPTS = """
@@ -54,7 +55,7 @@ _EVENTS = """
 
 
 def fill(farm: Farm) -> None:
-    """Jobs queued, done, running, lapsed and failed; the workers `ann`, `bob`, `ready`, `idle` and `w0` to `w19`."""
+    """Jobs queued, done, running, lapsed and failed, and some twenty workers."""
     farm.recording(3, options=TONES.model_copy(update={"model": "other"}))
     farm.recording(0, options=SLOW)
     pattern = farm.recording(1).id
@@ -62,12 +63,13 @@ def fill(farm: Farm) -> None:
         farm.worker(name)
     farm.worker("ready", models=("slow",))
     farm.worker("idle", models=("nothing",))
+    farm.worker("labelled", label="mine")
     farm.write(lambda tx: tx.connection.execute(text("UPDATE profiles SET pace = 0.01, samples = 9")))
     _make(farm, pattern, "q", JOBS, "queued", RECORDINGS)
     _make(farm, pattern, "d", JOBS, "done", RECORDINGS, lease=0, age="100 * i")
     _make(farm, pattern, "r", HELD, "running", 20, lease=20, age="(i % 60)")
     _make(farm, pattern, "l", LAPSED, "running", 2, lease=-1, age="100")
-    _make(farm, pattern, "f", WAITING, "failed", 5, lease=0, age="100", available="(i % 2) * (1000000 + i)")
+    _make(farm, pattern, "f", WAITING, "failed", 5, lease=0, age="100", available=FAILED_AT)
     _run(farm, _RECORDINGS, "a", 5, pattern, state="assembling", each=0, done=0, ended="NULL")
     _run(farm, _EVENTS, "e", JOBS, pattern)
     if farm.database.dialect == "postgresql":
@@ -83,6 +85,7 @@ def _make(
     whole = {"state": "done" if done else "running", "each": count // recordings, "done": done * count // recordings}
     _run(farm, _RECORDINGS, kind, recordings, pattern, ended=over, **whole)
     job = {"state": "queued" if failed else state, "attempts": int(bool(when)), "ended": over, "available": available}
+    job["left_by"] = "'bob'" if failed else "NULL"
     _run(farm, _JOBS, kind, count, pattern, recordings=recordings, result="'r' || i" if done else "NULL", **job)
     if when:
         tried = {"state": "live" if state == "running" else state, "ended": ended, "recordings": recordings}
@@ -92,7 +95,12 @@ def _make(
 
 def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **parts: Any) -> None:
     options = SLOW if kind == "r" else TONES
-    given = {"pattern": pattern, "profile": profile_id(options), "needs": f"tones {options.model}", "now": farm.now}
+    given = {
+        "pattern": pattern,
+        "profile": profile_id(options),
+        "needs": needs_recognition("", "tones", options.model),
+        "now": farm.now,
+    }
     filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)
     named = {name: value for name, value in given.items() if f":{name}" in filled}
     farm.write(lambda tx: tx.connection.execute(text(filled), named))

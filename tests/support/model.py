@@ -23,11 +23,11 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.complete import Finished
-from whisper_farm.leases.ids import CHUNK_PROFILE, Mint, profile_id
-from whisper_farm.leases.submit import NewTranscription
-from whisper_farm.leases.transcriptions import Assembled
+from whisper_farm.leases.rules import CHUNK_PROFILE, Mint, profile_id
+from whisper_farm.leases.transcriptions import Assembled, NewTranscription
 from whisper_farm.protocol.worker import (
     AppendRequest,
+    ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
@@ -35,6 +35,7 @@ from whisper_farm.protocol.worker import (
     NewChunk,
     RegisterRequest,
     ReleaseRequest,
+    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 
@@ -50,6 +51,7 @@ class Recording:
     owner: str
     name: str
     key: str | None
+    label: str
     state: str
     priority: int
     source: str
@@ -95,6 +97,7 @@ class Job:
     turn: int
     created_at: float
     available_at: float = 0.0
+    left_by: str | None = None
     start_seconds: float = 0.0
     end_seconds: float = 0.0
     speech_seconds: float = 0.0
@@ -165,15 +168,15 @@ class Worker:
     registered_at: float
     last_seen_at: float
     last_beat_at: float
-    reserved: bool = False
+    label: str = ""
     state: str = "live"
     told: str | None = None
     audio_seconds: float = 0.0
     work_seconds: float = 0.0
 
-    def serves(self, profile: Profile) -> bool:
-        if profile.kind == "chunk":
-            return self.cuts
+    def serves(self, profile: Profile, label: str) -> bool:
+        if label != self.label or profile.kind == "chunk":
+            return label == self.label and self.cuts
         mine = [offer for offer in self.engines if offer.engine == profile.engine]
         return any(offer.models is None or profile.model in offer.models for offer in mine)
 
@@ -202,6 +205,9 @@ class Model:
     def submit(self, new: NewTranscription) -> str:
         for known in self.recordings.values():
             if new.key is not None and (known.owner, known.key) == (new.owner, new.key):
+                known.label = new.label
+                for job in self._jobs(known):
+                    job.needs = f"{new.label}:chunk" if job.kind == "chunk" else _needs(known)
                 return known.id
         if self.turn is None:
             self.turn = 0
@@ -210,13 +216,15 @@ class Model:
         self.profiles.setdefault(profile, Profile(profile, "transcribe", new.options.engine, new.options.model))
         made = self.mint.transcription_id()
         recording = Recording(
-            id=made, owner=new.owner, name=new.name, key=new.key, state="queued", priority=new.priority,
+            id=made, owner=new.owner, name=new.name, key=new.key, label=new.label, state="queued",
+            priority=new.priority,
             source=new.source, source_size=new.source_size, source_sha256=new.source_sha256,
             chunk_seconds=new.chunk_seconds, options=new.options.model_dump(mode="json"), profile_id=profile,
             language=new.options.language, revision=new.options.revision, next_turn=0, created_at=self.now,
         )  # fmt: skip
         self.recordings[made] = recording
-        job = Job(f"{made}.c", made, "chunk", 0, CHUNK_PROFILE, "chunk", "queued", new.priority, self.turn, self.now)
+        needs, profile = f"{new.label}:chunk", CHUNK_PROFILE
+        job = Job(f"{made}.c", made, "chunk", 0, profile, needs, "queued", new.priority, self.turn, self.now)
         self.jobs[job.id] = job
         self._say("transcription_submitted", recording, name=new.name)
         return made
@@ -229,7 +237,7 @@ class Model:
             request.worker_id, owner, request.name, request.cuts, request.engines, self.now, self.now, self.now,
         )  # fmt: skip
         self.workers[worker.id] = worker
-        worker.cuts, worker.engines, worker.reserved = request.cuts, request.engines, request.reserved
+        worker.cuts, worker.engines, worker.label = request.cuts, request.engines, request.label
         worker.last_seen_at = self.now
         if known is None or known.state == "gone":
             worker.state = worker.told or "live"
@@ -267,16 +275,6 @@ class Model:
         me.last_seen_at = self.now
         return [self._claimed(one) for one in claimed]
 
-    def claim_together(self, requests: Sequence[ClaimRequest]) -> list[list[Answer] | str]:
-        """One after the other."""
-        answers: list[list[Answer] | str] = []
-        for request in requests:
-            try:
-                answers.append(self.claim(request))
-            except WorkerUnknown as error:
-                answers.append(error.code)
-        return answers
-
     def _claim(self, me: Worker, request: ClaimRequest) -> list[Attempt]:
         lapsed = [job for job in self.jobs.values() if self._lapsed(job) and self._may_overtake(me, request, job)]
         spent = self._set_aside_spent(lapsed, me.id)
@@ -286,7 +284,7 @@ class Model:
             made += self._take(me, request, lapsed, CHUNK_PROFILE, request.chunk_jobs)
         if request.transcribe_jobs:
             chunks = [job for job in self._claimable(me, request, lapsed) if job.kind == "transcribe"]
-            mine = [job for job in chunks if me.serves(self.profiles[job.profile_id])]
+            mine = [job for job in chunks if self._serves(me, job)]
             if mine:
                 first = min(mine, key=lambda job: self._warm_order(me, job))
                 return made + self._take(me, request, lapsed, first.profile_id, request.transcribe_jobs)
@@ -302,25 +300,18 @@ class Model:
     def _claimable(self, me: Worker, request: ClaimRequest, lapsed: Sequence[Job]) -> list[Job]:
         """Queued jobs whose time has come, not to be left to others, and the lapsed ones this worker may take."""
         queued = [job for job in self.jobs.values() if job.state == "queued" and job.available_at <= self.now]
-        wanted = [job for job in queued if request.only is None or job.transcription_id in request.only]
-        if request.only is not None:
-            return [*wanted, *lapsed]
-        mine = [job for job in wanted if not self._tried_lately(me, job) or not self._served(job, self._tried(job))]
-        return [*mine, *lapsed]
+        left = [job for job in queued if job.left_by == me.id and job.available_at > self._lately]
+        return [*(job for job in queued if self._serves(me, job) and job not in left), *lapsed]
 
     def _may_overtake(self, me: Worker, request: ClaimRequest, job: Job) -> bool:
         wanted = request.chunk_jobs if job.kind == "chunk" else request.transcribe_jobs
-        if not wanted or not me.serves(self.profiles[job.profile_id]):
-            return False
-        if request.only is not None and job.transcription_id not in request.only:
+        if not wanted or not self._serves(me, job):
             return False
         mine = [one for one in self._live(job) if one.worker_id == me.id]
         if any(me.last_beat_at < one.lease_until for one in mine):
             return False
-        if request.only is not None:
-            return True
-        if any(one.lease_until > self._lately for one in mine) or self._tried_lately(me, job):
-            return not self._served(job, self._tried(job) | {one.worker_id for one in self._live(job)})
+        if any(one.lease_until > self._lately for one in mine):
+            return not self._served(job, {me.id})
         return True
 
     def _take(
@@ -372,12 +363,11 @@ class Model:
         found = []
         for job in self.jobs.values():
             profile, live = self.profiles[job.profile_id], self._live(job)
-            if job.kind == "chunk" or profile.pace is None or len(live) != 1 or not me.serves(profile):
+            if job.kind == "chunk" or profile.pace is None or len(live) != 1 or not self._serves(me, job):
                 continue
             (one,) = live
-            mine = me.id == one.worker_id or self._tried_lately(me, job)
-            wanted = request.only is None or job.transcription_id in request.only
-            if wanted and not mine and not one.hedge and one.lease_until > self.now:
+            mine = me.id in (one.worker_id, job.left_by)
+            if not mine and not one.hedge and one.lease_until > self.now:
                 wait = max(self.policy.hedge_min_seconds, self.policy.hedge_factor * profile.pace * job.seconds)
                 if self.now - one.started_at > wait:
                     found.append((one.started_at, job.id, job))
@@ -477,9 +467,9 @@ class Model:
                 code = "lease_lost"
             elif attempt.state == "done":
                 code = None if attempt.digest == finished.digest else "result_conflict"
-            elif (finished.chunk is None) == (self.jobs[attempt.job_id].kind == "chunk"):
+            elif isinstance(finished.result, ChunkResult) != (self.jobs[attempt.job_id].kind == "chunk"):
                 code = "invalid_request"
-            elif finished.chunk is not None:
+            elif isinstance(finished.result, ChunkResult):
                 code = self._cut(attempt, finished)
             else:
                 code = self._recognised(attempt, finished, mismatched, refused, decided)
@@ -495,9 +485,9 @@ class Model:
         return outcomes
 
     def _cut(self, attempt: Attempt, finished: Finished) -> str | None:
-        job, result = self.jobs[attempt.job_id], finished.chunk
+        job, result = self.jobs[attempt.job_id], finished.result
         recording = self._of(job)
-        assert result is not None
+        assert isinstance(result, ChunkResult)
         if (result.chunks, result.duration_seconds) != (recording.chunks, recording.cut_seconds):
             return "invalid_request"
         if result.declared_seconds is not None:
@@ -518,9 +508,9 @@ class Model:
         refused: list[Attempt],
         decided: list[str],
     ) -> str | None:
-        job, facts = self.jobs[attempt.job_id], finished.transcribe
+        job, facts = self.jobs[attempt.job_id], finished.result
         recording = self._of(job)
-        assert facts is not None
+        assert isinstance(facts, TranscribeResult)
         if recording.revision not in (None, facts.revision):
             attempt.state = "failed"
             mismatched.append(attempt)
@@ -588,7 +578,7 @@ class Model:
             ):
                 ended.append((job, code))
             elif self._queue_again(job):
-                job.available_at = self._available_at(job, attempt, charged)
+                self._leave_to_others(job, attempt, charged)
                 self._say("job_retried", self._of(job), position=job.position, code=code)
         for job, code in ended:
             for rival in self._live(job):
@@ -598,6 +588,10 @@ class Model:
     def _given_up(self, job: Job, attempt: Attempt, charged: bool) -> bool:
         if charged and job.charged_attempts >= self.policy.max_attempts:
             return self._spent(job, job.charged_attempts, self._culprits(job))
+        if charged:
+            return False
+        if self._tries(job) >= 16 * self.policy.max_attempts:
+            return True
         return self._failures(job) >= 4 * self.policy.max_attempts and not self._served(job, self._tried(job))
 
     def _spent(self, job: Job, charged: int, culprits: Collection[str], here: str = "") -> bool:
@@ -607,12 +601,17 @@ class Model:
             return False
         return charged >= most
 
-    def _available_at(self, job: Job, attempt: Attempt, charged: bool) -> float:
-        if not charged and self._failures(job) == 1 and self._served(job, (attempt.worker_id,)):
-            return 0.0
-        failures = job.charged_attempts if charged else self._failures(job)
-        wait = min(self.policy.retry_max_seconds, self.policy.retry_base_seconds * 2.0 ** (failures - 1))
-        return self.now + wait * self.mint.jitter()
+    def _leave_to_others(self, job: Job, attempt: Attempt, charged: bool) -> None:
+        others = self._served(job, (attempt.worker_id,))
+        job.left_by = attempt.worker_id if others else None
+        job.available_at = self.now
+        if charged or not others or self._failures(job) > 1:
+            failures = job.charged_attempts if charged else self._failures(job)
+            wait = min(self.policy.retry_max_seconds, self.policy.retry_base_seconds * 2.0 ** (failures - 1))
+            job.available_at += wait * self.mint.jitter()
+
+    def _tries(self, job: Job) -> int:
+        return job.attempts - job.forgiven_attempts
 
     def release(self, request: ReleaseRequest) -> list[Answer]:
         mine = {token: self._mine(token, request.worker_id) for token in request.tokens}
@@ -622,11 +621,18 @@ class Model:
         ended = [one for _, one in sorted(mine.items()) if one is not None]
         for one in ended:
             self._end(one, "released")
+        worn_out: list[Job] = []
         for job in sorted(
             (self.jobs[one.job_id] for one in ended), key=lambda job: (job.transcription_id, job.position)
         ):
             if self._queue_again(job):
+                if self._tries(job) >= 16 * self.policy.max_attempts:
+                    worn_out.append(job)
+                    continue
                 self._say("job_released", self._of(job), position=job.position)
+        for job in worn_out:
+            self._set_aside(job, "lease_lost")
+        self._conclude({job.transcription_id for job in worn_out})
         if request.leaving and request.worker_id in self.workers:
             self._give_up([self.workers[request.worker_id]])
         return [{"token": one, "error_code": None if mine[one] else "lease_lost"} for one in request.tokens]
@@ -697,7 +703,7 @@ class Model:
                 self._set_aside(job, "blob_missing")
             recording.transcript_key, recording.transcript_size = made.key, made.size
             recording.coverage = asdict(made.coverage) | {"missing": [asdict(one) for one in made.coverage.missing]}
-            self._close(recording, "done" if made.coverage.complete else "incomplete")
+            self._close(recording, "done" if made.coverage.recognised else "incomplete")
         return recording
 
     def reap(self) -> Answer:
@@ -729,14 +735,19 @@ class Model:
         """Whether a live worker seen within a lease, other than those, could take the job."""
         live = [one for one in self.workers.values() if one.state == "live"]
         seen = [one for one in live if one.id == here or one.last_seen_at > self.now - self._lease]
-        free = [one for one in seen if one.id not in but and not one.reserved]
-        return any(one.serves(self.profiles[job.profile_id]) for one in free)
+        return any(one.id not in but and self._serves(one, job) for one in seen)
+
+    def _serves(self, worker: Worker, job: Job) -> bool:
+        return worker.serves(self.profiles[job.profile_id], self._of(job).label)
 
     def _give_up(self, workers: Iterable[Worker]) -> int:
         gone = [worker for worker in workers if worker.state != "gone"]
         for worker in sorted(gone, key=lambda worker: worker.id):
             worker.state = "gone"
             self._say_of(worker, "worker_gone")
+        for job in self.jobs.values():
+            if gone and job.state == "queued":
+                job.left_by = None
         return len(gone)
 
     # What attempts say of a job
@@ -759,11 +770,6 @@ class Model:
     def _tried(self, job: Job) -> set[str]:
         return {one.worker_id for one in self._counted(job)}
 
-    def _tried_lately(self, worker: Worker, job: Job) -> bool:
-        """Who failed a job is the last to get it again, for a while."""
-        mine = [one.ended_at or 0 for one in self._counted(job) if one.worker_id == worker.id]
-        return any(ended_at > self._lately for ended_at in mine)
-
     @property
     def _lately(self) -> float:
         return self.now - self.policy.retry_max_seconds
@@ -782,6 +788,7 @@ class Model:
             self._end(one, "lost", "lease_lost", charged=True)
             job.charged_attempts += 1
             job.alone = True
+            job.left_by = one.worker_id
 
     def _queue_again(self, job: Job) -> bool:
         """Queue a running job that has no live attempt left."""
@@ -903,4 +910,4 @@ class Model:
 
 
 def _needs(recording: Recording) -> str:
-    return f"{recording.options['engine']} {recording.options['model']}"
+    return f"{recording.label}:{recording.options['engine']} {recording.options['model']}"

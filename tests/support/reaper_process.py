@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from whisper_farm.leases.reap import reap
+from whisper_farm.leases.lapse import reap
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
 

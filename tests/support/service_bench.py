@@ -15,7 +15,7 @@ from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
     AppendRequest,
@@ -83,7 +83,7 @@ class Bench:
         for first in range(0, chunks, 256):
             self.append(cutting, first, min(256, chunks - first))
         result = ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks, **cut)
-        done = Finished("w", cutting.token, SHA, chunk=result)
+        done = Finished("w", cutting.token, SHA, result)
         self.database.write(lambda tx: complete(tx, [done], POLICY))
         while claims := self.claims(transcribe_jobs=256):
             finished = [self.heard(one, words, gone=one.position in skip) for one in claims]
@@ -133,7 +133,7 @@ class Bench:
             file = self.folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(result.model_dump_json())
-        return Finished("w", one.token, SHA, transcribe=result, result_key=key, result_size=1)
+        return Finished("w", one.token, SHA, result, result_key=key, result_size=1)
 
     def row(self, transcription_id: str) -> TranscriptionRow:
         return self.database.read(lambda tx: find(tx, transcription_id))

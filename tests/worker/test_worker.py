@@ -37,23 +37,6 @@ def test_every_chunk_is_heard_in_its_place_of_the_recording() -> None:
     assert farm.left, "it said goodbye"
 
 
-def test_a_worker_for_some_transcriptions_soon_asks_for_those_named_later_too() -> None:
-    farm = FakeFarm()
-
-    def kinds_asked_for(*only: str) -> set[bool]:
-        return {bool(request.chunk_jobs) for request in farm.claim_requests if request.only == only}
-
-    async def scene() -> None:
-        with serving(farm) as server:
-            async with working(worker_settings(server.url, cuts=True, only=("t",))) as worker:
-                await until(lambda: len(kinds_asked_for("t")) == 2, "it asks for jobs of both kinds")
-                worker.agent.also("u")
-                await until(lambda: len(kinds_asked_for("t", "u")) == 2, "it asks for those of both transcriptions")
-
-    asyncio.run(scene())
-    assert max(request.wait_seconds for request in farm.claim_requests) <= 1
-
-
 def test_a_recording_is_cut_and_recognised_at_the_same_time() -> None:
     farm = FakeFarm()
     data, truth = recording(100)

@@ -11,9 +11,9 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +60,13 @@ class Request:
     chunk_seconds: float
     variant: str = ""
     """Anything else that changes the words: recordings asked for with another variant are done anew."""
+    label: str = ""
+    """Of the workers that are to work on it."""
+
+    def labelled(self, recordings: Sequence[Recording]) -> Request:
+        """The same for the worker of this command alone; equal commands at the same time share their work."""
+        paths = "\n".join(str(recording.path.resolve()) for recording in recordings)
+        return replace(self, label=self.key(hashlib.sha256(paths.encode(errors="surrogatepass")).hexdigest())[:32])
 
     def key(self, sha256: str) -> str:
         """The submission key of a recording."""
@@ -111,6 +118,7 @@ class LocalSender:
             chunk_seconds=self._request.chunk_seconds,
             priority=max(LOWEST_PRIORITY, -number),
             key=self._request.key(fingerprint.sha256),
+            label=self._request.label,
         )
         view = submit_or_resume(self._farm, lambda: self._farm.submit(submission), self._sent)
         if view.state not in FINISHED and not view.progress.chunking_done:

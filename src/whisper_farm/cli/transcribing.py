@@ -144,9 +144,9 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
     notices = Notices(display)
     policy, machine = settled(Policy), worker_settings(cuts=True, **plan.machine)
     engine, model = plan.wish.engine, chosen_model(plan.wish, machine, display)
-    worker = machine.model_copy(update={"engines": (engine,), "models": (model,)})
-    variant = "" if worker.compute_type == "default" else worker.compute_type
-    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant)
+    variant = "" if machine.compute_type == "default" else machine.compute_type
+    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant).labelled(todo)
+    worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
         sender = LocalSender(farm.client, request, stopping, farm.point_to)
@@ -156,7 +156,7 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
             if view.state not in FINISHED:
                 if not farm.has_worker:
                     display.begin(f"model {model}", "loading")
-                farm.work_on(view.id)
+                farm.start_worker()
 
         def written(view: TranscriptionView) -> None:
             if not can_be_mended(view):

@@ -13,8 +13,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
-from whisper_farm.coordinator.claiming.completions import Results
-from whisper_farm.coordinator.claiming.waiting import WaitingRoom
+from whisper_farm.coordinator.claiming.completions import Completions
+from whisper_farm.coordinator.claiming.long_poll import LongPolls
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
@@ -61,8 +61,8 @@ class Coordinator:
         self.digests = KnownDigests()
         self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)
-        self.waiting = WaitingRoom(self.claims.attempt)
-        self.results = Results(self.store, blobs, policy, self.metrics)
+        self.long_polls = LongPolls(self.claims.attempt)
+        self.completions = Completions(self.store, blobs, policy, self.metrics)
         self.submissions = Submissions(self.store, blobs, settings)
         self.renderer = Renderer(blobs)
         self.services = Services(
@@ -89,7 +89,7 @@ class Coordinator:
             self.start_error = error
             raise
         self._run(self.feed.run())
-        self._run(self.waiting.run())
+        self._run(self.long_polls.run())
         self._run(self.services.run(self._stop))
         self.log.info("coordinator started", action="coordinator_started", database=self.database.place)
 
@@ -98,7 +98,7 @@ class Coordinator:
         self.feed.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                await self.waiting.close()
+                await self.long_polls.close()
 
     async def stop(self) -> None:
         """End everything that `start` began."""
@@ -118,16 +118,16 @@ class Coordinator:
     def _heed(self, event: Event) -> None:
         """What the coordinator itself does about events, whoever made them."""
         if event.kind in WORK_MAKING:
-            self.waiting.wake()
+            self.long_polls.wake()
         elif event.kind in DRAINING:
-            self.waiting.prefer(str(event.data.get("worker_id")))
+            self.long_polls.prefer(str(event.data.get("worker_id")))
 
     def _emitted(self, events: Sequence[Mapping[str, object]]) -> None:
         """What this coordinator has just changed: no need to read it in the log before workers are told."""
         self.metrics.emitted(events)
         kinds = {str(event["kind"]) for event in events}
         if not kinds.isdisjoint(WORK_MAKING):
-            self.waiting.wake()
+            self.long_polls.wake()
         self.services.notice(kinds)
 
 

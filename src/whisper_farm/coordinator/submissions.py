@@ -21,7 +21,7 @@ from whisper_farm.errors import (
     SourceUnreadable,
     WrongState,
 )
-from whisper_farm.leases.submit import NewTranscription, submit
+from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.models import can_translate, cannot_translate, may_be_folder
 from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
@@ -45,7 +45,7 @@ class Submissions:
         key = submission.key
         if key is not None:
             before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
-            if before is not None:
+            if before is not None and before.label == submission.label:
                 return before.id, False
         self._check_model(submission.options)
         if (submission.upload_id is None) == (submission.path is None):
@@ -115,6 +115,7 @@ def _new(submission: Submission, caller: Caller, source: str, size: int, sha256:
         chunk_seconds=submission.chunk_seconds,
         priority=submission.priority,
         key=submission.key,
+        label=submission.label,
     )
 
 

@@ -106,7 +106,7 @@ def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedCh
             break
         last = chunk.position
         if chunk.state == "done":
-            done.append((chunk.position, chunk.start_seconds, chunk.end_seconds, chunk.result_key))
+            done.append(DoneChunk(chunk.position, chunk.start_seconds, chunk.end_seconds, chunk.result_key))
     nothing_follows = row.chunking_done or row.state in FINISHED | {"assembling"}
     return EndedChunks(done, last, nothing_follows and last >= row.chunks - 1)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
+from whisper_farm.leases.rules import needs_recognition
 from whisper_farm.leases.workers import Fleet
 from whisper_farm.protocol.client import (
     FINISHED,
@@ -67,7 +68,7 @@ def _cursor(after: str) -> tuple[float, str]:
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
-    fleet = Fleet(tx, policy, reserved=True)
+    fleet = Fleet(tx, policy)
     return [
         TranscriptionView(
             id=row.id,
@@ -111,12 +112,13 @@ def _warning(row: TranscriptionRow, fleet: Fleet) -> str | None:
     """What keeps a recording from moving on, said aloud."""
     if row.state in FINISHED or row.state == "assembling":
         return None
-    if not fleet.offers:
+    mine = [offers for offers in fleet.offers if offers.label == row.label]
+    if not mine:
         return "No worker is there; start one with `whisper-farm worker`."
-    if not row.chunking_done and not any(offer.cuts for offer in fleet.offers):
+    if not row.chunking_done and not any(offers.cuts for offers in mine):
         return "No live worker cuts recordings; start one that does."
-    if not fleet.serves(row.profile_id):
-        engine, model = row.options["engine"], row.options["model"]
+    engine, model = row.options["engine"], row.options["model"]
+    if not fleet.serves(needs_recognition(row.label, engine, model)):
         return f"No live worker runs {engine} with the model {model}; start one that does."
     return None
 
@@ -206,5 +208,5 @@ def counts(tx: Transaction, policy: Policy) -> Counts:
         oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0}
         | {row.kind: max(0.0, tx.now - row.oldest_at) for row in queue},
         running_leases=sum(row.live for row in live_leases(tx)),
-        live_workers=len(Fleet(tx, policy, reserved=True).offers),
+        live_workers=len(Fleet(tx, policy).offers),
     )

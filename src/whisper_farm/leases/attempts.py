@@ -1,30 +1,28 @@
-"""The fence: attempts with their jobs, read and locked before anything is changed in their name."""
+"""The fence: attempts with their jobs, locked before anything changes in their name. Heartbeats renew their leases."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, union, update
-
-from whisper_farm.errors import FarmError
-from whisper_farm.leases.ids import CHUNK_PROFILE, needs
-from whisper_farm.protocol.worker import JobKind, Outcome
+from whisper_farm.errors import FarmError, WorkerUnknown
+from whisper_farm.leases.rules import stretched
+from whisper_farm.leases.workers import known_worker
+from whisper_farm.protocol.client import AttemptState
+from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest, JobKind, Outcome
+from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import attempts, jobs, literally, profiles, transcriptions
+from whisper_farm.store.statements import Change, Query
 
 
 @dataclass(slots=True)
 class Held:
-    """An attempt with its job, recording and profile. `state` and `digest` follow what this transaction does."""
+    """An attempt with its job and profile. `state` and `digest` follow what this transaction does."""
 
     token: str
     worker_id: str
     number: int
-    state: str
+    state: AttemptState
     hedge: bool
     told_language: str | None
     digest: str | None
@@ -35,15 +33,15 @@ class Held:
     kind: JobKind
     position: int
     profile_id: str
+    needs: str
     priority: int
     turn: int
     created_at: float
     start_seconds: float
     end_seconds: float
     charged_attempts: int
+    tries: int
     owner: str
-    engine: str | None
-    model: str | None
     pace: float | None
     samples: int
 
@@ -52,77 +50,83 @@ class Held:
         return self.state == "live" and self.worker_id == worker_id
 
     @property
-    def needs(self) -> str:
-        """What its job needs of a worker."""
-        return CHUNK_PROFILE if self.engine is None or self.model is None else needs(self.engine, self.model)
-
-    @property
     def seconds(self) -> float:
         """The length of the chunk; of a chunk job, what was cut."""
         return self.end_seconds - self.start_seconds
 
 
-def _attempts() -> Select[*tuple[Any, ...]]:
-    mine, job, recording, profile = attempts.c, jobs.c, transcriptions.c, profiles.c
-    return (
-        select(
-            mine.token, mine.worker_id, mine.number, mine.state, mine.hedge, mine.language, mine.digest,
-            mine.lease_until, mine.started_at, job.id, job.transcription_id, job.kind, job.position, job.profile_id,
-            job.priority, job.turn, job.created_at, job.start_seconds, job.end_seconds, job.charged_attempts,
-            recording.owner, profile.engine, profile.model, profile.pace, profile.samples,
-        )
-        .select_from(attempts)
-        .join(jobs, job.id == mine.job_id)
-        .join(transcriptions, recording.id == job.transcription_id)
-        .join(profiles, profile.id == job.profile_id)
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A claim token, and what has become of its attempt."""
+
+    token: str
+    state: AttemptState
 
 
-def _with_rivals() -> Select[*tuple[Any, ...]]:
-    mine, rival = attempts.alias("mine"), attempts.alias("rival")
-    rivals = select(rival.c.token).join(mine, mine.c.job_id == rival.c.job_id).where(among(mine.c.token, "tokens"))
-    both = union(
-        select(mine.c.token).where(among(mine.c.token, "tokens")), rivals.where(rival.c.state == literally("live"))
-    )
-    return ATTEMPTS.where(attempts.c.token.in_(both)).order_by(attempts.c.token)
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An attempt that says something of its job."""
+
+    job_id: str
+    state: AttemptState
+    worker_id: str
+    charged: bool
 
 
-LIVE = attempts.c.state == literally("live")
-_tried = attempts.alias("tried")
-
-
-def tried_by(worker: ColumnElement[str]) -> Select[tuple[str]]:
-    """The jobs that a worker has failed or lost lately, and since their last retry: they are left to others first."""
-    ended_badly = _tried.c.state.in_([literally("failed"), literally("lost")]), _tried.c.ended_at > bindparam("lately")
-    mine = _tried.c.worker_id == worker, _tried.c.job_id == jobs.c.id, _tried.c.number > jobs.c.forgiven_attempts
-    return select(_tried.c.job_id).where(*ended_badly, *mine)
-
-
-TRIED_BY_ME = tried_by(bindparam("me"))
-ATTEMPTS = _attempts()
-"""Every attempt, as `Held` wants it."""
-_HELD = Prepared(_with_rivals().with_for_update(of=attempts))  # SQLite has one writer and leaves this out
-_OF_RECORDING = Prepared(
-    ATTEMPTS.where(LIVE, jobs.c.transcription_id == bindparam("recording"))
-    .order_by(attempts.c.token)
-    .with_for_update(of=attempts)
+HELD = """
+    attempts.token, attempts.worker_id, attempts.number, attempts.state, attempts.hedge,
+    attempts.language AS told_language, attempts.digest, attempts.lease_until, attempts.started_at,
+    jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.priority,
+    jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.charged_attempts,
+    jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner, profiles.pace, profiles.samples"""
+FROM_ATTEMPTS = """
+    FROM attempts
+    JOIN jobs ON jobs.id = attempts.job_id
+    JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+    JOIN profiles ON profiles.id = jobs.profile_id"""
+LOCK = " FOR UPDATE OF attempts"
+"""On PostgreSQL heartbeats run beside the writer. SQLite has one writer, and no such words."""
+WITH_RIVALS = f"""
+    SELECT {HELD} {FROM_ATTEMPTS}
+     WHERE attempts.token IN (
+           SELECT token FROM attempts WHERE token IN :tokens
+            UNION
+           SELECT rival.token FROM attempts mine JOIN attempts rival ON rival.job_id = mine.job_id
+            WHERE mine.token IN :tokens AND rival.state = 'live')
+     ORDER BY attempts.token"""
+HOLD = Query(WITH_RIVALS, Held, postgres=WITH_RIVALS + LOCK)
+OF_TRANSCRIPTION = f"""
+    SELECT {HELD} {FROM_ATTEMPTS}
+     WHERE attempts.state = 'live' AND jobs.transcription_id = :transcription
+     ORDER BY attempts.token"""
+HOLD_ALL = Query(OF_TRANSCRIPTION, Held, postgres=OF_TRANSCRIPTION + LOCK)
+JOBS_OF = Query("SELECT job_id FROM attempts WHERE token IN :tokens", str)
+END = Change("UPDATE attempts SET state = :state, ended_at = :at WHERE token IN :tokens")
+REQUEUE = Query(
+    """
+    UPDATE jobs SET state = 'queued'
+     WHERE id IN :jobs AND state = 'running'
+       AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.job_id = jobs.id AND attempts.state = 'live')
+    RETURNING id
+    """,
+    str,
 )
-_JOBS_OF = Prepared(select(attempts.c.job_id).where(among(attempts.c.token, "tokens")))
-_END = Prepared(
-    update(attempts).where(among(attempts.c.token, "tokens")).values(state=bindparam("as"), ended_at=bindparam("at"))
+EVIDENCE = Query(
+    """
+    SELECT attempts.job_id, attempts.state, attempts.worker_id, attempts.charged
+      FROM jobs JOIN attempts ON attempts.job_id = jobs.id
+     WHERE jobs.id IN :jobs AND attempts.number > jobs.forgiven_attempts
+       AND attempts.state IN ('live', 'failed', 'lost')
+    """,
+    Counted,
 )
-_REQUEUE = Prepared(
-    update(jobs)
-    .where(among(jobs.c.id, "jobs"), jobs.c.state == literally("running"))
-    .where(~select(attempts.c.token).where(attempts.c.job_id == jobs.c.id, LIVE).exists())
-    .values(state="queued")
-    .returning(jobs.c.id)
-)
-_EVIDENCE = Prepared(
-    select(jobs.c.id, attempts.c.state, attempts.c.worker_id, attempts.c.charged, attempts.c.ended_at)
-    .join(attempts, attempts.c.job_id == jobs.c.id)
-    .where(among(jobs.c.id, "jobs"), attempts.c.number > jobs.c.forgiven_attempts)
-    .where(attempts.c.state.in_([literally("live"), literally("failed"), literally("lost")]))
+MINE = "SELECT token, state FROM attempts WHERE token IN :tokens AND worker_id = :me ORDER BY token"
+LOCK_MINE = Query(MINE, TokenState, postgres=MINE + LOCK)
+LIVE = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'live' ORDER BY token"
+LOCK_FREE = Query(LIVE, str, postgres=LIVE + LOCK + " SKIP LOCKED")
+RENEW = Change("UPDATE attempts SET lease_until = :until WHERE token IN :tokens")
+BEAT = Query(
+    "UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id", str
 )
 
 
@@ -132,7 +136,7 @@ def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
     All are locked at once, in order of token: whatever ends with these attempts may be changed afterwards.
     """
     wanted = sorted(set(tokens))
-    return {row.token: Held(*row) for row in tx.rows(_HELD, {"tokens": wanted})} if wanted else {}
+    return {held.token: held for held in tx.rows(HOLD, {"tokens": wanted})} if wanted else {}
 
 
 def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
@@ -142,46 +146,85 @@ def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
 
 def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
     """The ids of the jobs that these tokens are or were claims of."""
-    return [row.job_id for row in tx.rows(_JOBS_OF, {"tokens": sorted(set(tokens))})]
+    return tx.rows(JOBS_OF, {"tokens": sorted(set(tokens))})
 
 
 def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
-    """The live attempts at any job of a recording, locked in order of token."""
-    return [Held(*row) for row in tx.rows(_OF_RECORDING, {"recording": transcription_id})]
+    """The live attempts at any job of a transcription, locked in order of token."""
+    return tx.rows(HOLD_ALL, {"transcription": transcription_id})
 
 
-def end_attempts(tx: Transaction, held: Iterable[Held], state: str) -> None:
+def end_attempts(tx: Transaction, held: Iterable[Held], state: AttemptState) -> None:
     """These attempts, which the caller has locked, end in that state with no more to be said of them."""
     if ended := [one.token for one in held]:
-        tx.change(_END, {"tokens": ended, "as": state, "at": tx.now})
+        tx.change(END, {"tokens": ended, "state": state, "at": tx.now})
 
 
 def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
     """Queue those of these running jobs that have no live attempt left; returns which."""
-    return {row.id for row in tx.rows(_REQUEUE, {"jobs": sorted(set(job_ids))})}
+    return set(tx.rows(REQUEUE, {"jobs": sorted(set(job_ids))}))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Evidence:
-    """What the attempts since the last retry say of a job: who failed it and when last (`tried`), who with a charge."""
+    """What the attempts at a job since its last retry say: how many run or failed, who failed, who with a charge."""
 
     live: int = 0
     failures: int = 0
-    tried: Mapping[str, float] = field(default_factory=dict)
-    culprits: frozenset[str] = frozenset()
+    tried: set[str] = field(default_factory=set)
+    culprits: set[str] = field(default_factory=set)
 
 
 def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     found = {job_id: Evidence() for job_id in job_ids}
-    for job_id, state, worker_id, charged, ended_at in tx.rows(_EVIDENCE, {"jobs": list(found)}):
-        now, live = found[job_id], state == "live"
-        tried = now.tried if live else {**now.tried, worker_id: max(ended_at, now.tried.get(worker_id, 0.0))}
-        culprits = now.culprits | {worker_id} if charged else now.culprits
-        found[job_id] = Evidence(now.live + live, now.failures + (not live), tried, culprits)
+    for one in tx.rows(EVIDENCE, {"jobs": list(found)}) if found else ():
+        proof = found[one.job_id]
+        if one.state == "live":
+            proof.live += 1
+            continue
+        proof.failures += 1
+        proof.tried.add(one.worker_id)
+        if one.charged:
+            proof.culprits.add(one.worker_id)
     return found
 
 
 def refused(token: str, error: FarmError) -> Outcome:
     """The answer to a token that was not taken, and why."""
     return Outcome(token=token, error_code=error.code, message=error.message)
+
+
+def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> HeartbeatAnswer:
+    """Renew the leases of a worker, lapsed ones too unless overtaken, and say which are no longer its own.
+
+    This is the one change that runs beside others (`Database.beat`). It touches only the worker's own row and its
+    own attempts, and reads their states after it has locked them.
+    """
+    worker = known_worker(tx, request.worker_id)
+    now = stretched(policy, worker.present)
+    mine = tx.rows(LOCK_MINE, {"tokens": list(request.tokens), "me": worker.id}) if request.tokens else []
+    states = {one.token: one.state for one in mine}
+    _renew(tx, [token for token, state in states.items() if state == "live"], now.lease_seconds)
+    if not tx.rows(BEAT, {"me": worker.id, "now": tx.now}):
+        raise WorkerUnknown(f"The worker {worker.id} was given up a moment ago; register again.")
+    ended = list(dict.fromkeys(token for token in request.tokens if states.get(token) != "live"))
+    stopped = tuple(token for token in ended if states.get(token) in ("cancelled", "superseded"))
+    return HeartbeatAnswer(
+        lost=tuple(token for token in ended if token not in stopped),
+        cancelled=stopped,
+        drain=worker.drains,
+        dismissed=worker.state == "dismissed",
+        lease_seconds=now.lease_seconds,
+        heartbeat_seconds=now.heartbeat_seconds,
+    )
+
+
+def renew_free(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
+    """Start the leases of these attempts anew in passing; one that is locked is being renewed by a heartbeat."""
+    _renew(tx, tx.rows(LOCK_FREE, {"tokens": list(tokens)}) if tokens else [], lease_seconds)
+
+
+def _renew(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
+    if tokens:
+        tx.change(RENEW, {"tokens": list(tokens), "until": tx.now + lease_seconds})

@@ -1,17 +1,21 @@
-"""How jobs and recordings end: a job is set aside, a language is decided, the last job closes its recording."""
+"""How jobs and transcriptions end: a job is set aside, a language is decided, the last job closes its transcription.
+
+One language a transcription: the first chunk with enough speech decides, and whoever heard another is asked again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, assert_never
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, assert_never
 
-from sqlalchemy import bindparam, select, update
-
-from whisper_farm.leases import language
 from whisper_farm.leases.attempts import Held
+from whisper_farm.protocol.client import JobState
 from whisper_farm.protocol.events import (
     FarmEvent,
+    JobRedo,
     JobSetAside,
+    LanguageDecided,
     TranscriptionAssembling,
     TranscriptionCancelled,
     TranscriptionDone,
@@ -21,85 +25,163 @@ from whisper_farm.protocol.events import (
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import jobs, transcriptions
+from whisper_farm.store.statements import Change, Query
 
 ClosedState = Literal["assembling", "done", "incomplete", "failed", "cancelled"]
 """A state with no jobs left to do."""
 
-_SET_ASIDE = Prepared(
-    update(jobs)
-    .where(jobs.c.id == bindparam("job"))
-    .values(state="failed", ended_at=bindparam("at"), available_at=0)
-    .values(error_code=bindparam("code"), error_message=bindparam("message"))
+
+@dataclass(frozen=True, slots=True)
+class OpenTranscription:
+    """A transcription that is worked on, as far as its end is concerned."""
+
+    id: str
+    owner: str
+    language: str | None
+    chunks: int
+    chunks_done: int
+    chunks_failed: int
+    cutting: JobState
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether the cutting has ended and no chunk is queued or running; from counters, so at any length at once."""
+        return self.cutting in ("done", "failed") and self.chunks_done + self.chunks_failed == self.chunks
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job was set aside."""
+
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What language a chunk with speech was heard in."""
+
+    position: int
+    state: JobState
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A chunk's place."""
+
+    position: int
+    start_seconds: float
+    end_seconds: float
+
+
+SET_ASIDE = Change("""
+    UPDATE jobs SET state = 'failed', ended_at = :at, available_at = 0, error_code = :code, error_message = :message
+     WHERE id = :job
+""")
+COUNT_FAILED = Change("UPDATE transcriptions SET chunks_failed = chunks_failed + 1 WHERE id = :id")
+OPEN = Query(
+    """
+    SELECT transcriptions.id, transcriptions.owner, transcriptions.language, transcriptions.chunks,
+           transcriptions.chunks_done, transcriptions.chunks_failed, jobs.state AS cutting
+      FROM transcriptions JOIN jobs ON jobs.transcription_id = transcriptions.id AND jobs.kind = 'chunk'
+     WHERE transcriptions.id IN :ids AND transcriptions.state = 'running'
+     ORDER BY transcriptions.id
+    """,
+    OpenTranscription,
 )
-_COUNT_FAILED = Prepared(
-    update(transcriptions)
-    .where(transcriptions.c.id == bindparam("recording"))
-    .values(chunks_failed=transcriptions.c.chunks_failed + 1)
+FIRST_ERROR = Query(
+    """
+    SELECT error_code, error_message FROM jobs
+     WHERE transcription_id = :id AND state = 'failed' ORDER BY kind, position LIMIT 1
+    """,
+    JobError,
 )
-_OPEN = Prepared(
-    select(transcriptions, jobs.c.state.label("chunk_state"))
-    .join(jobs, (jobs.c.transcription_id == transcriptions.c.id) & (jobs.c.kind == "chunk"))
-    .where(among(transcriptions.c.id, "ids"), transcriptions.c.state == "running")
-    .order_by(transcriptions.c.id)
+CLOSE = Change("""
+    UPDATE transcriptions SET state = :state, finished_at = :at, error_code = :code, error_message = :message
+     WHERE id = :id
+""")
+SPOKEN = """
+    SELECT position, state, language FROM jobs
+     WHERE transcription_id = :id AND kind = 'transcribe' AND speech_seconds > 0"""
+DECIDING = Query(
+    f"{SPOKEN} AND speech_seconds >= :enough AND state <> 'failed' ORDER BY position LIMIT 1",
+    Heard,
 )
-_FIRST_ERROR = Prepared(
-    select(jobs.c.error_code, jobs.c.error_message)
-    .where(jobs.c.transcription_id == bindparam("recording"), jobs.c.state == "failed")
-    .order_by(jobs.c.kind, jobs.c.position)
-    .limit(1)
+MOST_SPEECH = Query(f"{SPOKEN} AND state = 'done' ORDER BY speech_seconds DESC, position LIMIT 1", Heard)
+DECIDE = Change("UPDATE transcriptions SET language = :language WHERE id = :id")
+REDO = Query(
+    """
+    UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, language = NULL,
+           result_key = NULL, result_size = NULL, result_digest = NULL
+     WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' AND language <> :language
+    RETURNING position, start_seconds, end_seconds
+    """,
+    Stretch,
 )
+UNCOUNT = Change("""
+    UPDATE transcriptions SET chunks_done = chunks_done - :chunks, done_seconds = done_seconds - :seconds
+     WHERE id = :id
+""")
 
 
 def set_aside(tx: Transaction, given_up: Sequence[tuple[Held, str, str]]) -> None:
-    """End these jobs as failed, each with a code and a message, count them in their recordings and say so."""
+    """End these jobs as failed, each with a code and a message, count them in their transcriptions and say so."""
     if not given_up:
         return
-    rows = [{"job": job.job_id, "at": tx.now, "code": code, "message": message} for job, code, message in given_up]
-    tx.change(_SET_ASIDE, rows)
-    if counted := [{"recording": job.transcription_id} for job, *_ in given_up if job.kind == "transcribe"]:
-        tx.change(_COUNT_FAILED, counted)
+    tx.change(
+        SET_ASIDE,
+        [{"job": job.job_id, "at": tx.now, "code": code, "message": message} for job, code, message in given_up],
+    )
+    tx.change(COUNT_FAILED, [{"id": job.transcription_id} for job, *_ in given_up if job.kind == "transcribe"])
     for job, code, message in given_up:
-        emit(tx, _given_up(job, code, message), job.transcription_id, job.owner)
+        said = JobSetAside(
+            code=code,
+            message=message,
+            job_kind=job.kind,
+            position=job.position,
+            start=job.start_seconds,
+            end=job.end_seconds,
+        )
+        emit(tx, said, job.transcription_id, job.owner)
 
 
 def conclude(tx: Transaction, transcription_ids: Collection[str], policy: Policy) -> None:
-    """Decide the language of these recordings if it is time to, then close those whose last job has ended."""
-    rows = _open(tx, transcription_ids)
-    undecided = [row for row in rows if row.language is None]
-    decided = [language.decide(tx, row.id, row.owner, _all_ended(row), policy) for row in undecided]
+    """Decide the language of these transcriptions if it is time to, then close those whose last job has ended."""
+    running = _open(tx, transcription_ids)
+    decided = [_decide(tx, row, policy) for row in running if row.language is None]
     if any(decided):
-        rows = _open(tx, transcription_ids)
-    _settle(tx, rows)
+        running = _open(tx, transcription_ids)
+    _close_ended(tx, running)
 
 
-def settle(tx: Transaction, transcription_ids: Collection[str]) -> None:
-    """Move recordings with no job left to `assembling`, or to `failed` when nothing at all came of them."""
-    _settle(tx, _open(tx, transcription_ids))
+def close_ended(tx: Transaction, transcription_id: str) -> None:
+    """Move a transcription with no job left to `assembling`, or to `failed` when nothing at all came of it."""
+    _close_ended(tx, _open(tx, [transcription_id]))
 
 
-def _settle(tx: Transaction, rows: Sequence[Any]) -> None:
-    for row in rows:
-        if not _all_ended(row):
+def _close_ended(tx: Transaction, running: Sequence[OpenTranscription]) -> None:
+    for row in running:
+        if not row.all_ended:
             continue
-        if row.chunks_done == 0 and (row.chunks_failed > 0 or row.chunk_state == "failed"):
-            error = tx.first(_FIRST_ERROR, {"recording": row.id})
-            close(tx, row.id, row.owner, "failed", error_code=error.error_code, error_message=error.error_message)
+        if row.chunks_done == 0 and (row.chunks_failed > 0 or row.cutting == "failed"):
+            close(tx, row.id, row.owner, "failed", tx.first(FIRST_ERROR, {"id": row.id}))
         else:
             close(tx, row.id, row.owner, "assembling")
 
 
-def close(tx: Transaction, transcription_id: str, owner: str, state: ClosedState, **values: object) -> None:
-    """Put a recording into a state with no jobs left to do, and say so."""
+def close(
+    tx: Transaction, transcription_id: str, owner: str, state: ClosedState, error: JobError | None = None
+) -> None:
+    """Put a transcription into a state with no jobs left to do, and say so. What failed has an error."""
+    code, message = (error.error_code, error.error_message) if error else (None, None)
     finished_at = None if state == "assembling" else tx.now
-    change = update(transcriptions).where(transcriptions.c.id == transcription_id)
-    tx.change(change.values(state=state, finished_at=finished_at, **values))
-    emit(tx, _closed(state, values), transcription_id, owner)
+    told = {"id": transcription_id, "state": state, "at": finished_at, "code": code, "message": message}
+    tx.change(CLOSE, told)
+    emit(tx, _closed(state, error), transcription_id, owner)
 
 
-def _closed(state: ClosedState, values: Mapping[str, Any]) -> FarmEvent:
+def _closed(state: ClosedState, error: JobError | None) -> FarmEvent:
     match state:
         case "assembling":
             return TranscriptionAssembling()
@@ -110,27 +192,44 @@ def _closed(state: ClosedState, values: Mapping[str, Any]) -> FarmEvent:
         case "cancelled":
             return TranscriptionCancelled()
         case "failed":
-            return TranscriptionFailed(code=values["error_code"], message=values["error_message"])
+            assert error is not None
+            return TranscriptionFailed(code=error.error_code, message=error.error_message)
     assert_never(state)
 
 
-def _given_up(job: Held, code: str, message: str) -> JobSetAside:
-    return JobSetAside(
-        code=code,
-        message=message,
-        job_kind=job.kind,
-        position=job.position,
-        start=job.start_seconds,
-        end=job.end_seconds,
-    )
+def deciding_position(tx: Transaction, transcription_id: str, policy: Policy) -> int | None:
+    """The position of the chunk whose language the transcription will have; None while none has enough speech."""
+    row = _deciding(tx, transcription_id, policy)
+    return None if row is None else row.position
 
 
-def _open(tx: Transaction, transcription_ids: Collection[str]) -> Sequence[Any]:
-    if not transcription_ids:
-        return []
-    return tx.rows(_OPEN, {"ids": sorted(transcription_ids)})
+def redo_others(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
+    """Queue again the chunks that were recognised in another language, without their results."""
+    again = sorted(tx.rows(REDO, {"id": transcription_id, "language": language}), key=lambda row: row.position)
+    if not again:
+        return
+    seconds = sum(row.end_seconds - row.start_seconds for row in again)
+    tx.change(UNCOUNT, {"id": transcription_id, "chunks": len(again), "seconds": seconds})
+    for row in again:
+        emit(tx, JobRedo(position=row.position), transcription_id, owner)
 
 
-def _all_ended(row: Any) -> bool:
-    """Whether the cutting has ended and no chunk is queued or running; from counters, so at any length at once."""
-    return row.chunk_state in ("done", "failed") and row.chunks_done + row.chunks_failed == row.chunks
+def _decide(tx: Transaction, running: OpenTranscription, policy: Policy) -> bool:
+    """Decide if the deciding chunk is done, or, when there is none and all has ended, by the chunk with most speech."""
+    row = _deciding(tx, running.id, policy)
+    if row is None and running.all_ended:
+        row = tx.first(MOST_SPEECH, {"id": running.id})
+    if row is None or row.state != "done" or row.language is None:
+        return False
+    tx.change(DECIDE, {"id": running.id, "language": row.language})
+    emit(tx, LanguageDecided(language=row.language), running.id, running.owner)
+    redo_others(tx, running.id, running.owner, row.language)
+    return True
+
+
+def _deciding(tx: Transaction, transcription_id: str, policy: Policy) -> Heard | None:
+    return tx.first(DECIDING, {"id": transcription_id, "enough": policy.language_speech_seconds})
+
+
+def _open(tx: Transaction, transcription_ids: Collection[str]) -> list[OpenTranscription]:
+    return tx.rows(OPEN, {"ids": sorted(transcription_ids)}) if transcription_ids else []

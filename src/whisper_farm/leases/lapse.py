@@ -1,114 +1,149 @@
-"""Leases that ran out. That alone changes nothing: it only lets somebody else take the job."""
+"""Leases that ran out. That alone changes nothing: it only lets somebody else take the job.
+
+Claims take lapsed jobs by themselves; `reap` clears up what silence leaves behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from sqlalchemy import bindparam, func, select, update
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.attempts import ATTEMPTS, LIVE, Held, evidence
+from whisper_farm.leases.attempts import FROM_ATTEMPTS, HELD, LOCK, Held, evidence
 from whisper_farm.leases.endings import conclude, set_aside
-from whisper_farm.leases.workers import Fleet, Offers
+from whisper_farm.leases.rules import stretched
+from whisper_farm.leases.workers import Fleet, Offers, give_up_silent, present_workers
 from whisper_farm.protocol.events import JobRetried
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import attempts, jobs, literally
+from whisper_farm.store.statements import Change, Query
 
 LAPSED_AT_ONCE = 1000
 """Lapsed attempts looked at by one call, oldest first, so that the end of a whole fleet stops nobody."""
+SILENT_LEASES = 3
+"""A worker not heard of for this many leases is gone."""
 LapsedJobs = dict[str, list[Held]]
 """Jobs whose live attempts have all outlived their leases, with those attempts by number."""
 
-_other = attempts.alias("other")
-_STILL_HELD = (
-    select(_other.c.token)
-    .where(_other.c.job_id == attempts.c.job_id, _other.c.state == literally("live"))
-    .where(_other.c.lease_until > bindparam("now"))
-    .exists()
-)
-ANY_LAPSED = select(attempts.c.token).where(LIVE, attempts.c.lease_until <= bindparam("now")).exists()
-_LAPSED = ATTEMPTS.where(LIVE, attempts.c.lease_until <= bindparam("now"), ~_STILL_HELD).order_by(
-    attempts.c.lease_until, attempts.c.token
-)
-_HOLDERS = select(func.count()).where(_other.c.job_id == attempts.c.job_id, _other.c.state == literally("live"))
-_UNWATCHED = Prepared(
-    ATTEMPTS.add_columns(_HOLDERS.scalar_subquery().label("holders"))
-    .where(LIVE, among(attempts.c.job_id, "jobs"))
-    .order_by(attempts.c.token)
-    .with_for_update(of=attempts, skip_locked=True)
-)
-_LOSE = Prepared(
-    update(attempts)
-    .where(attempts.c.token == bindparam("attempt"))
-    .values(state="lost", charged=True, ended_at=bindparam("at"), error_code=LeaseLost.code)
-    .values(error_message=bindparam("message"))
-)
-_CHARGE = Prepared(
-    update(jobs)
-    .where(jobs.c.id == bindparam("job"))
-    .values(charged_attempts=jobs.c.charged_attempts + bindparam("lost"), alone=True)
-)
+
+@dataclass(slots=True)
+class Watched(Held):
+    """An attempt of which nobody else holds the row; `holders` counts the live attempts at its job."""
+
+    holders: int
 
 
-def lapsed_jobs(tx: Transaction, offers: Offers | None = None, only: Sequence[str] | None = None) -> LapsedJobs:
-    """The jobs of any or `only` these recordings that a worker with these offers may take over; locks nothing."""
-    query = _LAPSED if offers is None else _LAPSED.where(offers.of_profiles)
-    query = query if only is None else query.where(among(jobs.c.transcription_id, "only"))
+@dataclass(frozen=True, slots=True)
+class ReapReport:
+    """What one run did."""
+
+    workers_gone: int = 0
+    jobs_set_aside: int = 0
+
+
+SILENT = """attempts.state = 'live' AND attempts.lease_until <= :now
+       AND NOT EXISTS (SELECT 1 FROM attempts other WHERE other.job_id = attempts.job_id
+                          AND other.state = 'live' AND other.lease_until > :now)"""
+LAPSED_NEEDS = Query(
+    f"SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}", str
+)
+LAPSED = Query(
+    f"""
+    SELECT {HELD} {FROM_ATTEMPTS} WHERE {SILENT} AND jobs.needs IN :needs
+     ORDER BY attempts.lease_until, attempts.token LIMIT :limit
+    """,
+    Held,
+)
+NOT_LOCKED = f"""
+    SELECT {HELD},
+           (SELECT count(*) FROM attempts other
+             WHERE other.job_id = attempts.job_id AND other.state = 'live') AS holders
+    {FROM_ATTEMPTS}
+     WHERE attempts.state = 'live' AND attempts.job_id IN :jobs
+     ORDER BY attempts.token"""
+LOCK_FREE = Query(NOT_LOCKED, Watched, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
+LOSE = Change("""
+    UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :at, error_code = 'lease_lost',
+           error_message = :message
+     WHERE token = :token
+""")
+CHARGE = Change("""
+    UPDATE jobs SET charged_attempts = charged_attempts + :lost, alone = TRUE, left_by = :worker WHERE id = :job
+""")
+STILL_THERE = Query("SELECT id FROM workers WHERE id IN :ids AND state <> 'gone'", str)
+
+
+def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:
+    """The jobs that anybody, or a worker with these offers, may take over; locks nothing."""
+    needs = [one for one in tx.rows(LAPSED_NEEDS, {"now": tx.now}) if offers is None or offers.serves(one)]
     found: LapsedJobs = {}
-    for row in tx.connection.execute(query.limit(LAPSED_AT_ONCE), {"now": tx.now, "only": only}):
-        held = Held(*row)
+    for held in tx.rows(LAPSED, {"now": tx.now, "needs": needs, "limit": LAPSED_AT_ONCE}) if needs else ():
         found.setdefault(held.job_id, []).append(held)
     return {job_id: sorted(holders, key=lambda held: held.number) for job_id, holders in found.items()}
 
 
-def overtake(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
+def overtake(tx: Transaction, job_ids: Collection[str]) -> set[str]:
     """Take lapsed jobs from all who held them, and charge them; one that was or is being renewed is left alone."""
-    silent: LapsedJobs = {}
-    holders: dict[str, int] = {}
-    wanted = sorted(job_ids)
-    for *row, count in tx.rows(_UNWATCHED, {"jobs": wanted}) if wanted else ():
-        held = Held(*row)
-        holders[held.job_id] = count
+    silent: dict[str, list[Watched]] = {}
+    for held in tx.rows(LOCK_FREE, {"jobs": sorted(job_ids)}) if job_ids else ():
         if held.lease_until <= tx.now:
             silent.setdefault(held.job_id, []).append(held)
-    taken = {job: of for job, of in silent.items() if len(of) == holders[job]}  # what is locked is being renewed
+    taken = {job: of for job, of in silent.items() if len(of) == of[0].holders}  # what is locked is being renewed
     if taken:
-        tx.change(_LOSE, [_silent(tx, held) for of in taken.values() for held in of])
-        tx.change(_CHARGE, [{"job": job, "lost": len(of)} for job, of in taken.items()])
+        tx.change(LOSE, [_lost(tx, held) for of in taken.values() for held in of])
+        tx.change(CHARGE, [{"job": job, "lost": len(of), "worker": _last(of)} for job, of in taken.items()])
     return set(taken)
 
 
-def _silent(tx: Transaction, held: Held) -> dict[str, object]:
+def _last(holders: Sequence[Held]) -> str:
+    return max(holders, key=lambda held: held.number).worker_id
+
+
+def _lost(tx: Transaction, held: Held) -> dict[str, object]:
     message = f"The worker {held.worker_id} was silent for longer than its lease: it crashed, sleeps or is cut off."
-    return {"attempt": held.token, "at": tx.now, "message": message}
+    return {"token": held.token, "at": tx.now, "message": message}
 
 
-def spent_jobs(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> set[str]:
-    """Those of these lapsed jobs that have spent their budget with this lapse."""
+def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> tuple[set[str], int]:
+    """Set aside those lapsed jobs that have spent their budget with this lapse.
+
+    Returns which have spent it, and how many were set aside: one that is being renewed is left as it is.
+    """
     charged = {job_id: of[0].charged_attempts + len(of) for job_id, of in lapsed.items()}
-    near = [job_id for job_id in lapsed if charged[job_id] >= policy.max_attempts]
     spent = set()
-    for job_id, proof in evidence(tx, near).items() if near else ():
+    for job_id, proof in evidence(tx, [job for job in lapsed if charged[job] >= policy.max_attempts]).items():
         culprits = proof.culprits | {held.worker_id for held in lapsed[job_id]}
-        if fleet.has_spent(policy, lapsed[job_id][0].profile_id, charged[job_id], culprits):
+        if fleet.has_spent(lapsed[job_id][0].needs, charged[job_id], culprits):
             spent.add(job_id)
-    return spent
-
-
-def set_aside_lapsed(tx: Transaction, lapsed: LapsedJobs, job_ids: Iterable[str], policy: Policy) -> int:
-    """Set these lapsed jobs aside, but for those that are being renewed; returns how many."""
-    ended = [lapsed[job_id][-1] for job_id in sorted(overtake(tx, job_ids))]
+    ended = [lapsed[job_id][-1] for job_id in sorted(overtake(tx, spent))]
     message = "It has been lost with its worker too often, the last time with {}."
     set_aside(tx, [(held, LeaseLost.code, message.format(held.worker_id)) for held in ended])
     conclude(tx, {held.transcription_id for held in ended}, policy)
-    return len(ended)
+    return spent, len(ended)
 
 
 def announce_lapses(tx: Transaction, jobs_again: Iterable[Held]) -> None:
     """Say that these jobs were taken from a silent worker and are tried again."""
     for held in jobs_again:
         emit(tx, JobRetried(position=held.position, code=LeaseLost.code), held.transcription_id, held.owner)
+
+
+def reap(tx: Transaction, policy: Policy) -> ReapReport:
+    """Set aside spent jobs that nobody is left to claim, and give up workers that have been silent for long.
+
+    Only jobs of workers that an earlier run gave up are touched, so that one which wakes up (with this machine, say)
+    has time to renew its leases. Any number of reapers at once do no more than one.
+    """
+    fleet = Fleet(tx, policy)
+    lapsed = lapsed_jobs(tx)
+    holders = {held.worker_id for of in lapsed.values() for held in of}
+    there = set(tx.rows(STILL_THERE, {"ids": sorted(holders)})) if holders else set()
+    abandoned = {
+        job_id: of
+        for job_id, of in lapsed.items()
+        if not any(held.worker_id in there for held in of) and not fleet.serves(of[0].needs)
+    }
+    _, ended = set_aside_spent(tx, abandoned, policy, fleet)
+    lease = stretched(policy, present_workers(tx)).lease_seconds
+    return ReapReport(give_up_silent(tx, tx.now - SILENT_LEASES * lease), ended)

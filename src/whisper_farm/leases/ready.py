@@ -1,181 +1,205 @@
-"""The queue as a claim sees it: which queued jobs come next, and what a worker must be told of each."""
+"""The queue as a claim sees it: which jobs come next, which are worth a hedge, and when to look again.
+
+Round-robin over transcriptions, by start-time fair queueing. Every chunk has the turn after the one before it, and
+lower turns go first. The first chunk has the turn at which the service stands now. So a short recording does not wait
+for a long one that came before. The service stands at the first chunk that waits for the same model with the same
+priority. Where none waits, it stands at the largest turn that was handed out at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, select, union_all
-
-from whisper_farm.leases.attempts import TRIED_BY_ME, Held
-from whisper_farm.leases.ids import CHUNK_PROFILE
+from whisper_farm.leases.rules import lately
+from whisper_farm.leases.workers import Offers
+from whisper_farm.protocol.client import TranscriptionState
+from whisper_farm.protocol.worker import JobKind
+from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import jobs, literally, profiles, transcriptions
+from whisper_farm.store.statements import Query
 
-JobRow = Any
-"""A row of `JOBS`, or of the head of a queue with the first few of its columns."""
-Query = Select[*tuple[Any, ...]]
+OVERDUE_AT_ONCE = 1000
+"""Slow jobs looked at by one claim, oldest first."""
 Order = tuple[int, int, int, float, str]
 """Priority (negative), turn, position, time of making, id: what comes first is handed out first."""
 
-QUEUED = jobs.c.state == literally("queued")
-ORDER = (jobs.c.priority.desc(), jobs.c.turn, jobs.c.position, jobs.c.created_at, jobs.c.id)
-SHOWN = {
-    "job_id": jobs.c.id, "transcription_id": jobs.c.transcription_id, "kind": jobs.c.kind,
-    "position": jobs.c.position, "alone": jobs.c.alone, "start_seconds": jobs.c.start_seconds,
-    "end_seconds": jobs.c.end_seconds, "audio_key": jobs.c.audio_key, "audio_size": jobs.c.audio_size,
-    "audio_sha256": jobs.c.audio_sha256, "source": transcriptions.c.source, "source_name": transcriptions.c.name,
-    "source_size": transcriptions.c.source_size, "chunk_seconds": transcriptions.c.chunk_seconds,
-    "resume_position": transcriptions.c.chunks, "resume_seconds": transcriptions.c.cut_seconds,
-}  # fmt: skip
-JOBS = (
-    select(
-        *(column.label(name) for name, column in SHOWN.items()), jobs.c.attempts, jobs.c.priority, jobs.c.turn,
-        jobs.c.created_at, jobs.c.needs, jobs.c.profile_id, profiles.c.engine, profiles.c.model,
-        transcriptions.c.options, transcriptions.c.language, transcriptions.c.revision, transcriptions.c.owner,
-        transcriptions.c.state.label("recording_state"),
-    )
-    .join(transcriptions, transcriptions.c.id == jobs.c.transcription_id)
-    .join(profiles, profiles.c.id == jobs.c.profile_id)
-)  # fmt: skip
-_FACTS = Prepared(JOBS.where(among(jobs.c.id, "jobs")))
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The next job for those who have what it needs."""
+
+    job_id: str
+    profile_id: str
+    needs: str
+    priority: int
+    turn: int
+    position: int
+    created_at: float
+
+    @property
+    def order(self) -> Order:
+        """Where it stands in the queue."""
+        return (-self.priority, self.turn, self.position, self.created_at, self.job_id)
 
 
-def order_of(job: JobRow | Held) -> Order:
-    """Where a job stands in the queue."""
-    return (-job.priority, job.turn, job.position, job.created_at, job.job_id)
+@dataclass(frozen=True, slots=True)
+class ReadyJob(Head):
+    """A job with all that its worker is told, and what a claim must know of it. JSON columns are as stored."""
+
+    transcription_id: str
+    kind: JobKind
+    attempts: int
+    alone: bool
+    start_seconds: float
+    end_seconds: float
+    audio_key: str | None
+    audio_size: int | None
+    audio_sha256: str | None
+    owner: str
+    transcription_state: TranscriptionState
+    source: str
+    source_name: str
+    source_size: int
+    chunk_seconds: float
+    resume_position: int
+    resume_seconds: float
+    options: dict[str, Any]
+    language: str | None
+    revision: str | None
 
 
-def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, JobRow]:
-    """The rows of these jobs, in this order."""
-    rows = tx.rows(_FACTS, {"jobs": job_ids}) if job_ids else ()
-    found = {row.job_id: row for row in rows}
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A job that its worker is slow with."""
+
+    job_id: str
+    profile_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """The next lapse, and the end of the next back-off."""
+
+    lapse: float | None
+    retry: float | None
+
+
+READY = """
+    jobs.id AS job_id, jobs.profile_id, jobs.needs, jobs.priority, jobs.turn, jobs.position, jobs.created_at,
+    jobs.transcription_id, jobs.kind, jobs.attempts, jobs.alone, jobs.start_seconds, jobs.end_seconds,
+    jobs.audio_key, jobs.audio_size, jobs.audio_sha256, transcriptions.owner,
+    transcriptions.state AS transcription_state, transcriptions.source, transcriptions.name AS source_name,
+    transcriptions.source_size, transcriptions.chunk_seconds, transcriptions.chunks AS resume_position,
+    transcriptions.cut_seconds AS resume_seconds, transcriptions.options, transcriptions.language,
+    transcriptions.revision"""
+FROM_JOBS = "FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id"
+ORDER = "jobs.priority DESC, jobs.turn, jobs.position, jobs.created_at, jobs.id"
+CLAIMABLE = """jobs.state = 'queued' AND jobs.available_at <= :now
+       AND (jobs.left_by IS NULL OR jobs.left_by <> :me OR jobs.available_at <= :lately)"""
+"""Queued jobs whose time has come, but for those that this worker leaves to others."""
+HEADS = Query(
+    f"""
+    WITH RECURSIVE waiting (needs) AS (
+        SELECT min(needs) FROM jobs WHERE state = 'queued'
+         UNION ALL
+        SELECT (SELECT min(needs) FROM jobs WHERE state = 'queued' AND jobs.needs > waiting.needs)
+          FROM waiting WHERE waiting.needs IS NOT NULL)
+    SELECT head.id AS job_id, head.profile_id, head.needs, head.priority, head.turn, head.position, head.created_at
+      FROM waiting JOIN jobs head ON head.id = (
+           SELECT jobs.id FROM jobs WHERE jobs.needs = waiting.needs AND {CLAIMABLE} ORDER BY {ORDER} LIMIT 1)
+    """,
+    Head,
+)
+"""The first claimable job of each kind of need, by hops along `ix_jobs_heads`, however long the queue is."""
+NEXT = Query(
+    f"""
+    SELECT {READY} {FROM_JOBS}
+     WHERE jobs.profile_id = :profile AND jobs.needs = :needs AND {CLAIMABLE}
+     ORDER BY {ORDER} LIMIT :limit
+    """,
+    ReadyJob,
+)
+"""The next jobs of one profile: a walk along `ix_jobs_queued`, stopped by the limit."""
+FACTS = Query(f"SELECT {READY} {FROM_JOBS} WHERE jobs.id IN :jobs", ReadyJob)
+OVERDUE = """
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id JOIN profiles ON profiles.id = jobs.profile_id
+     WHERE attempts.state = 'live' AND NOT attempts.hedge AND attempts.worker_id <> :me
+       AND attempts.lease_until > :now AND jobs.kind = 'transcribe'
+       AND :now - attempts.started_at > :least
+       AND :now - attempts.started_at > :factor * profiles.pace * (jobs.end_seconds - jobs.start_seconds)
+       AND (jobs.left_by IS NULL OR jobs.left_by <> :me)
+       AND NOT EXISTS (SELECT 1 FROM attempts other
+                        WHERE other.job_id = jobs.id AND other.state = 'live' AND other.token <> attempts.token)"""
+OVERDUE_NEEDS = Query(f"SELECT DISTINCT jobs.needs {OVERDUE}", str)
+OVERDUE_JOBS = Query(
+    f"""
+    SELECT jobs.id AS job_id, jobs.profile_id {OVERDUE} AND jobs.needs IN :needs
+     ORDER BY attempts.started_at, jobs.id LIMIT :limit
+    """,
+    Slow,
+)
+MOMENTS = Query(
+    """
+    SELECT (SELECT min(lease_until) FROM attempts WHERE state = 'live' AND lease_until > :now) AS lapse,
+           (SELECT min(available_at) FROM jobs
+             WHERE state = 'queued' AND available_at > 0 AND available_at > :now) AS retry
+    """,
+    Moments,
+)
+FIRST_TURN = Query(
+    """
+    SELECT turn FROM jobs
+     WHERE state = 'queued' AND needs = :needs AND priority = :priority AND available_at <= :now
+     ORDER BY turn LIMIT 1
+    """,
+    int,
+)
+FARM_TURN = Query("SELECT turn FROM farm", int)
+
+
+def heads(tx: Transaction, worker_id: str, policy: Policy) -> list[Head]:
+    """The first job of each kind of need that this worker may have."""
+    return tx.rows(HEADS, {"now": tx.now, "me": worker_id, "lately": lately(policy, tx.now)})
+
+
+def next_jobs(tx: Transaction, head: Head, limit: int, worker_id: str, policy: Policy) -> list[ReadyJob]:
+    """The next queued jobs of the same profile and needs as `head` that this worker may have."""
+    asked = {"profile": head.profile_id, "needs": head.needs, "limit": limit}
+    return tx.rows(NEXT, asked | {"now": tx.now, "me": worker_id, "lately": lately(policy, tx.now)})
+
+
+def facts(tx: Transaction, job_ids: Sequence[str]) -> dict[str, ReadyJob]:
+    """What a claim must know of these jobs, in this order."""
+    found = {row.job_id: row for row in tx.rows(FACTS, {"jobs": job_ids})} if job_ids else {}
     return {job_id: found[job_id] for job_id in job_ids}
 
 
-class Queue:
-    """Queued jobs in order, read once for all claims of a transaction that may have the same of them."""
-
-    def __init__(self, tx: Transaction, taken: Set[str], most: int, left: Mapping[str, object] | None = None) -> None:
-        """At most `most` jobs are wanted. Those in `taken` are queued no longer, though that is yet to be written.
-
-        `left`: of the jobs that the worker `me` failed `lately` only those that are `left` to it.
-        """
-        self._tx = tx
-        self._taken = taken
-        self._most = most
-        self._bound = {"now": tx.now, **(left or {})}
-        self._failed = left is not None
-        self._heads: dict[str, JobRow] | None = None
-        self._known: dict[str, list[JobRow]] = {}
-
-    def heads(self) -> Iterator[JobRow]:
-        """The next job of each engine and model, with these, and of cutting, with none."""
-        if self._heads is None:
-            self._heads = {row.needs: row for row in self._rows(_heads(self._failed))}
-        for needs, head in self._heads.items():
-            yield from [head] if needs not in self._known else self._free(self._known[needs])[:1]
-
-    def next(self, needs: str, profile_id: str, limit: int) -> list[JobRow]:
-        """The next jobs of a profile, which needs that engine and model."""
-        if needs not in self._known:
-            self._known[needs] = self._rows(_next(self._failed, by="needs"), key=needs, limit=self._most)
-        found = [row for row in self._free(self._known[needs]) if row.profile_id == profile_id]
-        if len(found) < limit and len(self._known[needs]) == self._most:  # others are between them
-            wanted = limit + len(self._taken)
-            found = self._free(self._rows(_next(self._failed, by="profile_id"), key=profile_id, limit=wanted))
-        return found[:limit]
-
-    def _free(self, rows: Iterable[JobRow]) -> list[JobRow]:
-        return [row for row in rows if row.job_id not in self._taken]
-
-    def _rows(self, query: Prepared, **more: object) -> list[JobRow]:
-        return self._tx.rows(query, self._bound | more)
+def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list[str]:
+    """The jobs to hedge, oldest first, all of one profile: chunks that run far past their expected time."""
+    asked = {"me": offers.id, "now": tx.now, "least": policy.hedge_min_seconds, "factor": policy.hedge_factor}
+    needs = [one for one in tx.rows(OVERDUE_NEEDS, asked) if offers.serves(one)]
+    slow = tx.rows(OVERDUE_JOBS, asked | {"needs": needs, "limit": OVERDUE_AT_ONCE}) if needs else []
+    return [one.job_id for one in slow if one.profile_id == slow[0].profile_id][:limit]
 
 
-class QueueOf:
-    """The queue of some recordings, which may lie far apart in the whole one: read recording by recording.
+def next_due(tx: Transaction) -> float | None:
+    """Seconds until the next lapse or the end of the next back-off: both come in silence. None: nothing pending.
 
-    Nothing of them is left to others, who may be there for other recordings only.
+    What grows old slowly has no moment of its own: a job that may be hedged, or is left to others no longer. Claims
+    that wait are tried every few seconds anyway.
     """
-
-    def __init__(self, tx: Transaction, only: Sequence[str]) -> None:
-        self._tx = tx
-        self._only = only
-
-    def heads(self) -> list[JobRow]:
-        """The next chunk of each recording."""
-        return self._heads("transcribe")
-
-    def next(self, needs: str, profile_id: str, limit: int) -> list[JobRow]:
-        """As of `Queue`. Of more recordings than jobs are wanted, those count whose own next job comes first."""
-        kind = "chunk" if needs == CHUNK_PROFILE else "transcribe"
-        theirs = sorted((row for row in self._heads(kind) if row.profile_id == profile_id), key=order_of)[:limit]
-        bound = {f"recording_{number}": row.transcription_id for number, row in enumerate(theirs)}
-        asked = bound | {"kind": kind, "limit": limit, "now": self._tx.now}
-        rows = self._tx.rows(_next_of(len(theirs)), asked) if theirs else ()
-        return sorted(facts(self._tx, [row.id for row in rows]).values(), key=order_of)[:limit]
-
-    def _heads(self, kind: str) -> list[JobRow]:
-        asked = {"only": self._only, "kind": kind, "now": self._tx.now}
-        return self._tx.rows(_HEADS_OF, asked)
+    moments = tx.first(MOMENTS, {"now": tx.now}) or Moments(None, None)
+    return min((at - tx.now for at in (moments.lapse, moments.retry) if at is not None), default=None)
 
 
-def _claimable(query: Query, failed: bool) -> Query:
-    """Queued jobs whose time has come, in order, but for those that this worker failed and has to leave to others."""
-    query = query.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(*ORDER)
-    return query.where(~TRIED_BY_ME.exists() | among(jobs.c.id, "left")) if failed else query
+def present_turn(tx: Transaction, needs: str, priority: int) -> int:
+    """The turn at which work that needs that, of that priority, is being handed out."""
+    turn = tx.first(FIRST_TURN, {"needs": needs, "priority": priority, "now": tx.now})
+    return farm_turn(tx) or 0 if turn is None else turn
 
 
-@cache
-def _next(failed: bool, by: str) -> Prepared:
-    """The next jobs of one profile, or of one engine and model: a walk along an index, stopped by the limit."""
-    return Prepared(_claimable(JOBS.where(jobs.c[by] == bindparam("key")), failed).limit(bindparam("limit")))
-
-
-@cache
-def _heads(failed: bool) -> Prepared:
-    """The first claimable job for every engine and model, by hops along `ix_jobs_heads`, however long each queue is."""
-    first = select(func.min(jobs.c.needs).label("needs")).where(QUEUED).cte("waiting", recursive=True)
-    following = select(func.min(jobs.c.needs)).where(QUEUED, jobs.c.needs > first.c.needs)
-    waiting = first.union_all(select(following.scalar_subquery()).where(first.c.needs.is_not(None)))
-    head = jobs.alias("head")
-    best = _claimable(select(jobs.c.id).where(jobs.c.needs == waiting.c.needs), failed).limit(1)
-    return Prepared(
-        _placed(head)
-        .select_from(waiting)
-        .join(head, head.c.id == best.correlate(waiting).scalar_subquery())
-        .join(profiles, profiles.c.id == head.c.profile_id)
-    )
-
-
-def _placed(job: FromClause) -> Query:
-    order = (job.c.id.label("job_id"), job.c.priority, job.c.turn, job.c.position, job.c.created_at)
-    return select(*order, job.c.needs, job.c.profile_id, profiles.c.engine, profiles.c.model)
-
-
-def _of(recording: ColumnElement[str]) -> Select[tuple[str]]:
-    """The claimable jobs of one kind of a recording in order, by `ix_jobs_of_recording`."""
-    mine = select(jobs.c.id).where(jobs.c.transcription_id == recording, jobs.c.kind == bindparam("kind"))
-    return mine.where(QUEUED, jobs.c.available_at <= bindparam("now")).order_by(jobs.c.turn, jobs.c.position)
-
-
-@cache
-def _next_of(recordings: int) -> Prepared:
-    """The first few of so many recordings."""
-    each = [_of(bindparam(f"recording_{n}")).limit(bindparam("limit")).subquery() for n in range(recordings)]
-    return Prepared(select(union_all(*(select(one.c.id) for one in each)).subquery().c.id))
-
-
-_head = jobs.alias("head")
-_HEADS_OF = Prepared(
-    _placed(_head)
-    .add_columns(_head.c.transcription_id)
-    .select_from(transcriptions)
-    .join(_head, _head.c.id == _of(transcriptions.c.id).limit(1).correlate(transcriptions).scalar_subquery())
-    .join(profiles, profiles.c.id == _head.c.profile_id)
-    .where(among(transcriptions.c.id, "only"))
-)
+def farm_turn(tx: Transaction) -> int | None:
+    """The largest turn handed out so far; None before the first transcription."""
+    return tx.first(FARM_TURN, {})

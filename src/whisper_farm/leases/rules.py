@@ -1,33 +1,47 @@
-"""The arithmetic of the queue's policy: how leases stretch, how long a failed job waits, when a job is given up."""
+"""The rules of the queue in numbers and names: leases, waits and budgets; ids, and what a job needs of a worker.
+
+Knows no database. Tests pass a `Mint` of their own, for chance enters the queue here and nowhere else.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import random
+import secrets
 from dataclasses import dataclass
+from typing import Protocol
 
 from whisper_farm.settings import Policy
+from whisper_farm.transcript.options import RecognitionOptions
 
+CHUNK_PROFILE = "chunk"
+"""The profile of all jobs that cut recordings."""
 FAILURES_PER_ATTEMPT = 4
 """Failures of any kind, for each charged attempt a job may have, that end it when nobody else is left to try."""
+TRIES_PER_ATTEMPT = 16
+"""Tries of any kind, for each charged attempt a job may have, that end it whoever is left to try."""
 PACE_WEIGHT = 0.1
 """How much one completion moves the running average of its profile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class LeaseTiming:
     """How long a lease lasts and how often to beat, in seconds, for the fleet as it is now."""
 
     lease_seconds: float
     heartbeat_seconds: float
 
 
-def stretched(policy: Policy, present: int) -> Timing:
+def stretched(policy: Policy, present: int) -> LeaseTiming:
     """Heartbeats rarer the more workers there are, so that all keep to `beats_per_second`; leases in proportion."""
     heartbeat = max(policy.heartbeat_seconds, present / policy.beats_per_second)
-    return Timing(policy.lease_seconds * heartbeat / policy.heartbeat_seconds, heartbeat)
+    return LeaseTiming(policy.lease_seconds * heartbeat / policy.heartbeat_seconds, heartbeat)
 
 
 def lately(policy: Policy, now: float) -> float:
-    """Since when a failure is recent. So long a job is left to others by who failed it: as long as a try may wait."""
+    """Since when a failure is recent. A worker leaves a job that it failed or lost to others for so long."""
     return now - policy.retry_max_seconds
 
 
@@ -40,3 +54,56 @@ def backoff_seconds(policy: Policy, failures: int, jitter: float) -> float:
 def moved_pace(pace: float | None, sample: float) -> float:
     """The running average after one more sample; the first one sets it."""
     return sample if pace is None else (1 - PACE_WEIGHT) * pace + PACE_WEIGHT * sample
+
+
+class Mint(Protocol):
+    """Makes what nobody must be able to guess, and what should not be in step."""
+
+    def transcription_id(self) -> str: ...
+    def claim_token(self) -> str: ...
+    def jitter(self) -> float: ...
+
+
+class RandomMint:
+    """The real one. Ids are 60 random bits in lower case, tokens 192 random bits."""
+
+    def transcription_id(self) -> str:
+        """Twelve characters that survive any file system and any voice on the telephone."""
+        return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
+
+    def claim_token(self) -> str:
+        """The secret of one attempt."""
+        return secrets.token_urlsafe(24)
+
+    def jitter(self) -> float:
+        """A factor in [0.5, 1) for back-offs."""
+        return 0.5 + random.random() / 2
+
+
+RANDOM = RandomMint()
+
+
+def chunk_job_id(transcription_id: str) -> str:
+    """The id of the job that cuts the recording."""
+    return f"{transcription_id}.c"
+
+
+def transcribe_job_id(transcription_id: str, position: int) -> str:
+    """The id of the job that recognises the chunk at `position`."""
+    return f"{transcription_id}.{position}"
+
+
+def needs_cutting(label: str) -> str:
+    """What a worker must have to cut a recording with that label."""
+    return f"{label}:{CHUNK_PROFILE}"
+
+
+def needs_recognition(label: str, engine: str, model: str) -> str:
+    """What a worker must have to recognise chunks with that label. Only this form holds a space."""
+    return f"{label}:{engine} {model}"
+
+
+def profile_id(options: RecognitionOptions) -> str:
+    """What two recordings must share to be recognised in one batch: all options but language and revision."""
+    shared = options.model_dump(mode="json", exclude={"language", "revision"})
+    return hashlib.sha256(json.dumps(["transcribe", shared], sort_keys=True).encode()).hexdigest()[:16]

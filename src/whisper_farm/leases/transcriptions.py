@@ -1,99 +1,71 @@
-"""What clients and the assembler do with a whole recording: cancel, retry, delete, assemble."""
+"""Whole transcriptions: they are submitted, cancelled, retried, assembled and deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-
-from sqlalchemy import delete as remove
-from sqlalchemy import func, select, update
+from typing import NamedTuple
 
 from whisper_farm.errors import BlobMissing, WrongState
-from whisper_farm.leases.attempts import end_attempts, live_attempts_of
-from whisper_farm.leases.endings import close, settle
-from whisper_farm.leases.ids import needs
-from whisper_farm.leases.turns import present_turn
+from whisper_farm.leases.attempts import LOCK, end_attempts, live_attempts_of
+from whisper_farm.leases.endings import close, close_ended
+from whisper_farm.leases.ready import farm_turn, present_turn
+from whisper_farm.leases.rules import (
+    RANDOM,
+    Mint,
+    chunk_job_id,
+    needs_cutting,
+    needs_recognition,
+    profile_id,
+    transcribe_job_id,
+)
 from whisper_farm.protocol.client import FINISHED
-from whisper_farm.protocol.events import JobSetAside, TranscriptionDeleted, TranscriptionRetried
+from whisper_farm.protocol.events import (
+    JobSetAside,
+    TranscriptionDeleted,
+    TranscriptionRetried,
+    TranscriptionSubmitted,
+)
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.tables import attempts, jobs, literally, transcriptions, uploads
-from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.store.jobs import ChunkRow
+from whisper_farm.store.statements import Change, Json, Query
+from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
+from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Coverage
 
-DoneChunk = tuple[int, float, float, str | None]
-"""Position, start, end and the blob of the result; no blob for silence."""
+
+class DoneChunk(NamedTuple):
+    """A chunk with its result; no blob for silence."""
+
+    position: int
+    start_seconds: float
+    end_seconds: float
+    result_key: str | None
 
 
-def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
-    """Stop a recording: nothing of it is handed out any more, and running recognisers learn it with their next beat."""
-    recording = find(tx, transcription_id)
-    if recording.state == "cancelled":
-        return recording
-    if recording.state in FINISHED:
-        raise WrongState(f"{recording.name} is {recording.state} already; there is nothing to cancel.")
-    mine = jobs.c.transcription_id == transcription_id
-    end_attempts(tx, live_attempts_of(tx, transcription_id), "cancelled")
-    unfinished = update(jobs).where(mine, jobs.c.state.in_(("queued", "running")))
-    tx.change(unfinished.values(state="cancelled", ended_at=tx.now, available_at=0))
-    close(tx, transcription_id, recording.owner, "cancelled")
-    return find(tx, transcription_id)
+@dataclass(frozen=True, slots=True)
+class NewTranscription:
+    """What is to be transcribed, and how. `source` is `blob:KEY` or `file:PATH`; see `Submission` for the label."""
 
-
-def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
-    """Give every job that was set aside or cancelled a fresh start; what is done stays done."""
-    recording = find(tx, transcription_id)
-    if recording.state not in ("incomplete", "failed", "cancelled"):
-        ended = "what failed, is incomplete or was cancelled"
-        raise WrongState(f"{recording.name} is {recording.state}; only {ended} can be tried again.")
-    again = update(jobs).where(jobs.c.transcription_id == transcription_id, jobs.c.state.in_(("failed", "cancelled")))
-    later = _turns_passed(tx, recording)
-    tx.change(again.where(jobs.c.kind == "transcribe").values(turn=jobs.c.turn + later))
-    fresh = {"state": "queued", "ended_at": None, "available_at": 0, "error_code": None, "error_message": None}
-    forgiven = {"charged_attempts": 0, "forgiven_attempts": jobs.c.attempts}
-    tx.change(again.values(**fresh, **forgiven))
-    state = "queued" if recording.started_at is None else "running"
-    cleared = {"finished_at": None, "error_code": None, "error_message": None, "coverage": None, "chunks_failed": 0}
-    cleared |= {"next_turn": recording.next_turn + later}
-    mine = update(transcriptions).where(transcriptions.c.id == transcription_id)
-    tx.change(mine.values(state=state, **cleared))
-    emit(tx, TranscriptionRetried(), transcription_id, recording.owner)
-    settle(tx, [transcription_id])
-    return find(tx, transcription_id)
-
-
-def _turns_passed(tx: Transaction, recording: TranscriptionRow) -> int:
-    """How far the service has gone on since the first chunk to be tried again had its turn."""
-    mine = jobs.c.transcription_id == recording.id, jobs.c.kind == "transcribe"
-    first = select(func.min(jobs.c.turn)).where(*mine, jobs.c.state.in_(("failed", "cancelled")))
-    turn: int | None = tx.connection.scalar(first)
-    wanted = needs(recording.options["engine"], recording.options["model"])
-    return 0 if turn is None else max(0, present_turn(tx, wanted, recording.priority) - turn)
-
-
-def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
-    """The chunks that are done, in order: position, start, end and the blob of the result; no blob for silence."""
-    done = select(jobs.c.position, jobs.c.start_seconds, jobs.c.end_seconds, jobs.c.result_key).where(
-        jobs.c.transcription_id == transcription_id, jobs.c.kind == "transcribe", jobs.c.state == "done"
-    )
-    rows = tx.connection.execute(done.order_by(jobs.c.position))
-    return [(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
-
-
-def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
-    """The recording that has waited longest for its transcript, but none of `skip`."""
-    waiting = select(transcriptions.c.id).where(
-        transcriptions.c.state == literally("assembling"), transcriptions.c.id.not_in(skip)
-    )
-    oldest = waiting.order_by(transcriptions.c.created_at, transcriptions.c.id).limit(1)
-    found: str | None = tx.connection.scalar(oldest)
-    return found
+    owner: str
+    name: str
+    source: str
+    source_size: int
+    options: RecognitionOptions
+    source_sha256: str | None = None
+    chunk_seconds: float = 30
+    priority: int = 0
+    key: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A transcript, and what it was made of: `results` as `results_of` gave them, `lost` those of their positions whose
-    stored result could not be read."""
+    """A transcript, and what it was made of.
+
+    `results` are as `results_of` gave them, `lost` those of their positions whose stored result could not be read.
+    """
 
     key: str
     size: int
@@ -102,63 +74,224 @@ class Assembled:
     lost: Collection[int] = ()
 
 
+OPEN_FARM = Change("INSERT INTO farm (id, turn) VALUES (1, 0)")
+ADD_CHUNK_PROFILE = Change("INSERT INTO profiles (id, kind) VALUES ('chunk', 'chunk')")
+ADD_PROFILE = Change("""
+    INSERT INTO profiles (id, kind, engine, model, options) VALUES (:id, 'transcribe', :engine, :model, :options)
+    ON CONFLICT (id) DO NOTHING
+""")
+ADD = Change("""
+    INSERT INTO transcriptions (id, owner, name, key, label, state, priority, source, source_size, source_sha256,
+                                chunk_seconds, options, profile_id, language, revision, created_at)
+    VALUES (:id, :owner, :name, :key, :label, 'queued', :priority, :source, :source_size, :source_sha256,
+            :chunk_seconds, :options, :profile, :language, :revision, :now)
+""")
+ADD_CHUNK_JOB = Change("""
+    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, created_at)
+    VALUES (:id, :transcription, 'chunk', 0, 'chunk', :needs, 'queued', :priority, :turn, :now)
+""")
+LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
+LABEL_JOBS = Change("""
+    UPDATE jobs SET needs = CASE kind WHEN 'chunk' THEN :cutting ELSE :recognition END WHERE transcription_id = :id
+""")
+CANCEL_JOBS = Change("""
+    UPDATE jobs SET state = 'cancelled', ended_at = :at, available_at = 0
+     WHERE transcription_id = :id AND state IN ('queued', 'running')
+""")
+FIRST_AGAIN = Query(
+    """
+    SELECT min(turn) AS turn FROM jobs
+     WHERE transcription_id = :id AND kind = 'transcribe' AND state IN ('failed', 'cancelled')
+    """,
+    int,
+)
+RETRY_JOBS = Change("""
+    UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, error_code = NULL, error_message = NULL,
+           charged_attempts = 0, forgiven_attempts = attempts,
+           turn = CASE kind WHEN 'transcribe' THEN turn + :later ELSE turn END
+     WHERE transcription_id = :id AND state IN ('failed', 'cancelled')
+""")
+RETRY = Change("""
+    UPDATE transcriptions SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
+           finished_at = NULL, error_code = NULL, error_message = NULL, coverage = NULL, chunks_failed = 0,
+           next_turn = next_turn + :later
+     WHERE id = :id
+""")
+RESULTS = Query(
+    """
+    SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
+     WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' ORDER BY position
+    """,
+    ChunkRow,
+)
+NEXT_TO_ASSEMBLE = Query(
+    """
+    SELECT id FROM transcriptions WHERE state = 'assembling' AND NOT (id IN :skip) ORDER BY created_at, id LIMIT 1
+    """,
+    str,
+)
+KEEP = Change("""
+    UPDATE transcriptions SET transcript_key = :key, transcript_size = :size, coverage = :coverage WHERE id = :id
+""")
+LOSE_RESULTS = Change("""
+    UPDATE jobs SET state = 'failed', result_key = NULL, result_size = NULL, result_digest = NULL, language = NULL,
+           error_code = 'blob_missing', error_message = :message, ended_at = :at
+     WHERE id IN :jobs
+""")
+COUNT_LOST = Change("""
+    UPDATE transcriptions SET chunks_done = chunks_done - :count, chunks_failed = chunks_failed + :count,
+           done_seconds = done_seconds - :seconds
+     WHERE id = :id
+""")
+ATTEMPTS_OF = """
+    SELECT token FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id) ORDER BY token"""
+HOLD_ATTEMPTS = Query(ATTEMPTS_OF, str, postgres=ATTEMPTS_OF + LOCK)
+DELETE_ATTEMPTS = Change("DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id)")
+DELETE_JOBS = Change("DELETE FROM jobs WHERE transcription_id = :id")
+DELETE = Change("DELETE FROM transcriptions WHERE id = :id")
+TWIN = Query("SELECT id FROM transcriptions WHERE source = :source LIMIT 1", str)
+DELETE_UPLOAD = Change("DELETE FROM uploads WHERE key = :key")
+BLOBS = Query(
+    """
+    SELECT audio_key FROM jobs WHERE transcription_id = :id AND audio_key IS NOT NULL
+     UNION
+    SELECT result_key FROM jobs WHERE transcription_id = :id AND result_key IS NOT NULL
+    """,
+    str,
+)
+
+
+def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
+    """Accept a transcription with the job that cuts it; returns its id, or that of the one with the same owner and key.
+
+    The one that is there gets the new label, so that whoever submits it again can work on it.
+    """
+    if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
+        if before.label != new.label:
+            label_transcription(tx, before, new.label)
+        return before.id
+    made, turn, profile = mint.transcription_id(), farm_turn(tx), profile_id(new.options)
+    options = new.options.model_dump(mode="json")
+    if turn is None:
+        tx.change(OPEN_FARM)
+        tx.change(ADD_CHUNK_PROFILE)
+    shared = {name: value for name, value in options.items() if name not in ("language", "revision")}
+    tx.change(ADD_PROFILE, {"id": profile, "engine": options["engine"], "model": options["model"]}
+              | {"options": Json(shared)})  # fmt: skip
+    same = ("owner", "name", "key", "label", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
+    pins = {"language": new.options.language, "revision": new.options.revision, "options": Json(options)}
+    row = {name: getattr(new, name) for name in same} | pins
+    tx.change(ADD, row | {"id": made, "profile": profile, "now": tx.now})
+    job = {"id": chunk_job_id(made), "needs": needs_cutting(new.label), "priority": new.priority, "turn": turn or 0}
+    tx.change(ADD_CHUNK_JOB, job | {"transcription": made, "now": tx.now})
+    emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
+    return made
+
+
+def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
+    """From now on only workers with that label work on this transcription."""
+    tx.change(LABEL, {"id": row.id, "label": label})
+    needs = {"cutting": needs_cutting(label), "recognition": _needs(row, label)}
+    tx.change(LABEL_JOBS, needs | {"id": row.id})
+
+
+def _needs(row: TranscriptionRow, label: str) -> str:
+    return needs_recognition(label, row.options["engine"], row.options["model"])
+
+
+def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
+    """Stop a transcription: nothing of it is handed out any more.
+
+    Running recognisers learn it with their next heartbeat.
+    """
+    row = find(tx, transcription_id)
+    if row.state == "cancelled":
+        return row
+    if row.state in FINISHED:
+        raise WrongState(f"{row.name} is {row.state} already; there is nothing to cancel.")
+    end_attempts(tx, live_attempts_of(tx, row.id), "cancelled")
+    tx.change(CANCEL_JOBS, {"id": row.id, "at": tx.now})
+    close(tx, row.id, row.owner, "cancelled")
+    return find(tx, row.id)
+
+
+def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
+    """Give every job that was set aside or cancelled a fresh start; what is done stays done.
+
+    Its chunks wait for as many turns as the service has gone on since the first of them had its turn.
+    """
+    row = find(tx, transcription_id)
+    if row.state not in ("incomplete", "failed", "cancelled"):
+        ended = "what failed, is incomplete or was cancelled"
+        raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
+    first = tx.first(FIRST_AGAIN, {"id": row.id})
+    now = present_turn(tx, _needs(row, row.label), row.priority)
+    later = 0 if first is None else max(0, now - first)
+    tx.change(RETRY_JOBS, {"id": row.id, "later": later})
+    tx.change(RETRY, {"id": row.id, "later": later})
+    emit(tx, TranscriptionRetried(), row.id, row.owner)
+    close_ended(tx, row.id)
+    return find(tx, row.id)
+
+
+def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
+    """The chunks that are done, in order."""
+    rows = tx.rows(RESULTS, {"id": transcription_id})
+    return [DoneChunk(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
+
+
+def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
+    """The transcription that has waited longest for its transcript, but none of `skip`."""
+    return tx.first(NEXT_TO_ASSEMBLE, {"skip": sorted(skip)})
+
+
 def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> TranscriptionRow:
-    """Finish a recording with its transcript, `incomplete` if anything was not recognised.
+    """Finish a transcription with its transcript, `incomplete` if anything was not recognised.
 
     Twice, late, or with a transcript that was made of other results than those that count now, it changes nothing.
     Chunks whose results are lost are set aside, so that a retry recognises them again.
     """
-    recording = find(tx, transcription_id)
-    if recording.state == "assembling" and results_of(tx, transcription_id) == list(made.results):
-        _set_aside_lost(tx, recording, [one for one in made.results if one[0] in made.lost])
-        kept = {"transcript_key": made.key, "transcript_size": made.size, "coverage": asdict(made.coverage)}
-        close(tx, transcription_id, recording.owner, "done" if made.coverage.recognised else "incomplete", **kept)
-    return find(tx, transcription_id)
+    row = find(tx, transcription_id)
+    if row.state == "assembling" and results_of(tx, row.id) == list(made.results):
+        _set_aside_lost(tx, row, [one for one in made.results if one[0] in made.lost])
+        coverage = Json(asdict(made.coverage))
+        tx.change(KEEP, {"id": row.id, "key": made.key, "size": made.size, "coverage": coverage})
+        close(tx, row.id, row.owner, "done" if made.coverage.recognised else "incomplete")
+    return find(tx, row.id)
 
 
-def _set_aside_lost(tx: Transaction, recording: TranscriptionRow, lost: Sequence[DoneChunk]) -> None:
+def _set_aside_lost(tx: Transaction, row: TranscriptionRow, lost: Sequence[DoneChunk]) -> None:
     if not lost:
         return
-    message = "Its stored result is gone or damaged."
-    mine = jobs.c.transcription_id == recording.id, jobs.c.kind == "transcribe"
-    gone = update(jobs).where(*mine, jobs.c.position.in_([position for position, *_ in lost]))
-    nothing = {"result_key": None, "result_size": None, "result_digest": None, "language": None}
-    why = {"error_code": BlobMissing.code, "error_message": message, "ended_at": tx.now}
-    tx.change(gone.values(state="failed", **nothing, **why))
+    message, jobs = "Its stored result is gone or damaged.", [transcribe_job_id(row.id, one[0]) for one in lost]
+    tx.change(LOSE_RESULTS, {"jobs": jobs, "message": message, "at": tx.now})
     seconds = sum(end - start for _, start, end, _ in lost)
-    counted = {"chunks_done": recording.chunks_done - len(lost), "chunks_failed": recording.chunks_failed + len(lost)}
-    row = update(transcriptions).where(transcriptions.c.id == recording.id)
-    tx.change(row.values(done_seconds=recording.done_seconds - seconds, **counted))
+    tx.change(COUNT_LOST, {"id": row.id, "count": len(lost), "seconds": seconds})
     for position, start, end, _ in lost:
         said = JobSetAside(
             code=BlobMissing.code, message=message, job_kind="transcribe", position=position, start=start, end=end
         )
-        emit(tx, said, recording.id, recording.owner)
+        emit(tx, said, row.id, row.owner)
 
 
 def delete(tx: Transaction, transcription_id: str) -> list[str]:
-    """Forget a finished recording; returns the keys of the blobs that nothing refers to any more."""
-    recording = find(tx, transcription_id)
-    if recording.state not in FINISHED:
-        raise WrongState(f"{recording.name} is {recording.state}; cancel it first.")
-    keys = set(blob_keys_of(tx, transcription_id))
-    mine = select(jobs.c.id).where(jobs.c.transcription_id == transcription_id)
-    tries = attempts.c.job_id.in_(mine)
-    tx.connection.execute(select(attempts.c.token).where(tries).order_by(attempts.c.token).with_for_update())
-    tx.change(remove(attempts).where(tries))
-    tx.change(remove(jobs).where(jobs.c.transcription_id == transcription_id))
-    tx.change(remove(transcriptions).where(transcriptions.c.id == transcription_id))
-    emit(tx, TranscriptionDeleted(), transcription_id, recording.owner)
-    twin = select(transcriptions.c.id).where(transcriptions.c.source == recording.source).limit(1)
-    if tx.connection.scalar(twin) is not None:  # only a source may be another recording's, too
-        return sorted(keys - {recording.source_key})
-    tx.change(remove(uploads).where(uploads.c.key == recording.source_key))
+    """Forget a finished transcription; returns the keys of the blobs that nothing refers to any more."""
+    row = find(tx, transcription_id)
+    if row.state not in FINISHED:
+        raise WrongState(f"{row.name} is {row.state}; cancel it first.")
+    keys = set(blob_keys_of(tx, row.id))
+    tx.rows(HOLD_ATTEMPTS, {"id": row.id})
+    for change in (DELETE_ATTEMPTS, DELETE_JOBS, DELETE):
+        tx.change(change, {"id": row.id})
+    emit(tx, TranscriptionDeleted(), row.id, row.owner)
+    if tx.first(TWIN, {"source": row.source}) is not None:  # only a source may be another transcription's, too
+        return sorted(keys - {row.source_key})
+    tx.change(DELETE_UPLOAD, {"key": row.source_key})
     return sorted(keys)
 
 
 def blob_keys_of(tx: Transaction, transcription_id: str) -> list[str]:
-    """Every blob this recording refers to: source, chunks, results, transcript."""
-    recording = find(tx, transcription_id)
-    mine = select(jobs.c.audio_key, jobs.c.result_key).where(jobs.c.transcription_id == transcription_id)
-    found = {key for row in tx.connection.execute(mine) for key in row}
-    return sorted(key for key in found | {recording.source_key, recording.transcript_key} if key is not None)
+    """Every blob this transcription refers to: source, chunks, results, transcript."""
+    row = find(tx, transcription_id)
+    found = {row.source_key, row.transcript_key, *tx.rows(BLOBS, {"id": row.id})}
+    return sorted(key for key in found if key is not None)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
-from whisper_farm.protocol.wire import Answer, Bytes, Id, Name, Request, Seconds, Sha256, Transfer
+from whisper_farm.protocol.wire import Answer, Bytes, Id, Label, Name, Request, Seconds, Sha256, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 
@@ -43,6 +43,8 @@ class Submission(Request):
     priority: int = Field(default=0, ge=-100, le=100)
     key: Annotated[str, Field(max_length=128)] | None = None
     """Submitting the same key again (same owner) answers with the transcription that is there."""
+    label: Label = ""
+    """Only workers with this label work on it."""
 
 
 class Gap(Answer):

@@ -19,6 +19,8 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 """Transcriptions, jobs, workers, requests."""
 ClaimToken = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
+"""Workers with a label work on the transcriptions with that label, and on no others; empty means none."""
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Seconds = Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 44)]

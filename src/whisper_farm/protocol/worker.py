@@ -18,6 +18,7 @@ from whisper_farm.protocol.wire import (
     Bytes,
     ClaimToken,
     Id,
+    Label,
     Name,
     Position,
     Request,
@@ -68,8 +69,8 @@ class RegisterRequest(Request):
     engines: tuple[EngineOffer, ...] = Field(max_length=16)
     cuts: bool = True
     """Whether it takes chunk jobs."""
-    reserved: bool = False
-    """Whether its claims are `only` for certain transcriptions, so that nothing should be left to it."""
+    label: Label = ""
+    """It works on transcriptions with this label only (the one-command farm works on nothing but its own)."""
     machine: MachineFacts | None = None
 
 
@@ -87,8 +88,6 @@ class ClaimRequest(Request):
     chunk_jobs: int = Field(default=0, ge=0, le=16)
     transcribe_jobs: int = Field(default=0, ge=0, le=MAX_BATCH)
     wait_seconds: float = Field(default=0, ge=0, le=60)
-    only: tuple[Id, ...] | None = Field(default=None, max_length=10_000)
-    """Only jobs of these transcriptions (the one-command farm works on nothing else)."""
 
 
 class Source(Answer):

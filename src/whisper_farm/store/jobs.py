@@ -95,6 +95,19 @@ class HeldJob:
     audio_size: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptedJob:
+    """What the job of an attempt is, as far as its result must fit it."""
+
+    token: str
+    job_id: str
+    state: AttemptState
+    transcription_id: str
+    position: int
+    start_seconds: float
+    end_seconds: float
+
+
 JOB = "SELECT id, kind, position, state, start_seconds, end_seconds, charged_attempts FROM jobs"
 CUTTING = Query(f"{JOB} WHERE transcription_id = :transcription AND kind = 'chunk'", JobRow)
 CHUNKS = Query(
@@ -146,6 +159,15 @@ HELD = Query(
     """,
     HeldJob,
 )
+ATTEMPTED = Query(
+    """
+    SELECT attempts.token, attempts.job_id, attempts.state, jobs.transcription_id, jobs.position, jobs.start_seconds,
+           jobs.end_seconds
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+     WHERE attempts.token IN :tokens
+    """,
+    AttemptedJob,
+)
 AUDIO_DONE = Query(
     """
     SELECT audio_key FROM jobs
@@ -193,6 +215,11 @@ def held_job(tx: Transaction, token: str, kind: JobKind) -> HeldJob:
     if found.kind != kind:
         raise InvalidRequest(f"This claim is for a {found.kind} job, not for a {kind} job.")
     return found
+
+
+def attempted_jobs(tx: Transaction, tokens: Collection[str]) -> list[AttemptedJob]:
+    """The jobs of these claim tokens, as far as there are any."""
+    return tx.rows(ATTEMPTED, {"tokens": list(tokens)})
 
 
 def audio_of_done_chunks(tx: Transaction, transcription_id: str) -> list[str]:

@@ -66,8 +66,8 @@ def partial(name: str, predicate: str, *columns: str | TextClause, unique: bool 
     return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
-NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at")
-"""The order in which queued jobs are handed out; the last column only spares a look at the row."""
+NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at", "left_by")
+"""The order in which queued jobs are handed out; the last two columns only spare a look at the row."""
 
 schema_version = Table(
     "schema_version",
@@ -111,6 +111,7 @@ transcriptions = Table(
     Column("owner", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("key", Text),
+    Column("label", Text, nullable=False, server_default=text("''")),
     Column("state", Text, nullable=False),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("source", Text, nullable=False),
@@ -171,6 +172,7 @@ jobs = Table(
     Column("priority", Integer, nullable=False),
     Column("turn", BigInteger, nullable=False),
     Column("available_at", Double, nullable=False, server_default="0"),
+    Column("left_by", Text),
     Column("start_seconds", Double, nullable=False, server_default="0"),
     Column("end_seconds", Double, nullable=False, server_default="0"),
     Column("speech_seconds", Double, nullable=False, server_default="0"),
@@ -201,17 +203,18 @@ jobs = Table(
     holds("bounds_ordered", "start_seconds >= 0 AND start_seconds <= end_seconds"),
     holds("attempts_counted", "charged_attempts >= 0 AND charged_attempts + forgiven_attempts <= attempts"),
     holds("running_attempted", "state <> 'running' OR attempts > 0"),
-    partial("ix_jobs_queued", "state = 'queued'", "profile_id", *NEXT_FIRST),
+    partial("ix_jobs_queued", "state = 'queued'", "profile_id", "needs", *NEXT_FIRST),
     partial("ix_jobs_heads", "state = 'queued'", "needs", *NEXT_FIRST),
-    partial("ix_jobs_of_recording", "state = 'queued'", "transcription_id", "kind", "turn", "position"),
+    partial("ix_jobs_left", "state = 'queued' AND left_by IS NOT NULL", "left_by", "available_at"),
     partial("ix_jobs_waiting", "state = 'queued' AND available_at > 0", "available_at"),
     partial("ix_jobs_set_aside", "state = 'failed'", "transcription_id", "position"),
 )
 """One unit of work each: `ID.c` cuts the recording, `ID.0`, `ID.1`, … recognise its chunks.
 
-`needs` is what a worker must offer, `ENGINE MODEL` or `chunk`: few values, so the head of the queue of each is
-found at once, while profiles may be as many as recordings. `available_at` is 0 unless the job waits after a
-failure; `forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it.
+`needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:chunk`: few values, so the head of the queue of
+each is found at once, while profiles may be as many as recordings. `available_at` is 0 unless the job waits after a
+failure. `left_by` is the worker that failed or lost it last, and leaves it to others for a while after that.
+`forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it.
 """
 
 attempts = Table(
@@ -243,7 +246,6 @@ attempts = Table(
     partial("ix_attempts_one_live", "state = 'live'", "job_id", "hedge", unique=True),
     partial("ix_attempts_lease", "state = 'live'", "lease_until"),
     partial("ix_attempts_held", "state = 'live'", "worker_id"),
-    partial("ix_attempts_failed", "state IN ('failed', 'lost')", "worker_id", "job_id"),
 )
 """One worker's try at a job each; `token` is the fence. `language` is the one it was told to listen for.
 
@@ -262,7 +264,7 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("engines", Json, nullable=False),
     Column("cuts", Boolean, nullable=False),
-    Column("reserved", Boolean, nullable=False, server_default=false()),
+    Column("label", Text, nullable=False, server_default=text("''")),
     Column("machine", Json),
     Column("state", Text, nullable=False),
     Column("told", Text),
@@ -276,7 +278,7 @@ workers = Table(
     holds("told_for_good", "state IN (coalesce(told, 'live'), 'gone')"),
     partial("ix_workers_present", "state <> 'gone'", "id"),
 )
-"""The processes that claim; a `reserved` one asks for certain recordings only.
+"""The processes that claim; one with a `label` works on the transcriptions with that label only.
 
 `last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life; `told` says how it was told to leave, and
 outlasts being `gone`.

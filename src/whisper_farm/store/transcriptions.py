@@ -21,6 +21,7 @@ class TranscriptionRow:
     owner: str
     name: str
     key: str | None
+    label: str
     state: TranscriptionState
     priority: int
     source: str

@@ -63,9 +63,7 @@ class Agent:
         self._api.on_strange_claim = self._not_understood
         self._leases = Leases(self._gone)
         self._heartbeats = Heartbeats(self._api, self.worker_id, self._leases, self._told_to_go)
-        self._claiming = Claiming(
-            self._api, self.worker_id, settings.only, self._room, self._taken, self._told_to_go, notice
-        )
+        self._claiming = Claiming(self._api, self.worker_id, self._room, self._taken, self._told_to_go, notice)
         self._handing_in = HandingIn(
             self._api, self.worker_id, self._leases, self._heartbeats, self._claiming, self._tell
         )
@@ -107,10 +105,6 @@ class Agent:
         """End at once: children are killed, jobs handed back. Call it in the thread of the event loop."""
         self._ending = "left"
         self._over.set()
-
-    def also(self, transcription_id: str) -> None:
-        """Work for this transcription, too, where the settings name some. Any thread may call it."""
-        self._claiming.also(transcription_id)
 
     async def _work(self, stop: asyncio.Event) -> None:
         self._tasks.start(self._heed(stop), "wait for the end")
@@ -247,7 +241,7 @@ class Agent:
             slots=max((each.slots for each in capabilities), default=1),
             engines=offers,
             cuts=self._settings.cuts,
-            reserved=self._settings.only is not None,
+            label=self._settings.label,
         )
 
     def _room(self, kind: Kind) -> int:

@@ -2,8 +2,7 @@
 
 Promises: this never asks for more than there is room for. A call whose answer got lost is repeated with its request id,
 so no claim is stranded. When the worker stops asking, what an unanswered call may have claimed is looked up
-(`recover`). A refusal that may not last is told, and the farm is asked again later. Where the worker asks for certain
-transcriptions only, their list may grow (`also`): such calls wait a second at most. Completions carry the next claim
+(`recover`). A refusal that may not last is told, and the farm is asked again later. Completions carry the next claim
 with them (`to_go_along`) unless a call is under way.
 """
 
@@ -37,7 +36,6 @@ class Claiming:
         self,
         api: WorkerApi,
         worker_id: str,
-        only: tuple[str, ...] | None,
         room: Callable[[Kind], int],
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
@@ -47,7 +45,6 @@ class Claiming:
         """Notify it when there may be more room."""
         self._api = api
         self._worker_id = worker_id
-        self._only = None if only is None else list(only)
         self._room = room
         self._taken = taken
         self._told_to_go = told_to_go
@@ -59,18 +56,13 @@ class Claiming:
         while True:
             while (room := self._room(kind)) <= 0 or kind in self._asking:
                 await self.changed.wait(_QUICK_SECONDS)
-            request = self._request(kind, room, WAIT_SECONDS if self._only is None else _QUICK_SECONDS)
+            request = self._request(kind, room, WAIT_SECONDS)
             began = now()
             answer = await self._answer(request)
             del self._asking[kind]
             self.take(answer.claims, answer.drain)
             if not answer.claims and now() < began + _QUICK_SECONDS:
                 await asyncio.sleep(_QUICK_SECONDS)
-
-    def also(self, transcription_id: str) -> None:
-        """Ask for this transcription's jobs, too, where not for all there are. Any thread may call it."""
-        if self._only is not None:
-            self._only.append(transcription_id)
 
     async def _answer(self, request: ClaimRequest) -> ClaimAnswer:
         """What the farm gives; nothing, after a pause, if it refuses for a reason that may pass."""
@@ -117,5 +109,4 @@ class Claiming:
             chunk_jobs=min(room, 16) if kind == "chunk" else 0,
             transcribe_jobs=min(room, 256) if kind == "transcribe" else 0,
             wait_seconds=wait_seconds,
-            only=None if self._only is None else tuple(self._only),
         )

@@ -7,95 +7,70 @@ the sweeper removes. The coordinator does not correct results: the stitcher keep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from sqlalchemy import select
-
-from whisper_farm.coordinator.claiming.claims import try_claims
-from whisper_farm.coordinator.claiming.groups import Together
-from whisper_farm.coordinator.claiming.waiting import Tried
+from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key
-from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest
+from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.protocol.digest import digest_of
-from whisper_farm.protocol.worker import CompleteRequest, Completion, Outcome, TranscribeResult
+from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.prepared import Prepared
-from whisper_farm.store.rows import among
-from whisper_farm.store.tables import attempts, jobs
+from whisper_farm.store.jobs import AttemptedJob, attempted_jobs
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What the job of an attempt is, as far as its result must fit it."""
-
-    job_id: str
-    state: str
-    transcription_id: str
-    position: int
-    start_seconds: float
-    end_seconds: float
-
-
 Taken = tuple[list[Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
-GROUP = 16
-"""Calls that end in one transaction."""
 
 
-class Results:
-    """Takes completions, those of several workers together when they come together."""
+class Completions:
+    """Takes completions."""
 
     def __init__(self, store: StoreThreads, blobs: Blobs, policy: Policy, metrics: Metrics) -> None:
         self._store = store
         self._blobs = blobs
         self._policy = policy
         self._metrics = metrics
-        self.together = Together(self._complete, GROUP)
 
     async def complete(self, request: CompleteRequest) -> Taken:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
-        return await self.together.ask(request)
-
-    async def _complete(self, requests: Sequence[CompleteRequest]) -> list[Taken]:
-        tokens = [completion.token for request in requests for completion in request.completions]
-        places = await self._store.read(lambda tx: _places(tx, tokens))
-        calls = [_Call(request, places) for request in requests]
-        await self._blobs.put_all({key: body for call in calls for key, body in call.blobs.items()})
-        taken, tried = await self._store.write(lambda tx: self._record(tx, calls))
-        answers, each_taken, each_tried = [], iter(taken), iter(tried)
-        for call in calls:
-            outcomes = call.outcomes([next(each_taken) for _ in call.finished])
-            claim = next(each_tried) if call.request.claim is not None else Tried()
-            self._count(outcomes, claim)
-            answers.append((outcomes, claim, call.jobs))
-        return answers
-
-    def _record(self, tx: Transaction, calls: Sequence[_Call]) -> tuple[list[Outcome], list[Tried]]:
-        taken = complete(tx, [one for call in calls for one in call.finished.values()], self._policy)
-        asked = [call.request.claim for call in calls if call.request.claim is not None]
-        tried = try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in asked], self._policy)
-        return taken, [one or Tried() for one in tried]
-
-    def _count(self, outcomes: Sequence[Outcome], tried: Tried) -> None:
+        tokens = [completion.token for completion in request.completions]
+        places = await self._store.read(lambda tx: attempted_jobs(tx, tokens))
+        call = _Call(request, {place.token: place for place in places})
+        await self._blobs.put_all(call.blobs)
+        taken, tried = await self._store.write(lambda tx: self._record(tx, call))
+        outcomes = call.outcomes(taken)
         for outcome in outcomes:
             self._metrics.outcome("complete", outcome.error_code)
         for claimed in tried.claims:
             self._metrics.claimed(claimed.kind, claimed.hedge)
+        return outcomes, tried, call.jobs
+
+    def _record(self, tx: Transaction, call: _Call) -> tuple[list[Outcome], Tried]:
+        taken = complete(tx, list(call.finished.values()), self._policy)
+        return taken, self._claim(tx, call.request.claim)
+
+    def _claim(self, tx: Transaction, request: ClaimRequest | None) -> Tried:
+        """The claim that came along. It does not wait, and a worker that was given up gets nothing."""
+        if request is None:
+            return Tried()
+        try:
+            return try_claim(tx, request.model_copy(update={"wait_seconds": 0}), self._policy)
+        except WorkerUnknown:
+            return Tried()
 
 
 class _Call:
     """One request, looked at before the queue hears of it: what is wrong is refused, the rest is ready to be stored."""
 
-    def __init__(self, request: CompleteRequest, places: Mapping[str, Place]) -> None:
+    def __init__(self, request: CompleteRequest, places: Mapping[str, AttemptedJob]) -> None:
         self.request = request
         self.places = {one.token: places[one.token] for one in request.completions if one.token in places}
         self.jobs = [place.job_id for place in self.places.values()]
@@ -108,7 +83,7 @@ class _Call:
             except FarmError as error:
                 self.refused[number] = refused(completion.token, error)
 
-    def _take(self, number: int, completion: Completion, place: Place | None) -> None:
+    def _take(self, number: int, completion: Completion, place: AttemptedJob | None) -> None:
         body = _checked(completion, place)
         self.finished[number] = one = _finished(self.request.worker_id, completion, place, len(body))
         if one.result_key is not None and place is not None and place.state == "live":
@@ -120,21 +95,7 @@ class _Call:
         return [all_of_them[number] for number in range(len(self.request.completions))]
 
 
-_PLACES = Prepared(
-    select(
-        attempts.c.token, attempts.c.job_id, attempts.c.state, jobs.c.transcription_id, jobs.c.position,
-        jobs.c.start_seconds, jobs.c.end_seconds,
-    )
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .where(among(attempts.c.token, "tokens"))
-)  # fmt: skip
-
-
-def _places(tx: Transaction, tokens: Sequence[str]) -> dict[str, Place]:
-    return {token: Place(*place) for token, *place in tx.rows(_PLACES, {"tokens": tokens})}
-
-
-def _checked(completion: Completion, place: Place | None) -> bytes:
+def _checked(completion: Completion, place: AttemptedJob | None) -> bytes:
     """The result as it is stored; raises what is wrong with it."""
     result = completion.chunk or completion.transcribe
     if result is None or (completion.chunk is not None and completion.transcribe is not None):
@@ -146,17 +107,17 @@ def _checked(completion: Completion, place: Place | None) -> bytes:
     return result.model_dump_json().encode()
 
 
-def _finished(worker_id: str, completion: Completion, place: Place | None, size: int) -> Finished:
+def _finished(worker_id: str, completion: Completion, place: AttemptedJob | None, size: int) -> Finished:
     """The completion as the queue takes it. An unknown token gets no blob, and is refused there."""
     token, digest = completion.token, completion.digest
-    finished = Finished(worker_id, token, digest, completion.chunk, completion.transcribe)
+    finished = Finished(worker_id, token, digest, completion.chunk or completion.transcribe)
     if completion.transcribe is None or place is None:
         return finished
     key = result_key(place.transcription_id, place.position, token, digest)
     return replace(finished, result_key=key, result_size=size)
 
 
-def _must_fit(result: TranscribeResult, place: Place) -> None:
+def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
     """Times count from the start of the recording and lie in the chunk; anything else would be a silent mix-up."""
     earliest, latest = place.start_seconds - TOLERANCE_SECONDS, place.end_seconds + TOLERANCE_SECONDS
     for start, end in _spans(result):

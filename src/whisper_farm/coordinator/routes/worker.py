@@ -39,8 +39,8 @@ from whisper_farm.errors import (
     WorkerUnknown,
 )
 from whisper_farm.leases.append import append as append_chunks
+from whisper_farm.leases.attempts import heartbeat as beat
 from whisper_farm.leases.attempts import jobs_of
-from whisper_farm.leases.beat import heartbeat as beat
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
@@ -100,11 +100,9 @@ async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: F
     await farm.workers.check(caller, body.worker_id)
     gone = asyncio.ensure_future(_gone(request))
     try:
-        tried = await farm.waiting.claim(body, gone)
+        tried = await farm.long_polls.claim(body, gone)
     finally:
         gone.cancel()
-    if tried.error is not None:
-        raise tried.error
     if tried.claims:
         jobs = [claimed.job_id for claimed in tried.claims]
         farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
@@ -155,7 +153,7 @@ async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> Comp
     await farm.workers.check(caller, body.worker_id)
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
-    outcomes, tried, jobs = await farm.results.complete(body)
+    outcomes, tried, jobs = await farm.completions.complete(body)
     _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs, [claimed.job_id for claimed in tried.claims])
     claims = await farm.transfers.claims(tried.claims)
     return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.reap import reap
+from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
 

@@ -1,4 +1,4 @@
-"""The waiting room on its own: who is tried when something may have become claimable, and who is not."""
+"""Long polls on their own: who is tried when something may have become claimable, and who is not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from whisper_farm.coordinator.claiming import waiting
-from whisper_farm.coordinator.claiming.waiting import EMPTY_HANDS, ROUND_CLAIMS, Tried, WaitingRoom
+from whisper_farm.coordinator.claiming import long_poll
+from whisper_farm.coordinator.claiming.long_poll import EMPTY_HANDS, LongPolls, Tried
 from whisper_farm.errors import StoreUnavailable, WorkerUnknown
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest
@@ -38,61 +38,59 @@ class Queue:
         self.tried: Counter[str] = Counter()
         self.calls = 0
         self.gate: asyncio.Event | None = None
+        self.unknown = "unknown"
+        self.warm: set[str] = set()
 
-    async def attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried | None]:
+    async def attempt(self, request: ClaimRequest) -> Tried:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        tried: list[Tried | None] = []
-        empty = 0
-        for request in requests:
-            tried.append(one := self._one(request))
-            empty = 0 if one.settled else empty + (not one.denied)
-            if empty == EMPTY_HANDS:
-                break
+        tried = self._one(request)
         if self.gate is not None:
             await self.gate.wait()
-        return tried + [None] * (len(requests) - len(tried))
+        return tried
 
     def _one(self, request: ClaimRequest) -> Tried:
         self.tried[request.worker_id] += 1
-        if request.worker_id == "unknown":
-            return Tried(error=WorkerUnknown())
+        if request.worker_id == self.unknown:
+            raise WorkerUnknown
         for job in self.jobs:
             if self.shunned.get(job) != request.worker_id:
                 self.jobs.remove(job)
                 return Tried((claimed(job),))
-        return Tried(interest=self.interests.get(request.worker_id, "same"), due_seconds=self.due)
+        denied = request.worker_id in self.shunned.values()
+        interest = self.interests.get(request.worker_id, "same")
+        return Tried(interest=interest, due_seconds=self.due, denied=denied, warm=request.worker_id in self.warm)
 
 
-Scenario = Callable[[Queue, WaitingRoom], Coroutine[Any, Any, None]]
+Scenario = Callable[[Queue, LongPolls], Coroutine[Any, Any, None]]
 
 
 def play(scenario: Scenario) -> None:
-    """Run a scenario in a room that is served, and close it."""
+    """Run a scenario in a polls that is served, and close it."""
 
     async def everything() -> None:
         queue = Queue()
-        room = WaitingRoom(queue.attempt)
-        serving = asyncio.create_task(room.run())
+        polls = LongPolls(queue.attempt)
+        serving = asyncio.create_task(polls.run())
         async with asyncio.timeout(20):
-            await scenario(queue, room)
-            await room.close()
+            await scenario(queue, polls)
+            await polls.close()
             await serving
 
     asyncio.run(everything())
 
 
-def ask(room: WaitingRoom, worker: str, request: str = "r", seconds: float = 15) -> asyncio.Task[Tried]:
+def ask(polls: LongPolls, worker: str, request: str = "r", seconds: float = 15) -> asyncio.Task[Tried]:
     wanted = ClaimRequest(worker_id=worker, request_id=request, transcribe_jobs=1, wait_seconds=seconds)
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    return asyncio.create_task(room.claim(wanted, gone))
+    return asyncio.create_task(polls.claim(wanted, gone))
 
 
-async def crowd(queue: Queue, room: WaitingRoom, size: int) -> list[asyncio.Task[Tried]]:
+async def crowd(queue: Queue, polls: LongPolls, size: int) -> list[asyncio.Task[Tried]]:
     """So many waiting workers, each tried once."""
-    tasks = [ask(room, f"w{number}") for number in range(size)]
-    await until(lambda: len(room) == size)
+    tasks = [ask(polls, f"w{number}") for number in range(size)]
+    await until(lambda: len(polls) == size)
     queue.tried.clear()
     queue.calls = 0
     return tasks
@@ -110,50 +108,49 @@ async def settled(tasks: Sequence[Awaitable[Tried]]) -> list[str]:
 @pytest.fixture(autouse=True)
 def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tried without a cause, unless the test wants that."""
-    monkeypatch.setattr(waiting, "TICK_SECONDS", 1000)
+    monkeypatch.setattr(long_poll, "TICK_SECONDS", 1000)
 
 
 def test_three_hundred_idle_workers_cost_two_empty_claims() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        await crowd(queue, room, 300)
-        room.wake()
-        await until(lambda: queue.calls == 1)
-        assert queue.tried.total() == EMPTY_HANDS
-        room.wake()
-        await until(lambda: queue.calls == 2)
-        assert queue.tried.total() == 2 * EMPTY_HANDS
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        await crowd(queue, polls, 300)
+        for wakes in (1, 2):
+            polls.wake()
+            await until(lambda wakes=wakes: queue.calls == wakes * EMPTY_HANDS)
+            await asyncio.sleep(0.05)
+            assert queue.calls == wakes * EMPTY_HANDS
         assert set(queue.tried.values()) == {1}, "the next ones are tried next"
 
     play(scenario)
 
 
 def test_the_longest_waiting_are_served_first_and_only_as_many_as_there_is_work() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        tasks = await crowd(queue, room, 40)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        tasks = await crowd(queue, polls, 40)
         queue.jobs = [f"job{number}" for number in range(20)]
-        room.wake()
+        polls.wake()
         assert await settled(tasks[:20]) == [f"job{number}" for number in range(20)]
         await until(lambda: queue.tried.total() == 20 + EMPTY_HANDS)
         assert not any(task.done() for task in tasks[20:])
-        assert queue.calls == -(-(20 + EMPTY_HANDS) // ROUND_CLAIMS)
+        assert queue.calls == 20 + EMPTY_HANDS
 
     play(scenario)
 
 
 def test_a_job_one_worker_may_not_take_finds_the_next() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        tasks = await crowd(queue, room, 3)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        tasks = await crowd(queue, polls, 3)
         queue.jobs, queue.shunned = ["job"], {"job": "w0"}
-        room.wake()
+        polls.wake()
         assert await settled([tasks[1]]) == ["job"]
 
     play(scenario)
 
 
 def test_workers_that_want_other_things_are_tried_whatever_the_others_found() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
         queue.interests = {"w9": "another"}
-        tasks = await crowd(queue, room, 10)
+        tasks = await crowd(queue, polls, 10)
         queue.jobs, queue.shunned = ["job"], {}
         real = queue._one
 
@@ -164,19 +161,19 @@ def test_workers_that_want_other_things_are_tried_whatever_the_others_found() ->
             return Tried(interest="same")
 
         queue._one = only_w9  # type: ignore[method-assign] # a queue in which only w9 may take the job
-        room.wake()
+        polls.wake()
         assert await settled([tasks[9]]) == ["job"]
 
     play(scenario)
 
 
 def test_what_happened_during_the_first_try_is_not_missed() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
         queue.gate = asyncio.Event()
-        task = ask(room, "w")
+        task = ask(polls, "w")
         await until(lambda: queue.calls == 1)
         queue.jobs = ["job"]
-        room.wake()
+        polls.wake()
         queue.gate.set()
         assert await settled([task]) == ["job"]
 
@@ -184,11 +181,11 @@ def test_what_happened_during_the_first_try_is_not_missed() -> None:
 
 
 def test_a_wait_that_ends_while_it_is_tried_answers_what_it_got() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        task = ask(room, "w", seconds=0.05)
-        await until(lambda: len(room) == 1)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        task = ask(polls, "w", seconds=0.05)
+        await until(lambda: len(polls) == 1)
         queue.jobs, queue.gate = ["job"], asyncio.Event()
-        room.wake()
+        polls.wake()
         await until(lambda: queue.calls == 2)
         await asyncio.wait({task}, timeout=0.2)
         assert not task.done()
@@ -199,12 +196,12 @@ def test_a_wait_that_ends_while_it_is_tried_answers_what_it_got() -> None:
 
 
 def test_closing_while_a_claim_is_tried_answers_what_it_got() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        tasks = await crowd(queue, room, 4)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        tasks = await crowd(queue, polls, 4)
         queue.jobs, queue.gate = ["job"], asyncio.Event()
-        room.wake()
+        polls.wake()
         await until(lambda: queue.calls == 1)
-        closing = asyncio.create_task(room.close())
+        closing = asyncio.create_task(polls.close())
         queue.gate.set()
         await closing
         answers = await asyncio.gather(*tasks)
@@ -214,39 +211,39 @@ def test_closing_while_a_claim_is_tried_answers_what_it_got() -> None:
 
 
 def test_the_same_request_twice_is_one_wait_and_one_answer() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        first, second = ask(room, "w", "same", 0.05), ask(room, "w", "same")
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        first, second = ask(polls, "w", "same", 0.05), ask(polls, "w", "same")
         assert not (await first).claims
-        assert len(room) == 1, "the other one still waits"
+        assert len(polls) == 1, "the other one still waits"
         queue.jobs = ["job"]
-        room.wake()
+        polls.wake()
         assert await settled([second]) == ["job"]
-        await until(lambda: len(room) == 0)
+        await until(lambda: len(polls) == 0)
 
     play(scenario)
 
 
 def test_a_client_that_left_is_not_tried_any_more() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = ClaimRequest(worker_id="left", request_id="r", transcribe_jobs=1, wait_seconds=30)
-        leaving = asyncio.create_task(room.claim(wanted, gone))
-        await until(lambda: len(room) == 1)
+        leaving = asyncio.create_task(polls.claim(wanted, gone))
+        await until(lambda: len(polls) == 1)
         gone.set_result(None)
         assert not (await leaving).claims
-        assert len(room) == 0
+        assert len(polls) == 0
         queue.jobs = ["job"]
-        assert await settled([ask(room, "stays")]) == ["job"]
+        assert await settled([ask(polls, "stays")]) == ["job"]
         assert queue.tried["left"] == 1
 
     play(scenario)
 
 
-def test_a_due_time_wakes_the_room_by_itself() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
+def test_a_due_time_wakes_the_polls_by_itself() -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
         queue.due = 0.05
-        task = ask(room, "w")
-        await until(lambda: len(room) == 1)
+        task = ask(polls, "w")
+        await until(lambda: len(polls) == 1)
         queue.jobs = ["job"]
         assert await settled([task]) == ["job"]
 
@@ -254,11 +251,11 @@ def test_a_due_time_wakes_the_room_by_itself() -> None:
 
 
 def test_waiting_claims_are_tried_now_and_then_without_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "TICK_SECONDS", 0.01)
+    monkeypatch.setattr(long_poll, "TICK_SECONDS", 0.01)
 
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        task = ask(room, "w")
-        await until(lambda: len(room) == 1)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        task = ask(polls, "w")
+        await until(lambda: len(polls) == 1)
         queue.jobs = ["job"]
         assert await settled([task]) == ["job"]
 
@@ -266,36 +263,70 @@ def test_waiting_claims_are_tried_now_and_then_without_a_cause(monkeypatch: pyte
 
 
 def test_a_database_that_fails_for_a_while_ends_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(long_poll, "PAUSE_SECONDS", 0.01)
 
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        tasks = await crowd(queue, room, 2)
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        tasks = await crowd(queue, polls, 2)
         for error in (StoreUnavailable(), ValueError("unforeseen")):
             queue.error = error
             queue.calls = 0
-            room.wake()
+            polls.wake()
             await until(lambda: queue.calls)
         queue.error = None
         queue.jobs = ["a", "b"]
-        room.wake()
+        polls.wake()
         assert await settled(tasks) == ["a", "b"]
 
     play(scenario)
 
 
 def test_a_worker_that_is_to_drain_is_tried_first() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        await crowd(queue, room, 20)
-        room.prefer("w15")
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        await crowd(queue, polls, 20)
+        polls.prefer("w15")
         await until(lambda: queue.calls)
         assert queue.tried["w15"] == 1
 
     play(scenario)
 
 
+def test_who_has_a_model_in_memory_is_tried_before_those_who_have_waited_longer() -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        queue.warm = {"w15"}
+        tasks = await crowd(queue, polls, 20)
+        queue.jobs = ["job"]
+        polls.wake()
+        assert await settled([tasks[15]]) == ["job"]
+
+    play(scenario)
+
+
+def test_many_that_leave_a_job_to_others_do_not_keep_it_from_the_next() -> None:
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        tasks = await crowd(queue, polls, 6)
+        real = queue._one
+
+        def only_w5(request: ClaimRequest) -> Tried:
+            return real(request) if request.worker_id == "w5" else Tried(interest="same", denied=True)
+
+        queue._one = only_w5  # type: ignore[method-assign] # all others have failed it
+        queue.jobs = ["job"]
+        polls.wake()
+        assert await settled([tasks[5]]) == ["job"]
+
+    play(scenario)
+
+
 def test_an_error_is_the_answer_of_its_own_claim_only() -> None:
-    async def scenario(queue: Queue, room: WaitingRoom) -> None:
-        assert isinstance((await ask(room, "unknown")).error, WorkerUnknown)
-        assert len(room) == 0
+    async def scenario(queue: Queue, polls: LongPolls) -> None:
+        with pytest.raises(WorkerUnknown):
+            await ask(polls, "unknown")
+        tasks = await crowd(queue, polls, 3)
+        queue.unknown, queue.jobs = "w0", ["job"]
+        polls.wake()
+        with pytest.raises(WorkerUnknown):
+            await tasks[0]
+        assert await settled([tasks[1]]) == ["job"]
+        assert len(polls) == 1
 
     play(scenario)
