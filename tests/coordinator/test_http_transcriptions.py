@@ -19,7 +19,8 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import log, transcripts
+from whisper_farm import log
+from whisper_farm.coordinator import transcripts
 from whisper_farm.models import REPOSITORIES
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.formats import FORMATS

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,11 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.log import set_up_logging
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
 from whisper_farm.coordinator.services.service import Report, Service, run_service
+from whisper_farm.log import set_up_logging
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
 
@@ -33,23 +34,33 @@ WORK = ("register", "claim", "append", "complete", "fail", "release", "request")
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    """The lines printed so far with these fields, as an operator's collector reads them."""
+def restored_loggers() -> Iterator[None]:
+    """Loggers are afterwards as they were."""
     kept = {name: logging.getLogger(name) for name in ("whisper_farm", "uvicorn.error")}
     before = {name: (one.handlers[:], one.level, one.propagate) for name, one in kept.items()}
+    yield
+    for handler in kept["whisper_farm"].handlers:
+        handler.close()
+    for name, (handlers, level, propagate) in before.items():
+        kept[name].handlers[:], kept[name].propagate = handlers, propagate
+        kept[name].setLevel(level)
+
+
+@pytest.fixture
+def log(restored_loggers: None, monkeypatch: pytest.MonkeyPatch) -> Log:
+    """The lines printed so far with these fields, as an operator's collector reads them."""
     printed = io.StringIO()
 
     def lines(**fields: object) -> list[Json]:
+        for handler in logging.getLogger("whisper_farm").handlers:
+            handler.flush()
         found = [json.loads(line) for line in printed.getvalue().splitlines()]
         return [line for line in found if fields == {name: line.get(name) for name in fields}]
 
     with monkeypatch.context() as here:
         here.setattr(sys, "stderr", printed)
         set_up_logging("json")
-    yield lines
-    for name, (handlers, level, propagate) in before.items():
-        kept[name].handlers[:], kept[name].propagate = handlers, propagate
-        kept[name].setLevel(level)
+    return lines
 
 
 def test_what_workers_do_is_told_with_worker_and_jobs_and_without_tokens(
@@ -225,3 +236,32 @@ def test_a_transcript_that_must_wait_is_told_of_by_its_id(log: Log, farm: Served
     line = eventually(lambda: log(action="assemble", transcription_id=made), "the line")[0]
     assert line["level"] in ("warning", "error")
     assert eventually(lambda: log(action="assembler_run", service="assembler"), "the run")[0]["postponed"] == 1
+
+
+class HeldTerminal(io.StringIO):
+    """An error stream that takes nothing until it is let go: a terminal that is held, a pipe that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.let_go.wait(60)
+        return super().write(text)
+
+
+def test_a_terminal_that_is_held_costs_lines_and_no_answer(
+    restored_loggers: None, start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldTerminal()
+    with monkeypatch.context() as here:
+        here.setattr(sys, "stderr", held)
+        set_up_logging("json")
+    try:
+        farm = start_farm()
+        farm.admin.timeout = 5
+        for number in range(3):
+            assert farm.admin.get(f"/api/transcriptions/{number}").status_code == 404
+    finally:
+        held.let_go.set()
+    assert eventually(lambda: held.getvalue().count("/api/transcriptions/{transcription_id}") == 3, "the lines")

@@ -19,9 +19,9 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.log import LOGGER_NAME, set_up_logging
 from whisper_farm.coordinator.server import serve
 from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
+from whisper_farm.log import COORDINATOR, set_up_logging
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.database import Database
 
@@ -197,6 +197,9 @@ def test_log_lines_have_an_action_and_ids_and_no_secrets(
         worker.transfer(claim["chunk"]["source"]["transfer"])
         farm.admin.get("/api/transcriptions/none")
     finally:
+        for handler in logger.handlers:
+            handler.flush()
+            handler.close()
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
         web = logging.getLogger("uvicorn.error")
@@ -213,7 +216,7 @@ def test_log_lines_have_an_action_and_ids_and_no_secrets(
 
 
 def test_nothing_is_printed_unless_somebody_set_up_logging(farm: ServedFarm, capfd: pytest.CaptureFixture[str]) -> None:
-    assert logging.getLogger(LOGGER_NAME).getEffectiveLevel() > logging.INFO
+    assert logging.getLogger(COORDINATOR).getEffectiveLevel() > logging.INFO
     submit(farm.admin)
     farm.admin.get("/api/nothing")
     assert capfd.readouterr() == ("", "")

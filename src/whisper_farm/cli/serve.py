@@ -74,10 +74,10 @@ def server_settings(**given: Any) -> ServerSettings:
 
 def run(settings: ServerSettings, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
-    from whisper_farm.coordinator.log import set_up_logging
     from whisper_farm.coordinator.server import open_stores
     from whisper_farm.coordinator.sign_in_links import first_link
     from whisper_farm.farm import FarmThread, worker_token
+    from whisper_farm.log import set_up_logging
     from whisper_farm.settings import Policy
 
     policy = settled(Policy)
@@ -125,7 +125,7 @@ def note(notice: Notice) -> None:
 
 def log() -> BoundLogger:
     """The log of the server."""
-    from whisper_farm.coordinator.log import logger
+    from whisper_farm.log import logger
 
     return logger()
 

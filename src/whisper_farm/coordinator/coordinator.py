@@ -18,7 +18,6 @@ from whisper_farm.coordinator.claiming.long_poll import LongPolls
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
-from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
@@ -30,6 +29,7 @@ from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import KnownDigests, Transfers
 from whisper_farm.coordinator.web_app import WebApp
 from whisper_farm.errors import FarmError
+from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import StorageError
+from whisper_farm.log import logger
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import Event, events_after, missed, newest_event
 

@@ -27,8 +27,8 @@ from starlette.applications import Starlette
 
 from whisper_farm.coordinator.app import create_app
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.log import logger
 from whisper_farm.errors import FarmError, StorageError
+from whisper_farm.log import logger
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction

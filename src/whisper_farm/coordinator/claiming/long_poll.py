@@ -19,9 +19,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_farm.coordinator.log import logger
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.leases.claim import Claimed
+from whisper_farm.log import logger
 from whisper_farm.protocol.worker import ClaimRequest
 
 EMPTY_HANDS = 2

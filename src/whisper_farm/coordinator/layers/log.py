@@ -12,8 +12,8 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whisper_farm.coordinator.log import logger, time_lines
 from whisper_farm.coordinator.metrics import Metrics
+from whisper_farm.log import logger, time_lines
 
 QUIET_PATHS = {"/healthz", "/readyz", "/metrics", "/api/work/heartbeat"}
 """Asked all the time: logged only when they fail."""

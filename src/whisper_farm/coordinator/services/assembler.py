@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from whisper_farm.coordinator.log import logger
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of
 from whisper_farm.coordinator.transfers import transcript_key
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
+from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction

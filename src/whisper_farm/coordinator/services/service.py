@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, Protocol
 
-from whisper_farm.coordinator.log import logger
+from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 
 JITTER = 0.2
