@@ -23,7 +23,7 @@ from whisper_farm.protocol.worker import Claim, EngineOffer, RegisterRequest, Re
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.claims import Claiming, Kind
+from whisper_farm.worker.claims import ClaimCalls, Kind
 from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
@@ -63,7 +63,7 @@ class Agent:
         self._api.on_strange_claim = self._not_understood
         self._leases = Leases(self._gone)
         self._heartbeats = Heartbeats(self._api, self.worker_id, self._leases, self._told_to_go)
-        self._claiming = Claiming(self._api, self.worker_id, self._room, self._taken, self._told_to_go, notice)
+        self._claiming = ClaimCalls(self._api, self.worker_id, self._room, self._taken, self._told_to_go, notice)
         self._handing_in = HandingIn(
             self._api, self.worker_id, self._leases, self._heartbeats, self._claiming, self._tell
         )

@@ -29,8 +29,8 @@ _REFUSED_SECONDS = 5.0
 Kind = Literal["chunk", "transcribe"]
 
 
-class Claiming:
-    """The asking side of one worker. `room` says how many more jobs of a kind fit; `taken` receives each claim."""
+class ClaimCalls:
+    """The calls for work of one worker. `room` says how many more jobs of a kind fit; `taken` receives each claim."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ from whisper_farm.protocol.worker import (
     TranscribeResult,
 )
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.claims import Claiming
+from whisper_farm.worker.claims import ClaimCalls
 from whisper_farm.worker.heartbeats import Heartbeats, Leases
 from whisper_farm.worker.notices import Notice, Tell
 from whisper_farm.worker.tasks import Wakeup
@@ -90,7 +90,7 @@ class HandingIn:
         worker_id: str,
         leases: Leases,
         heartbeats: Heartbeats,
-        claiming: Claiming,
+        claiming: ClaimCalls,
         tell: Tell,
     ) -> None:
         self._api = api
