@@ -1,6 +1,6 @@
 """How a database comes by the rows of every statement that real functions execute, told by the database itself.
 
-`watched` hooks into SQLAlchemy and into prepared statements, so that the statements are those of the code, with their
+`watched` hooks into SQLAlchemy and into our statements, so that the statements are those of the code, with their
 values, at the moment they are executed. PostgreSQL explains and executes each in a savepoint first (`EXPLAIN (ANALYZE,
 BUFFERS)`), planned for any values, as it plans for the farm; SQLite tells its plan, and the steps of its virtual
 machine are counted.
@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, event
 
-from whisper_farm.store import prepared, statements
+from whisper_farm.store import statements
 from whisper_farm.store.tables import metadata
 
 INDEXED = {str(index.name): table.name for table in metadata.sorted_tables for index in table.indexes}
@@ -78,7 +78,7 @@ def watched(connection: Connection) -> Iterator[list[Seen]]:
 
     event.listen(connection, "before_cursor_execute", note)
     try:
-        with mock.patch.object(prepared, "run", run), mock.patch.object(statements, "execute", run):
+        with mock.patch.object(statements, "execute", run):
             yield seen
     finally:
         event.remove(connection, "before_cursor_execute", note)

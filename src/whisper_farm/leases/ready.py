@@ -202,4 +202,4 @@ def present_turn(tx: Transaction, needs: str, priority: int) -> int:
 
 def farm_turn(tx: Transaction) -> int | None:
     """The largest turn handed out so far; None before the first transcription."""
-    return tx.first(FARM_TURN, {})
+    return tx.first(FARM_TURN)

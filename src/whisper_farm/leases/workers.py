@@ -138,7 +138,7 @@ def register_worker(
 
 def present_workers(tx: Transaction) -> int:
     """How many workers are not gone."""
-    return tx.first(PRESENT, {}) or 0
+    return tx.first(PRESENT) or 0
 
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:

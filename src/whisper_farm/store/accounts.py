@@ -85,7 +85,7 @@ def find_account(tx: Transaction, name: str) -> AccountRow | None:
 
 def list_accounts(tx: Transaction) -> list[AccountRow]:
     """Everybody, by name."""
-    return tx.rows(LIST, {})
+    return tx.rows(LIST)
 
 
 def remove_account(tx: Transaction, name: str) -> None:
@@ -107,7 +107,7 @@ def set_password(tx: Transaction, name: str, password_hash: str, keep_session: s
 
 def anybody_signed_in(tx: Transaction) -> bool:
     """Whether somebody has ever signed in; if not, the farm is new."""
-    return bool(tx.first(SOMEBODY, {}))
+    return bool(tx.first(SOMEBODY))
 
 
 def make_link(tx: Transaction, account: str, seconds: float) -> str:

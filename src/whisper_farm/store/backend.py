@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, Executable
+from sqlalchemy import Connection, Engine
 
 from whisper_farm.errors import StorageError
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.statements import Change, Parameters
 
-Values = Parameters | Sequence[Parameters] | None
-Pending = tuple[Executable | Prepared | Change, Values]
-"""A statement, and its parameters: one set of them, several, or none."""
+Values = Parameters | Sequence[Parameters]
+"""The parameters of a statement: one set of them, or several to run it with each."""
+Pending = tuple[Change, Values]
 
 
 class Watch(Protocol):
@@ -81,7 +80,4 @@ class Backend(Protocol):
 def execute(connection: Connection, changes: Sequence[Pending]) -> None:
     """Run these statements, one after the other."""
     for statement, values in changes:
-        if isinstance(statement, Prepared | Change):
-            statement.run(connection, {} if values is None else values)
-        else:
-            connection.execute(statement, values)
+        statement.run(connection, values)

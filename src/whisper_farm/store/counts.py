@@ -78,12 +78,12 @@ UNFINISHED = Query(
 
 def queued_jobs(tx: Transaction) -> list[QueuedJobs]:
     """The queue by kind of job; a kind of which nothing waits is left out."""
-    return tx.rows(QUEUED, {})
+    return tx.rows(QUEUED)
 
 
 def running_jobs(tx: Transaction) -> list[RunningJobs]:
     """Jobs that workers hold, by kind."""
-    return tx.rows(RUNNING, {})
+    return tx.rows(RUNNING)
 
 
 def live_leases(tx: Transaction) -> list[LiveLeases]:
@@ -93,4 +93,4 @@ def live_leases(tx: Transaction) -> list[LiveLeases]:
 
 def unfinished_transcriptions(tx: Transaction) -> list[UnfinishedTranscriptions]:
     """Transcriptions that are not finished, by state."""
-    return tx.rows(UNFINISHED, {})
+    return tx.rows(UNFINISHED)

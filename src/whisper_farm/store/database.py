@@ -18,20 +18,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Executable, make_url
+from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.store.backend import Backend, Pending, Values, Watch
-from whisper_farm.store.prepared import Prepared
 from whisper_farm.store.statements import Change, Parameters, Query
 
 T = TypeVar("T")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
+NOTHING: Parameters = {}
+"""The parameters of a statement without any."""
 
 
 class Transaction:
@@ -61,31 +62,22 @@ class Transaction:
             self._backend.send(self._connection, changes)
         return self._connection
 
-    @overload
-    def rows(self, statement: Query[R], values: Parameters) -> list[R]: ...
-    @overload
-    def rows(self, statement: Prepared, values: Parameters) -> list[Any]: ...
-    def rows(self, statement: Any, values: Parameters) -> list[Any]:
+    def rows(self, statement: Query[R], values: Parameters = NOTHING) -> list[R]:
         """What a statement finds or returns."""
-        found: list[Any] = statement.rows(self.connection, values)
-        return found
+        return statement.rows(self.connection, values)
 
-    @overload
-    def first(self, statement: Query[R], values: Parameters) -> R | None: ...
-    @overload
-    def first(self, statement: Prepared, values: Parameters) -> Any: ...
-    def first(self, statement: Any, values: Parameters) -> Any:
+    def first(self, statement: Query[R], values: Parameters = NOTHING) -> R | None:
         """The first row that a statement finds, or None."""
         return next(iter(self.rows(statement, values)), None)
 
-    def change(self, statement: Executable | Prepared | Change, values: Values = None) -> None:
+    def change(self, statement: Change, values: Values = NOTHING) -> None:
         """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.
 
         Those that come together go to the database together. What is in `values` must not be changed any more.
         """
         self._changes.append((statement, values))
 
-    def changed(self, statement: Change, values: Parameters) -> int:
+    def changed(self, statement: Change, values: Parameters = NOTHING) -> int:
         """Run a statement at once; returns how many rows it changed."""
         return statement.run(self.connection, values)
 

@@ -112,6 +112,6 @@ def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> 
 
 
 def _ends(tx: Transaction) -> LogEnds:
-    ends = tx.first(ENDS, {})
+    ends = tx.first(ENDS)
     assert ends is not None  # a SELECT without FROM has one row
     return ends

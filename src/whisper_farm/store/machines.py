@@ -249,20 +249,20 @@ def leave_turn(tx: Transaction, holder: str) -> None:
 
 def check_turn(tx: Transaction, holder: str) -> None:
     """Raise `WrongState` unless it is still this one's turn: what it knows may be old."""
-    turn = tx.first(TURN, {})
+    turn = tx.first(TURN)
     if turn is None or turn.holder != holder or turn.held_until <= tx.now:
         raise WrongState("Another coordinator looks after the machines now.")
 
 
 def owner_tag(tx: Transaction) -> str | None:
     """The tag that all machines of this farm carry; None before the first turn."""
-    turn = tx.first(TURN, {})
+    turn = tx.first(TURN)
     return None if turn is None else turn.owner
 
 
 def counted_machines(tx: Transaction) -> list[MachineRow]:
     """Every launch that is not proven gone."""
-    return tx.rows(COUNTED, {})
+    return tx.rows(COUNTED)
 
 
 def machines_gone_since(tx: Transaction, since: float) -> list[MachineRow]:
@@ -285,12 +285,12 @@ def find_machine(tx: Transaction, launch_id: str) -> MachineRow:
 
 def spent_by_pool(tx: Transaction) -> dict[str, float]:
     """What the machines that are gone have cost, by pool."""
-    return {row.pool: row.spent for row in tx.rows(SPENT, {})}
+    return {row.pool: row.spent for row in tx.rows(SPENT)}
 
 
 def pool_rows(tx: Transaction) -> dict[str, PoolRow]:
     """What is remembered of the pools, by name."""
-    return {row.name: row for row in tx.rows(POOLS, {})}
+    return {row.name: row for row in tx.rows(POOLS)}
 
 
 def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRow], log: Sequence[LogRow]) -> None:
@@ -336,7 +336,7 @@ def forget_log(tx: Transaction, before: float) -> None:
 
 def needs(tx: Transaction) -> list[NeedRow]:
     """The work that is there, by engine and model; cutting counts to what will be recognised afterwards."""
-    return tx.rows(NEEDS, {})
+    return tx.rows(NEEDS)
 
 
 def present_workers(tx: Transaction, gone_since: float) -> list[PresentWorker]:

@@ -81,7 +81,7 @@ def _state(place: str, stored: SchemaVersion) -> Literal["older", "current", "ne
 def _stored(tx: Transaction, place: str) -> SchemaVersion | None:
     tables = inspect(tx.connection)
     if tables.has_table("schema_version"):
-        return tx.first(STORED, {})
+        return tx.first(STORED)
     if tables.has_table("alembic_version"):
         raise SchemaMismatch(
             f"The database {place} was made before the first release and cannot be upgraded. Move it away, and run"
@@ -99,6 +99,6 @@ def _migrate(tx: Transaction, place: str) -> bool:
     if stored is not None and _state(place, stored) != "older":  # another process was faster
         return False
     command.upgrade(alembic_config(tx.connection), "head")
-    tx.change(FORGET, {})
+    tx.change(FORGET)
     tx.change(NOTE, asdict(SchemaVersion(VERSION, COMPATIBLE_FROM)))
     return True

@@ -110,7 +110,7 @@ def revoke_token(tx: Transaction, token_id: str, owner: str | None = None) -> bo
 
 def has_admin(tx: Transaction) -> bool:
     """Whether anybody can administer the farm; if not, it was just made."""
-    return bool(tx.first(HAS_ADMIN, {}))
+    return bool(tx.first(HAS_ADMIN))
 
 
 def token_digest(secret: str) -> str:
