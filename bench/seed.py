@@ -9,8 +9,7 @@ from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.digest import digest_of
-from whisper_farm.protocol.worker import AppendRequest, ChunkResult, ClaimRequest, NewChunk, RegisterRequest
+from whisper_farm.protocol.worker import AppendRequest, ChunkResult, ClaimRequest, NewChunk, RegisterRequest, digest_of
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
 from whisper_farm.transcript.options import RecognitionOptions

@@ -17,7 +17,7 @@ from support.talks import Recorder
 
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display
-from whisper_farm.cli.sending import LocalSender, Request
+from whisper_farm.cli.sending import LocalSender, TranscriptionRequest
 from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState
 from whisper_farm.farm import LocalFarm, worker_token
 from whisper_farm.settings import Policy, WorkerSettings
@@ -25,7 +25,7 @@ from whisper_farm.store.database import Database
 from whisper_farm.store.tables import transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
 
-REQUEST = Request(RecognitionOptions(engine="tones", model="instant"), 30)
+REQUEST = TranscriptionRequest(RecognitionOptions(engine="tones", model="instant"), 30)
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from support.fake_server import FakeServer, error, view
 from whisper_farm.cli import sending
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display, Shown
-from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, fingerprint_of
+from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, fingerprint_of
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
 from whisper_farm.transcript.options import RecognitionOptions
 
 ONE = "/api/transcriptions/3k7qz2m9xw4a"
-REQUEST = Request(RecognitionOptions(), 30)
+REQUEST = TranscriptionRequest(RecognitionOptions(), 30)
 GAP = {"start_seconds": 30, "end_seconds": 60, "reason": "engine_error: no"}
 CUT = {"chunking_done": True}
 
@@ -78,13 +78,13 @@ def test_the_key_depends_on_the_sound_and_on_everything_asked_for() -> None:
     asked = [
         REQUEST.key("a" * 64),
         REQUEST.key("b" * 64),
-        Request(RecognitionOptions(model="tiny"), 30).key("a" * 64),
-        Request(RecognitionOptions(language="en"), 30).key("a" * 64),
-        Request(RecognitionOptions(), 15).key("a" * 64),
-        Request(RecognitionOptions(), 30, "float32").key("a" * 64),
+        TranscriptionRequest(RecognitionOptions(model="tiny"), 30).key("a" * 64),
+        TranscriptionRequest(RecognitionOptions(language="en"), 30).key("a" * 64),
+        TranscriptionRequest(RecognitionOptions(), 15).key("a" * 64),
+        TranscriptionRequest(RecognitionOptions(), 30, "float32").key("a" * 64),
     ]
     assert len(set(asked)) == len(asked)
-    assert asked[0] == Request(RecognitionOptions(), 30).key("a" * 64)
+    assert asked[0] == TranscriptionRequest(RecognitionOptions(), 30).key("a" * 64)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "assembling", "done"])

@@ -27,9 +27,8 @@ from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventua
 from support.submitting import AUDIO, submit
 
 from whisper_farm.errors import every_error
-from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, ErrorBody
-from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, TranscribeResult, digest_of
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]

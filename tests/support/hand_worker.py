@@ -9,9 +9,8 @@ from typing import Any
 
 import httpx
 
-from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, TranscribeResult, digest_of
 from whisper_farm.transcript.transcript import Segment, Word
 
 SOUND = b"sound of chunk "

@@ -2,8 +2,8 @@
 
 The flag wins, then the environment, then the server of this machine. A setting that cannot be is one line.
 
-A server started here leaves the admin's token in its data folder; commands on the same machine use it, so that
-after `whisper-farm serve` nothing needs to be copied.
+A server started here leaves the admin's token in its data folder, and commands on the same machine use it. So nothing
+needs to be copied after `whisper-farm serve`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Follows transcriptions while a farm works on them: their progress, their end, and their text in order.
 
-Events are only what wakes it up: what is shown is always asked of the farm anew, so that an event lost or seen
-twice changes nothing. Of several transcriptions the text is shown of one at a time, in the order in which they
-were watched: whose turn it is, `turn` says. It changes nothing on the farm.
+Events only wake it up. What is shown is always asked of the farm anew, so an event lost or seen twice changes nothing.
+The text of several transcriptions is shown one after another, in the order in which they were watched: `turn` says
+whose turn it is. It changes nothing on the farm.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The entry point `whisper-farm`: finds the command, runs it, and turns every way it can end into an exit code.
 
-Promises: `--help` and `--version` answer at once (a command's module is imported when that command is asked
-for, and nothing heavy before it runs); users' mistakes and the farm's own errors are one line, never a
-traceback. Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 141 broken
-pipe.
+Promises: `--help` and `--version` answer at once. A command's module is imported when that command is asked for, and
+nothing heavy before it runs. Users' mistakes and the farm's own errors are one line, never a traceback. Exit codes: 0
+done, 1 something failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 141 broken pipe.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a run shows while it works: the transcript as it grows, and how far each recording is.
 
-Three displays with one face: `TerminalDisplay` (Rich bars: how much of how much, how fast, time left),
-`PlainDisplay` (a line every few seconds, for logs and pipes) and `QuietDisplay` (errors only). The transcript,
-and what else a command is asked for, goes to the standard output; the rest to the standard error. A display is told
-things and decides nothing: what to show next, and in which order, is up to `following.py`.
+There are three displays with the same methods. `TerminalDisplay` has bars: how much of how much, how fast, time left.
+`PlainDisplay` prints a line every few seconds, for logs and pipes. `QuietDisplay` shows errors only. The transcript,
+and what else a command is asked for, goes to the standard output; the rest goes to the standard error. A display
+decides nothing: `following.py` decides what to show next, and in which order.
 """
 
 from __future__ import annotations

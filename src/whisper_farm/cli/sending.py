@@ -1,8 +1,8 @@
 """Hands recordings to a farm: by path to the one inside this command, by upload to one elsewhere.
 
-Promises: a recording is known by the SHA-256 of its bytes and by what is asked for, so the same command given
-again finds what is there and goes on with it; a file that changes while it is transcribed is noticed; giving up
-(`stopping`) takes effect between two blocks.
+Promises: a recording is known by the SHA-256 of its bytes and by what is asked for. So the same command given again
+finds what is there and goes on with it. A file that changes while it is transcribed is noticed. Giving up (`stopping`)
+takes effect between two blocks.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class TranscriptionRequest:
     """What is asked for, of every recording of a run."""
 
     options: RecognitionOptions
@@ -63,7 +63,7 @@ class Request:
     label: str = ""
     """Of the workers that are to work on it."""
 
-    def labelled(self, recordings: Sequence[Recording]) -> Request:
+    def labelled(self, recordings: Sequence[Recording]) -> TranscriptionRequest:
         """The same for the worker of this command alone; equal commands at the same time share their work."""
         paths = "\n".join(str(recording.path.resolve()) for recording in recordings)
         return replace(self, label=self.key(hashlib.sha256(paths.encode(errors="surrogatepass")).hexdigest())[:32])
@@ -92,7 +92,7 @@ class LocalSender:
     def __init__(
         self,
         farm: FarmClient,
-        request: Request,
+        request: TranscriptionRequest,
         stopping: threading.Event,
         point_to: Callable[[str, Path], None] = lambda transcription_id, path: None,
     ) -> None:
@@ -141,7 +141,7 @@ class LocalSender:
 class UploadingSender:
     """Submits by upload, unless the farm has the recording already."""
 
-    def __init__(self, farm: FarmClient, request: Request, stopping: threading.Event) -> None:
+    def __init__(self, farm: FarmClient, request: TranscriptionRequest, stopping: threading.Event) -> None:
         self._farm = farm
         self._request = request
         self._stopping = stopping
@@ -197,8 +197,8 @@ def show_upload(display: Display, name: str, done: int, size: int) -> None:
 def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView], sent: set[str]) -> TranscriptionView:
     """Submit; where the farm has it from an earlier run, let it do what is missing.
 
-    `sent` gathers what this run has submitted: of two files with the same bytes the second is told what became of the
-    first, which somebody may still be looking at.
+    `sent` holds the ids that this run has submitted. Of two files with the same bytes, the second is told what became
+    of the first: somebody may still be looking at it.
     """
     view = submit()
     if view.id not in sent:

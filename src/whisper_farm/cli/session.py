@@ -1,8 +1,8 @@
 """One run over many recordings: hands them to a farm, follows them, writes what comes out.
 
-Promises: every recording ends in its outputs or in one line that says why not; one that fails stops no other;
-files are written as soon as their recording is done, and shown in the order of the command line. It does not
-know where the farm is.
+Promises: every recording ends in its outputs, or in one line that says why not. One that fails stops no other. Files
+are written as soon as their recording is done, and shown in the order of the command line. It does not know where the
+farm is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Ended:
     line: str | None = None
 
 
-class Session:
+class TranscriptionRun:
     """A run. Its hooks tell whoever has the farm what it may want to know, and ask what only that one knows."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """How a command is told to stop: by Ctrl-C or by SIGTERM, which differ in nothing but the exit code.
 
-The first of either raises `Stopped` in the main thread, so that whatever is open is closed on the way out; the second
+The first signal raises `Stopped` in the main thread, and whatever is open is closed on the way out. The second signal
 ends the process on the spot. A server and a worker, which work until they are told to stop, have handlers of their own
 and end with 0.
 """

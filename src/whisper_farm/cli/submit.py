@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whisper_farm.cli.progress import Display
-    from whisper_farm.cli.sending import Request
+    from whisper_farm.cli.sending import TranscriptionRequest
     from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import TranscriptionView
 
@@ -37,7 +37,7 @@ def submit(**flags: Any) -> int:
     from whisper_farm.cli.files import recordings
     from whisper_farm.cli.main import complain
     from whisper_farm.cli.progress import open_display
-    from whisper_farm.cli.sending import Request
+    from whisper_farm.cli.sending import TranscriptionRequest
 
     wish = wish_of(flags)
     inputs = recordings(flags["audio"])
@@ -45,7 +45,7 @@ def submit(**flags: Any) -> int:
         complain(unusable.error.message)
     if not inputs.files:
         return 1
-    request = Request(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
+    request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     sent = 0
     with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
         farm.server()  # a farm that is not there, or knows no such token, is one line and not one for every recording
@@ -58,7 +58,7 @@ def submit(**flags: Any) -> int:
     return 0 if sent == len(inputs.files) and not inputs.unusable else 1
 
 
-def _send(farm: FarmClient, path: Path, request: Request, display: Display) -> TranscriptionView | None:
+def _send(farm: FarmClient, path: Path, request: TranscriptionRequest, display: Display) -> TranscriptionView | None:
     """Send one recording; None, after a line that says why, if that fails."""
     from whisper_farm.cli.sending import show_upload
     from whisper_farm.cli.stopping import saying

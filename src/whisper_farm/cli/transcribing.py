@@ -1,6 +1,6 @@
 """What `whisper-farm transcribe` does: inputs to recordings, recordings to a farm, transcripts to files.
 
-Without `--server` the farm is made on the spot: see `farm.LocalFarm`. Both ways are the same `Session`.
+Without `--server` the farm is made on the spot: see `farm.LocalFarm`. Both ways are the same `TranscriptionRun`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
 from whisper_farm.cli.machine_flags import worker_settings
 from whisper_farm.cli.progress import BYTES, Display, open_display, span, speed
 from whisper_farm.cli.recognition_flags import Wish
-from whisper_farm.cli.sending import LocalSender, Request, UploadingSender, can_be_mended
-from whisper_farm.cli.session import Session, counted
+from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, can_be_mended
+from whisper_farm.cli.session import TranscriptionRun, counted
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
 from whisper_farm.engines.choose import choose_model
@@ -103,12 +103,12 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
     return [recording for recording in named if recording not in there]
 
 
-def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
-    request = Request(plan.wish.options(plan.wish.engine, farm_model(plan.wish)), plan.wish.chunk_seconds)
+def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
+    request = TranscriptionRequest(plan.wish.options(plan.wish.engine, farm_model(plan.wish)), plan.wish.chunk_seconds)
     stopping = threading.Event()
     with connect(plan.server, plan.token) as farm:
         farm.server()
-        session = Session(farm, UploadingSender(farm, request, stopping), outputs, display, stopping)
+        session = TranscriptionRun(farm, UploadingSender(farm, request, stopping), outputs, display, stopping)
         return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it")
 
 
@@ -136,7 +136,7 @@ class Notices:
             self._display.end(f"model {notice.data.get('model')}")
 
 
-def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> Session:
+def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
     from whisper_farm.farm import LocalFarm
 
     if len(todo) > MOST_RECORDINGS:
@@ -145,12 +145,12 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
     policy, machine = settled(Policy), worker_settings(cuts=True, **plan.machine)
     engine, model = plan.wish.engine, chosen_model(plan.wish, machine, display)
     variant = "" if machine.compute_type == "default" else machine.compute_type
-    request = Request(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant).labelled(todo)
+    request = TranscriptionRequest(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant).labelled(todo)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
         sender = LocalSender(farm.client, request, stopping, farm.point_to)
-        session = Session(farm.client, sender, outputs, display, stopping)
+        session = TranscriptionRun(farm.client, sender, outputs, display, stopping)
 
         def sent(view: TranscriptionView) -> None:
             if view.state not in FINISHED:
@@ -169,7 +169,7 @@ def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Disp
         return _run(session, todo, display, "what is done is kept; the same command goes on from there")
 
 
-def _run(session: Session, todo: Sequence[Recording], display: Display, kept: str) -> Session:
+def _run(session: TranscriptionRun, todo: Sequence[Recording], display: Display, kept: str) -> TranscriptionRun:
     """Run a session. Being told to stop says what is kept, and goes on its way."""
     try:
         session.run(todo)

@@ -1,10 +1,10 @@
 """Whisper's way of writing flags, made to fit click.
 
-Whisper users write `--word_timestamps True`, `-f srt txt` and `--output-dir .`; click knows none of it.
-`normalise` rewrites such arguments, before click reads them, into `--flag=value … -- FILE …`, with every
-flag in its one canonical spelling (underscores). It also answers for flags that do not exist: with the
-nearest one that does, or, for flags of openai/whisper and its relatives, with why this program has none.
-It reads no file and knows no command: the table of flags comes from the click command itself.
+Whisper users write `--word_timestamps True`, `-f srt txt` and `--output-dir .`; click knows none of it. `normalise`
+rewrites such arguments, before click reads them, into `--flag=value … -- FILE …`, with every flag in its one canonical
+spelling (underscores). For a flag that does not exist it names the nearest one that does. For a flag of openai/whisper
+and its relatives it says why this program has none. It reads no file and knows no command: the table of flags comes
+from the click command itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ again after a lost answer: claims by `request_id`, appends by position, completi
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -232,6 +233,11 @@ class TranscribeResult(Request):
     compute_type: Name
     work_seconds: Seconds
     """Time the recogniser spent on it (its share of a batch)."""
+
+
+def digest_of(result: ChunkResult | TranscribeResult) -> str:
+    """SHA-256 of the result's canonical JSON, as lower-case hexadecimal."""
+    return hashlib.sha256(result.model_dump_json().encode()).hexdigest()
 
 
 class Completion(Request):

@@ -23,7 +23,6 @@ from whisper_farm.errors import (
     ServerUnreachable,
     TooLarge,
 )
-from whisper_farm.protocol.digest import digest_of
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.protocol.worker import (
     ChunkResult,
@@ -34,6 +33,7 @@ from whisper_farm.protocol.worker import (
     Failure,
     Outcome,
     TranscribeResult,
+    digest_of,
 )
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls

@@ -17,8 +17,7 @@ from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.protocol.digest import digest_of
-from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult
+from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult, digest_of
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
