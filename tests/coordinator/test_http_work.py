@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.claiming import long_poll
 from whisper_farm.leases.lapse import reap
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
@@ -323,6 +324,26 @@ def test_results_that_do_not_fit_are_refused_one_by_one(farm: ServedFarm, worker
         "lease_lost",
     ]
     assert worker.finish(wrong_digest, wrong_time, wrong_kind)[0]["error_code"] is None
+
+
+def test_a_result_is_written_once_and_not_on_the_event_loop(
+    farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    (claim,) = worker.claim(1)
+    completion = worker.completion(claim, transcribe=worker.heard(claim))
+    write, wrote = TranscribeResult.model_dump_json, list[str]()
+
+    def watched(result: TranscribeResult) -> str:
+        wrote.append(threading.current_thread().name)
+        return write(result)
+
+    monkeypatch.setattr(TranscribeResult, "model_dump_json", watched)
+    assert worker.complete([completion])[0]["error_code"] is None
+    assert len(wrote) == 1
+    assert "served-farm" not in wrote
 
 
 def test_times_may_miss_their_chunk_by_a_rounding_and_are_put_right(farm: ServedFarm, worker: HandWorker) -> None:

@@ -6,6 +6,8 @@ the sweeper removes. The coordinator does not correct results: the stitcher keep
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +19,7 @@ from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult, digest_of
+from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -42,7 +44,7 @@ class Completions:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
         tokens = [completion.token for completion in request.completions]
         places = await self._store.read(lambda tx: attempted_jobs(tx, tokens))
-        call = _Call(request, {place.token: place for place in places})
+        call = await asyncio.to_thread(_Call, request, {place.token: place for place in places})
         await self._blobs.put_all(call.blobs)
         taken, tried = await self._store.write(lambda tx: self._record(tx, call))
         outcomes = call.outcomes(taken)
@@ -99,11 +101,12 @@ def _checked(completion: Completion, place: AttemptedJob | None) -> bytes:
     result = completion.chunk or completion.transcribe
     if result is None or (completion.chunk is not None and completion.transcribe is not None):
         raise InvalidRequest("A completion has exactly one of `chunk` and `transcribe`.")
-    if digest_of(result) != completion.digest:
+    body = result.model_dump_json().encode()
+    if hashlib.sha256(body).hexdigest() != completion.digest:
         raise DigestMismatch("The result is not the one its digest was made of. Send it again.")
     if isinstance(result, TranscribeResult) and place is not None and place.state == "live":
         _must_fit(result, place)
-    return result.model_dump_json().encode()
+    return body
 
 
 def _finished(worker_id: str, completion: Completion, place: AttemptedJob | None, size: int) -> Finished:
