@@ -141,7 +141,7 @@ def test_real_speech_between_long_silences_fills_one_window_and_keeps_its_times(
     assert all(8.6 <= word.start <= word.end <= 20.1 for word in first)
     assert all(34.6 <= word.start <= word.end <= 46.1 for word in second)
     for one, other in zip(first, second, strict=True):
-        assert other.start - one.start == pytest.approx(26, abs=1.0)
+        assert other.start - one.start == pytest.approx(26, abs=0.5)
     assert recognition.unheard == ()
 
 

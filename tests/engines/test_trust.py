@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisper_farm.engines.trust import UNHEARD_SECONDS, Span, nobody_speaks, overlap, without_words
+from whisper_farm.engines.trust import UNHEARD_SECONDS, Span, nobody_speaks, overlap, where_spoken, without_words
 from whisper_farm.engines.windows import Decoded
 
 spans = st.lists(st.floats(0, 30), max_size=16).map(
@@ -63,6 +63,20 @@ def test_every_second_of_speech_has_a_word_near_it_or_is_in_a_hole_or_is_too_sho
     between = sorted({0.0, 30.0, *(edge for span in covered for edge in span)})
     for one, other in itertools.pairwise(between):
         assert overlap((one, other), left) < UNHEARD_SECONDS + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((3.0, 5.6), (4.9, 5.6)),
+        ((7.5, 9.5), (7.5, 8.1)),
+        ((4.95, 5.5), (4.95, 5.5)),
+        ((6.0, 6.5), (6.0, 6.5)),
+        ((20.0, 21.0), (20.0, 21.0)),
+    ],
+)
+def test_a_word_that_was_stretched_over_silence_is_where_it_is_spoken(span: Span, expected: Span) -> None:
+    assert where_spoken(span, [(5.0, 8.0)]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

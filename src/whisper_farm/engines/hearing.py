@@ -21,7 +21,7 @@ from whisper_farm.engines.devices import device_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, Progress, Recognition
 from whisper_farm.engines.hub import find_model
 from whisper_farm.engines.packing import Packing, packing_around
-from whisper_farm.engines.trust import LEAST_SPEECH_SECONDS, Span, nobody_speaks, without_words
+from whisper_farm.engines.trust import LEAST_SPEECH_SECONDS, Span, nobody_speaks, where_spoken, without_words
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.models import can_translate, cannot_translate
 from whisper_farm.transcript.options import RecognitionOptions
@@ -67,7 +67,7 @@ class _Hearing:
         for segment in text.segments:
             placed = segment.shifted(begin / SAMPLE_RATE)
             if self.speech is None or not nobody_speaks((placed.start, placed.end), self.speech, text.decoded):
-                self.segments.append(placed)
+                self.segments.append(self._where_spoken(placed))
         if text.next_seconds is not None:
             begin += round(text.next_seconds * SAMPLE_RATE)
             if begin < end:
@@ -93,6 +93,16 @@ class _Hearing:
             language_probability=self.language_probability,
             unheard=tuple(_span_unpacked(span, self.packing) for span in self.unheard),
         )
+
+    def _where_spoken(self, segment: Segment) -> Segment:
+        """A segment whose words begin and end where somebody speaks."""
+        if self.speech is None or not segment.words:
+            return segment
+        words = []
+        for word in segment.words:
+            start, end = where_spoken((word.start, word.end), self.speech)
+            words.append(replace(word, start=start, end=end))
+        return replace(segment, start=words[0].start, end=words[-1].end, words=tuple(words))
 
     def _hear_again(self) -> None:
         self.again = True

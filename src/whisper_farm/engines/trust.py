@@ -20,6 +20,8 @@ LONGEST_WORD_SECONDS = 1.0
 """A word counts as so much speech at most: times of words are stretched over what was not understood."""
 NEAR_WORD_SECONDS = 0.25
 """Speech so near to a word is that word."""
+SLACK_SECONDS = 0.1
+"""Edges of speech are known no better than this."""
 UNHEARD_SECONDS = 1.0
 """So much speech without words is heard again."""
 SPOKEN_SHARE = 0.1
@@ -43,6 +45,19 @@ def without_words(speech: Sequence[Span], words: Iterable[Span]) -> list[Span]:
         if sum(other - one for one, other in inside) >= UNHEARD_SECONDS:
             holes.append((inside[0][0], inside[-1][1]))
     return holes
+
+
+def where_spoken(span: Span, speech: Sequence[Span]) -> Span:
+    """The times of a word without the silence that they were stretched over; a word outside all speech keeps them."""
+    start, end = span
+    inside = [(max(start, one), min(end, other)) for one, other in speech if max(start, one) < min(end, other)]
+    if not inside:
+        return span
+    first, last = inside[0][0], inside[-1][1]
+    return (
+        first - SLACK_SECONDS if first - start > SLACK_SECONDS else start,
+        last + SLACK_SECONDS if end - last > SLACK_SECONDS else end,
+    )
 
 
 def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded) -> bool:

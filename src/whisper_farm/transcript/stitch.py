@@ -3,7 +3,8 @@
 Promises: the order is that of the chunks' positions, whatever the order they arrive in; every time lies
 inside its own chunk and none is before the one that precedes it; nothing without text is left. Times are
 in seconds from the start of the recording already, so a result that needs no correction is not changed.
-Does not look at the text: chunks are cut at pauses and do not overlap.
+Does not change the words: chunks are cut at pauses and do not overlap. Segments that are too long to be read become
+several (`cues`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from whisper_farm.errors import PositionConflict
+from whisper_farm.transcript.cues import readable
 from whisper_farm.transcript.transcript import Segment, Word
 
 
@@ -41,7 +43,7 @@ def stitch(chunks: Iterable[ChunkText]) -> tuple[Segment, ...]:
         latest = max(earliest, chunk.end)
         for segment in chunk.segments:
             if segment.text.strip():
-                stitched.append(_placed(segment, earliest, latest))
+                stitched += readable(_placed(segment, earliest, latest))
                 earliest = stitched[-1].end
     return tuple(stitched)
 
