@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,13 +18,13 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import server
-from whisper_farm.coordinator.layers import limits
+from whisper_farm.coordinator.layers import auth, limits
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.store import schema
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import metadata
-from whisper_farm.store.tokens import mint_token
+from whisper_farm.store.tokens import PresentedToken, mint_token
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -216,15 +216,15 @@ def test_junk_tokens_are_looked_up_together_and_keep_a_good_one_waiting_for_no_m
     farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = farm.token_for("user", "ann")
-    store, junk = farm.coordinator.store, 60
-    read, reads = store.read, list[float]()
+    find, reads, junk = auth.find_tokens, list[int](), 60
 
-    async def slow(work: Callable[..., object]) -> object:
-        reads.append(time.monotonic())
-        await asyncio.sleep(0.2)
-        return await read(work)
+    def slow(tx: Transaction, digests: Collection[str]) -> list[PresentedToken]:
+        reads.append(len(digests))
+        threading.Event().wait(0.2)
+        return find(tx, digests)
 
-    monkeypatch.setattr(store, "read", slow)
+    monkeypatch.setattr(auth, "find_tokens", slow)
+    monkeypatch.setattr(auth, "REFUSED_SECONDS", 60)
     clients = [farm.client(f"wf_user_{number}") for number in range(junk)]
     with ThreadPoolExecutor(junk + 1) as pool:
         refusals = [pool.submit(client.get, "/api/transcriptions") for client in clients]
