@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+from support.lanes import mark_lanes
 from support.object_store import bucket, moto_url
 from support.postgres import (
     database,
@@ -24,3 +26,9 @@ __all__ = [
     "sqlite_template",
     "sqlite_url",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests into lanes before `-m` chooses among them."""
+    mark_lanes(items)
