@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.rules import needs_recognition
-from whisper_farm.leases.workers import Fleet
+from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import (
     FINISHED,
     AttemptView,
@@ -68,7 +68,7 @@ def _cursor(after: str) -> tuple[float, str]:
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
-    fleet = Fleet(tx, policy)
+    fleet = LiveWorkers(tx, policy)
     return [
         TranscriptionView(
             id=row.id,
@@ -108,7 +108,7 @@ def _progress(row: TranscriptionRow) -> Progress:
     )
 
 
-def _warning(row: TranscriptionRow, fleet: Fleet) -> str | None:
+def _warning(row: TranscriptionRow, fleet: LiveWorkers) -> str | None:
     """What keeps a recording from moving on, said aloud."""
     if row.state in FINISHED or row.state == "assembling":
         return None
@@ -208,5 +208,5 @@ def counts(tx: Transaction, policy: Policy) -> Counts:
         oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0}
         | {row.kind: max(0.0, tx.now - row.oldest_at) for row in queue},
         running_leases=sum(row.live for row in live_leases(tx)),
-        live_workers=len(Fleet(tx, policy).offers),
+        live_workers=len(LiveWorkers(tx, policy).offers),
     )

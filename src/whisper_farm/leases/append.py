@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
-from whisper_farm.leases.endings import Stretch
+from whisper_farm.leases.endings import ChunkBounds
 from whisper_farm.leases.ready import present_turn
 from whisper_farm.leases.rules import needs_recognition, transcribe_job_id
 from whisper_farm.protocol.events import ChunksAppended, JobDone
@@ -19,7 +19,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 TOLERANCE_SECONDS = 1e-6
 DECLARE = Change("UPDATE transcriptions SET declared_seconds = :seconds WHERE id = :id")
-THERE = Query("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs", Stretch)
+THERE = Query("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs", ChunkBounds)
 ADD = Change("""
     INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, start_seconds,
                       end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at, ended_at)

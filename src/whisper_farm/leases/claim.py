@@ -19,7 +19,7 @@ from whisper_farm.leases.ready import (
     overdue,
 )
 from whisper_farm.leases.rules import RANDOM, Mint, lately, needs_cutting, stretched
-from whisper_farm.leases.workers import WORKER, Fleet, Worker, must_be_there
+from whisper_farm.leases.workers import WORKER, LiveWorkers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
 from whisper_farm.protocol.worker import ClaimRequest, JobKind
 from whisper_farm.settings import Policy
@@ -159,7 +159,7 @@ class Claiming:
     ) -> None:
         self.tx, self.request, self.worker, self.policy, self.mint = tx, request, worker, policy, mint
         self.lease_seconds = lease_seconds
-        self.fleet = Fleet(tx, policy, asking=worker.id)
+        self.fleet = LiveWorkers(tx, policy, asking=worker.id)
 
     def take(self) -> list[Claimed]:
         """The attempts that were made."""

@@ -67,7 +67,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class ChunkBounds:
     """A chunk's place."""
 
     position: int
@@ -117,7 +117,7 @@ REDO = Query(
      WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' AND language <> :language
     RETURNING position, start_seconds, end_seconds
     """,
-    Stretch,
+    ChunkBounds,
 )
 UNCOUNT = Change("""
     UPDATE transcriptions SET chunks_done = chunks_done - :chunks, done_seconds = done_seconds - :seconds

@@ -9,7 +9,7 @@ from whisper_farm.errors import LeaseLost, RecogniserCrashed
 from whisper_farm.leases.attempts import Evidence, Held, end_attempts, evidence, hold, refused, requeue, rivals
 from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.rules import FAILURES_PER_ATTEMPT, RANDOM, TRIES_PER_ATTEMPT, Mint, backoff_seconds
-from whisper_farm.leases.workers import Fleet, leave
+from whisper_farm.leases.workers import LiveWorkers, leave
 from whisper_farm.protocol.events import JobReleased, JobRetried
 from whisper_farm.protocol.worker import FailRequest, Outcome, ReleaseRequest
 from whisper_farm.settings import Policy
@@ -66,7 +66,7 @@ def record_failures(
     tx.change(END, [_ended(tx, failed) for failed in failures])
     charged = [failed for failed in failures if failed.charged]
     tx.change(BLAME, [{"job": one.held.job_id, "crashed": one.code == RecogniserCrashed.code} for one in charged])
-    proofs, fleet = evidence(tx, [failed.held.job_id for failed in failures]), Fleet(tx, policy)
+    proofs, fleet = evidence(tx, [failed.held.job_id for failed in failures]), LiveWorkers(tx, policy)
     ended = []
     for failed in {failed.held.job_id: failed for failed in failures}.values():  # of rivals the last one decides
         proof = proofs[failed.held.job_id]
@@ -83,7 +83,7 @@ def _ended(tx: Transaction, failed: Failed) -> dict[str, object]:
     return {"token": failed.held.token, "at": tx.now} | told
 
 
-def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet) -> bool:
+def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorkers) -> bool:
     """Whether the job has had its share of tries, on two workers where there are two.
 
     Failures that are not charged (a model that cannot be had there) end it when nobody is left to try, or when it
@@ -103,7 +103,7 @@ def _worn_out(held: Held, policy: Policy) -> bool:
     return held.tries >= TRIES_PER_ATTEMPT * policy.max_attempts
 
 
-def _wait(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, fleet: Fleet, mint: Mint) -> None:
+def _wait(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorkers, mint: Mint) -> None:
     """Queue the job for its next try, after a wait that grows.
 
     The worker leaves it to others for a while, if another could take it. One that was not charged goes to them at

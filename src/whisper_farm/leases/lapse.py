@@ -12,7 +12,7 @@ from whisper_farm.errors import LeaseLost
 from whisper_farm.leases.attempts import FROM_ATTEMPTS, HELD, LOCK, Held, evidence
 from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.rules import stretched
-from whisper_farm.leases.workers import Fleet, Offers, give_up_silent, present_workers
+from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, present_workers
 from whisper_farm.protocol.events import JobRetried
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -28,7 +28,7 @@ LapsedJobs = dict[str, list[Held]]
 
 
 @dataclass(slots=True)
-class Watched(Held):
+class LapsedAttempt(Held):
     """An attempt of which nobody else holds the row; `holders` counts the live attempts at its job."""
 
     holders: int
@@ -62,7 +62,7 @@ NOT_LOCKED = f"""
     {FROM_ATTEMPTS}
      WHERE attempts.state = 'live' AND attempts.job_id IN :jobs
      ORDER BY attempts.token"""
-LOCK_FREE = Query(NOT_LOCKED, Watched, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
+LOCK_FREE = Query(NOT_LOCKED, LapsedAttempt, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
 LOSE = Change("""
     UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :at, error_code = 'lease_lost',
            error_message = :message
@@ -85,7 +85,7 @@ def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:
 
 def overtake(tx: Transaction, job_ids: Collection[str]) -> set[str]:
     """Take lapsed jobs from all who held them, and charge them; one that was or is being renewed is left alone."""
-    silent: dict[str, list[Watched]] = {}
+    silent: dict[str, list[LapsedAttempt]] = {}
     for held in tx.rows(LOCK_FREE, {"jobs": sorted(job_ids)}) if job_ids else ():
         if held.lease_until <= tx.now:
             silent.setdefault(held.job_id, []).append(held)
@@ -105,7 +105,7 @@ def _lost(tx: Transaction, held: Held) -> dict[str, object]:
     return {"token": held.token, "at": tx.now, "message": message}
 
 
-def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: Fleet) -> tuple[set[str], int]:
+def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: LiveWorkers) -> tuple[set[str], int]:
     """Set aside those lapsed jobs that have spent their budget with this lapse.
 
     Returns which have spent it, and how many were set aside: one that is being renewed is left as it is.
@@ -135,7 +135,7 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
     Only jobs of workers that an earlier run gave up are touched, so that one which wakes up (with this machine, say)
     has time to renew its leases. Any number of reapers at once do no more than one.
     """
-    fleet = Fleet(tx, policy)
+    fleet = LiveWorkers(tx, policy)
     lapsed = lapsed_jobs(tx)
     holders = {held.worker_id for of in lapsed.values() for held in of}
     there = set(tx.rows(STILL_THERE, {"ids": sorted(holders)})) if holders else set()

@@ -153,7 +153,7 @@ def must_be_there(worker_id: str, worker: Worker | None) -> Worker:
     return worker
 
 
-class Fleet:
+class LiveWorkers:
     """Who could take a job: the live workers seen within a lease, read when first asked for."""
 
     def __init__(self, tx: Transaction, policy: Policy, asking: str | None = None) -> None:
