@@ -60,9 +60,9 @@ export function Shell() {
           )}
         </div>
         <div id="said" className={style.said} aria-live="polite" />
-        <main id="content" tabIndex={-1} className={style.content}>
+        <div id="content" tabIndex={-1} className={style.content}>
           <Outlet />
-        </main>
+        </div>
       </AppShell.Main>
     </AppShell>
   );

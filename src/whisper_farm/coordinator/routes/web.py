@@ -7,6 +7,7 @@ content, so a browser keeps them for good; the page itself is made anew each tim
 from __future__ import annotations
 
 import mimetypes
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -304,7 +305,7 @@ async def _by_password(farm: Coordinator, body: SignIn) -> AccountRow | None:
     name = body.name
     account = await farm.store.read(lambda tx: find_account(tx, name))
     known = account.password_hash if account is not None else None
-    fits = await _fits(farm, known or NOBODYS, body.password)
+    fits = await _fits(farm, known or await farm.store.run(nobodys_hash), body.password)
     return account if fits and known is not None else None
 
 
@@ -318,7 +319,10 @@ async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
     return await farm.store.run(verify)
 
 
-NOBODYS = PasswordHasher().hash("nobody's password")
+@cache
+def nobodys_hash() -> str:
+    """What a password for an unknown name is held against."""
+    return PasswordHasher().hash("nobody's password")
 
 
 def _blob_origin(farm: Coordinator) -> str | None:

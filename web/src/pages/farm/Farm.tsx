@@ -144,8 +144,8 @@ function Workers({ workers, now }: { workers: readonly WorkerView[]; now: number
 function Worker({ one, now }: { one: WorkerView; now: number }) {
   const { t, ago, number } = useWords();
   const offers = one.engines as unknown as readonly EngineOffer[];
-  const word = one.state === "live" && one.jobs === 0 ? t.farm.idleWorker : t.farm.states2[one.state];
-  const colour = one.state === "gone" ? "gray" : one.state === "draining" ? "orange" : one.jobs ? "farm" : "blue";
+  const word = one.state === "live" && one.jobs === 0 ? t.farm.idleWorker : t.farm.workerStates[one.state];
+  const colour = one.state === "gone" ? "gray" : one.state !== "live" ? "orange" : one.jobs ? "farm" : "blue";
   const facts: [string, string][] = [
     [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")],
     [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
@@ -169,7 +169,7 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
           </div>
         ))}
       </dl>
-      {one.state === "gone" ? <span /> : <WorkerActions one={one} />}
+      {one.state === "gone" || one.state === "dismissed" ? <span /> : <WorkerActions one={one} />}
     </li>
   );
 }

@@ -59,7 +59,8 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
             </Suspense>
           ) : null}
           <Slider
-            thumbProps={{ "aria-label": t.reader.position, "aria-valuetext": clock(seconds) }}
+            thumbLabel={t.reader.position}
+            thumbProps={{ "aria-valuetext": clock(seconds) }}
             value={seconds}
             min={0}
             max={Math.max(duration, seconds, 1)}

@@ -1,6 +1,6 @@
 // One transcription: its text, readable while it is still being made, with the sound where there is one.
 import { Anchor, Button, Container, Group, Loader, Menu, Modal, Stack, Text, Title } from "@mantine/core";
-import { useDisclosure, useHotkeys } from "@mantine/hooks";
+import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
 import {
@@ -318,24 +318,41 @@ function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys): void 
     const next = RATES[RATES.indexOf(player.rate) + by];
     if (next !== undefined) player.setRate(next);
   };
-  useHotkeys([
-    ["k", () => player?.toggle()],
-    ["space", () => player?.toggle()],
-    ["j", skip(-5)],
-    ["l", skip(5)],
-    ["ArrowLeft", skip(-5)],
-    ["ArrowRight", skip(5)],
-    [",", faster(-1)],
-    [".", faster(1)],
-    ["n", () => doubts.step(1)],
-    ["shift+n", () => doubts.step(-1)],
-    ["f", now],
-    ["/", finder.open, { usePhysicalKeys: false }],
-    ["c", link],
-    ["shift+?", keys.toggle],
-    ["?", keys.toggle],
-  ], ["INPUT", "TEXTAREA", "SELECT", "BUTTON"]);
+  const actions: Readonly<Record<string, () => void>> = {
+    k: () => player?.toggle(),
+    " ": () => player?.toggle(),
+    j: skip(-5),
+    l: skip(5),
+    ArrowLeft: skip(-5),
+    ArrowRight: skip(5),
+    ",": faster(-1),
+    ".": faster(1),
+    n: () => doubts.step(1),
+    N: () => doubts.step(-1),
+    f: now,
+    "/": finder.open,
+    c: link,
+    "?": keys.toggle,
+  };
+  const latest = useRef(actions);
+  useEffect(() => void (latest.current = actions));
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      const at = event.target as Element;
+      if (event.ctrlKey || event.metaKey || event.altKey || at.closest(TYPING)) return;
+      if (event.key === " " && at.closest("button, a")) return;
+      const action = latest.current[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    };
+    document.addEventListener("keydown", pressed);
+    return () => document.removeEventListener("keydown", pressed);
+  }, []);
 }
+
+/** Where keys have another meaning. */
+const TYPING = "input, textarea, select, [role=slider], [role=menu]";
 
 function KeySheet({ opened, onClose }: { opened: boolean; onClose: () => void }) {
   const { t } = useWords();

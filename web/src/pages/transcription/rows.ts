@@ -37,6 +37,7 @@ const PAUSE_SECONDS = 1.5;
 const LETTERS = 420;
 const MOST_LETTERS = 700;
 const TOLERANCE_SECONDS = 0.05;
+const ROUNDING_SECONDS = 0.02;
 export const DOUBTFUL = 0.5;
 const UNSPACED = /[\u3040-\u30ff\u3400-\u9fff\uff00-\uffef]$/;
 
@@ -140,12 +141,12 @@ export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] 
 
 /** The last row that begins at or before a time; 0 if none does. */
 export function rowAt(rows: readonly Row[], seconds: number): number {
-  return Math.max(0, lastAtOrBefore(rows, seconds));
+  return Math.max(0, lastAtOrBefore(rows, seconds + ROUNDING_SECONDS));
 }
 
-/** The word that is spoken at a time, or was last. */
+/** The word that is spoken at a time, or was last. Players round: what they call the start of a word may be just before. */
 export function wordAt(words: readonly PlacedWord[], seconds: number): PlacedWord | undefined {
-  return words[lastAtOrBefore(words, seconds)];
+  return words[lastAtOrBefore(words, seconds + ROUNDING_SECONDS)];
 }
 
 /** The word at a place in the text, or the nearest before it. */

@@ -36,6 +36,7 @@ export function usePlayer(id: string): Player | null {
     audio.addEventListener("error", failed);
     audio.preload = "metadata";
     audio.src = url;
+    document.body.append(audio);
     return () => {
       audio.removeEventListener("play", changed);
       audio.removeEventListener("pause", changed);
@@ -43,6 +44,7 @@ export function usePlayer(id: string): Player | null {
       audio.pause();
       audio.removeAttribute("src");
       audio.load();
+      audio.remove();
     };
   }, [audio, there, url]);
   return useMemo(

@@ -1,5 +1,5 @@
 // How the next files are to be transcribed. The choice is remembered in this browser.
-import { Autocomplete, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea } from "@mantine/core";
+import { Autocomplete, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea, useMatches } from "@mantine/core";
 import { useLocalStorage } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
@@ -60,6 +60,7 @@ export function OptionsForm() {
   const { t, languageName } = useWords();
   const [chosen, choose] = useChosen();
   const offers = useOffers();
+  const orientation = useMatches<"vertical" | "horizontal">({ base: "vertical", xs: "horizontal" });
   const others = WHISPER.filter((model) => !offers.includes(model));
   const languages = useMemo(
     () =>
@@ -104,6 +105,7 @@ export function OptionsForm() {
         <Choice label={t.options.task}>
           <SegmentedControl
             aria-label={t.options.task}
+            orientation={orientation}
             value={chosen.task}
             onChange={(task) => choose({ task })}
             data={[

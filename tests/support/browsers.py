@@ -1,0 +1,114 @@
+"""Browsers for the tests of the web app: signed in, watched, and able to drop files and look for barriers."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, Request
+
+from support.farm_processes import PROGRAM, Farm
+
+CHROMIUM = shutil.which("chromium") or ""
+AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"width": 390, "height": 844}
+WIDE = {"width": 1280, "height": 860}
+EXPECTED = ("404", "401", "403", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_NETWORK_CHANGED")
+"""A browser writes each refused request into its console."""
+DROP = """([name, type, data]) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type }));
+  for (const kind of ["dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
+}"""
+WATCH = """document.addEventListener("securitypolicyviolation",
+  (event) => console.error("POLICY " + event.violatedDirective + " " + event.blockedURI + " " + event.sample));"""
+
+
+def why_no_browser() -> str | None:
+    """Why there can be no browser tests here, if there can be none."""
+    if not CHROMIUM:
+        return "there is no chromium here: apt install chromium"
+    if not AXE.is_file():
+        return "the packages of web/ are not installed: ./run web"
+    return None
+
+
+class Visitor:
+    """Opens pages, remembers what went wrong in them."""
+
+    def __init__(self, browser: Browser, farm: Farm) -> None:
+        self.browser = browser
+        self.farm = farm
+        self.wrong: list[str] = []
+        self._contexts: list[BrowserContext] = []
+
+    def link(self, name: str = "admin") -> str:
+        """A fresh sign-in link."""
+        command = [*PROGRAM, "sign-in-link", name, "--data", str(self.farm.data), "--public_url", self.farm.url]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    def stranger(self, **given: Any) -> Page:
+        """A page in a browser of its own, where nobody is signed in."""
+        context = self.browser.new_context(viewport=given.pop("viewport", WIDE), locale="en-GB", **given)
+        context.set_default_timeout(15_000)
+        context.add_init_script(WATCH)
+        self._contexts.append(context)
+        return self.another(context)
+
+    def another(self, context: BrowserContext) -> Page:
+        """Another tab of a browser."""
+        page = context.new_page()
+        page.on("console", lambda message: self._console(message.type, message.text))
+        page.on("pageerror", lambda error: self.wrong.append(f"script: {error}"))
+        page.on("request", self._request)
+        return page
+
+    def signed_in(self, name: str = "admin", **given: Any) -> Page:
+        """A page where somebody is signed in, at the list of transcriptions."""
+        page = self.stranger(**given)
+        page.goto(self.link(name))
+        page.get_by_role("heading", name="Transcriptions", exact=True).wait_for()
+        return page
+
+    def close(self) -> None:
+        """Close everything, and say what was wrong."""
+        for context in self._contexts:
+            context.close()
+        if self.wrong:
+            raise AssertionError("\n".join(self.wrong))
+
+    def _console(self, kind: str, text: str) -> None:
+        if kind == "error" and not any(known in text for known in EXPECTED):
+            self.wrong.append(f"console: {text}")
+
+    def _request(self, request: Request) -> None:
+        ours = (self.farm.url, f"http://farm.test:{self.farm.port}", "blob:", "data:", "http://127.0.0.1:")
+        if not request.url.startswith(ours):
+            self.wrong.append(f"third party: {request.url}")
+
+
+def drop(page: Page, path: Path, name: str | None = None) -> None:
+    """Drop a file on the page."""
+    page.evaluate(DROP, [name or path.name, "audio/wav", base64.b64encode(path.read_bytes()).decode()])
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core finds that keeps people out."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for one in found["violations"]
+        for node in one["nodes"]
+    ]
+
+
+def too_wide(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    wide: int = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return wide
