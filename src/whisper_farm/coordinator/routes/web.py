@@ -305,7 +305,8 @@ async def _by_password(farm: Coordinator, body: SignIn) -> AccountRow | None:
     name = body.name
     account = await farm.store.read(lambda tx: find_account(tx, name))
     known = account.password_hash if account is not None else None
-    fits = await _fits(farm, known or await farm.store.run(nobodys_hash), body.password)
+    held_against = await farm.store.run(nobodys_hash) if known is None else known
+    fits = await _fits(farm, held_against, body.password)
     return account if fits and known is not None else None
 
 
