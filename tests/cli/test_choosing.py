@@ -140,3 +140,11 @@ def test_what_the_engine_does_not_have_is_wrong_usage(
     assert outcome([command, "a.mp3", "--engine", "tones", *flags]) == 2
     assert "tones " in capsys.readouterr().err
     assert list(own_data_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["transcribe", "submit"])
+def test_one_language_and_one_for_every_chunk_exclude_each_other(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome([command, "a.mp3", "--language", "en", "--multilingual"]) == 2
+    assert "leave --language out" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from support.recordings import decoded, noise, silence
 
 from bench.error_rate import word_error_rate, words_of
-from examples.weights import tiny_en
+from examples.weights import base, tiny_en
 from whisper_farm.audio.sound import Waveform
 from whisper_farm.engines.decoding import Window, WindowText
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, Recognition
@@ -143,6 +143,15 @@ def test_real_speech_between_long_silences_fills_one_window_and_keeps_its_times(
     for one, other in zip(first, second, strict=True):
         assert other.start - one.start == pytest.approx(26, abs=0.5)
     assert recognition.unheard == ()
+
+
+def test_a_model_of_all_languages_finds_out_which_is_spoken(speech: Waveform) -> None:
+    settings = EngineSettings(device="cpu", threads=2)
+    options = RecognitionOptions(model=str(base()), multilingual=True)
+    engine = engine_traits("faster-whisper").load(options, settings, lambda _: None)
+    [(_, recognition)] = list(engine.recognise([ChunkAudio(speech)], options, lambda _: False))
+    assert (recognition.language, recognition.language_probability > 0.8) == ("en", True)
+    assert word_error_rate(KNOWN, said(recognition)) == 0
 
 
 def test_very_quiet_speech_is_understood(whisper: Engine, speech: Waveform) -> None:

@@ -131,6 +131,22 @@ def test_the_first_chunk_with_enough_speech_decides_the_language(farm: Farm) -> 
     assert farm.job(four.job_id).language == "de", "an engine that was told the language is taken at its word"
 
 
+def test_where_every_chunk_has_its_own_language_no_result_is_thrown_away(farm: Farm) -> None:
+    recording = farm.recording(3, speech=[20, 20, 20], options=TONES.model_copy(update={"multilingual": True}))
+    farm.worker("ann")
+    zero, one = farm.claim("ann", transcribe=2)
+    farm.done(one, language="en")
+    farm.done(zero, language="fr")
+    assert farm.find(recording.id).language == "fr", "that of the first chunk stands for the recording"
+    (two,) = farm.claim("ann", transcribe=1)
+    assert two.options.language is None, "nobody is told what to hear"
+    farm.done(two, language="de")
+    row = farm.find(recording.id)
+    assert (row.state, row.chunks_done) == ("assembling", 3)
+    assert [farm.job(job.job_id).language for job in (zero, one, two)] == ["fr", "en", "de"]
+    assert farm.events("job_redo") == []
+
+
 def test_the_language_is_decided_within_one_call_as_in_many(farm: Farm) -> None:
     recording = farm.recording(3)
     farm.worker("ann")

@@ -112,8 +112,8 @@ def _is_number(word: str) -> bool:
 
 
 RECOGNITION = (
-    "--model", "--engine", "--language", "--task", "--initial_prompt", "--word_timestamps", "--vad_filter",
-    "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
+    "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
+    "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 
@@ -135,6 +135,7 @@ def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Call
             help="The recogniser, if another is installed. [default: faster-whisper]",
         ),
         click.option("--language", type=Language(), help="The language spoken, as en or English. [default: detected]"),
+        truth("--multilingual", help="Find the language of every chunk: for recordings that change it."),
         click.option(
             "--task",
             type=OneOf(("transcribe", "translate"), case_sensitive=False),
@@ -189,6 +190,7 @@ class Wish:
     model: str | None
     engine: str
     language: str | None
+    multilingual: bool
     task: Task
     initial_prompt: str | None
     word_timestamps: bool
@@ -223,6 +225,7 @@ class Wish:
             "engine": engine,
             "model": model,
             "language": self.language,
+            "multilingual": self.multilingual,
             "task": self.task,
             "initial_prompt": self.initial_prompt or None,
             "word_timestamps": self.word_timestamps,
@@ -252,6 +255,8 @@ def wish_of(flags: dict[str, Any]) -> Wish:
 
     given = {name: flags[name] for name in Wish.__dataclass_fields__}
     wish = Wish(**{**given, "engine": given["engine"] or DEFAULT_ENGINE})
+    if wish.multilingual and wish.language is not None:
+        raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")
     if wish.model is not None and wish.task == "translate":
         _check_translates(wish.model)
     _check_engine(wish)

@@ -151,7 +151,7 @@ class Completing:
         if row.revision not in (None, result.revision):
             growing.refused, held.state = True, "failed"
             raise self._mismatch(held, result, row)
-        if row.language not in (None, result.language, held.told_language):
+        if not row.multilingual and row.language not in (None, result.language, held.told_language):
             growing.refused, held.state = True, "superseded"
             self.other_language.append(held)
             return
@@ -205,7 +205,8 @@ class Completing:
     def _done(self, held: Held, finished: Finished) -> dict[str, object]:
         heard = finished.result if isinstance(finished.result, TranscribeResult) else None
         blob = {"key": finished.result_key, "size": finished.result_size, "digest": finished.digest}
-        before = self.growing[held.transcription_id].language_before
+        growing = self.growing[held.transcription_id]
+        before = None if growing.row.multilingual else growing.language_before
         language = (before or heard.language) if heard else None
         return blob | {"job": held.job_id, "at": self.tx.now, "end": held.end_seconds, "language": language}
 

@@ -26,6 +26,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.transcriptions import find
 
 ClosedState = Literal["assembling", "done", "incomplete", "failed", "cancelled"]
 """A state with no jobs left to do."""
@@ -204,7 +205,12 @@ def deciding_position(tx: Transaction, transcription_id: str, policy: Policy) ->
 
 
 def redo_others(tx: Transaction, transcription_id: str, owner: str, language: str) -> None:
-    """Queue again the chunks that were recognised in another language, without their results."""
+    """Queue again the chunks that were recognised in another language, without their results.
+
+    Not where every chunk has a language of its own.
+    """
+    if find(tx, transcription_id).multilingual:
+        return
     again = sorted(tx.rows(REDO, {"id": transcription_id, "language": language}), key=lambda row: row.position)
     if not again:
         return

@@ -53,6 +53,11 @@ class TranscriptionRow:
     finished_at: float | None
 
     @property
+    def multilingual(self) -> bool:
+        """Whether every chunk has a language of its own."""
+        return bool(self.options.get("multilingual"))
+
+    @property
     def recognition(self) -> RecognitionOptions:
         """The options every chunk is recognised with, language and revision as pinned by now."""
         return pinned(self.options, self.language, self.revision)
@@ -80,7 +85,9 @@ MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT
 
 
 def pinned(options: dict[str, Any], language: str | None, revision: str | None) -> RecognitionOptions:
-    """Options with the language and revision the transcription is held to."""
+    """Options with the revision the transcription is held to, and the language, if it is held to one."""
+    if options.get("multilingual"):
+        language = options.get("language")
     return RecognitionOptions.model_validate(options | {"language": language, "revision": revision})
 
 

@@ -23,7 +23,9 @@ class RecognitionOptions(BaseModel):
     revision: str | None = Field(default=None, max_length=128)
     """The model's revision; None until the first worker that finishes a chunk has pinned it."""
     language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$")
-    """Language code; None lets the first chunk with enough speech decide for the whole recording."""
+    """Language code; None lets the first chunk with enough speech decide, unless the recording is `multilingual`."""
+    multilingual: bool = False
+    """Every chunk has a language of its own: for recordings that change language."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
     word_timestamps: bool = True
