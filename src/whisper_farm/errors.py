@@ -39,8 +39,7 @@
     │   ├── BlobMissing
     │   └── NoSpace
     ├── FleetError                 the farm's machines cannot be looked after
-    │   ├── PoolsInvalid
-    │   └── ProviderFailed
+    │   └── PoolsInvalid
     ├── InvalidTranscript          a file is no transcript of this farm
     ├── ServerBusy                 the server has too much to do at once
     ├── Internal                   the server failed in a way that nobody foresaw
@@ -309,13 +308,6 @@ class PoolsInvalid(FleetError):
 
     code = "pools_invalid"
     status = 422
-
-
-class ProviderFailed(FleetError):
-    """A provider of machines refused a call or did not answer it."""
-
-    code = "provider_failed"
-    status = 502
 
 
 class InvalidTranscript(FarmError):

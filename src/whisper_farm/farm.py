@@ -12,7 +12,6 @@ transcriptions that are old.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,14 +22,14 @@ from typing import Any, Self
 
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.client.loop_thread import LoopThread
-from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, open_stores, serve_stores, write_secret
+from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, known_token, open_stores, serve_stores
 from whisper_farm.errors import EngineError, ModelUnavailable, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.jobs import audio_of_done_chunks
-from whisper_farm.store.tokens import find_token, mint_token
+from whisper_farm.store.tokens import mint_token
 from whisper_farm.store.transcriptions import move_source, unfinished_since
 from whisper_farm.worker.agent import Agent, Ending
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
@@ -42,7 +41,6 @@ KEEP_DAYS = 30.0
 DAY_SECONDS = 86_400.0
 LEAST_FREE_BYTES = 32 << 20
 """With less than this the farm stops, while there is room for its database to be left in order."""
-WORKER_TOKEN_FILE = "worker-token"
 
 
 class LocalWorker:
@@ -127,25 +125,6 @@ class FarmThread:
             self.worker.stop()
 
 
-def worker_token(database: Database, data: Path) -> str:
-    """A token for workers of this farm, kept in the data folder so that it stays the same."""
-    file = data / WORKER_TOKEN_FILE
-    if secret := _known_token(database, file):
-        return secret
-    secret = database.write(lambda tx: mint_token(tx, "workers", ADMIN_OWNER, "worker")[1])
-    write_secret(file, secret)
-    return secret
-
-
-def _known_token(database: Database, file: Path) -> str | None:
-    """The token in a file, if the farm knows it."""
-    with contextlib.suppress(OSError):
-        secret = file.read_text(encoding="utf-8").strip()
-        if database.read(lambda tx: find_token(tx, secret)):
-            return secret
-    return None
-
-
 class LocalFarm:
     """A farm of one machine. Use it as a context manager; `client` speaks to it."""
 
@@ -222,7 +201,7 @@ class LocalFarm:
 
     def _admin_token(self) -> str:
         """The token in the data folder; another one where it was lost."""
-        known = _known_token(self._database, self._settings.data / ADMIN_TOKEN_FILE)
+        known = known_token(self._database, self._settings.data / ADMIN_TOKEN_FILE)
         return known or self._database.write(lambda tx: mint_token(tx, "this machine", ADMIN_OWNER, "admin")[1])
 
     def _forget_abandoned(self) -> None:

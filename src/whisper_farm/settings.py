@@ -85,6 +85,10 @@ class ServerSettings(BaseSettings):
     """Accept paths of this machine as sources (the one-command farm only)."""
     local_models: bool = False
     """Accept a folder of the worker as a model; else a model is a name or a repository of the model hub."""
+    pools: Path | None = None
+    """A file of pools: the machines that this farm may start. None starts none."""
+    pools_dry_run: bool = False
+    """Say what would be started and ended, and do nothing."""
     log_format: str = Field(default="console", pattern="^(console|json)$")
 
 
@@ -114,3 +118,18 @@ class WorkerSettings(BaseSettings):
     chunk_timeout_seconds: float = Field(default=1800, gt=0, le=86_400)
     """A recogniser that spends longer than this on one batch is killed and its chunks tried again."""
     request_timeout_seconds: float = Field(default=30, gt=0, le=600)
+    grace_seconds: float | None = Field(default=None, ge=0, le=86_400)
+    """After one signal, what is not finished within this time is handed back and the worker ends; None waits."""
+    idle_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
+    life_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
+    patience_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
+    """The worker ends by itself: without work for so long; so long after its start; when the farm was away so long."""
+    parent: int | None = Field(default=None, ge=1)
+    """The process that started it: the worker ends when that one is gone."""
+    provider: str | None = Field(default=None, min_length=1, max_length=255)
+    launch_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    machine_id: str | None = Field(default=None, min_length=1, max_length=255)
+    region: str | None = Field(default=None, min_length=1, max_length=255)
+    price_per_hour: float | None = Field(default=None, ge=0, le=1000)
+    accelerators: tuple[str, ...] = Field(default=(), max_length=16)
+    """What it tells the farm of the machine that it was placed on."""

@@ -18,8 +18,9 @@ from support.talks import Recorder
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import LocalSender, TranscriptionRequest
+from whisper_farm.coordinator.server import worker_token
 from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState
-from whisper_farm.farm import LocalFarm, worker_token
+from whisper_farm.farm import LocalFarm
 from whisper_farm.settings import Policy, WorkerSettings
 from whisper_farm.store.database import Database
 from whisper_farm.store.tables import transcriptions
@@ -142,7 +143,7 @@ def resources() -> set[object]:
         "whisper_farm.coordinator.server.listening_socket",
         "whisper_farm.coordinator.feed.Feed.start",
         "whisper_farm.farm.unfinished_since",
-        "whisper_farm.farm.find_token",
+        "whisper_farm.coordinator.server.find_token",
         "whisper_farm.farm.FarmClient",
     ],
 )

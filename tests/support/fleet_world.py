@@ -260,7 +260,7 @@ class PlayedProvider:
         if world.now < world.down_until:
             raise CallFailed("unknown", "upstream is down")
 
-    async def list(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
+    async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         self._call("list")
         world = self.world
         if world.chance(world.faults.list_fails):

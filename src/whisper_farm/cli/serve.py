@@ -50,6 +50,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )
 @click.option("--blobs", metavar="PLACE", help="A folder, or s3://BUCKET/PREFIX. [default: blobs in the data folder]")
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
+@click.option("--pools", metavar="FILE", help="The machines that this farm may start, as a TOML file.")
+@truth("--pools_dry_run", help="Say which machines would be started and ended, and do nothing.")
 @click.option("--log_format", type=OneOf(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
 @click.option("--engine", type=EngineName(), metavar="NAME", help="Of that worker. [default: faster-whisper]")
@@ -62,6 +64,7 @@ def serve(worker: bool, engine: str | None, **flags: Any) -> None:
 
     if engine and not worker:
         raise click.UsageError("--engine is that of a worker on this machine: give --worker, too.")
+    flags["pools_dry_run"] = flags["pools_dry_run"] or None
     run(server_settings(**flags), (engine or DEFAULT_ENGINE) if worker else None)
 
 
@@ -74,9 +77,9 @@ def server_settings(**given: Any) -> ServerSettings:
 
 def run(settings: ServerSettings, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
-    from whisper_farm.coordinator.server import open_stores
+    from whisper_farm.coordinator.server import open_stores, worker_token
     from whisper_farm.coordinator.sign_in_links import first_link
-    from whisper_farm.farm import FarmThread, worker_token
+    from whisper_farm.farm import FarmThread
     from whisper_farm.log import set_up_logging
     from whisper_farm.settings import Policy
 
@@ -132,9 +135,8 @@ def log() -> BoundLogger:
 
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
-    from whisper_farm.coordinator.server import write_secret
+    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE, write_secret
     from whisper_farm.coordinator.sign_in_links import sign_in_address
-    from whisper_farm.farm import WORKER_TOKEN_FILE
 
     to_person = sys.stdout.isatty()
     elsewhere = f"--server {outside(settings, address)} --token {token if to_person else 'TOKEN'}"
@@ -155,7 +157,7 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
 
 def flags_here(settings: ServerSettings, address: str) -> str:
     """The flags of a worker on this machine: those without which it would look for another server or token."""
-    from whisper_farm.farm import WORKER_TOKEN_FILE
+    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE
     from whisper_farm.settings import data_folder
 
     server = "" if address == DEFAULT_SERVER else f" --server {quote(address)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,10 +10,12 @@ import click
 from whisper_farm.cli.connection import server_flags
 from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings, worker_settings
 from whisper_farm.cli.recognition_flags import EngineName
-from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.whisper_flags import Command, Number, Whole, truth
 
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings
+
+ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
 
 
 @click.command(
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
         "The farm": ("--server", "--token"),
         "What it does": ("--engine", "--model", "--no_cuts", "--name", "--local_files_only"),
         "This machine": MACHINE,
+        "When it ends": ENDING,
     },
     epilog="Ctrl-C or SIGTERM: finishes the chunks in hand and leaves; again: hands them back and leaves at once.",
 )
@@ -37,6 +41,18 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="What the farm calls this worker. [default: the host's name]")
 @truth("--local_files_only", help="Never fetch a model.")
 @machine_flags
+@click.option(
+    "--grace",
+    type=Number(0, 31_536_000),
+    metavar="SECONDS",
+    help="One signal is enough: after this time it leaves at once.",
+)
+@click.option("--idle", type=Number(0, 31_536_000), metavar="SECONDS", help="End when there was no work for so long.")
+@click.option("--life", type=Number(0, 31_536_000), metavar="SECONDS", help="End so long after the start.")
+@click.option(
+    "--patience", type=Number(0, 31_536_000), metavar="SECONDS", help="End when the farm was away for so long."
+)
+@click.option("--parent", type=Whole(1, 2**31), metavar="PID", help="End when this process, which started it, is gone.")
 def worker(**flags: Any) -> None:
     """Work for a farm: fetch chunks of audio over HTTP(S), recognise them, hand the words back.
 
@@ -49,8 +65,10 @@ def worker(**flags: Any) -> None:
     from whisper_farm.cli.connection import access_token, server_address
     from whisper_farm.worker.run import run_worker
 
-    address = server_address(flags["server"])
-    run_worker(settings_of(flags, address, access_token(flags["token"], address)))
+    told = os.environ.get
+    address = server_address(flags["server"] or told("WHISPER_FARM_WORKER_SERVER"))
+    token = access_token(flags["token"] or told("WHISPER_FARM_WORKER_TOKEN"), address)
+    run_worker(settings_of(flags, address, token))
 
 
 def settings_of(flags: dict[str, Any], server: str, token: str) -> WorkerSettings:
@@ -66,4 +84,9 @@ def settings_of(flags: dict[str, Any], server: str, token: str) -> WorkerSetting
         given["cuts"] = False
     if flags["local_files_only"]:
         given["local_files_only"] = True
+    for name in ("grace", "idle", "life", "patience"):
+        if flags[name] is not None:
+            given[f"{name}_seconds"] = flags[name]
+    if flags["parent"] is not None:
+        given["parent"] = flags["parent"]
     return worker_settings(server=server, token=token, **given)

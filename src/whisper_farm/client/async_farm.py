@@ -54,6 +54,7 @@ from whisper_farm.protocol.client import (
     WorkerList,
     WorkerView,
 )
+from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineLog, MachineView, PoolChange
 from whisper_farm.protocol.wire import Answer, Request, Transfer
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.options import RecognitionOptions
@@ -206,6 +207,24 @@ class AsyncFarmClient:
     async def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""
         await self._call("POST", f"/api/workers/{_quoted(worker_id)}/drain", again=True)
+
+    async def machines(self) -> MachineList:
+        """The pools of machines, and the machines that count or ended today."""
+        return await self._ask(MachineList, "GET", "/api/machines")
+
+    async def machine_log(self, machine: str | None = None) -> tuple[MachineLine, ...]:
+        """What happened to machines, newest first; to one of them or to all."""
+        return (
+            await self._ask(MachineLog, "GET", "/api/machines/log", query={"machine": machine} if machine else None)
+        ).lines
+
+    async def change_pool(self, pool: str, change: PoolChange) -> MachineList:
+        """Switch a pool, or fix how many machines it shall have."""
+        return await self._ask(MachineList, "POST", f"/api/pools/{_quoted(pool)}", body=change, again=True)
+
+    async def change_machine(self, machine: str, action: MachineAction) -> MachineView:
+        """Ask that a machine be started, drained, stopped or destroyed."""
+        return await self._ask(MachineView, "POST", f"/api/machines/{_quoted(machine)}/{action}", again=True)
 
     async def create_token(self, name: str, scope: Scope, owner: str | None = None) -> TokenView:
         """Make an access token; the secret is in this answer and nowhere else."""

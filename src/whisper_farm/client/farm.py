@@ -36,6 +36,7 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
     WorkerView,
 )
+from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineView, PoolChange
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
 
@@ -143,6 +144,22 @@ class FarmClient:
     def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""
         self._loop.run(self._farm.drain(worker_id))
+
+    def machines(self) -> MachineList:
+        """The pools of machines, and the machines that count or ended today."""
+        return self._loop.run(self._farm.machines())
+
+    def machine_log(self, machine: str | None = None) -> tuple[MachineLine, ...]:
+        """What happened to machines, newest first; to one of them or to all."""
+        return self._loop.run(self._farm.machine_log(machine))
+
+    def change_pool(self, pool: str, change: PoolChange) -> MachineList:
+        """Switch a pool, or fix how many machines it shall have."""
+        return self._loop.run(self._farm.change_pool(pool, change))
+
+    def change_machine(self, machine: str, action: MachineAction) -> MachineView:
+        """Ask that a machine be started, drained, stopped or destroyed."""
+        return self._loop.run(self._farm.change_machine(machine, action))
 
     def create_token(self, name: str, scope: Scope, owner: str | None = None) -> TokenView:
         """Make an access token; the secret is in this answer and nowhere else."""

@@ -21,13 +21,23 @@ from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
-from whisper_farm.coordinator.routes import events, server, tokens, transcriptions, uploads, web, worker, workers
+from whisper_farm.coordinator.routes import (
+    events,
+    machines,
+    server,
+    tokens,
+    transcriptions,
+    uploads,
+    web,
+    worker,
+    workers,
+)
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 CLIENT_ROUTERS = (
-    *(uploads.router, transcriptions.router, events.router, workers.router, tokens.router),
+    *(uploads.router, transcriptions.router, events.router, workers.router, machines.router, tokens.router),
     *(server.client_router, web.client_router),
 )
 

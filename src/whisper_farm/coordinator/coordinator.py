@@ -22,13 +22,15 @@ from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
-from whisper_farm.coordinator.services.service import Services
+from whisper_farm.coordinator.services.reconciler import MachinesService
+from whisper_farm.coordinator.services.service import Service, Services
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import KnownDigests, Transfers
 from whisper_farm.coordinator.web_app import WebApp
 from whisper_farm.errors import FarmError
+from whisper_farm.fleet.pools import read_pools
 from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
@@ -65,14 +67,14 @@ class Coordinator:
         self.completions = Completions(self.store, blobs, policy, self.metrics)
         self.submissions = Submissions(self.store, blobs, settings)
         self.renderer = Renderer(blobs)
-        self.services = Services(
-            [
-                Assembler(self.store, blobs),
-                Reaper(self.store, policy),
-                Retention(self.store, blobs, settings),
-                Sweeper(self.store, blobs, settings),
-            ]
-        )
+        self.machines = _machines(self.store, settings)
+        services: list[Service] = [
+            Assembler(self.store, blobs),
+            Reaper(self.store, policy),
+            Retention(self.store, blobs, settings),
+            Sweeper(self.store, blobs, settings),
+        ]
+        self.services = Services([*services, self.machines] if self.machines else services)
         self.feed = Feed(self.store)
         self.feed.on_event(self._heed)
         self.log = logger()
@@ -108,6 +110,8 @@ class Coordinator:
             _, late = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             for task in late:
                 task.cancel()
+        if self.machines is not None:
+            await self.machines.close()
         self.renderer.close()
         await self.store.close(STOP_SECONDS)
         self.log.info("coordinator stopped", action="coordinator_stopped")
@@ -129,6 +133,13 @@ class Coordinator:
         if not kinds.isdisjoint(WORK_MAKING):
             self.long_polls.wake()
         self.services.notice(kinds)
+
+
+def _machines(store: StoreThreads, settings: ServerSettings) -> MachinesService | None:
+    """What looks after the machines, if there is a file of pools."""
+    if settings.pools is None:
+        return None
+    return MachinesService(store, read_pools(settings.pools), settings.pools_dry_run)
 
 
 async def _coordinator(request: Request) -> Coordinator:

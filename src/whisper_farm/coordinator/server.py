@@ -33,9 +33,10 @@ from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.schema import check, upgrade
-from whisper_farm.store.tokens import has_admin, mint_token
+from whisper_farm.store.tokens import find_token, has_admin, mint_token
 
 ADMIN_TOKEN_FILE = "admin-token"
+WORKER_TOKEN_FILE = "worker-token"
 ADMIN_OWNER = "admin"
 GRACE_SECONDS = 1
 """How long a request under way may still take when the server stops; waits and streams end at once."""
@@ -78,6 +79,8 @@ async def serve_stores(
     try:
         app = create_app(settings, policy, database, blobs)
         address = settings.public_url or _address(settings.host, listener)
+        if app.state.coordinator.machines is not None:
+            app.state.coordinator.machines.place(address, worker_token(database, settings.data))
         await _Server(app, stop, lambda: ready(address)).serve(sockets=[listener])
     finally:
         listener.close()
@@ -110,6 +113,25 @@ def first_admin_token(database: Database, data: Path) -> None:
             write_secret(data / ADMIN_TOKEN_FILE, secret)  # before the commit: a token nobody knows would lock us out
 
     database.write(mint)
+
+
+def worker_token(database: Database, data: Path) -> str:
+    """A token for workers of this farm, kept in the data folder so that it stays the same."""
+    file = data / WORKER_TOKEN_FILE
+    if secret := known_token(database, file):
+        return secret
+    secret = database.write(lambda tx: mint_token(tx, "workers", ADMIN_OWNER, "worker")[1])
+    write_secret(file, secret)
+    return secret
+
+
+def known_token(database: Database, file: Path) -> str | None:
+    """The token in a file, if the farm knows it."""
+    with suppress(OSError):
+        secret = file.read_text(encoding="utf-8").strip()
+        if database.read(lambda tx: find_token(tx, secret)):
+            return secret
+    return None
 
 
 class _Server(uvicorn.Server):

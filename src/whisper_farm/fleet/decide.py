@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from whisper_farm.fleet.books import DAY_SECONDS, Action, Books, Decision, Verdict
+from whisper_farm.fleet.books import DAY_SECONDS, Action, Books, Decision, Snapshot, Verdict
 from whisper_farm.fleet.pools import Pool
 from whisper_farm.store.machines import MachineRow, PresentWorker
 
@@ -300,7 +300,7 @@ def measured_speed(books: Books, pool: Pool) -> float | None:
     workers = mine or alike
     if not workers:
         return None
-    return pool.slots * sum(one.audio_seconds for one in workers) / sum(one.work_seconds for one in workers)
+    return sum(one.slots * one.audio_seconds for one in workers) / sum(one.work_seconds for one in workers)
 
 
 def _boot_seconds(rows: list[MachineRow]) -> float | None:
@@ -311,7 +311,10 @@ def _boot_seconds(rows: list[MachineRow]) -> float | None:
 def _size(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
     """Make a pool larger or smaller, and say why it is as large as it is."""
     sizes = _sizes(books, pool, work)
-    wanted, why = _wanted(books, pool, sizes)
+    wanted, why = _wanted(books.rules.target_drain_seconds, pool, sizes)
+    if (fixed := books.pool(pool.name).fixed) is not None:
+        wanted = min(fixed, pool.maximum)
+        why = f"{wanted} wanted: {fixed} were asked for by hand, at most {pool.maximum}."
     present = sizes.coming + sizes.serving
     may, limit = _may_add(books, pool, sizes)
     grow = max(0, min(wanted - present, may))
@@ -332,10 +335,20 @@ def _size(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
     yield from _shrink(books, pool, sizes, _unpaid(books, pool, sizes))
 
 
-def _wanted(books: Books, pool: Pool, sizes: Sizes) -> tuple[int, str]:
+def total_wanted(snapshot: Snapshot, pool: Pool) -> tuple[int, str]:
+    """How many workers like those of this pool there should be in all, those that are busy now included."""
+    books = Books(snapshot)
+    work = [Work(one.engine, one.model, one.jobs, one.audio_seconds) for one in snapshot.needs]
+    sizes = _sizes(books, pool, work)
+    wanted, why = _wanted(books.rules.target_drain_seconds, pool, sizes)
+    alike = [one for one in snapshot.workers if any(_offers(one, each) for each in work)]
+    busy = sum(one.jobs > 0 and one.state != "gone" for one in alike)
+    return max(wanted, min(busy, pool.maximum)), why
+
+
+def _wanted(target: float, pool: Pool, sizes: Sizes) -> tuple[int, str]:
     """As many machines as end the backlog in time, as have work, as the pool allows."""
     by_work = math.ceil(sizes.jobs / pool.slots)
-    target = books.rules.target_drain_seconds
     if sizes.speed:
         by_time = math.ceil(sizes.audio_seconds / (sizes.speed * target)) if sizes.audio_seconds else by_work
         said = f"{sizes.audio_seconds:.0f} s of audio at {sizes.speed:.1f} times real time in {target:g} s: {by_time}"
@@ -414,6 +427,8 @@ def _shrink(books: Books, pool: Pool, sizes: Sizes, unpaid: int) -> Iterator[Dec
     serving.sort(key=lambda row: (_jobs(books, row), -row.intended_at))
     leaving = sum(row.state in (*LEAVING, "destroying") for row in _rows(books, pool, *LEAVING, "destroying"))
     keep = min(max(math.ceil(sizes.jobs / pool.slots), pool.minimum), pool.maximum)
+    if (fixed := books.pool(pool.name).fixed) is not None:
+        keep = min(fixed, pool.maximum)
     grown = max((row.intended_at for row in _rows(books, pool, *COMING, *SERVING)), default=0.0)
     calm = books.now - grown >= books.rules.hysteresis_seconds and _is_fresh(books, pool.provider)
     for number, row in enumerate(serving):

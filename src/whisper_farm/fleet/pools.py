@@ -7,6 +7,7 @@ module starts nothing and keeps nothing.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from datetime import UTC, datetime
@@ -22,6 +23,10 @@ PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Word = Annotated[str, Field(min_length=1, max_length=255)]
 MAX_MACHINES = 1000
 DAY_SECONDS = 86_400
+LATE_SECONDS = 300.0
+"""A worker ends itself so long after the loop should have drained it."""
+PATIENCE_SECONDS = 900.0
+"""A worker whose farm is away for so long ends itself: nobody else may be left to end it."""
 _HOURS = re.compile(r"^([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
 _HEADER = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
 _KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
@@ -88,6 +93,26 @@ class Pool(Strict):
         at = datetime.fromtimestamp(now, UTC)
         minute = at.hour * 60 + at.minute
         return first <= minute < last if first < last else minute >= first or minute < last
+
+    def environment_of(self, launch_id: str, region: str, server: str, token: str) -> dict[str, str]:
+        """What a worker of this pool finds in its environment: the farm, its engine, its limits, where it is."""
+        told: dict[str, object] = {
+            "server": server, "token": token, "engines": json.dumps([self.engine]), "provider": self.provider,
+            "launch_id": launch_id, "name": launch_id, "life_seconds": self.maximum_life_seconds + LATE_SECONDS,
+            "patience_seconds": PATIENCE_SECONDS, "grace_seconds": self.grace_seconds,
+            "price_per_hour": self.price_per_hour,
+        }  # fmt: skip
+        if self.minimum == 0:
+            told["idle_seconds"] = self.idle_seconds
+        if self.model is not None:
+            told["models"] = json.dumps([self.model])
+        if region:
+            told["region"] = region
+        if self.accelerator is not None:
+            told["accelerators"] = json.dumps([self.accelerator])
+        if "slots" in self.model_fields_set:
+            told["slots"] = self.slots
+        return {f"WHISPER_FARM_WORKER_{name.upper()}": str(value) for name, value in told.items()} | self.environment
 
     def serves(self, engine: str, model: str) -> bool:
         """Whether its workers can do jobs of this engine and model."""

@@ -28,8 +28,6 @@ T = TypeVar("T")
 CALL_SECONDS = 60.0
 """How long one call of a provider may take."""
 LIST_SECONDS = 30.0
-TURN_SECONDS = 180.0
-"""How long a coordinator may act unheard of before another one does: longer than a round takes."""
 GONE_SECONDS = 3600.0
 """Workers that left within this time still tell how fast they were."""
 
@@ -120,7 +118,7 @@ class Reconciler:
             ids = {row.launch_id: row.machine_id for row in known if row.provider == name}
             try:
                 async with asyncio.timeout(LIST_SECONDS):
-                    seen = await provider.list(owner, ids)
+                    seen = await provider.look(owner, ids)
             except Exception as error:
                 self._silent[name] = self._classified(provider, error).message
                 return None
@@ -173,7 +171,7 @@ class Reconciler:
             return False
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                seen = await self._ask(owner, provider, row, decision)
+                seen = await self._ask(owner, provider, books, decision)
         except Exception as error:
             failure = self._classified(provider, error)
             await answer(lambda: books.refused(decision, failure, was_unsure))
@@ -184,13 +182,16 @@ class Reconciler:
             await answer(lambda: books.done(decision))
         return True
 
-    async def _ask(self, owner: str, provider: Provider, row: MachineRow, decision: Decision) -> Seen | None:
+    async def _ask(self, owner: str, provider: Provider, books: Books, decision: Decision) -> Seen | None:
+        row = books.machine(decision.launch_id)
         pool = self.fleet.pools.get(row.pool)
         machine_id = row.machine_id or ""
         match decision.action:
             case "create" | "ask":
                 assert pool is not None
-                environment = self._environment(pool, row.launch_id, decision.region)
+                kept = books.pool(pool.name).fixed is not None  # then its workers do not end for being idle
+                told = pool.model_copy(update={"minimum": max(pool.minimum, int(kept))})
+                environment = self._environment(told, row.launch_id, decision.region)
                 return await provider.create(Launch(row.launch_id, owner, pool, decision.region, environment))
             case "start":
                 await provider.start(machine_id)
@@ -220,7 +221,8 @@ class DatabaseKeeper:
 
     store: Threads
     holder: str = field(default_factory=lambda: secrets.token_hex(8))
-    turn_seconds: float = TURN_SECONDS
+    turn_seconds: float = 30.0
+    """How long this coordinator may be unheard of before another one acts; renew the turn more often than that."""
 
     async def take_turn(self) -> str | None:
         """See `Keeper`."""

@@ -73,6 +73,8 @@ class PoolRow:
 
     name: str
     switch: Switch = "on"
+    fixed: int | None = None
+    """How many machines were asked for by hand; None leaves the number to the loop."""
     blocked_until: float = 0
     blocked_why: str | None = None
     failures: int = 0
@@ -159,8 +161,8 @@ THESE = Query(f"SELECT {_MACHINE} FROM machines WHERE launch_id IN :launch_ids",
 SPENT = Query("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool", _Spent)
 POOLS = Query(
     """
-    SELECT name, switch, blocked_until, blocked_why, failures, crashes, next_launch_at, full_regions, wanted, why,
-           inputs, decided_at
+    SELECT name, switch, fixed, blocked_until, blocked_why, failures, crashes, next_launch_at, full_regions, wanted,
+           why, inputs, decided_at
       FROM machine_pools ORDER BY name
     """,
     PoolRow,
@@ -191,6 +193,13 @@ SWITCH = Change(
     ON CONFLICT (name) DO UPDATE SET switch = excluded.switch
     """
 )
+FIX = Change(
+    """
+    INSERT INTO machine_pools (name, fixed, full_regions, why, inputs)
+    VALUES (:name, :fixed, :nothing, 'Nothing was decided yet.', :nothing)
+    ON CONFLICT (name) DO UPDATE SET fixed = excluded.fixed
+    """
+)
 WISH = Change("UPDATE machines SET wish = :wish WHERE launch_id = :launch_id AND state <> 'gone'")
 WRITE_LOG = Change(
     "INSERT INTO machine_log (at, pool, launch_id, kind, text) VALUES (:at, :pool, :launch_id, :kind, :text)"
@@ -212,7 +221,7 @@ NEEDS = Query(
                     ELSE 0 END) AS audio_seconds
       FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
                 JOIN profiles ON profiles.id = transcriptions.profile_id
-     WHERE jobs.state IN ('queued', 'running')
+     WHERE jobs.state IN ('queued', 'running') AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
     """,
     NeedRow,
@@ -221,7 +230,7 @@ WORKERS = Query(
     """
     SELECT id, state, slots, engines, machine, last_seen_at, audio_seconds, work_seconds,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
-      FROM workers WHERE state <> 'gone' OR last_seen_at >= :since ORDER BY id
+      FROM workers WHERE label = '' AND (state <> 'gone' OR last_seen_at >= :since) ORDER BY id
     """,
     PresentWorker,
 )
@@ -299,7 +308,7 @@ def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRo
         row = {name: value for name, value in asdict(machine).items() if name != "wish"}
         tx.change(KEEP_MACHINE, row | {"stretches": Json(machine.stretches)})
     for pool in pools:
-        row = {name: value for name, value in asdict(pool).items() if name != "switch"}
+        row = {name: value for name, value in asdict(pool).items() if name not in ("switch", "fixed")}
         tx.change(KEEP_POOL, row | {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)})
     for line in log:
         tx.change(WRITE_LOG, asdict(line))
@@ -313,6 +322,12 @@ def fulfilled(tx: Transaction, launch_id: str, wish: Wish) -> None:
 def switch_pool(tx: Transaction, name: str, switch: Switch) -> None:
     """Switch a pool: on, paused, drained, or stopped at once."""
     tx.change(SWITCH, {"name": name, "switch": switch, "nothing": Json({})})
+    tx.wake()
+
+
+def fix_pool(tx: Transaction, name: str, fixed: int | None) -> None:
+    """Say how many machines a pool shall have; None leaves it to the loop."""
+    tx.change(FIX, {"name": name, "fixed": fixed, "nothing": Json({})})
     tx.wake()
 
 
@@ -335,7 +350,7 @@ def forget_log(tx: Transaction, before: float) -> None:
 
 
 def needs(tx: Transaction) -> list[NeedRow]:
-    """The work that is there, by engine and model; cutting counts to what will be recognised afterwards."""
+    """The work that is there, by engine and model, with what is still to be cut; none with a label of its own."""
     return tx.rows(NEEDS)
 
 

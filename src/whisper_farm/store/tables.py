@@ -381,6 +381,7 @@ machine_pools = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("switch", Text, nullable=False, server_default="on"),
+    Column("fixed", Integer),
     Column("blocked_until", Double, nullable=False, server_default="0"),
     Column("blocked_why", Text),
     Column("failures", Integer, nullable=False, server_default="0"),
@@ -393,7 +394,7 @@ machine_pools = Table(
     Column("decided_at", Double, nullable=False, server_default="0"),
     one_of("switch", "on", "paused", "drained", "stopped"),
 )
-"""What is remembered of each pool. `switch` is the administrators', everything else the reconciler's."""
+"""What is remembered of each pool. `switch` and `fixed` are the administrators', everything else the reconciler's."""
 
 machines = Table(
     "machines",

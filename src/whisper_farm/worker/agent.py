@@ -27,6 +27,7 @@ from whisper_farm.worker.claims import ClaimCalls, Kind
 from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
+from whisper_farm.worker.machine import machine_facts
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 from whisper_farm.worker.recognisers import RecogniserPool
 from whisper_farm.worker.recognising import Recognising
@@ -100,6 +101,11 @@ class Agent:
             return self._ending or "left"
         finally:
             await self._end()
+
+    @property
+    def held(self) -> int:
+        """How many jobs it has in hand."""
+        return len(self._leases)
 
     def leave_now(self) -> None:
         """End at once: children are killed, jobs handed back. Call it in the thread of the event loop."""
@@ -242,6 +248,7 @@ class Agent:
             engines=offers,
             cuts=self._settings.cuts,
             label=self._settings.label,
+            machine=machine_facts(self._settings),
         )
 
     def _room(self, kind: Kind) -> int:

@@ -21,6 +21,7 @@ NoticeKind = Literal[
     "job_refused",
     "job_dropped",
     "child_died",
+    "ending",
     "draining",
     "left",
 ]

@@ -1,7 +1,8 @@
 """A worker as a program of its own: signals, log lines, an end in good order.
 
 The first SIGTERM or Ctrl-C drains: what is being recognised is finished, the rest handed back. The second one leaves at
-once. Every notice of the agent is one line of the log.
+once, and so does the end of the grace, if there is one (see `machine.py`). Every notice of the agent is one line of the
+log.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from types import FrameType
 from whisper_farm.log import WORKER, logger, set_up_logging
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
+from whisper_farm.worker.machine import PlacedWorker
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 
 _WARNINGS = frozenset(
@@ -31,14 +33,23 @@ async def _run(settings: WorkerSettings, notice: Tell) -> None:
     set_up_logging("console")
     lines = logger(WORKER)
 
+    def say(news: Notice) -> None:
+        level = lines.warning if news.kind in _WARNINGS else lines.info
+        level(news.message, action=news.kind, **news.data)
+
     def tell(news: Notice) -> None:
-        say = lines.warning if news.kind in _WARNINGS else lines.info
-        say(news.message, action=news.kind, **news.data)
+        placed.heed(news)
+        say(news)
         notice(news)
 
     agent, stop = Agent(settings, tell), asyncio.Event()
+    placed = PlacedWorker(settings, lambda: agent.held, say)
     with _signals(agent, stop):
-        await agent.run(stop)
+        watching = asyncio.create_task(placed.watch(stop, agent.leave_now))
+        try:
+            await agent.run(stop)
+        finally:
+            watching.cancel()
 
 
 @contextmanager

@@ -58,6 +58,12 @@ class Services:
             if not happened.isdisjoint(service.woken_by):
                 wake.set()
 
+    def wake(self, name: str) -> None:
+        """End the pause of the service of that name."""
+        for service, wake in self._services:
+            if service.name == name:
+                wake.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run all of them until `stop`."""
         await asyncio.gather(*(run_service(service, stop, wake) for service, wake in self._services))

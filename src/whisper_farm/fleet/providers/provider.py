@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, Protocol
 
-from whisper_farm.errors import FleetError, PoolsInvalid, ProviderFailed
+from whisper_farm.errors import FleetError, PoolsInvalid
 from whisper_farm.fleet.pools import Fleet, Pool
 
 GROUP = "whisper_farm.providers"
@@ -71,7 +71,7 @@ class Provider(Protocol):
 
     kind: ClassVar[str]
 
-    async def list(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
+    async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         """All machines with that tag. Of the `known` launches also those that have ended, if it can tell.
 
         `known` gives the id of each launch's machine, None where no answer has told it.
@@ -103,8 +103,11 @@ class Provider(Protocol):
         ...
 
 
-class CallFailed(ProviderFailed):
-    """A provider's call failed in a way that it knows itself."""
+class CallFailed(FleetError):
+    """A provider's call failed, in a way that the provider knows. The loop answers it; no client ever sees it."""
+
+    code = "provider_failed"
+    status = 502
 
     def __init__(self, fault: Fault, message: str) -> None:
         super().__init__(message)

@@ -1,0 +1,157 @@
+"""`whisper-farm workers`: the machines of a farm, how many there shall be, and what they cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.whisper_flags import Command, Whole, truth
+
+if TYPE_CHECKING:
+    from whisper_farm.protocol.machines import MachineLine, MachineList, MachineView, PoolChange, PoolView
+
+SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stopped"}
+
+
+@click.command(cls=Command, epilog="Pools are described in the file that the server was given with --pools.")
+@click.option(
+    "--on", "pool", metavar="NAME", help="The pool that is meant: its name, or its provider if it is the one."
+)
+@click.option("-n", "number", type=Whole(0, 1000), metavar="N", help="Let it have so many machines, work or no work.")
+@truth("--auto", help="Leave the number to the farm again.")
+@truth("--pause", help="Start nothing more there.")
+@truth("--drain", help="Let all machines there finish what they hold and end.")
+@truth("--stop", help="End all machines there at once; what they hold is handed back.")
+@truth("--resume", help="Switch it on again.")
+@truth("--log", help="Show what happened, oldest first.")
+@truth("--json", help="As JSON.")
+@server_flags
+def workers(
+    pool: str | None,
+    number: int | None,
+    auto: bool,
+    log: bool,
+    json: bool,
+    server: str | None,
+    token: str | None,
+    **switches: bool,
+) -> None:
+    """List pools and machines with their state, age and cost; with --on, change a pool.
+
+    \b
+    whisper-farm workers                     pools, machines, and why there are so many
+    whisper-farm workers --on local -n 4     four workers there, whatever there is to do
+    whisper-farm workers --on cloud --auto   as many as the work needs
+    """
+    change = _change(number, auto, [name for name, given in switches.items() if given])
+    if change is not None and pool is None:
+        raise click.UsageError("Say which pool is meant: --on NAME.")
+    with connect(server, token) as farm:
+        if log:
+            _print(farm.machine_log()[::-1], json)
+            return
+        listed = farm.machines()
+        if pool is not None:
+            found = named(listed, pool)
+            listed = farm.change_pool(found, change) if change is not None else _only(listed, found)
+    print(listed.model_dump_json() if json else "\n".join(describe(listed)))
+
+
+def _change(number: int | None, auto: bool, switches: list[str]) -> PoolChange | None:
+    from whisper_farm.protocol.machines import PoolChange
+
+    if number is not None and auto:
+        raise click.UsageError("-n and --auto exclude each other.")
+    if len(switches) > 1:
+        raise click.UsageError(f"--{switches[0]} and --{switches[1]} exclude each other.")
+    if number is None and not auto and not switches:
+        return None
+    told = {"fixed": number, "automatic": auto, "switch": SWITCHES[switches[0]] if switches else None}
+    return PoolChange.model_validate(told)
+
+
+def named(listed: MachineList, name: str) -> str:
+    """The pool of that name, or the one pool of that provider."""
+    names = [one.name for one in listed.pools]
+    if name in names:
+        return name
+    alike = [one.name for one in listed.pools if one.provider == name]
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        raise click.UsageError(f"{name} provides several pools: say which of {', '.join(alike)}.")
+    known = ", ".join(names) or "none: the server was given no --pools FILE"
+    raise click.UsageError(f"There is no pool {name}. The pools are: {known}.")
+
+
+def _only(listed: MachineList, pool: str) -> MachineList:
+    return listed.model_copy(
+        update={
+            "pools": tuple(one for one in listed.pools if one.name == pool),
+            "machines": tuple(one for one in listed.machines if one.pool == pool),
+        }
+    )
+
+
+def describe(listed: MachineList) -> Iterator[str]:
+    """Pools and machines in words."""
+    from whisper_farm.cli.describing import columns
+
+    if not listed.pools and not listed.machines:
+        yield "This farm places no workers: its server was given no --pools FILE."
+        return
+    for pool in listed.pools:
+        yield from _pool(pool)
+    there = [one for one in listed.machines if one.ended_at is None]
+    ended = len(listed.machines) - len(there)
+    if there:
+        rows = [("MACHINE", "STATE", "REGION", "AGE", "COST", "JOBS", "WHY"), *map(_row, there)]
+        yield columns(rows)
+    if ended:
+        yield f"{ended} more ended today."
+
+
+def _pool(pool: PoolView) -> Iterator[str]:
+    state = "" if pool.switch == "on" else f", {pool.switch}"
+    asked = "" if pool.fixed is None else f", {pool.fixed} by hand"
+    yield f"{pool.name} ({pool.provider}{state}{asked}): {pool.working} work of {pool.counted}; {pool.why}"
+    money = [f"{pool.spent_today:.2f} spent today"]
+    if pool.budget_per_day is not None:
+        money[0] += f" of {pool.budget_per_day:g}"
+    money.append(f"{pool.spent:.2f} in all" + (f" of {pool.budget_total:g}" if pool.budget_total is not None else ""))
+    if pool.price_per_audio_hour is not None:
+        money.append(f"{pool.price_per_audio_hour:.3f} an hour of audio")
+    if pool.price_per_hour:
+        yield "  " + ", ".join(money)
+    if pool.seconds_left:
+        most = f", {_span(pool.seconds_left_at_maximum)} with {pool.maximum}" if pool.seconds_left_at_maximum else ""
+        yield f"  {_span(pool.seconds_left)} left with the machines that work{most}"
+    if pool.blocked is not None:
+        yield f"  Stopped until somebody looks: {pool.blocked}"
+
+
+def _row(machine: MachineView) -> tuple[str, ...]:
+    why = machine.failure or machine.why
+    cost = f"{machine.cost:.3f}"
+    return machine.id, machine.state, machine.region or "-", _span(machine.age_seconds), cost, str(machine.jobs), why
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _print(lines: tuple[MachineLine, ...], json: bool) -> None:
+    from whisper_farm.cli.describing import when
+
+    for line in lines:
+        print(
+            line.model_dump_json() if json else f"{when(line.at)} {line.machine or line.pool} {line.kind}: {line.text}"
+        )
+    if not lines:
+        print("Nothing has happened yet.", file=sys.stderr)

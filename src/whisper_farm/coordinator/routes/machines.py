@@ -1,0 +1,175 @@
+"""The farm's machines, for its administrators: pools and their switches, machines and what happened to them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Security
+
+from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.openapi import ID
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer
+from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.fleet.books import DAY_SECONDS, Snapshot
+from whisper_farm.fleet.decide import total_wanted
+from whisper_farm.fleet.pools import Fleet, Pool, Rules
+from whisper_farm.fleet.reconcile import snapshot_of
+from whisper_farm.models import DEFAULT_ENGINE
+from whisper_farm.protocol.machines import (
+    MachineAction,
+    MachineLine,
+    MachineList,
+    MachineLog,
+    MachineView,
+    PoolChange,
+    PoolView,
+    ScalingView,
+)
+from whisper_farm.store import machines as rows
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.machines import MachineRow, PoolRow
+
+router = APIRouter(tags=["machines"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+MachineInPath = Annotated[str, Path(pattern=ID)]
+
+
+@router.get("/machines")
+async def list_machines(caller: Admin, farm: Farm) -> MachineList:
+    """Every pool with its limits, its spending and the last decision; every machine that counts or ended today."""
+    fleet = _fleet(farm)
+    return await farm.store.read(lambda tx: _list(tx, fleet))
+
+
+@router.get("/machines/log")
+async def machine_log(
+    caller: Admin, farm: Farm, machine: Annotated[str | None, Query(pattern=ID)] = None
+) -> MachineLog:
+    """What was decided and what providers answered, newest first; of one machine or of all."""
+    lines = await farm.store.read(lambda tx: rows.log_of(tx, machine))
+    return MachineLog(
+        lines=tuple(
+            MachineLine(at=one.at, pool=one.pool, machine=one.launch_id, kind=one.kind, text=one.text) for one in lines
+        )
+    )
+
+
+@router.post("/machines/{machine}/{action}", responses=documented(*ALWAYS, NotFound, WrongState))
+async def change_machine(machine: MachineInPath, action: MachineAction, caller: Admin, farm: Farm) -> MachineView:
+    """Ask that a machine be started, drained, stopped or destroyed. It is done in the next round."""
+    await farm.store.write(lambda tx: rows.wish_for(tx, machine, action))
+    _wake(farm)
+    return await farm.store.read(lambda tx: _machine_view(tx, rows.find_machine(tx, machine)))
+
+
+@router.post("/pools/{pool}", responses=documented(*ALWAYS, NotFound))
+async def change_pool(pool: PoolInPath, change: PoolChange, caller: Admin, farm: Farm) -> MachineList:
+    """Switch a pool on, pause it, drain it or stop it at once; or fix how many machines it shall have."""
+    fleet = _fleet(farm)
+    if pool not in fleet.pools:
+        raise NotFound(f"There is no pool {pool}. The pools are: {', '.join(fleet.pools) or 'none'}.")
+
+    def write(tx: Transaction) -> None:
+        if change.switch is not None:
+            rows.switch_pool(tx, pool, change.switch)
+        if change.automatic or change.fixed is not None:
+            rows.fix_pool(tx, pool, None if change.automatic else change.fixed)
+
+    await farm.store.write(write)
+    _wake(farm)
+    return await farm.store.read(lambda tx: _list(tx, fleet))
+
+
+@router.get("/scaling")
+async def scaling(
+    caller: AnyCaller,
+    farm: Farm,
+    engine: Annotated[str, Query(min_length=1, max_length=255)] = DEFAULT_ENGINE,
+    model: Annotated[str | None, Query(min_length=1, max_length=255)] = None,
+    slots: Annotated[int, Query(ge=1, le=1024)] = 1,
+    maximum: Annotated[int, Query(ge=0, le=1000)] = 100,
+    target_drain_seconds: Annotated[float, Query(ge=1, le=86_400)] = 600,
+) -> ScalingView:
+    """How many workers of this sort there should be in all, busy ones included, by the rules of the farm's pools."""
+    pool = Pool(name="outside", provider="outside", engine=engine, model=model, slots=slots, maximum=maximum)
+    fleet = Fleet(pools={pool.name: pool}, fleet=Rules(target_drain_seconds=target_drain_seconds))
+    wanted, why = await farm.store.read(lambda tx: total_wanted(snapshot_of(tx, fleet, {}), pool))
+    return ScalingView(wanted=wanted, why=why)
+
+
+def _fleet(farm: Coordinator) -> Fleet:
+    return farm.machines.fleet if farm.machines is not None else Fleet()
+
+
+def _wake(farm: Coordinator) -> None:
+    if farm.machines is not None:
+        farm.services.wake(farm.machines.name)
+
+
+def _list(tx: Transaction, fleet: Fleet) -> MachineList:
+    snapshot = snapshot_of(tx, fleet, {})
+    launched = [*snapshot.machines.values(), *snapshot.ended_today]
+    jobs = {one.launch_id: one.jobs for one in snapshot.workers if one.launch_id}
+    return MachineList(
+        pools=tuple(_pool_view(snapshot, pool) for pool in fleet.pools.values()),
+        machines=tuple(_view(row, tx.now, jobs.get(row.launch_id, 0)) for row in launched),
+    )
+
+
+def _machine_view(tx: Transaction, row: MachineRow) -> MachineView:
+    workers = rows.present_workers(tx, tx.now)
+    return _view(row, tx.now, next((one.jobs for one in workers if one.launch_id == row.launch_id), 0))
+
+
+def _view(row: MachineRow, now: float, jobs: int) -> MachineView:
+    return MachineView(
+        id=row.launch_id,
+        pool=row.pool,
+        provider=row.provider,
+        region=row.region,
+        state=row.state,
+        machine_id=row.machine_id,
+        worker_id=row.worker_id,
+        jobs=jobs,
+        why=row.why,
+        failure=row.failure,
+        age_seconds=(row.ended_at or now) - row.intended_at,
+        ran_seconds=row.seconds(now),
+        cost=row.cost(now),
+        intended_at=row.intended_at,
+        registered_at=row.registered_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _pool_view(snapshot: Snapshot, pool: Pool) -> PoolView:
+    now, kept = snapshot.now, snapshot.pools.get(pool.name) or PoolRow(pool.name, why="Nothing was decided yet.")
+    mine = [row for row in snapshot.machines.values() if row.pool == pool.name]
+    today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
+    working = sum(row.state == "working" for row in mine)
+    speed, backlog = kept.inputs.get("speed"), kept.inputs.get("backlog_audio_seconds", 0)
+    return PoolView(
+        name=pool.name,
+        provider=pool.provider,
+        engine=pool.engine,
+        model=pool.model,
+        switch=kept.switch,
+        fixed=kept.fixed,
+        minimum=pool.minimum,
+        maximum=pool.maximum,
+        wanted=kept.wanted,
+        why=kept.why,
+        inputs=kept.inputs,
+        counted=sum(row.state != "gone" for row in mine),
+        working=working,
+        blocked=kept.blocked_why if kept.blocked_until > now else None,
+        price_per_hour=pool.price_per_hour,
+        spent_today=sum(row.cost(now, now - now % DAY_SECONDS) for row in today),
+        spent=snapshot.spent.get(pool.name, 0) + sum(row.cost(now) for row in mine),
+        budget_per_day=pool.budget_per_day,
+        budget_total=pool.budget_total,
+        price_per_audio_hour=pool.price_per_hour / speed if speed else None,
+        seconds_left=backlog / (speed * working) if speed and working else None,
+        seconds_left_at_maximum=backlog / (speed * pool.maximum) if speed and pool.maximum else None,
+    )

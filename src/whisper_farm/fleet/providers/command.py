@@ -1,0 +1,182 @@
+"""Machines by commands of your own: four command lines, with JSON answers.
+
+For whatever has a command line: ssh, docker, SkyPilot, dstack, RunPod (how: docs/FLEET.md). Each command is a
+list of words, run without a shell. `{launch_id}`, `{owner}`, `{pool}`, `{region}`, `{image}`, `{size}`,
+`{accelerator}`, `{machine_id}` and `{grace_seconds}` are replaced in every word. The worker's environment is that of
+`create`. Answers are JSON on standard output:
+
+- `create` prints a machine: `{"id": …, "launch_id": …, "state": …}`. If known, it adds `region`, `pool`, `started_at`,
+  `ended_at` (seconds since 1970), `exit` (`ok`, `crash`, `requested`, `lost`) and `message`.
+- `list` prints a list of such machines: those of this `{owner}` only.
+- A command that fails prints `{"error": …, "fault": …}`, where the fault is a word of `provider.Fault`. Without one a
+  failed create may have made something, and any other call may be made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whisper_farm.fleet.pools import Strict, Word
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
+
+MAX_OUTPUT_BYTES = 8 << 20
+FAULTS = frozenset(get_args(Fault))
+Line = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
+
+
+class CommandSettings(Strict):
+    """The table `[providers.NAME]` with `kind = "command"`."""
+
+    create: Line
+    list: Line
+    destroy: Line
+    stop: Line | None = None
+    """None destroys at once."""
+    start: Line | None = None
+    timeout_seconds: float = Field(default=50, gt=0, le=55)
+
+
+class Told(BaseModel):
+    """A machine, as a command describes it. What else it says is left out."""
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    id: str = Field(min_length=1, max_length=255)
+    launch_id: str | None = None
+    state: SeenState = "coming"
+    region: str = ""
+    pool: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit: Exit | None = None
+    message: str = ""
+
+
+class CommandProvider:
+    """Whatever these commands reach."""
+
+    kind: ClassVar[str] = "command"
+
+    def __init__(self, **settings: Any) -> None:
+        self._told = CommandSettings(**settings)
+
+    async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
+        """See `Provider`."""
+        printed = await self._run(self._told.list, {"owner": owner})
+        if not isinstance(printed, list):
+            raise CallFailed("configuration", "The command `list` must print a JSON list of machines.")
+        return [_seen(one) for one in printed]
+
+    async def create(self, launch: Launch) -> Seen:
+        """See `Provider`."""
+        pool = launch.pool
+        words = {
+            "launch_id": launch.launch_id, "owner": launch.owner, "pool": pool.name, "region": launch.region,
+            "image": pool.image or "", "size": pool.size or "", "accelerator": pool.accelerator or "",
+            "grace_seconds": f"{pool.grace_seconds:g}",
+        }  # fmt: skip
+        return _seen(await self._run(self._told.create, words, launch.environment, creates=True))
+
+    async def start(self, machine_id: str) -> None:
+        """See `Provider`."""
+        if self._told.start is None:
+            raise CallFailed("configuration", "This provider has no command `start`.")
+        await self._run(self._told.start, {"machine_id": machine_id}, answers=False)
+
+    async def stop(self, machine_id: str, grace_seconds: float) -> None:
+        """See `Provider`."""
+        words = {"machine_id": machine_id, "grace_seconds": f"{grace_seconds:g}"}
+        await self._run(self._told.stop or self._told.destroy, words, answers=False)
+
+    async def destroy(self, machine_id: str) -> None:
+        """See `Provider`."""
+        await self._run(self._told.destroy, {"machine_id": machine_id}, answers=False)
+
+    def classify(self, error: Exception) -> Failure:
+        """See `Provider`."""
+        return classified(error)
+
+    async def close(self) -> None:
+        """See `Provider`. The machines go on."""
+
+    async def _run(
+        self,
+        line: Sequence[str],
+        words: Mapping[str, str],
+        environment: Mapping[str, str] | None = None,
+        creates: bool = False,
+        answers: bool = True,
+    ) -> Any:
+        """What the command prints, read as JSON."""
+        status, printed, said = await self._output([_filled(word, words) for word in line], environment or {})
+        if status != 0:
+            raise _failed(line[0], status, printed, said, creates)
+        if not answers:
+            return None
+        try:
+            return json.loads(printed)
+        except ValueError as error:
+            fault: Fault = "unknown" if creates else "configuration"
+            raise CallFailed(fault, f"{line[0]} printed no JSON: {_text(printed)}") from error
+
+    async def _output(self, line: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+        pipe = asyncio.subprocess.PIPE
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *line, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True,
+                env={**os.environ, **environment},
+            )  # fmt: skip
+        except OSError as error:
+            raise CallFailed("configuration", f"{line[0]} cannot be run: {error.strerror}.") from error
+        try:
+            async with asyncio.timeout(self._told.timeout_seconds):
+                printed, said = await process.communicate()
+        except TimeoutError:
+            raise CallFailed("unknown", f"{line[0]} did not end within {self._told.timeout_seconds:g} s.") from None
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if len(printed) > MAX_OUTPUT_BYTES:
+            raise CallFailed("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
+        return process.returncode or 0, printed, said
+
+
+def _filled(word: str, words: Mapping[str, str]) -> str:
+    for name, value in words.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word
+
+
+def _seen(told: object) -> Seen:
+    try:
+        one = Told.model_validate(told)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
+        raise CallFailed("unknown", f"This is no description of a machine: {said}") from error
+    return Seen(
+        one.id, one.launch_id, one.state, one.region, one.pool, one.started_at, one.ended_at, one.exit, one.message
+    )
+
+
+def _failed(name: str, status: int, printed: bytes, said: bytes, creates: bool) -> CallFailed:
+    try:
+        answer = json.loads(printed)
+    except ValueError:
+        answer = None
+    answer = answer if isinstance(answer, dict) else {}
+    fault: Fault = answer["fault"] if answer.get("fault") in FAULTS else "unknown" if creates else "transient"
+    return CallFailed(fault, f"{answer.get('error') or _text(said or printed) or name} (status {status})")
+
+
+def _text(raw: bytes) -> str:
+    return " ".join(raw.decode(errors="replace").split())[-500:]

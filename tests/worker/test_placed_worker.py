@@ -1,0 +1,132 @@
+"""A worker that was placed somewhere ends by itself, takes its children with it, and says where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from support.bare_farm import serving
+from support.fake_farm import FakeFarm
+from support.work_here import PATIENCE, TOKEN, add_speech, speech, until, worker_settings
+
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.worker.machine import PlacedWorker, machine_facts
+from whisper_farm.worker.notices import Notice
+
+PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker", "--engine", "tones")
+
+
+def watched(held: Callable[[], int] = lambda: 0, **given: object) -> tuple[list[str], PlacedWorker]:
+    said: list[str] = []
+    placed = PlacedWorker(worker_settings("http://x", **given), held, lambda news: said.append(news.message))
+    placed.heed(Notice("registered", ""))
+    return said, placed
+
+
+async def end_of(placed: PlacedWorker, seconds: float = PATIENCE) -> tuple[bool, bool]:
+    """Whether it was told to drain, and whether to leave at once."""
+    stop, left = asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(placed.watch(stop, left.set))
+    await asyncio.wait_for(stop.wait(), seconds)
+    with_grace = asyncio.wait({watching}, timeout=2)
+    await with_grace
+    watching.cancel()
+    return stop.is_set(), left.is_set()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"idle_seconds": 0.2}, "was idle for 0.2 s"),
+        ({"life_seconds": 0.2}, "has lived for 0.2 s"),
+        ({"patience_seconds": 0.2}, "The farm was away for 0.2 s"),
+    ],
+)
+def test_it_drains_when_it_is_idle_old_or_forsaken(given: dict[str, float], words: str) -> None:
+    said, placed = watched(**given)
+    placed.heed(Notice("unreachable", ""))
+    assert asyncio.run(end_of(placed)) == (True, False)
+    assert words in said[0]
+
+
+def test_with_a_grace_it_leaves_at_once_when_that_is_over() -> None:
+    _, placed = watched(life_seconds=0.1, grace_seconds=0.2)
+    assert asyncio.run(end_of(placed)) == (True, True)
+
+
+def test_a_farm_that_comes_back_and_a_job_in_hand_keep_it() -> None:
+    said, placed = watched(lambda: 1, idle_seconds=0.1, patience_seconds=0.6)
+    placed.heed(Notice("unreachable", ""))
+    placed.heed(Notice("reachable", ""))
+    with pytest.raises(TimeoutError):
+        asyncio.run(end_of(placed, 1.0))
+    assert said == []
+
+
+def test_it_ends_when_the_process_that_started_it_is_gone() -> None:
+    farm = FakeFarm()
+    with serving(farm) as server:
+        code = (
+            "import os, subprocess, sys; "
+            f"child = subprocess.Popen([*{PROGRAM!r}, '--server', {server.url!r}, '--token', {TOKEN!r}, '--parent', "
+            "str(os.getpid())]); print(child.pid, flush=True); sys.stdin.readline()"
+        )
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        asyncio.run(until(lambda: farm.registrations, "it has registered"))
+        assert worker.is_running()
+        parent.kill()
+        parent.wait(PATIENCE)
+        asyncio.run(until(lambda: not alive(worker), "the worker is gone"))
+        assert not any(alive(one) for one in psutil.process_iter() if one.ppid() == worker.pid)
+        for stream in (parent.stdin, parent.stdout):
+            assert stream is not None
+            stream.close()
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_one_signal_is_enough_with_a_grace() -> None:
+    farm = FakeFarm()
+    farm.options = RecognitionOptions(engine="tones", model="x0.1")
+    add_speech(farm, speech(1))
+    with serving(farm) as server:
+        worker = subprocess.Popen(
+            [*PROGRAM, "--server", server.url, "--token", TOKEN, "--grace", "1"], stderr=subprocess.DEVNULL
+        )
+        asyncio.run(until(lambda: any(job.state == "running" for job in farm.chunks), "it has claimed"))
+        began = time.monotonic()
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 8
+        assert {job.state for job in farm.chunks} == {"queued"}, "what was not finished is back"
+
+
+def test_it_says_what_machine_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLY_MACHINE_ID", "148ed123")
+    monkeypatch.setenv("FLY_REGION", "cdg")
+    assert machine_facts(worker_settings("http://x")) is None
+    given = worker_settings("http://x", provider="fly", launch_id="p-1", price_per_hour=0.5)
+    facts = machine_facts(given)
+    assert facts is not None
+    assert facts.model_dump() == {
+        "provider": "fly", "launch_id": "p-1", "machine_id": "148ed123", "region": "cdg", "price_per_hour": 0.5,
+        "accelerators": (),
+    }  # fmt: skip
