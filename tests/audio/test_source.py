@@ -13,10 +13,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from support.recordings import CONTAINERS, decoded, encoded, film, noise, talk
+from support.recordings import CONTAINERS, decoded, encoded, film, noise, silence, stereo, talk
 
 from whisper_farm.audio import source as source_module
-from whisper_farm.audio.source import SourceFacts, probe
+from whisper_farm.audio.chunking import chunks
+from whisper_farm.audio.source import AudioSource, SourceFacts, probe
 from whisper_farm.errors import (
     AudioError,
     NoAudioTrack,
@@ -128,6 +129,51 @@ def test_a_picture_is_not_audio() -> None:
 def test_a_film_without_sound_has_no_audio_track() -> None:
     with pytest.raises(NoAudioTrack, match=r"^film\.mp4: it holds no audio track$"):
         probe(io.BytesIO(film(None, 2)), "film.mp4")
+
+
+@pytest.mark.parametrize("container", ["matroska", "asf"])
+def test_the_length_of_a_film_is_no_promise_where_tracks_have_no_length_of_their_own(container: str) -> None:
+    found = facts(film(talk(3), 8, container=container))
+    assert found.declared_seconds is None
+
+
+@pytest.mark.parametrize("promised", [0x7FFFF000, 0x7FFFFFFF, 0x80000000, 2_000_000_000, 0, 0xFFFFFFFF, 4_000_000_000])
+def test_a_length_that_a_pipe_was_given_is_no_promise(promised: int) -> None:
+    whole = bytearray(encoded(talk(3), "wav", "pcm_s16le", 16_000))
+    at = whole.index(b"data") + 4
+    whole[at : at + 4] = promised.to_bytes(4, "little")
+    whole[4:8] = min(promised + at - 4, 0xFFFFFFFF).to_bytes(4, "little")
+    with chunks(io.BytesIO(bytes(whole)), "talk.wav") as cutting:
+        assert sum(chunk.end_seconds - chunk.start_seconds for chunk in cutting) == pytest.approx(3)
+    assert cutting.end is not None
+    assert cutting.end.declared_seconds == pytest.approx(3)
+    assert cutting.end.damaged_packets == 0
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"),
+    [
+        ("wav", "pcm_s16le", 44_100),
+        ("wav", "pcm_u8", 16_000),
+        ("wav", "pcm_f32le", 48_000),
+        ("mp3", "mp3", 44_100),
+        ("flac", "flac", 16_000),
+        ("ogg", "libopus", 48_000),
+        ("ipod", "aac", 44_100),
+    ],
+)
+def test_channels_that_cancel_each_other_out_are_heard_all_the_same(container: str, codec: str, rate: int) -> None:
+    sound = talk(6)
+    inverted = stereo(sound, -0.9 * sound, container, codec, rate)
+    heard = decoded(inverted)
+    assert np.sqrt(np.mean(heard**2)) == pytest.approx(np.sqrt(np.mean(sound**2)), rel=0.2)
+    assert decoded(inverted, first=50_000).tolist() == heard[50_000:].tolist(), "wherever decoding begins"
+    assert np.abs(decoded(stereo(sound, sound, container, codec, rate))).max() > 0.1
+
+
+def test_silence_on_two_channels_stays_a_mix_of_both() -> None:
+    with AudioSource(io.BytesIO(stereo(silence(2), silence(2), "wav", "pcm_s16le", 16_000)), "silence") as source:
+        assert source.only_channel is None
 
 
 def test_a_film_that_outlasts_its_sound_declares_the_sound() -> None:

@@ -104,6 +104,16 @@ def encoded(
     return file.getvalue()
 
 
+def stereo(left: Waveform, right: Waveform, container: str, codec: str, rate: int) -> bytes:
+    """A recording of two channels."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="stereo")
+        assert isinstance(stream, AudioStream)
+        _encode(output, stream, np.stack([left, right]), rate, 0.0)
+    return file.getvalue()
+
+
 def film(sound: Waveform | None, seconds: float, sound_start: float = 0.0, container: str = "mp4") -> bytes:
     """A video of grey pictures, with or without a sound track that begins late."""
     file = io.BytesIO()
@@ -125,7 +135,9 @@ def film(sound: Waveform | None, seconds: float, sound_start: float = 0.0, conta
 def _encode(
     output: av.container.OutputContainer, stream: AudioStream, sound: Waveform, rate: int, start: float
 ) -> None:
-    frame = AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="flt", layout="mono")
+    channels = np.atleast_2d(sound)
+    layout = "mono" if len(channels) == 1 else "stereo"
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(channels), format="fltp", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
     resampler = av.AudioResampler(stream.format, stream.layout, rate, frame_size=stream.frame_size or 1024)
     stamp = round(start * rate)

@@ -26,8 +26,6 @@ from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
 from whisper_farm.audio.source import AudioSource, ReadStoppedError, bearable
 from whisper_farm.errors import NotAudio, SourceEmpty
 
-MOST_FRAME_SAMPLES = 1 << 22
-"""A frame larger than any real one (some four million samples) is damage, not sound."""
 MOST_READ_ERRORS = 100
 """Errors of the container in a row, without a packet between them, that end the file."""
 HOLE_SECONDS = 0.5
@@ -64,7 +62,6 @@ class Decoding:
 
     def blocks(self) -> Iterator[Waveform]:
         """Decode. Raises what reading the file raises, and an `AudioError` where there is no sound at all."""
-        self._stream.codec_context.options = {"max_samples": str(MOST_FRAME_SAMPLES)}
         self._sought = self._seek()
         try:
             for packet in self._packets():
@@ -113,7 +110,8 @@ class Decoding:
                 self._skip(packet)
             return []
         if packet is not None:
-            if packet.is_corrupt:
+            # The last block of plain PCM may be short: its length is what is there.
+            if packet.is_corrupt and not self._source.packets_are_independent:
                 self._note(packet, self._seconds(packet.duration))
             if self._lost:
                 self._lost.decoded(packet.size, self._seconds(packet.duration))
@@ -156,7 +154,7 @@ class Decoding:
         self._after_damage = False
 
     def _first_stretch(self, frame: AudioFrame, stamp: float | None) -> Stretch:
-        stretch = Stretch(frame, 0, self._first)
+        stretch = Stretch(frame, 0, self._first, self._source.only_channel)
         if self._sought and stamp is not None:
             stretch.count = min(stretch.begin, round(self._timeline.time_of(stamp) * frame.sample_rate))
         return stretch
@@ -174,7 +172,7 @@ class Decoding:
         yield from self._close_stretch()
         base = max(self._reached, samples_of(before + hole)) if hole else self._reached
         yield from silence(max(self._reached, self._first), base)
-        self._stretch = Stretch(frame, base, self._first)
+        self._stretch = Stretch(frame, base, self._first, self._source.only_channel)
 
     def _close_stretch(self) -> Iterator[Waveform]:
         if self._stretch is not None:

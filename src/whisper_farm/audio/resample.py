@@ -26,11 +26,11 @@ _WARM_UP_SECONDS = 0.1
 class Stretch:
     """A run of frames of one rate, format and layout, placed at output sample `base`.
 
-    Output before sample `first` is not made.
+    Output before sample `first` is not made. All channels are mixed, unless only one is to be heard.
     """
 
-    def __init__(self, shape: AudioFrame, base: int, first: int) -> None:
-        self._shape, self._base = shape, base
+    def __init__(self, shape: AudioFrame, base: int, first: int, only_channel: int | None = None) -> None:
+        self._shape, self._base, self._only_channel = shape, base, only_channel
         self._rate = shape.sample_rate
         self.begin = self._input_start(first - base)
         """The input sample from which the graph must be fed."""
@@ -92,6 +92,10 @@ class Stretch:
         return max(0, warm // step * step)
 
     def _build(self) -> FilterContext:
+        if self._only_channel is not None and self._shape.layout.nb_channels > self._only_channel:
+            self._connect("pan", f"mono|c0=c{self._only_channel}")
+            assert self._source is not None
+            return self._source
         try:
             self._connect("aformat", "sample_fmts=fltp:channel_layouts=mono")
         except av.FFmpegError:

@@ -25,6 +25,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard
 
+from whisper_farm.audio.channels import cancelling_channel
 from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio, SourceEmpty, SourceMissing, SourceUnreadable
 
 AudioFile = str | os.PathLike[str] | BinaryIO
@@ -41,6 +42,12 @@ LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
 LONGEST_SECONDS = 10_000_000.0
 """Declared lengths beyond this are lies (and beyond what the protocol carries)."""
 
+MOST_FRAME_SAMPLES = 1 << 22
+"""A frame larger than any real one (some four million samples) is damage, not sound."""
+PLACEHOLDER_BYTES = 2_000_000_000
+"""Programs that write WAV into a pipe promise so much or more, for they do not know the length."""
+_OWN_LENGTHS = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "ogg"])
+"""Formats that say how long each track is; the others know only the longest."""
 _RAW_FORMATS = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "amr", "amrnb", "amrwb", "loas", "gsm"))
 _PLAIN_FORMATS = frozenset(["wav", "w64", "aiff", "au", "caf"])
 
@@ -169,6 +176,8 @@ class AudioSource:
                 self.container = self._open(SMALL_READ_BYTES)
             self.stream = self._track()
             self.facts = self._facts()
+            self.only_channel = self._only_channel() if self.facts.channels == 2 else None
+            """The channel to be heard where the mix of both would be silent; None: mix them."""
         except BaseException:
             self.close()
             raise
@@ -252,7 +261,22 @@ class AudioSource:
                 stream.discard = Discard.all
         if not isinstance(best, AudioStream) or best.codec_context is None:
             raise NotAudio(f"{self.name}: there is no decoder for its audio track")
+        best.codec_context.options = {"max_samples": str(MOST_FRAME_SAMPLES)}
         return best
+
+    def _only_channel(self) -> int | None:
+        """Listen to the beginning; then open the recording anew, so that decoding begins where it always does."""
+        try:
+            found = cancelling_channel(self.container, self.stream)
+        except ReadStoppedError:
+            self.reader.raise_failure()
+            raise
+        read_bytes = SMALL_READ_BYTES if self.skips_bytes else READ_BYTES
+        self.container.close()
+        self.reader.seek(0)
+        self.container = self._open(read_bytes)
+        self.stream = self._track()
+        return found
 
     def _facts(self) -> SourceFacts:
         context = self.stream.codec_context
@@ -284,6 +308,8 @@ class AudioSource:
             return None
         if self.container.format.name == "wav":
             return self._wav_declared(duration)
+        if len(self.container.streams) > 1 and self.container.format.name not in _OWN_LENGTHS:
+            return None
         # An mp3 that says how long it is also says how many samples its encoder put before the sound.
         if self.counts_time_by_bytes and not self.stream.start_time:
             return None
@@ -294,7 +320,8 @@ class AudioSource:
         head = self.reader.head
         promised = int.from_bytes(head[4:8], "little") + 8
         rate: int | None = self.stream.bit_rate
-        if head[:4] != b"RIFF" or promised >= 0xFFFF_FFFF or not rate:
+        unknown = promised >= PLACEHOLDER_BYTES and self.reader.size < promised / 2
+        if head[:4] != b"RIFF" or unknown or promised >= 0xFFFF_FFFF or not rate:
             return duration
         return duration + max(0, promised - self.reader.size) * 8 / rate
 
