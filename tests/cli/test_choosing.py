@@ -128,7 +128,7 @@ def test_to_translate_with_a_model_that_was_not_trained_to_is_wrong_usage(
     command: str, model: str, capsys: pytest.CaptureFixture[str], own_data_folder: Path
 ) -> None:
     assert outcome([command, "a.mp3", "--task", "translate", "--model", model]) == 2
-    assert f"{model} was not trained to translate. Choose large-v3, medium or small." in capsys.readouterr().err
+    assert f"{model} cannot translate; choose large-v3, medium or small." in capsys.readouterr().err
     assert list(own_data_folder.iterdir()) == []
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.cli.languages import NAMES, OTHER_NAMES, language_code
 from whisper_farm.cli.progress import clock, span, speed
+from whisper_farm.cli.recognition_flags import LANGUAGES, OTHER_LANGUAGE_NAMES, language_code
 
 
 @pytest.mark.parametrize(
@@ -21,21 +22,21 @@ def test_a_language_is_known_by_code_and_by_name(written: str, code: str | None)
     assert language_code(written) == code
 
 
-def test_a_misspelt_language_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean 'german'"):
+def test_what_is_no_language_is_said_to_be_none() -> None:
+    with pytest.raises(click.BadParameter, match="'Germn' is no language Whisper knows"):
         language_code("Germn")
 
 
 def test_every_other_name_means_a_language_there_is() -> None:
-    assert set(OTHER_NAMES.values()) <= set(NAMES)
-    assert len(NAMES) == 100
-    assert len(set(NAMES.values())) == len(NAMES)
+    assert set(OTHER_LANGUAGE_NAMES.values()) <= set(LANGUAGES)
+    assert len(LANGUAGES) == 100
+    assert len(set(LANGUAGES.values())) == len(LANGUAGES)
 
 
 def test_the_languages_are_those_of_whisper() -> None:
     from faster_whisper.tokenizer import _LANGUAGE_CODES
 
-    assert set(NAMES) == set(_LANGUAGE_CODES)
+    assert set(LANGUAGES) == set(_LANGUAGE_CODES)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.9, "0:07"), (3599, "59:59"), (36_061, "10:01:01")])

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.recognition_flags import FormatList
-from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
-from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.cli.recognition_flags import formats_flag
+from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -24,8 +23,8 @@ STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "ca
 
 
 @click.command("list", cls=Command)
-@click.option("--state", type=OneOf(STATES), help="Only those in this state.")
-@click.option("--limit", type=Whole(1, 100_000), default=50, metavar="N", help="At most so many.")
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most so many.")
 @truth("--json", help="As JSON, one object a line.")
 @server_flags
 def list_(state: TranscriptionState | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
@@ -85,19 +84,12 @@ def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: s
 @click.command(cls=Command)
 @click.argument("transcription", nargs=-1, required=True, metavar="ID...")
 @click.option("--output_dir", "-o", metavar="FOLDER", help="Write files into this folder, named after the recording.")
-@click.option(
-    "--output_format",
-    "-f",
-    type=FormatList(),
-    multiple=True,
-    metavar="FORMAT",
-    help=f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: txt, with -o all]",
-)
+@formats_flag("txt, with -o all")
 @server_flags
 def get(
     transcription: tuple[str, ...],
     output_dir: str | None,
-    output_format: tuple[tuple[str, ...], ...],
+    output_format: tuple[str, ...],
     server: str | None,
     token: str | None,
 ) -> None:
@@ -109,15 +101,14 @@ def get(
     """
     from whisper_farm.cli.describing import write_transcripts
 
-    formats = tuple(dict.fromkeys(format for group in output_format for format in group))
-    if output_dir is None and (len(formats) > 1 or len(transcription) > 1):
+    if output_dir is None and (len(output_format) > 1 or len(transcription) > 1):
         raise click.UsageError("Several transcripts or formats need a folder to be written to: give -o FOLDER.")
     ids = [checked(one) for one in transcription]
     with connect(server, token) as farm:
         if output_dir is None:
-            sys.stdout.write(farm.rendered(ids[0], formats[0] if formats else "txt"))
+            sys.stdout.write(farm.rendered(ids[0], output_format[0] if output_format else "txt"))
         else:
-            for line in write_transcripts(farm, ids, output_dir, formats):
+            for line in write_transcripts(farm, ids, output_dir, output_format):
                 print(line)
 
 

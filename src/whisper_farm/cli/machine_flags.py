@@ -10,45 +10,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import settled
-from whisper_farm.cli.whisper_flags import Whole
 
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings
 
 MACHINE = ("--device", "--compute_type", "--batch_size", "--threads", "--slots", "--model_dir")
 """The flags that the help lists under this heading."""
-DEVICE = re.compile(r"(auto|cpu|cuda)(?::(\d{1,2}))?", re.IGNORECASE)
 
 
-class Device(click.ParamType[tuple[str, int]]):
-    """`auto`, `cpu`, `cuda` or `cuda:1`."""
-
-    name = "device"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        found = DEVICE.fullmatch(str(value))
-        if found is None or (found[2] and found[1].lower() != "cuda"):
-            self.fail(f"'{value}' is no device; write auto, cpu, cuda or cuda:1.", param, ctx)
-        return found[1].lower(), int(found[2] or 0)
+def device(written: str) -> tuple[str, int]:
+    """`auto`, `cpu`, `cuda` or `cuda:1`: the kind of device, and which one of them."""
+    found = re.fullmatch(r"(auto|cpu|cuda)|cuda:(\d{1,2})", written.lower())
+    if found is None:
+        raise click.BadParameter(f"'{written}' is no device; write auto, cpu, cuda or cuda:1.")
+    return found[1] or "cuda", int(found[2] or 0)
 
 
 def machine_flags(command: Callable[..., object]) -> Callable[..., object]:
     """All flags that say what this machine is used for. Those not given are left to the environment."""
+    device_help = "auto, cpu, cuda, cuda:1 … [default: a GPU if there is one]"
+    compute_help = "int8, float16, float32 … [default: what suits the device]"
     flags = [
-        click.option(
-            "--device",
-            type=Device(),
-            metavar="DEVICE",
-            help="auto, cpu, cuda, cuda:1 … [default: a GPU if there is one]",
-        ),
-        click.option(
-            "--compute_type", metavar="TYPE", help="int8, float16, float32 … [default: what suits the device]"
-        ),
-        click.option("--batch_size", type=Whole(1, 256), metavar="N", help="Chunks recognised together."),
-        click.option("--threads", type=Whole(1, 1024), metavar="N", help="Processor threads of one slot."),
-        click.option("--slots", type=Whole(1, 1024), metavar="N", help="Batches at the same time."),
+        click.option("--device", type=device, metavar="DEVICE", help=device_help),
+        click.option("--compute_type", metavar="TYPE", help=compute_help),
+        click.option("--batch_size", type=click.IntRange(1, 256), metavar="N", help="Chunks recognised together."),
+        click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Processor threads of one slot."),
+        click.option("--slots", type=click.IntRange(1, 1024), metavar="N", help="Batches at the same time."),
         click.option("--model_dir", metavar="FOLDER", help="Where models are kept."),
     ]
     return reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)

@@ -6,174 +6,164 @@ own models are made when the flags are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.languages import language_code
-from whisper_farm.cli.whisper_flags import Number, OneOf, Whole, Words, truth
+from whisper_farm.cli.whisper_flags import Words, truth
 from whisper_farm.transcript.formats import FORMATS
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task
 
-HIGHEST_TEMPERATURE = 1.0
-
-
-class FormatList(Words[tuple[str, ...]]):
-    """`srt`, `srt,txt`, `srt txt` or `all`."""
-
-    name = "format"
-
-    def continues(self, word: str) -> bool:
-        return all(part in (*FORMATS, "all") for part in word.split(","))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip().lower().lstrip(".") for part in str(value).split(",") if part.strip()]
-        for part in parts:
-            if part not in (*FORMATS, "all"):
-                near = get_close_matches(part, FORMATS, n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else ""
-                self.fail(f"'{part}' is not one of {', '.join(FORMATS)}, all.{hint}", param, ctx)
-        if not parts:
-            self.fail("a format is missing.", param, ctx)
-        return tuple(FORMATS) if "all" in parts else tuple(parts)
-
-
-class Temperatures(Words[tuple[float, ...]]):
-    """One number, or several to be tried in turn: `0`, `0,0.4`, `0 0.4`."""
-
-    name = "temperature"
-
-    def continues(self, word: str) -> bool:
-        return all(_is_number(part) for part in word.split(","))
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part for part in str(value).split(",") if part.strip()]
-        if not parts or not all(_is_number(part) and 0 <= float(part) <= 2 for part in parts):
-            self.fail(f"'{value}' is no temperature; write numbers from 0 to 2.", param, ctx)
-        return tuple(float(part) for part in parts)
-
-
-class Language(click.ParamType[str | None]):
-    """A code or an English name."""
-
-    name = "language"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
-        try:
-            return language_code(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class EngineName(click.ParamType[str]):
-    """An engine that is installed."""
-
-    name = "engine"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from whisper_farm.engines.registry import engine_names
-
-        name, offered = str(value).lower().replace("_", "-"), engine_names()
-        if name in offered:
-            return name
-        near = get_close_matches(name, offered, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise click.BadParameter(f"'{value}' is none of {', '.join(offered)}.{hint}", ctx, param)
-
-
-class NumberOrNone(click.ParamType[float | str]):
-    """A number, or `None` to switch something off."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        if str(value).lower() == "none":
-            return "none"
-        if not _is_number(str(value)):
-            self.fail(f"'{value}' is neither a number nor None.", param, ctx)
-        return float(value)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return float(word) == float(word)
-    except ValueError:
-        return False
-
-
+LANGUAGES: dict[str, str] = {
+    "af": "afrikaans", "am": "amharic", "ar": "arabic", "as": "assamese", "az": "azerbaijani",
+    "ba": "bashkir", "be": "belarusian", "bg": "bulgarian", "bn": "bengali", "bo": "tibetan",
+    "br": "breton", "bs": "bosnian", "ca": "catalan", "cs": "czech", "cy": "welsh",
+    "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+    "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish", "fo": "faroese",
+    "fr": "french", "gl": "galician", "gu": "gujarati", "ha": "hausa", "haw": "hawaiian",
+    "he": "hebrew", "hi": "hindi", "hr": "croatian", "ht": "haitian creole", "hu": "hungarian",
+    "hy": "armenian", "id": "indonesian", "is": "icelandic", "it": "italian", "ja": "japanese",
+    "jw": "javanese", "ka": "georgian", "kk": "kazakh", "km": "khmer", "kn": "kannada",
+    "ko": "korean", "la": "latin", "lb": "luxembourgish", "ln": "lingala", "lo": "lao",
+    "lt": "lithuanian", "lv": "latvian", "mg": "malagasy", "mi": "maori", "mk": "macedonian",
+    "ml": "malayalam", "mn": "mongolian", "mr": "marathi", "ms": "malay", "mt": "maltese",
+    "my": "myanmar", "ne": "nepali", "nl": "dutch", "nn": "nynorsk", "no": "norwegian",
+    "oc": "occitan", "pa": "punjabi", "pl": "polish", "ps": "pashto", "pt": "portuguese",
+    "ro": "romanian", "ru": "russian", "sa": "sanskrit", "sd": "sindhi", "si": "sinhala",
+    "sk": "slovak", "sl": "slovenian", "sn": "shona", "so": "somali", "sq": "albanian",
+    "sr": "serbian", "su": "sundanese", "sv": "swedish", "sw": "swahili", "ta": "tamil",
+    "te": "telugu", "tg": "tajik", "th": "thai", "tk": "turkmen", "tl": "tagalog",
+    "tr": "turkish", "tt": "tatar", "uk": "ukrainian", "ur": "urdu", "uz": "uzbek",
+    "vi": "vietnamese", "yi": "yiddish", "yo": "yoruba", "yue": "cantonese", "zh": "chinese",
+}  # fmt: skip
+OTHER_LANGUAGE_NAMES: dict[str, str] = {
+    "burmese": "my", "castilian": "es", "farsi": "fa", "flemish": "nl", "haitian": "ht",
+    "iw": "he", "jv": "jw", "letzeburgesch": "lb", "mandarin": "zh",
+    "moldavian": "ro", "moldovan": "ro", "nb": "no", "panjabi": "pa", "pushto": "ps",
+    "sinhalese": "si", "valencian": "ca",
+}  # fmt: skip
 RECOGNITION = (
     "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
     "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
-
-
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
 HERE = f"{MODELS} [default: small; turbo on a GPU]"
 ON_A_FARM = f"{MODELS} [default: small]"
 """The help of `--model`: what is chosen where nothing is said."""
 
 
+def language_code(written: str) -> str | None:
+    """Whisper's code for a language written as code or English name; None for `auto`."""
+    word = written.strip().lower()
+    if word in ("auto", "none", ""):
+        return None
+    codes = {name: code for code, name in LANGUAGES.items()} | OTHER_LANGUAGE_NAMES | {code: code for code in LANGUAGES}
+    code = codes.get(word) or codes.get(word.replace("_", "-").partition("-")[0])
+    if code is None:
+        raise click.BadParameter(f"'{written}' is no language Whisper knows.")
+    return code
+
+
+def engine_name(written: str) -> str:
+    """The name of an engine that is installed."""
+    from whisper_farm.engines.registry import engine_names
+
+    name, offered = written.lower().replace("_", "-"), engine_names()
+    if name not in offered:
+        raise click.BadParameter(f"'{written}' is none of {', '.join(offered)}.")
+    return name
+
+
+def number_or_none(written: str | float) -> float | None:
+    """A number, or `None` to switch something off."""
+    if str(written).lower() == "none":
+        return None
+    try:
+        return float(written)
+    except ValueError:
+        raise click.BadParameter(f"'{written}' is neither a number nor None.") from None
+
+
+def _formats(word: str) -> tuple[str, ...]:
+    if word.lower() not in (*FORMATS, "all"):
+        raise click.BadParameter(f"'{word}' is not one of {', '.join(FORMATS)}, all.")
+    return tuple(FORMATS) if word.lower() == "all" else (word.lower(),)
+
+
+def _temperatures(word: str) -> tuple[float, ...]:
+    number = number_or_none(word)
+    if number is None or not 0 <= number <= 2:
+        raise click.BadParameter(f"'{word}' is no temperature; write numbers from 0 to 2.")
+    return (number,)
+
+
+def _each_once(context: click.Context, option: click.Parameter, groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(format for group in groups for format in group))
+
+
+def formats_flag(default: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """The flag `--output_format`: every format asked for, once, in the order asked; none where none was."""
+    formats = f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: {default}]"
+    kind, names = Words("format", _formats), ("--output_format", "-f")
+    return click.option(*names, type=kind, multiple=True, callback=_each_once, metavar="FORMAT", help=formats)
+
+
 def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """All flags that say how to recognise."""
+    """All flags that say how to recognise. Their defaults are those of `RecognitionOptions`."""
+    option = click.option
+    step = "Step to the next temperature where one is given; None: no second try."
+    engine = "The recogniser, if another is installed. [default: faster-whisper]"
+    temperature = "Sampling temperature; several are tried in turn where a text looks wrong. [default: 0]"
     flags = [
-        click.option("--model", metavar="NAME", help=model_help),
-        click.option(
-            "--engine",
-            type=EngineName(),
+        option("--model", metavar="NAME", help=model_help),
+        option("--engine", type=engine_name, metavar="NAME", help=engine),
+        option(
+            "--language",
+            type=language_code,
             metavar="NAME",
-            help="The recogniser, if another is installed. [default: faster-whisper]",
+            help="The language spoken, as en or English. [default: detected]",
         ),
-        click.option("--language", type=Language(), help="The language spoken, as en or English. [default: detected]"),
         truth("--multilingual", help="Find the language of every chunk: for recordings that change it."),
-        click.option(
+        option(
             "--task",
-            type=OneOf(("transcribe", "translate"), case_sensitive=False),
+            type=click.Choice(("transcribe", "translate"), case_sensitive=False),
             default="transcribe",
             help="What to write: what was said, or that in English.",
             show_default=True,
         ),
-        click.option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
+        option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
         truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
         truth("--vad_filter", default=True, help="Hold text and speech against each other."),
-        click.option(
+        option(
             "--beam_size",
-            type=Whole(1, 32),
+            type=click.IntRange(1, 32),
             metavar="N",
             default=5,
             help="Width of the search.",
             show_default=True,
         ),
-        click.option(
-            "--temperature",
-            type=Temperatures(),
-            multiple=True,
-            help="Sampling temperature; several are tried in turn where a text looks wrong. [default: 0]",
-        ),
-        click.option(
+        option("--temperature", type=Words("temperature", _temperatures), multiple=True, metavar="T", help=temperature),
+        option(
             "--temperature_increment_on_fallback",
-            type=NumberOrNone(),
+            type=number_or_none,
             default=0.2,
-            help="Step to the next temperature where one is given; None: no second try.",
+            metavar="T",
+            help=step,
             show_default=True,
         ),
-        click.option("--compression_ratio_threshold", type=NumberOrNone(), default=2.4, hidden=True),
-        click.option("--logprob_threshold", type=NumberOrNone(), default=-1.0, hidden=True),
-        click.option("--no_speech_threshold", type=NumberOrNone(), default=0.6, hidden=True),
-        click.option("--max_new_tokens", type=Whole(1, 448), hidden=True),
-        click.option(
+        option("--compression_ratio_threshold", type=number_or_none, default=2.4, hidden=True),
+        option("--logprob_threshold", type=number_or_none, default=-1.0, hidden=True),
+        option("--no_speech_threshold", type=number_or_none, default=0.6, hidden=True),
+        option("--max_new_tokens", type=click.IntRange(1, 448), hidden=True),
+        option(
             "--chunk_seconds",
-            type=Number(1, 600),
+            type=click.FloatRange(1, 600),
             metavar="SECONDS",
             default=30,
             help="The longest chunk; it ends at the best pause before.",
@@ -187,102 +177,54 @@ def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Call
 class Wish:
     """How the user wants recordings recognised, before it is decided by which engine and model."""
 
-    model: str | None
     engine: str
-    language: str | None
-    multilingual: bool
+    model: str | None
     task: Task
-    initial_prompt: str | None
-    word_timestamps: bool
-    vad_filter: bool
-    beam_size: int
-    temperature: Sequence[Sequence[float]]
-    temperature_increment_on_fallback: float | str
-    compression_ratio_threshold: float | str
-    logprob_threshold: float | str
-    no_speech_threshold: float | str
-    max_new_tokens: int | None
     chunk_seconds: float
+    flags: Mapping[str, Any]
+    """The command's flags: those with the names of options are the options."""
 
     @property
     def temperatures(self) -> tuple[float, ...]:
         """Those that were listed; of a single one, as Whisper does, the steps up to 1."""
-        listed = tuple(value for group in self.temperature for value in group) or (0.0,)
-        step = self.temperature_increment_on_fallback
-        if len(listed) > 1 or isinstance(step, str) or step <= 0:
+        listed = tuple(value for group in self.flags["temperature"] for value in group) or (0.0,)
+        step = self.flags["temperature_increment_on_fallback"]
+        if len(listed) > 1 or step is None or step <= 0:
             return listed
-        count = int((HIGHEST_TEMPERATURE - listed[0]) / step + 1e-6)
+        count = int((1.0 - listed[0]) / step + 1e-6)
         return tuple(round(listed[0] + step * number, 6) for number in range(max(0, min(count, 15)) + 1))
 
     def options(self, engine: str, model: str) -> RecognitionOptions:
         """The farm's options for an engine and model."""
         from pydantic import ValidationError
 
-        from whisper_farm.errors import InvalidRequest
         from whisper_farm.transcript.options import RecognitionOptions
 
-        wanted = {
-            "engine": engine,
-            "model": model,
-            "language": self.language,
-            "multilingual": self.multilingual,
-            "task": self.task,
-            "initial_prompt": self.initial_prompt or None,
-            "word_timestamps": self.word_timestamps,
-            "vad_filter": self.vad_filter,
-            "beam_size": self.beam_size,
-            "temperature": self.temperatures,
-            "compression_ratio_threshold": _number(self.compression_ratio_threshold),
-            "logprob_threshold": _number(self.logprob_threshold),
-            "no_speech_threshold": _number(self.no_speech_threshold),
-            "max_new_tokens": self.max_new_tokens,
-        }
+        wanted = {name: value for name, value in self.flags.items() if name in RecognitionOptions.model_fields}
+        wanted |= {"engine": engine, "model": model, "temperature": self.temperatures}
+        wanted["initial_prompt"] = wanted["initial_prompt"] or None
         try:
             return RecognitionOptions.model_validate(wanted)
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
-            raise InvalidRequest(f"--{name}: {first['msg']}.") from error
-
-
-def _number(value: float | str) -> float | None:
-    return None if isinstance(value, str) else value
+            raise click.UsageError(f"--{name}: {first['msg']}.") from error
 
 
 def wish_of(flags: dict[str, Any]) -> Wish:
     """The wish among a command's flags. What the engine has not, or a model that cannot do the task, is wrong usage."""
-    from whisper_farm.models import DEFAULT_ENGINE
-
-    given = {name: flags[name] for name in Wish.__dataclass_fields__}
-    wish = Wish(**{**given, "engine": given["engine"] or DEFAULT_ENGINE})
-    if wish.multilingual and wish.language is not None:
-        raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")
-    if wish.model is not None and wish.task == "translate":
-        _check_translates(wish.model)
-    _check_engine(wish)
-    return wish
-
-
-def _check_engine(wish: Wish) -> None:
     from whisper_farm.engines.registry import check_options, engine_traits
     from whisper_farm.errors import OptionUnsupported
+    from whisper_farm.models import DEFAULT_ENGINE, can_translate, cannot_translate
 
+    wish = Wish(flags["engine"] or DEFAULT_ENGINE, flags["model"], flags["task"], flags["chunk_seconds"], flags)
     model = wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)
+    if flags["multilingual"] and flags["language"] is not None:
+        raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")
     try:
+        if wish.task == "translate" and not can_translate(model):
+            raise cannot_translate(model)
         check_options(wish.options(wish.engine, model))
     except OptionUnsupported as refusal:
         raise click.UsageError(refusal.message) from refusal
-
-
-def _check_translates(model: str) -> None:
-    from whisper_farm.models import can_translate
-
-    if not can_translate(model):
-        raise click.BadParameter(
-            f"{model} was not trained to translate. Choose large-v3, medium or small.", param_hint="'--model'"
-        )
-
-
-def all_formats(context: click.Context, option: click.Parameter, given: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Every format asked for, once, in the order asked; all of them when none was."""
-    return tuple(dict.fromkeys(format for group in given for format in group)) or tuple(FORMATS)
+    return wish

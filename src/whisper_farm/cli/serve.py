@@ -21,8 +21,8 @@ import click
 from whisper_farm import __version__
 from whisper_farm.cli.connection import ADMIN_TOKEN_FILE, DEFAULT_SERVER, on_this_machine, settled
 from whisper_farm.cli.machine_flags import worker_settings
-from whisper_farm.cli.recognition_flags import EngineName
-from whisper_farm.cli.whisper_flags import Command, OneOf, Whole, truth
+from whisper_farm.cli.recognition_flags import engine_name
+from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
@@ -43,7 +43,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
     epilog="Every setting has an environment variable too (WHISPER_FARM_PORT, WHISPER_FARM_DATABASE, …); flags win.",
 )
 @click.option("--host", metavar="HOST", help="Listen on this address; 0.0.0.0 for all. [default: 127.0.0.1]")
-@click.option("--port", type=Whole(0, 65_535), metavar="PORT", help="[default: 8765]")
+@click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help="[default: 8765]")
 @click.option("--data", metavar="FOLDER", help="Where state is kept. [default: the user's data folder]")
 @click.option(
     "--database", metavar="URL", help="sqlite:///PATH or postgresql://… [default: farm.db in the data folder]"
@@ -52,9 +52,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
 @click.option("--pools", metavar="FILE", help="The machines that this farm may start, as a TOML file.")
 @truth("--pools_dry_run", help="Say which machines would be started and ended, and do nothing.")
-@click.option("--log_format", type=OneOf(("console", "json")), help="How log lines look. [default: console]")
+@click.option("--log_format", type=click.Choice(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
-@click.option("--engine", type=EngineName(), metavar="NAME", help="Of that worker. [default: faster-whisper]")
+@click.option("--engine", type=engine_name, metavar="NAME", help="Of that worker. [default: faster-whisper]")
 def serve(worker: bool, engine: str | None, **flags: Any) -> None:
     """Run a farm's server: it takes recordings in, hands chunks to workers, puts transcripts together.
 

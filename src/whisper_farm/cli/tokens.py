@@ -8,7 +8,7 @@ import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.jobs import each
-from whisper_farm.cli.whisper_flags import Command, OneOf
+from whisper_farm.cli.whisper_flags import Command
 
 if TYPE_CHECKING:
     from whisper_farm.protocol.client import Scope
@@ -26,7 +26,7 @@ def token() -> None:
 
 @token.command(cls=Command)
 @click.argument("name")
-@click.option("--scope", type=OneOf(SCOPES), default="user", help="What it may do.", show_default=True)
+@click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.", show_default=True)
 @click.option("--owner", metavar="WHO", help="Whom it acts for. [default: NAME for users, else you]")
 @server_flags
 def create(name: str, scope: str, owner: str | None, server: str | None, token: str | None) -> None:

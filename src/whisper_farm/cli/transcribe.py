@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings
-from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, FormatList, all_formats, recognition_flags, wish_of
+from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.transcript.formats import FORMATS
 
@@ -30,15 +30,7 @@ SECTIONS = {
 @recognition_flags(HERE)
 @machine_flags
 @click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
-@click.option(
-    "--output_format",
-    "-f",
-    type=FormatList(),
-    multiple=True,
-    callback=all_formats,
-    metavar="FORMAT",
-    help=f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: all]",
-)
+@formats_flag("all")
 @truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
 @truth("--verbose", default=True, help="Show the transcript as it grows.")
 @truth("--quiet", help="Show errors only.")
@@ -64,7 +56,7 @@ def transcribe(**flags: Any) -> int:
         wish=wish_of(flags),
         machine=machine_settings(flags),
         output_dir=flags["output_dir"],
-        formats=flags["output_format"],
+        formats=flags["output_format"] or tuple(FORMATS),
         skip_existing=flags["skip_existing"],
         server=flags["server"],
         token=flags["token"],

@@ -9,8 +9,8 @@ import click
 
 from whisper_farm.cli.connection import server_flags
 from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings, worker_settings
-from whisper_farm.cli.recognition_flags import EngineName
-from whisper_farm.cli.whisper_flags import Command, Number, Whole, truth
+from whisper_farm.cli.recognition_flags import engine_name
+from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings
@@ -32,7 +32,7 @@ ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
 @click.option(
     "--engine",
     multiple=True,
-    type=EngineName(),
+    type=engine_name,
     metavar="NAME",
     help="A recogniser that is installed; may be given several times. [default: faster-whisper]",
 )
@@ -43,16 +43,23 @@ ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
 @machine_flags
 @click.option(
     "--grace",
-    type=Number(0, 31_536_000),
+    type=click.FloatRange(0, 31_536_000),
     metavar="SECONDS",
     help="One signal is enough: after this time it leaves at once.",
 )
-@click.option("--idle", type=Number(0, 31_536_000), metavar="SECONDS", help="End when there was no work for so long.")
-@click.option("--life", type=Number(0, 31_536_000), metavar="SECONDS", help="End so long after the start.")
 @click.option(
-    "--patience", type=Number(0, 31_536_000), metavar="SECONDS", help="End when the farm was away for so long."
+    "--idle", type=click.FloatRange(0, 31_536_000), metavar="SECONDS", help="End when there was no work for so long."
 )
-@click.option("--parent", type=Whole(1, 2**31), metavar="PID", help="End when this process, which started it, is gone.")
+@click.option("--life", type=click.FloatRange(0, 31_536_000), metavar="SECONDS", help="End so long after the start.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0, 31_536_000),
+    metavar="SECONDS",
+    help="End when the farm was away for so long.",
+)
+@click.option(
+    "--parent", type=click.IntRange(1, 2**31), metavar="PID", help="End when this process, which started it, is gone."
+)
 def worker(**flags: Any) -> None:
     """Work for a farm: fetch chunks of audio over HTTP(S), recognise them, hand the words back.
 

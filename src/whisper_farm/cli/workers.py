@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.whisper_flags import Command, Whole, truth
+from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
     from whisper_farm.protocol.machines import MachineLine, MachineList, MachineView, PoolChange, PoolView
@@ -21,7 +21,9 @@ SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stop
 @click.option(
     "--on", "pool", metavar="NAME", help="The pool that is meant: its name, or its provider if it is the one."
 )
-@click.option("-n", "number", type=Whole(0, 1000), metavar="N", help="Let it have so many machines, work or no work.")
+@click.option(
+    "-n", "number", type=click.IntRange(0, 1000), metavar="N", help="Let it have so many machines, work or no work."
+)
 @truth("--auto", help="Leave the number to the farm again.")
 @truth("--pause", help="Start nothing more there.")
 @truth("--drain", help="Let all machines there finish what they hold and end.")
@@ -43,8 +45,8 @@ def workers(
     """List pools and machines with their state, age and cost; with --on, change a pool.
 
     \b
-    whisper-farm workers                     pools, machines, and why there are so many
-    whisper-farm workers --on local -n 4     four workers there, whatever there is to do
+    whisper-farm workers                     pools and machines, and why so many
+    whisper-farm workers --on local -n 4     four workers, whatever there is to do
     whisper-farm workers --on cloud --auto   as many as the work needs
     """
     change = _change(number, auto, [name for name, given in switches.items() if given])
