@@ -22,6 +22,7 @@
     │   ├── NotFound
     │   ├── WrongState
     │   ├── TooLarge
+    │   ├── HeadTooLarge
     │   ├── TooSlow
     │   ├── TooManyTries
     │   ├── DigestMismatch
@@ -190,6 +191,13 @@ class TooLarge(RequestError):
 
     code = "too_large"
     status = 413
+
+
+class HeadTooLarge(RequestError):
+    """The head of the request, or what follows its body, is larger than this server accepts."""
+
+    code = "head_too_large"
+    status = 431
 
 
 class TooSlow(RequestError):

@@ -72,8 +72,10 @@ class ServerSettings(BaseSettings):
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which browsers reach this server; its addresses and the names of its machine need no mention."""
     max_upload_bytes: int = Field(default=20 << 30, ge=1, le=1 << 44)
-    max_body_bytes: int = Field(default=16 << 20, ge=1024, le=1 << 30)
-    """Of any request that is not an upload."""
+    max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 26)
+    """Of any request that is not an upload: the results of a worker are the largest."""
+    max_call_bytes: int = Field(default=64 << 10, ge=1024, le=1 << 20)
+    """Of a call that is neither an upload nor a worker's list of jobs, chunks or results."""
     retention_days: float | None = Field(default=None, ge=0, le=36_500)
     """Finished transcriptions older than this are deleted with their audio; None keeps them."""
     event_days: float = Field(default=7, gt=0, le=3650)

@@ -109,7 +109,7 @@ BODIES: list[tuple[str, bytes]] = [
     ("a negative size", b'{"name": "a", "size": -1}'),
     ("too long a name", b'{"name": "' + b"a" * 300 + b'", "size": 1}'),
     ("an unknown field", b'{"name": "a", "size": 1, "admin": true}'),
-    ("brackets without end", b"[" * 200_000),
+    ("brackets without end", b"[" * 60_000),
 ]
 
 
@@ -257,7 +257,7 @@ def test_large_bodies_take_turns_and_small_ones_do_not_wait(
 ) -> None:
     monkeypatch.setattr(limits, "LARGE_BODIES_AT_ONCE", 1)
     monkeypatch.setattr(limits, "TURN_SECONDS", 0.3)
-    farm = start_farm()
+    farm = start_farm(max_call_bytes=1 << 20)
     worker = make_worker(farm)
     url = httpx.URL(farm.url)
     length = limits.SMALL_BODY_BYTES + 2

@@ -6,7 +6,8 @@ program's API) is a file in `routes/` that calls `sub_application`, and a line i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -24,19 +25,23 @@ def sub_application(
     enter: Enter,
     open_paths: frozenset[str] = frozenset(),
     uploads: str | None = None,
+    larger: Mapping[str, int] = MappingProxyType({}),
     shape: ErrorShape = farm_shape,
 ) -> FastAPI:
     """A sub-application of these routes, to be mounted in `app.py`.
 
     `enter` says who a request comes from, or keeps it out; `open_paths` are answered to anybody. A PUT below the
-    path `uploads` is a file of any size: its route bounds it. `shape` writes every answer that is no success.
+    path `uploads` is a file of any size: its route bounds it. The paths in `larger` take bodies larger than the calls
+    of users are. `shape` writes every answer that is no success.
     """
     app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id)
     app.state.coordinator = coordinator
     for router in routers:
         app.include_router(router)
     add_error_handlers(app, [route for router in routers for route in router.routes], shape)
-    app.add_middleware(Limits, coordinator.settings.max_body_bytes, uploads, shape)
+    most = coordinator.settings.max_body_bytes
+    usual = min(most, coordinator.settings.max_call_bytes)
+    app.add_middleware(Limits, usual, uploads, shape, {path: min(most, size) for path, size in larger.items()})
     app.add_middleware(Authentication, enter, open_paths, shape)
     return app
 

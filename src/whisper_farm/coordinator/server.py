@@ -3,8 +3,7 @@
 Works in any thread; signals are heeded in the main thread only. What goes wrong at start is raised as a `FarmError`
 that says what to do: a port that is taken, an old schema, a folder that cannot be written.
 
-The web server bounds the time between two requests. The time that a client takes to send the head of one is bounded
-here. A peer that vanished without a word is noticed by the operating system.
+What a peer may cost before anybody knows who it is, is bounded in `connection.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
 
 from whisper_farm.coordinator.app import create_app
+from whisper_farm.coordinator.connection import connection_class
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.log import logger
@@ -42,17 +41,8 @@ GRACE_SECONDS = 1
 """How long a request under way may still take when the server stops; waits and streams end at once."""
 KEEP_ALIVE_SECONDS = 75
 """An idle connection stays open for this long: workers and browsers come back to it."""
-HEAD_SECONDS = 20.0
-"""The head of a request must be there within this time after the connection, or the answer before."""
-VANISHED_MILLISECONDS = 60_000
-"""A peer that acknowledges nothing for so long is gone."""
 BACKLOG = 2048
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Connection
-else:
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol as Connection
 
 
 def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None], stop: threading.Event) -> None:
@@ -205,52 +195,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
         reason, other = error.strerror or error, "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
         raise FarmError(f"Cannot listen on {host}, port {port}: {reason}. Choose another with {other}.") from error
     return listener
-
-
-def connection_class(head_seconds: float = HEAD_SECONDS) -> type[asyncio.Protocol]:
-    """uvicorn's connection, with the time for the head of a request bounded."""
-
-    class Impatient(Connection):
-        _head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-            super().connection_made(transport)
-            _notice_vanished_peer(transport)
-            self._expect_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._expect_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._heed_no_head()
-            super().connection_lost(exc)
-
-        def _expect_head(self) -> None:
-            """Start the clock unless it runs already; stop it while a request is being answered."""
-            cycle = getattr(self, "cycle", None)  # None until the first request
-            if cycle is not None and not cycle.response_complete:
-                self._heed_no_head()
-            elif self._head_timer is None and not self.transport.is_closing():
-                self._head_timer = self.loop.call_later(head_seconds, self.transport.close)
-
-        def _heed_no_head(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-    return Impatient
-
-
-def _notice_vanished_peer(transport: asyncio.Transport) -> None:
-    peer = transport.get_extra_info("socket")
-    if peer is None:
-        return
-    with suppress(OSError):
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_USER_TIMEOUT", VANISHED_MILLISECONDS)):
-            if hasattr(socket, name):
-                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _address(host: str, listener: socket.socket) -> str:

@@ -7,9 +7,9 @@ learns at once that it has no effect.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 PROTOCOL_VERSION = 1
 PROTOCOL_HEADER = "Whisper-Farm-Protocol"
@@ -27,6 +27,9 @@ Bytes = Annotated[int, Field(ge=0, le=1 << 44)]
 Position = Annotated[int, Field(ge=0, le=1_000_000)]
 MAX_CHUNK_BYTES = 64 << 20
 """Of the audio of one chunk; ten minutes of it need a third of that even uncompressed."""
+T = TypeVar("T")
+Items = Annotated[tuple[T, ...], FailFast()]
+"""A list in a request. Its first wrong element ends the reading: nobody pays for naming a million of them."""
 MAX_BATCH = 256
 """Jobs, tokens or completions in one call."""
 

@@ -19,6 +19,7 @@ from whisper_farm.protocol.wire import (
     Bytes,
     ClaimToken,
     Id,
+    Items,
     Label,
     Name,
     Position,
@@ -39,7 +40,7 @@ class EngineOffer(Request):
     engine: Name
     version: Name
     models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
-    loaded: tuple[ModelName, ...] = Field(default=(), max_length=16)
+    loaded: Items[ModelName] = Field(default=(), max_length=16)
     device: Name
     compute_type: Name = "default"
     batch: int = Field(ge=1, le=MAX_BATCH)
@@ -55,7 +56,7 @@ class MachineFacts(Request):
     machine_id: Name | None = None
     region: Name | None = None
     price_per_hour: float | None = Field(default=None, ge=0, le=1000)
-    accelerators: tuple[Name, ...] = Field(default=(), max_length=16)
+    accelerators: Items[Name] = Field(default=(), max_length=16)
 
 
 class RegisterRequest(Request):
@@ -67,7 +68,7 @@ class RegisterRequest(Request):
     version: Name
     platform: Name
     slots: int = Field(ge=1, le=4096)
-    engines: tuple[EngineOffer, ...] = Field(max_length=16)
+    engines: Items[EngineOffer] = Field(max_length=16)
     cuts: bool = True
     """Whether it takes chunk jobs."""
     label: Label = ""
@@ -144,7 +145,7 @@ class HeartbeatRequest(Request):
     """Renews every lease of the worker named here at once."""
 
     worker_id: Id
-    tokens: tuple[ClaimToken, ...] = Field(max_length=4096)
+    tokens: Items[ClaimToken] = Field(max_length=4096)
 
 
 class HeartbeatAnswer(Answer):
@@ -164,7 +165,7 @@ class UploadRequest(Request):
 
     worker_id: Id
     token: ClaimToken
-    positions: tuple[Position, ...] = Field(min_length=1, max_length=MAX_BATCH)
+    positions: Items[Position] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class ChunkUpload(Answer):
@@ -196,7 +197,7 @@ class AppendRequest(Request):
 
     worker_id: Id
     token: ClaimToken
-    chunks: tuple[NewChunk, ...] = Field(min_length=1, max_length=MAX_BATCH)
+    chunks: Items[NewChunk] = Field(min_length=1, max_length=MAX_BATCH)
     duration_seconds: Seconds | None = None
     """Of the whole recording as its container declares it, for progress."""
 
@@ -214,14 +215,14 @@ class ChunkResult(Request):
     """As the container declares it; much longer than decoded means the file was cut off."""
     chunks: int = Field(ge=0, le=1_000_000)
     damaged_packets: int = Field(default=0, ge=0, le=1_000_000_000)
-    damaged_seconds: tuple[tuple[Seconds, Seconds], ...] = Field(default=(), max_length=1000)
+    damaged_seconds: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
 
 
 class TranscribeResult(Request):
     """What was heard in one chunk, in seconds from the start of the recording, and what heard it."""
 
-    segments: tuple[Segment, ...] = Field(max_length=10_000)
-    unheard: tuple[tuple[Seconds, Seconds], ...] = Field(default=(), max_length=1000)
+    segments: Items[Segment] = Field(max_length=10_000)
+    unheard: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
     """Stretches in which somebody speaks and no words could be made out."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     language_probability: float = Field(default=1, ge=0, le=1)
@@ -253,7 +254,7 @@ class CompleteRequest(Request):
     """End attempts and, in the same call, claim the next ones."""
 
     worker_id: Id
-    completions: tuple[Completion, ...] = Field(min_length=1, max_length=MAX_BATCH)
+    completions: Items[Completion] = Field(min_length=1, max_length=MAX_BATCH)
     claim: ClaimRequest | None = None
 
 
@@ -284,14 +285,14 @@ class Failure(Request):
 
 class FailRequest(Request):
     worker_id: Id
-    failures: tuple[Failure, ...] = Field(min_length=1, max_length=MAX_BATCH)
+    failures: Items[Failure] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class ReleaseRequest(Request):
     """Hand jobs back untouched; nothing is charged."""
 
     worker_id: Id
-    tokens: tuple[ClaimToken, ...] = Field(default=(), max_length=4096)
+    tokens: Items[ClaimToken] = Field(default=(), max_length=4096)
     leaving: bool = False
     """The worker goes away and will not beat again."""
 

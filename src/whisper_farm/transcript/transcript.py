@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import FailFast
 
 from whisper_farm.transcript.options import Task
 
@@ -29,7 +32,7 @@ class Segment:
     start: float
     end: float
     text: str
-    words: tuple[Word, ...] = ()
+    words: Annotated[tuple[Word, ...], FailFast()] = ()
     avg_logprob: float | None = None
     no_speech_prob: float | None = None
     compression_ratio: float | None = None

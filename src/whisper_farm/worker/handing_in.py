@@ -43,7 +43,7 @@ from whisper_farm.worker.tasks import Wakeup
 
 GATHER_SECONDS = 0.02
 """Results of one batch come nearly together: wait so long for company."""
-MAX_GROUP_BYTES = 4 << 20
+MAX_GROUP_BYTES = 1 << 20
 _MESSAGE_LENGTH = 4000
 _CODE = "[a-z_]{1,64}"
 _IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)

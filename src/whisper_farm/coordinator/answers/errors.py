@@ -96,7 +96,8 @@ def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorSh
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(_invalid_request(error), shape)
+        wrong = [(problem["loc"], str(problem["msg"])) for problem in error.errors()]
+        return error_response(invalid_request(wrong), shape)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -123,10 +124,11 @@ def _headers(error: FarmError) -> dict[str, str]:
     return {}
 
 
-def _invalid_request(error: RequestValidationError) -> InvalidRequest:
+def invalid_request(wrong: Sequence[tuple[Sequence[object], str]]) -> InvalidRequest:
+    """The refusal of a request: where something is wrong, and what; the first few of it."""
     problems = [
-        {"where": ".".join(str(step) for step in problem["loc"])[:200], "problem": str(problem["msg"])[:200]}
-        for problem in error.errors()[:MAX_PROBLEMS]
+        {"where": ".".join(str(step) for step in where)[:200], "problem": problem[:200]}
+        for where, problem in wrong[:MAX_PROBLEMS]
     ]
     first = problems[0] if problems else {"where": "request", "problem": "is malformed"}
     return InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)

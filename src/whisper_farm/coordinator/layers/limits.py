@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,10 +48,13 @@ class Limits:
         max_body_bytes: int,
         uploads: str | None,
         shape: ErrorShape,
+        larger: Mapping[str, int],
         body_seconds: float = BODY_SECONDS,
     ) -> None:
+        """`larger` has the paths whose bodies may be larger than `max_body_bytes`, and how large."""
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.larger = larger
         self.uploads = uploads
         self.shape = shape
         self.body_seconds = body_seconds
@@ -75,36 +79,35 @@ class Limits:
                 await self.app(scope, _replay(body, receive), send)
 
     def _is_upload(self, scope: Scope) -> bool:
-        path = str(scope["path"]).removeprefix(scope["root_path"])
-        return self.uploads is not None and scope["method"] == "PUT" and path.startswith(self.uploads)
+        return self.uploads is not None and scope["method"] == "PUT" and _path(scope).startswith(self.uploads)
 
     async def _body(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes | None:
         """The whole body; None when the client went away. A large one has its turn until it is answered."""
-        announced = _announced(scope)
-        if announced > self.max_body_bytes:
+        announced, limit = _announced(scope), self.larger.get(_path(scope), self.max_body_bytes)
+        if announced > limit:
             await _drain(receive)
-            raise self._too_large()
+            raise _too_large(limit)
         if announced > SMALL_BODY_BYTES:
             await self._take_turn(receive, turn)
         try:
             async with asyncio.timeout(self.body_seconds):
-                body = await self._read(receive, turn, has_turn=announced > SMALL_BODY_BYTES)
+                body = await self._read(receive, turn, limit, has_turn=announced > SMALL_BODY_BYTES)
         except TimeoutError:
             raise TooSlow(f"The body was not here within {self.body_seconds:g} seconds.") from None
         if body is not None and _may_be_json(scope) and holds_nul(body):
             raise InvalidRequest("The body holds a NUL character, which no text here may have.")
         return body
 
-    async def _read(self, receive: Receive, turn: AsyncExitStack, has_turn: bool) -> bytes | None:
+    async def _read(self, receive: Receive, turn: AsyncExitStack, limit: int, has_turn: bool) -> bytes | None:
         pieces = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
             pieces += message.get("body", b"")
-            if len(pieces) > self.max_body_bytes:
+            if len(pieces) > limit:
                 await _drain(receive)
-                raise self._too_large()
+                raise _too_large(limit)
             if len(pieces) > SMALL_BODY_BYTES and not has_turn:
                 await self._take_turn(receive, turn)
                 has_turn = True
@@ -118,9 +121,6 @@ class Limits:
         except TimeoutError:
             await _drain(receive)
             raise ServerBusy("The server is busy with other large requests; try again.") from None
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body is larger than {self.max_body_bytes} bytes.", max_bytes=self.max_body_bytes)
 
 
 class _Upload:
@@ -157,6 +157,14 @@ class _Upload:
 def holds_nul(body: bytes | bytearray) -> bool:
     """Whether a JSON text holds a NUL, as it is or escaped. A backslash that is escaped itself escapes nothing."""
     return b"\0" in body or (b"\\u0000" in body and _ESCAPED_NUL.search(body) is not None)
+
+
+def _path(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(scope["root_path"])
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes, the most for this call.", max_bytes=limit)
 
 
 def _announced(scope: Scope) -> int:

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
@@ -27,7 +28,13 @@ RETRY_MILLISECONDS = 1000
 """How soon a browser comes back after a lost connection."""
 MEDIA_TYPE = "text/event-stream"
 
-router = APIRouter(prefix="/events", tags=["events"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(
+    route_class=CheckedRoute,
+    prefix="/events",
+    tags=["events"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS),
+)
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "A stream of events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
@@ -25,8 +26,10 @@ READY_SECONDS = 5.0
 
 ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
-router = APIRouter(tags=["server"])
-client_router = APIRouter(tags=["server"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(route_class=CheckedRoute, tags=["server"])
+client_router = APIRouter(
+    route_class=CheckedRoute, tags=["server"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
+)
 """What the client API says of the server."""
 
 

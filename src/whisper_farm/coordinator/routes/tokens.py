@@ -8,13 +8,20 @@ from fastapi import APIRouter, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.openapi import TokenId
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.client import NewToken, TokenList, TokenView
 from whisper_farm.store.tokens import list_tokens, mint_token, revoke_token
 
-router = APIRouter(prefix="/tokens", tags=["tokens"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(
+    route_class=CheckedRoute,
+    prefix="/tokens",
+    tags=["tokens"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS),
+)
 
 
 @router.post("", status_code=201)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
 from whisper_farm.coordinator.transcripts import segment_page
@@ -44,6 +45,7 @@ STORED = FORMATS["json"]
 _MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 router = APIRouter(
+    route_class=CheckedRoute,
     prefix="/transcriptions",
     tags=["transcriptions"],
     dependencies=[Security(bearer)],

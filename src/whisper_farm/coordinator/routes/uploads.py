@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Security
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openapi import UploadId, binary
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.coordinator.transfers import source_key
@@ -16,7 +17,13 @@ from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty
 from whisper_farm.protocol.client import UploadStart, UploadTarget
 from whisper_farm.store.uploads import announce, find_upload, stored
 
-router = APIRouter(prefix="/uploads", tags=["uploads"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(
+    route_class=CheckedRoute,
+    prefix="/uploads",
+    tags=["uploads"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS),
+)
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
 
 

@@ -21,6 +21,7 @@ from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import TranscriptionId, ranges
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, own
@@ -62,12 +63,18 @@ PERSON = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 PersonName = Annotated[str, Field(pattern=PERSON)]
 Password = Annotated[str, Field(min_length=10, max_length=256)]
 
-page_router = APIRouter(include_in_schema=False)
+page_router = APIRouter(route_class=CheckedRoute, include_in_schema=False)
 client_router = APIRouter(
-    prefix="/transcriptions", tags=["transcriptions"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
+    route_class=CheckedRoute,
+    prefix="/transcriptions",
+    tags=["transcriptions"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS),
 )
 """What the client API has for the app."""
-router = APIRouter(tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(
+    route_class=CheckedRoute, tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
+)
 
 
 class SignIn(Body):

@@ -18,6 +18,7 @@ from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import (
@@ -68,9 +69,21 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import HeldJob, held_job
 
 VERIFIES_AT_ONCE = 8
+LIST_BYTES = 512 << 10
+"""Of a list of claim tokens or of new chunks: twice what the longest need."""
+RESULT_BYTES = 1 << 26
+"""Of results and failures; the setting bounds them further."""
+LARGER = {
+    "/complete": RESULT_BYTES,
+    "/fail": RESULT_BYTES,
+    **dict.fromkeys(("/append", "/heartbeat", "/release"), LIST_BYTES),
+}
+"""Calls whose bodies may be larger than the calls of users."""
 FLAC = "audio/flac"
 
-router = APIRouter(tags=["work"], dependencies=[Security(bearer)], responses=documented(*ALWAYS_WORK))
+router = APIRouter(
+    route_class=CheckedRoute, tags=["work"], dependencies=[Security(bearer)], responses=documented(*ALWAYS_WORK)
+)
 _SOURCE = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
 _AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
 
@@ -83,7 +96,7 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
         must_speak_our_protocol(scope)
         return must_have(found, "worker", "admin")
 
-    return sub_application(coordinator, [router], enter=enter, uploads="/uploads/")
+    return sub_application(coordinator, [router], enter=enter, uploads="/uploads/", larger=LARGER)
 
 
 @router.post("/register")

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.openapi import WorkerId
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.layers.auth import Admin, bearer
 from whisper_farm.coordinator.views import worker_list, worker_view
@@ -16,7 +17,13 @@ from whisper_farm.protocol.client import WorkerList, WorkerView
 GONE_SECONDS = 3600
 """How long a worker that has gone is still shown."""
 
-router = APIRouter(prefix="/workers", tags=["workers"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = APIRouter(
+    route_class=CheckedRoute,
+    prefix="/workers",
+    tags=["workers"],
+    dependencies=[Security(bearer)],
+    responses=documented(*ALWAYS),
+)
 _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 
 

@@ -1,0 +1,70 @@
+"""Bodies that are wrong in a million places, or larger than their call needs, cost their sender and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, refused
+from support.strangers import pulse
+
+MakeWorker = Callable[..., HandWorker]
+JSON = {"Content-Type": "application/json"}
+WORST_SECONDS = 1.5
+"""Bodies of 4 MB are the largest. The server shares its core and its interpreter with the test."""
+
+
+def test_a_user_call_takes_no_more_than_64_kib(farm: ServedFarm) -> None:
+    ann = farm.user("ann")
+    for path in ("/api/uploads", "/api/transcriptions", "/api/tokens"):
+        body = b'{"name": "' + b"a" * (64 << 10) + b'"}'
+        assert refused(ann.post(path, content=body, headers=JSON)) == (413, "too_large")
+
+
+def test_a_worker_call_takes_as_much_as_it_needs(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    body = b'{"worker_id": "w-1", "x": "' + b"a" * (600 << 10) + b'"}'
+    for call in ("register", "claim", "heartbeat", "uploads", "append", "release"):
+        assert refused(worker.http.post(f"/api/work/{call}", content=body, headers=JSON)) == (413, "too_large"), call
+    assert refused(worker.http.post("/api/work/complete", content=body, headers=JSON))[0] == 422
+    tokens = [f"{number:064}" for number in range(4096)]
+    assert len(worker.told("heartbeat", tokens=tokens)["lost"]) == 4096
+
+
+NONSENSE = {
+    "small wrong elements": b'{"worker_id": "w-1", "completions": [' + b"0," * 2_000_000 + b"0]}",
+    "wrong elements within": b'{"worker_id": "w-1", "completions": [{"token": "' + b"a" * 20
+    + b'", "digest": "' + b"0" * 64 + b'", "transcribe": {"segments": [' + b"{}," * 1_300_000 + b"{}]}}]}",
+    "fields nobody knows": b'{"worker_id": "w-1", "completions": [],'
+    + b",".join(b'"%d":0' % number for number in range(350_000)) + b"}",
+    "brackets": b'{"worker_id": "w-1", "completions": ' + b"[" * 2_000_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE.keys())
+def test_four_megabytes_of_nonsense_are_refused_at_the_first_mistake(
+    farm: ServedFarm, make_worker: MakeWorker, body: bytes
+) -> None:
+    worker = make_worker(farm)
+    with pulse(farm) as taken:
+        answer = worker.http.post("/api/work/complete", content=body, headers=JSON)
+    assert refused(answer) == (422, "invalid_request")
+    assert len(answer.content) < 10_000
+    assert taken.worst_seconds < WORST_SECONDS
+
+
+def test_a_lone_surrogate_is_refused_wherever_it_stands(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    ann = farm.user("ann")
+    bodies = {
+        "/api/uploads": b'{"name": "a\\ud800b", "size": 3}',
+        "/api/transcriptions": b'{"name": "a\\udfff", "upload_id": "1"}',
+        "/api/tokens": b'{"name": "\\udc00", "scope": "user"}',
+    }
+    for path, body in bodies.items():
+        assert refused(ann.post(path, content=body, headers=JSON)) == (422, "invalid_request"), path
+    field = b'{"name": "a", "size": 3, "\\ud800": 1}'
+    assert refused(ann.post("/api/uploads", content=field, headers=JSON)) == (422, "invalid_request")
+    worker = make_worker(farm)
+    body = b'{"worker_id": "w-1", "failures": [{"token": "' + b"a" * 20 + b'", "code": "x", "message": "\\ud83d"}]}'
+    assert refused(worker.http.post("/api/work/fail", content=body, headers=JSON)) == (422, "invalid_request")

@@ -1,0 +1,62 @@
+"""Strangers without a token: the head of a request, and what follows its body, cost no more than a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from support.served_farm import ServedFarm
+from support.strangers import pulse, send
+
+BEGIN = b"GET /healthz HTTP/1.1\r\nHost: farm\r\n"
+POST = b"POST /api/uploads HTTP/1.1\r\nHost: farm\r\nTransfer-Encoding: chunked\r\n"
+BLOCK = b"a" * (1 << 20)
+WORST_SECONDS = 1.0
+"""The aim is 0.1 s on an idle core; the tests share theirs."""
+
+
+def too_large(answer: bytes) -> bool:
+    return answer.startswith(b"HTTP/1.1 431 ") and b'"code":"head_too_large"' in answer
+
+
+LARGE_HEADS = {
+    "one header of 24 MB": [BEGIN + b"X-Long: ", *[BLOCK] * 24],
+    "a name of 8 MB": [BEGIN, *[BLOCK] * 8],
+    "an address of 8 MB": [b"GET /", *[BLOCK] * 8],
+    "a hundred thousand small headers": [BEGIN, *[b"x: y\r\n" * 10_000] * 10],
+    "101 headers": [BEGIN + b"x: y\r\n" * 101 + b"\r\n"],
+    "a trailer of 8 MB": [POST + b"\r\n0\r\nX-Long: ", *[BLOCK] * 8],
+    "an extension of a chunk of 8 MB": [POST + b"\r\n5;", *[BLOCK] * 8],
+    "a trailer of 101 headers": [POST + b"\r\n0\r\n" + b"x: y\r\n" * 101 + b"\r\n"],
+}
+
+
+@pytest.mark.parametrize("parts", LARGE_HEADS.values(), ids=LARGE_HEADS.keys())
+def test_a_head_or_trailer_that_is_too_large_ends_its_connection_and_holds_up_nobody(
+    farm: ServedFarm, parts: Sequence[bytes]
+) -> None:
+    with pulse(farm) as taken:
+        answer = send(farm, *parts)
+    refused_first = b" 401 " in answer[:20]  # what follows the body of somebody unknown is not even read
+    assert too_large(answer) or (refused_first and parts[0].startswith(POST))
+    assert taken.worst_seconds < WORST_SECONDS
+
+
+def test_the_trailer_of_a_caller_with_a_token_is_bounded_too(farm: ServedFarm) -> None:
+    head = POST + f"Authorization: Bearer {farm.token}\r\nContent-Type: application/json\r\n\r\n".encode()
+    assert too_large(send(farm, head + b"2\r\n{}\r\n0\r\nX-Long: ", *[BLOCK] * 2))
+    assert too_large(send(farm, head + b"2\r\n{}\r\n0\r\n" + b"x: y\r\n" * 101 + b"\r\n"))
+
+
+def test_heads_as_people_send_them_are_answered(farm: ServedFarm) -> None:
+    many = b"".join(b"x-%d: y\r\n" % number for number in range(90))
+    long = b"Cookie: " + b"a" * 20_000 + b"\r\n"
+    answer = send(farm, BEGIN + many + long + b"Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    twice = BEGIN + long + b"\r\n"
+    assert send(farm, twice * 8 + BEGIN + b"Connection: close\r\n\r\n").count(b"HTTP/1.1 200 ") == 9
+
+
+def test_a_trailer_cannot_pretend_to_be_part_of_the_head(farm: ServedFarm) -> None:
+    body = b"2\r\n{}\r\n0\r\nAuthorization: Bearer " + farm.token.encode() + b"\r\n\r\n"
+    assert b" 401 " in send(farm, POST + b"Connection: close\r\n\r\n" + body)[:20]
