@@ -143,7 +143,8 @@ class WhisperEngine:
     def _hearing(self, index: int, chunk: ChunkAudio, options: RecognitionOptions) -> _Hearing:
         """A chunk that is packed and ready to be heard; one that holds next to no speech has nothing to be heard."""
         language = chunk.language or options.language or ("" if self._decoder.multilingual else "en")
-        probabilities = speech_probabilities(normalised(chunk.audio)) if options.vad_filter else None
+        audio = normalised(chunk.audio)  # the model, too, understands quiet speech better when it is louder
+        probabilities = speech_probabilities(audio) if options.vad_filter else None
         if probabilities is None:
             whole = Packing(((0, len(chunk.audio)),) if len(chunk.audio) and chunk.audio.any() else ())
             hearing = _Hearing(index, chunk.audio, whole, None, language)
@@ -154,7 +155,7 @@ class WhisperEngine:
             speech = [(span[0] / SAMPLE_RATE, span[1] / SAMPLE_RATE) for span in packed if span]
             if sum(end - start for start, end in speech) < LEAST_SPEECH_SECONDS:
                 packing = Packing(())
-            hearing = _Hearing(index, packing.pack(chunk.audio), packing, speech, language)
+            hearing = _Hearing(index, packing.pack(audio), packing, speech, language)
         if hearing.packing.length:
             hearing.spans.append((0, hearing.packing.length))
         elif not language:
