@@ -34,6 +34,7 @@ from whisper_farm.coordinator.layers.sessions import (
 )
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
 from whisper_farm.errors import BlobMissing, Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized, WrongState
+from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer, Name
 from whisper_farm.protocol.wire import Request as Body
@@ -165,7 +166,7 @@ async def get_session(request: Request, farm: Farm) -> Session:
 
     def view(tx: Transaction) -> Session:
         account = find_account(tx, caller.owner)
-        offers = [EngineOffer.model_validate(offer) for row in list_workers(tx) for offer in row.engines]
+        offers = [_choosable(offer, farm) for row in list_workers(tx) for offer in row.engines]
         return Session(
             version=__version__,
             owner=caller.owner,
@@ -295,6 +296,17 @@ async def recording(transcription_id: TranscriptionId, request: Request, caller:
     if row.source_key is None:
         return await serve_file(request, Path(row.source.removeprefix("file:")), row.source_size)
     return await serve_blob(request, farm.blobs, row.source_key, row.source_size, media_type)
+
+
+def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
+    """What a worker offers, without folders where the server takes none."""
+    found = EngineOffer.model_validate(offer)
+    if farm.settings.local_models:
+        return found
+    models = found.models and tuple(model for model in found.models if not may_be_folder(model))
+    return found.model_copy(
+        update={"models": models, "loaded": tuple(model for model in found.loaded if not may_be_folder(model))}
+    )
 
 
 def _person(row: AccountRow, link: str | None = None) -> Person:

@@ -5,6 +5,7 @@ import { useEffect, useState } from "react";
 
 import { useWords } from "../../words";
 import type { Match } from "./rows";
+import style from "./Transcription.module.css";
 
 interface Props {
   readonly wanted: string;
@@ -30,7 +31,7 @@ export function FindBar({ wanted, onWanted, matches, onShow, onClose }: Props) {
     if (first) onShow(first);
   }, [first?.row, first?.from]);
   return (
-    <Group gap="xs" role="search" wrap="nowrap">
+    <Group gap="xs" role="search" wrap="nowrap" className={style.find}>
       <TextInput
         flex={1}
         autoFocus
