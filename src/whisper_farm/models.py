@@ -40,6 +40,8 @@ ModelName = Annotated[str, Field(min_length=1, max_length=255)]
 
 _NO_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 """A name, or a repository of the model hub (owner/name)."""
+_ENGINE = re.compile(r"[a-z][a-z0-9-]{1,31}")
+"""More than one letter: a drive of Windows is no engine."""
 _CANNOT_TRANSLATE = frozenset(
     word
     for name, repo in REPOSITORIES.items()
@@ -52,6 +54,14 @@ _CANNOT_TRANSLATE = frozenset(
 def may_be_folder(model: str) -> bool:
     """Whether this could be the path of a folder rather than a model's name or repository."""
     return _NO_FOLDER.fullmatch(model) is None
+
+
+def engine_and_model(written: str) -> tuple[str, str]:
+    """What `ENGINE:MODEL` names; a model alone is one of the default engine."""
+    engine, colon, model = written.partition(":")
+    if colon and model and _ENGINE.fullmatch(engine):
+        return engine, model
+    return DEFAULT_ENGINE, written
 
 
 def can_translate(model: str) -> bool:

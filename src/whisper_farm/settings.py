@@ -85,6 +85,8 @@ class ServerSettings(BaseSettings):
     within it an upload must end, and what was stored must come to be named by a row."""
     local_sources: bool = False
     """Accept paths of this machine as sources (the one-command farm only)."""
+    default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")
+    """What OpenAI's `whisper-1` stands for, and calls that name no model: a model's name, or ENGINE:MODEL."""
     local_models: bool = False
     """Accept a folder of the worker as a model; else a model is a name or a repository of the model hub."""
     pools: Path | None = None

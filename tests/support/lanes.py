@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pytest
 
 SLOW = (
-    *("tests/attacks/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/docs/test_demo.py"),
+    *("tests/attacks/", "tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/docs/test_demo.py"),
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/cli/test_start_up.py"),
     *("tests/cli/test_local_farm.py", "tests/cli/test_transcribe.py"),
     *("tests/coordinator/test_http_fuzz.py", "tests/coordinator/test_serving.py"),
@@ -26,7 +26,7 @@ SLOW = (
     *("tests/worker/test_leaving.py", "tests/worker/test_with_the_coordinator.py", "tests/worker/test_child.py"),
 )
 TIMED = (
-    *("tests/farm/", "tests/fleet/", "tests/web/", "tests/coordinator/test_two_coordinators.py"),
+    *("tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/coordinator/test_two_coordinators.py"),
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
 )
 

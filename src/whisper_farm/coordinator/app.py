@@ -24,6 +24,7 @@ from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import (
     events,
     machines,
+    openai,
     server,
     tokens,
     transcriptions,
@@ -40,6 +41,9 @@ CLIENT_ROUTERS = (
     *(uploads.router, transcriptions.router, events.router, workers.router, machines.router, tokens.router),
     *(server.client_router, web.client_router),
 )
+
+ALIASES = {"/audio": "/v1", "/models": "/v1"}
+"""Paths that begin so are also answered without the address of their dialect: clients differ in what they put first."""
 
 
 def create_app(settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> Starlette:
@@ -74,6 +78,9 @@ class ByAddress:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = str(scope.get("root_path", ""))
         path = str(scope["path"]).removeprefix(root)
+        if alias := next((front for front in ALIASES if path == front or path.startswith(f"{front}/")), None):
+            path = ALIASES[alias] + path
+            scope["path"] = root + path
         address = next(address for address in self._dialects if path.startswith(f"{address}/") or not address)
         scope.update({"app_root_path": root, "root_path": root + address})
         await self._dialects[address](scope, receive, send)
@@ -84,6 +91,7 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
     found = {
         "/api/work": worker.worker_protocol(coordinator),
         "/api": client_api(coordinator),
+        "/v1": openai.openai_api(coordinator),
         "/app": web.web_app(coordinator),
         "": server.server_pages(coordinator),
     }

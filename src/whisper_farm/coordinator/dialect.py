@@ -30,9 +30,9 @@ def sub_application(
 ) -> FastAPI:
     """A sub-application of these routes, to be mounted in `app.py`.
 
-    `enter` says who a request comes from, or keeps it out; `open_paths` are answered to anybody. A PUT below the
-    path `uploads` is a file of any size: its route bounds it. The paths in `larger` take bodies larger than the calls
-    of users are. `shape` writes every answer that is no success.
+    `enter` says who a request comes from, or keeps it out; `open_paths` are answered to anybody. A PUT or POST
+    below the path `uploads` holds a file of any size: its route bounds it. The paths in `larger` take bodies larger
+    than the calls of users are. `shape` writes every answer that is no success.
     """
     app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id)
     app.state.coordinator = coordinator

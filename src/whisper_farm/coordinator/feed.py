@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -141,7 +141,9 @@ class Feed:
         for listener in self._listeners:
             listener.end()
 
-    async def follow(self, after: int, wanted: Filter, once: bool, idle_seconds: float) -> AsyncIterator[Followed]:
+    async def follow(
+        self, after: int, wanted: Filter, once: bool, idle_seconds: float
+    ) -> AsyncGenerator[Followed, None]:
         """Events after the id `after`, then new ones as they come; `Idle` when there were none for `idle_seconds`.
 
         `once` ends after what is there. A `Reset` comes where some were missed.

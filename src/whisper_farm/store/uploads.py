@@ -47,6 +47,7 @@ FIND = Query(f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner
 IS_USED = Query("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used", bool)
 STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")
 FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
+FORGET_ONE = Change("DELETE FROM uploads WHERE id = :id AND owner = :owner")
 
 
 def announce(tx: Transaction, upload_id: str, key: str, name: str, size: int, owner: str) -> UploadRow:
@@ -81,3 +82,8 @@ def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> 
 def forget_uploads(tx: Transaction, before: float) -> int:
     """Forget uploads announced before that time; returns how many. Their blobs are left to the sweeper."""
     return tx.changed(FORGET, {"before": before})
+
+
+def forget_upload(tx: Transaction, upload_id: str, owner: str) -> None:
+    """Forget one upload, which nobody has submitted. Its blob is left to the caller."""
+    tx.change(FORGET_ONE, {"id": upload_id, "owner": owner})

@@ -40,7 +40,7 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Limits:
-    """The middleware. A PUT below the path `uploads` is a file, every other body a message."""
+    """The middleware. A PUT or POST below the path `uploads` holds a file, every other body is a message."""
 
     def __init__(
         self,
@@ -79,7 +79,8 @@ class Limits:
                 await self.app(scope, _replay(body, receive), send)
 
     def _is_upload(self, scope: Scope) -> bool:
-        return self.uploads is not None and scope["method"] == "PUT" and _path(scope).startswith(self.uploads)
+        holds_file = scope["method"] in ("PUT", "POST")
+        return holds_file and self.uploads is not None and _path(scope).startswith(self.uploads)
 
     async def _body(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes | None:
         """The whole body; None when the client went away. A large one has its turn until it is answered."""

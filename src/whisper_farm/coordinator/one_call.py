@@ -1,0 +1,174 @@
+"""Upload, submit and wait in one call: for dialects whose clients know no jobs.
+
+The same recording with the same options, sent again by the same owner, joins the transcription that is there: clients
+that gave up waiting send everything anew. What failed in a way that may pass is tried again then. A client that goes
+away stops nothing. Every wait has an end; the transcription goes on, and the same upload asks for it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import Request
+from pydantic import ValidationError
+
+from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.feed import Filter, Idle
+from whisper_farm.coordinator.form import SentFile
+from whisper_farm.coordinator.layers.auth import Caller
+from whisper_farm.coordinator.transcripts import segment_page
+from whisper_farm.errors import EngineError, FarmError, Internal, InvalidRequest, ServerBusy, WrongState, every_error
+from whisper_farm.leases.transcriptions import retry
+from whisper_farm.protocol.client import FINISHED, Submission
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import newest_event
+from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.store.uploads import announce, forget_upload, stored
+from whisper_farm.transcript.options import RecognitionOptions
+
+WAIT_SECONDS = 6 * 3600.0
+"""Longest wait for a transcription."""
+LOOK_SECONDS = 5.0
+"""How often it is looked whether the client is still there."""
+ID_HEADER = "Whisper-Farm-Transcription"
+"""Names the transcription in every answer; `/api/transcriptions/ID` tells more of it."""
+
+MISSING_HEADER = "Whisper-Farm-Missing-Seconds"
+
+
+async def submit_file(
+    farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions, priority: int = 0
+) -> str:
+    """The id of the transcription of this file: a new one, or the one that is there."""
+    try:
+        submission = Submission(
+            name=sent.name, upload_id=sent.upload_id, options=options, priority=priority, key=_key(sent, options)
+        )
+        await farm.store.write(lambda tx: _take_in(tx, sent, caller.owner))
+        made, is_new = await farm.submissions.take(submission, caller)
+    except FarmError:
+        await _drop(farm, sent, caller.owner)
+        raise
+    if not is_new:
+        await _drop(farm, sent, caller.owner)
+        await farm.store.write(lambda tx: _try_again(tx, made))
+    farm.log.info("submitted", action="submit", transcription_id=made, owner=caller.owner, new=is_new)
+    return made
+
+
+async def wait_for(farm: Coordinator, transcription_id: str, request: Request) -> TranscriptionRow:
+    """The transcription when it has its transcript; raises what went wrong if it has none."""
+    async with aclosing(changes(farm, transcription_id)) as rows:
+        async for row in rows:
+            if row.state in FINISHED:
+                return with_transcript(row)
+            if await request.is_disconnected():
+                break
+    raise ServerBusy("Nobody waits for the answer any more.")
+
+
+async def changes(farm: Coordinator, transcription_id: str) -> AsyncGenerator[TranscriptionRow, None]:
+    """The transcription now, and again after everything that happens to it, until it is finished."""
+    give_up_at = time.monotonic() + WAIT_SECONDS
+    position = await farm.store.read(newest_event)
+    row = await farm.store.read(lambda tx: find(tx, transcription_id))
+    yield row
+    followed = farm.feed.follow(position, Filter(transcription_id=transcription_id), False, LOOK_SECONDS)
+    async with aclosing(followed) as happened:
+        while row.state not in FINISHED:
+            one = await anext(happened, None)
+            if one is None:
+                raise ServerBusy("The server is being stopped; send the same recording again to go on.")
+            if time.monotonic() > give_up_at:
+                raise ServerBusy(f"{row.name} was not finished in time; send it again to go on waiting.")
+            if not isinstance(one, Idle):
+                row = await farm.store.read(lambda tx: find(tx, transcription_id))
+            yield row
+
+
+async def heard(farm: Coordinator, transcription_id: str) -> AsyncGenerator[str, None]:
+    """What is said, in order and as soon as it stands; an empty text as a sign of life. Ends with the last word.
+
+    Nothing stands before the language is decided: a chunk heard in another language is recognised again.
+    """
+    position = -1
+    begun = False
+    async with aclosing(changes(farm, transcription_id)) as rows:
+        async for row in rows:
+            text = ""
+            while row.language is not None or row.multilingual or row.state in FINISHED:
+                page = await segment_page(farm.store, farm.blobs, transcription_id, position)
+                text += "".join(segment.text for segment in page.segments)
+                if page.next == position:
+                    break
+                position = page.next
+            if not begun:
+                text = text.lstrip()
+                begun = bool(text)
+            yield text
+            if row.state in FINISHED:
+                with_transcript(row)
+
+
+def with_transcript(row: TranscriptionRow) -> TranscriptionRow:
+    """The row, if its transcript lacks nothing that a recogniser could have given; raises what went wrong."""
+    if row.state in ("done", "incomplete") and not row.chunks_failed:
+        return row
+    if row.state == "incomplete":
+        raise EngineError(
+            f"{row.chunks_failed} of {row.chunks} chunks of {row.name} could not be recognised; what was is at"
+            f" /api/transcriptions/{row.id}. Send it again to try again."
+        )
+    if row.state == "cancelled":
+        raise WrongState(f"{row.name} was cancelled; send it again to try again.")
+    raise every_error().get(row.error_code or "", Internal)(row.error_message)
+
+
+def options_for(recogniser: tuple[str, str], **given: Any) -> RecognitionOptions:
+    """Options of an engine and model; raises `InvalidRequest` where one is out of its bounds."""
+    engine, model = recogniser
+    try:
+        return RecognitionOptions(engine=engine, model=model, **given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        raise InvalidRequest(f"`{name}`: {first['msg']}.", param=name) from None
+
+
+def missing_seconds(row: TranscriptionRow) -> dict[str, str]:
+    """A header that says how much of a damaged recording could not be read; none where all of it was."""
+    if row.state != "incomplete" or row.coverage is None:
+        return {}
+    return {MISSING_HEADER: f"{row.coverage['duration'] - row.coverage['covered']:.1f}"}
+
+
+def _key(sent: SentFile, options: RecognitionOptions) -> str:
+    """The same for the same bytes with the same options."""
+    told = json.dumps([sent.sha256, sent.size, options.model_dump(mode="json")], sort_keys=True)
+    return f"one-call:{hashlib.sha256(told.encode()).hexdigest()}"
+
+
+def _take_in(tx: Transaction, sent: SentFile, owner: str) -> None:
+    upload = announce(tx, sent.upload_id, sent.key, sent.name, sent.size, owner)
+    stored(tx, upload, sent.key, sent.sha256)
+
+
+def _try_again(tx: Transaction, transcription_id: str) -> None:
+    """Only what may go better now: what is wrong with the recording itself stays wrong."""
+    row = find(tx, transcription_id)
+    try:
+        if row.state in FINISHED:
+            with_transcript(row)
+    except FarmError as error:
+        if error.status >= 500 or row.state == "cancelled":
+            retry(tx, transcription_id)
+
+
+async def _drop(farm: Coordinator, sent: SentFile, owner: str) -> None:
+    await farm.store.write(lambda tx: forget_upload(tx, sent.upload_id, owner))
+    await farm.blobs.delete([sent.key])

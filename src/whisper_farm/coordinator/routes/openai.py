@@ -1,0 +1,402 @@
+"""OpenAI's audio API: programs that speak to OpenAI's Whisper speak to the farm, with another address and a token.
+
+Parameters, answers and errors are OpenAI's. Parameters that have no meaning here are accepted and do nothing; so are
+those that nobody knew when this was written. What differs is told in `docs/DOORS.md`. An upload that comes again joins
+the transcription that is at work or done (`one_call.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import APIRouter, FastAPI, Request, Response, Security
+from starlette.responses import StreamingResponse
+
+from whisper_farm.coordinator.answers.errors import ALWAYS
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.form import FileWanted, Form, read_form
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
+from whisper_farm.coordinator.one_call import ID_HEADER, heard, missing_seconds, options_for, submit_file, wait_for
+from whisper_farm.errors import (
+    EngineError,
+    FarmError,
+    Internal,
+    InvalidRequest,
+    ModelUnavailable,
+    NoAudioTrack,
+    NotAudio,
+    NotFound,
+    OptionUnsupported,
+    SourceEmpty,
+    Unauthorized,
+    WrongState,
+)
+from whisper_farm.models import DEFAULT_ENGINE, REPOSITORIES, engine_and_model
+from whisper_farm.protocol.wire import Answer, ErrorDetail
+from whisper_farm.protocol.worker import EngineOffer
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.transcriptions import find
+from whisper_farm.store.workers import list_workers
+from whisper_farm.transcript.formats import FORMATS, OutputFormat
+from whisper_farm.transcript.languages import LANGUAGES, code_of
+from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, RecognitionOptions, Task
+from whisper_farm.transcript.transcript import Transcript, Word
+
+OPENAI_MODEL = "whisper-1"
+"""OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
+RESPONSE_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = frozenset({"word", "segment"})
+MOST_PROMPT = 4096
+MEDIA_TYPE_EVENTS = "text/event-stream"
+
+
+class OpenAIError(Answer):
+    """What went wrong; `param` names the parameter, `code` is the farm's where OpenAI has none of its own."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class OpenAIErrorBody(Answer):
+    """The shape of every answer that is no success."""
+
+    error: OpenAIError
+
+
+class Model(Answer):
+    """A model that can be asked for."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+
+
+class ModelList(Answer):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: tuple[Model, ...]
+
+
+def openai_api(coordinator: Coordinator) -> FastAPI:
+    """The dialect: a token of scope `user` or `admin`, errors as OpenAI writes them."""
+    enter = bearer_token(coordinator.tokens, "user", "admin")
+    return sub_application(coordinator, [router], enter=enter, uploads="/audio/", shape=openai_shape)
+
+
+def openai_shape(status: int, detail: ErrorDetail) -> Response:
+    """An error as OpenAI writes it: what is wrong with a request is 400, never 422."""
+    body = OpenAIErrorBody(error=_error(status, detail))
+    return Response(body.model_dump_json(), _status(status), media_type="application/json")
+
+
+def _error(status: int, detail: ErrorDetail) -> OpenAIError:
+    codes = {Unauthorized.code: "invalid_api_key"}
+    return OpenAIError(
+        message=detail.message,
+        type="server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error",
+        param=detail.details.get("param"),
+        code=detail.details.get("code", codes.get(detail.code, detail.code)),
+    )
+
+
+def _status(status: int) -> int:
+    return 400 if status == 422 else status
+
+
+def _documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for kind in dict.fromkeys(kinds):
+        by_status[_status(kind.status)].append(f"`{kind.code}`: {kind().message}")
+    return {
+        status: {"description": " · ".join(texts), "model": OpenAIErrorBody}
+        for status, texts in sorted(by_status.items())
+    }
+
+
+_TEXT = {"type": "string"}
+_FIELDS: dict[str, Any] = {
+    "file": {"type": "string", "format": "binary", "description": "The recording: any format that FFmpeg reads."},
+    "model": _TEXT | {"default": OPENAI_MODEL, "description": "`whisper-1`, or one of `GET /v1/models`."},
+    "prompt": _TEXT,
+    "response_format": _TEXT | {"enum": list(RESPONSE_FORMATS), "default": "json"},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+}
+_MORE: dict[str, Any] = {
+    "language": _TEXT | {"description": "A code or an English name."},
+    "timestamp_granularities[]": {"type": "array", "items": _TEXT | {"enum": sorted(GRANULARITIES)}},
+    "stream": {"type": "boolean", "default": False, "description": "Answer with server-sent events."},
+    "include[]": {"type": "array", "items": _TEXT, "description": "`logprobs`: of each word, in json."},
+}
+
+
+def _form(fields: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["file"], "properties": fields}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+_OK: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The transcript in the format asked for.",
+        "content": {
+            media_type: {}
+            for media_type in ("application/json", "text/plain", "application/x-subrip", "text/vtt", MEDIA_TYPE_EVENTS)
+        },
+    }
+}
+_MAY_FAIL = (
+    NotFound,
+    WrongState,
+    SourceEmpty,
+    NotAudio,
+    NoAudioTrack,
+    OptionUnsupported,
+    ModelUnavailable,
+    EngineError,
+)
+_TRANSCRIBE = {**_documented(*ALWAYS, *_MAY_FAIL), **_OK}
+router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=_documented(*ALWAYS))
+
+
+@router.post(
+    "/audio/transcriptions", response_class=Response, responses=_TRANSCRIBE, openapi_extra=_form(_FIELDS | _MORE)
+)
+async def create_transcription(request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """Transcribe a recording and wait for it, as OpenAI does. The same upload again joins the one at work."""
+    return await _transcribed(request, caller, farm, "transcribe")
+
+
+@router.post("/audio/translations", response_class=Response, responses=_TRANSCRIBE, openapi_extra=_form(_FIELDS))
+async def create_translation(request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """Write down in English what is said in a recording, and wait for it."""
+    return await _transcribed(request, caller, farm, "translate")
+
+
+@router.get("/models")
+async def list_models(caller: AnyCaller, farm: Farm) -> ModelList:
+    """`whisper-1`, and what the workers offer."""
+    return ModelList(data=tuple(await farm.store.read(_models)))
+
+
+@router.get(
+    "/models/{model:path}",
+    responses=_documented(*ALWAYS, NotFound),
+    openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}]},
+)
+async def get_model(request: Request, caller: AnyCaller, farm: Farm) -> Model:
+    """One of them."""
+    model = str(request.path_params["model"])
+    found = next((each for each in await farm.store.read(_models) if each.id == model), None)
+    if found is None:
+        raise _no_model(model)
+    return found
+
+
+def _models(tx: Transaction) -> list[Model]:
+    """`whisper-1` and all that the workers name, or can fetch by name; another engine's as `ENGINE:MODEL`."""
+    found = {OPENAI_MODEL: "openai"}
+    for offer in _offers(tx):
+        by_name = REPOSITORIES if offer.engine == DEFAULT_ENGINE and offer.models is None else ()
+        for model in (*(offer.models or ()), *offer.loaded, *by_name):
+            found.setdefault(model if offer.engine == DEFAULT_ENGINE else f"{offer.engine}:{model}", offer.engine)
+    return [Model(id=name, owned_by=owner) for name, owner in found.items()]
+
+
+def _offers(tx: Transaction) -> list[EngineOffer]:
+    live = [worker for worker in list_workers(tx) if worker.state == "live"]
+    return [EngineOffer.model_validate(offer) for worker in live for offer in worker.engines]
+
+
+def _is_known(tx: Transaction, asked: str) -> bool:
+    """Whether a model can be asked for; the workers of an engine that take any model take every name."""
+    engine, model = engine_and_model(asked)
+    if engine == DEFAULT_ENGINE and (model in REPOSITORIES or "/" in model):
+        return True
+    others = (offer for offer in _offers(tx) if offer.engine == engine)
+    return any(model in (*(offer.models or ()), *offer.loaded) or engine != DEFAULT_ENGINE for offer in others)
+
+
+def _no_model(name: str) -> NotFound:
+    message = f"The model {name[:100]!r} does not exist here; GET /v1/models lists those that do."
+    return NotFound(message, param="model", code="model_not_found")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the answer is to be written."""
+
+    format: str
+    granularities: frozenset[str]
+    stream: bool
+    logprobs: bool
+
+
+async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, task: Task) -> Response:
+    form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
+    try:
+        wish = _wish(form)
+        options = _options(form, task, await _recogniser(farm, form.last("model")))
+    except FarmError:
+        await farm.blobs.delete([form.file.key])
+        raise
+    transcription_id = await submit_file(farm, caller, form.file, options)
+    if wish.stream:
+        headers = {ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_events(farm, transcription_id, wish), media_type=MEDIA_TYPE_EVENTS, headers=headers)
+    row = await wait_for(farm, transcription_id, request)
+    format = _output(wish)
+    content = await farm.renderer.file(row.transcript_key or "", format)
+    headers = {ID_HEADER: transcription_id, **missing_seconds(row)}
+    return Response(content, media_type=format.media_type, headers=headers)
+
+
+def _wish(form: Form) -> Wish:
+    format = form.last("response_format") or "json"
+    if format == "diarized_json":
+        raise OptionUnsupported("Speakers are not told apart here; ask for verbose_json.", param="response_format")
+    if format not in RESPONSE_FORMATS:
+        raise InvalidRequest(f"`response_format` is one of {', '.join(RESPONSE_FORMATS)}.", param="response_format")
+    wanted = frozenset(form.every("timestamp_granularities"))
+    if not wanted <= GRANULARITIES:
+        raise InvalidRequest("A timestamp granularity is `word` or `segment`.", param="timestamp_granularities")
+    if "word" in wanted and format != "verbose_json":
+        message = "Timestamps of words need `response_format` verbose_json."
+        raise InvalidRequest(message, param="timestamp_granularities")
+    stream = form.last("stream").lower() in ("true", "1")
+    return Wish(format, wanted or frozenset({"segment"}), stream, "logprobs" in form.every("include"))
+
+
+def _options(form: Form, task: Task, recogniser: tuple[str, str]) -> RecognitionOptions:
+    try:
+        language = code_of(form.last("language")[:100]) if task == "transcribe" else None
+    except ValueError as error:
+        raise InvalidRequest(str(error), param="language") from None
+    return options_for(
+        recogniser,
+        task=task,
+        language=language,
+        initial_prompt=form.last("prompt")[-MOST_PROMPT:] or None,
+        temperature=_temperatures(form.last("temperature")),
+    )
+
+
+def _temperatures(written: str) -> tuple[float, ...]:
+    """Zero means: begin at zero and go up where the text is poor, as OpenAI does."""
+    try:
+        temperature = float(written or 0)
+    except ValueError:
+        temperature = math.nan
+    if not 0 <= temperature <= 1:
+        raise InvalidRequest("`temperature` is a number from 0 to 1.", param="temperature")
+    return (temperature,) if temperature else FALLBACK_TEMPERATURES
+
+
+async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
+    """Engine and model for a model's id."""
+    if asked in ("", OPENAI_MODEL):
+        return engine_and_model(farm.settings.default_model)
+    if not await farm.store.read(lambda tx: _is_known(tx, asked)):
+        raise _no_model(asked)
+    return engine_and_model(asked)
+
+
+def _output(wish: Wish) -> OutputFormat:
+    """The format asked for, as a writer of transcripts."""
+    if wish.format in ("srt", "vtt"):
+        return FORMATS[wish.format]
+    if wish.format == "text":
+        return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
+    if wish.format == "json":
+        return OutputFormat("json", "json", "application/json", lambda heard: _json(_plain(heard, wish)))
+    return OutputFormat("verbose_json", "json", "application/json", lambda heard: _json(_verbose(heard, wish)))
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode()
+
+
+def _plain(heard: Transcript, wish: Wish) -> dict[str, Any]:
+    return {"text": heard.text, "usage": _usage(heard), **_logprobs(heard, wish)}
+
+
+def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
+    language = "en" if heard.task == "translate" else heard.language
+    document: dict[str, Any] = {
+        "task": heard.task,
+        "language": LANGUAGES.get(language, language),
+        "duration": heard.duration,
+        "text": heard.text,
+        "usage": _usage(heard),
+    }
+    if "segment" in wish.granularities:
+        document["segments"] = [
+            {
+                "id": number,
+                "seek": int(segment.start * 100),
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text,
+                "tokens": [],
+                "temperature": segment.temperature or 0.0,
+                "avg_logprob": segment.avg_logprob or 0.0,
+                "compression_ratio": segment.compression_ratio or 0.0,
+                "no_speech_prob": segment.no_speech_prob or 0.0,
+            }
+            for number, segment in enumerate(heard.segments)
+        ]
+    if "word" in wish.granularities:
+        document["words"] = [
+            {"word": word.text.strip(), "start": word.start, "end": word.end} for word in _words(heard)
+        ]
+    return document
+
+
+def _usage(heard: Transcript) -> dict[str, Any]:
+    return {"type": "duration", "seconds": float(math.ceil(heard.duration))}
+
+
+def _logprobs(heard: Transcript, wish: Wish) -> dict[str, Any]:
+    """Of words: the farm keeps no tokens."""
+    if not wish.logprobs:
+        return {}
+    scored = [(word.text, math.log(max(word.probability, 1e-9))) for word in _words(heard) if word.probability]
+    return {"logprobs": [{"token": text, "logprob": log, "bytes": list(text.encode())} for text, log in scored]}
+
+
+def _words(heard: Transcript) -> Iterable[Word]:
+    return (word for segment in heard.segments for word in segment.words)
+
+
+async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> AsyncIterator[str | bytes]:
+    """The text as it is heard, then all of it; or what went wrong."""
+    try:
+        async with aclosing(heard(farm, transcription_id)) as texts:
+            async for text in texts:
+                delta = json.dumps({"type": "transcript.text.delta", "delta": text})
+                yield f"data: {delta}\n\n" if text else ": still here\n\n"
+        row = await farm.store.read(lambda tx: find(tx, transcription_id))
+        done = OutputFormat("done", "json", "application/json", lambda heard: _json(_done(heard, wish)))
+        content = await farm.renderer.file(row.transcript_key or "", done)
+    except Exception as error:  # the status has been sent; only the stream itself can tell
+        told = error if isinstance(error, FarmError) else Internal()
+        body = OpenAIErrorBody(error=_error(told.status, ErrorDetail(code=told.code, message=told.message)))
+        yield f"data: {body.model_dump_json()}\n\n"
+        if told is not error:
+            raise
+        return
+    yield b"data: " + content + b"\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _done(heard: Transcript, wish: Wish) -> dict[str, Any]:
+    return {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)}
