@@ -115,16 +115,22 @@ def test_audio_that_is_not_what_was_announced_is_refused() -> None:
 @pytest.mark.parametrize("address", ["farm.example", "ftp://farm.example", "http://", ""])
 def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
     with pytest.raises(InvalidRequest, match="http"):
-        WorkerApi(address, "", 1, lambda answers, why: None)
+        WorkerApi(address, "", 1)
 
 
-def test_a_transfer_to_a_strange_scheme_is_refused() -> None:
-    connection = WorkerApi("http://farm.example/sub", TOKEN, 1, lambda answers, why: None)
-    assert connection.resolved(Transfer(url="/api/x", method="GET"))[0] == "http://farm.example/sub/api/x"
-    for url in ("file:///etc/passwd", "//other.example/x", "api/work"):
-        with pytest.raises(ServerUnreachable):
-            connection.resolved(Transfer(url=url, method="GET"))
-    asyncio.run(connection.close())
+def test_a_transfer_goes_below_the_farms_address_and_to_no_strange_scheme() -> None:
+    async def scene() -> None:
+        with Bucket() as server:
+            connection = WorkerApi(f"{server.address}/sub", TOKEN, 1)
+            server.always = (200, b"x")
+            await connection.upload(Transfer(url="/api/x", method="PUT"), b"x")
+            assert [asked.path for asked in server.asked] == ["/sub/api/x"]
+            for url in ("file:///etc/passwd", "//other.example/x", "api/work"):
+                with pytest.raises(ServerUnreachable):
+                    await connection.upload(Transfer(url=url, method="PUT"), b"x")
+            await connection.close()
+
+    asyncio.run(scene())
 
 
 def test_a_refusal_of_the_bucket_is_told_as_the_buckets_and_charged_to_no_job() -> None:

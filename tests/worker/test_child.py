@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from whisper_farm.protocol.wire import Transfer
+from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.child import Child, ChildDiedError, Role, exit_reason
 from whisper_farm.worker.pipe import (
@@ -32,8 +34,10 @@ from whisper_farm.worker.pipe import (
 
 LOOK_AROUND = LookAround(engine="tones", slots=2, batch_size=3)
 CUT = Cut(
-    url="http://127.0.0.1:9/", headers={}, size=1, name="x", chunk_seconds=5, resume_position=0, resume_seconds=0,
-    timeout_seconds=1, trust_env=False,
+    server="http://127.0.0.1:9", token="x", timeout_seconds=1,
+    task=ChunkTask(
+        source=Source(name="x", size=1, transfer=Transfer(url="/", method="GET")), chunk_seconds=5,
+    ),
 )  # fmt: skip
 
 

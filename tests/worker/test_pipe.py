@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.worker import pipe
-from whisper_farm.worker.pipe import Cancel, Message, PipeError, Refused, packed, read_message, receive_message
+from whisper_farm.worker.pipe import Cancel, PipeError, PipeMessage, Refused, packed, read_message, receive_message
 
-Sent = tuple[Message, bytes]
+Sent = tuple[PipeMessage, bytes]
 any_numbers = st.integers(-(1 << 60), 1 << 60)
 any_messages = st.builds(Cancel, batch=any_numbers, index=any_numbers) | st.builds(
     Refused, batch=any_numbers, index=any_numbers, code=st.text(), message=st.text(max_size=200)
@@ -56,7 +56,7 @@ def test_messages_longer_than_allowed_are_neither_sent_nor_read(monkeypatch: pyt
         read_message(io.BytesIO(long))
 
 
-@pytest.mark.parametrize("stranger", [b"", b"[]", b'{"kind": "unheard of"}', b'{"kind": "cancel", "batch": 1}'])
+@pytest.mark.parametrize("stranger", [b"", b"[]", b"Unheard {}", b"PipeMessage {}", b'Cancel {"batch": 1}', b"\xff {}"])
 def test_only_our_own_messages_are_understood(stranger: bytes) -> None:
     frame = pipe._PREFIX.pack(pipe._MARK, len(stranger), 0) + stranger
     with pytest.raises(PipeError):

@@ -195,7 +195,7 @@ def test_messages_out_of_turn_cost_no_worker() -> None:
     with_pool(scene)
     odd = recognisers._engine_error(pipe.Cancel(batch=1, index=1))
     assert type(odd) is EngineError
-    assert "cancel" in odd.message
+    assert "Cancel" in odd.message
 
 
 def test_a_chunk_that_an_engine_answers_twice_is_handed_in_once() -> None:

@@ -5,28 +5,39 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, contextmanager
+from threading import Thread
 
-import httpx
+import psutil
 import pytest
 from support.bare_farm import TOKEN, FakeServer, serving
 from support.fake_farm import FakeFarm
+from support.fake_server import FakeServer as Bucket
 
+from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import BlobMissing, NotFound, ObjectStoreRefused, ServerUnreachable
+from whisper_farm.protocol.wire import Transfer
+from whisper_farm.protocol.worker import Source
 from whisper_farm.worker import source_reader
+from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.source_reader import SourceReader
 
-HEADERS = {"Authorization": f"Bearer {TOKEN}", "Whisper-Farm-Protocol": "1"}
 DATA = random.Random(1).randbytes(10_000)
 
 
 @contextmanager
-def reader(server: FakeServer, size: int = len(DATA), key: str = "data") -> Iterator[io.BufferedReader]:
-    with httpx.Client(trust_env=False) as client:
-        url = f"{server.url}/api/work/source/{key}"
-        raw = SourceReader(client, url, HEADERS, size, patience_seconds=0.5)
-        with io.BufferedReader(raw, 128) as file:
-            yield file
+def reading(server: str, url: str, patience_seconds: float = 0.5) -> Iterator[io.BufferedReader]:
+    loop, api = LoopThread("source"), WorkerApi(server, TOKEN, 5)
+    source = Source(name="talk.wav", size=len(DATA), transfer=Transfer(url=url, method="GET"))
+    with io.BufferedReader(SourceReader(loop, api, source, patience_seconds), 128) as file:
+        yield file
+    loop.run(api.close())
+    loop.close()
+
+
+def reader(server: FakeServer, key: str = "data") -> AbstractContextManager[io.BufferedReader]:
+    return reading(server.url, f"/api/work/source/{key}")
 
 
 @pytest.fixture
@@ -68,7 +79,7 @@ def test_late_short_and_failing_answers_are_asked_for_again(server: FakeServer) 
 
 def test_a_source_that_stays_away_is_an_error_of_the_line(server: FakeServer) -> None:
     server.down = True
-    with reader(server) as file, pytest.raises(ServerUnreachable, match="cannot be read"):
+    with reader(server) as file, pytest.raises(ServerUnreachable, match="does not answer"):
         file.read(1)
 
 
@@ -78,48 +89,49 @@ def test_a_source_that_is_gone_is_not_asked_for_again(server: FakeServer) -> Non
     assert len({request.headers["range"] for request in server.requests}) == len(server.requests)
 
 
-def test_a_server_that_ignores_ranges_is_not_read_whole_into_memory(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = httpx.MockTransport(lambda request: httpx.Response(200, content=DATA))
-    with httpx.Client(transport=whole) as client:
-        raw = SourceReader(client, "http://bucket.example/x", {}, len(DATA), patience_seconds=0.1)
-        with io.BufferedReader(raw) as file, pytest.raises(ServerUnreachable, match="status 200"):
+def test_a_server_that_ignores_ranges_is_not_read_whole_into_memory(server: FakeServer) -> None:
+    with Bucket() as bucket:
+        bucket.always = (200, DATA)
+        with reading(server.url, f"{bucket.address}/x", 0.1) as file, pytest.raises(ServerUnreachable, match="200"):
             file.read(1)
 
 
-def test_a_refusal_in_a_strange_form_is_final(server: FakeServer) -> None:
-    own = {"Authorization": "Bearer secret"}
-    for status, headers, error in (
-        (404, {}, BlobMissing),
-        (403, {}, ObjectStoreRefused),
-        (403, own, ServerUnreachable),
-    ):
-        refusing = httpx.MockTransport(lambda request, status=status: httpx.Response(status, content=b"<xml>"))
-        with httpx.Client(transport=refusing) as client:
-            raw = SourceReader(client, "http://bucket.example/x", headers, len(DATA))
-            with io.BufferedReader(raw) as file, pytest.raises(error, match=str(status)):
+def test_a_refusal_in_a_strange_form_is_final_unless_it_may_be_a_proxys(server: FakeServer) -> None:
+    with Bucket() as bucket:
+        for status, url, error in (
+            (404, f"{bucket.address}/x", BlobMissing),
+            (403, f"{bucket.address}/x", ObjectStoreRefused),
+            (403, "/x", ServerUnreachable),
+        ):
+            bucket.always = (status, b"<xml>")
+            with reading(bucket.address, url) as file, pytest.raises(error, match=str(status)):
                 file.read(1)
 
 
-def test_closing_waits_for_what_is_being_read_so_that_no_connection_is_left(server: FakeServer) -> None:
+def test_closing_ends_what_is_being_read_so_that_no_connection_is_left(server: FakeServer) -> None:
     """A block that is read ahead would otherwise open a connection that nobody closes."""
     server.delays["source"] = 0.3
     for _ in range(3):
         with reader(server) as file:
-            raw = file.raw
-            assert isinstance(raw, SourceReader)
-            raw._fetching.submit(raw._fetch, 5)
-        assert not any(thread.is_alive() for thread in raw._fetching._threads)
+            assert file.read(1) == DATA[:1]
+        port = int(server.url.rpartition(":")[2])
+        assert not [each for each in psutil.Process().net_connections() if each.raddr and each.raddr[1] == port]
 
 
 def test_closing_does_not_wait_for_patience(server: FakeServer) -> None:
     server.down = True
-    with httpx.Client(trust_env=False) as client:
-        raw = SourceReader(client, f"{server.url}/api/work/source/data", HEADERS, 10, patience_seconds=3600)
-        asked = raw._fetching.submit(raw._fetch, 0)
+    with reading(server.url, "/api/work/source/data", 3600) as file:
+        raw = file.raw
+        assert isinstance(raw, SourceReader)
+
+        def read() -> None:
+            with pytest.raises(CancelledError):
+                raw.readinto(bytearray(1))
+
+        reader = Thread(target=read)
+        reader.start()
         while not server.requests:
-            assert not asked.done()
+            assert reader.is_alive()
         raw.close()
-        with pytest.raises(ServerUnreachable):
-            asked.result()
+        reader.join(10)
+        assert not reader.is_alive()

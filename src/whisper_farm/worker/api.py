@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from whisper_farm.client.transport import (
     FIRST_PAUSE_SECONDS,
-    LOOPBACK,
     SLOWEST_BYTES_PER_SECOND,
     NoAnswerError,
     Reply,
@@ -28,6 +26,7 @@ from whisper_farm.client.transport import (
     try_again,
 )
 from whisper_farm.errors import (
+    BlobMissing,
     DigestMismatch,
     Forbidden,
     ObjectStoreRefused,
@@ -56,13 +55,18 @@ _SILENT_CALLS = 2
 class WorkerApi:
     """A connection to one farm. `told` hears False when the farm does not answer (twice running), True when it does."""
 
-    def __init__(self, server: str, token: str, timeout_seconds: float, told: Callable[[bool, str], None]) -> None:
+    def __init__(
+        self,
+        server: str,
+        token: str,
+        timeout_seconds: float,
+        told: Callable[[bool, str], None] = lambda answers, why: None,
+    ) -> None:
         headers = {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
         self._transport = Transport(server, headers)
-        self._own_headers = headers
         self.server = self._transport.server
+        self.token = token
         self.timeout_seconds = timeout_seconds
-        self.trust_env = urlsplit(self.server).hostname not in LOOPBACK
         self._told = told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None
         """What to do when the farm does not know this worker (any more), before the call is sent again."""
@@ -109,14 +113,6 @@ class WorkerApi:
         """Hand jobs back."""
         await self._call("release", request, worker.OutcomeAnswer, patience, min(patience, self.timeout_seconds))
 
-    def resolved(self, transfer: wire.Transfer) -> tuple[str, dict[str, str]]:
-        """Address and headers of a transfer: our token is among them only if the address is the farm's own."""
-        if self._transport.is_own(transfer.url):
-            return self.server + transfer.url, {**transfer.headers, **self._own_headers}
-        if not transfer.url.startswith(("http://", "https://")):
-            raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
-        return transfer.url, dict(transfer.headers)
-
     async def download(self, transfer: wire.Transfer, size: int, sha256: str) -> bytes:
         """The bytes announced; DigestMismatch if others keep coming."""
         async with self._downloads:
@@ -131,23 +127,43 @@ class WorkerApi:
         async with self._uploads:
             await self._transferred(transfer, len(data), data)
 
+    async def read(self, transfer: wire.Transfer, first: int, last: int, patience_seconds: float) -> bytes:
+        """Bytes `first` to `last` of a source, and never more in memory. BlobMissing if an object store has it not."""
+        size = last - first + 1
+        headers = {**transfer.headers, "Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+
+        async def once() -> bytes:
+            reply = await self._exchanged(transfer, headers, size)
+            if reply.status in (404, 410) and not self._transport.is_own(transfer.url):
+                raise BlobMissing(f"The source was refused with status {reply.status}.")
+            if reply.succeeded and len(reply.content) != size:
+                raise NoAnswerError(f"bytes {first} to {last} answered with status {reply.status}, and not as many")
+            return _answered(reply, foreign=not self._transport.is_own(transfer.url))
+
+        return await self._until_answered(once, patience_seconds)
+
     async def _transferred(self, transfer: wire.Transfer, size: int, data: bytes | None = None) -> bytes:
         """Do what a transfer says; `size` is that of the bytes in whichever direction.
 
         The farm is waited for; a store that stays away is the farm's to replace with another address.
         """
-        self.resolved(transfer)
         own = self._transport.is_own(transfer.url)
         headers = transfer.headers if data is None else {"Content-Type": "application/octet-stream", **transfer.headers}
-        seconds = self.timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
 
         async def once() -> bytes:
-            reply = await self._transport.exchange(
-                transfer.method, transfer.url, seconds, headers=headers, content=data, most_bytes=size
-            )
-            return _answered(reply, foreign=not own)
+            return _answered(await self._exchanged(transfer, headers, size, data), foreign=not own)
 
         return await self._until_answered(once, FOR_EVER if own else self.timeout_seconds)
+
+    async def _exchanged(
+        self, transfer: wire.Transfer, headers: Mapping[str, str], size: int, data: bytes | None = None
+    ) -> Reply:
+        if not self._transport.is_own(transfer.url) and not transfer.url.startswith(("http://", "https://")):
+            raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
+        seconds = self.timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
+        return await self._transport.exchange(
+            transfer.method, transfer.url, seconds, headers=headers, content=data, most_bytes=size
+        )
 
     async def _call(
         self,

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Literal
 
-from whisper_farm.worker.pipe import Message, PipeError, packed, receive_message
+from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
 Role = Literal["recogniser", "cutter"]
 CLOSE_SECONDS = 10.0
@@ -78,7 +78,7 @@ class Child:
             raise ChildDiedError(f"The {role} process could not be started: {error}") from error
         return cls(role, process)
 
-    async def send(self, message: Message, body: bytes = b"") -> None:
+    async def send(self, message: PipeMessage, body: bytes = b"") -> None:
         """Send one message, waiting until the pipe has room."""
         assert self._process.stdin is not None
         try:
@@ -87,13 +87,13 @@ class Child:
         except (ConnectionError, RuntimeError):
             raise await self._died() from None
 
-    def post(self, message: Message) -> None:
+    def post(self, message: PipeMessage) -> None:
         """Send a short message without waiting; a dead child does not mind."""
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(packed(message))
 
-    async def receive(self, silence_seconds: float | None = None) -> tuple[Message, bytes]:
+    async def receive(self, silence_seconds: float | None = None) -> tuple[PipeMessage, bytes]:
         """The next message; ChildDiedError when there will be none. A child silent for so long is killed."""
         assert self._process.stdout is not None
         try:

@@ -10,11 +10,11 @@ import io
 import threading
 from functools import partial
 
-import httpx
-
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
+from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import AudioError, FarmError
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.worker import ChunkResult, ChunkTask
+from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.pipe import AgentPipe, Cut, CutChunk, CutEnded, CutFailed, or_crash
 from whisper_farm.worker.source_reader import SourceReader
 
@@ -36,21 +36,21 @@ class CutterChild:
             threading.Thread(target=or_crash(partial(self._cut, message)), name="cut", daemon=True).start()
 
     def _cut(self, order: Cut) -> None:
-        with (
-            httpx.Client(timeout=order.timeout_seconds, trust_env=order.trust_env) as client,
-            SourceReader(client, order.url, order.headers, order.size) as source,
-        ):
-            try:
-                end = self._send_chunks(order, io.BufferedReader(source, BUFFER_BYTES))
-            except FarmError as error:
-                permanent = isinstance(error, AudioError)
-                self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
-            else:
-                self._pipe.send(CutEnded(result=_result(end)))
+        loop = LoopThread("source")
+        api = WorkerApi(order.server, order.token, order.timeout_seconds)
+        try:
+            with SourceReader(loop, api, order.task.source) as source:
+                end = self._send_chunks(order.task, io.BufferedReader(source, BUFFER_BYTES))
+            self._pipe.send(CutEnded(result=_result(end)))
+        except FarmError as error:
+            permanent = isinstance(error, AudioError)
+            self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
+        finally:
+            loop.run(api.close())
+            loop.close()
 
-    def _send_chunks(self, order: Cut, file: io.BufferedReader) -> ChunkingEnd:
-        place = (order.resume_position, order.resume_seconds)
-        with chunks(file, order.name, order.chunk_seconds, *place) as chunking:
+    def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
+        with chunks(file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds) as chunking:
             for chunk in chunking:
                 cut = CutChunk(
                     position=chunk.position,

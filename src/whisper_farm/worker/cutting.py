@@ -147,18 +147,9 @@ class Cutting:
         return end.result
 
     def _order(self, appending: Appending, task: ChunkTask) -> Cut:
-        url, headers = self._api.resolved(task.source.transfer)
-        return Cut(
-            url=url,
-            headers=headers,
-            size=task.source.size,
-            name=task.source.name,
-            chunk_seconds=task.chunk_seconds,
-            resume_position=appending.position,
-            resume_seconds=appending.end_seconds,
-            timeout_seconds=self._api.timeout_seconds,
-            trust_env=self._api.trust_env,
-        )
+        place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
+        api, rest = self._api, task.model_copy(update=place)
+        return Cut(server=api.server, token=api.token, timeout_seconds=api.timeout_seconds, task=rest)
 
     async def _pump(self, child: Child, queue: _Chunks) -> None:
         """Move what the child sends to the queue, which makes the child wait when it is full."""

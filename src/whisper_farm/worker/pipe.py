@@ -6,9 +6,9 @@ any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
 A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`.
 
-A message is JSON with a body of bytes (may be empty), both of bounded length. A mark before each shows at once that
-something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its standard
-error.
+A message is its kind and JSON, with a body of bytes (may be empty), both of bounded length. A mark before each shows at
+once that something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its
+standard error.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Annotated, BinaryIO, Literal, NoReturn
+from typing import BinaryIO, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import MAX_BATCH, MAX_CHUNK_BYTES, Name
-from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, ChunkTask, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 
 MAX_HEADER_BYTES = 16 << 20
@@ -42,14 +42,15 @@ class PipeError(Exception):
     """What came through the pipe is no message of ours, or a longer one than is allowed."""
 
 
-class _Message(BaseModel):
+class PipeMessage(BaseModel):
+    """What goes through the pipe. The name of the class goes before its fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LookAround(_Message):
+class LookAround(PipeMessage):
     """Say what this engine can do here, with what the owner of the worker has decided (None: choose)."""
 
-    kind: Literal["look_around"] = "look_around"
     engine: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     device_index: int = 0
@@ -61,13 +62,12 @@ class LookAround(_Message):
     local_files_only: bool = False
 
 
-class Capability(_Message):
+class Capability(PipeMessage):
     """What this engine can do here. It takes `slots` batches at once: in one process if it shares its model.
 
     The bounds are those of `protocol.worker.EngineOffer`: what an engine says of itself never spoils a registration.
     """
 
-    kind: Literal["capability"] = "capability"
     engine: Name
     version: Name
     device: Name
@@ -78,28 +78,25 @@ class Capability(_Message):
     models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
 
 
-class Load(_Message):
+class Load(PipeMessage):
     """Load the model of these options, for so many slots in this process."""
 
-    kind: Literal["load"] = "load"
     options: RecognitionOptions
     slots: int = Field(ge=1)
     threads: int = Field(ge=1)
 
 
-class Fetching(_Message):
+class Fetching(PipeMessage):
     """How far the fetch of a model is."""
 
-    kind: Literal["fetching"] = "fetching"
     model: ModelName
     done_bytes: int
     total_bytes: int | None
 
 
-class Ready(_Message):
+class Ready(PipeMessage):
     """The model is loaded."""
 
-    kind: Literal["ready"] = "ready"
     engine: Name
     version: Name
     model: ModelName
@@ -108,86 +105,72 @@ class Ready(_Message):
     compute_type: Name
 
 
-class Unavailable(_Message):
+class Unavailable(PipeMessage):
     """The engine or its model cannot be used, and why (an `EngineError`)."""
 
-    kind: Literal["unavailable"] = "unavailable"
     code: str
     message: str
 
 
-class BatchChunk(_Message):
+class BatchChunk(PipeMessage):
     """One chunk of a batch; its FLAC audio is the body. Its index is how many of the batch came before it."""
 
-    kind: Literal["batch_chunk"] = "batch_chunk"
     batch: int
     start_seconds: float
     language: str | None
 
 
-class Recognise(_Message):
+class Recognise(PipeMessage):
     """The batch is complete: recognise it."""
 
-    kind: Literal["recognise"] = "recognise"
     batch: int
     options: RecognitionOptions
 
 
-class Cancel(_Message):
+class Cancel(PipeMessage):
     """Nobody wants this chunk any more."""
 
-    kind: Literal["cancel"] = "cancel"
     batch: int
     index: int
 
 
-class Recognised(_Message):
+class Recognised(PipeMessage):
     """The result of one chunk, in seconds from the start of the recording."""
 
-    kind: Literal["recognised"] = "recognised"
     batch: int
     index: int
     result: TranscribeResult
 
 
-class Refused(_Message):
+class Refused(PipeMessage):
     """This one chunk's audio cannot be read, whoever tries."""
 
-    kind: Literal["refused"] = "refused"
     batch: int
     index: int
     code: str
     message: str
 
 
-class BatchEnded(_Message):
+class BatchEnded(PipeMessage):
     """Nothing more of this batch will come; with a code, because the engine gave up on what is missing."""
 
-    kind: Literal["batch_ended"] = "batch_ended"
     batch: int
     code: str | None = None
     message: str | None = None
 
 
-class Cut(_Message):
-    """Cut a recording, from where the chunks that are there already end."""
+class Cut(PipeMessage):
+    """Cut a recording of this farm, from where the chunks that are there already end."""
 
-    kind: Literal["cut"] = "cut"
-    url: str
-    headers: dict[str, str]
-    size: int
-    name: str
-    chunk_seconds: float
-    resume_position: int
-    resume_seconds: float
+    server: str
+    token: str
     timeout_seconds: float
-    trust_env: bool
+    task: ChunkTask
 
 
-class CutChunk(_Message):
+class CutChunk(PipeMessage):
     """One chunk; its FLAC audio is the body. `declared_seconds` is the container's word for the whole length."""
 
-    kind: Literal["cut_chunk"] = "cut_chunk"
     position: int
     start_seconds: float
     end_seconds: float
@@ -195,51 +178,28 @@ class CutChunk(_Message):
     declared_seconds: float | None = None
 
 
-class CutEnded(_Message):
+class CutEnded(PipeMessage):
     """The recording is cut to its end."""
 
-    kind: Literal["cut_ended"] = "cut_ended"
     result: ChunkResult
 
 
-class CutFailed(_Message):
+class CutFailed(PipeMessage):
     """The recording cannot be cut (`permanent`: by nobody), or its source cannot be reached."""
 
-    kind: Literal["cut_failed"] = "cut_failed"
     code: str
     message: str
     permanent: bool
 
 
-Message = (
-    LookAround
-    | Capability
-    | Load
-    | Fetching
-    | Ready
-    | Unavailable
-    | BatchChunk
-    | Recognise
-    | Cancel
-    | Recognised
-    | Refused
-    | BatchEnded
-    | Cut
-    | CutChunk
-    | CutEnded
-    | CutFailed
-)
-_ANY: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
-
-
-def packed(message: Message, body: bytes = b"") -> bytes:
+def packed(message: PipeMessage, body: bytes = b"") -> bytes:
     """The message as it goes through the pipe."""
-    header = message.model_dump_json().encode()
+    header = f"{type(message).__name__} {message.model_dump_json()}".encode()
     _check(len(header), len(body))
     return _PREFIX.pack(_MARK, len(header), len(body)) + header + body
 
 
-def read_message(pipe: BinaryIO) -> tuple[Message, bytes] | None:
+def read_message(pipe: BinaryIO) -> tuple[PipeMessage, bytes] | None:
     """The next message, blocking; None when the pipe has ended, in the middle of a message too."""
     prefix = pipe.read(_PREFIX.size)
     if len(prefix) < _PREFIX.size:
@@ -251,7 +211,7 @@ def read_message(pipe: BinaryIO) -> tuple[Message, bytes] | None:
     return _understood(header), body
 
 
-async def receive_message(stream: asyncio.StreamReader) -> tuple[Message, bytes] | None:
+async def receive_message(stream: asyncio.StreamReader) -> tuple[PipeMessage, bytes] | None:
     """The next message from an asyncio stream; None when it has ended, in the middle of a message too."""
     try:
         header_length, body_length = _lengths(await stream.readexactly(_PREFIX.size))
@@ -274,10 +234,12 @@ def _check(header_length: int, body_length: int) -> None:
         raise PipeError(f"A message of {header_length} + {body_length} bytes is longer than allowed.")
 
 
-def _understood(header: bytes) -> Message:
+def _understood(header: bytes) -> PipeMessage:
+    name, _, fields = header.partition(b" ")
+    kinds = {kind.__name__.encode(): kind for kind in PipeMessage.__subclasses__()}
     try:
-        return _ANY.validate_json(header)
-    except ValidationError as error:
+        return kinds[name].model_validate_json(fields)
+    except (KeyError, ValidationError) as error:
         raise PipeError(f"An unknown message: {error}") from error
 
 
@@ -299,7 +261,7 @@ class AgentPipe:
         os.dup2(2, 1)
         return cls(os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"))
 
-    def send(self, message: Message, body: bytes = b"") -> None:
+    def send(self, message: PipeMessage, body: bytes = b"") -> None:
         """Send one message, blocking while the agent has no room for it. Ends the process if the agent is gone."""
         try:
             with self._lock:
@@ -308,7 +270,7 @@ class AgentPipe:
         except OSError:
             os._exit(0)
 
-    def received(self) -> Iterator[tuple[Message, bytes]]:
+    def received(self) -> Iterator[tuple[PipeMessage, bytes]]:
         """All messages of the agent, until it closes the pipe or dies."""
         while message := read_message(self._incoming):
             yield message

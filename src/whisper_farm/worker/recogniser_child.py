@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
@@ -80,31 +81,14 @@ class RecogniserChild:
 
     def _load(self, load: Load) -> None:
         order, news = self._order, _News(self._pipe)
-        settings = EngineSettings(
-            device=order.device,
-            device_index=order.device_index,
-            compute_type=order.compute_type,
-            threads=load.threads,
-            slots=load.slots,
-            model_dir=order.model_dir,
-            local_files_only=order.local_files_only,
-        )
+        shared = order.model_dump(include=set(EngineSettings.__dataclass_fields__))
+        settings = EngineSettings(**{**shared, "threads": load.threads, "slots": load.slots})
         try:
             self._engine = engine_traits(order.engine).load(load.options, settings, news)
         except EngineError as error:
             self._pipe.send(Unavailable(code=error.code, message=error.message))
-            return
-        facts = self._engine.facts
-        self._pipe.send(
-            Ready(
-                engine=facts.engine,
-                version=facts.version,
-                model=facts.model,
-                revision=facts.revision,
-                device=facts.device,
-                compute_type=facts.compute_type,
-            )
-        )
+        else:
+            self._pipe.send(Ready(**asdict(self._engine.facts)))
 
     def _recognise(self, order: Recognise, chunks: list[tuple[BatchChunk, bytes]]) -> None:
         assert self._engine is not None

@@ -305,7 +305,7 @@ class RecogniserPool:
         self.recognisers.append(recogniser)
         self.ready = ready
         message = f"{ready.engine} is ready with {ready.model} on {ready.device} ({ready.compute_type})."
-        self._tell(Notice("model_ready", message, {**ready.model_dump(exclude={"kind"}), "pid": recogniser.pid}))
+        self._tell(Notice("model_ready", message, {**ready.model_dump(), "pid": recogniser.pid}))
 
     def _give_up(self, error: EngineError) -> None:
         """This process cannot load: if no other has, the model cannot be had."""
@@ -333,7 +333,7 @@ class RecogniserPool:
     def _fetching(self, news: pipe.Fetching) -> None:
         of_all = f" of {news.total_bytes:,}" if news.total_bytes else ""
         message = f"Fetching the model {news.model}: {news.done_bytes:,}{of_all} bytes."
-        self._tell(Notice("model_fetching", message, news.model_dump(exclude={"kind"})))
+        self._tell(Notice("model_fetching", message, news.model_dump()))
 
 
 def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:
@@ -342,9 +342,9 @@ def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:
     return pipe.LookAround.model_validate({"engine": engine, **decided})
 
 
-def _engine_error(answer: pipe.Message) -> EngineError:
+def _engine_error(answer: pipe.PipeMessage) -> EngineError:
     """The error that the process sent instead of what was asked for."""
     if not isinstance(answer, pipe.Unavailable):
-        return EngineError(f"The recogniser answered with {answer.kind!r}, out of turn.")
+        return EngineError(f"The recogniser answered with {type(answer).__name__}, out of turn.")
     kind = every_error().get(answer.code, EngineError)
     return kind(answer.message) if issubclass(kind, EngineError) else EngineError(answer.message)
