@@ -183,7 +183,7 @@ async def _idle(farm: Server, folder: Path) -> list[float]:
         me = {"worker_id": "idle", "name": "idle", "version": "0", "platform": "bench", "slots": 1, "engines": []}
         await session.post("/api/work/register", json=me)
         for _ in range(100):
-            wish = {"worker_id": "idle", "request_id": secrets.token_hex(8), "chunk_jobs": 1, "wait_seconds": 20}
+            wish = {"worker_id": "idle", "request_id": secrets.token_hex(8), "jobs": {"chunk": 1}, "wait_seconds": 20}
             waiting = asyncio.create_task(_claimed(session, wish))
             await asyncio.sleep(0.1)
             started = time.perf_counter()

@@ -34,14 +34,14 @@ def _recording(database: Database, policy: Policy, chunks: int, model: str, seco
         options=RecognitionOptions(engine="tones", model=model, language="en"),
     )  # fmt: skip
     made = database.write(lambda tx: submit(tx, new))
-    wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), chunk_jobs=1)
+    wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), jobs={"chunk": 1})
     (claimed,) = database.write(lambda tx: claim(tx, wish, policy))
     for first in range(0, chunks, GROUP):
         group = [_chunk(position, seconds) for position in range(first, min(first + GROUP, chunks))]
         more = AppendRequest(worker_id=SEEDER, token=claimed.token, chunks=tuple(group))
         database.write(lambda tx, more=more: append(tx, more, policy))  # type: ignore[misc]
     result = ChunkResult(duration_seconds=chunks * seconds, chunks=chunks)
-    end = Finished(SEEDER, claimed.token, digest_of(result), result)
+    end = Finished(SEEDER, claimed.token, digest_of(result.model_dump_json().encode()), result)
     database.write(lambda tx: complete(tx, [end], policy))
     return made
 

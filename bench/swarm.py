@@ -8,7 +8,6 @@ nothing: a real worker has to do that.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import json
 import random
@@ -28,6 +27,7 @@ from whisper_farm.protocol.worker import (
     RegisterAnswer,
     RegisterRequest,
     TranscribeResult,
+    digest_of,
 )
 from whisper_farm.transcript.transcript import Segment
 
@@ -120,7 +120,7 @@ class _Worker:
 
     def wish(self) -> Json:
         return {
-            "worker_id": self.id, "request_id": secrets.token_hex(12), "transcribe_jobs": self.swarm.batch,
+            "worker_id": self.id, "request_id": secrets.token_hex(12), "jobs": {"transcribe": self.swarm.batch},
             "wait_seconds": 20,
         }  # fmt: skip
 
@@ -140,9 +140,9 @@ class _Worker:
         self.held = {claim["token"] for claim in claims}
         seconds = 0.0
         for claim in claims:
-            seconds += claim["transcribe"]["end_seconds"] - claim["transcribe"]["start_seconds"]
+            seconds += claim["task"]["end_seconds"] - claim["task"]["start_seconds"]
             if self.swarm.fetch:
-                await self.fetch(claim["transcribe"]["transfer"])
+                await self.fetch(claim["task"]["transfer"])
         if self.swarm.speed:
             await asyncio.sleep(seconds / self.swarm.speed)
         request = {"worker_id": self.id, "completions": [*map(self.result, claims)], "claim": self.wish()}
@@ -161,13 +161,13 @@ class _Worker:
             await answer.read()
 
     def result(self, claim: Json) -> Json:
-        """As `TranscribeResult` and `digest_of` make it, without the time they take."""
-        task = claim["transcribe"]
+        """As `Completion.of` makes it, without the time they take."""
+        task = claim["task"]
         start, end = task["start_seconds"], task["end_seconds"]
         segment = self.example["segments"][0] | {"start": start, "end": end, "text": f" chunk {claim['position']}"}
         result = self.example | {"segments": [segment]}
-        digest = hashlib.sha256(json.dumps(result, separators=(",", ":")).encode()).hexdigest()
-        return {"token": claim["token"], "digest": digest, "transcribe": result}
+        text = json.dumps(result, separators=(",", ":"))
+        return {"token": claim["token"], "kind": "transcribe", "digest": digest_of(text.encode()), "result": text}
 
     async def beat(self) -> None:
         await asyncio.sleep(self.heartbeat_seconds * random.random())

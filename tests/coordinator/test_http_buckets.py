@@ -36,7 +36,7 @@ def test_a_recording_goes_through_a_bucket(
     worker = make_worker(farm)
     made = submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)
-    source = cutting["chunk"]["source"]["transfer"]
+    source = cutting["task"]["source"]["transfer"]
     assert source["url"].startswith(moto_url)
     assert worker.transfer(source).content == AUDIO
     assert worker.transfer(source, Range="bytes=4-9").content == AUDIO[4:10]
@@ -45,7 +45,7 @@ def test_a_recording_goes_through_a_bucket(
     worker.cut(cutting, 2)
     worker.complete([worker.cut_done(cutting, 2)])
     claims = worker.claim(2)
-    assert worker.transfer(claims[0]["transcribe"]["transfer"]).content == b"sound of chunk 0"
+    assert worker.transfer(claims[0]["task"]["transfer"]).content == b"sound of chunk 0"
     worker.finish(*claims)
     place = f"/api/transcriptions/{made['id']}"
     eventually(lambda: farm.admin.get(place).json()["state"] == "done")

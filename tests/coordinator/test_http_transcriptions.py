@@ -234,7 +234,7 @@ def test_files_of_this_machine_are_sources_only_where_that_is_meant(
     assert farm.admin.post("/api/transcriptions", json=body).status_code == 201
     worker = make_worker(farm)
     (claim,) = worker.claim(0, chunk=1)
-    source = claim["chunk"]["source"]
+    source = claim["task"]["source"]
     assert source["name"] == file.name
     assert worker.transfer(source["transfer"]).content == AUDIO
     assert worker.transfer(source["transfer"], Range="bytes=5-8").content == AUDIO[5:9]

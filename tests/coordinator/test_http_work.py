@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -57,7 +58,7 @@ def test_a_recording_goes_in_and_its_transcript_comes_out(either_farm: ServedFar
 def test_a_chunk_job_reads_its_source_by_ranges(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
     (claim,) = worker.claim(0, chunk=1)
-    source = claim["chunk"]["source"]
+    source = claim["task"]["source"]
     assert source["size"] == len(AUDIO)
     transfer = source["transfer"]
     assert worker.transfer(transfer).content == AUDIO
@@ -79,7 +80,7 @@ def test_a_worker_fetches_exactly_the_audio_that_was_appended(farm: ServedFarm, 
     (cutting,) = worker.claim(0, chunk=1)
     worker.cut(cutting, 2)
     claims = worker.claim(2)
-    assert [worker.transfer(one["transcribe"]["transfer"]).content for one in claims] == [
+    assert [worker.transfer(one["task"]["transfer"]).content for one in claims] == [
         b"sound of chunk 0",
         b"sound of chunk 1",
     ]
@@ -95,7 +96,7 @@ def test_the_audio_of_a_chunk_may_be_sent_again_until_it_is_appended(farm: Serve
     assert late.status_code == 409
     assert late.json()["error"]["code"] == "position_conflict"
     (hearing,) = worker.claim(1)
-    assert worker.transfer(hearing["transcribe"]["transfer"]).content == b"sound of chunk 0"
+    assert worker.transfer(hearing["task"]["transfer"]).content == b"sound of chunk 0"
 
 
 def test_chunks_are_claimable_while_cutting_goes_on(farm: ServedFarm, worker: HandWorker) -> None:
@@ -113,7 +114,7 @@ def test_complete_claims_the_next_in_the_same_call(farm: ServedFarm, worker: Han
     (cutting,) = worker.claim(0, chunk=1)
     worker.cut(cutting, 3)
     (first,) = worker.claim(1)
-    completion = worker.completion(first, transcribe=worker.heard(first))
+    completion = worker.completion(first, worker.heard(first))
     answer = worker.told("complete", completions=[completion], claim=worker.claim_body(2))
     assert [one["position"] for one in answer["claims"]] == [1, 2]
 
@@ -159,7 +160,7 @@ def test_the_token_of_an_overtaken_attempt_opens_nothing(start_farm: StartFarm, 
     lost = (409, "lease_lost")
     assert code(zombie.ask("uploads", token=old["token"], positions=[0])) == lost
     assert code(zombie.transfer(target["transfer"], b"a late upload")) == lost
-    assert code(zombie.transfer(old["chunk"]["source"]["transfer"])) == lost
+    assert code(zombie.transfer(old["task"]["source"]["transfer"])) == lost
     chunk = {"position": 0, "start_seconds": 0, "end_seconds": 10, "speech_seconds": 1, "size": 1, "sha256": "0" * 64}
     assert code(zombie.ask("append", token=old["token"], chunks=[{**chunk, "key": target["key"]}])) == lost
     assert zombie.complete([zombie.cut_done(old, 0)])[0]["error_code"] == "lease_lost"
@@ -307,13 +308,13 @@ def test_results_that_do_not_fit_are_refused_one_by_one(farm: ServedFarm, worker
     (cutting,) = worker.claim(0, chunk=1)
     worker.cut(cutting, 4)
     good, wrong_digest, wrong_time, wrong_kind = worker.claim(4)
-    forged = worker.completion(wrong_digest, transcribe=worker.heard(wrong_digest)) | {"digest": "0" * 64}
-    shifted = worker.completion(wrong_time, transcribe=worker.heard({**wrong_time, "transcribe": good["transcribe"]}))
-    chunk_result = worker.completion(wrong_kind, chunk=ChunkResult(duration_seconds=1, chunks=1))
-    neither = {"token": cutting["token"], "digest": "0" * 64}
-    unknown = worker.completion(good, transcribe=worker.heard(good)) | {"token": "x" * 32}
+    forged = worker.completion(wrong_digest, worker.heard(wrong_digest)) | {"digest": "0" * 64}
+    shifted = worker.completion(wrong_time, worker.heard({**wrong_time, "task": good["task"]}))
+    chunk_result = worker.completion(wrong_kind, ChunkResult(duration_seconds=1, chunks=1))
+    neither = worker.completion(cutting, worker.heard(good)) | {"kind": "chunk"}
+    unknown = worker.completion(good, worker.heard(good)) | {"token": "x" * 32}
     outcomes = worker.complete(
-        [worker.completion(good, transcribe=worker.heard(good)), forged, shifted, chunk_result, neither, unknown]
+        [worker.completion(good, worker.heard(good)), forged, shifted, chunk_result, neither, unknown]
     )
     assert [outcome["error_code"] for outcome in outcomes] == [
         None,
@@ -326,24 +327,43 @@ def test_results_that_do_not_fit_are_refused_one_by_one(farm: ServedFarm, worker
     assert worker.finish(wrong_digest, wrong_time, wrong_kind)[0]["error_code"] is None
 
 
-def test_a_result_is_written_once_and_not_on_the_event_loop(
+def test_a_result_is_read_once_and_not_on_the_event_loop(
     farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)
     worker.cut(cutting, 1)
     (claim,) = worker.claim(1)
-    completion = worker.completion(claim, transcribe=worker.heard(claim))
-    write, wrote = TranscribeResult.model_dump_json, list[str]()
+    completion = worker.completion(claim, worker.heard(claim))
+    real, readers = TranscribeResult.model_validate_json, list[str]()
 
-    def watched(result: TranscribeResult) -> str:
-        wrote.append(threading.current_thread().name)
-        return write(result)
+    def watched(text: bytes) -> TranscribeResult:
+        readers.append(threading.current_thread().name)
+        return real(text)
 
-    monkeypatch.setattr(TranscribeResult, "model_dump_json", watched)
+    monkeypatch.setattr(TranscribeResult, "model_validate_json", watched)
     assert worker.complete([completion])[0]["error_code"] is None
-    assert len(wrote) == 1
-    assert "served-farm" not in wrote
+    assert len(readers) == 1
+    assert "served-farm" not in readers
+
+
+def test_a_result_is_hashed_and_kept_as_it_was_sent(farm: ServedFarm, worker: HandWorker) -> None:
+    """However its JSON is written: another spelling of a float, another order, fields left out."""
+    submit(farm.admin)
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    (claim,) = worker.claim(1)
+    ours = worker.completion(claim, worker.heard(claim))
+    fields = json.loads(ours["result"])
+    del fields["unheard"], fields["language_probability"]
+    text = json.dumps(dict(reversed(fields.items())), indent=1).replace("0.5", "5.00e-1")
+    assert text != ours["result"]
+    assert worker.complete([ours | {"result": text}])[0]["error_code"] == "digest_mismatch"
+    theirs = ours | {"result": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
+    assert worker.complete([theirs]) == worker.complete([theirs])
+    assert worker.complete([ours])[0]["error_code"] == "result_conflict"
+    kept = [path.read_text() for path in (farm.data / "blobs" / "results").rglob("*.json")]
+    assert kept == [text]
 
 
 def test_times_may_miss_their_chunk_by_a_rounding_and_are_put_right(farm: ServedFarm, worker: HandWorker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, refused
 from support.submitting import submit
 
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.worker import RESULTS, ChunkResult, digest_of
 
 MakeWorker = Callable[..., HandWorker]
 Place = tuple[str | int, ...]
@@ -75,9 +76,9 @@ def bodies(worker: HandWorker, cutting: Json, hearing: Json, chunk: Json) -> dic
     result = worker.heard(hearing)
     (segment,) = result.segments
     certain = replace(segment, avg_logprob=-0.5, no_speech_prob=0.5, compression_ratio=1.0, temperature=0.0)
-    heard = worker.completion(hearing, transcribe=result.model_copy(update={"segments": (certain,)}))
+    heard = worker.completion(hearing, result.model_copy(update={"segments": (certain,)}))
     end = ChunkResult(duration_seconds=20, declared_seconds=20, chunks=2, damaged_seconds=((1, 2),))
-    cut = worker.completion(cutting, chunk=end)
+    cut = worker.completion(cutting, end)
     claim = worker.claim_body(1, 1)
     failure = {"code": "not_audio", "message": "it is not", "permanent": False, "charged": True}
     of_worker: dict[str, Json] = {
@@ -119,16 +120,34 @@ def test_no_value_of_a_call_is_too_wrong_to_be_refused(farm: ServedFarm, worker:
             for text in (*WRONG, *(HUGE if is_number else ("9" * 400,))):
                 answer = posted(worker, call, changed(body, place, text))
                 asked = (call, place, text[:30], answer.text[:200])
-                if answer.status_code == 200:  # a result that is not what its digest says, beside one that may be right
-                    (outcome,) = [one for one in answer.json()["outcomes"] if one["token"] == hearing["token"]]
-                    assert place[:3] == ("completions", 0, "transcribe"), asked
-                    assert outcome["error_code"] == "digest_mismatch", asked
-                else:
-                    assert refused(answer) == (422, "invalid_request"), asked
+                assert refused(answer) == (422, "invalid_request"), asked
     assert happened(farm) == before
     worker.told("append", token=cutting["token"], chunks=[chunk])
     assert worker.finish(hearing)[0]["error_code"] is None
     assert worker.complete([worker.cut_done(cutting, 2)])[0]["error_code"] is None
+
+
+def test_no_value_in_a_result_is_too_wrong_to_be_refused(farm: ServedFarm, worker: HandWorker) -> None:
+    """A result comes as a text of its own, with the digest of just that text."""
+    cutting, hearing = begun(farm, worker)
+    before = happened(farm)
+    tried = 0
+    for right in bodies(worker, cutting, hearing, {})["complete"]["completions"]:
+        result = json.loads(right["result"])
+        for place, value in leaves(result):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            for text in (*WRONG, *(HUGE if is_number else ("9" * 400,))):
+                wrong = changed(result, place, text)
+                with suppress(ValueError):
+                    RESULTS[right["kind"]].model_validate_json(wrong)
+                    if "\\u0000" not in wrong:
+                        continue  # as good as what was there
+                tried += 1
+                (outcome,) = worker.complete([right | {"result": wrong, "digest": digest_of(wrong.encode())}])
+                assert outcome["error_code"] == "invalid_request", (place, text[:30], outcome)
+                assert len(outcome["message"]) < 700
+    assert tried > 100
+    assert happened(farm) == before
 
 
 NUMBERS = (

@@ -71,7 +71,7 @@ def test_what_workers_do_is_told_with_worker_and_jobs_and_without_tokens(
     (cutting,) = worker.claim(0, chunk=1)
     worker.cut(cutting, 4)
     (hearing,) = worker.claim(1)
-    completion = worker.completion(hearing, transcribe=worker.heard(hearing))
+    completion = worker.completion(hearing, worker.heard(hearing))
     answer = worker.told("complete", completions=[completion], claim=worker.claim_body(2))
     failed, released = answer["claims"]
     worker.finish(hearing, text=" something else")

@@ -82,7 +82,7 @@ def play(scenario: Scenario) -> None:
 
 
 def ask(polls: LongPolls, worker: str, request: str = "r", seconds: float = 15) -> asyncio.Task[Tried]:
-    wanted = ClaimRequest(worker_id=worker, request_id=request, transcribe_jobs=1, wait_seconds=seconds)
+    wanted = ClaimRequest(worker_id=worker, request_id=request, jobs={"transcribe": 1}, wait_seconds=seconds)
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     return asyncio.create_task(polls.claim(wanted, gone))
 
@@ -226,7 +226,7 @@ def test_the_same_request_twice_is_one_wait_and_one_answer() -> None:
 def test_a_client_that_left_is_not_tried_any_more() -> None:
     async def scenario(queue: Queue, polls: LongPolls) -> None:
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        wanted = ClaimRequest(worker_id="left", request_id="r", transcribe_jobs=1, wait_seconds=30)
+        wanted = ClaimRequest(worker_id="left", request_id="r", jobs={"transcribe": 1}, wait_seconds=30)
         leaving = asyncio.create_task(polls.claim(wanted, gone))
         await until(lambda: len(polls) == 1)
         gone.set_result(None)

@@ -116,7 +116,7 @@ def abandon(bench: Bench) -> None:
         hello = RegisterRequest(**told, engines=(offer,))
         write(lambda tx, hello=hello: register_worker(tx, hello, "ann", POLICY, "1"))
     write(lambda tx: submit(tx, NewTranscription("ann", "left.mp3", "file:/left.mp3", 1, TONES)))
-    asked = ClaimRequest(worker_id="s0", request_id="cut", chunk_jobs=1)
+    asked = ClaimRequest(worker_id="s0", request_id="cut", jobs={"chunk": 1})
     (job,) = write(lambda tx: claim(tx, asked, POLICY))
     facts = {"speech_seconds": 8, "size": 1, "sha256": SHA}
     chunks = [
@@ -127,7 +127,7 @@ def abandon(bench: Bench) -> None:
     cut = ChunkResult(duration_seconds=ABANDONED * 10, chunks=ABANDONED)
     write(lambda tx: complete(tx, [Finished("s0", job.token, SHA, cut)], POLICY))
     for number in range(ABANDONED):
-        asked = ClaimRequest(worker_id=f"s{number}", request_id=f"hear{number}", transcribe_jobs=1)
+        asked = ClaimRequest(worker_id=f"s{number}", request_id=f"hear{number}", jobs={"transcribe": 1})
         assert write(lambda tx, asked=asked: claim(tx, asked, POLICY))
 
 

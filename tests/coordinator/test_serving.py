@@ -176,7 +176,7 @@ def test_any_of_two_coordinators_can_be_spoken_to_at_any_step(
     other.told("append", token=cutting["token"], chunks=[chunk])
     one.complete([one.cut_done(cutting, 1)])
     (hearing,) = other.claim(1)
-    assert one.transfer(hearing["transcribe"]["transfer"]).content == b"sound of chunk 0"
+    assert one.transfer(hearing["task"]["transfer"]).content == b"sound of chunk 0"
     assert one.finish(hearing) == other.finish(hearing)
     admin = farms[1].client(token)
     eventually(lambda: admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
@@ -194,7 +194,7 @@ def test_log_lines_have_an_action_and_ids_and_no_secrets(
         worker = make_worker(farm)
         submit(farm.admin)
         (claim,) = worker.claim(0, chunk=1)
-        worker.transfer(claim["chunk"]["source"]["transfer"])
+        worker.transfer(claim["task"]["source"]["transfer"])
         farm.admin.get("/api/transcriptions/none")
     finally:
         for handler in logger.handlers:

@@ -23,10 +23,10 @@ def test_workers_that_complete_together_get_their_own_outcomes_and_claims(
     (cutting,) = workers[0].claim(0, chunk=1)
     workers[0].cut(cutting, 2 * WORKERS)
     held = [worker.claim(1)[0] for worker in workers]
-    forged = workers[1].completion(held[0], transcribe=workers[1].heard(held[0]))
+    forged = workers[1].completion(held[0], workers[1].heard(held[0]))
 
     def complete(worker: HandWorker, claim: Any) -> Any:
-        own = worker.completion(claim, transcribe=worker.heard(claim))
+        own = worker.completion(claim, worker.heard(claim))
         more = [forged] if worker is workers[1] else []
         ready.wait(PATIENCE_SECONDS)
         return worker.told("complete", completions=[*more, own], claim=worker.claim_body(1))

@@ -98,7 +98,9 @@ def named(told: list[Request]) -> list[list[str]]:
 
 def is_result(request: Request) -> bool:
     """Whether it hands in what a recogniser heard."""
-    return request.call == "complete" and any(each["transcribe"] for each in json.loads(request.body)["completions"])
+    return request.call == "complete" and any(
+        each["kind"] == "transcribe" for each in json.loads(request.body)["completions"]
+    )
 
 
 def tokens_of(farm: Farm, transcription: str) -> set[str]:

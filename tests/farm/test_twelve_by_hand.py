@@ -138,8 +138,8 @@ def assert_told_off(zombie: HandWorker, cutting: Json, hearing: Json, place: Jso
         zombie.ask("uploads", token=cutting["token"], positions=[1]),
         zombie.ask("append", token=cutting["token"], chunks=[chunk]),
         zombie.transfer(place["transfer"], b"wrong"),
-        zombie.transfer(cutting["chunk"]["source"]["transfer"]),
-        zombie.transfer(hearing["transcribe"]["transfer"]),
+        zombie.transfer(cutting["task"]["source"]["transfer"]),
+        zombie.transfer(hearing["task"]["transfer"]),
     ]
     assert [answer.status_code for answer in refused] == [409] * 5
     assert {answer.json()["error"]["code"] for answer in refused} == {"lease_lost"}
@@ -154,7 +154,7 @@ def assert_told_off(zombie: HandWorker, cutting: Json, hearing: Json, place: Jso
 
 def wrong(worker: HandWorker, claim: Json) -> list[Json]:
     """A result that nobody else would come to."""
-    return [worker.completion(claim, transcribe=worker.heard(claim, " wrong"))]
+    return [worker.completion(claim, worker.heard(claim, " wrong"))]
 
 
 def test_late_but_alone(farm: Farm, hand: HandMaker, file: Path) -> None:

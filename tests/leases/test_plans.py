@@ -34,8 +34,8 @@ from whisper_farm.leases.transcriptions import (
 )
 from whisper_farm.protocol.worker import (
     AppendRequest,
+    AttemptFailure,
     FailRequest,
-    Failure,
     HeartbeatRequest,
     NewChunk,
     ReleaseRequest,
@@ -179,14 +179,14 @@ def finished(worker: str, job: Claimed) -> Finished:
 
 
 def failing(farm: Farm, tx: Transaction) -> Iterator[None]:
-    broken = [Failure(token=job.token, code="engine_error", message="-") for job in claims(farm, tx, "ann", 10)]
+    broken = [AttemptFailure(token=job.token, code="engine_error", message="-") for job in claims(farm, tx, "ann", 10)]
     yield
     fail(tx, FailRequest(worker_id="ann", failures=tuple(broken)), farm.policy, farm.mint)
 
 
 def failing_for_good(farm: Farm, tx: Transaction) -> Iterator[None]:
     how = {"code": "recogniser_crashed", "message": "-", "charged": True, "permanent": True}
-    broken = [Failure(token=job.token, **how) for job in claims(farm, tx, "ann", 10)]
+    broken = [AttemptFailure(token=job.token, **how) for job in claims(farm, tx, "ann", 10)]
     yield
     fail(tx, FailRequest(worker_id="ann", failures=tuple(broken)), farm.policy, farm.mint)
 

@@ -21,11 +21,11 @@ from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.transcriptions import Assembled, NewTranscription
 from whisper_farm.protocol.worker import (
     AppendRequest,
+    AttemptFailure,
     ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
-    Failure,
     HeartbeatRequest,
     NewChunk,
     RegisterRequest,
@@ -94,7 +94,7 @@ class BusyFarm(RuleBasedStateMachine):
         for worker, offer in (("ann", "all"), ("bob", "warm")):
             self._ask("register", self._presenting(worker, offer), "ann")
         self.submit()
-        self._claim(ClaimRequest(worker_id="ann", request_id="first", chunk_jobs=1))
+        self._claim(ClaimRequest(worker_id="ann", request_id="first", jobs={"chunk": 1}))
         self.append()
 
     @rule(data=st.data())
@@ -161,8 +161,8 @@ class BusyFarm(RuleBasedStateMachine):
     def claim(self) -> None:
         self._claim(
             ClaimRequest(
-                worker_id=self.worker(), request_id=f"r{len(self.requests)}", chunk_jobs=self.one_of(1, 1, 0, 2),
-                transcribe_jobs=self.one_of(2, 1, 2, 0, 4),
+                worker_id=self.worker(), request_id=f"r{len(self.requests)}", 
+                jobs={"chunk": self.one_of(1, 1, 0, 2), "transcribe": self.one_of(2, 1, 2, 0, 4)},
             )
         )  # fmt: skip
 
@@ -183,7 +183,9 @@ class BusyFarm(RuleBasedStateMachine):
             self.farm.now += 0.9 * self.farm.policy.lease_seconds
             for worker in sorted({one.worker_id for one in self._live()} | {idle}):
                 self._beat(worker, [one.token for one in self._live() if one.worker_id == worker])
-        request = ClaimRequest(worker_id=idle, request_id=f"r{len(self.requests)}", transcribe_jobs=self.number(1, 3))
+        request = ClaimRequest(
+            worker_id=idle, request_id=f"r{len(self.requests)}", jobs={"transcribe": self.number(1, 3)}
+        )
         hedges = [self.model.attempts[one["token"]] for one in self._claim(request) if one["hedge"]]
         if hedges and self.one_of(True, True, True, False):
             self._race(hedges[0])
@@ -280,7 +282,7 @@ class BusyFarm(RuleBasedStateMachine):
         how = self.one_of("charged", "charged", "charged", "uncharged", "permanent")
         told = {"code": self.one_of("engine_error", "recogniser_crashed"), "message": "It broke."}
         told |= {"charged": how != "uncharged", "permanent": how == "permanent"}
-        failures = [Failure(token=token, **told) for token in (first.token, *mine)]
+        failures = [AttemptFailure(token=token, **told) for token in (first.token, *mine)]
         self._ask("fail", FailRequest(worker_id=first.worker_id, failures=tuple(failures)))
         self.happened[f"fail {how}"] += 1
 
@@ -361,7 +363,7 @@ class BusyFarm(RuleBasedStateMachine):
     def _work_all(self, worker: str) -> None:
         for _ in range(40):
             request = ClaimRequest(
-                worker_id=worker, request_id=f"z{len(self.requests)}", chunk_jobs=16, transcribe_jobs=256
+                worker_id=worker, request_id=f"z{len(self.requests)}", jobs={"chunk": 16, "transcribe": 256}
             )
             if not self._claim(request):
                 break

@@ -114,7 +114,7 @@ class Losses:
 
     def _complete(self, worker: HandWorker, dice: random.Random, claims: Sequence[Json], wish: Json) -> Sequence[Json]:
         """Hand in, and be given the next."""
-        completions = [worker.completion(claim, transcribe=worker.heard(claim)) for claim in claims]
+        completions = [worker.completion(claim, worker.heard(claim)) for claim in claims]
         body = {"worker_id": worker.worker_id, "completions": completions, "claim": wish | {"wait_seconds": 0}}
         answer = self._insist(worker, dice, "complete", body)
         assert [outcome["error_code"] for outcome in answer["outcomes"]] == [None] * len(claims)
@@ -215,7 +215,7 @@ class Load:
                 self.order.extend((claim["transcription_id"], claim["position"]) for claim in claims)
                 if len(self.order) >= self._short_after:
                     self._come.set()
-                completions = [worker.completion(claim, transcribe=worker.heard(claim)) for claim in claims]
+                completions = [worker.completion(claim, worker.heard(claim)) for claim in claims]
                 started = time.perf_counter()
                 answer = worker.told("complete", completions=completions, claim=worker.claim_body(self.group))
                 self.answered.append(time.perf_counter() - started)

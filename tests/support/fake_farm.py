@@ -26,15 +26,15 @@ class Job:
     """One job and everything that happened to it."""
 
     id: str
-    task: worker.ChunkTask | worker.TranscribeTask
+    task: worker.Task
     position: int = 0
     state: JobState = "queued"
     alone: bool = False
     charged: int = 0
     attempts: int = 0
     available_at: float = 0.0
-    failures: list[worker.Failure] = field(default_factory=list)
-    result: worker.TranscribeResult | worker.ChunkResult | None = None
+    failures: list[worker.AttemptFailure] = field(default_factory=list)
+    result: worker.Result | None = None
 
 
 @dataclass
@@ -148,8 +148,8 @@ class FakeFarm:
             return worker.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
         if self.drain:
             return worker.ClaimAnswer(claims=(), drain=True)
-        chosen = self._free(worker.ChunkTask, request.worker_id)[: request.chunk_jobs]
-        chosen += self._free(worker.TranscribeTask, request.worker_id)[: request.transcribe_jobs]
+        chosen = self._free(worker.ChunkTask, request.worker_id)[: request.jobs.get("chunk", 0)]
+        chosen += self._free(worker.TranscribeTask, request.worker_id)[: request.jobs.get("transcribe", 0)]
         tokens = [self._begin(job, request.worker_id) for job in chosen]
         if tokens:
             self.claimed[request.request_id] = tokens
@@ -184,10 +184,7 @@ class FakeFarm:
 
     def _claim(self, token: str) -> worker.Claim:
         job = self.attempts[token].job
-        chunk = self._resumed(job.task) if isinstance(job.task, worker.ChunkTask) else None
-        transcribe = (
-            job.task.model_copy(update={"alone": job.alone}) if isinstance(job.task, worker.TranscribeTask) else None
-        )
+        task = self._resumed(job.task) if isinstance(job.task, worker.ChunkTask) else _alone(job.task, job.alone)
         return worker.Claim(
             token=token,
             job_id=job.id,
@@ -195,8 +192,7 @@ class FakeFarm:
             position=job.position,
             attempt=job.attempts,
             lease_seconds=self.lease_seconds,
-            chunk=chunk,
-            transcribe=transcribe,
+            task=task,
         )
 
     def _resumed(self, task: worker.ChunkTask) -> worker.ChunkTask:
@@ -263,7 +259,7 @@ class FakeFarm:
             return worker.Outcome(token=completion.token, error_code="lease_lost", message="It is over.")
         attempt.state, attempt.digest, attempt.job.state = "done", completion.digest, "done"
         assert attempt.job.result is None, "a job was completed twice"
-        attempt.job.result = completion.transcribe or completion.chunk
+        attempt.job.result = worker.RESULTS[completion.kind].model_validate_json(completion.result)
         return worker.Outcome(token=completion.token)
 
     def fail(self, request: worker.FailRequest) -> worker.OutcomeAnswer:
@@ -322,3 +318,7 @@ class FakeFarm:
             "fail": (worker.FailRequest, self.fail),
             "release": (worker.ReleaseRequest, self.release),
         }
+
+
+def _alone(task: worker.Task, alone: bool) -> worker.Task:
+    return task.model_copy(update={"alone": alone}) if isinstance(task, worker.TranscribeTask) else task

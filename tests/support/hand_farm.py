@@ -21,11 +21,11 @@ from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
     AppendAnswer,
     AppendRequest,
+    AttemptFailure,
     ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
-    Failure,
     HeartbeatAnswer,
     HeartbeatRequest,
     NewChunk,
@@ -121,8 +121,8 @@ class Farm:
 
     def request(self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None) -> ClaimRequest:
         return ClaimRequest(
-            worker_id=worker, request_id=request or f"request-{next(self._requests)}", chunk_jobs=chunk,
-            transcribe_jobs=transcribe,
+            worker_id=worker, request_id=request or f"request-{next(self._requests)}",
+            jobs={"chunk": chunk, "transcribe": transcribe},
         )  # fmt: skip
 
     def due(self) -> float | None:
@@ -190,7 +190,7 @@ class Farm:
         return outcomes
 
     def fail(self, job: Claimed, worker: str | None = None, code: str = "engine_error", **how: bool) -> Outcome:
-        failure = Failure(token=job.token, code=code, message="It broke.", **how)
+        failure = AttemptFailure(token=job.token, code=code, message="It broke.", **how)
         request = FailRequest(worker_id=worker or self.holder(job.token), failures=(failure,))
         outcomes: list[Outcome] = self.write(lambda tx: fail(tx, request, self.policy, self.mint))
         return outcomes[0]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from whisper_farm.protocol.worker import ChunkResult, TranscribeResult, digest_of
+from whisper_farm.protocol.worker import ChunkResult, Completion, Result, TranscribeResult
 from whisper_farm.transcript.transcript import Segment, Word
 
 SOUND = b"sound of chunk "
@@ -62,8 +62,7 @@ class HandWorker:
         return {
             "worker_id": self.worker_id,
             "request_id": request_id or secrets.token_hex(8),
-            "chunk_jobs": chunk,
-            "transcribe_jobs": transcribe,
+            "jobs": {"chunk": chunk, "transcribe": transcribe},
             "wait_seconds": wait,
         }
 
@@ -100,11 +99,11 @@ class HandWorker:
 
     def cut_done(self, claim: Json, chunks: int) -> Json:
         """End a chunk job."""
-        return self.completion(claim, chunk=ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks))
+        return self.completion(claim, ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks))
 
     def heard(self, claim: Json, text: str | None = None, **facts: Any) -> TranscribeResult:
         """A result for a claim: one segment that says `text`, by default its position."""
-        task = claim["transcribe"]
+        task = claim["task"]
         start = task["start_seconds"] + 1
         said = f" word{claim['position']}" if text is None else text
         segment = Segment(start, start + 2, said, (Word(start, start + 1, said, 0.9),))
@@ -121,13 +120,12 @@ class HandWorker:
         }
         return TranscribeResult.model_validate(values | facts)
 
-    def completion(self, claim: Json, **result: ChunkResult | TranscribeResult) -> Json:
-        (kind, value), *_ = result.items()
-        return {"token": claim["token"], "digest": digest_of(value), kind: value.model_dump(mode="json")}
+    def completion(self, claim: Json, result: Result) -> Json:
+        return Completion.of(claim["token"], result).model_dump(mode="json")
 
     def finish(self, *claims: Json, text: str | None = None, **facts: Any) -> list[Json]:
         """Complete claims of chunks."""
-        completions = [self.completion(claim, transcribe=self.heard(claim, text, **facts)) for claim in claims]
+        completions = [self.completion(claim, self.heard(claim, text, **facts)) for claim in claims]
         return self.complete(completions)
 
     def complete(self, completions: Sequence[Json], claim: Json | None = None) -> list[Json]:
@@ -138,7 +136,7 @@ class HandWorker:
         """Do everything there is: cut each recording into `chunks` chunks and recognise them."""
         while claims := self.claim(transcribe=4, chunk=1):
             for one in claims:
-                if one["chunk"] is not None:
+                if one["task"]["kind"] == "chunk":
                     self.cut(one, chunks)
                     self.complete([self.cut_done(one, chunks)])
                 else:

@@ -280,14 +280,14 @@ class Model:
         spent = self._set_aside_spent(lapsed, me.id)
         lapsed = [job for job in lapsed if job not in spent]
         made = []
-        if request.chunk_jobs and me.cuts:
-            made += self._take(me, request, lapsed, CHUNK_PROFILE, request.chunk_jobs)
-        if request.transcribe_jobs:
+        if (room := request.jobs.get("chunk")) and me.cuts:
+            made += self._take(me, request, lapsed, CHUNK_PROFILE, room)
+        if room := request.jobs.get("transcribe"):
             chunks = [job for job in self._claimable(me, request, lapsed) if job.kind == "transcribe"]
             mine = [job for job in chunks if self._serves(me, job)]
             if mine:
                 first = min(mine, key=lambda job: self._warm_order(me, job))
-                return made + self._take(me, request, lapsed, first.profile_id, request.transcribe_jobs)
+                return made + self._take(me, request, lapsed, first.profile_id, room)
             late = self._hedgeable(me, request)
             made += self._start(me, request, [job for job in late if job.profile_id == late[0].profile_id], hedge=True)
         return made
@@ -304,8 +304,7 @@ class Model:
         return [*(job for job in queued if self._serves(me, job) and job not in left), *lapsed]
 
     def _may_overtake(self, me: Worker, request: ClaimRequest, job: Job) -> bool:
-        wanted = request.chunk_jobs if job.kind == "chunk" else request.transcribe_jobs
-        if not wanted or not self._serves(me, job):
+        if not request.jobs.get(job.kind) or not self._serves(me, job):
             return False
         mine = [one for one in self._live(job) if one.worker_id == me.id]
         if any(me.last_beat_at < one.lease_until for one in mine):
@@ -327,7 +326,7 @@ class Model:
         return self._start(me, request, chosen, hedge=False)
 
     def _start(self, me: Worker, request: ClaimRequest, jobs: Sequence[Job], hedge: bool) -> list[Attempt]:
-        jobs = jobs[: request.transcribe_jobs] if hedge else jobs
+        jobs = jobs[: request.jobs["transcribe"]] if hedge else jobs
         for name in sorted({job.transcription_id for job in jobs}):
             recording = self.recordings[name]
             if recording.state == "queued":

@@ -79,13 +79,13 @@ class Bench:
         offer = EngineOffer(engine="tones", version="1", device="cpu", batch=4)
         hello = RegisterRequest(worker_id="w", name="w", version="1", platform="p", slots=1, engines=(offer,))
         self.database.write(lambda tx: register_worker(tx, hello, "ann", POLICY, "1"))
-        (cutting,) = self.claims(chunk_jobs=1)
+        (cutting,) = self.claims(jobs={"chunk": 1})
         for first in range(0, chunks, 256):
             self.append(cutting, first, min(256, chunks - first))
         result = ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks, **cut)
         done = Finished("w", cutting.token, SHA, result)
         self.database.write(lambda tx: complete(tx, [done], POLICY))
-        while claims := self.claims(transcribe_jobs=256):
+        while claims := self.claims(jobs={"transcribe": 256}):
             finished = [self.heard(one, words, gone=one.position in skip) for one in claims]
             outcomes = self.database.write(lambda tx, finished=finished: complete(tx, finished, POLICY))
             assert not any(outcome.error_code for outcome in outcomes)

@@ -29,7 +29,7 @@ from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.handing_in import failed_by
 
 ME = RegisterRequest(worker_id="w", name="w", version="1", platform="here", slots=1, engines=())
-CLAIM = ClaimRequest(worker_id="w", request_id="r", transcribe_jobs=1)
+CLAIM = ClaimRequest(worker_id="w", request_id="r", jobs={"transcribe": 1})
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ class Scene:
 
     async def claim(self, jobs: int) -> tuple[Claim, ...]:
         """Claim so many jobs."""
-        answer = await self.api.claim(ClaimRequest(worker_id="w", request_id="r", transcribe_jobs=jobs))
+        answer = await self.api.claim(ClaimRequest(worker_id="w", request_id="r", jobs={"transcribe": jobs}))
         for claim in answer.claims:
             assert self.leases.add(claim)
         return answer.claims

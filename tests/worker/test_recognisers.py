@@ -16,7 +16,7 @@ from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
-from whisper_farm.protocol.worker import Claim
+from whisper_farm.protocol.worker import Claim, TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import child, pipe, recognisers
 from whisper_farm.worker.api import WorkerApi
@@ -203,7 +203,7 @@ def test_a_chunk_that_an_engine_answers_twice_is_handed_in_once() -> None:
     farm = FakeFarm()
     add_speech(farm, speech(0), speech(1))
     claims = [farm._claim(farm._begin(job, "w")) for job in farm.chunks]
-    jobs = [ChunkJob(claim, claim.transcribe, b"", suspect=True) for claim in claims if claim.transcribe]
+    jobs = [ChunkJob(each, each.task, b"", suspect=True) for each in claims if isinstance(each.task, TranscribeTask)]
     handed_in: list[tuple[str, str]] = []
 
     class Twice:
@@ -237,8 +237,8 @@ def test_a_process_that_dies_ends_every_batch_in_it() -> None:
         (recogniser,) = here.pool.recognisers
         token = farm._begin(farm.chunks[0], "w")
         claim = farm._claim(token)
-        assert claim.transcribe
-        job = ChunkJob(claim, claim.transcribe, farm.blobs["chunk-0"], suspect=False)
+        assert isinstance(claim.task, TranscribeTask)
+        job = ChunkJob(claim, claim.task, farm.blobs["chunk-0"], suspect=False)
         assert recogniser.take_slot(alone=False)
         work = asyncio.create_task(recogniser.recognise([job], farm.options, 60, lambda job, answer: None))
         try:

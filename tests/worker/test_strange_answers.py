@@ -96,7 +96,7 @@ def changed_claims(changes: list[Callable[[Any], object]]) -> Callable[[FakeServ
 
     def change(answer: Any) -> Any:
         for claim in answer["claims"]:
-            if claim["transcribe"] and claim["position"] < len(changes):
+            if claim["task"]["kind"] == "transcribe" and claim["position"] < len(changes):
                 changes[claim["position"]](claim)
         return answer
 
@@ -104,7 +104,7 @@ def changed_claims(changes: list[Callable[[Any], object]]) -> Callable[[FakeServ
 
 
 def with_options(options: dict[str, object]) -> Callable[[Any], object]:
-    return lambda claim: claim["transcribe"]["options"].update(options)
+    return lambda claim: claim["task"]["options"].update(options)
 
 
 def test_chunks_at_addresses_that_are_none_fail_and_another_is_done() -> None:
@@ -148,7 +148,7 @@ def test_engines_and_models_that_are_none_fail_their_jobs_and_are_counted() -> N
 
 def test_a_job_of_an_unknown_kind_is_handed_back_and_does_not_wait_for_ever() -> None:
     farm = strange_and_good(1)
-    diarize: Callable[[Any], object] = lambda claim: claim.update(diarize=claim["transcribe"], transcribe=None)  # noqa: E731
+    diarize: Callable[[Any], object] = lambda claim: claim["task"].update(kind="diarize")  # noqa: E731
     work(farm, lambda: failures_but_one(farm), changed_claims([diarize]))
     assert "kind" in farm.chunks[0].failures[0].message
 
@@ -262,7 +262,7 @@ def test_claims_that_cannot_even_be_reported_are_left_alone() -> None:
                 with pytest.raises(WorkerUnknown):
                     await api.claim(ClaimRequest(worker_id="w", request_id="r"))
                 await api.register(me)
-                answer = await api.claim(ClaimRequest(worker_id="w", request_id="r", transcribe_jobs=1))
+                answer = await api.claim(ClaimRequest(worker_id="w", request_id="r", jobs={"transcribe": 1}))
                 assert [claim.job_id for claim in answer.claims] == ["t.0"]
             finally:
                 await api.close()

@@ -19,12 +19,12 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from whisper_farm.errors import DigestMismatch
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
-from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, Source, TranscribeTask
+from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, Source, Task, TranscribeTask
 from whisper_farm.store.blobs import BlobFacts, Blobs
 
 SOURCE_SECONDS = 6 * 3600
@@ -48,7 +48,6 @@ class Transfers:
 
     async def claim(self, claimed: Claimed) -> Claim:
         """A claim as the worker gets it."""
-        is_chunk_job = claimed.kind == "chunk"
         return Claim(
             token=claimed.token,
             job_id=claimed.job_id,
@@ -56,8 +55,7 @@ class Transfers:
             position=claimed.position,
             attempt=claimed.attempt,
             lease_seconds=claimed.lease_seconds,
-            chunk=await self._chunk_task(claimed) if is_chunk_job else None,
-            transcribe=None if is_chunk_job else await self._transcribe_task(claimed),
+            task=await self._task(claimed),
         )
 
     async def claims(self, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
@@ -78,6 +76,14 @@ class Transfers:
         if size > MAX_SINGLE_PUT:
             return Transfer(url=path, method="PUT", headers={"Content-Type": OCTETS})
         return await self._put(key, UPLOAD_SECONDS, path, {})
+
+    async def _task(self, claimed: Claimed) -> Task:
+        match claimed.kind:
+            case "chunk":
+                return await self._chunk_task(claimed)
+            case "transcribe":
+                return await self._transcribe_task(claimed)
+        assert_never(claimed.kind)
 
     async def _chunk_task(self, claimed: Claimed) -> ChunkTask:
         source = Source(

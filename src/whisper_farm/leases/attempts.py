@@ -9,7 +9,8 @@ from whisper_farm.errors import FarmError, WorkerUnknown
 from whisper_farm.leases.rules import stretched
 from whisper_farm.leases.workers import known_worker
 from whisper_farm.protocol.client import AttemptState
-from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest, JobKind, Outcome
+from whisper_farm.protocol.wire import JobKind
+from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest, Outcome
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query

@@ -21,7 +21,8 @@ from whisper_farm.leases.ready import (
 from whisper_farm.leases.rules import RANDOM, Mint, lately, needs_cutting, stretched
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
-from whisper_farm.protocol.worker import ClaimRequest, JobKind
+from whisper_farm.protocol.wire import JobKind
+from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -168,9 +169,9 @@ class Claiming:
         first = sorted([*waiting, *(_head(holders[0]) for holders in lapsed.values())], key=lambda head: head.order)
         cutting = needs_cutting(self.worker.label)
         claimed: list[Claimed] = []
-        if self.request.chunk_jobs:
-            claimed += self._next([head for head in first if head.needs == cutting], self.request.chunk_jobs, lapsed)
-        if limit := self.request.transcribe_jobs:
+        if limit := self.request.jobs.get("chunk"):
+            claimed += self._next([head for head in first if head.needs == cutting], limit, lapsed)
+        if limit := self.request.jobs.get("transcribe"):
             chunks = sorted((head for head in first if head.needs != cutting), key=self._warm_first)
             claimed += self._next(chunks, limit, lapsed) if chunks else self._hedge(limit)
         return claimed
@@ -185,9 +186,8 @@ class Claiming:
     def _may_take(self, holders: Sequence[Held]) -> bool:
         """Whether this worker may take a lapsed job; one that it has lost itself it leaves to others for a while."""
         job, me = holders[0], self.worker
-        wanted = self.request.chunk_jobs if job.kind == "chunk" else self.request.transcribe_jobs
         mine = [held.lease_until for held in holders if held.worker_id == me.id]
-        if not wanted or any(me.last_beat_at < lease_until for lease_until in mine):
+        if not self.request.jobs.get(job.kind) or any(me.last_beat_at < lease_until for lease_until in mine):
             return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
         if max(mine, default=0.0) <= lately(self.policy, self.tx.now):
             return True

@@ -12,7 +12,7 @@ from whisper_farm.leases.endings import conclude, deciding_position, redo_others
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
 from whisper_farm.protocol.events import ChunkingDone, JobDone, JobRedo, LanguageDecided
-from whisper_farm.protocol.worker import ChunkResult, Outcome, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, Outcome, Result, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -27,7 +27,7 @@ class Finished:
     worker_id: str
     token: str
     digest: str
-    result: ChunkResult | TranscribeResult | None = None
+    result: Result
     result_key: str | None = None
     result_size: int | None = None
 

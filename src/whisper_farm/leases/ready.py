@@ -15,7 +15,7 @@ from typing import Any
 from whisper_farm.leases.rules import lately
 from whisper_farm.leases.workers import Offers
 from whisper_farm.protocol.client import TranscriptionState
-from whisper_farm.protocol.worker import JobKind
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Query

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
-from whisper_farm.protocol.wire import Answer, Bytes, Id, Label, Name, Request, Seconds, Sha256, Transfer
+from whisper_farm.protocol.wire import Answer, Bytes, Id, JobKind, Label, Name, Request, Seconds, Sha256, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 
@@ -113,7 +113,7 @@ class JobView(Answer):
     """A job with the evidence of every attempt."""
 
     id: Id
-    kind: Literal["chunk", "transcribe"]
+    kind: JobKind
     position: int
     state: JobState
     start_seconds: Seconds

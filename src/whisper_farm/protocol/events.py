@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from whisper_farm.protocol.wire import Answer, Id, Name, Position, Seconds
+from whisper_farm.protocol.wire import Answer, Id, JobKind, Name, Position, Seconds
 
 Code = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 Reason = Annotated[str, Field(max_length=8000)]
@@ -140,7 +140,7 @@ class JobSetAside(Answer):
     kind: Literal["job_set_aside"] = "job_set_aside"
     code: Code
     message: Reason
-    job_kind: Literal["chunk", "transcribe"]
+    job_kind: JobKind
     position: Position
     start: Seconds
     end: Seconds

@@ -7,7 +7,7 @@ learns at once that it has no effect.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -15,6 +15,8 @@ PROTOCOL_VERSION = 1
 PROTOCOL_HEADER = "Whisper-Farm-Protocol"
 """Workers send it with every call; a server that speaks another version answers 426."""
 
+JobKind = Literal["chunk", "transcribe"]
+"""What a job can be: cut the recording, recognise one chunk. `protocol/worker.py` has a task and a result of each."""
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 """Transcriptions, jobs, workers, requests."""
 ClaimToken = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
@@ -30,6 +32,8 @@ MAX_CHUNK_BYTES = 64 << 20
 T = TypeVar("T")
 Items = Annotated[tuple[T, ...], FailFast()]
 """A list in a request. Its first wrong element ends the reading: nobody pays for naming a million of them."""
+MAX_RESULT_LENGTH = 16 << 20
+"""Of the JSON text of one result."""
 MAX_BATCH = 256
 """Jobs, tokens or completions in one call."""
 

@@ -7,7 +7,8 @@ again after a lost answer: claims by `request_id`, appends by position, completi
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -15,11 +16,13 @@ from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
     MAX_CHUNK_BYTES,
+    MAX_RESULT_LENGTH,
     Answer,
     Bytes,
     ClaimToken,
     Id,
     Items,
+    JobKind,
     Label,
     Name,
     Position,
@@ -30,8 +33,6 @@ from whisper_farm.protocol.wire import (
 )
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
-
-JobKind = Literal["chunk", "transcribe"]
 
 
 class EngineOffer(Request):
@@ -87,8 +88,8 @@ class ClaimRequest(Request):
 
     worker_id: Id
     request_id: Id
-    chunk_jobs: int = Field(default=0, ge=0, le=16)
-    transcribe_jobs: int = Field(default=0, ge=0, le=MAX_BATCH)
+    jobs: dict[JobKind, Annotated[int, Field(ge=0, le=MAX_BATCH)]] = Field(default_factory=dict)
+    """How many jobs of each kind there is room for."""
     wait_seconds: float = Field(default=0, ge=0, le=60)
 
 
@@ -103,6 +104,7 @@ class Source(Answer):
 class ChunkTask(Answer):
     """Cut the recording. `resume_*` say where the chunks already appended end."""
 
+    kind: Literal["chunk"] = "chunk"
     source: Source
     chunk_seconds: Annotated[float, Field(ge=1, le=600)]
     resume_position: Position = 0
@@ -112,6 +114,7 @@ class ChunkTask(Answer):
 class TranscribeTask(Answer):
     """Recognise one chunk `[start_seconds, end_seconds)` of the recording."""
 
+    kind: Literal["transcribe"] = "transcribe"
     start_seconds: Seconds
     end_seconds: Seconds
     size: Bytes
@@ -122,8 +125,12 @@ class TranscribeTask(Answer):
     """An earlier attempt took its worker or recogniser down: do not batch it with others."""
 
 
+Task = ChunkTask | TranscribeTask
+"""What a claim asks for: one type for each kind of job."""
+
+
 class Claim(Answer):
-    """One attempt at one job. Exactly one of `chunk` and `transcribe` is there."""
+    """One attempt at one job."""
 
     token: ClaimToken
     job_id: Id
@@ -131,8 +138,7 @@ class Claim(Answer):
     position: Position
     attempt: int = Field(ge=1)
     lease_seconds: Seconds
-    chunk: ChunkTask | None = None
-    transcribe: TranscribeTask | None = None
+    task: Annotated[Task, Field(discriminator="kind")]
 
 
 class ClaimAnswer(Answer):
@@ -209,6 +215,7 @@ class AppendAnswer(Answer):
 class ChunkResult(Request):
     """The recording is cut to its end."""
 
+    kind: ClassVar[JobKind] = "chunk"
     duration_seconds: Seconds
     """As decoded: where the last chunk ends."""
     declared_seconds: Seconds | None = None
@@ -221,6 +228,7 @@ class ChunkResult(Request):
 class TranscribeResult(Request):
     """What was heard in one chunk, in seconds from the start of the recording, and what heard it."""
 
+    kind: ClassVar[JobKind] = "transcribe"
     segments: Items[Segment] = Field(max_length=10_000)
     unheard: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
     """Stretches in which somebody speaks and no words could be made out."""
@@ -236,18 +244,34 @@ class TranscribeResult(Request):
     """Time the recogniser spent on it (its share of a batch)."""
 
 
-def digest_of(result: ChunkResult | TranscribeResult) -> str:
-    """SHA-256 of the result's canonical JSON, as lower-case hexadecimal."""
-    return hashlib.sha256(result.model_dump_json().encode()).hexdigest()
+Result = ChunkResult | TranscribeResult
+"""What a completion brings: one type for each kind of job."""
+RESULTS: Mapping[JobKind, type[Result]] = {each.kind: each for each in get_args(Result)}
+
+
+def digest_of(text: bytes) -> str:
+    """SHA-256 of a result as it is sent, as lower-case hexadecimal."""
+    return hashlib.sha256(text).hexdigest()
 
 
 class Completion(Request):
-    """The end of one attempt. `digest` is the SHA-256 of the result as sent (see `digest_of`)."""
+    """The end of one attempt. The server hashes, checks and stores the text of the result, and never writes it anew.
+
+    So a digest holds whatever either side would make of a float or of a field that it leaves out.
+    """
 
     token: ClaimToken
+    kind: JobKind
     digest: Sha256
-    chunk: ChunkResult | None = None
-    transcribe: TranscribeResult | None = None
+    """Of the text in `result`."""
+    result: Annotated[str, Field(max_length=MAX_RESULT_LENGTH)]
+    """The JSON of a result of that kind."""
+
+    @classmethod
+    def of(cls, token: str, result: Result) -> Completion:
+        """The completion that brings this result."""
+        text = result.model_dump_json()
+        return cls(token=token, kind=result.kind, digest=digest_of(text.encode()), result=text)
 
 
 class CompleteRequest(Request):
@@ -272,7 +296,7 @@ class CompleteAnswer(Answer):
     drain: bool = False
 
 
-class Failure(Request):
+class AttemptFailure(Request):
     """Why an attempt failed. `permanent` means no worker could do better (the file is no audio)."""
 
     token: ClaimToken
@@ -285,7 +309,7 @@ class Failure(Request):
 
 class FailRequest(Request):
     worker_id: Id
-    failures: Items[Failure] = Field(min_length=1, max_length=MAX_BATCH)
+    failures: Items[AttemptFailure] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class ReleaseRequest(Request):

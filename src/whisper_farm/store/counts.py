@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from whisper_farm.protocol.client import TranscriptionState
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Query
 
@@ -14,7 +14,7 @@ from whisper_farm.store.statements import Query
 class QueuedJobs:
     """The jobs of one kind that wait for a worker."""
 
-    kind: Literal["chunk", "transcribe"]
+    kind: JobKind
     jobs: int
     oldest_at: float
     audio_seconds: float
@@ -24,7 +24,7 @@ class QueuedJobs:
 class RunningJobs:
     """How many jobs of one kind are held by workers."""
 
-    kind: Literal["chunk", "transcribe"]
+    kind: JobKind
     jobs: int
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from whisper_farm.errors import InvalidRequest, LeaseLost
 from whisper_farm.protocol.client import AttemptState, JobState
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Query
-
-JobKind = Literal["chunk", "transcribe"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ that an index fits when it *prepares* a statement, before any value is bound. So
 
 from __future__ import annotations
 
+from typing import get_args
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -30,6 +32,8 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+
+from whisper_farm.protocol.wire import JobKind
 
 metadata = MetaData(
     naming_convention={
@@ -99,7 +103,7 @@ profiles = Table(
     Column("options", Json),
     Column("pace", Double),
     Column("samples", Integer, nullable=False, server_default="0"),
-    one_of("kind", "chunk", "transcribe"),
+    one_of("kind", *get_args(JobKind)),
     holds("recogniser_named", "kind = 'chunk' OR (engine IS NOT NULL AND model IS NOT NULL)"),
 )
 """What can be recognised in one batch. `pace` is seconds from claim to completion per audio-second."""
@@ -192,7 +196,7 @@ jobs = Table(
     Column("created_at", Double, nullable=False),
     Column("ended_at", Double),
     UniqueConstraint("transcription_id", "kind", "position"),
-    one_of("kind", "chunk", "transcribe"),
+    one_of("kind", *get_args(JobKind)),
     one_of("state", "queued", "running", "done", "failed", "cancelled"),
     holds("ended_dated", "(state IN ('done', 'failed', 'cancelled')) = (ended_at IS NOT NULL)"),
     holds("failed_explained", "(state = 'failed') = (error_code IS NOT NULL)"),

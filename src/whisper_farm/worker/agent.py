@@ -15,15 +15,16 @@ import re
 import secrets
 import socket
 from collections.abc import Coroutine, Sequence
-from typing import Literal
+from typing import Literal, assert_never
 
 from whisper_farm import __version__
 from whisper_farm.errors import FarmError, OptionUnsupported
-from whisper_farm.protocol.worker import Claim, EngineOffer, RegisterRequest, ReleaseRequest
+from whisper_farm.protocol.wire import JobKind
+from whisper_farm.protocol.worker import ChunkTask, Claim, EngineOffer, RegisterRequest, ReleaseRequest, TranscribeTask
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.claims import ClaimCalls, Kind
+from whisper_farm.worker.claims import ClaimCalls
 from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
@@ -152,8 +153,8 @@ class Agent:
             await self._pool.switch(RecognitionOptions(engine=settings.engines[0], model=settings.models[0]))
         await self._introduce()
 
-    def _kinds(self) -> list[Kind]:
-        kinds: list[Kind] = ["transcribe"] if self._settings.engines else []
+    def _kinds(self) -> list[JobKind]:
+        kinds: list[JobKind] = ["transcribe"] if self._settings.engines else []
         return [*kinds, "chunk"] if self._settings.cuts else kinds
 
     async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:
@@ -251,7 +252,7 @@ class Agent:
             machine=machine_facts(self._settings),
         )
 
-    def _room(self, kind: Kind) -> int:
+    def _room(self, kind: JobKind) -> int:
         held = self._leases.unfinished(kind)
         if self._draining:
             return 0
@@ -263,10 +264,14 @@ class Agent:
         self._heartbeats.keep_up_with(claim.lease_seconds)
         if self._draining:
             self._untouched.append(claim.token)
-        elif claim.chunk:
-            self._cutting.take(claim, claim.chunk)
-        elif claim.transcribe:
-            self._recognising.take(claim, claim.transcribe)
+            return
+        match claim.task:
+            case ChunkTask():
+                self._cutting.take(claim, claim.task)
+            case TranscribeTask():
+                self._recognising.take(claim, claim.task)
+            case _:
+                assert_never(claim.task)
 
     def _gone(self, claim: Claim, how: HowGone) -> None:
         self._cutting.drop(claim.token)

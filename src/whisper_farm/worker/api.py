@@ -214,13 +214,11 @@ class WorkerApi:
         """Whether this claim can be worked on. An option that is set and unknown here would change the words."""
         try:
             claim = worker.Claim.model_validate(raw, extra="ignore")
-            if claim.transcribe:
-                options = raw["transcribe"]["options"].items()
+            if isinstance(claim.task, worker.TranscribeTask):
+                options = raw["task"]["options"].items()
                 set_options = {name: value for name, value in options if value is not None}
                 RecognitionOptions.model_validate(set_options, extra="forbid")
-            if claim.chunk or claim.transcribe:
-                return True
-            why = "it is of a kind unknown here"
+            return True
         except ValidationError as error:
             first = error.errors()[0]
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

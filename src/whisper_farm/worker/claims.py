@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
-from typing import Literal
 
 from whisper_farm.errors import FarmError
+from whisper_farm.protocol.wire import MAX_BATCH, JobKind
 from whisper_farm.protocol.worker import Claim, ClaimAnswer, ClaimRequest
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.notices import Notice, Tell
@@ -26,8 +26,6 @@ _QUICK_SECONDS = 1.0
 _RECOVER_SECONDS = 1.0
 _REFUSED_SECONDS = 5.0
 
-Kind = Literal["chunk", "transcribe"]
-
 
 class ClaimCalls:
     """The calls for work of one worker. `room` says how many more jobs of a kind fit; `taken` receives each claim."""
@@ -36,7 +34,7 @@ class ClaimCalls:
         self,
         api: WorkerApi,
         worker_id: str,
-        room: Callable[[Kind], int],
+        room: Callable[[JobKind], int],
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
         tell: Tell,
@@ -49,9 +47,9 @@ class ClaimCalls:
         self._taken = taken
         self._told_to_go = told_to_go
         self._tell = tell
-        self._asking: dict[Kind, str] = {}
+        self._asking: dict[JobKind, str] = {}
 
-    async def run(self, kind: Kind) -> None:
+    async def run(self, kind: JobKind) -> None:
         """Ask for jobs of this kind, whenever there is room, until cancelled."""
         while True:
             while (room := self._room(kind)) <= 0 or kind in self._asking:
@@ -101,12 +99,11 @@ class ClaimCalls:
                 answer: ClaimAnswer = await self._api.claim(again, _RECOVER_SECONDS)
                 self.take(answer.claims, False)
 
-    def _request(self, kind: Kind, room: int, wait_seconds: float) -> ClaimRequest:
+    def _request(self, kind: JobKind, room: int, wait_seconds: float) -> ClaimRequest:
         self._asking[kind] = secrets.token_hex(12)
         return ClaimRequest(
             worker_id=self._worker_id,
             request_id=self._asking[kind],
-            chunk_jobs=min(room, 16) if kind == "chunk" else 0,
-            transcribe_jobs=min(room, 256) if kind == "transcribe" else 0,
+            jobs={kind: min(room, MAX_BATCH)},
             wait_seconds=wait_seconds,
         )

@@ -25,15 +25,15 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.protocol.worker import (
-    ChunkResult,
+    AttemptFailure,
     Claim,
     CompleteRequest,
     Completion,
     FailRequest,
-    Failure,
     Outcome,
+    Result,
     TranscribeResult,
-    digest_of,
+    TranscribeTask,
 )
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls
@@ -51,7 +51,7 @@ _IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
-    """A job that cannot be done, or not here; the fields are those of `protocol.worker.Failure`."""
+    """A job that cannot be done, or not here; the fields are those of `protocol.worker.AttemptFailure`."""
 
     code: str
     message: str
@@ -77,7 +77,8 @@ class _Ending:
     token: str
     claim: Claim | None
     completion: Completion | None = None
-    failure: Failure | None = None
+    failure: AttemptFailure | None = None
+    work_seconds: float | None = None
     size: int = 0
 
 
@@ -104,7 +105,7 @@ class HandingIn:
         self._arrived = asyncio.Event()
         self._changed = Wakeup()
 
-    def put(self, claim: Claim, end: ChunkResult | TranscribeResult | JobFailure) -> None:
+    def put(self, claim: Claim, end: Result | JobFailure) -> None:
         """Hand this in, soon. A job that is no longer held is forgotten."""
         if claim.token not in self._leases:
             return
@@ -211,14 +212,13 @@ class HandingIn:
             self._tell(_notice(each, None))
 
 
-def _ending(claim: Claim, end: ChunkResult | TranscribeResult | JobFailure) -> _Ending:
+def _ending(claim: Claim, end: Result | JobFailure) -> _Ending:
     token = claim.token
     if isinstance(end, JobFailure):
         return _Ending(token, claim, failure=_reported(token, end))
-    chunk = end if isinstance(end, ChunkResult) else None
-    transcribe = end if isinstance(end, TranscribeResult) else None
-    completion = Completion(token=token, digest=digest_of(end), chunk=chunk, transcribe=transcribe)
-    return _Ending(token, claim, completion, size=len(end.model_dump_json()))
+    completion = Completion.of(token, end)
+    seconds = end.work_seconds if isinstance(end, TranscribeResult) else None
+    return _Ending(token, claim, completion, work_seconds=seconds, size=len(completion.result))
 
 
 def _instead(ending: _Ending, failure: JobFailure) -> _Ending:
@@ -226,11 +226,11 @@ def _instead(ending: _Ending, failure: JobFailure) -> _Ending:
     return _Ending(ending.token, ending.claim, failure=_reported(ending.token, failure))
 
 
-def _reported(token: str, failure: JobFailure) -> Failure:
+def _reported(token: str, failure: JobFailure) -> AttemptFailure:
     """The failure as a message that the server takes, whatever an engine or a server made of code and text."""
     code = failure.code if re.fullmatch(_CODE, failure.code) else EngineError.code
     text = failure.message.replace("\0", "").encode(errors="replace").decode()[:_MESSAGE_LENGTH]
-    return Failure(token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged)
+    return AttemptFailure(token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged)
 
 
 def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
@@ -244,15 +244,15 @@ def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
         "transcription_id": claim.transcription_id,
         "position": claim.position,
         "attempt": claim.attempt,
-        "kind": "chunk" if claim.chunk else "transcribe",
+        "kind": claim.task.kind,
     }
     if failure := ending.failure:
         return Notice("job_failed", f"Job {claim.job_id} failed: {failure.message}", data | {"code": failure.code})
     if outcome and outcome.error_code:
         data["code"] = outcome.error_code
         return Notice("job_refused", f"The result of job {claim.job_id} came too late: {outcome.message}", data)
-    if claim.transcribe:
-        data["audio_seconds"] = claim.transcribe.end_seconds - claim.transcribe.start_seconds
-    if ending.completion and ending.completion.transcribe:
-        data["work_seconds"] = ending.completion.transcribe.work_seconds
+    if isinstance(claim.task, TranscribeTask):
+        data["audio_seconds"] = claim.task.end_seconds - claim.task.start_seconds
+    if ending.work_seconds is not None:
+        data["work_seconds"] = ending.work_seconds
     return Notice("job_finished", f"Job {claim.job_id} is done.", data)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whisper_farm.errors import FarmError
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.protocol.worker import Claim, HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.tasks import Wakeup, now
@@ -67,9 +68,9 @@ class Leases:
         """Every claim's token, oldest first."""
         return tuple(self._leases)
 
-    def unfinished(self, kind: Literal["chunk", "transcribe"]) -> int:
+    def unfinished(self, kind: JobKind) -> int:
         """How many jobs of this kind still need work."""
-        return sum(not each.finished and getattr(each.claim, kind) is not None for each in self._leases.values())
+        return sum(not each.finished and each.claim.task.kind == kind for each in self._leases.values())
 
     def finish(self, token: str) -> None:
         """Note that only the handing in is left."""

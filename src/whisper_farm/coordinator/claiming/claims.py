@@ -65,7 +65,8 @@ def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:
     """The same for workers that may claim the same jobs, whatever model they have loaded."""
-    offered = offers.engines if request.transcribe_jobs else []
+    offered = offers.engines if request.jobs.get("transcribe") else []
     engines = sorted(json.dumps([offer["engine"], offer["models"]]) for offer in offered)
-    wanted = [bool(request.chunk_jobs and offers.cuts), bool(request.transcribe_jobs), engines, offers.label]
+    kinds = sorted(kind for kind, room in request.jobs.items() if room)
+    wanted = [kinds, offers.cuts, engines, offers.label]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()

@@ -1,25 +1,37 @@
 """Completions: a result is checked, put into the blob store, and only then does the queue hear of it.
 
-What a worker sends twice is stored once; what the queue refuses afterwards leaves a blob nobody refers to, which
-the sweeper removes. The coordinator does not correct results: the stitcher keeps times inside their chunk.
+The text of a result is hashed as it came, validated once, and stored as it came; nothing here writes it anew. What a
+worker sends twice is stored once. What the queue refuses afterwards leaves a blob nobody refers to, which the sweeper
+removes. The coordinator does not correct results: the stitcher keeps times inside their chunk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from pydantic import ValidationError
+
 from whisper_farm.coordinator.claiming.claims import try_claim
 from whisper_farm.coordinator.claiming.long_poll import Tried
+from whisper_farm.coordinator.layers.limits import holds_nul
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
-from whisper_farm.protocol.worker import ClaimRequest, CompleteRequest, Completion, Outcome, TranscribeResult
+from whisper_farm.protocol.worker import (
+    RESULTS,
+    ClaimRequest,
+    CompleteRequest,
+    Completion,
+    Outcome,
+    Result,
+    TranscribeResult,
+    digest_of,
+)
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -85,10 +97,15 @@ class _Call:
                 self.refused[number] = refused(completion.token, error)
 
     def _take(self, number: int, completion: Completion, place: AttemptedJob | None) -> None:
-        body = _checked(completion, place)
-        self.finished[number] = one = _finished(self.request.worker_id, completion, place, len(body))
-        if one.result_key is not None and place is not None and place.state == "live":
-            self.blobs[one.result_key] = body
+        text = completion.result.encode()
+        result = _checked(completion, text, place)
+        finished = Finished(self.request.worker_id, completion.token, completion.digest, result)
+        if place is not None and isinstance(result, TranscribeResult):
+            key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
+            finished = replace(finished, result_key=key, result_size=len(text))
+            if place.state == "live":
+                self.blobs[key] = text
+        self.finished[number] = finished
 
     def outcomes(self, taken: Sequence[Outcome]) -> list[Outcome]:
         """What was refused here and what the queue said of the rest, in order."""
@@ -96,27 +113,25 @@ class _Call:
         return [all_of_them[number] for number in range(len(self.request.completions))]
 
 
-def _checked(completion: Completion, place: AttemptedJob | None) -> bytes:
-    """The result as it is stored; raises what is wrong with it."""
-    result = completion.chunk or completion.transcribe
-    if result is None or (completion.chunk is not None and completion.transcribe is not None):
-        raise InvalidRequest("A completion has exactly one of `chunk` and `transcribe`.")
-    body = result.model_dump_json(exclude_unset=True).encode()  # as sent: a worker of before knows fewer fields
-    if hashlib.sha256(body).hexdigest() != completion.digest:
+def _checked(completion: Completion, text: bytes, place: AttemptedJob | None) -> Result:
+    """The result of this completion; raises what is wrong with it."""
+    if digest_of(text) != completion.digest:
         raise DigestMismatch("The result is not the one its digest was made of. Send it again.")
+    if holds_nul(text):
+        raise InvalidRequest("The result holds a NUL character, which no text here may have.")
+    try:
+        result = RESULTS[completion.kind].model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidRequest(f"This is no result of a {completion.kind} job: {_first(error)}.") from None
     if isinstance(result, TranscribeResult) and place is not None and place.state == "live":
         _must_fit(result, place)
-    return body
+    return result
 
 
-def _finished(worker_id: str, completion: Completion, place: AttemptedJob | None, size: int) -> Finished:
-    """The completion as the queue takes it. An unknown token gets no blob, and is refused there."""
-    token, digest = completion.token, completion.digest
-    finished = Finished(worker_id, token, digest, completion.chunk or completion.transcribe)
-    if completion.transcribe is None or place is None:
-        return finished
-    key = result_key(place.transcription_id, place.position, token, digest)
-    return replace(finished, result_key=key, result_size=size)
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, in few words."""
+    wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500]
 
 
 def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
