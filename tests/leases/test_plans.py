@@ -35,6 +35,7 @@ from whisper_farm.leases.transcriptions import (
 from whisper_farm.protocol.worker import (
     AppendRequest,
     AttemptFailure,
+    ChunkResult,
     FailRequest,
     HeartbeatRequest,
     NewChunk,
@@ -355,7 +356,9 @@ def test_a_refusal_costs_no_more(full_farm: Farm) -> None:
         yield
         with pytest.raises(FarmError):
             held(tx, "token-of-nobody-at-all", "chunk")
-        complete(tx, [Finished("ann", f"token-of-nobody-{number}", "a" * 64) for number in range(50)], farm.policy)
+        nothing = ChunkResult(duration_seconds=0, chunks=0)
+        strangers = [Finished("ann", f"token-of-nobody-{number}", "a" * 64, nothing) for number in range(50)]
+        complete(tx, strangers, farm.policy)
 
     for one in statements_of(full_farm, with_unknown_tokens):
         check(one, full_farm.database.dialect == "sqlite")
