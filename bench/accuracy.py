@@ -1,141 +1,135 @@
-"""Real Whisper on public speech: the farm, cut into chunks, against one pass of the same model over the whole file.
+"""Real Whisper on recordings with known words: the farm against faster-whisper's own pipelines with the same weights.
 
-Needs a model hub (another one by `HF_ENDPOINT`), so it cannot run where none is reachable; it says so and ends with
-status 1. Speech: recordings of LibriSpeech's test-clean (CC BY 4.0), the utterances of a chapter joined into
-one recording with their words known. Both sides use equal options; word error rates are those of
-`bench.error_rate`.
+Everything is here: the weights come from the package index, the recordings are those of `examples/` and what is made of
+them (long pauses, noise alone, quiet speech). Printed for each: word errors, passages of five or more words lost, words
+made up where nobody speaks, the longest cue, seconds.
 
-    ./run accuracy [--model small] [--recordings 5]
+    ./run accuracy [--model FOLDER]
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import jiwer
+import numpy as np
 
-from whisper_farm.errors import FarmError
+from bench.error_rate import words_of
+from examples.weights import tiny_en
+from whisper_farm.audio.decode import Decoding
+from whisper_farm.audio.flac import encode
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.audio.source import AudioSource
 
-SPEECH = "https://www.openslr.org/resources/12/test-clean.tar.gz"
-SPEECH_MB = 350
-TIMEOUT_SECONDS = 60
-PAUSE_SECONDS = 0.7
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PASSAGE_WORDS = 5
+PIPELINE = """
+import json, sys
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+model = WhisperModel(sys.argv[1], device="cpu", compute_type="int8")
+options = dict(language="en", beam_size=5, word_timestamps=True)
+if sys.argv[3] == "batched":
+    segments, _ = BatchedInferencePipeline(model).transcribe(sys.argv[2], batch_size=8, **options)
+else:
+    segments, _ = model.transcribe(sys.argv[2], condition_on_previous_text=False, **options)
+print(json.dumps([segment.text for segment in segments]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """One chapter read aloud, as a file, and its words."""
+class KnownRecording:
+    """A recording, and the words that are said in it."""
 
-    path: Path
+    name: str
+    audio: Waveform
     words: str
 
 
-def fetch(folder: Path) -> Path:
-    """The speech, kept in `folder`; fetched once."""
-    import httpx
-
-    archive = folder / "test-clean.tar.gz"
-    if archive.exists():
-        return archive
-    part = archive.with_suffix(".part")
-    print(f"Fetching {SPEECH_MB} MB of speech ...")
-    with httpx.stream("GET", SPEECH, timeout=TIMEOUT_SECONDS, follow_redirects=True) as answer:
-        answer.raise_for_status()
-        with part.open("wb") as file:
-            for block in answer.iter_bytes():
-                file.write(block)
-    part.replace(archive)
-    return archive
+def recordings() -> Iterator[KnownRecording]:
+    """Those of the examples, and what is made of them."""
+    podcast, podcast_words = _example("podcast.mp3")
+    speech, words = _example("inaugural.flac")
+    chance = np.random.default_rng(1)
+    silence = np.zeros(20 * SAMPLE_RATE, np.float32)
+    noise = chance.normal(0, 0.003, 40 * SAMPLE_RATE).astype(np.float32)
+    yield KnownRecording("two synthetic voices", podcast, podcast_words)
+    yield KnownRecording("a real voice", speech, words)
+    yield KnownRecording("long pauses", np.concatenate([silence, speech, silence, speech, silence]), f"{words} {words}")
+    yield KnownRecording("noise, then speech", np.concatenate([noise, speech, noise]), words)
+    yield KnownRecording("noise alone", noise, "")
+    yield KnownRecording("45 dB softer", speech * np.float32(10 ** (-45 / 20)), words)
 
 
-def chapters(archive: Path, folder: Path, count: int) -> Iterator[Recording]:
-    """The first `count` chapters, each one recording."""
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    texts = sorted(folder.glob("LibriSpeech/test-clean/*/*/*.trans.txt"))
-    for text in texts[:count]:
-        lines = [line.split(" ", 1) for line in text.read_text().splitlines()]
-        path = folder / f"{text.stem}.flac"
-        join([text.parent / f"{name}.flac" for name, _ in lines], path)
-        yield Recording(path, " ".join(words for _, words in lines))
-
-
-def join(parts: list[Path], path: Path) -> None:
-    """Write recordings one after the other, with pauses between."""
-    import av
-    import numpy as np
-
-    silence = np.zeros((1, int(PAUSE_SECONDS * 16_000)), np.int16)
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("flac", rate=16_000, layout="mono")
-        position = 0
-        for part in parts:
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
-            with av.open(str(part)) as source:
-                blocks = [piece.to_ndarray() for frame in source.decode(audio=0) for piece in resampler.resample(frame)]
-            for block in (*blocks, silence):
-                frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-                frame.sample_rate, frame.pts = 16_000, position
-                position += frame.samples
-                out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-
-
-def one_pass(model: str, path: Path) -> str:
-    """faster-whisper over the whole file, as it comes."""
-    from faster_whisper import WhisperModel
-
-    segments, _ = WhisperModel(model).transcribe(str(path), language="en", beam_size=5)
-    return "".join(segment.text for segment in segments)
-
-
-def by_farm(model: str, path: Path, folder: Path) -> str:
-    """`whisper-farm transcribe` on the same file."""
-    import subprocess
-
-    command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(path), "--engine", "faster-whisper"]
-    command += ["--model", model, "--language", "en", "-f", "txt", "-o", str(folder), "--quiet"]
+def farm(model: str, path: Path, folder: Path) -> list[str]:
+    """`whisper-farm transcribe`: the texts of the segments."""
+    command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(path), "--model", model]
+    command += ["--language", "en", "-f", "json", "-o", str(folder), "--quiet"]
     subprocess.run(command, check=True, env={**os.environ, "WHISPER_FARM_DATA": str(folder / "state")})
-    return (folder / f"{path.stem}.txt").read_text(encoding="utf-8")
+    document = json.loads((folder / f"{path.stem}.json").read_text(encoding="utf-8"))
+    return [segment["text"] for segment in document["segments"]]
+
+
+def library(how: str) -> Callable[[str, Path, Path], list[str]]:
+    """faster-whisper over the whole file, in a process of its own."""
+
+    def hear(model: str, path: Path, folder: Path) -> list[str]:
+        command = [sys.executable, "-c", PIPELINE, model, str(path), how]
+        texts: list[str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return texts
+
+    return hear
+
+
+SYSTEMS = {"farm": farm, "sequential": library("sequential"), "batched": library("batched")}
+
+
+def measures(words: str, texts: list[str]) -> str:
+    """One line about what was heard."""
+    said, heard = words_of(words), words_of(" ".join(texts))
+    longest = max((len(text.strip()) for text in texts), default=0)
+    if not said:
+        return f"made up {len(heard):3} words                                   longest cue {longest:3}"
+    found = jiwer.process_words(" ".join(said), " ".join(heard))
+    lost = [one.ref_end_idx - one.ref_start_idx for one in found.alignments[0] if one.type == "delete"]
+    passages = [count for count in lost if count >= PASSAGE_WORDS]
+    errors = f"S {found.substitutions:2} D {found.deletions:2} I {found.insertions:2}"
+    return f"WER {100 * found.wer:5.1f} %  {errors}  passages lost {passages!s:8}  longest cue {longest:3}"
+
+
+def _example(name: str) -> tuple[Waveform, str]:
+    path = EXAMPLES / name
+    with AudioSource(path, name) as source:
+        audio = np.concatenate(list(Decoding(source).blocks()))
+    return audio, path.with_suffix(".txt").read_text(encoding="utf-8")
 
 
 @click.command()
-@click.option("--model", default="small", show_default=True)
-@click.option("--recordings", default=5, show_default=True, type=click.IntRange(1, 87))
-@click.option("--cache", default="~/.cache/whisper-farm-speech", show_default=True, help="Where the speech is kept.")
-def main(model: str, recordings: int, cache: str) -> None:
-    """Word error rates of the farm and of one pass, per recording and over all."""
-    import httpx
-
-    from bench.error_rate import word_error_rate
-    from whisper_farm.engines.engine import EngineSettings
-    from whisper_farm.engines.hub import find_model
-
-    kept = Path(cache).expanduser()
-    kept.mkdir(parents=True, exist_ok=True)
-    try:
-        find_model(model, EngineSettings(), None, lambda progress: None)
-        archive = fetch(kept)
-    except (FarmError, httpx.HTTPError) as error:
-        sys.exit(f"This needs a model hub and public speech, and cannot reach them: {error}")
-    heard: dict[str, list[str]] = {"farm": [], "one pass": []}
-    said: list[str] = []
+@click.option("--model", help="A model's name or folder. [default: tiny.en from the package index]")
+def main(model: str | None) -> None:
+    """Measures of the farm and of the library's pipelines, for each recording."""
+    weights = model or str(tiny_en())
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for recording in chapters(archive, folder, recordings):
-            said.append(recording.words)
-            heard["farm"].append(by_farm(model, recording.path, folder))
-            heard["one pass"].append(one_pass(model, recording.path))
-            rates = "  ".join(f"{side} {word_error_rate(said[-1], texts[-1]):.2%}" for side, texts in heard.items())
-            print(f"{recording.path.stem:20} {rates}")
-    for side, texts in heard.items():
-        print(f"{'all, ' + side:20} {word_error_rate(' '.join(said), ' '.join(texts)):.2%}")
+        for number, recording in enumerate(recordings()):
+            folder = Path(place) / str(number)
+            folder.mkdir()
+            path = folder / "recording.flac"
+            path.write_bytes(encode(recording.audio))
+            print(f"\n{recording.name}, {len(recording.audio) / SAMPLE_RATE:.0f} s")
+            for system, hear in SYSTEMS.items():
+                began = time.monotonic()
+                texts = hear(weights, path, folder)
+                print(
+                    f"  {system:11} {measures(recording.words, texts)}  {time.monotonic() - began:5.1f} s", flush=True
+                )
 
 
 if __name__ == "__main__":
