@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import openai
+import pysrt
 import pytest
+import requests
+from faster_whisper.audio import decode_audio
 from openai import OpenAI
 from support.farm_processes import Farm, until
 
@@ -53,3 +56,14 @@ def test_openais_client_gets_a_real_speaker_to_the_word(listening: Farm) -> None
     assert all(0 <= word.start <= word.end <= heard.duration for word in heard.words)
     assert 10 < heard.duration < 12
     assert wrong(getattr(deltas[-1], "text", "")) == 0
+
+
+def test_bazarr_gets_a_real_speaker_to_the_word(listening: Farm) -> None:
+    sound = (decode_audio(str(SPEECH)) * 32767).astype("<i2").tobytes()
+    endpoint = listening.url.replace("http://", f"http://bazarr:{listening.token}@")
+    file = {"audio_file": sound}
+    found = requests.post(f"{endpoint}/detect-language", params={"encode": "false"}, files=file, timeout=300)
+    query = {"task": "transcribe", "language": "en", "output": "srt", "encode": "false"}
+    answer = requests.post(f"{endpoint}/asr", params=query, files=file, timeout=300)
+    assert found.json()["language_code"] == "en"
+    assert wrong(" ".join(cue.text for cue in pysrt.from_string(answer.text))) == 0

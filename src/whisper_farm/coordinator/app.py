@@ -22,6 +22,7 @@ from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import (
+    asr,
     events,
     machines,
     openai,
@@ -42,7 +43,7 @@ CLIENT_ROUTERS = (
     *(server.client_router, web.client_router),
 )
 
-ALIASES = {"/audio": "/v1", "/models": "/v1"}
+ALIASES = {"/audio": "/v1", "/models": "/v1"} | dict.fromkeys(("/asr", "/detect-language", "/status"), "/webservice")
 """Paths that begin so are also answered without the address of their dialect: clients differ in what they put first."""
 
 
@@ -91,6 +92,7 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
     found = {
         "/api/work": worker.worker_protocol(coordinator),
         "/api": client_api(coordinator),
+        "/webservice": asr.asr_webservice(coordinator),
         "/v1": openai.openai_api(coordinator),
         "/app": web.web_app(coordinator),
         "": server.server_pages(coordinator),

@@ -7,11 +7,12 @@ away stops nothing. Every wait has an end; the transcription goes on, and the sa
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from fastapi import Request
@@ -21,10 +22,20 @@ from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.feed import Filter, Idle
 from whisper_farm.coordinator.form import SentFile
 from whisper_farm.coordinator.layers.auth import Caller
-from whisper_farm.coordinator.transcripts import segment_page
-from whisper_farm.errors import EngineError, FarmError, Internal, InvalidRequest, ServerBusy, WrongState, every_error
-from whisper_farm.leases.transcriptions import retry
+from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
+from whisper_farm.errors import (
+    EngineError,
+    FarmError,
+    Internal,
+    InvalidRequest,
+    NotFound,
+    ServerBusy,
+    WrongState,
+    every_error,
+)
+from whisper_farm.leases.transcriptions import cancel, delete, results_of, retry
 from whisper_farm.protocol.client import FINISHED, Submission
+from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event
 from whisper_farm.store.transcriptions import TranscriptionRow, find
@@ -38,17 +49,23 @@ LOOK_SECONDS = 5.0
 ID_HEADER = "Whisper-Farm-Transcription"
 """Names the transcription in every answer; `/api/transcriptions/ID` tells more of it."""
 
+FIRST_OF_ALL = 100
+"""The highest priority that there is."""
+MOST_ASKED = 8
+"""Results that are read to learn how sure a language is."""
 MISSING_HEADER = "Whisper-Farm-Missing-Seconds"
 
 
-async def submit_file(
-    farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions, priority: int = 0
-) -> str:
+async def submit_file(farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions) -> str:
     """The id of the transcription of this file: a new one, or the one that is there."""
+    return await _submit(farm, caller, sent, options, {"key": _key(sent, options)})
+
+
+async def _submit(
+    farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions, more: dict[str, Any]
+) -> str:
     try:
-        submission = Submission(
-            name=sent.name, upload_id=sent.upload_id, options=options, priority=priority, key=_key(sent, options)
-        )
+        submission = Submission(name=sent.name, upload_id=sent.upload_id, options=options, **more)
         await farm.store.write(lambda tx: _take_in(tx, sent, caller.owner))
         made, is_new = await farm.submissions.take(submission, caller)
     except FarmError:
@@ -70,6 +87,47 @@ async def wait_for(farm: Coordinator, transcription_id: str, request: Request) -
             if await request.is_disconnected():
                 break
     raise ServerBusy("Nobody waits for the answer any more.")
+
+
+async def language_of(
+    farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions, request: Request
+) -> tuple[str, float] | None:
+    """The language of a recording, and how sure that is; None where nobody speaks.
+
+    It is transcribed before all others until its language is decided, and then forgotten.
+    """
+    made = await _submit(farm, caller, sent, options, {"priority": FIRST_OF_ALL})
+    try:
+        async with aclosing(changes(farm, made)) as rows:
+            async for row in rows:
+                if row.language is not None:
+                    return row.language, await _probability(farm, row)
+                if row.state in FINISHED:
+                    with_transcript(row)
+                    return None
+                if await request.is_disconnected():
+                    break
+    finally:
+        await asyncio.shield(_forget(farm, made))
+    raise ServerBusy("Nobody waits for the answer any more.")
+
+
+async def _probability(farm: Coordinator, row: TranscriptionRow) -> float:
+    """The largest that a recogniser gave for this language."""
+    chunks = await farm.store.read(lambda tx: results_of(tx, row.id))
+    keys = [chunk.result_key for chunk in chunks if chunk.result_key is not None][:MOST_ASKED]
+    results = [TranscribeResult.model_validate_json(await farm.blobs.get(key, MAX_RESULT_BYTES)) for key in keys]
+    return max((each.language_probability for each in results if each.language == row.language), default=0.0)
+
+
+async def _forget(farm: Coordinator, transcription_id: str) -> None:
+    def change(tx: Transaction) -> list[str]:
+        if find(tx, transcription_id).state not in FINISHED:
+            cancel(tx, transcription_id)
+        return delete(tx, transcription_id)
+
+    with suppress(NotFound):
+        await farm.blobs.delete(await farm.store.write(change))
 
 
 async def changes(farm: Coordinator, transcription_id: str) -> AsyncGenerator[TranscriptionRow, None]:
