@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from support.farm_processes import Farm, Recording, assert_says, until
 from support.fly_emulator import APP, TOKEN, FlyEmulator, fly_emulator
-from support.placed_farm import all_gone, machines, placing_farm, pools
+from support.placed_farm import all_gone, another_server, machines, placing_farm, pools
 
 POOL = f"""
 [pools.cloud]
@@ -33,8 +34,9 @@ def fly(tmp_path: Path) -> Iterator[FlyEmulator]:
         yield emulator
 
 
-def placing(tmp_path: Path, fly: FlyEmulator, **more: str):  # type: ignore[no-untyped-def]
-    return placing_farm(tmp_path / "farm", POOL.replace("ADDRESS", fly.url), FLY_API_TOKEN=TOKEN, **more)
+def placing(folder: Path, fly: FlyEmulator, database: str | None = None, **more: str) -> AbstractContextManager[Farm]:
+    pool = POOL.replace("ADDRESS", fly.url)
+    return placing_farm(folder / "farm", pool, database, FLY_API_TOKEN=TOKEN, **more)
 
 
 def bill_is_right(farm: Farm, fly: FlyEmulator) -> None:
@@ -101,3 +103,22 @@ def test_a_quota_stops_the_pool_in_words(tmp_path: Path, fly: FlyEmulator) -> No
         farm.submit(Recording.long(tmp_path / "talk.wav", 12))
         until(lambda: "machine limit" in (pools(farm)["cloud"].why if pools(farm) else ""), "the pool says so")
         assert not fly.machines
+
+
+@pytest.mark.timeout(300)
+def test_of_two_coordinators_one_looks_after_the_machines_and_the_other_takes_over(
+    tmp_path: Path, fly: FlyEmulator, postgres_url: str
+) -> None:
+    recordings = [Recording.long(tmp_path / f"talk{number}.wav", 24, first=number * 30) for number in range(2)]
+    with placing(tmp_path, fly, postgres_url) as farm, another_server(farm, FLY_API_TOKEN=TOKEN):
+        submitted = [farm.submit(recording, model="x2") for recording in recordings]
+        farm.progress(submitted[0], chunks_done=1)
+        farm.server.kill()
+        decided = pools(farm)["cloud"].decided_at
+        until(lambda: pools(farm)["cloud"].decided_at > decided, "the other one decides")
+        farm.start()
+        for transcription, recording in zip(submitted, recordings, strict=True):
+            assert_says(farm.finished(transcription), recording)
+        bill_is_right(farm, fly)
+        names = [machine.name for machine in fly.machines.values()]
+        assert len(set(names)) == len(names), "never two machines for one launch"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from support.farm_processes import PATIENCE_SECONDS, Farm, until
+from support.farm_processes import PATIENCE_SECONDS, SETTINGS, Farm, Process, free_port, until
 from whisper_farm.store.machines import LogRow, MachineRow, PoolRow, log_of, machines_gone_since, pool_rows
 from whisper_farm.store.machines import counted_machines as counted
 
@@ -28,16 +28,32 @@ registered_seconds = 60
 @contextmanager
 def placing_farm(folder: Path, pools: str, database: str | None = None, port: int = 0, **more: str) -> Iterator[Farm]:
     """A server with these pools; it is stopped in good order at the end."""
-    file = folder / "farm.toml"
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(pools + RULES)
-    settings = {"WHISPER_FARM_POOLS": str(file), "TMPDIR": str(folder), **more}
+    (folder / "farm.toml").write_text(pools + RULES)
+    settings = _settings(folder, more)
     with Farm(folder, database, settings, port) as farm:
         try:
             yield farm
         finally:
             farm.server.terminate()
             farm.server.ended(PATIENCE_SECONDS)
+
+
+@contextmanager
+def another_server(farm: Farm, **more: str) -> Iterator[Process]:
+    """A second coordinator on the same data and database, at an address of its own."""
+    arguments = ["serve", "--port", str(free_port()), "--data", str(farm.data), "--database", farm.database]
+    server = Process(farm.folder / "another.log", arguments, SETTINGS | _settings(farm.folder, more))
+    try:
+        until(lambda: "is at http" in server.said(), "the other server answers")
+        yield server
+    finally:
+        server.terminate()
+        server.ended(PATIENCE_SECONDS)
+
+
+def _settings(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {"WHISPER_FARM_POOLS": str(folder / "farm.toml"), "TMPDIR": str(folder), **more}
 
 
 def machines(farm: Farm) -> list[MachineRow]:

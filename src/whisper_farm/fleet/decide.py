@@ -76,7 +76,7 @@ def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
         case "intended":
             yield from _intended(books, row, pool)
         case "accepted" | "started":
-            yield from _on_its_way(books, row)
+            yield from _on_its_way(books, row, pool)
         case "working":
             yield from _working(books, row, pool)
         case "draining":
@@ -156,10 +156,11 @@ def _may_ask_again(books: Books, row: MachineRow) -> bool:
     return heard > row.asked_at and books.now - row.asked_at >= books.rules.settle_seconds
 
 
-def _on_its_way(books: Books, row: MachineRow) -> Iterator[Decision]:
+def _on_its_way(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decision]:
     """The second and the third deadline."""
     if row.state == "accepted":
-        since, limit, what = row.accepted_at or row.asked_at, books.rules.started_seconds, "did not run"
+        limit = (pool.started_seconds if pool else None) or books.rules.started_seconds
+        since, what = row.accepted_at or row.asked_at, "did not run"
     else:
         since, limit, what = row.started_at or row.asked_at, books.rules.registered_seconds, "had no worker"
     if books.now - since >= limit:

@@ -59,6 +59,8 @@ class Pool(Strict):
     """Jobs that one machine works on at the same time: no machine is started that would have none."""
     minimum: int = Field(default=0, ge=0, le=MAX_MACHINES)
     maximum: int = Field(default=1, ge=0, le=MAX_MACHINES)
+    started_seconds: float | None = Field(default=None, ge=1, le=7 * DAY_SECONDS)
+    """How long a machine may wait before it runs, where that differs from the rule: in the queue of a cluster, say."""
     warm: int = Field(default=0, ge=0, le=MAX_MACHINES)
     """Ended machines that are kept, stopped, to be started again; more than these are destroyed."""
     idle_seconds: float = Field(default=300, ge=1, le=DAY_SECONDS)

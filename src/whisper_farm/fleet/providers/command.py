@@ -14,20 +14,17 @@ list of words, run without a shell. `{launch_id}`, `{owner}`, `{pool}`, `{region
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import signal
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_farm.fleet.pools import Strict, Word
+from whisper_farm.fleet.providers.processes import Output, run
 from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
 
-MAX_OUTPUT_BYTES = 8 << 20
 FAULTS = frozenset(get_args(Fault))
 Line = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
 
@@ -116,39 +113,17 @@ class CommandProvider:
         answers: bool = True,
     ) -> Any:
         """What the command prints, read as JSON."""
-        status, printed, said = await self._output([_filled(word, words) for word in line], environment or {})
-        if status != 0:
-            raise _failed(line[0], status, printed, said, creates)
+        words_of_line = [_filled(word, words) for word in line]
+        output = await run(words_of_line, self._told.timeout_seconds, {**os.environ, **(environment or {})})
+        if output.status != 0:
+            raise _failed(line[0], output, creates)
         if not answers:
             return None
         try:
-            return json.loads(printed)
+            return json.loads(output.printed)
         except ValueError as error:
             fault: Fault = "unknown" if creates else "configuration"
-            raise CallFailed(fault, f"{line[0]} printed no JSON: {_text(printed)}") from error
-
-    async def _output(self, line: Sequence[str], environment: Mapping[str, str]) -> tuple[int, bytes, bytes]:
-        pipe = asyncio.subprocess.PIPE
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *line, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True,
-                env={**os.environ, **environment},
-            )  # fmt: skip
-        except OSError as error:
-            raise CallFailed("configuration", f"{line[0]} cannot be run: {error.strerror}.") from error
-        try:
-            async with asyncio.timeout(self._told.timeout_seconds):
-                printed, said = await process.communicate()
-        except TimeoutError:
-            raise CallFailed("unknown", f"{line[0]} did not end within {self._told.timeout_seconds:g} s.") from None
-        finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        if len(printed) > MAX_OUTPUT_BYTES:
-            raise CallFailed("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
-        return process.returncode or 0, printed, said
+            raise CallFailed(fault, f"{line[0]} printed no JSON: {output.printed.strip()[-500:]}") from error
 
 
 def _filled(word: str, words: Mapping[str, str]) -> str:
@@ -168,15 +143,11 @@ def _seen(told: object) -> Seen:
     )
 
 
-def _failed(name: str, status: int, printed: bytes, said: bytes, creates: bool) -> CallFailed:
+def _failed(name: str, output: Output, creates: bool) -> CallFailed:
     try:
-        answer = json.loads(printed)
+        answer = json.loads(output.printed)
     except ValueError:
         answer = None
     answer = answer if isinstance(answer, dict) else {}
     fault: Fault = answer["fault"] if answer.get("fault") in FAULTS else "unknown" if creates else "transient"
-    return CallFailed(fault, f"{answer.get('error') or _text(said or printed) or name} (status {status})")
-
-
-def _text(raw: bytes) -> str:
-    return " ".join(raw.decode(errors="replace").split())[-500:]
+    return CallFailed(fault, f"{answer.get('error') or output.words or name} (status {output.status})")
