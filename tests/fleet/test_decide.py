@@ -59,6 +59,18 @@ def test_the_measured_speed_decides_once_it_is_known(make_world: Make) -> None:
     assert world.pools["p"].why.startswith("2 wanted: 11000 s of audio at 10.0 times real time in 600 s: 2")
 
 
+def test_a_second_pool_gets_nothing_of_what_the_first_one_does_in_time(make_world: Make) -> None:
+    world = make_world('[pools.q]\nprovider = "played"\nengine = "tones"\nmaximum = 9\n')
+    world.submit(100)
+    run(world, 50)  # the speed is known now
+    started = len(world.machines)
+    world.submit(20_000)
+    world.step(1)
+    assert world.pools["p"].wanted == 4
+    assert world.pools["q"].wanted == 0
+    assert len(world.machines) - started == 4
+
+
 def test_two_coordinators_start_what_one_would(make_world: Make) -> None:
     world = make_world()
     world.submit(20_000)

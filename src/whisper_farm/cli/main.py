@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("worker:worker", "Work for a farm: recognise speech for it."),
         "sign-in-link": ("sign_in_link:sign_in_link", "Print a link that signs in to the web app."),
         "workers": ("workers:workers", "Show the farm's machines, and say how many there shall be."),
+        "plan": ("plan:plan", "Say what a backlog will take, before machines are started."),
         "token": ("tokens:token", "Make, list and revoke access tokens."),
         "db": ("db:db", "Look after the server's database."),
     },

@@ -130,8 +130,8 @@ def _pool(pool: PoolView) -> Iterator[str]:
     if pool.price_per_hour:
         yield "  " + ", ".join(money)
     if pool.seconds_left:
-        most = f", {_span(pool.seconds_left_at_maximum)} with {pool.maximum}" if pool.seconds_left_at_maximum else ""
-        yield f"  {_span(pool.seconds_left)} left with the machines that work{most}"
+        most = f", {span(pool.seconds_left_at_maximum)} with {pool.maximum}" if pool.seconds_left_at_maximum else ""
+        yield f"  {span(pool.seconds_left)} left with the machines that work{most}"
     if pool.blocked is not None:
         yield f"  Stopped until somebody looks: {pool.blocked}"
 
@@ -139,10 +139,11 @@ def _pool(pool: PoolView) -> Iterator[str]:
 def _row(machine: MachineView) -> tuple[str, ...]:
     why = machine.failure or machine.why
     cost = f"{machine.cost:.3f}"
-    return machine.id, machine.state, machine.region or "-", _span(machine.age_seconds), cost, str(machine.jobs), why
+    return machine.id, machine.state, machine.region or "-", span(machine.age_seconds), cost, str(machine.jobs), why
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A stretch of time in a short word."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -251,10 +251,12 @@ def _offers(worker: PresentWorker, work: Work) -> bool:
 
 
 def _take(work: list[Work], jobs: float, audio_seconds: float) -> None:
+    """Take so much of it away: at least as many jobs as there are slots, and with the audio also its share of jobs."""
     for one in work:
-        taken = min(jobs, one.jobs)
-        jobs, one.jobs = jobs - taken, one.jobs - taken
+        slots = min(jobs, one.jobs)
         heard = min(audio_seconds, one.audio_seconds)
+        share = one.jobs * heard / one.audio_seconds if one.audio_seconds > 0 else 0
+        jobs, one.jobs = jobs - slots, one.jobs - max(slots, share)
         audio_seconds, one.audio_seconds = audio_seconds - heard, one.audio_seconds - heard
 
 

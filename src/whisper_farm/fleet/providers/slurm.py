@@ -78,11 +78,13 @@ class SlurmProvider:
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         """See `Provider`. Slurm remembers ended jobs for some minutes."""
         printed = await self._call("squeue", "-h", "-r", "-o", "%i|%T|%S|%k", "-t", "all", "--me")
-        seen = [one for line in printed.splitlines() if (one := _listed(line, owner)) is not None]
-        shown = {one.machine_id for one in seen}
-        for machine_id in known.values():
-            if machine_id is not None and machine_id not in shown:
-                seen += await self._ended(machine_id)
+        listed = [one for line in printed.splitlines() if (one := _listed(line, owner)) is not None]
+        seen = [one for one in listed if one.state != "gone"]
+        there = {one.launch_id for one in seen}
+        ended = {one.machine_id for one in listed if one.launch_id in known and one.launch_id not in there}
+        ended |= {job for launch_id, job in known.items() if job is not None and launch_id not in there}
+        for job in sorted(ended):
+            seen += await self._ended(job)
         return seen
 
     async def create(self, launch: Launch) -> Seen:
@@ -163,8 +165,7 @@ def _listed(line: str, owner: str) -> Seen | None:
     if mine is None or mine[1] != owner:
         return None
     runs = STATES.get(state, "gone")
-    exit_, message = _ENDS.get(state, ("lost", f"Slurm says {state}.")) if runs == "gone" else (None, "")
-    return Seen(job, mine[3], runs, "", mine[2], _time(started) if runs != "coming" else None, None, exit_, message)
+    return Seen(job, mine[3], runs, "", mine[2], _time(started) if runs != "coming" else None)
 
 
 def _remembered(job: Mapping[str, str]) -> Seen:
