@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.fleet_world import Faults, Machine, World
+from support.fleet_world import Faults, Machine, PlayedProvider, World
 
-from whisper_farm.fleet.providers.provider import CallFailed, Fault
+from whisper_farm.fleet.providers.provider import CallFailed, Fault, Seen
 
 Make = Callable[..., World]
 
@@ -235,4 +235,27 @@ def test_a_drain_that_never_ends_hands_the_work_back_and_holds_up_nobody(make_wo
     assert world.running("p") == 0
     assert world.running("q") == 1
     world.pools["p"] = replace(world.pools["p"], switch="on")
+    settle(world)
+
+
+def test_an_end_that_its_provider_is_not_sure_of_is_none_while_the_worker_lives(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.submit(50_000)
+    run(world, 12)
+    victim = next(iter(world.live.values()))
+    honest = PlayedProvider._seen
+
+    def lying(self: PlayedProvider, one: Machine) -> Seen:
+        seen = honest(self, one)
+        return replace(seen, state="gone", ended_at=None, exit="lost", sure=False) if one is victim else seen
+
+    monkeypatch.setattr(PlayedProvider, "_seen", lying)
+    world.step(10)
+    row = next(row for row in world.rows.values() if row.machine_id == victim.id)
+    assert row.state == "draining"
+    assert world.running("p") == 4
+    run(world, 6)
+    assert victim.ended_at is not None, "its worker was told to leave"
     settle(world)

@@ -169,10 +169,14 @@ class Books:
         self._change(row, **facts)
 
     def _ended(self, row: MachineRow, seen: Seen) -> None:
+        if not seen.sure and self.is_alive(row):
+            why = "Its provider says that it has ended, but its worker lives: it is told to leave."
+            self._change(row, state="draining", drained_at=row.drained_at or self.now, why=why)
+            return
         ran = row.running_since is not None or seen.started_at is not None
         if row.running_since is None and seen.started_at is not None and not row.stretches and seen.ended_at:
             row = self._change(row, running_since=seen.started_at)
-        row = self._stop_clock(row, seen.ended_at)
+        row = self._stop_clock(row, seen.ended_at if seen.sure else None)
         if row.state in ("accepted", "started", "working", "draining") and ran:
             self._judge_end(row, seen)
         if seen.state == "gone":

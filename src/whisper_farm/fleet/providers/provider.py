@@ -53,6 +53,8 @@ class Seen:
     ended_at: float | None = None
     exit: Exit | None = None
     message: str = ""
+    sure: bool = True
+    """Whether `gone` proves that the process is gone; else a worker that is heard of counts for more."""
 
 
 @dataclass(frozen=True, slots=True)
