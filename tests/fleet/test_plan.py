@@ -81,5 +81,5 @@ def test_the_command_prints_the_plan(fleet: Fleet, tmp_path: Path, capsys: pytes
     assert "cheap" in printed
     assert "It is done in" in printed
     assert outcome(["plan", "--pools", str(file), "--audio", "10000h", "--deadline", "1h"]) == 0
-    assert "The pools cannot do it in 60 min" in capsys.readouterr().out
+    assert "The pools cannot do it in 1 h" in capsys.readouterr().out
     assert outcome(["plan", "--pools", str(file), "--audio", "soon"]) == 2

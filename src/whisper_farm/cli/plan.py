@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.whisper_flags import Command, Number
+from whisper_farm.cli.whisper_flags import Command
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
@@ -36,12 +36,12 @@ class Span(click.ParamType[float]):
 @click.command(cls=Command)
 @click.option("--pools", required=True, metavar="FILE", help="The file of pools.")
 @click.option("--audio", required=True, type=Span(), metavar="TIME", help="How much there is to transcribe, as 10h.")
-@click.option("--speed", type=Number(0.01, 10_000), default=10.0, metavar="X", help="Of one machine, times real time.")
+@click.option("--speed", type=click.FloatRange(0.01, 10_000), default=10.0, metavar="X", help="Of one machine.")
 @click.option("--boot", type=Span(), default=60.0, metavar="TIME", help="From a machine's start to its first work.")
 @click.option("--engine", metavar="NAME", help="[default: that of the first pool]")
 @click.option("--model", metavar="NAME", help="[default: that of the first pool]")
 @click.option("--deadline", type=Span(), metavar="TIME", help="When it must be done, from now, as 2h.")
-@click.option("--budget", type=Number(0, 100_000_000), metavar="MONEY", help="What it may cost.")
+@click.option("--budget", type=click.FloatRange(0, 100_000_000), metavar="MONEY", help="What it may cost.")
 def plan(
     pools: str,
     audio: float,
@@ -81,7 +81,7 @@ def plan(
 def describe(made: Plan, deadline: float | None) -> Iterator[str]:
     """The plan in words."""
     from whisper_farm.cli.describing import columns
-    from whisper_farm.cli.workers import span
+    from whisper_farm.cli.progress import span
 
     rows = [("POOL", "MACHINES", "HOURS", "COST"), *map(_row, made.pools)]
     yield columns(rows)

@@ -118,6 +118,8 @@ def describe(listed: MachineList) -> Iterator[str]:
 
 
 def _pool(pool: PoolView) -> Iterator[str]:
+    from whisper_farm.cli.progress import span
+
     state = "" if pool.switch == "on" else f", {pool.switch}"
     asked = "" if pool.fixed is None else f", {pool.fixed} by hand"
     yield f"{pool.name} ({pool.provider}{state}{asked}): {pool.working} work of {pool.counted}; {pool.why}"
@@ -137,16 +139,11 @@ def _pool(pool: PoolView) -> Iterator[str]:
 
 
 def _row(machine: MachineView) -> tuple[str, ...]:
+    from whisper_farm.cli.progress import span
+
     why = machine.failure or machine.why
     cost = f"{machine.cost:.3f}"
     return machine.id, machine.state, machine.region or "-", span(machine.age_seconds), cost, str(machine.jobs), why
-
-
-def span(seconds: float) -> str:
-    """A stretch of time in a short word."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _print(lines: tuple[MachineLine, ...], json: bool) -> None:
