@@ -37,6 +37,7 @@
     │   ├── StoreUnavailable
     │   ├── ObjectStoreRefused
     │   ├── SchemaMismatch
+    │   ├── FarmMismatch
     │   ├── BlobMissing
     │   └── NoSpace
     ├── FleetError                 the farm's machines cannot be looked after
@@ -289,6 +290,12 @@ class SchemaMismatch(StorageError):
     """The database has another schema version; run `whisper-farm db upgrade`."""
 
     code = "schema_mismatch"
+
+
+class FarmMismatch(StorageError):
+    """The database and the blob store belong to different farms."""
+
+    code = "farm_mismatch"
 
 
 class BlobMissing(StorageError):

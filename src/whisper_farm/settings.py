@@ -83,6 +83,8 @@ class ServerSettings(BaseSettings):
     orphan_hours: float = Field(default=24, ge=1, le=8760)
     """Blobs nothing refers to are swept, and uploads forgotten, when they are older than this. Not less than an hour:
     within it an upload must end, and what was stored must come to be named by a row."""
+    trash_hours: float = Field(default=72, ge=0, le=8760)
+    """Blobs nothing refers to are kept for so long after that was found out: a backup of the database may know them."""
     local_sources: bool = False
     """Accept paths of this machine as sources (the one-command farm only)."""
     default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")

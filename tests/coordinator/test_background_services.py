@@ -233,7 +233,7 @@ def test_what_is_on_its_way_is_not_swept_however_young_orphans_may_be(lite_bench
     names = ("sources/u/2", "chunks/made/attempt/0.flac", "results/made/0.a.b.json", "transcripts/made/1.json")
     coming = {bench.put(name, age_seconds=3500) for name in names}
     bench.put("chunks/deleted/attempt/0.flac", age_seconds=3700)
-    sweeper = Sweeper(bench.store, bench.blobs, ServerSettings(data=bench.folder, orphan_hours=1))
+    sweeper = Sweeper(bench.store, bench.blobs, ServerSettings(data=bench.folder, orphan_hours=1, trash_hours=0))
     report = bench.run(sweeper.run_once())
     assert (report.blobs, report.uploads) == (1, 0)
     assert bench.files() == coming

@@ -14,6 +14,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import transfers
+from whisper_farm.coordinator.identity import ID_KEY
 from whisper_farm.coordinator.services.cleaner import Sweeper
 
 MakeWorker = Callable[..., HandWorker]
@@ -26,7 +27,8 @@ def s3_farm(bucket: Any, start_farm: StartFarm) -> ServedFarm:
 
 
 def keys(bucket: Any) -> list[str]:
-    return [found["Key"] for found in bucket.list_objects_v2(Bucket="audio").get("Contents", [])]
+    found = [each["Key"] for each in bucket.list_objects_v2(Bucket="audio").get("Contents", [])]
+    return [key for key in found if not key.endswith(ID_KEY)]
 
 
 def test_a_recording_goes_through_a_bucket(
@@ -128,7 +130,9 @@ def test_a_bucket_is_swept_too(bucket: Any, start_farm: StartFarm) -> None:
     bucket.put_object(Bucket="audio", Key="farm/results/gone/0.aa.bb.json", Body=b"x")
     bucket.put_object(Bucket="audio", Key="elsewhere/not-ours", Body=b"x")
     coordinator = farm.coordinator
-    at_once = farm.settings.model_copy(update={"orphan_hours": 0})  # less than is allowed; nothing is on its way here
+    at_once = farm.settings.model_copy(
+        update={"orphan_hours": 0, "trash_hours": 0}
+    )  # less than is allowed; nothing is on its way here
     sweeper = Sweeper(coordinator.store, coordinator.blobs, at_once)
     eventually(lambda: farm.on_loop(sweeper.run_once).blobs == 1, "the sweep")
     assert sorted(keys(bucket)) == sorted([*kept, "elsewhere/not-ours"])

@@ -420,7 +420,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(farm: ServedFarm) -> None:
 
 
 def blobs(farm: ServedFarm) -> list[str]:
-    return sorted(str(path) for path in (farm.data / "blobs").rglob("*") if path.is_file())
+    return sorted(str(path) for path in (farm.data / "blobs").rglob("*/*") if path.is_file())
 
 
 def test_an_upload_is_exactly_what_was_announced(farm: ServedFarm) -> None:
@@ -483,4 +483,4 @@ def test_the_audio_of_a_chunk_has_a_largest_size(farm: ServedFarm, worker: HandW
 
 def files(farm: ServedFarm) -> list[str]:
     """All blobs there are, begun ones among them."""
-    return sorted(str(path) for path in (farm.data / "blobs").rglob("*") if path.is_file())
+    return sorted(str(path) for path in (farm.data / "blobs").rglob("*/*") if path.is_file())

@@ -168,7 +168,7 @@ def test_services_tell_what_they_did_and_nothing_when_there_was_nothing(
     stray.write_bytes(b"x")
     os.utime(stray, (time.time() - 10_000,) * 2)
     store, blobs = farm.coordinator.store, farm.coordinator.blobs
-    eager = farm.settings.model_copy(update={"retention_days": 0, "orphan_hours": 2})
+    eager = farm.settings.model_copy(update={"retention_days": 0, "orphan_hours": 2, "trash_hours": 0})
     services: list[tuple[Service, dict[str, int]]] = [
         (Assembler(store, blobs), {"assembled": 1}),
         (Reaper(store, farm.policy), {"workers_gone": 1}),

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from whisper_farm.coordinator.identity import ID_KEY
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.leases.append import append
@@ -47,7 +48,7 @@ class Bench:
         self.folder = folder
         self.blobs = Blobs.open(folder)
         self.store = StoreThreads(database)
-        self.settings = ServerSettings(data=folder)
+        self.settings = ServerSettings(data=folder, trash_hours=0)
         self._requests = itertools.count()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -57,7 +58,9 @@ class Bench:
         return asyncio.run(bounded())
 
     def files(self) -> set[str]:
-        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()} - {
+            ID_KEY
+        }
 
     def put(self, key: str, data: bytes = b"x", age_seconds: float = 0) -> str:
         self.run(self.blobs.put(key, data))

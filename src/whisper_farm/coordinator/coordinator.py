@@ -16,6 +16,7 @@ from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.claiming.completions import Completions
 from whisper_farm.coordinator.claiming.long_poll import LongPolls
 from whisper_farm.coordinator.feed import Feed
+from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
 from whisper_farm.coordinator.metrics import Metrics
@@ -29,7 +30,7 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import KnownDigests, Transfers
 from whisper_farm.coordinator.web_app import WebApp
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, FarmMismatch, StorageError
 from whisper_farm.fleet.pools import read_pools
 from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
@@ -86,6 +87,7 @@ class Coordinator:
     async def start(self) -> None:
         """Begin to follow the event log and to run the background services."""
         try:
+            await self._settle_identity()
             await self.feed.start()
         except FarmError as error:
             self.start_error = error
@@ -94,6 +96,15 @@ class Coordinator:
         self._run(self.long_polls.run())
         self._run(self.services.run(self._stop))
         self.log.info("coordinator started", action="coordinator_started", database=self.database.place)
+
+    async def _settle_identity(self) -> None:
+        """A store that does not answer now is asked again before anything is swept."""
+        try:
+            await settle_identity(self.store, self.blobs)
+        except FarmMismatch:
+            raise
+        except StorageError as error:
+            self.log.warning("the blob store was not looked at", action="identity_unknown", error=error.message)
 
     async def end_waits(self) -> None:
         """Let every long poll and event stream end now; the first step of stopping."""

@@ -462,3 +462,20 @@ machine_log = Table(
     sqlite_autoincrement=True,
 )
 """What was decided about machines, what providers answered, and why; in words."""
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("farm_id", Text, nullable=False),
+    holds("one_row", "id = 1"),
+)
+"""Which farm this is. The blob store carries the same id."""
+
+trash = Table(
+    "trash",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("found_at", Double, nullable=False),
+)
+"""Blobs that no row names, and since when that is known."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owned
@@ -15,6 +16,7 @@ from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
+from whisper_farm.store.identity import empty_trash, note_trash
 from whisper_farm.store.references import named_blobs, overfull_uploads
 from whisper_farm.store.transcriptions import finished_before
 from whisper_farm.store.uploads import forget_uploads
@@ -106,6 +108,9 @@ class Sweeper:
     deletion and its blobs leaves some, too. Only what is old is looked at, so nothing on its way is touched: a blob
     exists a moment before the database knows it, and the setting allows no less than an hour.
 
+    What nobody refers to is noted first, and deleted when that is still so after the time in the trash. Nothing is
+    swept where database and blob store are not of one farm.
+
     A presigned address takes any number of bytes. What was sent to one, is larger than announced and was not submitted
     is removed as soon as the address has run out.
     """
@@ -119,9 +124,11 @@ class Sweeper:
         self._store = store
         self._blobs = blobs
         self._orphan_seconds = settings.orphan_hours * HOUR_SECONDS
+        self._trash_seconds = settings.trash_hours * HOUR_SECONDS
 
     async def run_once(self) -> SweeperReport:
-        """One walk over all blobs."""
+        """One walk over all blobs. Raises `FarmMismatch` where they are another farm's: then all would be unknown."""
+        await settle_identity(self._store, self._blobs)
         stale = await self._store.write(lambda tx: forget_uploads(tx, tx.now - self._orphan_seconds))
         now = await self._store.read(lambda tx: tx.now)
         swept = 0
@@ -146,6 +153,10 @@ class Sweeper:
         named = await self._store.read(lambda tx: named_blobs(tx, old, owners))
         sizes = {entry.key: entry.size for entry in batch}
         gone = await self._store.read(lambda tx: overfull_uploads(tx, sizes))
-        gone |= {key for key in old if key not in named}
+        unknown = [key for key in old if key not in named]
+        if unknown:
+            gone |= set(await self._store.write(lambda tx: note_trash(tx, unknown, tx.now - self._trash_seconds)))
         await self._blobs.delete(sorted(gone))
+        if gone:
+            await self._store.write(lambda tx: empty_trash(tx, gone))
         return len(gone)
