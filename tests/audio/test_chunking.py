@@ -124,6 +124,20 @@ def test_a_hole_in_the_timestamps_stays_a_hole(layout: str) -> None:
     assert list(itertools.chain(*end.damaged_seconds)) == pytest.approx([6, 20], abs=0.1)
 
 
+def test_a_hole_that_somebody_cut_is_a_pause_and_no_damage() -> None:
+    whole, cut = encoded(beeps(20, [1.0, 12.0]), "webm", "libopus", 48_000), io.BytesIO()
+    with av.open(io.BytesIO(whole)) as source, av.open(cut, "w", format="webm") as output:
+        stream = source.streams.audio[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.pts is not None and not 5 < packet.pts * packet.time_base < 9:
+                packet.stream = copy
+                output.mux(packet)
+    found, end = cut_up(cut.getvalue())
+    assert beep_times(sound_of(found)) == pytest.approx([1.0, 12.0], abs=0.05)
+    assert (end.damaged_packets, end.damaged_seconds) == (0, ())
+
+
 def test_timestamps_that_start_again_are_sound_after_sound() -> None:
     found, end = cut_up(encoded(beeps(30, [1.0]), "mpegts", "aac", 48_000) * 2)
     assert end.duration_seconds == pytest.approx(60, abs=0.2)

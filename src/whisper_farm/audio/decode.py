@@ -30,6 +30,8 @@ MOST_READ_ERRORS = 100
 """Errors of the container in a row, without a packet between them, that end the file."""
 HOLE_SECONDS = 0.5
 """A hole in timestamps that are only roughly right is damage from here on; shorter ones are pauses in sending."""
+LOST_SHARE = 0.1
+"""Of the bytes that a hole should have held: fewer between its edges, and it is a pause and no damage."""
 EXACT_SECONDS = 1e-3
 """What timestamps may be off where they are exact, or where damage has just left a hole."""
 SEEK_FROM_SECONDS = 10.0
@@ -59,6 +61,8 @@ class Decoding:
         self._after_damage = self._sought = False
         self._frames = 0
         self._reached = 0
+        self._read_end: int | None = None
+        self._bytes_taken, self._bytes_between = 0, 0 if source.holes_are_seen_in_bytes else None
 
     def blocks(self) -> Iterator[Waveform]:
         """Decode. Raises what reading the file raises, and an `AudioError` where there is no sound at all."""
@@ -103,6 +107,7 @@ class Decoding:
 
     def _frames_of(self, packet: Packet[AudioStream] | None) -> list[AudioFrame]:
         self._look_for_lost_bytes(packet)
+        self._look_between(packet)
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.FFmpegError:
@@ -116,6 +121,24 @@ class Decoding:
             if self._lost:
                 self._lost.decoded(packet.size, self._seconds(packet.duration))
         return [frame for frame in frames if frame.samples]
+
+    def _look_between(self, packet: Packet[AudioStream] | None) -> None:
+        """How many bytes of the file lie between this packet and the one before; not known beside other tracks."""
+        if packet is None or self._bytes_between is None:
+            return
+        position: int | None = packet.pos
+        if position is None or position < 0:
+            self._bytes_between = None
+            return
+        self._bytes_between = max(0, position - (position if self._read_end is None else self._read_end))
+        self._read_end = position + packet.size
+        self._bytes_taken += packet.size
+
+    def _bytes_are_missing(self, hole: float, position: float) -> bool:
+        """Whether what a hole in time should have held was in the file; a gap that somebody cut holds nothing."""
+        if self._bytes_between is None or position <= 0:
+            return True
+        return self._bytes_between > LOST_SHARE * hole * self._bytes_taken / position
 
     def _skip(self, packet: Packet[AudioStream]) -> None:
         duration = self._seconds(packet.duration)
@@ -163,7 +186,8 @@ class Decoding:
         position = self._position
         tolerance = EXACT_SECONDS if self._exact or self._after_damage else TOLERANCE_SECONDS
         hole = self._timeline.silence_before(stamp, position, tolerance)
-        if self._frames > 1 and not self._after_damage and (hole > HOLE_SECONDS or (self._exact and hole)):
+        told = hole > HOLE_SECONDS or (self._exact and hole)
+        if self._frames > 1 and not self._after_damage and told and self._bytes_are_missing(hole, position):
             self.damage.add(position, position + hole)
         return hole
 

@@ -198,6 +198,11 @@ class AudioSource:
         return self.packets_are_independent or self.container.format.name == "flac"
 
     @property
+    def holes_are_seen_in_bytes(self) -> bool:
+        """Whether packets follow each other in the file without others between, so that lost ones leave a gap."""
+        return self.container.format.name.startswith("matroska") and len(self.container.streams) == 1
+
+    @property
     def packets_are_independent(self) -> bool:
         """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
         return self.container.format.name in _PLAIN_FORMATS and self.stream.codec_context.name.startswith("pcm_")
