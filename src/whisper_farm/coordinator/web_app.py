@@ -19,6 +19,7 @@ MEDIA_TYPES = {
 }
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """As requests name them, the best first; and the endings of the files."""
+REFUSED = re.compile(r";\s*q=0(\.0*)?$")
 NOT_BUILT = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Whisper Farm</title>
 <h1>Whisper Farm is running, but its web app has not been built</h1>
@@ -70,9 +71,8 @@ def content_policy(nonce: str, blob_origin: str | None) -> str:
 
 def best_encoding(accepted: str, file: AppFile) -> str | None:
     """The encoding to answer with; None for the file as it is."""
-    wanted = {
-        part.split(";")[0].strip().lower() for part in re.split(",", accepted) if "q=0" not in part.replace(" ", "")
-    }
+    parts = [part.strip().lower() for part in accepted.split(",")]
+    wanted = {part.split(";")[0].strip() for part in parts if not REFUSED.search(part)}
     return next((name for name in ENCODINGS if name in wanted and name in file.encoded), None)
 
 

@@ -18,6 +18,7 @@ export interface Chosen {
 }
 
 const DEFAULT: Chosen = { model: "", language: "", task: "transcribe", prompt: "", priority: 0 };
+const SEVERAL = "several";
 const WHISPER = ["tiny", "base", "small", "medium", "large-v3", "large-v3-turbo"];
 const LANGUAGES =
   "af ar az be bg bn bs ca cs cy da de el en es et fa fi fr gl he hi hr hu hy id is it ja kk ko lt lv mi mk mr ms ne nl no pl pt ro ru sk sl sr sv sw ta th tl tr uk ur vi zh".split(" ");
@@ -51,7 +52,7 @@ export function toOptions(chosen: Chosen, offers: readonly string[]): Partial<Op
   return {
     ...recogniser(chosen.model, offers),
     task: chosen.task,
-    ...(chosen.language ? { language: chosen.language } : {}),
+    ...(chosen.language === SEVERAL ? { multilingual: true } : chosen.language ? { language: chosen.language } : {}),
     ...(chosen.prompt.trim() ? { initial_prompt: chosen.prompt.trim() } : {}),
   };
 }
@@ -85,7 +86,7 @@ export function OptionsForm() {
         <Select
           label={t.options.lang}
           description={t.options.langHint}
-          data={[{ value: "", label: t.options.auto }, ...languages]}
+          data={[{ value: "", label: t.options.auto }, { value: SEVERAL, label: t.options.several }, ...languages]}
           value={chosen.language}
           onChange={(language) => choose({ language: language ?? "" })}
           searchable
