@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.farm_processes import Farm, Process, until
 
 from bench.error_rate import word_error_rate
 from examples.weights import tiny_en
+from whisper_farm.engines.cache import repository, repository_folder
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import Transcript
 
@@ -25,14 +27,24 @@ WHISPER = ("--engine", "faster-whisper", "--device", "cpu", "--slots", "1", "--b
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A farm with two workers, `worker1` and `worker2`, that understand English."""
     folder = tmp_path_factory.mktemp("listening")
-    with Farm(folder, settings=PATIENT) as farm, farm.worker(*WHISPER), farm.worker(*WHISPER):
+    models = ("--model_dir", str(cached_tiny_en(folder / "models")), "--local_files_only")
+    with Farm(folder, settings=PATIENT) as farm, farm.worker(*WHISPER, *models), farm.worker(*WHISPER, *models):
         until(lambda: len(list(farm.client.workers())) == 2, "both workers are there")
         yield farm
 
 
+def cached_tiny_en(folder: Path) -> Path:
+    """A folder of models as the model hub's library keeps it, with `tiny.en`: a server takes models by name only."""
+    home, commit = repository_folder(repository("tiny.en"), str(folder)), "0" * 40
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit, encoding="utf-8")
+    shutil.copytree(tiny_en(), home / "snapshots" / commit)
+    return folder
+
+
 def transcribed(farm: Farm, recording: Path, folder: Path) -> Transcript:
     """What `whisper-farm transcribe` writes as JSON, with times that are possible, all of the recording covered."""
-    where = ["--server", farm.url, "--token", farm.token, "--model", str(tiny_en())]
+    where = ["--server", farm.url, "--token", farm.token, "--model", "tiny.en"]
     run = Process(folder / "run.log", ["transcribe", str(recording), "-o", str(folder), *where], {})
     try:
         assert run.ended(500) == 0, run.said()
