@@ -19,7 +19,7 @@ from whisper_farm.transcript.transcript import Transcript
 
 pytestmark = pytest.mark.timeout(600)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PATIENT = {"WHISPER_FARM_LEASE_SECONDS": "60", "WHISPER_FARM_HEARTBEAT_SECONDS": "2"}
+PATIENT = {"WHISPER_FARM_LEASE_SECONDS": "60", "WHISPER_FARM_HEARTBEAT_SECONDS": "2", "WHISPER_FARM_LOCAL_MODELS": "1"}
 WHISPER = ("--engine", "faster-whisper", "--device", "cpu", "--slots", "1", "--batch_size", "1")
 
 
