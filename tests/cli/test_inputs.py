@@ -69,18 +69,15 @@ def test_what_is_missing_is_named_and_the_others_stay(place: Path) -> None:
     (place / "empty").mkdir()
     inputs = recordings(["gone.mp3", "a.mp3", "*.ogg", "empty"])
     assert [str(file) for file in inputs.files] == ["a.mp3"]
-    assert [unusable.name for unusable in inputs.unusable] == ["gone.mp3", "*.ogg", "empty"]
-    assert all(isinstance(unusable.error, SourceMissing) for unusable in inputs.unusable)
-    assert all(unusable.name in unusable.error.message for unusable in inputs.unusable)
+    assert [error.message.partition(":")[0] for error in inputs.errors] == ["gone.mp3", "*.ogg", "empty"]
+    assert all(isinstance(error, SourceMissing) for error in inputs.errors)
 
 
 def test_an_empty_word_is_not_the_current_folder(place: Path) -> None:
     make(place, "a.mp3")
     inputs = recordings([""])
     assert inputs.files == ()
-    assert [unusable.error.message for unusable in inputs.unusable] == [
-        "'': this names no file; a dot names the current folder."
-    ]
+    assert [error.message for error in inputs.errors] == ["'': this names no file; a dot names the current folder."]
     assert found(".") == ["a.mp3"]
 
 
@@ -96,21 +93,21 @@ def test_what_cannot_be_read_is_named_with_the_reason(place: Path, monkeypatch: 
     monkeypatch.setattr(os, "scandir", refusing)
     inputs = recordings(["shows"])
     assert [file.name for file in inputs.files] == ["a.mp3"]
-    (unusable,) = inputs.unusable
-    assert isinstance(unusable.error, SourceUnreadable)
-    assert "locked" in unusable.error.message
-    assert "Permission denied" in unusable.error.message
+    (error,) = inputs.errors
+    assert isinstance(error, SourceUnreadable)
+    assert "locked" in error.message
+    assert "Permission denied" in error.message
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_no_ordinary_file(place: Path) -> None:
     os.mkfifo(place / "pipe.mp3")
-    (unusable,) = recordings(["pipe.mp3"]).unusable
-    assert isinstance(unusable.error, SourceUnreadable)
+    (error,) = recordings(["pipe.mp3"]).errors
+    assert isinstance(error, SourceUnreadable)
 
 
 def test_a_name_too_long_for_the_system_is_an_error_of_that_name(place: Path) -> None:
     make(place, "a.mp3")
     inputs = recordings(["n" * 5000, "a.mp3"])
-    assert len(inputs.unusable) == 1
+    assert len(inputs.errors) == 1
     assert len(inputs.files) == 1

@@ -87,11 +87,11 @@ def test_a_file_that_changes_meanwhile_gives_no_transcript(record: Recorder, tmp
         local = sender(farm)
         recording = Recording(talk.path, "talk")
         one = local.send(recording, 0, Display()).id
-        local.check_unchanged(recording)
+        local.check_unchanged(recording, one)
         farm.client.cancel(one)
         os.utime(talk.path, (1, 1))
         with pytest.raises(SourceUnreadable, match="changed while it was being transcribed"):
-            local.check_unchanged(recording)
+            local.check_unchanged(recording, one)
         assert list(farm.client.list()) == []
 
 

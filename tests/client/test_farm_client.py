@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -298,7 +300,7 @@ def test_events_go_on_after_a_lost_connection_where_they_stopped(server: FakeSer
     ]
 
 
-def test_a_silent_stream_can_be_closed_from_another_thread(server: FakeServer, farm: FarmClient) -> None:
+def test_listening_to_a_silent_stream_can_be_ended(server: FakeServer, farm: FarmClient) -> None:
     connected, over = threading.Event(), threading.Event()
 
     def silent(talk: Talk) -> None:
@@ -308,14 +310,24 @@ def test_a_silent_stream_can_be_closed_from_another_thread(server: FakeServer, f
         over.wait(10)
 
     server.tell("GET /api/events", silent)
-    stream = farm.events()
-    listener = threading.Thread(target=lambda: list(stream))
-    listener.start()
+    listening = farm.on_event(lambda event: None)
     assert connected.wait(5)
-    stream.close()
-    listener.join(5)
+    assert listening.cancel()
     over.set()
-    assert not listener.is_alive()
+    with pytest.raises(CancelledError):
+        listening.result(5)
+
+
+def test_whoever_listens_is_told_of_every_event(server: FakeServer, farm: FarmClient) -> None:
+    def speaking(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(event(1) + event(2))
+
+    server.tell("GET /api/events", speaking)
+    told: queue.SimpleQueue[EventView] = queue.SimpleQueue()
+    listening = farm.on_event(told.put)
+    assert [told.get(timeout=5).id for _ in range(2)] == [1, 2]
+    listening.cancel()
 
 
 def test_a_stream_that_says_nothing_is_opened_anew(

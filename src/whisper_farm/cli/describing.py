@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+
+from rich.cells import cell_len, set_cell_size
 
 from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.following import Following
@@ -126,17 +127,8 @@ def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """The rows with their columns lined up; the last column is left as it is."""
-    if not rows:
-        return ""
-    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
-        "  ".join([*(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        "  ".join([*(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False)), row[-1]])
         for row in rows
-    )
-
-
-def _width(cell: str) -> int:
-    """Columns a text takes on the screen: two for a wide letter, none for an accent."""
-    return sum(
-        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in cell
     )

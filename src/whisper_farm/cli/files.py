@@ -27,65 +27,57 @@ EXTENSIONS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """An input that cannot be transcribed, and why."""
-
-    name: str
-    error: AudioError
-
-
-@dataclass(frozen=True, slots=True)
 class Inputs:
-    """The recordings to transcribe, and the inputs that are none."""
+    """The recordings to transcribe, and why other inputs are none."""
 
     files: tuple[Path, ...]
-    unusable: tuple[Unusable, ...]
+    errors: tuple[AudioError, ...]
 
 
 def recordings(words: Sequence[str]) -> Inputs:
     """All recordings that the words name, each once."""
     files: dict[str, Path] = {}
-    unusable: list[Unusable] = []
+    errors: list[AudioError] = []
     for found in (found for word in words for found in _expand_or_explain(word)):
-        if isinstance(found, Unusable):
-            unusable.append(found)
+        if isinstance(found, AudioError):
+            errors.append(found)
         else:
             files.setdefault(os.path.normcase(os.path.realpath(found)), found)
-    return Inputs(tuple(files.values()), tuple(unusable))
+    return Inputs(tuple(files.values()), tuple(errors))
 
 
-def _expand_or_explain(word: str) -> Iterator[Path | Unusable]:
+def _expand_or_explain(word: str) -> Iterator[Path | AudioError]:
     try:
         yield from _expand(word)
     except OSError as error:
-        yield Unusable(word, SourceUnreadable(f"{word}: this cannot be read ({error.strerror})."))
+        yield SourceUnreadable(f"{word}: this cannot be read ({error.strerror}).")
 
 
-def _expand(word: str) -> Iterator[Path | Unusable]:
+def _expand(word: str) -> Iterator[Path | AudioError]:
     if not word:  # a variable that was never set, most likely; for Path it is the current folder
-        yield Unusable(word, SourceMissing("'': this names no file; a dot names the current folder."))
+        yield SourceMissing("'': this names no file; a dot names the current folder.")
         return
     path = Path(word).expanduser()
     if not os.path.lexists(path) and glob.has_magic(word):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)
         if not matches:
-            yield Unusable(word, SourceMissing(f"{word}: no file matches this pattern."))
+            yield SourceMissing(f"{word}: no file matches this pattern.")
         for match in matches:
             yield from _inside(Path(match)) if Path(match).is_dir() else [Path(match)]
     elif path.is_dir():
         inside = list(_inside(path))
         yield from inside
         if not inside:
-            yield Unusable(word, SourceMissing(f"{word}: no audio or video file in this folder."))
+            yield SourceMissing(f"{word}: no audio or video file in this folder.")
     elif not path.exists():
-        yield Unusable(word, SourceMissing(f"{word}: there is no such file."))
+        yield SourceMissing(f"{word}: there is no such file.")
     elif not path.is_file():
-        yield Unusable(word, SourceUnreadable(f"{word}: this is no ordinary file."))
+        yield SourceUnreadable(f"{word}: this is no ordinary file.")
     else:
         yield path
 
 
-def _inside(folder: Path) -> Iterator[Path | Unusable]:
+def _inside(folder: Path) -> Iterator[Path | AudioError]:
     """The recordings in a folder and below it, in order of name; hidden ones are left alone."""
     refused: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=refused.append):
@@ -93,7 +85,7 @@ def _inside(folder: Path) -> Iterator[Path | Unusable]:
         yield from (Path(place, name) for name in sorted(_recordings_among(names)))
     for error in refused:
         name = str(error.filename or folder)
-        yield Unusable(name, SourceUnreadable(f"{name}: this folder cannot be read ({error.strerror})."))
+        yield SourceUnreadable(f"{name}: this folder cannot be read ({error.strerror}).")
 
 
 def _recordings_among(names: Iterable[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Self
 
 from whisper_farm.cli.progress import Display
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.errors import FarmError, ServerUnreachable
+from whisper_farm.errors import ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 
 SAME_SECONDS = 1e-6
@@ -28,7 +28,6 @@ GATHER_SECONDS = 0.1
 """Events that come within this time are answered together."""
 STAGES = {"queued": "waiting", "running": "", "assembling": "putting together"}
 NO_WORDS_YET = "waiting for the first words"
-STOP_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
 """How long the farm may be unreachable before following it is given up."""
 
@@ -64,24 +63,21 @@ class Following:
         self._active: list[Watched] = []
         self._unshown: list[Watched] = []
         self._lock = threading.Lock()
-        self._events = farm.events()
         self._headings = headings
         self._headed: Watched | None = None
         self._warns = warns
         self._silent_since: float | None = None
         self._woken: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
-        self._listener = threading.Thread(target=self._listen, name="events", daemon=True)
 
     def __enter__(self) -> Self:
-        self._listener.start()
+        self._events = self.farm.on_event(lambda event: self._rouse(event.transcription_id))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._events.close()
-        self._listener.join(STOP_SECONDS)
+        self._events.cancel()
 
     @property
     def active(self) -> int:
@@ -182,11 +178,3 @@ class Following:
         if self._headings and self._headed is not one:
             self._headed = one
             self.display.heading(one.name)
-
-    def _listen(self) -> None:
-        """Turn events into wake-ups, until the connection is closed for good."""
-        try:
-            for event in self._events:
-                self._rouse(event.transcription_id)
-        except FarmError:
-            return

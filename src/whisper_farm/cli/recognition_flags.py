@@ -180,7 +180,7 @@ class Wish:
             raise click.UsageError(f"--{name}: {first['msg']}.") from error
 
 
-def wish_of(flags: dict[str, Any]) -> Wish:
+def wish_of(flags: Mapping[str, Any]) -> Wish:
     """The wish among a command's flags. What the engine has not, or a model that cannot do the task, is wrong usage."""
     from whisper_farm.engines.registry import check_options, engine_traits
     from whisper_farm.errors import OptionUnsupported

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
@@ -74,19 +74,39 @@ class TranscriptionRequest:
         return hashlib.sha256(f"{sha256} {json.dumps(asked, sort_keys=True)}".encode()).hexdigest()
 
 
-class Sender(Protocol):
-    """Hands one recording over."""
+class Sender:
+    """Hands the recordings of one run over, one after another."""
+
+    def __init__(self, farm: FarmClient, request: TranscriptionRequest, stopping: threading.Event) -> None:
+        self._farm = farm
+        self._request = request
+        self._stopping = stopping
+        self._sent: set[str] = set()
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        """Submit the `number`th recording, showing what is being done with it meanwhile."""
-        ...
+        """Submit the `number`th recording, showing what is being done with it meanwhile.
 
-    def check_unchanged(self, recording: Recording) -> None:
+        What the farm has from an earlier run goes on there. Of two files with the same bytes, the second is told what
+        became of the first: somebody may still be looking at it.
+        """
+        fingerprint = fingerprint_of(recording.path, self._stopping, reading(display, recording.name))
+        submit = partial(self._submit, recording, number, fingerprint, display)
+        view = submit()
+        if view.id not in self._sent:
+            view = _resumed(self._farm, view) or submit()
+            self._sent.add(view.id)
+        return view
+
+    def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
         """Raise if the file is not what was submitted any more."""
-        ...
+
+    def _submit(
+        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
+    ) -> TranscriptionView:
+        raise NotImplementedError
 
 
-class LocalSender:
+class LocalSender(Sender):
     """Submits by path: the farm of this command reads the file where it is."""
 
     def __init__(
@@ -97,38 +117,19 @@ class LocalSender:
         point_to: Callable[[str, Path], None] = lambda transcription_id, path: None,
     ) -> None:
         """`point_to` tells the farm where an unfinished recording is found now."""
-        self._farm = farm
-        self._request = request
-        self._stopping = stopping
-        self._sent: set[str] = set()
+        super().__init__(farm, request, stopping)
         self._point_to = point_to
-        self._fingerprints: dict[Path, tuple[Fingerprint, str]] = {}
+        self._fingerprints: dict[Path, Fingerprint] = {}
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        read = reading(display, recording.name)
-        path = recording.path.resolve()
-        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
-            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
-        fingerprint = fingerprint_of(recording.path, self._stopping, read)
-        submission = Submission(
-            name=str(recording.path)[-255:],
-            path=str(path),
-            sha256=fingerprint.sha256,
-            options=self._request.options,
-            chunk_seconds=self._request.chunk_seconds,
-            priority=max(LOWEST_PRIORITY, -number),
-            key=self._request.key(fingerprint.sha256),
-            label=self._request.label,
-        )
-        view = submit_or_resume(self._farm, lambda: self._farm.submit(submission), self._sent)
+        view = super().send(recording, number, display)
         if view.state not in FINISHED and not view.progress.chunking_done:
-            self._point_to(view.id, path)
-        self._fingerprints[recording.path] = fingerprint, view.id
+            self._point_to(view.id, recording.path.resolve())
         return view
 
-    def check_unchanged(self, recording: Recording) -> None:
+    def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
         """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
-        fingerprint, transcription_id = self._fingerprints[recording.path]
+        fingerprint = self._fingerprints[recording.path]
         try:
             facts = recording.path.stat()
         except OSError:
@@ -137,43 +138,48 @@ class LocalSender:
             self._farm.delete(transcription_id)
             raise SourceUnreadable(f"{recording.name}: changed while it was being transcribed; run the command again.")
 
+    def _submit(
+        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
+    ) -> TranscriptionView:
+        self._fingerprints[recording.path] = fingerprint
+        path = str(recording.path.resolve())
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
+        submission = Submission(
+            name=str(recording.path)[-255:],
+            path=path,
+            sha256=fingerprint.sha256,
+            options=self._request.options,
+            chunk_seconds=self._request.chunk_seconds,
+            priority=max(LOWEST_PRIORITY, -number),
+            key=self._request.key(fingerprint.sha256),
+            label=self._request.label,
+        )
+        return self._farm.submit(submission)
 
-class UploadingSender:
-    """Submits by upload, unless the farm has the recording already."""
 
-    def __init__(self, farm: FarmClient, request: TranscriptionRequest, stopping: threading.Event) -> None:
-        self._farm = farm
-        self._request = request
-        self._stopping = stopping
-        self._sent: set[str] = set()
+class UploadingSender(Sender):
+    """Submits by upload, unless the farm has the recording already. It checks the digest on arrival."""
 
-    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        fingerprint = fingerprint_of(recording.path, self._stopping, reading(display, recording.name))
-        key = self._request.key(fingerprint.sha256)
-
+    def _submit(
+        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
+    ) -> TranscriptionView:
         def sent(done: int, size: int) -> None:
             if self._stopping.is_set():
                 raise Interrupted()
             show_upload(display, recording.name, done, size)
 
-        def submit() -> TranscriptionView:
-            with suppress(InvalidRequest):  # the farm has it already, or misses the upload
-                return self._farm.submit(
-                    Submission(name=recording.path.name[-255:], key=key, options=self._request.options)
-                )
-            return self._farm.submit_file(
-                recording.path,
-                options=self._request.options,
-                chunk_seconds=self._request.chunk_seconds,
-                key=key,
-                sha256=fingerprint.sha256,
-                progress=sent,
-            )
-
-        return submit_or_resume(self._farm, submit, self._sent)
-
-    def check_unchanged(self, recording: Recording) -> None:
-        """What was uploaded was checked against its digest on arrival."""
+        options, key = self._request.options, self._request.key(fingerprint.sha256)
+        with suppress(InvalidRequest):  # the farm has it already, or misses the upload
+            return self._farm.submit(Submission(name=recording.path.name[-255:], key=key, options=options))
+        return self._farm.submit_file(
+            recording.path,
+            options=options,
+            chunk_seconds=self._request.chunk_seconds,
+            key=key,
+            sha256=fingerprint.sha256,
+            progress=sent,
+        )
 
 
 def reading(display: Display, name: str) -> Progress:
@@ -192,19 +198,6 @@ def show_upload(display: Display, name: str, done: int, size: int) -> None:
     """Show how much of a recording was sent."""
     display.begin(name, "sending")
     display.advance(name, done, size, BYTES)
-
-
-def submit_or_resume(farm: FarmClient, submit: Callable[[], TranscriptionView], sent: set[str]) -> TranscriptionView:
-    """Submit; where the farm has it from an earlier run, let it do what is missing.
-
-    `sent` holds the ids that this run has submitted. Of two files with the same bytes, the second is told what became
-    of the first: somebody may still be looking at it.
-    """
-    view = submit()
-    if view.id not in sent:
-        view = _resumed(farm, view) or submit()
-        sent.add(view.id)
-    return view
 
 
 def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | None:

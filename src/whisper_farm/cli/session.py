@@ -7,34 +7,26 @@ farm is.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 from whisper_farm.cli.files import Outputs, Recording
 from whisper_farm.cli.following import Following, Watched
 from whisper_farm.cli.progress import Display, clock, span, speed
-from whisper_farm.cli.sending import Interrupted, Sender
+from whisper_farm.cli.sending import Sender
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
 from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 
-STOP_SECONDS = 1.0
 GAPS_SHOWN = 3
 FIRST_JOBS = 20
 """Jobs of a recording among which the one that was begun first is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of handing one recording over."""
-
-    recording: Recording
-    outcome: TranscriptionView | Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +45,8 @@ class TranscriptionRun:
     ) -> None:
         self._farm, self._sender, self._outputs, self._display = farm, sender, outputs, display
         self._stopping = stopping
-        self._sent: queue.SimpleQueue[Sent | None] = queue.SimpleQueue()
         self._recordings: dict[Watched, Recording] = {}
         self._ended: dict[Watched, Ended] = {}
-        self._following: Following | None = None
         self.done = 0
         self.failed = 0
         self.audio_seconds = 0.0
@@ -76,14 +66,19 @@ class TranscriptionRun:
 
     def run(self, recordings: Sequence[Recording]) -> None:
         """Transcribe them all."""
-        sending = threading.Thread(target=self._send_all, args=(recordings,), name="sending", daemon=True)
-        with Following(self._farm, self._display, len(recordings) > 1, self.warns) as self._following:
-            sending.start()
+        pool = ThreadPoolExecutor(1, "sending")
+        with Following(self._farm, self._display, len(recordings) > 1, self.warns) as following:
+            sending = deque(
+                (recording, pool.submit(self._sender.send, recording, number, self._display))
+                for number, recording in enumerate(recordings)
+            )
+            for _, sent in sending:
+                sent.add_done_callback(lambda _: following.wake.set())
             try:
-                self._follow(self._following)
+                self._follow(following, sending)
             finally:
                 self._stopping.set()
-                sending.join(STOP_SECONDS)
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def unfinished(self) -> list[str]:
         """How far the recordings are that have not ended: for the line that Ctrl-C leaves behind."""
@@ -93,48 +88,24 @@ class TranscriptionRun:
             if one not in self._ended and not one.finished and one.view.progress.done_seconds
         ]
 
-    def _send_all(self, recordings: Iterable[Recording]) -> None:
-        for number, recording in enumerate(recordings):
-            if self._stopping.is_set():
-                return
-            self._hand_on(Sent(recording, self._send(recording, number)))
-        self._hand_on(None)
-
-    def _send(self, recording: Recording, number: int) -> TranscriptionView | Exception:
-        try:
-            return self._sender.send(recording, number, self._display)
-        except Exception as error:
-            return error
-
-    def _hand_on(self, sent: Sent | None) -> None:
-        self._sent.put(sent)
-        if self._following is not None:
-            self._following.wake.set()
-
-    def _follow(self, following: Following) -> None:
-        sending = True
+    def _follow(self, following: Following, sending: deque[tuple[Recording, Future[TranscriptionView]]]) -> None:
         while sending or following.active:
-            while sending and not self._sent.empty():
-                sent = self._sent.get()
-                if sent is None:
-                    sending = False
-                else:
-                    self._take_up(following, sent)
+            while sending and sending[0][1].done():
+                self._take_up(following, *sending.popleft())
             for one in following.step():
                 self._ended[one] = self._finish(one)
             self._show_in_order(following)
             self.check()
 
-    def _take_up(self, following: Following, sent: Sent) -> None:
-        if isinstance(sent.outcome, TranscriptionView):
-            self._recordings[following.watch(sent.recording.name, sent.outcome)] = sent.recording
-            self.sent(sent.outcome)
-            return
-        self._display.end(sent.recording.name)
-        if isinstance(sent.outcome, FarmError):
-            self._fail(sent.recording.name, sent.outcome.message)
-        elif not isinstance(sent.outcome, Interrupted):
-            raise sent.outcome
+    def _take_up(self, following: Following, recording: Recording, sent: Future[TranscriptionView]) -> None:
+        try:
+            view = sent.result()
+        except FarmError as error:
+            self._display.end(recording.name)
+            self._fail(recording.name, error.message)
+        else:
+            self._recordings[following.watch(recording.name, view)] = recording
+            self.sent(view)
 
     def _finish(self, one: Watched) -> Ended:
         """Write the outputs of a recording that has ended, or say why there are none."""
@@ -148,7 +119,7 @@ class TranscriptionRun:
 
     def _write(self, one: Watched) -> Ended:
         recording = self._recordings[one]
-        self._sender.check_unchanged(recording)
+        self._sender.check_unchanged(recording, one.view.id)
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
         self.written(one.view)

@@ -41,8 +41,8 @@ def submit(**flags: Any) -> int:
 
     wish = wish_of(flags)
     inputs = recordings(flags["audio"])
-    for unusable in inputs.unusable:
-        complain(unusable.error.message)
+    for error in inputs.errors:
+        complain(error.message)
     if not inputs.files:
         return 1
     request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
@@ -55,7 +55,7 @@ def submit(**flags: Any) -> int:
                 display.result(view.id if flags["quiet"] else f"{view.id}  {path}")
                 if view.warning:
                     display.note(f"{path}: {view.warning}")
-    return 0 if sent == len(inputs.files) and not inputs.unusable else 1
+    return 0 if sent == len(inputs.files) and not inputs.errors else 1
 
 
 def _send(farm: FarmClient, path: Path, request: TranscriptionRequest, display: Display) -> TranscriptionView | None:

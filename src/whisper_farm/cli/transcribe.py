@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.machine_flags import MACHINE, machine_flags, machine_settings
-from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags, wish_of
+from whisper_farm.cli.machine_flags import MACHINE, machine_flags
+from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.transcript.formats import FORMATS
 
 SECTIONS = {
     "Recognition": RECOGNITION,
@@ -47,18 +46,8 @@ def transcribe(**flags: Any) -> int:
     whisper-farm transcribe podcasts/ -o transcripts -f srt,txt --skip_existing
     whisper-farm transcribe talk.mp3 --server http://farm:8765 --token …
     """
-    from whisper_farm.cli.transcribing import Plan, run
+    from whisper_farm.cli.transcribing import run
 
     if flags["token"] and not flags["server"]:
         raise click.UsageError("--token is for a farm elsewhere: give its address with --server, too.")
-    plan = Plan(
-        words=flags["audio"],
-        wish=wish_of(flags),
-        machine=machine_settings(flags),
-        output_dir=flags["output_dir"],
-        formats=flags["output_format"] or tuple(FORMATS),
-        skip_existing=flags["skip_existing"],
-        server=flags["server"],
-        token=flags["token"],
-    )
-    return run(plan, quiet=flags["quiet"], verbose=flags["verbose"])
+    return run(flags)

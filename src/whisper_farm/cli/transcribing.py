@@ -13,9 +13,9 @@ from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
-from whisper_farm.cli.machine_flags import worker_settings
+from whisper_farm.cli.machine_flags import machine_settings, worker_settings
 from whisper_farm.cli.progress import BYTES, Display, open_display, span, speed
-from whisper_farm.cli.recognition_flags import Wish
+from whisper_farm.cli.recognition_flags import Wish, wish_of
 from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, can_be_mended
 from whisper_farm.cli.session import TranscriptionRun, counted
 from whisper_farm.cli.stopping import Stopped
@@ -25,6 +25,7 @@ from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
+from whisper_farm.transcript.formats import FORMATS
 from whisper_farm.worker.notices import Notice
 from whisper_farm.worker.pipe import Fetching
 
@@ -40,33 +41,23 @@ SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "loc
 """Settings of a worker that its engine has too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a command line asks for."""
-
-    words: Sequence[str]
-    wish: Wish
-    machine: Mapping[str, Any]
-    output_dir: str
-    formats: Sequence[str]
-    skip_existing: bool
-    server: str | None
-    token: str | None
+Flags = Mapping[str, Any]
 
 
-def run(plan: Plan, quiet: bool, verbose: bool) -> int:
+def run(flags: Flags) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
+    wish = wish_of(flags)
     began = time.monotonic()
-    inputs = recordings(plan.words)
-    with open_display(quiet, verbose) as display:
-        for unusable in inputs.unusable:
-            display.error(unusable.error.message)
-        outputs = Outputs.into(plan.output_dir, plan.formats)
+    inputs = recordings(flags["audio"])
+    with open_display(flags["quiet"], flags["verbose"]) as display:
+        for error in inputs.errors:
+            display.error(error.message)
+        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or tuple(FORMATS))
         named = as_recordings(inputs.files)
-        todo = _without_existing(named, outputs, display) if plan.skip_existing else named
-        total = Total(len(inputs.files) + len(inputs.unusable), len(named) - len(todo), len(inputs.unusable))
+        todo = _without_existing(named, outputs, display) if flags["skip_existing"] else named
+        total = Total(len(inputs.files) + len(inputs.errors), len(named) - len(todo), len(inputs.errors))
         if todo:
-            session = (_elsewhere if plan.server else _here)(plan, todo, outputs, display)
+            session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, display)
             total.failed += session.failed
             total.audio_seconds = session.audio_seconds
         if total.recordings > 1:
@@ -103,10 +94,12 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
     return [recording for recording in named if recording not in there]
 
 
-def _elsewhere(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
-    request = TranscriptionRequest(plan.wish.options(plan.wish.engine, farm_model(plan.wish)), plan.wish.chunk_seconds)
+def _elsewhere(
+    wish: Wish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
+) -> TranscriptionRun:
+    request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     stopping = threading.Event()
-    with connect(plan.server, plan.token) as farm:
+    with connect(flags["server"], flags["token"]) as farm:
         farm.server()
         session = TranscriptionRun(farm, UploadingSender(farm, request, stopping), outputs, display, stopping)
         return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it")
@@ -136,16 +129,16 @@ class Notices:
             self._display.end(f"model {notice.data.get('model')}")
 
 
-def _here(plan: Plan, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
+def _here(wish: Wish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
     from whisper_farm.farm import LocalFarm
 
     if len(todo) > MOST_RECORDINGS:
         raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
     notices = Notices(display)
-    policy, machine = settled(Policy), worker_settings(cuts=True, **plan.machine)
-    engine, model = plan.wish.engine, chosen_model(plan.wish, machine, display)
+    policy, machine = settled(Policy), worker_settings(cuts=True, **machine_settings(flags))
+    engine, model = wish.engine, chosen_model(wish, machine, display)
     variant = "" if machine.compute_type == "default" else machine.compute_type
-    request = TranscriptionRequest(plan.wish.options(engine, model), plan.wish.chunk_seconds, variant).labelled(todo)
+    request = TranscriptionRequest(wish.options(engine, model), wish.chunk_seconds, variant).labelled(todo)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -153,7 +153,7 @@ class AsyncFarmClient:
         """A transcription: state, progress, gaps."""
         return await self._ask(TranscriptionView, "GET", _place(transcription_id))
 
-    async def list(self, state: TranscriptionState | None = None) -> AsyncIterator[TranscriptionView]:
+    async def list(self, state: TranscriptionState | None = None) -> AsyncGenerator[TranscriptionView, None]:
         """The transcriptions this token may see, newest first, asked for page by page as they are taken."""
         query: dict[str, str | int | float] = {} if state is None else {"state": state}
         while True:
@@ -164,7 +164,7 @@ class AsyncFarmClient:
                 return
             query["after"] = page.next
 
-    async def jobs(self, transcription_id: str) -> AsyncIterator[JobView]:
+    async def jobs(self, transcription_id: str) -> AsyncGenerator[JobView, None]:
         """Every job of a transcription with the evidence of its attempts."""
         query: dict[str, str | int | float] = {}
         while True:

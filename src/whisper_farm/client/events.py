@@ -7,7 +7,7 @@ for too long counts as lost. An event of kind `reset` says that events were miss
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from pydantic import ValidationError
 
@@ -38,7 +38,7 @@ class AsyncEventStream:
         self._error_of = error_of
         self._filter: dict[str, str | int | float] = {} if transcription is None else {"transcription": transcription}
 
-    async def __aiter__(self) -> AsyncIterator[EventView]:
+    async def __aiter__(self) -> AsyncGenerator[EventView, None]:
         loop = asyncio.get_running_loop()
         failing_since: float | None = None
         while True:

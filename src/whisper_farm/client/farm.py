@@ -14,15 +14,13 @@ Safe to use from several threads.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from whisper_farm.client.async_farm import AsyncFarmClient, Progress, no_progress
-from whisper_farm.client.events import AsyncEventStream
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.protocol.client import (
     EventView,
@@ -173,35 +171,15 @@ class FarmClient:
         """End an access token."""
         self._loop.run(self._farm.revoke_token(token_id))
 
-    def events(self, after: int | None = None, transcription: str | None = None) -> EventStream:
-        """Follow what happens, of one transcription or of all that this token may see, until it is closed."""
-        return EventStream(self._loop, self._farm.events(after, transcription))
+    def events(self, after: int | None = None, transcription: str | None = None) -> Generator[EventView, None, None]:
+        """Follow what happens, of one transcription or of all that this token may see, for ever."""
+        return self._loop.iterate(aiter(self._farm.events(after, transcription)))
 
+    def on_event(self, told: Callable[[EventView], None]) -> Future[None]:
+        """Call this, in another thread, with all that happens from now on, until the future is cancelled."""
 
-class EventStream:
-    """The events of a farm, one after another, for ever. `close` ends it, from any thread."""
+        async def following() -> None:
+            async for event in self._farm.events():
+                told(event)
 
-    def __init__(self, loop: LoopThread, events: AsyncEventStream) -> None:
-        self._loop = loop
-        self._events = aiter(events)
-        self._closed = threading.Event()
-        self._waiting: Future[EventView] | None = None
-
-    def __iter__(self) -> Iterator[EventView]:
-        while not self._closed.is_set():
-            self._waiting = self._loop.start(self._next())
-            if self._closed.is_set():
-                self._waiting.cancel()
-            try:
-                yield self._waiting.result()
-            except CancelledError:
-                return
-
-    def close(self) -> None:
-        """End the stream: whoever iterates over it comes to the end at once."""
-        self._closed.set()
-        if self._waiting is not None:
-            self._waiting.cancel()
-
-    async def _next(self) -> EventView:
-        return await anext(self._events)
+        return self._loop.start(following())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -44,15 +44,23 @@ class LoopThread:
             future.cancel()
             raise
 
-    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
-        """What an asynchronous iterator gives, one after another as it is asked for."""
+    def iterate(self, source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """What an asynchronous generator gives, one after another as it is asked for. Its end is the source's end."""
 
         async def following() -> T:
             return await anext(source)
 
-        with contextlib.suppress(StopAsyncIteration):
+        async def closing() -> None:
+            await source.aclose()
+
+        try:
             while True:
                 yield self.run(following())
+        except StopAsyncIteration:
+            return
+        finally:
+            with contextlib.suppress(RuntimeError):
+                self.start(closing())
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, soon. Nothing happens where the loop is closed."""
