@@ -13,7 +13,7 @@ from support.talks import Recorder
 
 from whisper_farm.cli import progress
 from whisper_farm.cli.main import outcome
-from whisper_farm.cli.progress import QuietDisplay
+from whisper_farm.cli.progress import Display
 from whisper_farm.coordinator.server import open_stores
 from whisper_farm.farm import FarmThread, LocalWorker
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
@@ -112,7 +112,7 @@ def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
 @pytest.mark.usefixtures("server")
 def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     size = record("a.wav").path.stat().st_size
-    display = QuietDisplay()
+    display = Display()
     seen: list[tuple[str, str, float, float | None]] = []
     monkeypatch.setattr(
         display, "_changed", lambda shown: seen.append((shown.name, shown.stage, shown.done, shown.total))

@@ -11,9 +11,9 @@ from rich.console import Console
 from whisper_farm.cli.progress import (
     AUDIO,
     BYTES,
+    Display,
     Pace,
     PlainDisplay,
-    QuietDisplay,
     Shown,
     TerminalDisplay,
     printable,
@@ -147,7 +147,7 @@ def test_what_a_command_is_asked_for_goes_to_the_standard_output_however_quiet(
 ) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    for display in (QuietDisplay(), PlainDisplay(verbose=False), TerminalDisplay(False, console, None)):
+    for display in (Display(), PlainDisplay(verbose=False), TerminalDisplay(False, console, None)):
         with display:
             display.result("3k7qz2m9xw4a")
         assert capsys.readouterr() == ("3k7qz2m9xw4a\n", "")
@@ -157,7 +157,7 @@ def test_what_a_command_is_asked_for_goes_to_the_standard_output_however_quiet(
 
 
 def test_quiet_means_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
-    with QuietDisplay() as display:
+    with Display() as display:
         display.begin("a", "x")
         display.advance("a", 1, 2)
         display.text([SEGMENT])

@@ -21,7 +21,6 @@ import click
 from whisper_farm.errors import InvalidRequest, Unauthorized
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic_settings import BaseSettings
 
     from whisper_farm.client.farm import FarmClient
@@ -43,24 +42,12 @@ def server_flags(command: Callable[..., object]) -> Callable[..., object]:
 
 def server_address(flag: str | None) -> str:
     """The address of the server, with its scheme."""
+    from whisper_farm.client.transport import checked_address
+
     address = (flag or os.environ.get("WHISPER_FARM_SERVER") or DEFAULT_SERVER).strip()
     if "://" not in address:
         address = f"http://{address}"
-    if not possible(address):
-        raise InvalidRequest(f"{address} is no address of a server; write it as http://HOST:PORT.")
-    return address.rstrip("/")
-
-
-def possible(address: str) -> bool:
-    """Whether a server could have this address: a scheme that is spoken here, a host and a port that can be."""
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(address)
-        host, _ = (parts.hostname or "").encode("idna"), parts.port
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and re.fullmatch(rb"[!-~]+", host) is not None
+    return checked_address(address)
 
 
 def access_token(flag: str | None, address: str) -> str:
@@ -112,23 +99,15 @@ def settled(kind: type[Settings], **given: Any) -> Settings:
     try:
         return kind(**given)
     except ValidationError as error:
-        raise InvalidRequest(_wrong_setting(kind, error)) from error
-    except SettingsError as error:  # says in words only which setting it is about: a list that is no JSON
-        found = re.search(r'field "(\w+)"', str(error))
-        raise InvalidRequest(_no_list(kind, found[1]) if found else f"{error}.") from error
-
-
-def _wrong_setting(kind: type[BaseSettings], error: ValidationError) -> str:
-    """The first setting that is wrong, and why."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "tuple_type":
-        return _no_list(kind, name)
-    return f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}."
-
-
-def _no_list(kind: type[BaseSettings], name: str) -> str:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] != "tuple_type":
+            raise InvalidRequest(f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}.") from error
+    except SettingsError as error:  # says in words only which setting it is about
+        name = str(error).partition('field "')[2].partition('"')[0]
     variable = f"{kind.model_config['env_prefix']}{name}".upper()
     value = os.environ.get(variable, "")
     example = json.dumps([part.strip() for part in value.split(",")])
-    return f"The setting {name} cannot be {value!r}: it is a list and wants JSON, as in {variable}='{example}'."
+    raise InvalidRequest(
+        f"The setting {name} cannot be {value!r}: it is a list and wants JSON, as in {variable}='{example}'."
+    )

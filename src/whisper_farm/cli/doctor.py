@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,28 +30,21 @@ SERVER_SECONDS = 5.0
 ENOUGH_BYTES = 2 << 30
 TOO_FEW_BYTES = 200 << 20
 MARKS = {"fine": "✓", "noted": "–", "broken": "✗"}
-
-
-Trouble = Literal["noted", "broken"]
+SERVER_ADVICE = {
+    Unauthorized: "give its token with --token; the server's owner makes one with `whisper-farm token create NAME`",
+    ServerUnreachable: "start it with `whisper-farm serve`, or give its address with --server",
+}
+State = Literal["fine", "noted", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one examination found."""
 
-    state: Literal["fine", "noted", "broken"]
+    state: State
     what: str
     detail: str
     advice: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What a child process said, or why it said nothing."""
-
-    works: bool
-    words: list[str]
-    trouble: str = ""
 
 
 @click.command(cls=Command)
@@ -72,8 +65,10 @@ def doctor(server: str | None, token: str | None) -> int:
 
 def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     """All examinations, one after another."""
-    yield Finding("fine", "program", f"whisper-farm {__version__}, Python {platform.python_version()}, {_system()}")
-    yield _cores()
+    system = f"{platform.system()} {platform.machine()}"
+    yield Finding("fine", "program", f"whisper-farm {__version__}, Python {platform.python_version()}, {system}")
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("fine", "processor", f"{count} core{'s' if count != 1 else ''}")
     yield from _engines()
     yield from _device()
     yield _ffmpeg()
@@ -82,34 +77,18 @@ def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     yield _server(server, token)
 
 
-def _system() -> str:
-    return f"{platform.system()} {platform.machine()}"
-
-
-def _cores() -> Finding:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Finding("fine", "processor", f"{count} core{'s' if count != 1 else ''}")
-
-
-def probe(code: str) -> Probe:
-    """Run a few lines of Python in a child; its words are what it printed."""
+def probe(code: str) -> tuple[list[str], str]:
+    """Run a few lines of Python in a child: the words it printed, or none and what went wrong."""
+    run = [sys.executable, "-c", code]
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=PROBE_SECONDS,
-            stdin=subprocess.DEVNULL,
-            check=False,
+            run, capture_output=True, encoding="utf-8", errors="replace", timeout=PROBE_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Probe(False, [], str(error))
+        return [], str(error)
     if ended.returncode == 0:
-        return Probe(True, ended.stdout.split())
-    last = ended.stderr.strip().splitlines()[-1:] or [f"it ended with status {ended.returncode}"]
-    return Probe(False, [], last[0])
+        return ended.stdout.split(), ""
+    return [], (ended.stderr.strip().splitlines() or [f"it ended with status {ended.returncode}"])[-1]
 
 
 def _engines() -> Iterator[Finding]:
@@ -118,22 +97,22 @@ def _engines() -> Iterator[Finding]:
     from whisper_farm.models import DEFAULT_ENGINE
 
     for name in engine_names():
-        found = probe(
+        words, trouble = probe(
             "from whisper_farm.engines.registry import engine_traits, library_version\n"
             f"print(library_version(engine_traits({name!r})))"
         )
-        if found.works:
-            yield Finding("fine", name, " ".join(found.words))
+        if words:
+            yield Finding("fine", name, " ".join(words))
         else:
-            state: Trouble = "broken" if name == DEFAULT_ENGINE else "noted"
+            state: State = "broken" if name == DEFAULT_ENGINE else "noted"
             advice = f"install it with `pip install --force-reinstall {name}`"
-            yield Finding(state, name, f"does not work here: {found.trouble}", advice)
+            yield Finding(state, name, f"does not work here: {trouble}", advice)
 
 
 def _device() -> Iterator[Finding]:
     """The GPU, if there is one, and the models that suit this machine."""
-    found = probe("from whisper_farm.engines.devices import gpus\nprint(gpus())")
-    gpus = int(found.words[0]) if found.works else 0
+    words, _ = probe("from whisper_farm.engines.devices import gpus\nprint(gpus())")
+    gpus = int(words[0]) if words else 0
     yield _gpu(gpus)
     yield _models("cuda" if gpus else "cpu")
 
@@ -163,10 +142,10 @@ def _gpu(gpus: int) -> Finding:
 
 
 def _ffmpeg() -> Finding:
-    found = probe("import av\nprint(av.__version__, *av.library_versions['libavformat'])")
-    if found.works:
-        return Finding("fine", "audio", f"PyAV {found.words[0]} with libavformat {'.'.join(found.words[1:])}")
-    return Finding("broken", "audio", f"PyAV does not work here: {found.trouble}", "`pip install --force-reinstall av`")
+    words, trouble = probe("import av\nprint(av.__version__, *av.library_versions['libavformat'])")
+    if words:
+        return Finding("fine", "audio", f"PyAV {words[0]} with libavformat {'.'.join(words[1:])}")
+    return Finding("broken", "audio", f"PyAV does not work here: {trouble}", "`pip install --force-reinstall av`")
 
 
 def _disk() -> Finding:
@@ -204,7 +183,10 @@ def _server(flag: str | None, token: str | None) -> Finding:
     asked_for = bool(flag or os.environ.get("WHISPER_FARM_SERVER"))
     if not asked_for and not admin_token_file().exists():
         return Finding("noted", "server", "none was named; transcribe needs none", "`whisper-farm serve` starts one")
-    return _asked(lambda: _greet(flag, token), "broken" if asked_for else "noted")
+    try:
+        return Finding("fine", "server", _greet(flag, token))
+    except FarmError as error:
+        return Finding("broken" if asked_for else "noted", "server", error.message, SERVER_ADVICE.get(type(error)))
 
 
 def _greet(flag: str | None, token: str | None) -> str:
@@ -219,16 +201,3 @@ def _greet(flag: str | None, token: str | None) -> str:
             return f"{address} answers; this token is for workers and opens nothing else"
     workers = counted(here.workers_live, "live worker")
     return f"{address}, version {here.version}, as {here.owner} ({here.scope}), {workers}"
-
-
-def _asked(greet: Callable[[], str], otherwise: Trouble) -> Finding:
-    try:
-        return Finding("fine", "server", greet())
-    except Unauthorized as error:
-        advice = "give its token with --token; the server's owner makes one with `whisper-farm token create NAME`"
-        return Finding(otherwise, "server", error.message, advice)
-    except ServerUnreachable as error:
-        advice = "start it with `whisper-farm serve`, or give its address with --server"
-        return Finding(otherwise, "server", error.message, advice)
-    except FarmError as error:
-        return Finding(otherwise, "server", error.message)

@@ -31,7 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "A farm of machines": {
         "serve": ("serve:serve", "Run the farm's server."),
         "worker": ("worker:worker", "Work for a farm: recognise speech for it."),
-        "sign-in-link": ("sign_in_link:sign_in_link", "Print a link that signs in to the web app."),
+        "sign-in-link": ("tokens:sign_in_link", "Print a link that signs in to the web app."),
         "workers": ("workers:workers", "Show the farm's machines, and say how many there shall be."),
         "plan": ("plan:plan", "Say what a backlog will take, before machines are started."),
         "token": ("tokens:token", "Make, list and revoke access tokens."),

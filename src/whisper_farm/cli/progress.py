@@ -1,7 +1,7 @@
 """What a run shows while it works: the transcript as it grows, and how far each recording is.
 
 There are three displays with the same methods. `TerminalDisplay` has bars: how much of how much, how fast, time left.
-`PlainDisplay` prints a line every few seconds, for logs and pipes. `QuietDisplay` shows errors only. The transcript,
+`PlainDisplay` prints a line every few seconds, for logs and pipes. `Display` itself shows errors only. The transcript,
 and what else a command is asked for, goes to the standard output; the rest goes to the standard error. A display
 decides nothing: `following.py` decides what to show next, and in which order.
 """
@@ -212,10 +212,6 @@ class Display:
     def _ended(self, shown: Shown) -> None: ...
 
 
-class QuietDisplay(Display):
-    """Errors only."""
-
-
 class PlainDisplay(Display):
     """Lines, for logs and pipes."""
 
@@ -337,7 +333,7 @@ def _bars(console: Console) -> Bars:
 def open_display(quiet: bool, verbose: bool) -> Display:
     """The display that fits the terminal, or its absence."""
     if quiet:
-        return QuietDisplay()
+        return Display()
     if not sys.stderr.isatty():
         return PlainDisplay(verbose)
     from rich.console import Console

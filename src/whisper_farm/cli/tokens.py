@@ -1,4 +1,4 @@
-"""`whisper-farm token create|list|revoke`: who may speak to a farm, and as what."""
+"""`whisper-farm token create|list|revoke` and `sign-in-link`: who may speak to a farm, and as what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.connection import DEFAULT_SERVER, connect, server_flags
 from whisper_farm.cli.jobs import each
 from whisper_farm.cli.whisper_flags import Command
 
@@ -58,3 +58,23 @@ def list_(server: str | None, token: str | None) -> None:
 def revoke(token_id: tuple[str, ...], server: str | None, token: str | None) -> int:
     """Make tokens useless, at once and for good."""
     return each(token_id, server, token, lambda farm, one: farm.revoke_token(one), "revoked")
+
+
+@click.command(cls=Command)
+@click.argument("name", default="admin")
+@click.option("--data", metavar="FOLDER", help="The server's data folder.")
+@click.option("--database", metavar="URL", help="The server's database, where it is not in the data folder.")
+@click.option("--public_url", metavar="URL", help="The server's address. [default: http://127.0.0.1:8765]")
+def sign_in_link(name: str, **flags: str | None) -> None:
+    """Print a link that signs NAME in to the web app, once, within 15 minutes. [default: admin]
+
+    Run it on the server's machine: for the first sign-in, or when the password is forgotten.
+    """
+    from whisper_farm.cli.serve import server_settings
+    from whisper_farm.coordinator.server import open_stores
+    from whisper_farm.coordinator.sign_in_links import link_for, sign_in_address
+
+    settings = server_settings(**flags)
+    with open_stores(settings) as (database, _):
+        link = database.write(lambda tx: link_for(tx, name))
+    print(sign_in_address(settings.public_url or DEFAULT_SERVER, link))

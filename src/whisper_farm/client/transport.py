@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -76,14 +77,8 @@ class Transport:
 
     def __init__(self, server: str, headers: Mapping[str, str]) -> None:
         """`headers` are sent to the farm's own address only. Raises `InvalidRequest` where `server` is no address."""
-        self.server = server.rstrip("/")
+        self.server = checked_address(server)
         self._headers = dict(headers)
-        try:
-            if urlsplit(self.server).scheme not in ("http", "https") or not urlsplit(self.server).hostname:
-                raise ValueError("it begins with http:// or https://")
-            httpx.URL(self.server)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise InvalidRequest(f"{server} is no address of a farm: {error}.") from error
         self._http = httpx.AsyncClient(mounts={f"all://{host}": None for host in LOOPBACK})
 
     async def close(self) -> None:
@@ -155,6 +150,18 @@ class Transport:
             raise NoAnswerError(str(error) or type(error).__name__) from error
         except OSError as error:  # a time-out among them
             raise NoAnswerError(str(error) or f"no whole answer within {seconds:g} s") from error
+
+
+def checked_address(server: str) -> str:
+    """The address of a farm's server, without a slash at its end. Raises `InvalidRequest` if it can be none."""
+    try:
+        parts = urlsplit(server)
+        host, _, _ = (parts.hostname or "").encode("idna"), parts.port, httpx.URL(server)
+        if parts.scheme in ("http", "https") and re.fullmatch(rb"[!-~]+", host):
+            return server.rstrip("/")
+    except (httpx.InvalidURL, ValueError):
+        pass
+    raise InvalidRequest(f"{server} is no address of a server; write it as http://HOST:PORT.")
 
 
 async def _earning(blocks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
