@@ -17,7 +17,6 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from whisper_farm.client.farm import FarmClient
@@ -88,9 +87,7 @@ class FarmThread:
             self._started = started.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._started.close()
 
     def start_worker(self, settings: WorkerSettings, tell: Tell) -> LocalWorker:
@@ -158,9 +155,7 @@ class LocalFarm:
             self._started = started.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._started.close()
 
     @property

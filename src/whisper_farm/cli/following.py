@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from whisper_farm.cli.progress import Display
@@ -74,9 +73,7 @@ class Following:
         self._events = self.farm.on_event(lambda event: self._rouse(event.transcription_id))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._events.cancel()
 
     @property

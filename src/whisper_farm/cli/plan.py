@@ -19,28 +19,22 @@ SPAN = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?$")
 SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
-class Span(click.ParamType[float]):
-    """A stretch of time: `90`, `15m`, `10h`, `2d`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        found = SPAN.match(str(value))
-        if found is None or float(found[1]) == 0:
-            self.fail(f"'{value}' is no length of time; write 90, 15m, 10h or 2d.", param, ctx)
-        return float(found[1]) * SECONDS[found[2]]
+def time_span(written: str | float) -> float:
+    """The seconds of a stretch of time: `90`, `15m`, `10h`, `2d`."""
+    found = SPAN.match(str(written))
+    if found is None or float(found[1]) == 0:
+        raise click.BadParameter(f"'{written}' is no length of time; write 90, 15m, 10h or 2d.")
+    return float(found[1]) * SECONDS[found[2]]
 
 
 @click.command(cls=Command)
 @click.option("--pools", required=True, metavar="FILE", help="The file of pools.")
-@click.option("--audio", required=True, type=Span(), metavar="TIME", help="How much there is to transcribe, as 10h.")
+@click.option("--audio", required=True, type=time_span, metavar="TIME", help="How much there is to transcribe, as 10h.")
 @click.option("--speed", type=click.FloatRange(0.01, 10_000), default=10.0, metavar="X", help="Of one machine.")
-@click.option("--boot", type=Span(), default=60.0, metavar="TIME", help="From a machine's start to its first work.")
+@click.option("--boot", type=time_span, default=60.0, metavar="TIME", help="From a machine's start to its first work.")
 @click.option("--engine", metavar="NAME", help="[default: that of the first pool]")
 @click.option("--model", metavar="NAME", help="[default: that of the first pool]")
-@click.option("--deadline", type=Span(), metavar="TIME", help="When it must be done, from now, as 2h.")
+@click.option("--deadline", type=time_span, metavar="TIME", help="When it must be done, from now, as 2h.")
 @click.option("--budget", type=click.FloatRange(0, 100_000_000), metavar="MONEY", help="What it may cost.")
 def plan(
     pools: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
 
 
+def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    limits = click.FloatRange(0, 31_536_000)
+    return click.option(flag, f"{flag[2:]}_seconds", type=limits, metavar="SECONDS", help=help)
+
+
 @click.command(
     cls=Command,
     sections={
@@ -31,32 +37,23 @@ ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
 @server_flags
 @click.option(
     "--engine",
+    "engines",
     multiple=True,
     type=engine_name,
     metavar="NAME",
     help="A recogniser that is installed; may be given several times. [default: faster-whisper]",
 )
-@click.option("--model", multiple=True, metavar="NAME", help="Serve these models only, and load a single one at once.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME", help="Serve these models only, and load a single one at once."
+)
 @truth("--no_cuts", help="Leave the cutting of recordings to other workers.")
 @click.option("--name", metavar="NAME", help="What the farm calls this worker. [default: the host's name]")
 @truth("--local_files_only", help="Never fetch a model.")
 @machine_flags
-@click.option(
-    "--grace",
-    type=click.FloatRange(0, 31_536_000),
-    metavar="SECONDS",
-    help="One signal is enough: after this time it leaves at once.",
-)
-@click.option(
-    "--idle", type=click.FloatRange(0, 31_536_000), metavar="SECONDS", help="End when there was no work for so long."
-)
-@click.option("--life", type=click.FloatRange(0, 31_536_000), metavar="SECONDS", help="End so long after the start.")
-@click.option(
-    "--patience",
-    type=click.FloatRange(0, 31_536_000),
-    metavar="SECONDS",
-    help="End when the farm was away for so long.",
-)
+@_seconds("--grace", "One signal is enough: after this time it leaves at once.")
+@_seconds("--idle", "End when there was no work for so long.")
+@_seconds("--life", "End so long after the start.")
+@_seconds("--patience", "End when the farm was away for so long.")
 @click.option(
     "--parent", type=click.IntRange(1, 2**31), metavar="PID", help="End when this process, which started it, is gone."
 )
@@ -80,20 +77,7 @@ def worker(**flags: Any) -> None:
 
 def settings_of(flags: dict[str, Any], server: str, token: str) -> WorkerSettings:
     """The worker's settings: what the flags say, else the environment."""
-    given = machine_settings(flags)
-    if flags["engine"]:
-        given["engines"] = tuple(flags["engine"])
-    if flags["model"]:
-        given["models"] = tuple(flags["model"])
-    if flags["name"]:
-        given["name"] = flags["name"]
-    if flags["no_cuts"]:
+    given = {name: value for name, value in flags.items() if value is not None and value is not False and value != ()}
+    if given.pop("no_cuts", False):
         given["cuts"] = False
-    if flags["local_files_only"]:
-        given["local_files_only"] = True
-    for name in ("grace", "idle", "life", "patience"):
-        if flags[name] is not None:
-            given[f"{name}_seconds"] = flags[name]
-    if flags["parent"] is not None:
-        given["parent"] = flags["parent"]
-    return worker_settings(server=server, token=token, **given)
+    return worker_settings(**{**given, **machine_settings(flags), "server": server, "token": token})
