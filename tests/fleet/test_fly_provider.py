@@ -144,6 +144,21 @@ def test_a_host_that_died_is_shown_as_out_of_reach_with_what_is_known(fly: FlyEm
     run(work())
 
 
+def test_a_question_without_an_answer_proves_no_absence(fly: FlyEmulator) -> None:
+    async def work() -> None:
+        async with provider(fly) as one:
+            made = await one.create(launch())
+            fly.unlisted_seconds = 1000
+            for machine in fly.machines.values():
+                machine.shown_at += 1000
+            fly.script("get", 408, "deadline_exceeded")
+            known: dict[str, str | None] = {"p-1": made.machine_id}
+            assert [seen.state for seen in await one.look("farm-1", known)] == ["unreachable"]
+            assert [seen.state for seen in await one.look("farm-1", {"p-1": "0123456789abcd"})] == []
+
+    run(work())
+
+
 def test_a_kept_machine_is_started_again_and_its_second_run_is_told(fly: FlyEmulator) -> None:
     async def work() -> None:
         async with provider(fly) as one:

@@ -24,10 +24,12 @@ SLOW = (
     *("tests/store/test_postgres_faults.py", "tests/store/test_sqlite_faults.py", "tests/store/test_database.py"),
     *("tests/worker/test_deaths.py", "tests/worker/test_cutting.py", "tests/worker/test_leases.py"),
     *("tests/worker/test_leaving.py", "tests/worker/test_with_the_coordinator.py", "tests/worker/test_child.py"),
+    "tests/worker/test_placed_worker.py",
 )
 TIMED = (
     *("tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/coordinator/test_two_coordinators.py"),
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
+    "tests/worker/test_placed_worker.py",
 )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from filelock import FileLock
 
 from support.farm_processes import free_port, until
 
@@ -37,7 +38,13 @@ def ray_program() -> str | None:
 
 @contextmanager
 def ray_cluster(log: Path) -> Iterator[RayCluster]:
-    """Runs a head; ready when it has taken a first job."""
+    """Runs a head; ready when it has taken a first job. One at a time on this machine: a head is 23 processes."""
+    with FileLock(Path(tempfile.gettempdir()) / "whisper-farm-ray.lock"), _head(log) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _head(log: Path) -> Iterator[RayCluster]:
     program = ray_program()
     assert program is not None
     port, dashboard = free_port(), free_port()

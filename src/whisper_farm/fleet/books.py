@@ -8,6 +8,7 @@ never lost, and whoever was given up stays given up.
 from __future__ import annotations
 
 import random
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ LOOKS = 2
 Action = Literal["create", "ask", "start", "drain", "dismiss", "expect", "stop", "destroy", "close"]
 CALLS: frozenset[Action] = frozenset({"create", "ask", "start", "stop", "destroy"})
 """What a provider has to be asked for; the rest is a matter of the books and of the queue."""
+_NUMBER = re.compile(r"[\d.]+")
 ALIVE = ("live", "draining", "dismissed")
 
 
@@ -356,9 +358,9 @@ class Books:
         self._change(self.machine(decision.launch_id), failure=None)
 
     def judge(self, verdict: Verdict) -> None:
-        """Write down what was decided about a pool."""
+        """Write down what was decided about a pool. A line of the log for each that is new, not for each new number."""
         before = self.pool(verdict.pool)
-        if before.why != verdict.why:
+        if _NUMBER.sub("", before.why) != _NUMBER.sub("", verdict.why) or before.wanted != verdict.wanted:
             self.log.append(LogRow(self.now, verdict.pool, None, "wanted", verdict.why))
         facts = {"wanted": verdict.wanted, "why": verdict.why, "inputs": verdict.inputs, "decided_at": self.now}
         self._pool_changed(verdict.pool, **facts)

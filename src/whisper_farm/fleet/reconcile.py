@@ -82,6 +82,7 @@ class Reconciler:
         self._clock = clock
         self._listed_at: dict[str, float] = {}
         self._silent: dict[str, str] = {}
+        self._noted: dict[str, str] = {}
 
     async def round(self) -> Round:
         """Look, decide and do, once."""
@@ -129,7 +130,10 @@ class Reconciler:
         return dict(zip(self.providers, found, strict=True))
 
     def _note_silence(self, books: Books) -> None:
-        for name, message in self._silent.items():
+        """Say once that a provider does not answer, and why."""
+        new = {name: message for name, message in self._silent.items() if self._noted.get(name) != message}
+        self._noted = dict(self._silent)
+        for name, message in new.items():
             for pool in self.fleet.pools.values():
                 if pool.provider == name:
                     books.log.append(LogRow(books.now, pool.name, None, "list failed", message))

@@ -20,9 +20,13 @@ from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import open_providers
 from whisper_farm.fleet.reconcile import DatabaseKeeper, Reconciler
 from whisper_farm.protocol.events import EventKind
+from whisper_farm.store.machines import forget_log
 
 SILENT_SECONDS = 10.0
 """A coordinator that is unheard of for so long, and two pauses, has lost its turn."""
+LOG_SECONDS = 30 * 86_400.0
+FORGET_EVERY_SECONDS = 3600.0
+"""The log of machines is kept for a month."""
 LEAST_SECONDS = 1.0
 """Rounds do not follow each other faster than this, or than the rules say."""
 
@@ -49,6 +53,8 @@ class MachinesService:
         self.dry_run = dry_run
         self.period_seconds = fleet.fleet.look_seconds
         self.providers = open_providers(fleet)
+        self._store = store
+        self._forget_at = 0.0
         self._keeper = DatabaseKeeper(store, turn_seconds=2 * self.period_seconds + SILENT_SECONDS)
         self._reconciler = Reconciler(fleet, self.providers, self._keeper, self._environment, dry_run)
         self._farm: tuple[str, str] | None = None
@@ -64,6 +70,7 @@ class MachinesService:
             return MachinesReport()
         await asyncio.sleep(max(0.0, self._last + min(LEAST_SECONDS, self.period_seconds) - time.monotonic()))
         self._last = time.monotonic()
+        await self._forget()
         renewing = asyncio.create_task(self._renew())
         try:
             done = await self._reconciler.round()
@@ -72,6 +79,12 @@ class MachinesService:
         finally:
             renewing.cancel()
         return MachinesReport(len(done.decisions), done.failed)
+
+    async def _forget(self) -> None:
+        """Now and then, remove old lines of the log."""
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
+            await self._store.write(lambda tx: forget_log(tx, tx.now - LOG_SECONDS))
 
     async def _renew(self) -> None:
         """Keep the turn while a round takes long."""

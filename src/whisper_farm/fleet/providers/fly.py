@@ -76,13 +76,16 @@ class FlyProvider:
         for launch_id, machine_id in known.items():
             if launch_id in launches or machine_id in found:
                 continue
-            if machine_id is not None:
-                more = [await self._get(machine_id)]
-            else:
-                query = {f"metadata.{LAUNCH}": launch_id, "include_deleted": "true"}
-                more = [one for one in await self._listed(query) if _metadata(one).get(LAUNCH) == launch_id]
-            found |= {str(one["id"]): _seen(one) for one in more if one is not None}
+            if machine_id is None:
+                found |= {one.machine_id: one for one in await self._launched(launch_id)}
+            elif (one := await self._get(machine_id, launch_id)) is not None:
+                found[one.machine_id] = one
         return list(found.values())
+
+    async def _launched(self, launch_id: str) -> list[Seen]:
+        """The machines of a launch, in every region, also if they have come and gone."""
+        query = {f"metadata.{LAUNCH}": launch_id, "include_deleted": "true"}
+        return [_seen(one) for one in await self._listed(query) if _metadata(one).get(LAUNCH) == launch_id]
 
     async def create(self, launch: Launch) -> Seen:
         """See `Provider`."""
@@ -130,14 +133,17 @@ class FlyProvider:
                 return found
         raise CallFailed("transient", f"The list of machines does not end after {MAX_PAGES} pages.")
 
-    async def _get(self, machine_id: str) -> dict[str, Any] | None:
+    async def _get(self, machine_id: str, launch_id: str) -> Seen | None:
+        """One machine that the list has left out. A question without an answer proves nothing: it is out of reach."""
         await self._pace["get"].wait()
         try:
-            return await self._call("GET", self._one(machine_id), "get")
+            return _seen(await self._call("GET", self._one(machine_id), "get"))
         except CallFailed as refused:
             if refused.fault == "missing":
                 return None
-            raise
+            if refused.fault == "auth":
+                raise
+            return Seen(machine_id, launch_id, "unreachable")
 
     def _one(self, machine_id: str) -> str:
         return f"{self._machines}/{quote(machine_id, safe='')}"
