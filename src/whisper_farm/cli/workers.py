@@ -22,7 +22,12 @@ SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stop
     "--on", "pool", metavar="NAME", help="The pool that is meant: its name, or its provider if it is the one."
 )
 @click.option(
-    "-n", "number", type=click.IntRange(0, 1000), metavar="N", help="Let it have so many machines, work or no work."
+    "-n",
+    "--number",
+    "number",
+    type=click.IntRange(0, 1000),
+    metavar="N",
+    help="Let it have so many machines, work or no work.",
 )
 @truth("--auto", help="Leave the number to the farm again.")
 @truth("--pause", help="Start nothing more there.")
