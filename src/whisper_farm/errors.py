@@ -8,6 +8,7 @@
     │   ├── SourceUnreadable
     │   ├── SourceEmpty
     │   ├── NotAudio
+    │   ├── SourceTooCostly
     │   └── NoAudioTrack
     ├── EngineError                a recogniser cannot be used
     │   ├── EngineUnavailable
@@ -99,6 +100,12 @@ class NotAudio(AudioError):
     """This is no audio or video file that FFmpeg's libraries can read."""
 
     code = "not_audio"
+
+
+class SourceTooCostly(AudioError):
+    """Reading this file takes more processor time than any recording needs."""
+
+    code = "source_too_costly"
 
 
 class NoAudioTrack(AudioError):

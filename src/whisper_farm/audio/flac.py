@@ -8,9 +8,12 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
 from whisper_farm.errors import AudioError
 
+LONGEST_SECONDS = 600.0
+"""Of any chunk."""
+SLACK_SAMPLES = SAMPLE_RATE
 _LEVEL = "5"
 """Of compression: higher levels are slower and save under one per cent, lower ones are no faster."""
 _FULL_SCALE = 32_768
@@ -31,14 +34,25 @@ def encode(samples: Waveform) -> bytes:
     return file.getvalue()
 
 
-def decode_flac(data: bytes) -> Waveform:
-    """The samples of a FLAC file that `encode` made; raises `AudioError` for anything else."""
+def decode_flac(data: bytes, most_seconds: float = LONGEST_SECONDS) -> Waveform:
+    """The samples of a FLAC file that `encode` made; raises `AudioError` for anything else.
+
+    Decoding stops as soon as there is more sound than `most_seconds`: a few bytes may hold gigabytes of it.
+    """
+    samples_left = samples_of(most_seconds) + SLACK_SAMPLES
     try:
         with av.open(io.BytesIO(data), "r", format="flac") as container:
             stream = container.streams.audio[0]
             if (stream.sample_rate, stream.channels) != (SAMPLE_RATE, 1):
                 raise AudioError(_UNREADABLE)
-            frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(stream)]
+            frames = []
+            for frame in container.decode(stream):
+                samples_left -= frame.samples
+                if samples_left < 0:
+                    raise AudioError(
+                        f"the audio of a chunk is longer than the {most_seconds:g} s it was announced with"
+                    )
+                frames.append(frame.to_ndarray().reshape(-1))
     except (av.FFmpegError, IndexError, ValueError) as failure:
         raise AudioError(_UNREADABLE) from failure
     whole = np.concatenate(frames) if frames else np.zeros(0, np.int16)

@@ -38,6 +38,15 @@ PROBE_SECONDS = 120.0
 """What recognising a file may cost; the index of a video of many hours is tens of megabytes."""
 READ_BYTES = 128 << 10
 SMALL_READ_BYTES = 4 << 10
+FORMATS = (
+    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,dsf,dss,dts,dtshd,eac3,flac,flv,g722,gsm,iff,ircam,loas,"
+    "live_flv,matroska,webm,mmf,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,qcp,"
+    "qoa,rm,rso,sln,sox,spdif,tak,truehd,tta,voc,w64,wav,wsd,wtv,wv,xwma,tty"
+)
+"""The containers that are read. Playlists, pictures, games and whatever nobody records in are not on it."""
+PICTURES = ",".join(sorted(name for name in av.formats_available if name.endswith("_pipe")))
+"""Recognised only to be told what they are: no decoder of theirs may run."""
+MOST_STREAMS = 64
 LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
 LONGEST_SECONDS = 10_000_000.0
 """Declared lengths beyond this are lies (and beyond what the protocol carries)."""
@@ -234,7 +243,13 @@ class AudioSource:
                 self.reader,
                 mode="r",
                 # Playlists and file lists name other files and addresses; none of them may be opened.
-                container_options={"protocol_whitelist": "none"},
+                # No decoder but those of sound runs while the file is looked at.
+                container_options={
+                    "protocol_whitelist": "none",
+                    "format_whitelist": f"{FORMATS},{PICTURES}",
+                    "codec_whitelist": CODECS,
+                    "max_streams": str(MOST_STREAMS),
+                },
                 metadata_errors="replace",
                 buffer_size=read_bytes,
                 timeout=(PROBE_SECONDS, None),
@@ -335,6 +350,17 @@ def probe(file: AudioFile, name: str) -> SourceFacts:
     """What the recording says of itself; raises an `AudioError` that names it if it cannot be used."""
     with AudioSource(file, name) as source:
         return source.facts
+
+
+def _decodes_sound(name: str) -> bool:
+    try:
+        return av.Codec(name, "r").type == "audio"
+    except av.codec.codec.UnknownCodecError:  # it only encodes
+        return False
+
+
+CODECS = ",".join(sorted(filter(_decodes_sound, av.codecs_available)))
+"""The decoders that may run: those of sound. A video's pictures are never decoded, nor its cover."""
 
 
 def bearable(sample_rate: int, channels: int) -> bool:

@@ -41,6 +41,7 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
     _must_continue(row, fresh)
     if row.chunks + len(fresh) > policy.max_chunks:
         raise TooLarge(f"{row.name} has more than {policy.max_chunks} chunks, the most this farm accepts.")
+    _must_be_bearable(row, fresh, policy)
     if request.duration_seconds is not None and request.duration_seconds != row.declared_seconds:
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds})
     if fresh:
@@ -77,6 +78,15 @@ def _must_continue(row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
         if chunk.end_seconds <= chunk.start_seconds:
             raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is empty.")
         position, end = position + 1, chunk.end_seconds
+
+
+def _must_be_bearable(row: TranscriptionRow, chunks: Sequence[NewChunk], policy: Policy) -> None:
+    """A recording may have so much sound, and no more of it than a file of its size can hold."""
+    most = min(policy.max_audio_seconds, policy.free_audio_seconds + row.source_size * policy.audio_seconds_per_byte)
+    if chunks and chunks[-1].end_seconds > most:
+        raise TooLarge(
+            f"{row.name} has more than {most:.0f} s of sound, the most for a file of {row.source_size} bytes."
+        )
 
 
 def _near(one: float, other: float) -> bool:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Literal
 
+from whisper_farm.worker.bounds import without_secrets
 from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
 Role = Literal["recogniser", "cutter"]
@@ -45,6 +46,11 @@ class ChildDiedError(Exception):
         return "out of memory" in self.last_words.lower() or "SIGKILL" in str(self)
 
     @property
+    def out_of_processor_time(self) -> bool:
+        """Whether the kernel ended it because it had used up its processor time."""
+        return "SIGXCPU" in str(self)
+
+    @property
     def evidence(self) -> str:
         """All that is known about it, for the books."""
         return f"{self}\n{self.last_words}".strip()
@@ -71,7 +77,7 @@ class Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_PIPE_BYTES,
-                env={**_KEEP_MEMORY, **os.environ} if role == "recogniser" else None,
+                env={**_KEEP_MEMORY, **os.environ} if role == "recogniser" else without_secrets(),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:

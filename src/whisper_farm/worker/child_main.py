@@ -46,6 +46,9 @@ def main(role: str, parent: int) -> None:
 
             RecogniserChild(pipe).serve()
         else:
+            from whisper_farm.worker.bounds import CUTTER_MEMORY_BYTES, bound_memory
+
+            bound_memory(CUTTER_MEMORY_BYTES)
             from whisper_farm.worker.cutter_child import CutterChild
 
             CutterChild(pipe).serve()

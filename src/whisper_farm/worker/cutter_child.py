@@ -1,7 +1,8 @@
 """The cutter process: it reads one recording at a time over HTTP, cuts it, and hands on chunk after chunk.
 
 Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. A source that cannot be
-reached is never reported as one that is no audio. An error nobody expected ends the process.
+reached is never reported as one that is no audio. An error nobody expected ends the process. So does a
+recording that takes more processor time than any needs, to be opened or from one chunk to the next.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import AudioError, FarmError
 from whisper_farm.protocol.worker import ChunkResult, ChunkTask
 from whisper_farm.worker.api import WorkerApi
+from whisper_farm.worker.bounds import OPEN_SECONDS, STEP_SECONDS, bound_processor
 from whisper_farm.worker.pipe import AgentPipe, Cut, CutChunk, CutEnded, CutFailed, or_crash
 from whisper_farm.worker.source_reader import SourceReader
 
@@ -50,8 +52,11 @@ class CutterChild:
             loop.close()
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
+        bound_processor(OPEN_SECONDS)
         with chunks(file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds) as chunking:
+            bound_processor(STEP_SECONDS)
             for chunk in chunking:
+                bound_processor(STEP_SECONDS)
                 cut = CutChunk(
                     position=chunk.position,
                     start_seconds=chunk.start_seconds,

@@ -14,7 +14,14 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
 
-from whisper_farm.errors import InvalidRequest, LeaseLost, ObjectStoreRefused, RecogniserCrashed, ServerUnreachable
+from whisper_farm.errors import (
+    InvalidRequest,
+    LeaseLost,
+    ObjectStoreRefused,
+    RecogniserCrashed,
+    ServerUnreachable,
+    SourceTooCostly,
+)
 from whisper_farm.protocol.worker import (
     AppendRequest,
     ChunkResult,
@@ -121,6 +128,8 @@ class Cutting:
                 return await self._cut_in(await self._ready_child(), appending, task)
             except ChildDiedError as death:
                 self._tell(Notice("child_died", str(death), {"last_words": death.last_words}))
+                if death.out_of_processor_time:
+                    return JobFailure(SourceTooCostly.code, f"{task.source.name}: {SourceTooCostly().message}", True)
                 if died_at == appending.position:
                     return JobFailure(RecogniserCrashed.code, death.evidence)
                 died_at = appending.position

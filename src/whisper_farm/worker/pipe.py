@@ -117,6 +117,8 @@ class BatchChunk(PipeMessage):
 
     batch: int
     start_seconds: float
+    seconds: float
+    """How long it was announced to be: no more of it is decoded."""
     language: str | None
 
 

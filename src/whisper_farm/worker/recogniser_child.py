@@ -115,7 +115,7 @@ class RecogniserChild:
         readable = {}
         for index, (chunk, flac) in enumerate(chunks):
             try:
-                readable[index] = ChunkAudio(decode_flac(flac), chunk.language)
+                readable[index] = ChunkAudio(decode_flac(flac, chunk.seconds), chunk.language)
             except AudioError as error:
                 self._pipe.send(Refused(batch=batch, index=index, code=error.code, message=error.message))
         return readable

@@ -125,8 +125,10 @@ class Recogniser:
         self._limit(batch, limit_seconds, "a batch was not done after")
         try:
             for job in jobs:
-                start, language = job.task.start_seconds, job.task.options.language
-                await self._child.send(pipe.BatchChunk(batch=number, start_seconds=start, language=language), job.flac)
+                start, seconds = job.task.start_seconds, job.task.end_seconds - job.task.start_seconds
+                language = job.task.options.language
+                chunk = pipe.BatchChunk(batch=number, start_seconds=start, seconds=seconds, language=language)
+                await self._child.send(chunk, job.flac)
             await self._child.send(pipe.Recognise(batch=number, options=options))
             while not isinstance(answer := await batch.answers.get(), pipe.BatchEnded | ChildDiedError):
                 answered(jobs[answer.index], answer)

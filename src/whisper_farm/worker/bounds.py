@@ -1,0 +1,48 @@
+"""What a child may use that reads files of strangers: memory, processor time, and no secrets.
+
+The kernel keeps to the limits (POSIX), so a library that loops or asks for more cannot talk its way out. Elsewhere they
+do not hold. A child that uses up its processor time dies by `SIGXCPU`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+CUTTER_MEMORY_BYTES = 2 << 30
+"""Of address space. An ordinary cutter needs a quarter of it, whatever the length of the recording."""
+OPEN_SECONDS = 30
+"""Processor time for opening a recording."""
+STEP_SECONDS = 120
+"""Processor time from one chunk to the next."""
+SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|^AWS_|^WHISPER_FARM_|_DSN$|^PG")
+"""Names of environment variables that may hold what a child must not know."""
+
+
+def bound_memory(bound_bytes: int) -> None:
+    """Let this process have so much address space and no more."""
+    if sys.platform == "linux":
+        import resource
+
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (bound_bytes, bound_bytes))
+
+
+def bound_processor(seconds: int) -> None:
+    """Let this process use so many seconds of processor time from now on; asked again, the count begins anew."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, most))
+
+
+def without_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a child that reads what strangers sent."""
+    return {name: value for name, value in environment.items() if SECRET.search(name.upper()) is None}

@@ -1,0 +1,145 @@
+"""A hostile recording hurts only itself: what reads it has bounds that no file can talk its way out of."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, refused
+from support.submitting import submit
+
+from whisper_farm.audio import flac, source
+from whisper_farm.audio.source import probe
+from whisper_farm.errors import AudioError, NotAudio
+from whisper_farm.worker.bounds import without_secrets
+from whisper_farm.worker.child import ChildDiedError, exit_reason
+
+MakeWorker = Callable[..., HandWorker]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="the kernel's limits are POSIX")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="address space is bounded on Linux")
+
+
+def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+def crowded_id3(frames: int) -> bytes:
+    """An mp3 that begins with a tag of that many frames, each of another name."""
+    body = b"".join(
+        b"TXXX" + len(text).to_bytes(4, "big") + b"\0\0" + text
+        for text in (b"\0%d\0x" % number for number in range(frames))
+    )
+    size = bytes((len(body) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\0\0" + size + body + bytes(4000)
+
+
+@POSIX
+def test_opening_a_recording_that_computes_for_ever_is_ended_by_the_kernel(tmp_path: Path) -> None:
+    file = tmp_path / "tags.mp3"
+    file.write_bytes(crowded_id3(60_000))
+    ended = run(
+        "import sys\nfrom whisper_farm.worker.bounds import bound_processor\n"
+        "from whisper_farm.audio.source import probe\n"
+        "bound_processor(1); probe(sys.argv[1], 'tags.mp3')",
+        str(file),
+    )
+    assert ended.returncode == -signal.SIGXCPU
+    assert ChildDiedError(f"The cutter process 1 {exit_reason(ended.returncode)}.").out_of_processor_time
+
+
+@POSIX
+def test_the_count_of_processor_time_begins_anew_with_every_recording() -> None:
+    ended = run(
+        "import time; from whisper_farm.worker.bounds import bound_processor\n"
+        "for _ in range(3):\n"
+        "    bound_processor(2); until = time.process_time() + 1\n"
+        "    while time.process_time() < until: pass\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@LINUX
+def test_a_cutter_gets_no_more_memory_than_it_may_have() -> None:
+    ended = run(
+        "from whisper_farm.worker.bounds import bound_memory, CUTTER_MEMORY_BYTES\n"
+        "bound_memory(CUTTER_MEMORY_BYTES)\n"
+        "try: bytearray(CUTTER_MEMORY_BYTES)\n"
+        "except MemoryError: print('refused')"
+    )
+    assert ended.stdout == "refused\n"
+
+
+def test_pictures_that_call_themselves_video_are_not_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "covers.mov"
+    with av.open(str(file), "w") as container:
+        videos = [container.add_stream("png", width=5000, height=5000, pix_fmt="rgb24") for _ in range(4)]
+        sound = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        picture = av.VideoFrame.from_ndarray(np.zeros((5000, 5000, 3), np.uint8))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        packets = videos[0].encode(picture) + videos[0].encode(None)
+        for video in videos:
+            for packet in packets:
+                packet.stream = video
+                container.mux(packet)
+        container.mux(sound.encode(frame))
+    peak = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = "import sys; from whisper_farm.audio.source import probe; probe(sys.argv[1], 'x') if sys.argv[1] else 0\n"
+    alone, with_file = (int(run(code + peak, words).stdout) for words in ("", str(file)))
+    assert with_file - alone < 60_000, "kilobytes; one picture has 75,000"
+
+
+def test_a_file_of_more_streams_than_any_recording_has_is_refused() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mov") as container:
+        streams = [container.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(200)]
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 80), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        for stream in streams:
+            container.mux(stream.encode(frame))
+    file.seek(0)
+    with pytest.raises(NotAudio):
+        probe(file, "tracks.mov")
+
+
+def test_only_decoders_of_sound_may_run() -> None:
+    allowed = source.CODECS.split(",")
+    assert {"mp3", "aac", "opus", "flac", "pcm_s16le", "vorbis", "alac", "wmav2"} <= set(allowed)
+    assert not {"png", "h264", "mjpeg", "ass"} & set(allowed)
+    assert not {"hls", "concat", "dash", "image2", "lavfi", "rtsp", "sdp"} & set(source.FORMATS.split(","))
+
+
+def test_a_chunk_that_decodes_to_more_than_it_was_announced_with_is_refused_at_once() -> None:
+    bomb = flac.encode(np.zeros(16_000 * 590, np.float32))
+    assert len(bomb) < 200_000
+    with pytest.raises(AudioError, match="longer than"):
+        flac.decode_flac(bomb, most_seconds=30)
+    assert len(flac.decode_flac(flac.encode(np.zeros(16_000 * 30, np.float32)), most_seconds=30)) == 16_000 * 30
+
+
+def test_a_small_file_does_not_become_days_of_sound(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    submit(farm.admin, audio=b"f" * 502)
+    (cutting,) = worker.claim(0, chunk=1)
+    chunk = {**worker.upload(cutting, 0), "end_seconds": 600.0}
+    worker.told("append", token=cutting["token"], chunks=[chunk])
+    more = {**worker.upload(cutting, 1), "start_seconds": 600.0, "end_seconds": 400_000.0}
+    assert refused(worker.ask("append", token=cutting["token"], chunks=[more])) == (413, "too_large")
+
+
+def test_whoever_reads_the_files_of_strangers_is_told_no_secrets() -> None:
+    secrets = {
+        "WHISPER_FARM_TOKEN": "x", "WHISPER_FARM_WORKER_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "x", "PGPASSWORD": "x",
+        "HF_TOKEN": "x", "SENTRY_DSN": "x", "OPENAI_API_KEY": "x",
+    }  # fmt: skip
+    kept = {"PATH": "/bin", "HOME": "/root", "HTTPS_PROXY": "http://proxy", "LANG": "C", "SSL_CERT_FILE": "/c"}
+    assert without_secrets({**secrets, **kept}) == kept
