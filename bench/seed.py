@@ -30,7 +30,7 @@ def seed_jobs(database: Database, recordings: int, chunks: int, model: str, seco
 
 def _recording(database: Database, policy: Policy, chunks: int, model: str, seconds: float) -> str:
     new = NewTranscription(
-        owner="admin", name="load.flac", source="blob:none", source_size=1,
+        owner="admin", name="load.flac", source="blob:none", source_size=1 << 30,
         options=RecognitionOptions(engine="tones", model=model, language="en"),
     )  # fmt: skip
     made = database.write(lambda tx: submit(tx, new))

@@ -142,7 +142,7 @@ def appending(farm: Farm, tx: Transaction) -> Iterator[None]:
 
 def cutting(farm: Farm, tx: Transaction) -> Claimed:
     """A chunk job that bob holds."""
-    submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/talk", 1, TONES), farm.mint)
+    submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/talk", 1 << 30, TONES), farm.mint)
     (job,) = claims(farm, tx, "bob", 0, chunk=1)
     return job
 

@@ -152,7 +152,9 @@ class BusyFarm(RuleBasedStateMachine):
         name = self.one_of("one", "two")
         key, priority = self.one_of(None, None, "k1", "k2"), self.one_of(0, 0, 1)
         label = self.one_of(*[""] * 6, "dots")
-        new = NewTranscription("ann", name, f"blob:sources/{name}", 1, options, priority=priority, key=key, label=label)
+        new = NewTranscription(
+            "ann", name, f"blob:sources/{name}", 1 << 30, options, priority=priority, key=key, label=label
+        )
         known = len(self.model.recordings)
         self._ask("submit", new)
         self.happened["submit again"] += len(self.model.recordings) == known

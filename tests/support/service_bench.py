@@ -77,7 +77,7 @@ class Bench:
         `cut` is what else the cutter says of the file.
         """
         source = self.put("sources/up/one")
-        new = NewTranscription("ann", "talk.mp3", f"blob:{source}", 1, TONES)
+        new = NewTranscription("ann", "talk.mp3", f"blob:{source}", 1 << 30, TONES)
         made = self.database.write(lambda tx: submit(tx, new))
         offer = EngineOffer(engine="tones", version="1", device="cpu", batch=4)
         hello = RegisterRequest(worker_id="w", name="w", version="1", platform="p", slots=1, engines=(offer,))
