@@ -53,8 +53,8 @@ def create_app(settings: ServerSettings, policy: Policy, database: Database, blo
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await coordinator.start()
         try:
+            await coordinator.start()
             yield
         finally:
             await coordinator.stop()
