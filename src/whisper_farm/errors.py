@@ -27,6 +27,7 @@
     │   ├── TooSlow
     │   ├── TooManyTries
     │   ├── DigestMismatch
+    │   ├── AddressRefused
     │   └── ProtocolMismatch
     ├── LeaseError                 a worker speaks for a job it no longer holds
     │   ├── LeaseLost
@@ -226,6 +227,13 @@ class DigestMismatch(RequestError):
     """What arrived is not what was announced: size or SHA-256 differ. Send it again."""
 
     code = "digest_mismatch"
+    status = 422
+
+
+class AddressRefused(RequestError):
+    """This address is not one that the farm sends requests to."""
+
+    code = "address_refused"
     status = 422
 
 

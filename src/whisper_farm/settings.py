@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whisper_farm.models import DEFAULT_ENGINE, ModelName
@@ -95,6 +95,8 @@ class ServerSettings(BaseSettings):
     """Accept paths of this machine as sources (the one-command farm only)."""
     default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")
     """What OpenAI's `whisper-1` stands for, and calls that name no model: a model's name, or ENGINE:MODEL."""
+    private_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks that are not public and that webhooks may lead to all the same, as `127.0.0.0/8`."""
     local_models: bool = False
     """Accept a folder of the worker as a model; else a model is a name or a repository of the model hub."""
     pools: Path | None = None

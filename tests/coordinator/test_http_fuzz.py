@@ -54,6 +54,8 @@ DECLARED: list[CheckFunction] = [
 ]
 OTHERS = {"openai", "asr"}
 """APIs of other programs, with errors of their own shape: `tests/doors` asks them."""
+WEBHOOK = {"url": "http://127.0.0.1:9/told"}
+"""An address to which nothing is sent."""
 CODES = every_error().keys()
 STATUSES = {kind.code: kind.status for kind in every_error().values()}
 
@@ -67,6 +69,7 @@ class Present:
         self._workers = self._labels = 0
         self._hire()
         self._upload()
+        self.webhook = str(farm.admin.post("/api/webhooks", json=WEBHOOK).json()["id"])
         self._finish()
         self.recording = self.cancelled = self.finished
         self._open()
@@ -95,8 +98,9 @@ class Present:
             "upload_id": [self.upload],
             "token": [self.cutting["token"], self.hearing["token"]],
             "position": ["1"],
+            "webhook_id": [self.webhook],
         }
-        return random.choice(mine[name])
+        return random.choice(mine.get(name, ["nobody"]))
 
     def body(self, operation: str, random: Random) -> Any:
         """What a well-behaved client would send now."""
@@ -104,7 +108,7 @@ class Present:
         claim = worker.claim_body(4, 1)
         ends = [
             worker.cut_done(self.cutting, 1),
-            worker.completion(self.hearing, transcribe=worker.heard(self.hearing)),
+            worker.completion(self.hearing, worker.heard(self.hearing)),
         ]
         failures = [{"token": token, "code": "not_audio", "message": "it is not"} for token in (cutting, hearing)]
         of_worker: dict[str, Json] = {
@@ -121,6 +125,7 @@ class Present:
             return {"worker_id": worker.worker_id, **of_worker[operation]}
         others: Json = {
             "start_upload": {"name": "talk.mp3", "size": len(AUDIO)},
+            "create_webhook": WEBHOOK,
             "submit": {"name": "talk.mp3", "upload_id": self.upload, "options": {"engine": "tones"}},
             "create_token": {"name": "laptop", "scope": "user", "owner": "ann"},
             "send_upload": AUDIO,

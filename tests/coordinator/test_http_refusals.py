@@ -396,7 +396,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_given_up(
     submit(farm.admin, audio=bytes(30_000_000))
     (claim,) = worker.claim(0, chunk=1)
     head = (
-        f"GET {claim['chunk']['source']['transfer']['url']} HTTP/1.1\r\nHost: x\r\n"
+        f"GET {claim['task']['source']['transfer']['url']} HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {farm.token}\r\nWhisper-Farm-Protocol: 1\r\n\r\n"
     )
     url = httpx.URL(farm.url)

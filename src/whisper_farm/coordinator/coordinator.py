@@ -25,6 +25,7 @@ from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
 from whisper_farm.coordinator.services.reaper import Reaper
 from whisper_farm.coordinator.services.reconciler import MachinesService
 from whisper_farm.coordinator.services.service import Service, Services
+from whisper_farm.coordinator.services.webhooks import Webhooks
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
@@ -74,6 +75,7 @@ class Coordinator:
             Reaper(self.store, policy),
             Retention(self.store, blobs, settings),
             Sweeper(self.store, blobs, settings),
+            Webhooks(self.store, settings),
         ]
         self.services = Services([*services, self.machines] if self.machines else services)
         self.feed = Feed(self.store)

@@ -369,6 +369,39 @@ sign_in_links = Table(
 )
 """Links that sign in once."""
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index(None, "owner"),
+)
+"""Addresses that want to hear of finished transcriptions. `position` is the last event looked at."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("webhook_id", Text, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("transcription_id", Text, nullable=False),
+    Column("body", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Double, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("created_at", Double, nullable=False),
+    one_of("state", "pending", "delivered", "failed"),
+    Index(None, "webhook_id", "created_at"),
+    partial("ix_deliveries_pending", "state = 'pending'", "next_at"),
+)
+"""Messages to webhooks."""
+
 fleet = Table(
     "fleet",
     metadata,

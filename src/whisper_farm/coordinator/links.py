@@ -1,0 +1,94 @@
+"""Requests to addresses that users have given: never to this machine, its network, or the cloud's own addresses.
+
+A name is resolved here, every address that it has is looked at, and the connection goes to an address that was looked
+at: a name that changes its address meanwhile leads nowhere else. Redirects are not followed. No proxy is used. Networks
+in the setting `private_networks` are allowed. Times and sizes are bounded by who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+import httpcore
+
+from whisper_farm.errors import AddressRefused
+
+Network = IPv4Network | IPv6Network
+RESOLVE_SECONDS = 10.0
+CONNECTIONS = 16
+MOST_URL = 2000
+HIDING: tuple[Network, ...] = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+"""IPv6 networks whose addresses stand for one of IPv4, which may be any."""
+
+
+def check_url(url: str) -> str:
+    """The address, if it is one of http or https without a password; raises `AddressRefused`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise AddressRefused(f"{url[:100]!r} is no address.") from None
+    plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= MOST_URL
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain or port == 0:
+        raise AddressRefused(f"{url[:100]!r} is no address of the form https://HOST/PATH.")
+    if parts.username is not None or parts.password is not None:
+        raise AddressRefused("An address with a name or password in it is not used.")
+    return url
+
+
+def guarded_pool(private_networks: Sequence[Network]) -> httpcore.AsyncConnectionPool:
+    """Connections that lead outside only. Close it."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=ssl.create_default_context(),
+        max_connections=CONNECTIONS,
+        max_keepalive_connections=0,
+        network_backend=GuardedNetwork(private_networks),
+    )
+
+
+class GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Makes the connections."""
+
+    def __init__(self, private_networks: Sequence[Network]) -> None:
+        self._private = private_networks
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to an address of this host that may be used; raises `AddressRefused` if it has one that may not."""
+        addresses = await _resolved(host, port)
+        for address in addresses:
+            if not self._allowed(address):
+                raise AddressRefused(f"{host} leads to {address}, which is no public address.")
+        return await self._network.connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+    def _allowed(self, address: IPv4Address | IPv6Address) -> bool:
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if any(address in network for network in self._private):
+            return True
+        is_public = address.is_global and not address.is_multicast
+        return is_public and not any(address in network for network in HIDING)
+
+
+async def _resolved(host: str, port: int) -> list[IPv4Address | IPv6Address]:
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, TimeoutError) as error:
+        raise httpcore.ConnectError(f"{host} has no address") from error
+    return [ip_address(str(each[4][0]).partition("%")[0]) for each in found]

@@ -1,0 +1,155 @@
+"""Sends signed messages about finished transcriptions to the addresses that want them, and tries again for a day.
+
+The form is that of Standard Webhooks: an id that stays the same, the time of the try, and a signature of both with the
+body. A message may come twice, never less than once within the day. An address is tried as `links.py` allows; a
+redirect is not followed and counts as a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import httpcore
+from standardwebhooks import Webhook
+
+from whisper_farm import __version__
+from whisper_farm.coordinator.links import guarded_pool
+from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import AddressRefused, NotFound
+from whisper_farm.protocol.events import EventKind
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import Event, events_after
+from whisper_farm.store.transcriptions import find
+from whisper_farm.store.webhooks import (
+    DeliveryState,
+    DueDelivery,
+    WebhookRow,
+    add_delivery,
+    move_on,
+    note_try,
+    prune_deliveries,
+    take_due,
+    webhooks_of,
+)
+
+TOLD: frozenset[EventKind] = frozenset({"transcription_done", "transcription_incomplete", "transcription_failed"})
+WAIT_SECONDS = (5, 300, 1800, 7200, 18_000, 28_800, 28_800)
+"""After each try in vain; they make a day together."""
+TRY_SECONDS = 20.0
+TRIES_AT_ONCE = 10
+PAGE = 500
+MOST_ERROR = 300
+LOST = (AddressRefused, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
+"""What may come of a try instead of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhooksReport(Report):
+    """What one run did."""
+
+    made: int = 0
+    delivered: int = 0
+    in_vain: int = 0
+    forgotten: int = 0
+
+    @property
+    def more(self) -> bool:
+        return self.delivered + self.in_vain >= TRIES_AT_ONCE
+
+
+class Webhooks:
+    """The service."""
+
+    name: ClassVar[str] = "webhooks"
+    woken_by: ClassVar[frozenset[EventKind]] = TOLD
+    period_seconds: float = 2
+    timeout_seconds: float = 60
+
+    def __init__(self, store: StoreThreads, settings: ServerSettings) -> None:
+        self._store = store
+        self._networks = settings.private_networks
+
+    async def run_once(self) -> WebhooksReport:
+        """Make messages of what happened, and send those whose time has come."""
+        hooks = await self._store.read(webhooks_of)
+        if not hooks:
+            return WebhooksReport()
+        made = sum([await self._look(hook) for hook in hooks])
+        due = await self._store.write(lambda tx: take_due(tx, TRIES_AT_ONCE))
+        arrived = await self._send_all(due) if due else []
+        forgotten = await self._store.write(prune_deliveries) if made else 0
+        return WebhooksReport(made, sum(arrived), len(arrived) - sum(arrived), forgotten)
+
+    async def _look(self, hook: WebhookRow) -> int:
+        """Make messages of what happened since; how many."""
+        events = await self._store.read(lambda tx: events_after(tx, hook.position, None, hook.owner, PAGE))
+        return await self._store.write(lambda tx: _make(tx, hook, events)) if events else 0
+
+    async def _send_all(self, due: list[DueDelivery]) -> list[bool]:
+        async with guarded_pool(self._networks) as pool:
+            return await asyncio.gather(*(self._send(pool, each) for each in due))
+
+    async def _send(self, pool: httpcore.AsyncConnectionPool, due: DueDelivery) -> bool:
+        """One try; whether the message has arrived."""
+        status, error = None, None
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                status = await _post(pool, due)
+            if not 200 <= status < 300:
+                error = f"answered with {status}"
+        except TimeoutError:
+            error = f"no answer within {TRY_SECONDS:g} seconds"
+        except (
+            AddressRefused,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.TimeoutException,
+            OSError,
+        ) as lost:
+            error = f"{type(lost).__name__}: {lost}"[:MOST_ERROR]
+        wait = WAIT_SECONDS[due.tries] if due.tries < len(WAIT_SECONDS) else None
+        state: DeliveryState = "delivered" if error is None else "failed" if wait is None else "pending"
+        await self._store.write(lambda tx: note_try(tx, due.id, state, status, error, wait or 0))
+        return error is None
+
+
+async def _post(pool: httpcore.AsyncConnectionPool, due: DueDelivery) -> int:
+    body, now = json.dumps(due.body), datetime.now(UTC)
+    headers: dict[str | bytes, str | bytes] = {
+        "content-type": "application/json",
+        "user-agent": f"whisper-farm/{__version__}",
+        "webhook-id": due.id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(due.secret).sign(due.id, now, body),
+    }
+    async with pool.stream("POST", due.url, headers=headers, content=body.encode()) as answer:
+        return int(answer.status)  # what it says beside that is not read
+
+
+def _make(tx: Transaction, hook: WebhookRow, events: list[Event]) -> int:
+    """Messages of these events; none if somebody else was first."""
+    if not move_on(tx, hook.id, events[-1].id):
+        return 0
+    wanted = [(event, event.transcription_id) for event in events if event.kind in TOLD]
+    for event, transcription_id in wanted:
+        if transcription_id is not None:
+            add_delivery(tx, hook.id, event.kind, transcription_id, _body(tx, event, transcription_id))
+    return len(wanted)
+
+
+def _body(tx: Transaction, event: Event, transcription_id: str) -> dict[str, Any]:
+    try:
+        name = find(tx, transcription_id).name
+    except NotFound:  # deleted meanwhile
+        name = None
+    return {
+        "type": event.kind.replace("_", ".", 1),
+        "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+        "data": {"id": transcription_id, "name": name, **event.data},
+    }

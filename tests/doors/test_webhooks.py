@@ -1,0 +1,152 @@
+"""A real receiver hears of every transcription that ends, in messages that the Standard Webhooks library verifies."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+from support.farm_processes import Farm, Recording, until
+
+from whisper_farm.coordinator.services import webhooks as service
+
+Speak = Callable[..., Recording]
+SETTINGS = {"WHISPER_FARM_PRIVATE_NETWORKS": '["127.0.0.0/8"]', "WHISPER_FARM_DEFAULT_MODEL": "tones:instant"}
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it gets, and answers with the next of `statuses`, in the end with 204."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.got: queue.Queue[tuple[bytes, dict[str, str]]] = queue.Queue()
+        self.statuses: list[int] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/told"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def next(self, secret: str) -> tuple[Any, dict[str, str]]:
+        """The next message, verified, and its headers."""
+        body, headers = self.got.get(timeout=60)
+        return Webhook(secret).verify(body, headers), headers
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.put((body, dict(self.headers)))
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 204)
+        self.send_header("Location", self.server.url)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as one:
+        yield one
+        one.shutdown()
+
+
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A farm that may send to loopback addresses, with a worker."""
+    with Farm(tmp_path_factory.mktemp("telling"), settings=SETTINGS) as farm, farm.worker():
+        until(lambda: list(farm.client.workers()), "the worker is there")
+        yield farm
+
+
+def api(farm: Farm, method: str, path: str, token: str = "", **given: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token or farm.token}"}
+    return httpx.request(method, f"{farm.url}/api{path}", headers=headers, timeout=30, trust_env=False, **given)
+
+
+def hooked(farm: Farm, url: str, token: str = "") -> dict[str, Any]:
+    """A new webhook."""
+    answer = api(farm, "POST", "/webhooks", token, json={"url": url})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def deliveries(farm: Farm, hook: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api(farm, "GET", f"/webhooks/{hook['id']}/deliveries").json()["deliveries"]
+    return found
+
+
+def test_a_receiver_hears_what_was_done_and_what_failed(
+    telling: Farm, receiver: Receiver, speak: Speak, tmp_path: Path
+) -> None:
+    hook = hooked(telling, receiver.url)
+    talk = speak()
+    done = telling.submit(talk)
+    told, _ = receiver.next(hook["secret"])
+    assert (told["type"], told["data"]) == ("transcription.done", {"id": done, "name": talk.path.name})
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no recording" * 99)
+    failed = telling.client.submit_file(broken).id
+    told, headers = receiver.next(hook["secret"])
+    assert told["type"] == "transcription.failed"
+    assert told["data"]["id"] == failed
+    assert told["data"]["code"] == "not_audio"
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "A" * 32).verify(b"{}", headers)
+    until(lambda: [each["state"] for each in deliveries(telling, hook)] == ["delivered"] * 2, "both are noted")
+    assert api(telling, "DELETE", f"/webhooks/{hook['id']}").status_code == 204
+
+
+@pytest.mark.parametrize("refusal", [500, 302])
+def test_a_message_that_was_not_taken_comes_again_with_the_same_id(
+    telling: Farm, receiver: Receiver, speak: Speak, refusal: int
+) -> None:
+    """A redirect is not followed: it is a refusal like others."""
+    receiver.statuses = [refusal]
+    hook = hooked(telling, receiver.url)
+    telling.submit(speak())
+    first, first_headers = receiver.next(hook["secret"])
+    again, again_headers = receiver.next(hook["secret"])
+    assert first == again
+    assert first_headers["webhook-id"] == again_headers["webhook-id"]
+    until(lambda: [each["state"] for each in deliveries(telling, hook)] == ["delivered"], "it is noted")
+    assert [each["tries"] for each in deliveries(telling, hook)] == [2]
+    assert receiver.got.empty()
+    api(telling, "DELETE", f"/webhooks/{hook['id']}")
+
+
+def test_nothing_is_sent_to_a_network_that_is_not_public(tones_farm: Farm, receiver: Receiver, speak: Speak) -> None:
+    hook = hooked(tones_farm, receiver.url)
+    tones_farm.submit(speak())
+    (told,) = until(lambda: [each for each in deliveries(tones_farm, hook) if each["error"]], "the first try is noted")
+    assert "AddressRefused" in told["error"]
+    assert told["state"] == "pending"
+    assert receiver.got.empty()
+    api(tones_farm, "DELETE", f"/webhooks/{hook['id']}")
+
+
+def test_webhooks_are_their_owners_and_addresses_are_checked(telling: Farm, receiver: Receiver) -> None:
+    tokens = [
+        api(telling, "POST", "/tokens", json={"name": "key", "scope": "user", "owner": owner}).json()["token"]
+        for owner in ("ann", "bob")
+    ]
+    hook = hooked(telling, receiver.url, tokens[0])
+    assert api(telling, "GET", "/webhooks", tokens[1]).json() == {"webhooks": []}
+    (shown,) = api(telling, "GET", "/webhooks", tokens[0]).json()["webhooks"]
+    assert shown == {**hook, "secret": None}
+    for method, path in (("DELETE", f"/webhooks/{hook['id']}"), ("GET", f"/webhooks/{hook['id']}/deliveries")):
+        assert api(telling, method, path, tokens[1]).status_code == 404
+    refused = api(telling, "POST", "/webhooks", tokens[0], json={"url": "file:///etc/passwd"})
+    assert refused.json()["error"]["code"] == "address_refused"
+    assert api(telling, "DELETE", f"/webhooks/{hook['id']}", tokens[0]).status_code == 204
+
+
+def test_the_tries_go_on_for_a_day() -> None:
+    assert 0.9 < sum(service.WAIT_SECONDS) / 86_400 <= 1
