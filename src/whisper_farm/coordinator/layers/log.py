@@ -62,7 +62,7 @@ class RequestLog:
             request_id=request_id,
             method=scope["method"],
             route=route,
-            **{name: value for name, value in scope.get("path_params", {}).items() if name != "token"},
+            **{name: value for name, value in scope.get("path_params", {}).items() if name.endswith("_id")},
             status=status,
             owner=getattr(caller, "owner", None),
         )
