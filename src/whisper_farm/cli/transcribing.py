@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
@@ -39,8 +38,6 @@ LOOKING = "model"
 """What is shown before it is known which model it will be: to ask the model hub may take some seconds."""
 SHARED = {"device", "device_index", "compute_type", "threads", "model_dir", "local_files_only"}
 """Settings of a worker that its engine has too."""
-
-
 Flags = Mapping[str, Any]
 
 
@@ -55,35 +52,25 @@ def run(flags: Flags) -> int:
         outputs = Outputs.into(flags["output_dir"], flags["output_format"] or tuple(FORMATS))
         named = as_recordings(inputs.files)
         todo = _without_existing(named, outputs, display) if flags["skip_existing"] else named
-        total = Total(len(inputs.files) + len(inputs.errors), len(named) - len(todo), len(inputs.errors))
+        failed, audio_seconds = len(inputs.errors), 0.0
         if todo:
             session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, display)
-            total.failed += session.failed
-            total.audio_seconds = session.audio_seconds
-        if total.recordings > 1:
-            display.note(total.in_words(time.monotonic() - began))
-    return 1 if total.failed else 0
+            failed, audio_seconds = failed + session.failed, session.audio_seconds
+        count, skipped = len(inputs.files) + len(inputs.errors), len(named) - len(todo)
+        if count > 1:
+            display.note(_total(count, skipped, failed, audio_seconds, time.monotonic() - began))
+    return 1 if failed else 0
 
 
-@dataclass(slots=True)
-class Total:
-    """What became of the recordings of one command."""
-
-    recordings: int
-    skipped: int
-    failed: int
-    audio_seconds: float = 0.0
-
-    def in_words(self, took_seconds: float) -> str:
-        """The last line of a command that was given several recordings."""
-        done = self.recordings - self.skipped - self.failed
-        words = [f"{done} of {counted(self.recordings, 'recording')} transcribed"]
-        if self.skipped:
-            words.append(f"{self.skipped} skipped")
-        if self.audio_seconds:
-            pace = speed(self.audio_seconds / max(took_seconds, 0.001))
-            words.append(f"{span(self.audio_seconds)} in {span(took_seconds)}, {pace} real time")
-        return ", ".join(words) + "."
+def _total(count: int, skipped: int, failed: int, audio_seconds: float, took_seconds: float) -> str:
+    """The last line of a command that was given several recordings."""
+    words = [f"{count - skipped - failed} of {counted(count, 'recording')} transcribed"]
+    if skipped:
+        words.append(f"{skipped} skipped")
+    if audio_seconds:
+        pace = speed(audio_seconds / max(took_seconds, 0.001))
+        words.append(f"{span(audio_seconds)} in {span(took_seconds)}, {pace} real time")
+    return ", ".join(words) + "."
 
 
 def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Display) -> list[Recording]:

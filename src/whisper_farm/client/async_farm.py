@@ -23,10 +23,8 @@ from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import ValidationError
-
 from whisper_farm.client.events import AsyncEventStream
-from whisper_farm.client.transport import Content, NoAnswerError, Query, Reply, Transport, try_again
+from whisper_farm.client.transport import Content, NoAnswerError, Query, Reply, Transport, try_again, understood
 from whisper_farm.errors import (
     FarmError,
     ObjectStoreRefused,
@@ -274,12 +272,7 @@ class AsyncFarmClient:
         body: Request | None = None,
         again: bool = False,
     ) -> Told:
-        content = await self._call(method, path, query, body, again=again or method == "GET")
-        try:
-            return kind.read(content)
-        except ValidationError as error:
-            message = f"The farm's answer makes no sense to this version of the program: {error}"
-            raise ServerUnreachable(message) from error
+        return understood(kind, await self._call(method, path, query, body, again=again or method == "GET"))
 
     async def _call(
         self, method: Method, path: str, query: Query | None = None, body: Request | None = None, *, again: bool

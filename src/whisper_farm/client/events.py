@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-from pydantic import ValidationError
-
-from whisper_farm.client.transport import MAX_ERROR_BYTES, NoAnswerError, Reply, Transport
+from whisper_farm.client.transport import MAX_ERROR_BYTES, NoAnswerError, Reply, Transport, understood
 from whisper_farm.errors import FarmError, ServerUnreachable
 from whisper_farm.protocol.client import EventView
 
@@ -67,17 +65,9 @@ class AsyncEventStream:
             async for line in answer.aiter_lines():
                 deadline.reschedule(loop.time() + SILENCE_SECONDS)
                 if line.startswith("data:"):
-                    yield _event(line.removeprefix("data:"))
+                    yield understood(EventView, line.removeprefix("data:"))
                 elif (number := line.removeprefix("id:").strip()) != line and number.isdecimal():
                     seen = int(number)
                 elif not line:
                     self.last_id = seen
                     yield None
-
-
-def _event(content: str) -> EventView:
-    try:
-        return EventView.read(content)
-    except ValidationError as error:
-        message = f"The farm's answer makes no sense to this version of the program: {error}"
-        raise ServerUnreachable(message) from error

@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ValidationError
 
-from whisper_farm.errors import FarmError, InvalidRequest, every_error
-from whisper_farm.protocol.wire import ErrorBody
+from whisper_farm.errors import FarmError, InvalidRequest, ServerUnreachable, every_error
+from whisper_farm.protocol.wire import Answer, ErrorBody
 
 T = TypeVar("T")
+AnswerType = TypeVar("AnswerType", bound=Answer)
 Query = Mapping[str, str | int | float]
 Content = bytes | AsyncIterator[bytes]
 
@@ -162,6 +163,15 @@ def checked_address(server: str) -> str:
     except (httpx.InvalidURL, ValueError):
         pass
     raise InvalidRequest(f"{server} is no address of a server; write it as http://HOST:PORT.")
+
+
+def understood(kind: type[AnswerType], content: str | bytes) -> AnswerType:
+    """The message that the farm sent. Raises `ServerUnreachable` where it is none."""
+    try:
+        return kind.read(content)
+    except ValidationError as error:
+        message = f"The farm's answer makes no sense to this version of the program: {error}"
+        raise ServerUnreachable(message) from error
 
 
 async def _earning(blocks: AsyncIterator[bytes], deadline: asyncio.Timeout) -> AsyncIterator[bytes]:

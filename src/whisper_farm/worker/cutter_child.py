@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import threading
+from dataclasses import asdict, replace
 from functools import partial
 
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
@@ -43,7 +44,7 @@ class CutterChild:
         try:
             with SourceReader(loop, api, order.task.source) as source:
                 end = self._send_chunks(order.task, io.BufferedReader(source, BUFFER_BYTES))
-            self._pipe.send(CutEnded(result=_result(end)))
+            self._pipe.send(CutEnded(result=ChunkResult(**asdict(end))))
         except FarmError as error:
             permanent = isinstance(error, AudioError)
             self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
@@ -66,14 +67,4 @@ class CutterChild:
                 )
                 self._pipe.send(cut, chunk.flac)
         assert chunking.end is not None
-        return chunking.end
-
-
-def _result(end: ChunkingEnd) -> ChunkResult:
-    return ChunkResult(
-        duration_seconds=end.duration_seconds,
-        declared_seconds=end.declared_seconds,
-        chunks=end.chunks,
-        damaged_packets=end.damaged_packets,
-        damaged_seconds=end.damaged_seconds[:_MOST_DAMAGED],
-    )
+        return replace(chunking.end, damaged_seconds=chunking.end.damaged_seconds[:_MOST_DAMAGED])

@@ -236,15 +236,8 @@ class Appending:
                 if not tries_left:
                     raise
                 target = (await self._targets([chunk.position]))[chunk.position]
-        return NewChunk(
-            position=chunk.position,
-            start_seconds=chunk.start_seconds,
-            end_seconds=chunk.end_seconds,
-            speech_seconds=chunk.speech_seconds,
-            key=target.key,
-            size=len(flac),
-            sha256=hashlib.sha256(flac).hexdigest(),
-        )
+        cut, digest = chunk.model_dump(exclude={"declared_seconds"}), hashlib.sha256(flac).hexdigest()
+        return NewChunk(**cut, key=target.key, size=len(flac), sha256=digest)
 
 
 async def _next_group(queue: _Chunks) -> tuple[list[_ChunkAudio], _End | None]:

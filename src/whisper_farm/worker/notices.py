@@ -7,24 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 NoticeKind = Literal[
-    "registered",
-    "unreachable",
-    "reachable",
-    "refused",
-    "engine_unavailable",
-    "model_fetching",
-    "model_ready",
-    "model_unavailable",
-    "chunks_appended",
-    "job_finished",
-    "job_failed",
-    "job_refused",
-    "job_dropped",
-    "child_died",
-    "ending",
-    "draining",
-    "left",
-]
+    "registered", "unreachable", "reachable", "refused", "engine_unavailable", "model_fetching", "model_ready",
+    "model_unavailable", "chunks_appended", "job_finished", "job_failed", "job_refused", "job_dropped", "child_died",
+    "ending", "draining", "left",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
