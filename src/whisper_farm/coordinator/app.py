@@ -26,6 +26,7 @@ from whisper_farm.coordinator.routes import (
     events,
     machines,
     openai,
+    people,
     server,
     tokens,
     transcriptions,
@@ -95,7 +96,7 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
         "/api": client_api(coordinator),
         "/webservice": asr.asr_webservice(coordinator),
         "/v1": openai.openai_api(coordinator),
-        "/app": web.web_app(coordinator),
+        "/app": web.web_app(coordinator, people.router),
         "": server.server_pages(coordinator),
     }
     found[""].include_router(web.page_router)

@@ -1,4 +1,4 @@
-"""The web app: its page and files, signing in and out, and the people of the farm.
+"""The web app: its page and files, and signing in and out.
 
 What the app shows comes from the client API, which takes a session as it takes a token. Files are named by their
 content, so a browser keeps them for good; the page itself is made anew each time, with a fresh nonce for its styles.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import mimetypes
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
@@ -24,7 +24,7 @@ from whisper_farm.coordinator.answers.openapi import TranscriptionId, ranges
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
 from whisper_farm.coordinator.layers.sessions import (
     give_cookie,
     header,
@@ -33,10 +33,10 @@ from whisper_farm.coordinator.layers.sessions import (
     take_cookie,
 )
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
-from whisper_farm.errors import BlobMissing, Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized, WrongState
+from whisper_farm.errors import BlobMissing, Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
 from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.client import Scope
-from whisper_farm.protocol.wire import Answer, Name
+from whisper_farm.protocol.wire import Answer
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.accounts import (
@@ -44,10 +44,6 @@ from whisper_farm.store.accounts import (
     end_session,
     end_sessions,
     find_account,
-    list_accounts,
-    make_account,
-    make_link,
-    remove_account,
     set_password,
     start_session,
     use_link,
@@ -58,10 +54,6 @@ from whisper_farm.store.workers import list_workers
 FOR_GOOD = "public, max-age=31536000, immutable"
 FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
 """A shared worker lives by the policy of its own file."""
-INVITATION_SECONDS = 3 * 86_400.0
-PERSON = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
-
-PersonName = Annotated[str, Field(pattern=PERSON)]
 Password = Annotated[str, Field(min_length=10, max_length=256)]
 
 page_router = APIRouter(route_class=CheckedRoute, include_in_schema=False)
@@ -93,13 +85,6 @@ class NewPassword(Body):
     current: Annotated[str, Field(max_length=256)] | None = None
 
 
-class NewPerson(Body):
-    """Invite somebody."""
-
-    name: PersonName
-    scope: Literal["admin", "user"] = "user"
-
-
 class Session(Answer):
     """Who is signed in, all None if nobody is; and what the farm's workers offer them."""
 
@@ -111,26 +96,12 @@ class Session(Answer):
     offers: tuple[EngineOffer, ...] = ()
 
 
-class Person(Answer):
-    """Somebody with an account. `link` is the secret that signs in once: only in the answer that makes it."""
-
-    name: Name
-    scope: Scope
-    created_at: float
-    signed_in_at: float | None = None
-    link: str | None = None
-
-
-class People(Answer):
-    """Everybody with an account."""
-
-    people: tuple[Person, ...]
-
-
-def web_app(coordinator: Coordinator) -> FastAPI:
+def web_app(coordinator: Coordinator, people: APIRouter) -> FastAPI:
     """The dialect of the app at `/app`. Its files and the way in are open; the rest needs a session or a token."""
     files = coordinator.web_app.files
-    app = sub_application(coordinator, [router], enter=coordinator.enter, open_paths=frozenset({"/session", *files}))
+    app = sub_application(
+        coordinator, [router, people], enter=coordinator.enter, open_paths=frozenset({"/session", *files})
+    )
 
     async def file(path: str, request: Request) -> Response:
         found = files.get(f"/{path}")
@@ -240,48 +211,6 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
     farm.log.info("a password was set", action="password_set", owner=caller.owner)
 
 
-@router.get("/people")
-async def get_people(caller: Admin, farm: Farm) -> People:
-    """Everybody with an account."""
-    rows = await farm.store.read(list_accounts)
-    return People(people=tuple(_person(row) for row in rows))
-
-
-@router.post("/people", status_code=201, responses=documented(*ALWAYS, WrongState))
-async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
-    """Make an account; its link signs in once, within three days."""
-
-    def make(tx: Transaction) -> Person:
-        account = make_account(tx, body.name, body.scope)
-        return _person(account, make_link(tx, account.name, INVITATION_SECONDS))
-
-    made = await farm.store.write(make)
-    farm.log.info("somebody was invited", action="invited", owner=body.name, scope=body.scope)
-    return made
-
-
-@router.post("/people/{name}/link", status_code=201, responses=documented(*ALWAYS, NotFound))
-async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
-    """Another link for somebody, who lost the first one or the password."""
-
-    def make(tx: Transaction) -> Person:
-        account = find_account(tx, name)
-        if account is None:
-            raise NotFound(f"There is no account {name}.")
-        return _person(account, make_link(tx, name, INVITATION_SECONDS))
-
-    return await farm.store.write(make)
-
-
-@router.delete("/people/{name}", status_code=204, responses=documented(*ALWAYS, NotFound, WrongState))
-async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
-    """Remove an account with its sessions and tokens. What it submitted stays."""
-    await farm.store.write(lambda tx: remove_account(tx, name))
-    farm.sessions.forget()
-    farm.tokens.forget()
-    farm.log.info("an account was removed", action="account_removed", owner=name)
-
-
 @client_router.get(
     "/{transcription_id}/audio",
     response_class=Response,
@@ -307,10 +236,6 @@ def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
     return found.model_copy(
         update={"models": models, "loaded": tuple(model for model in found.loaded if not may_be_folder(model))}
     )
-
-
-def _person(row: AccountRow, link: str | None = None) -> Person:
-    return Person(name=row.name, scope=row.scope, created_at=row.created_at, signed_in_at=row.signed_in_at, link=link)
 
 
 async def _by_link(farm: Coordinator, secret: str) -> AccountRow | None:

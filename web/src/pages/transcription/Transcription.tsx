@@ -1,5 +1,5 @@
 // One transcription: its text, readable while it is still being made, with the sound where there is one.
-import { Anchor, Button, Container, Group, Loader, Menu, Modal, Stack, Text, Title } from "@mantine/core";
+import { Anchor, Button, Container, Group, Loader, Menu, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
@@ -25,11 +25,12 @@ import { StateBadge } from "../../shell/StateBadge";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
 import { FindBar } from "./FindBar";
+import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
 import { doubtsOf, find, plainText, type Row, rowAt, wordAt } from "./rows";
 import style from "./Transcription.module.css";
-import { type Player, RATES, usePlayer, useTime } from "./usePlayer";
+import { type Player, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 
 const FORMATS = ["txt", "srt", "vtt", "tsv", "json"] as const;
@@ -112,11 +113,6 @@ function Body({ one, reading, children }: { one: TranscriptionView; reading: Rea
     return <Text c="dimmed">{hasTranscript(one) ? t.reader.empty : t.reader.nothing}</Text>;
   }
   return children;
-}
-
-interface Doubts {
-  readonly count: number;
-  step(by: 1 | -1): void;
 }
 
 function Head({ one, rows, onKeys, onFind, doubts }: {
@@ -299,85 +295,4 @@ function useLinked(reading: Reading, reader: React.RefObject<ReaderHandle | null
   useEffect(() => {
     if (seconds !== undefined) seek(seconds);
   }, [seconds, seek]);
-}
-
-interface Keys {
-  readonly player: Player | null;
-  readonly seek: (seconds: number) => void;
-  readonly now: () => void;
-  readonly doubts: Doubts;
-  readonly finder: { readonly open: () => void };
-  readonly keys: { readonly toggle: () => void };
-  readonly link: () => void;
-}
-
-function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys): void {
-  const skip = (by: number) => () => player && seek(player.audio.currentTime + by);
-  const faster = (by: 1 | -1) => () => {
-    if (!player) return;
-    const next = RATES[RATES.indexOf(player.rate) + by];
-    if (next !== undefined) player.setRate(next);
-  };
-  const actions: Readonly<Record<string, () => void>> = {
-    k: () => player?.toggle(),
-    " ": () => player?.toggle(),
-    j: skip(-5),
-    l: skip(5),
-    ArrowLeft: skip(-5),
-    ArrowRight: skip(5),
-    ",": faster(-1),
-    ".": faster(1),
-    n: () => doubts.step(1),
-    N: () => doubts.step(-1),
-    f: now,
-    "/": finder.open,
-    c: link,
-    "?": keys.toggle,
-  };
-  const latest = useRef(actions);
-  useEffect(() => void (latest.current = actions));
-  useEffect(() => {
-    const pressed = (event: KeyboardEvent) => {
-      const at = event.target as Element;
-      if (event.ctrlKey || event.metaKey || event.altKey || at.closest(TYPING)) return;
-      if (event.key === " " && at.closest("button, a")) return;
-      const action = latest.current[event.key];
-      if (!action) return;
-      event.preventDefault();
-      action();
-    };
-    document.addEventListener("keydown", pressed);
-    return () => document.removeEventListener("keydown", pressed);
-  }, []);
-}
-
-/** Where keys have another meaning. */
-const TYPING = "input, textarea, select, [role=slider], [role=menu]";
-
-function KeySheet({ opened, onClose }: { opened: boolean; onClose: () => void }) {
-  const { t } = useWords();
-  const rows: [string, string][] = [
-    ["Space, K", t.reader.keys.play],
-    ["J, L, ←, →", t.reader.keys.skip],
-    [", .", t.reader.keys.speed],
-    ["N, Shift N", t.reader.keys.doubt],
-    ["F", t.reader.keys.follow],
-    ["/", t.reader.keys.find],
-    ["C", t.reader.keys.copy],
-    ["?", t.reader.keys.help],
-  ];
-  return (
-    <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle} closeButtonProps={{ "aria-label": t.close }}>
-      <dl className={style.keys}>
-        {rows.map(([key, said]) => (
-          <div key={key}>
-            <dt>
-              <kbd>{key}</kbd>
-            </dt>
-            <dd>{said}</dd>
-          </div>
-        ))}
-      </dl>
-    </Modal>
-  );
 }
