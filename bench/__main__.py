@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("cutting", "memory", "recognition", "scaling", "queue")
+NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet")
 
 
 def main(names: list[str]) -> None:
