@@ -3,7 +3,8 @@
 The first part is simulated, with the real decision, books and round on a virtual clock (`support/fleet_world.py`): an
 hour of audio on at most 20 machines that need 20 s to start, at real time. The least possible is the work alone. The
 threshold autoscaler beside it is computed: it starts all it may while anything waits, and ends a machine after five
-idle minutes, as common ones do by default. The second part is real: seconds from a submission to the first claim on an empty farm.
+idle minutes, as common ones do by default. The second part is real: seconds from a submission to the first claim on an
+empty farm.
 """
 
 from __future__ import annotations

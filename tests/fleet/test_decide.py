@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fleet_world import Faults, World
 
-from whisper_farm.fleet.books import Books, Snapshot
+from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import parse_pools
+from whisper_farm.fleet.snapshot import Snapshot
 from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow, PresentWorker
 
 Make = Callable[..., World]

@@ -112,14 +112,14 @@ def test_needs_are_what_waits_and_what_is_worked_on_by_engine_and_model(database
     bench = Bench(database, tmp_path)
     bench.recognised(chunks=3)
     assert database.read(books.needs) == [], "all is done"
-    database.write(lambda tx: submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/up/two", 1, TONES)))
+    database.write(lambda tx: submit(tx, NewTranscription("ann", "talk.mp3", "blob:sources/up/two", 1 << 30, TONES)))
     assert database.read(books.needs) == [NeedRow("tones", "instant", 1, 0)], "a recording is to be cut"
-    (cutting,) = bench.claims(chunk_jobs=1)
+    (cutting,) = bench.claims(jobs={"chunk": 1})
     bench.append(cutting, 0, 4)
     assert database.read(books.needs) == [NeedRow("tones", "instant", 5, 40)]
-    bench.claims(transcribe_jobs=2)
+    bench.claims(jobs={"transcribe": 2})
     assert database.read(books.needs) == [NeedRow("tones", "instant", 5, 40)], "what is worked on counts, too"
-    labelled = NewTranscription("ann", "talk.mp3", "blob:sources/up/three", 1, TONES, label="mine")
+    labelled = NewTranscription("ann", "talk.mp3", "blob:sources/up/three", 1 << 30, TONES, label="mine")
     database.write(lambda tx: submit(tx, labelled))
     assert database.read(books.needs) == [NeedRow("tones", "instant", 5, 40)], "no placed worker would take it"
 

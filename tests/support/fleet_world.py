@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from whisper_farm.errors import WrongState
-from whisper_farm.fleet.books import DAY_SECONDS, Books, Decision, Snapshot
+from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import CallFailed, Failure, Fault, Launch, Seen, classified
 from whisper_farm.fleet.reconcile import Reconciler, Round
+from whisper_farm.fleet.snapshot import DAY_SECONDS, Decision, Snapshot
 from whisper_farm.store.machines import LogRow, MachineRow, NeedRow, PoolRow, PresentWorker
 
 START = 1_000_000 * DAY_SECONDS / 50.0

@@ -10,59 +10,18 @@ from __future__ import annotations
 import random
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
-from whisper_farm.fleet.pools import Fleet, Pool
+from whisper_farm.fleet.pools import Pool
 from whisper_farm.fleet.providers.provider import NO_RETRY, NOTHING_MADE, Failure, Seen
-from whisper_farm.store.machines import LogRow, MachineRow, NeedRow, PoolRow, PresentWorker
+from whisper_farm.fleet.snapshot import ALIVE, Decision, Snapshot, Verdict
+from whisper_farm.store.machines import LogRow, MachineRow, PoolRow, PresentWorker
 
-DAY_SECONDS = 86_400
 LOOKS = 2
 """So many looks that do not show a machine prove that it is gone."""
-Action = Literal["create", "ask", "start", "drain", "dismiss", "expect", "stop", "destroy", "close"]
-CALLS: frozenset[Action] = frozenset({"create", "ask", "start", "stop", "destroy"})
-"""What a provider has to be asked for; the rest is a matter of the books and of the queue."""
 _NUMBER = re.compile(r"[\d.]+")
-ALIVE = ("live", "draining", "dismissed")
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One thing to do now, and why."""
-
-    action: Action
-    pool: str
-    launch_id: str
-    why: str
-    region: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How many machines a pool should have, and why, with the numbers that led there."""
-
-    pool: str
-    wanted: int
-    why: str
-    inputs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """All that is known at one moment. `listed_at` says when each provider was last heard."""
-
-    now: float
-    fleet: Fleet
-    machines: dict[str, MachineRow]
-    pools: dict[str, PoolRow]
-    needs: list[NeedRow]
-    workers: list[PresentWorker]
-    listed_at: Mapping[str, float]
-    spent: Mapping[str, float]
-    """What machines that are gone have cost, by pool."""
-    ended_today: list[MachineRow] = field(default_factory=list)
 
 
 class Books:
@@ -94,6 +53,16 @@ class Books:
         """Whether its worker is heard of: then it is not gone, whatever its provider says."""
         worker = self.worker_of(machine)
         return worker is not None and worker.state in ALIVE
+
+    def is_fresh(self, provider: str) -> bool:
+        """Whether a provider was heard of lately: nothing is concluded from older knowledge."""
+        heard = self.snapshot.listed_at.get(provider)
+        return heard is not None and self.now - heard <= self.rules.fresh_seconds
+
+    def region(self, pool: Pool) -> str | None:
+        """The first region of a pool that is not known to be full; None if all are."""
+        full = self.pool(pool.name).full_regions
+        return next((one for one in pool.regions or ("",) if full.get(one, 0) <= self.now), None)
 
     # what was seen
 

@@ -8,30 +8,16 @@ worker holds jobs is drained first; nothing is ended for its size on knowledge t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from whisper_farm.fleet.books import DAY_SECONDS, Action, Books, Decision, Snapshot, Verdict
+from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Pool
-from whisper_farm.store.machines import MachineRow, PresentWorker
+from whisper_farm.fleet.sizes import resize, work_left
+from whisper_farm.fleet.snapshot import COMING, SERVING, Action, Decision, about
+from whisper_farm.store.machines import MachineRow
 
-COMING = ("intended", "accepted", "started")
-SERVING = ("working",)
-LEAVING = ("draining", "stopping")
 DISMISS_SECONDS = 15.0
 """How long a worker that is told to hand everything back may take before its machine is ended."""
-BOOT_SAMPLES = 20
-
-
-@dataclass(slots=True)
-class Work:
-    """What is left of one need while pools take their shares."""
-
-    engine: str
-    model: str
-    jobs: float
-    audio_seconds: float
 
 
 def decide(books: Books) -> list[Decision]:
@@ -40,9 +26,9 @@ def decide(books: Books) -> list[Decision]:
     for decision in decisions:
         books.apply(decision)
     decided = {decision.launch_id for decision in decisions}
-    work = _work_left(books)
+    work = work_left(books)
     for pool in books.snapshot.fleet.pools.values():
-        for decision in _size(books, pool, work):
+        for decision in resize(books, pool, work):
             if decision.launch_id in decided:
                 continue
             if decision.action != "create":
@@ -50,9 +36,6 @@ def decide(books: Books) -> list[Decision]:
             decided.add(decision.launch_id)
             decisions.append(decision)
     return decisions
-
-
-# one machine
 
 
 def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
@@ -89,15 +72,11 @@ def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
             pass
 
 
-def _decision(row: MachineRow, action: Action, why: str, region: str = "") -> Decision:
-    return Decision(action, row.pool, row.launch_id, why, region or row.region)
-
-
 def _after_the_end(books: Books, row: MachineRow) -> Iterator[Decision]:
     """A machine that was given up and whose worker is heard of after all: it is told to leave, and counts again."""
     worker = books.worker_of(row)
     if worker is not None and worker.state == "live":
-        yield _decision(row, "dismiss", "It was given up, and its worker lives: it is told to leave.")
+        yield about(row, "dismiss", "It was given up, and its worker lives: it is told to leave.")
 
 
 def _wished(books: Books, row: MachineRow) -> Decision | None:
@@ -111,7 +90,7 @@ def _wished(books: Books, row: MachineRow) -> Decision | None:
         case "destroy":
             return next(_end_now(books, row, "An administrator destroys it."), None)
         case "start":
-            return _decision(row, "start", "An administrator starts it.") if row.state == "stopped" else None
+            return about(row, "start", "An administrator starts it.") if row.state == "stopped" else None
         case None:
             return None
 
@@ -119,40 +98,40 @@ def _wished(books: Books, row: MachineRow) -> Decision | None:
 def _leave(books: Books, row: MachineRow, why: str) -> Decision | None:
     """Let a machine end in good order: a worker is drained, and what has none is destroyed."""
     if row.state == "intended" and not row.unsure:
-        return _decision(row, "close", why)
+        return about(row, "close", why)
     if books.is_alive(row):
-        return _decision(row, "drain", why)
-    return _decision(row, "destroy", why)
+        return about(row, "drain", why)
+    return about(row, "destroy", why)
 
 
 def _end_now(books: Books, row: MachineRow, why: str, how: Action = "destroy") -> Iterator[Decision]:
     """End a machine at once: its worker hands everything back first, for which it has a few seconds."""
     worker = books.worker_of(row)
     if row.state == "intended" and not row.unsure:
-        yield _decision(row, "close", why)
+        yield about(row, "close", why)
     elif worker is not None and worker.state in ("live", "draining"):
-        yield _decision(row, "dismiss", why)
+        yield about(row, "dismiss", why)
     elif worker is None or worker.state == "gone" or books.now - (row.drained_at or 0) >= DISMISS_SECONDS:
-        yield _decision(row, how, why)
+        yield about(row, how, why)
 
 
 def _intended(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decision]:
     age = books.now - row.intended_at
     if age >= books.rules.accepted_seconds:
         why = f"No provider took it within {age:.0f} s. {row.failure or ''}".strip()
-        yield _decision(row, "destroy" if row.unsure else "close", why)
+        yield about(row, "destroy" if row.unsure else "close", why)
     elif pool is not None and books.now >= row.next_call_at and books.pool(row.pool).blocked_until <= books.now:
-        region = _region(books, pool)
+        region = books.region(pool)
         if region is None or not _may_ask_again(books, row):
             return
-        yield _decision(row, "ask", f"Asked again, {row.asks} times so far: {row.failure or 'no answer'}", region)
+        yield about(row, "ask", f"Asked again, {row.asks} times so far: {row.failure or 'no answer'}", region)
 
 
 def _may_ask_again(books: Books, row: MachineRow) -> bool:
     """Whether the last ask is known to have made nothing: it was refused, or a look some time later shows nothing."""
     heard = books.snapshot.listed_at.get(row.provider, 0)
     if not row.unsure:
-        return _is_fresh(books, row.provider)
+        return books.is_fresh(row.provider)
     return heard > row.asked_at and books.now - row.asked_at >= books.rules.settle_seconds
 
 
@@ -166,7 +145,7 @@ def _on_its_way(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[De
     if books.now - since >= limit:
         if row.state == "started":
             books.count_crash(row, f"No worker registered within {limit:g} s.")
-        yield _decision(row, "destroy", f"It {what} {books.now - since:.0f} s after {_step(row)}; at most {limit:g} s.")
+        yield about(row, "destroy", f"It {what} {books.now - since:.0f} s after {_step(row)}; at most {limit:g} s.")
 
 
 def _step(row: MachineRow) -> str:
@@ -177,289 +156,42 @@ def _working(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decis
     worker = books.worker_of(row)
     life = books.now - (row.started_at or row.accepted_at or row.intended_at)
     if worker is None or worker.state == "gone":
-        yield _decision(row, "expect", "Its worker has left: it ends by itself.")
+        yield about(row, "expect", "Its worker has left: it ends by itself.")
     elif worker.state in ("draining", "dismissed"):
-        yield _decision(row, "drain", "Its worker was told to leave.")
+        yield about(row, "drain", "Its worker was told to leave.")
     elif pool is not None and life >= pool.maximum_life_seconds:
-        yield _decision(row, "drain", f"It has lived {life:.0f} s, at most {pool.maximum_life_seconds:g} s.")
+        yield about(row, "drain", f"It has lived {life:.0f} s, at most {pool.maximum_life_seconds:g} s.")
 
 
 def _draining(books: Books, row: MachineRow) -> Iterator[Decision]:
     worker = books.worker_of(row)
     drains = books.now - (row.drained_at or books.now)
     if worker is None or worker.state == "gone":
-        yield _decision(row, "expect", "Its worker has left: it ends by itself.")
+        yield about(row, "expect", "Its worker has left: it ends by itself.")
     elif worker.state == "live":
-        yield _decision(row, "drain", row.why or "It drains.")
+        yield about(row, "drain", row.why or "It drains.")
     elif worker.state == "draining" and drains >= books.rules.drain_seconds:
-        yield _decision(row, "dismiss", f"It has drained for {drains:.0f} s: what it holds is handed back.")
+        yield about(row, "dismiss", f"It has drained for {drains:.0f} s: what it holds is handed back.")
     elif worker.state == "dismissed" and drains >= DISMISS_SECONDS and books.now >= row.next_call_at:
         silent = books.now - worker.last_seen_at
         if silent >= DISMISS_SECONDS or drains >= books.rules.drain_seconds + DISMISS_SECONDS:
-            yield _decision(row, "destroy", "Its worker was told to leave at once and did not.")
+            yield about(row, "destroy", "Its worker was told to leave at once and did not.")
 
 
 def _stopping(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decision]:
     grace = pool.grace_seconds if pool else 0
     if books.now - (row.ending_at or books.now) >= grace + DISMISS_SECONDS:
-        yield _decision(row, "destroy", f"It did not stop within {grace + DISMISS_SECONDS:g} s.")
+        yield about(row, "destroy", f"It did not stop within {grace + DISMISS_SECONDS:g} s.")
 
 
 def _destroying(books: Books, row: MachineRow) -> Iterator[Decision]:
     """Again and again until it is proven gone; a worker of it that lives is told to leave."""
     worker = books.worker_of(row)
     if worker is not None and worker.state == "live":
-        yield _decision(row, "dismiss", row.why or "It was given up.")
+        yield about(row, "dismiss", row.why or "It was given up.")
     elif books.now >= row.next_call_at:
-        if row.machine_id is None and _is_fresh(books, row.provider):
+        if row.machine_id is None and books.is_fresh(row.provider):
             if books.now - row.asked_at >= books.rules.settle_seconds:
-                yield _decision(row, "close", f"{row.why} No look has shown it since.")
+                yield about(row, "close", f"{row.why} No look has shown it since.")
         elif row.machine_id is not None:
-            yield _decision(row, "destroy", row.why or "It was given up.")
-
-
-def _is_fresh(books: Books, provider: str) -> bool:
-    """Whether its provider was heard of lately: nothing is concluded from older knowledge."""
-    heard = books.snapshot.listed_at.get(provider)
-    return heard is not None and books.now - heard <= books.rules.fresh_seconds
-
-
-def _region(books: Books, pool: Pool) -> str | None:
-    """The first region that is not known to be full; None if all are."""
-    full = books.pool(pool.name).full_regions
-    return next((one for one in pool.regions or ("",) if full.get(one, 0) <= books.now), None)
-
-
-# one pool
-
-
-def _work_left(books: Books) -> list[Work]:
-    """The work that is there, without what workers do that no pool has brought."""
-    work = [Work(one.engine, one.model, one.jobs, one.audio_seconds) for one in books.snapshot.needs]
-    target = books.rules.target_drain_seconds
-    for worker in books.snapshot.workers:
-        if worker.launch_id in books.snapshot.machines or worker.state != "live":
-            continue
-        mine = [one for one in work if _offers(worker, one)]
-        _take(mine, worker.slots, (worker.speed or 0) * target)
-    return work
-
-
-def _offers(worker: PresentWorker, work: Work) -> bool:
-    found = (offer.get("models") for offer in worker.engines if offer.get("engine") == work.engine)
-    return any(models is None or work.model in models for models in found)
-
-
-def _take(work: list[Work], jobs: float, audio_seconds: float) -> None:
-    """Take so much of it away: at least as many jobs as there are slots, and with the audio also its share of jobs."""
-    for one in work:
-        slots = min(jobs, one.jobs)
-        heard = min(audio_seconds, one.audio_seconds)
-        share = one.jobs * heard / one.audio_seconds if one.audio_seconds > 0 else 0
-        jobs, one.jobs = jobs - slots, one.jobs - max(slots, share)
-        audio_seconds, one.audio_seconds = audio_seconds - heard, one.audio_seconds - heard
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """The numbers of one pool."""
-
-    coming: int
-    serving: int
-    counted: int
-    jobs: float
-    audio_seconds: float
-    speed: float | None
-    boot_seconds: float | None
-    spent_today: float
-    spent: float
-
-
-def _sizes(books: Books, pool: Pool, work: list[Work]) -> Sizes:
-    rows = [row for row in books.snapshot.machines.values() if row.pool == pool.name and row.state != "gone"]
-    ended = [row for row in books.snapshot.ended_today if row.pool == pool.name]
-    gone_now = [row for row in books.snapshot.machines.values() if row.pool == pool.name and row.state == "gone"]
-    mine = [one for one in work if pool.serves(one.engine, one.model)]
-    midnight = books.now - books.now % DAY_SECONDS
-    return Sizes(
-        coming=sum(row.state in COMING for row in rows),
-        serving=sum(row.state in SERVING for row in rows),
-        counted=len(rows),
-        jobs=sum(one.jobs for one in mine),
-        audio_seconds=sum(one.audio_seconds for one in mine),
-        speed=measured_speed(books, pool),
-        boot_seconds=_boot_seconds([*ended, *gone_now, *rows]),
-        spent_today=sum(row.cost(books.now, midnight) for row in [*rows, *gone_now, *ended]),
-        spent=books.snapshot.spent.get(pool.name, 0) + sum(row.cost(books.now) for row in [*rows, *gone_now]),
-    )
-
-
-def measured_speed(books: Books, pool: Pool) -> float | None:
-    """Audio-seconds a second that one machine of this pool does; of its like elsewhere if it has none yet."""
-    machines = books.snapshot.machines | {row.launch_id: row for row in books.snapshot.ended_today}
-    fast = [one for one in books.snapshot.workers if one.work_seconds > 0]
-    mine = [one for one in fast if (row := machines.get(one.launch_id or "")) is not None and row.pool == pool.name]
-    alike = [one for one in fast if any(offer.get("engine") == pool.engine for offer in one.engines)]
-    workers = mine or alike
-    if not workers:
-        return None
-    return sum(one.slots * one.audio_seconds for one in workers) / sum(one.work_seconds for one in workers)
-
-
-def _boot_seconds(rows: list[MachineRow]) -> float | None:
-    took = [row.registered_at - row.intended_at for row in rows if row.registered_at is not None][-BOOT_SAMPLES:]
-    return sum(took) / len(took) if took else None
-
-
-def _size(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
-    """Make a pool larger or smaller, and say why it is as large as it is."""
-    sizes = _sizes(books, pool, work)
-    wanted, why = _wanted(books.rules.target_drain_seconds, pool, sizes)
-    if (fixed := books.pool(pool.name).fixed) is not None:
-        wanted = min(fixed, pool.maximum)
-        why = f"{wanted} wanted: {fixed} were asked for by hand, at most {pool.maximum}."
-    present = sizes.coming + sizes.serving
-    may, limit = _may_add(books, pool, sizes)
-    grow = max(0, min(wanted - present, may))
-    mine = [one for one in work if pool.serves(one.engine, one.model)]
-    served = min(wanted, present + grow)
-    _take(mine, served * pool.slots, served * (sizes.speed or 0) * books.rules.target_drain_seconds)
-    if wanted > present + grow:
-        why += f" Only {grow} more now: {limit}."
-    inputs = {
-        "backlog_audio_seconds": round(sizes.audio_seconds, 1), "claimable_jobs": math.ceil(sizes.jobs),
-        "speed": None if sizes.speed is None else round(sizes.speed, 2), "coming": sizes.coming,
-        "serving": sizes.serving, "counted": sizes.counted, "spent_today": round(sizes.spent_today, 4),
-        "spent": round(sizes.spent, 4),
-        "boot_seconds": None if sizes.boot_seconds is None else round(sizes.boot_seconds, 1),
-    }  # fmt: skip
-    books.judge(Verdict(pool.name, max(wanted, 0), why, inputs))
-    yield from _grow(books, pool, grow, why)
-    yield from _shrink(books, pool, sizes, _unpaid(books, pool, sizes))
-
-
-def total_wanted(snapshot: Snapshot, pool: Pool) -> tuple[int, str]:
-    """How many workers like those of this pool there should be in all, those that are busy now included."""
-    books = Books(snapshot)
-    work = [Work(one.engine, one.model, one.jobs, one.audio_seconds) for one in snapshot.needs]
-    sizes = _sizes(books, pool, work)
-    wanted, why = _wanted(books.rules.target_drain_seconds, pool, sizes)
-    alike = [one for one in snapshot.workers if any(_offers(one, each) for each in work)]
-    busy = sum(one.jobs > 0 and one.state != "gone" for one in alike)
-    return max(wanted, min(busy, pool.maximum)), why
-
-
-def _wanted(target: float, pool: Pool, sizes: Sizes) -> tuple[int, str]:
-    """As many machines as end the backlog in time, as have work, as the pool allows."""
-    by_work = math.ceil(sizes.jobs / pool.slots)
-    if sizes.speed:
-        by_time = math.ceil(sizes.audio_seconds / (sizes.speed * target)) if sizes.audio_seconds else by_work
-        said = f"{sizes.audio_seconds:.0f} s of audio at {sizes.speed:.1f} times real time in {target:g} s: {by_time}"
-    else:
-        by_time, said = by_work, f"no speed is known yet: one for each job of {math.ceil(sizes.jobs)}"
-    wanted = min(by_work, max(by_time, 1)) if sizes.jobs > 0 else 0
-    said = f"{said}; there is work for {by_work}"
-    present = sizes.coming + sizes.serving
-    if sizes.boot_seconds and sizes.speed and 0 < present < wanted:
-        left = sizes.audio_seconds / (present * sizes.speed)
-        if left <= sizes.boot_seconds:
-            wanted, said = present, f"{said}; those present are done before another is here ({left:.0f} s)"
-    bounded = min(max(wanted, pool.minimum), pool.maximum)
-    return bounded, f"{bounded} wanted: {said}; from {pool.minimum} to {pool.maximum}."
-
-
-def _may_add(books: Books, pool: Pool, sizes: Sizes) -> tuple[int, str]:
-    """How many may be started now, and what keeps it from being more."""
-    row = books.pool(pool.name)
-    limits = [(pool.maximum - sizes.counted, f"{sizes.counted} count against the maximum of {pool.maximum}")]
-    if row.switch != "on":
-        limits.append((0, f"the pool is {row.switch}"))
-    if row.blocked_until > books.now:
-        limits.append((0, f"it is blocked: {row.blocked_why}"))
-    if row.next_launch_at > books.now:
-        limits.append((0, f"a pause of {row.next_launch_at - books.now:.0f} s after a failure"))
-    if _region(books, pool) is None:
-        limits.append((0, "every region is full"))
-    if not pool.is_open(books.now):
-        limits.append((0, f"it starts machines from {pool.hours} UTC only"))
-    if not _is_fresh(books, pool.provider):
-        limits.append((0, "its provider has not answered lately"))
-    rules = books.rules
-    ramp = max(rules.coming_most, sizes.serving) - sizes.coming
-    limits.append((ramp, f"{sizes.coming} are on their way"))
-    if row.crashes:
-        limits.append((1 - sizes.coming, "the last one ended before it worked: one at a time"))
-    if (left := _budget_left(pool, sizes)) is not None and pool.price_per_hour > 0:
-        each = pool.price_per_hour * rules.budget_reserve_seconds / 3600
-        paid = math.floor(left / each) if each > 0 else (sizes.counted + ramp if left > 0 else 0)
-        limits.append((paid - sizes.counted, f"{left:.2f} of the budget is left"))
-    return max(0, min(limits)[0]), min(limits)[1]
-
-
-def _budget_left(pool: Pool, sizes: Sizes) -> float | None:
-    """What may still be spent; None without a budget."""
-    left = []
-    if pool.budget_per_day is not None:
-        left.append(pool.budget_per_day - sizes.spent_today)
-    if pool.budget_total is not None:
-        left.append(pool.budget_total - sizes.spent)
-    return min(left) if left else None
-
-
-def _unpaid(books: Books, pool: Pool, sizes: Sizes) -> int:
-    """How many machines the budget does not pay for the time that a drain may take."""
-    left = _budget_left(pool, sizes)
-    each = pool.price_per_hour * books.rules.budget_reserve_seconds / 2 / 3600
-    if left is None or each == 0:
-        return 0
-    return max(0, sizes.counted - max(0, math.floor(left / each)))
-
-
-def _grow(books: Books, pool: Pool, count: int, why: str) -> Iterator[Decision]:
-    stopped = [row for row in _rows(books, pool, "stopped") if row.next_call_at <= books.now]
-    for row in stopped[:count]:
-        yield _decision(row, "start", f"A stopped machine is started before a new one is made. {why}")
-    region = _region(books, pool)
-    for _ in range(count - len(stopped)):
-        yield books.launch(pool, region or "", why)
-
-
-def _shrink(books: Books, pool: Pool, sizes: Sizes, unpaid: int) -> Iterator[Decision]:
-    """Drain what has no work, what is more than the maximum, and what is not paid; destroy what is kept too many."""
-    serving = _rows(books, pool, *SERVING)
-    serving.sort(key=lambda row: (_jobs(books, row), -row.intended_at))
-    leaving = sum(row.state in (*LEAVING, "destroying") for row in _rows(books, pool, *LEAVING, "destroying"))
-    keep = min(max(math.ceil(sizes.jobs / pool.slots), pool.minimum), pool.maximum)
-    if (fixed := books.pool(pool.name).fixed) is not None:
-        keep = min(fixed, pool.maximum)
-    grown = max((row.intended_at for row in _rows(books, pool, *COMING, *SERVING)), default=0.0)
-    calm = books.now - grown >= books.rules.hysteresis_seconds and _is_fresh(books, pool.provider)
-    for number, row in enumerate(serving):
-        left = len(serving) - number
-        if number < unpaid - leaving:
-            yield _decision(row, "drain", f"The budget does not pay it: {_money(pool, sizes)}.")
-        elif left > pool.maximum:
-            yield _decision(row, "drain", f"The pool has {left} machines, at most {pool.maximum}.")
-        elif left > keep and calm and _jobs(books, row) == 0:
-            yield _decision(row, "drain", f"There is work for {keep}, and {left} work.")
-    if unpaid - leaving > len(serving):
-        for row in _rows(books, pool, *COMING)[: unpaid - leaving - len(serving)]:
-            yield _decision(row, "destroy" if row.unsure or row.machine_id else "close", "The budget does not pay it.")
-    stopped = sorted(_rows(books, pool, "stopped"), key=lambda row: row.intended_at)
-    for row in stopped[: max(0, len(stopped) - pool.warm)]:
-        yield _decision(row, "destroy", f"It has ended; {pool.warm} stopped machines are kept. {row.why}")
-
-
-def _rows(books: Books, pool: Pool, *states: str) -> list[MachineRow]:
-    return [row for row in books.snapshot.machines.values() if row.pool == pool.name and row.state in states]
-
-
-def _jobs(books: Books, row: MachineRow) -> int:
-    worker = books.worker_of(row)
-    return worker.jobs if worker is not None else 0
-
-
-def _money(pool: Pool, sizes: Sizes) -> str:
-    day = f"{sizes.spent_today:.2f} of {pool.budget_per_day:g} spent today" if pool.budget_per_day is not None else ""
-    total = f"{sizes.spent:.2f} of {pool.budget_total:g} spent" if pool.budget_total is not None else ""
-    return ", ".join(part for part in (day, total) if part)
+            yield about(row, "destroy", row.why or "It was given up.")

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from whisper_farm.fleet.books import Books, Decision, Snapshot
+from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet
 from whisper_farm.fleet.providers.provider import Seen
+from whisper_farm.fleet.snapshot import Decision, Snapshot
 from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow, PresentWorker
 
 LONGEST_SECONDS = 14 * 86_400.0

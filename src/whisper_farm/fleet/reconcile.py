@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from whisper_farm.errors import NotFound, WrongState
-from whisper_farm.fleet.books import CALLS, DAY_SECONDS, Books, Decision, Snapshot
+from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import Failure, Launch, Provider, Seen, classified
+from whisper_farm.fleet.snapshot import CALLS, DAY_SECONDS, Decision, Snapshot
 from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction

@@ -11,10 +11,10 @@ from whisper_farm.coordinator.answers.openapi import ID
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer
 from whisper_farm.errors import NotFound, WrongState
-from whisper_farm.fleet.books import DAY_SECONDS, Snapshot
-from whisper_farm.fleet.decide import total_wanted
 from whisper_farm.fleet.pools import Fleet, Pool, Rules
 from whisper_farm.fleet.reconcile import snapshot_of
+from whisper_farm.fleet.sizes import total_wanted
+from whisper_farm.fleet.snapshot import DAY_SECONDS, Snapshot
 from whisper_farm.models import DEFAULT_ENGINE
 from whisper_farm.protocol.machines import (
     MachineAction,
