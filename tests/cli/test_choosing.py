@@ -10,7 +10,7 @@ from support.talks import Recorder
 from whisper_farm.cli import transcribing
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display, Shown
-from whisper_farm.cli.recognition_flags import Wish, wish_of
+from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
 from whisper_farm.cli.submit import farm_model
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.transcribing import chosen_model
@@ -37,7 +37,7 @@ class Heard(Display):
         self.told.append(line)
 
 
-def wish(*flags: str) -> Wish:
+def wish(*flags: str) -> RecognitionWish:
     return wish_of(transcribe.make_context("transcribe", ["a.mp3", *flags]).params)
 
 

@@ -12,8 +12,8 @@ from whisper_farm.cli.progress import (
     AUDIO,
     BYTES,
     Display,
-    Pace,
     PlainDisplay,
+    RecentPace,
     Shown,
     TerminalDisplay,
     printable,
@@ -55,7 +55,7 @@ def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
     hand = Hand()
-    pace = Pace(hand)
+    pace = RecentPace(hand)
     pace.note(0)
     assert pace.each_second is None
     hand.now = 10
@@ -70,7 +70,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 
 def test_the_pace_of_few_chunks_is_that_of_all_of_them() -> None:
     hand = Hand()
-    pace = Pace(hand)
+    pace = RecentPace(hand)
     for second, done in ((0, 0), (200, 100), (400, 200), (401, 300)):
         hand.now = second
         pace.note(done)
@@ -79,7 +79,7 @@ def test_the_pace_of_few_chunks_is_that_of_all_of_them() -> None:
 
 def test_a_pace_that_stands_still_fades() -> None:
     hand = Hand()
-    pace = Pace(hand)
+    pace = RecentPace(hand)
     pace.note(0)
     hand.now = 1
     pace.note(10)
@@ -93,7 +93,7 @@ def test_without_a_known_length_there_is_no_time_left() -> None:
 
 def test_what_is_sent_is_counted_in_bytes_and_the_work_on_it_anew_in_time() -> None:
     hand = Hand()
-    shown = Shown("a", pace=Pace(hand))
+    shown = Shown("a", pace=RecentPace(hand))
     shown.advance(0, 300e6, BYTES)
     hand.now = 2
     shown.advance(120e6, 300e6, BYTES)
@@ -104,7 +104,7 @@ def test_what_is_sent_is_counted_in_bytes_and_the_work_on_it_anew_in_time() -> N
 
 def test_the_pace_of_what_is_counted_once_more_begins_anew() -> None:
     hand = Hand()
-    shown = Shown("a", pace=Pace(hand))
+    shown = Shown("a", pace=RecentPace(hand))
     for second, done in ((0, 0), (1, 300e6), (2, 0), (4, 20e6)):
         hand.now = second
         shown.advance(done, 300e6, BYTES)
@@ -193,7 +193,7 @@ def test_in_a_narrow_terminal_the_figures_stay_whole_and_there_is_room_for_what_
     screen, hand = io.StringIO(), Hand()
     console = Console(file=screen, force_terminal=True, width=width, color_system=None)
     with TerminalDisplay(True, console, console) as display:
-        display.shown[name] = Shown(name, pace=Pace(hand))
+        display.shown[name] = Shown(name, pace=RecentPace(hand))
         for second, done in ((0, 0), (10, 700e6)):
             hand.now = second
             display.begin(name, "sending")

@@ -81,7 +81,7 @@ def transcript_line(segment: Segment) -> str:
 
 
 @dataclass(slots=True)
-class Pace:
+class RecentPace:
     """How fast a recording is done, or sent, of late: in audio-seconds, or bytes, a second."""
 
     clock: Callable[[], float] = time.monotonic
@@ -132,12 +132,12 @@ class Shown:
     done: float = 0.0
     total: float | None = None
     unit: Unit = AUDIO
-    pace: Pace = field(default_factory=Pace)
+    pace: RecentPace = field(default_factory=RecentPace)
 
     def advance(self, done: float, total: float | None, unit: Unit) -> None:
         """So far it is; where something else is counted now, or the same once more, its pace begins anew."""
         if unit is not self.unit or done < self.done:
-            self.unit, self.pace = unit, Pace(self.pace.clock)
+            self.unit, self.pace = unit, RecentPace(self.pace.clock)
         self.done, self.total = done, total
         self.pace.note(done)
 

@@ -83,67 +83,76 @@ def formats_flag(default: str) -> Callable[[Callable[..., object]], Callable[...
     return click.option(*names, type=kind, multiple=True, callback=_each_once, metavar="FORMAT", help=formats)
 
 
+_FLAGS = [
+    click.option(
+        "--engine",
+        type=engine_name,
+        metavar="NAME",
+        help="The recogniser, if another is installed. [default: faster-whisper]",
+    ),
+    click.option(
+        "--language",
+        type=language_code,
+        metavar="NAME",
+        help="The language spoken, as en or English. [default: detected]",
+    ),
+    truth("--multilingual", help="Find the language of every chunk: for recordings that change it."),
+    click.option(
+        "--task",
+        type=click.Choice(("transcribe", "translate"), case_sensitive=False),
+        default="transcribe",
+        help="What to write: what was said, or that in English.",
+        show_default=True,
+    ),
+    click.option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
+    truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
+    truth("--vad_filter", default=True, help="Hold text and speech against each other."),
+    click.option(
+        "--beam_size",
+        type=click.IntRange(1, 32),
+        metavar="N",
+        default=5,
+        help="Width of the search.",
+        show_default=True,
+    ),
+    click.option(
+        "--temperature",
+        type=Words("temperature", _temperatures),
+        multiple=True,
+        metavar="T",
+        help="Sampling temperature; several are tried in turn where a text looks wrong. [default: 0]",
+    ),
+    click.option(
+        "--temperature_increment_on_fallback",
+        type=number_or_none,
+        default=0.2,
+        metavar="T",
+        help="Step to the next temperature where one is given; None: no second try.",
+        show_default=True,
+    ),
+    click.option("--compression_ratio_threshold", type=number_or_none, default=2.4, hidden=True),
+    click.option("--logprob_threshold", type=number_or_none, default=-1.0, hidden=True),
+    click.option("--no_speech_threshold", type=number_or_none, default=0.6, hidden=True),
+    click.option("--max_new_tokens", type=click.IntRange(1, 448), hidden=True),
+    click.option(
+        "--chunk_seconds",
+        type=click.FloatRange(1, 600),
+        metavar="SECONDS",
+        default=30,
+        help="The longest chunk; it ends at the best pause before.",
+        show_default=True,
+    ),
+]
+
+
 def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """All flags that say how to recognise. Their defaults are those of `RecognitionOptions`."""
-    option = click.option
-    step = "Step to the next temperature where one is given; None: no second try."
-    engine = "The recogniser, if another is installed. [default: faster-whisper]"
-    temperature = "Sampling temperature; several are tried in turn where a text looks wrong. [default: 0]"
-    flags = [
-        option("--model", metavar="NAME", help=model_help),
-        option("--engine", type=engine_name, metavar="NAME", help=engine),
-        option(
-            "--language",
-            type=language_code,
-            metavar="NAME",
-            help="The language spoken, as en or English. [default: detected]",
-        ),
-        truth("--multilingual", help="Find the language of every chunk: for recordings that change it."),
-        option(
-            "--task",
-            type=click.Choice(("transcribe", "translate"), case_sensitive=False),
-            default="transcribe",
-            help="What to write: what was said, or that in English.",
-            show_default=True,
-        ),
-        option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
-        truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
-        truth("--vad_filter", default=True, help="Hold text and speech against each other."),
-        option(
-            "--beam_size",
-            type=click.IntRange(1, 32),
-            metavar="N",
-            default=5,
-            help="Width of the search.",
-            show_default=True,
-        ),
-        option("--temperature", type=Words("temperature", _temperatures), multiple=True, metavar="T", help=temperature),
-        option(
-            "--temperature_increment_on_fallback",
-            type=number_or_none,
-            default=0.2,
-            metavar="T",
-            help=step,
-            show_default=True,
-        ),
-        option("--compression_ratio_threshold", type=number_or_none, default=2.4, hidden=True),
-        option("--logprob_threshold", type=number_or_none, default=-1.0, hidden=True),
-        option("--no_speech_threshold", type=number_or_none, default=0.6, hidden=True),
-        option("--max_new_tokens", type=click.IntRange(1, 448), hidden=True),
-        option(
-            "--chunk_seconds",
-            type=click.FloatRange(1, 600),
-            metavar="SECONDS",
-            default=30,
-            help="The longest chunk; it ends at the best pause before.",
-            show_default=True,
-        ),
-    ]
+    flags = [click.option("--model", metavar="NAME", help=model_help), *_FLAGS]
     return lambda command: reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RecognitionWish:
     """How the user wants recordings recognised, before it is decided by which engine and model."""
 
     engine: str
@@ -180,13 +189,15 @@ class Wish:
             raise click.UsageError(f"--{name}: {first['msg']}.") from error
 
 
-def wish_of(flags: Mapping[str, Any]) -> Wish:
+def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     """The wish among a command's flags. What the engine has not, or a model that cannot do the task, is wrong usage."""
     from whisper_farm.engines.registry import check_options, engine_traits
     from whisper_farm.errors import OptionUnsupported
     from whisper_farm.models import DEFAULT_ENGINE, can_translate, cannot_translate
 
-    wish = Wish(flags["engine"] or DEFAULT_ENGINE, flags["model"], flags["task"], flags["chunk_seconds"], flags)
+    wish = RecognitionWish(
+        flags["engine"] or DEFAULT_ENGINE, flags["model"], flags["task"], flags["chunk_seconds"], flags
+    )
     model = wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)
     if flags["multilingual"] and flags["language"] is not None:
         raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
-from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, Wish, recognition_flags, wish_of
+from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, RecognitionWish, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _send(farm: FarmClient, path: Path, request: TranscriptionRequest, display: 
         display.end(name)
 
 
-def farm_model(wish: Wish) -> str:
+def farm_model(wish: RecognitionWish) -> str:
     """The model to ask a farm for: nobody knows what its workers are before they come, so the smaller one."""
     from whisper_farm.engines.registry import engine_traits
 

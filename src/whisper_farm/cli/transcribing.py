@@ -14,7 +14,7 @@ from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
 from whisper_farm.cli.machine_flags import machine_settings, worker_settings
 from whisper_farm.cli.progress import BYTES, Display, open_display, span, speed
-from whisper_farm.cli.recognition_flags import Wish, wish_of
+from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
 from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, can_be_mended
 from whisper_farm.cli.session import TranscriptionRun, counted
 from whisper_farm.cli.stopping import Stopped
@@ -82,7 +82,7 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
 
 
 def _elsewhere(
-    wish: Wish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
+    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
 ) -> TranscriptionRun:
     request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     stopping = threading.Event()
@@ -116,7 +116,9 @@ class Notices:
             self._display.end(f"model {notice.data.get('model')}")
 
 
-def _here(wish: Wish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display) -> TranscriptionRun:
+def _here(
+    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
+) -> TranscriptionRun:
     from whisper_farm.farm import LocalFarm
 
     if len(todo) > MOST_RECORDINGS:
@@ -162,7 +164,7 @@ def _run(session: TranscriptionRun, todo: Sequence[Recording], display: Display,
     return session
 
 
-def chosen_model(wish: Wish, worker: WorkerSettings, display: Display) -> str:
+def chosen_model(wish: RecognitionWish, worker: WorkerSettings, display: Display) -> str:
     """The model for a wish, on a machine that is used like this."""
     fetched: set[str] = set()
     display.begin(LOOKING, "looking for it")
