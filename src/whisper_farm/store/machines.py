@@ -19,7 +19,7 @@ MachineState = Literal[
     "intended", "accepted", "started", "working", "draining", "stopping", "stopped", "destroying", "orphan", "gone"
 ]
 Switch = Literal["on", "paused", "drained", "stopped"]
-Wish = Literal["start", "drain", "stop", "destroy"]
+MachineWish = Literal["start", "drain", "stop", "destroy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class MachineRow:
     stretches: list[list[float]] = field(default_factory=list)
     spent: float = 0
     failure: str | None = None
-    wish: Wish | None = None
+    wish: MachineWish | None = None
 
     def seconds(self, now: float, since: float = 0) -> float:
         """For how long it ran after `since`, until now."""
@@ -314,7 +314,7 @@ def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRo
         tx.change(WRITE_LOG, asdict(line))
 
 
-def fulfilled(tx: Transaction, launch_id: str, wish: Wish) -> None:
+def fulfilled(tx: Transaction, launch_id: str, wish: MachineWish) -> None:
     """Forget this wish for a machine: it has been heeded."""
     tx.change(FULFILLED, {"launch_id": launch_id, "wish": wish})
 
@@ -331,7 +331,7 @@ def fix_pool(tx: Transaction, name: str, fixed: int | None) -> None:
     tx.wake()
 
 
-def wish_for(tx: Transaction, launch_id: str, wish: Wish) -> None:
+def wish_for(tx: Transaction, launch_id: str, wish: MachineWish) -> None:
     """Ask that something be done with a machine; raises `NotFound`, or `WrongState` if it is gone."""
     if tx.changed(WISH, {"launch_id": launch_id, "wish": wish}) == 0:
         find_machine(tx, launch_id)

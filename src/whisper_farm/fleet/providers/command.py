@@ -41,7 +41,7 @@ class CommandSettings(Strict):
     timeout_seconds: float = Field(default=50, gt=0, le=55)
 
 
-class Told(BaseModel):
+class DescribedMachine(BaseModel):
     """A machine, as a command describes it. What else it says is left out."""
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
@@ -134,7 +134,7 @@ def _filled(word: str, words: Mapping[str, str]) -> str:
 
 def _seen(told: object) -> Seen:
     try:
-        one = Told.model_validate(told)
+        one = DescribedMachine.model_validate(told)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
         raise CallFailed("unknown", f"This is no description of a machine: {said}") from error

@@ -66,7 +66,7 @@ class FlyProvider:
         self._machines = f"/v1/apps/{quote(told.app, safe='')}/machines"
         self._token = os.environ.get("FLY_API_TOKEN", "")
         self._client = httpx.AsyncClient(base_url=address.rstrip("/"), timeout=REQUEST_SECONDS)
-        self._pace = {"create": Pace(0.9, 3), "list": Pace(0.9, 3), "get": Pace(4.5, 10)}
+        self._pace = {"create": CallRate(0.9, 3), "list": CallRate(0.9, 3), "get": CallRate(4.5, 10)}
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         """See `Provider`. A machine that the list has left out is asked for by its id, a launch by its metadata."""
@@ -167,7 +167,7 @@ class FlyProvider:
         raise refusal(answer, call)
 
 
-class Pace:
+class CallRate:
     """So many calls a second, with a burst."""
 
     def __init__(self, per_second: float, burst: int) -> None:

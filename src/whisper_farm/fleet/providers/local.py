@@ -37,7 +37,7 @@ _SAFE = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LocalProcess:
     """What is written down of a process beside its lock."""
 
     launch_id: str
@@ -85,7 +85,7 @@ class LocalProvider:
             raise CallFailed("configuration", f"The worker cannot be started: {error.strerror}.") from error
         finally:
             os.close(handle)
-        told = Told(launch.launch_id, launch.pool.name, process.pid, time.time())
+        told = LocalProcess(launch.launch_id, launch.pool.name, process.pid, time.time())
         _write(lock, told)
         self._running[launch.launch_id] = process
         self._keep(self._reap(lock, process, told))
@@ -140,13 +140,13 @@ class LocalProvider:
                 start_new_session=True,
             )  # fmt: skip
 
-    async def _reap(self, lock: Path, process: asyncio.subprocess.Process, told: Told) -> None:
+    async def _reap(self, lock: Path, process: asyncio.subprocess.Process, told: LocalProcess) -> None:
         status = await process.wait()
         self._running.pop(told.launch_id, None)
         before = _read(lock) or told
         ended = {**asdict(before), "ended_at": time.time(), "status": status}
         with contextlib.suppress(OSError):
-            _write(lock, Told(**ended))
+            _write(lock, LocalProcess(**ended))
 
     async def _kill_after(self, lock: Path, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -191,7 +191,7 @@ class LocalProvider:
             raise CallFailed("missing", f"The process {lock.stem} has ended.")
         if told is None:
             raise CallFailed("transient", f"The process {lock.stem} is just being started.")
-        _write(lock, Told(**{**asdict(told), "asked": True}))
+        _write(lock, LocalProcess(**{**asdict(told), "asked": True}))
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 os.killpg(told.pid, number)
@@ -224,7 +224,7 @@ def _is_locked(lock: Path) -> bool:
     return False
 
 
-def _ending(told: Told | None, lock: Path) -> tuple[Exit, str]:
+def _ending(told: LocalProcess | None, lock: Path) -> tuple[Exit, str]:
     if told is None or told.status is None:
         return "lost", "It ended with the coordinator that had started it."
     if told.status == 0:
@@ -246,14 +246,14 @@ def _last_line(lock: Path) -> str:
     return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
 
 
-def _read(lock: Path) -> Told | None:
+def _read(lock: Path) -> LocalProcess | None:
     try:
-        return Told(**json.loads(lock.with_suffix(".json").read_text(encoding="utf-8")))
+        return LocalProcess(**json.loads(lock.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _write(lock: Path, told: Told) -> None:
+def _write(lock: Path, told: LocalProcess) -> None:
     part = lock.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(asdict(told)), encoding="utf-8")
     part.replace(lock.with_suffix(".json"))
