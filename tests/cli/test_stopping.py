@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fake_server import FakeServer, Talk, view
+from support.fake_server import FakeServer, Talk, error, view
 
 from whisper_farm.protocol.client import ServerView
 
@@ -72,17 +72,36 @@ def test_follow_says_that_the_farm_goes_on(server: FakeServer, held: Held, told:
     assert ended(run) == (code, "", "whisper-farm: stopped watching; the farm goes on.\n")
 
 
+def hold_uploads(server: FakeServer, held: Held) -> None:
+    transfer = {"url": "/api/uploads/u1", "method": "PUT"}
+    server.tell("GET /api/server", (200, HERE))
+    server.tell("POST /api/transcriptions", (422, error("invalid_request", "No upload.")))
+    server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
+    server.tell("PUT /api/uploads/u1", held)
+
+
 def test_submit_says_what_was_being_sent(server: FakeServer, held: Held, told: int, code: int, tmp_path: Path) -> None:
     talk = tmp_path / "talk.mp3"
     talk.write_bytes(b"sound")
-    transfer = {"url": "/api/uploads/u1", "method": "PUT"}
-    server.tell("GET /api/server", (200, HERE))
-    server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
-    server.tell("PUT /api/uploads/u1", held)
+    hold_uploads(server, held)
     run = start(server, "submit", str(talk))
     assert held.asked.wait(SECONDS)
     run.send_signal(told)
     assert ended(run) == (code, "", f"whisper-farm: stopped while {talk} was being sent.\n")
+
+
+def test_transcribe_elsewhere_does_not_wait_for_what_is_being_sent(
+    server: FakeServer, held: Held, told: int, code: int, tmp_path: Path
+) -> None:
+    talk = tmp_path / "talk.mp3"
+    talk.write_bytes(b"sound")
+    hold_uploads(server, held)
+    run = start(server, "transcribe", str(talk), "-o", str(tmp_path))
+    assert held.asked.wait(SECONDS)
+    run.send_signal(told)
+    line = "whisper-farm: stopped: the farm goes on with what it has; the same command fetches it.\n"
+    assert ended(run) == (code, "", line)
+    assert not held.over.is_set()
 
 
 def test_a_command_that_only_waits_for_an_answer_is_stopped(
