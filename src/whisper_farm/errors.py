@@ -21,6 +21,7 @@
     │   ├── Unauthorized
     │   ├── Forbidden
     │   ├── NotFound
+    │   ├── NotMade
     │   ├── WrongState
     │   ├── TooLarge
     │   ├── HeadTooLarge
@@ -185,6 +186,13 @@ class NotFound(RequestError):
     """There is no such thing."""
 
     code = "not_found"
+    status = 404
+
+
+class NotMade(RequestError):
+    """This is not made yet; a worker that cuts recordings makes it when all of them are cut. Ask again later."""
+
+    code = "not_made"
     status = 404
 
 

@@ -44,7 +44,7 @@ def databases(
 
 HAPPENS = (
     *("submit", "submit again", "register", "drain", "dismiss", "told again", "next_due", "something is due"),
-    *("claim chunk", "claim transcribe", "claim answered again", "hedge live", "hedge done"),
+    *("claim chunk", "claim peaks", "claim transcribe", "claim answered again", "hedge live", "hedge done"),
     *("heartbeat", "heartbeat lost", "heartbeat cancelled", "append", "append again", "complete"),
     *("finished together", "same job together"),
     *("outcome None", "outcome lease_lost", "outcome result_conflict", "outcome invalid_request"),
@@ -53,7 +53,7 @@ HAPPENS = (
     *("reap", "reaped workers", "reaped jobs"),
     *(f"attempt {state}" for state in ("live", "done", "failed", "lost", "released", "cancelled", "superseded")),
     *(f"event job_{kind}" for kind in ("done", "retried", "released", "redo", "set_aside")),
-    *("event language_decided", "event chunks_appended", "event chunking_done"),
+    *("event language_decided", "event chunks_appended", "event chunking_done", "event peaks_done"),
     *(f"event transcription_{how}" for how in ("started", "assembling", "done", "incomplete", "failed", "cancelled")),
     *("event transcription_retried", "event transcription_deleted", "event worker_gone", "event worker_joined"),
 )
@@ -74,7 +74,7 @@ def test_model(databases: tuple[Database, Database]) -> None:
         phases=tuple(Phase) if LONG else (Phase.generate,),
     )
     run_state_machine_as_test(lambda: BusyFarm(databases, happened), settings=play)
-    for seed in range(20):
+    for seed in range(60):
         if all(happened[one] for one in HAPPENS):
             break
         BusyFarm(databases, happened).play_alone(random.Random(seed), steps=150)

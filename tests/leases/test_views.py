@@ -146,6 +146,6 @@ def test_the_farm_is_counted(farm: Farm) -> None:
     farm.claim("ann", transcribe=2)
     farm.now += 7
     now = farm.database.read(lambda tx: counts(tx, farm.policy), now=farm.now)
-    assert now.queued == {"chunk": 1, "transcribe": 3}
-    assert now.oldest_queued_seconds == {"chunk": 7.0, "transcribe": 7.0}
+    assert now.queued == {"chunk": 1, "peaks": 0, "transcribe": 3}
+    assert now.oldest_queued_seconds == {"chunk": 7.0, "peaks": 0.0, "transcribe": 7.0}
     assert (now.running_leases, now.live_workers) == (2, 1)

@@ -95,8 +95,11 @@ def _accounted_for(recording: Row, jobs: list[Row]) -> None:
     name, chunks = recording["id"], [job for job in jobs if job["kind"] == "transcribe"]
     done = [job for job in chunks if job["state"] == "done"]
     failed = [job for job in chunks if job["state"] == "failed"]
-    unfinished = [job for job in jobs if job["state"] in ("queued", "running")]
-    assert len(jobs) - len(chunks) == 1, f"{name} has no job that cuts it"
+    unfinished = [job for job in jobs if job["state"] in ("queued", "running") and job["kind"] != "peaks"]
+    assert [job["kind"] for job in jobs].count("chunk") == 1, f"{name} has no job that cuts it"
+    peaks = [job for job in jobs if job["kind"] == "peaks"]
+    assert len(peaks) == (recording["peaks"] and recording["chunking_done"]), f"{name} has {len(peaks)} jobs of peaks"
+    assert all((job["audio_key"] is not None) == (job["state"] == "done") for job in peaks), name
     assert [job["position"] for job in sorted(chunks, key=lambda job: job["position"])] == list(range(len(chunks)))
     assert (recording["chunks"], recording["chunks_done"]) == (len(chunks), len(done)), name
     assert recording["chunks_failed"] == len(failed), name

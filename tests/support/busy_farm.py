@@ -27,9 +27,12 @@ from whisper_farm.protocol.worker import (
     EngineOffer,
     FailRequest,
     HeartbeatRequest,
+    ListeningCopy,
     NewChunk,
+    PeaksResult,
     RegisterRequest,
     ReleaseRequest,
+    Result,
     TranscribeResult,
 )
 from whisper_farm.settings import Policy
@@ -153,7 +156,8 @@ class BusyFarm(RuleBasedStateMachine):
         key, priority = self.one_of(None, None, "k1", "k2"), self.one_of(0, 0, 1)
         label = self.one_of(*[""] * 6, "dots")
         new = NewTranscription(
-            "ann", name, f"blob:sources/{name}", 1 << 30, options, priority=priority, key=key, label=label
+            "ann", name, f"blob:sources/{name}", 1 << 30, options, priority=priority, key=key, label=label,
+            peaks=self.one_of(True, False, False),
         )
         known = len(self.model.recordings)
         self._ask("submit", new)
@@ -164,7 +168,10 @@ class BusyFarm(RuleBasedStateMachine):
         self._claim(
             ClaimRequest(
                 worker_id=self.worker(), request_id=f"r{len(self.requests)}", 
-                jobs={"chunk": self.one_of(1, 1, 0, 2), "transcribe": self.one_of(2, 1, 2, 0, 4)},
+                jobs={
+                    "chunk": self.one_of(1, 1, 0, 2), "peaks": self.one_of(1, 0, 0),
+                    "transcribe": self.one_of(2, 1, 2, 0, 4),
+                },
             )
         )  # fmt: skip
 
@@ -239,6 +246,11 @@ class BusyFarm(RuleBasedStateMachine):
         cut = self._cut(attempt, self.one_of(0, 0, 0, 1), self.one_of(None, None, 100.0))
         self._complete(attempt.worker_id, [cut])
 
+    @may(4, lambda self: self._live("peaks"))
+    def finish_peaks(self) -> None:
+        attempt = self.one_of(*self._live("peaks"))
+        self._complete(attempt.worker_id, [self._listened(attempt)])
+
     @may(14, lambda self: self._live("transcribe"))
     def finish_chunks(self) -> None:
         first = self.one_of(*self._live("transcribe"))
@@ -271,8 +283,8 @@ class BusyFarm(RuleBasedStateMachine):
         worker, job_id = self.tokens[token]
         attempt = self.model.attempts.get(token)
         sent = attempt.digest if attempt is not None and attempt.digest and self.number(0, 1) else OTHER_SHA
-        cuts = job_id.endswith(".c") != (self.number(0, 4) == 4)
-        result = ChunkResult(duration_seconds=0, chunks=0) if cuts else _result("en", "r1")
+        kind = {"c": "chunk", "p": "peaks"}.get(job_id[-1], "transcribe")
+        result = RESULTS_OF_NOTHING[self.one_of(*[kind] * 4, *sorted(RESULTS_OF_NOTHING))]
         self._complete(
             worker, [Finished(worker, token, sent, result, result_key=f"results/{token}/again", result_size=1)]
         )
@@ -361,16 +373,20 @@ class BusyFarm(RuleBasedStateMachine):
             self._work_all(worker)
         states = {one.id: one.state for one in self.model.recordings.values()}
         assert not {"queued", "running"} & set(states.values()), f"stranded: {states}"
+        assert not self._open(), "stranded jobs"
 
     def _work_all(self, worker: str) -> None:
         for _ in range(40):
             request = ClaimRequest(
-                worker_id=worker, request_id=f"z{len(self.requests)}", jobs={"chunk": 16, "transcribe": 256}
+                worker_id=worker,
+                request_id=f"z{len(self.requests)}",
+                jobs={"chunk": 16, "peaks": 16, "transcribe": 256},
             )
             if not self._claim(request):
                 break
             held = [one for one in self._live() if one.worker_id == worker]
-            ready = [self._cut(one) if self._job(one).kind == "chunk" else self._heard(one, "en") for one in held]
+            ends = {"chunk": self._cut, "peaks": self._listened, "transcribe": lambda one: self._heard(one, "en")}
+            ready = [ends[self._job(one).kind](one) for one in held]
             self._complete(worker, ready)
 
     # How it asks
@@ -431,6 +447,13 @@ class BusyFarm(RuleBasedStateMachine):
         )  # fmt: skip
         return Finished(attempt.worker_id, attempt.token, SHA, result)
 
+    def _listened(self, attempt: Attempt) -> Finished:
+        """What is played and drawn, at a place that is this attempt's own."""
+        audio = ListeningCopy(key=f"listening/{attempt.token}", size=7)
+        seconds = self._recording(attempt).duration_seconds or 0.0
+        result = PeaksResult(duration_seconds=seconds, peaks=(-0.5, 0.5), audio=audio)
+        return Finished(attempt.worker_id, attempt.token, SHA, result, f"results/{attempt.token}", 9)
+
     def _heard(self, attempt: Attempt, language: str, revision: str | None = None) -> Finished:
         pinned = self._recording(attempt).revision or "r1"
         result = _result(language, revision or pinned)
@@ -473,3 +496,10 @@ def _result(language: str, revision: str) -> TranscribeResult:
         segments=(), language=language, engine="tones", engine_version="1", model="small", revision=revision,
         device="cpu", compute_type="none", work_seconds=1.0,
     )  # fmt: skip
+
+
+RESULTS_OF_NOTHING: dict[str, Result] = {
+    "chunk": ChunkResult(duration_seconds=0, chunks=0),
+    "peaks": PeaksResult(duration_seconds=0, peaks=(), audio=ListeningCopy(key="listening/again", size=1)),
+    "transcribe": _result("en", "r1"),
+}

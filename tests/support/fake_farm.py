@@ -97,6 +97,13 @@ class FakeFarm:
         source = worker.Source(name=name, size=len(data), transfer=transfer)
         return self._add(Job("t.c", worker.ChunkTask(source=source, chunk_seconds=chunk_seconds)))
 
+    def add_peaks(self, data: bytes, name: str = "talk.wav") -> Job:
+        """Queue the making of a listening copy."""
+        self.blobs[f"source-{len(self.blobs)}"] = data
+        transfer = Transfer(url=self.link(f"/api/work/source/source-{len(self.blobs) - 1}"), method="GET")
+        source = worker.Source(name=name, size=len(data), transfer=transfer)
+        return self._add(Job("t.p", worker.PeaksTask(source=source)))
+
     def _add(self, job: Job) -> Job:
         self.jobs[job.id] = job
         return job
@@ -149,13 +156,14 @@ class FakeFarm:
         if self.drain:
             return worker.ClaimAnswer(claims=(), drain=True)
         chosen = self._free(worker.ChunkTask, request.worker_id)[: request.jobs.get("chunk", 0)]
+        chosen += self._free(worker.PeaksTask, request.worker_id)[: request.jobs.get("peaks", 0)]
         chosen += self._free(worker.TranscribeTask, request.worker_id)[: request.jobs.get("transcribe", 0)]
         tokens = [self._begin(job, request.worker_id) for job in chosen]
         if tokens:
             self.claimed[request.request_id] = tokens
         return worker.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
 
-    def _free(self, kind: type[worker.ChunkTask] | type[worker.TranscribeTask], worker_id: str) -> list[Job]:
+    def _free(self, kind: type[worker.Task], worker_id: str) -> list[Job]:
         """What may be claimed; a lapsed job not by its own holder before that has beaten again."""
         now, last_beat = time.monotonic(), self.last_beats.get(worker_id, 0.0)
         jobs = [

@@ -114,15 +114,19 @@ class Farm:
         self.write(lambda tx: release(tx, ReleaseRequest(worker_id=cutter, leaving=True), self.policy))
         return self.find(made.id)
 
-    def claim(self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None) -> list[Claimed]:
-        asked = self.request(worker, transcribe, chunk, request)
+    def claim(
+        self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None, peaks: int = 0
+    ) -> list[Claimed]:
+        asked = self.request(worker, transcribe, chunk, request, peaks)
         claims: list[Claimed] = self.write(lambda tx: claim(tx, asked, self.policy, self.mint))
         return claims
 
-    def request(self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None) -> ClaimRequest:
+    def request(
+        self, worker: str, transcribe: int = 1, chunk: int = 0, request: str | None = None, peaks: int = 0
+    ) -> ClaimRequest:
         return ClaimRequest(
             worker_id=worker, request_id=request or f"request-{next(self._requests)}",
-            jobs={"chunk": chunk, "transcribe": transcribe},
+            jobs={"chunk": chunk, "peaks": peaks, "transcribe": transcribe},
         )  # fmt: skip
 
     def due(self) -> float | None:

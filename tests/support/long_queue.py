@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import text
 
 from support.hand_farm import TONES, Farm
-from whisper_farm.leases.rules import needs_recognition, profile_id
+from whisper_farm.leases.kinds import RECOGNITION
+from whisper_farm.leases.rules import profile_id
 
 SLOW = TONES.model_copy(update={"model": "slow"})
 JOBS = 50_000
@@ -98,7 +99,7 @@ def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **part
     given = {
         "pattern": pattern,
         "profile": profile_id(options),
-        "needs": needs_recognition("", "tones", options.model),
+        "needs": RECOGNITION.needs("", "tones", options.model),
         "now": farm.now,
     }
     filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)

@@ -23,7 +23,7 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.complete import Finished
-from whisper_farm.leases.rules import CHUNK_PROFILE, Mint, profile_id
+from whisper_farm.leases.rules import Mint, profile_id
 from whisper_farm.leases.transcriptions import Assembled, NewTranscription
 from whisper_farm.protocol.worker import (
     AppendRequest,
@@ -33,6 +33,7 @@ from whisper_farm.protocol.worker import (
     FailRequest,
     HeartbeatRequest,
     NewChunk,
+    PeaksResult,
     RegisterRequest,
     ReleaseRequest,
     TranscribeResult,
@@ -64,6 +65,7 @@ class Recording:
     revision: str | None
     next_turn: int
     created_at: float
+    peaks: bool = False
     duration_seconds: float | None = None
     declared_seconds: float | None = None
     damaged_packets: int = 0
@@ -175,7 +177,7 @@ class Worker:
     work_seconds: float = 0.0
 
     def serves(self, profile: Profile, label: str) -> bool:
-        if label != self.label or profile.kind == "chunk":
+        if label != self.label or profile.kind != "transcribe":
             return label == self.label and self.cuts
         mine = [offer for offer in self.engines if offer.engine == profile.engine]
         return any(offer.models is None or profile.model in offer.models for offer in mine)
@@ -207,11 +209,11 @@ class Model:
             if new.key is not None and (known.owner, known.key) == (new.owner, new.key):
                 known.label = new.label
                 for job in self._jobs(known):
-                    job.needs = f"{new.label}:chunk" if job.kind == "chunk" else _needs(known)
+                    job.needs = _needs(known) if job.kind == "transcribe" else f"{new.label}:{job.kind}"
                 return known.id
         if self.turn is None:
             self.turn = 0
-            self.profiles[CHUNK_PROFILE] = Profile(CHUNK_PROFILE, "chunk", None, None)
+            self.profiles |= {kind: Profile(kind, kind, None, None) for kind in ("chunk", "peaks")}
         profile = profile_id(new.options)
         self.profiles.setdefault(profile, Profile(profile, "transcribe", new.options.engine, new.options.model))
         made = self.mint.transcription_id()
@@ -221,13 +223,18 @@ class Model:
             source=new.source, source_size=new.source_size, source_sha256=new.source_sha256,
             chunk_seconds=new.chunk_seconds, options=new.options.model_dump(mode="json"), profile_id=profile,
             language=new.options.language, revision=new.options.revision, next_turn=0, created_at=self.now,
+            peaks=new.peaks,
         )  # fmt: skip
         self.recordings[made] = recording
-        needs, profile = f"{new.label}:chunk", CHUNK_PROFILE
-        job = Job(f"{made}.c", made, "chunk", 0, profile, needs, "queued", new.priority, self.turn, self.now)
-        self.jobs[job.id] = job
+        self._whole_job(recording, "chunk", self.turn)
         self._say("transcription_submitted", recording, name=new.name)
         return made
+
+    def _whole_job(self, recording: Recording, kind: str, turn: int) -> None:
+        """A job about the whole recording."""
+        job = Job(f"{recording.id}.{kind[0]}", recording.id, kind, 0, kind, f"{recording.label}:{kind}", "queued",
+                  recording.priority, turn, self.now)  # fmt: skip
+        self.jobs[job.id] = job
 
     def register(self, request: RegisterRequest, owner: str) -> Answer:
         known = self.workers.get(request.worker_id)
@@ -280,8 +287,9 @@ class Model:
         spent = self._set_aside_spent(lapsed, me.id)
         lapsed = [job for job in lapsed if job not in spent]
         made = []
-        if (room := request.jobs.get("chunk")) and me.cuts:
-            made += self._take(me, request, lapsed, CHUNK_PROFILE, room)
+        for kind in ("chunk", "peaks"):
+            if (room := request.jobs.get(kind)) and me.cuts:  # type: ignore[call-overload]
+                made += self._take(me, request, lapsed, kind, room)
         if room := request.jobs.get("transcribe"):
             chunks = [job for job in self._claimable(me, request, lapsed) if job.kind == "transcribe"]
             mine = [job for job in chunks if self._serves(me, job)]
@@ -362,7 +370,7 @@ class Model:
         found = []
         for job in self.jobs.values():
             profile, live = self.profiles[job.profile_id], self._live(job)
-            if job.kind == "chunk" or profile.pace is None or len(live) != 1 or not self._serves(me, job):
+            if job.kind != "transcribe" or profile.pace is None or len(live) != 1 or not self._serves(me, job):
                 continue
             (one,) = live
             mine = me.id in (one.worker_id, job.left_by)
@@ -466,10 +474,12 @@ class Model:
                 code = "lease_lost"
             elif attempt.state == "done":
                 code = None if attempt.digest == finished.digest else "result_conflict"
-            elif isinstance(finished.result, ChunkResult) != (self.jobs[attempt.job_id].kind == "chunk"):
+            elif finished.result.kind != self.jobs[attempt.job_id].kind:
                 code = "invalid_request"
             elif isinstance(finished.result, ChunkResult):
                 code = self._cut(attempt, finished)
+            elif isinstance(finished.result, PeaksResult):
+                self._made_peaks(attempt, finished, finished.result)
             else:
                 code = self._recognised(attempt, finished, mismatched, refused, decided)
             outcomes.append({"token": finished.token, "error_code": code})
@@ -497,7 +507,16 @@ class Model:
         job.end_seconds = result.duration_seconds
         self._accept(attempt, finished)
         self._say("chunking_done", recording, chunks=recording.chunks, duration_seconds=result.duration_seconds)
+        if recording.peaks:
+            self._whole_job(recording, "peaks", job.turn)
         return None
+
+    def _made_peaks(self, attempt: Attempt, finished: Finished, result: PeaksResult) -> None:
+        job = self.jobs[attempt.job_id]
+        job.end_seconds = result.duration_seconds
+        job.audio_key, job.audio_size = result.audio.key, result.audio.size
+        self._accept(attempt, finished)
+        self._say("peaks_done", self._of(job), duration_seconds=result.duration_seconds)
 
     def _recognised(
         self,
@@ -852,14 +871,14 @@ class Model:
     def _settle(self, recording: Recording) -> None:
         if recording.state != "running" or not self._all_ended(recording):
             return
-        failed = [job for job in self._jobs(recording) if job.state == "failed"]
+        failed = [job for job in self._awaited(recording) if job.state == "failed"]
         if failed and not any(job.state == "done" for job in self._chunks(recording)):
             self._close(recording, "failed", failed[0].error_code)
         else:
             self._close(recording, "assembling")
 
     def _all_ended(self, recording: Recording) -> bool:
-        return all(job.state in ("done", "failed") for job in self._jobs(recording))
+        return all(job.state in ("done", "failed") for job in self._awaited(recording))
 
     def _close(self, recording: Recording, state: str, code: str | None = None) -> None:
         recording.state = state
@@ -888,9 +907,13 @@ class Model:
         return None if one is None else self.jobs[one.job_id].transcription_id
 
     def _jobs(self, recording: Recording) -> list[Job]:
-        """The chunk job, then the chunks in order."""
+        """The jobs about the whole recording, then the chunks in order."""
         mine = [job for job in self.jobs.values() if job.transcription_id == recording.id]
         return sorted(mine, key=lambda job: (job.kind, job.position))
+
+    def _awaited(self, recording: Recording) -> list[Job]:
+        """All but what nothing waits for."""
+        return [job for job in self._jobs(recording) if job.kind != "peaks"]
 
     def _chunks(self, recording: Recording) -> list[Job]:
         return [job for job in self._jobs(recording) if job.kind == "transcribe"]

@@ -22,7 +22,7 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from whisper_farm.audio.resample import Stretch, silence
-from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.audio.source import AudioSource, ReadStoppedError, bearable
 from whisper_farm.errors import NotAudio, SourceEmpty
 
@@ -48,11 +48,14 @@ _SEEK_EARLY_SECONDS = 2.0
 
 
 class Decoding:
-    """The sound of a source from output sample `first` on. `damage` is complete when `blocks` ends."""
+    """The sound of a source from output sample `first` on, at `rate` samples a second.
 
-    def __init__(self, source: AudioSource, first: int = 0) -> None:
+    `damage` is complete when `blocks` ends.
+    """
+
+    def __init__(self, source: AudioSource, first: int = 0, rate: int = SAMPLE_RATE) -> None:
         self.damage = DamageLog()
-        self._source, self._stream, self._first = source, source.stream, first
+        self._source, self._stream, self._first, self._rate = source, source.stream, first, rate
         self._exact, self._skips = source.times_are_exact, source.skips_bytes
         self._time_base = float(source.stream.time_base or 0)
         self._timeline = Timeline(source.start_seconds)
@@ -79,7 +82,7 @@ class Decoding:
             raise self._silent_file()
 
     def _seek(self) -> bool:
-        seconds = seconds_of(self._first) - _SEEK_EARLY_SECONDS
+        seconds = self._first / self._rate - _SEEK_EARLY_SECONDS
         if not self._source.packets_are_independent or seconds < SEEK_FROM_SECONDS or not self._time_base:
             return False
         stamp = (self._source.start_seconds or 0.0) + seconds
@@ -177,7 +180,7 @@ class Decoding:
         self._after_damage = False
 
     def _first_stretch(self, frame: AudioFrame, stamp: float | None) -> Stretch:
-        stretch = Stretch(frame, 0, self._first, self._source.only_channel)
+        stretch = Stretch(frame, 0, self._first, self._source.only_channel, self._rate)
         if self._sought and stamp is not None:
             stretch.count = min(stretch.begin, round(self._timeline.time_of(stamp) * frame.sample_rate))
         return stretch
@@ -194,9 +197,9 @@ class Decoding:
     def _begin_again(self, frame: AudioFrame, hole: float) -> Iterator[Waveform]:
         before = self._position
         yield from self._close_stretch()
-        base = max(self._reached, samples_of(before + hole)) if hole else self._reached
+        base = max(self._reached, round((before + hole) * self._rate)) if hole else self._reached
         yield from silence(max(self._reached, self._first), base)
-        self._stretch = Stretch(frame, base, self._first, self._source.only_channel)
+        self._stretch = Stretch(frame, base, self._first, self._source.only_channel, self._rate)
 
     def _close_stretch(self) -> Iterator[Waveform]:
         if self._stretch is not None:

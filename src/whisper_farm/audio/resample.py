@@ -29,9 +29,11 @@ class Stretch:
     Output before sample `first` is not made. All channels are mixed, unless only one is to be heard.
     """
 
-    def __init__(self, shape: AudioFrame, base: int, first: int, only_channel: int | None = None) -> None:
+    def __init__(
+        self, shape: AudioFrame, base: int, first: int, only_channel: int | None = None, rate: int = SAMPLE_RATE
+    ) -> None:
         self._shape, self._base, self._only_channel = shape, base, only_channel
-        self._rate = shape.sample_rate
+        self._rate, self._made_rate = shape.sample_rate, rate
         self.begin = self._input_start(first - base)
         """The input sample from which the graph must be fed."""
         self.count = 0
@@ -47,12 +49,12 @@ class Stretch:
     @property
     def end(self) -> int:
         """The output sample at which everything taken so far ends."""
-        return self._base + round(self.count * SAMPLE_RATE / self._rate)
+        return self._base + round(self.count * self._made_rate / self._rate)
 
     @property
     def seconds(self) -> float:
         """The time at which everything taken so far ends."""
-        return self._base / SAMPLE_RATE + self.count / self._rate
+        return self._base / self._made_rate + self.count / self._rate
 
     def fits(self, frame: AudioFrame) -> bool:
         """Whether a frame has the shape of this stretch."""
@@ -87,8 +89,8 @@ class Stretch:
 
     def _input_start(self, output: int) -> int:
         """An input sample, early enough for `output`, that falls exactly on an output sample."""
-        step = self._rate // math.gcd(self._rate, SAMPLE_RATE)
-        warm = output * self._rate // SAMPLE_RATE - math.ceil(_WARM_UP_SECONDS * self._rate)
+        step = self._rate // math.gcd(self._rate, self._made_rate)
+        warm = output * self._rate // self._made_rate - math.ceil(_WARM_UP_SECONDS * self._rate)
         return max(0, warm // step * step)
 
     def _build(self) -> FilterContext:
@@ -117,15 +119,15 @@ class Stretch:
         steps = [
             ("atrim", f"start_sample={max(0, self.begin - self.count)}"),
             (mixer, mix),
-            ("aresample", str(SAMPLE_RATE)),
+            ("aresample", str(self._made_rate)),
             ("aformat", "sample_fmts=flt"),
-            ("asetnsamples", f"n={SAMPLE_RATE}:p=0"),
+            ("asetnsamples", f"n={self._made_rate}:p=0"),
         ]
         chain += [graph.add(name, arguments) for name, arguments in steps]
         chain.append(graph.add("abuffersink"))
         graph.link_nodes(*chain).configure()
         self._graph, self._source, self._sink = graph, chain[0], chain[-1]
-        begins_at = self._base + self.begin * SAMPLE_RATE // self._rate
+        begins_at = self._base + self.begin * self._made_rate // self._rate
         self._skip = self._made - begins_at
 
     def _pull(self) -> Iterator[Waveform]:

@@ -70,7 +70,8 @@ def _troubles(jobs: Iterable[JobView]) -> Iterator[str]:
         if shown > JOBS_SHOWN:
             yield "… and more"
             return
-        what = "cutting" if job.kind == "chunk" else f"{clock(job.start_seconds)}–{clock(job.end_seconds)}"
+        stretch = f"{clock(job.start_seconds)}–{clock(job.end_seconds)}"
+        what = {"chunk": "cutting", "peaks": "listening copy", "transcribe": stretch}[job.kind]
         yield f"{job.id}  {what}  {job.state}"
         for attempt in failures:
             reason = printable((attempt.error_message or "").partition("\n")[0])

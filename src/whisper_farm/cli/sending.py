@@ -154,6 +154,7 @@ class LocalSender(Sender):
             priority=max(LOWEST_PRIORITY, -number),
             key=self._request.key(fingerprint.sha256),
             label=self._request.label,
+            peaks=False,
         )
         return self._farm.submit(submission)
 

@@ -8,12 +8,14 @@ any number of coordinators may live in one process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from whisper_farm.errors import LeaseLost, every_error
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.counts import live_leases, queued_jobs, running_jobs, unfinished_transcriptions
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.workers import list_workers
@@ -103,7 +105,7 @@ def _queue(tx: Transaction) -> Iterator[GaugeMetricFamily]:
     age = _gauge("job_age_seconds", "How long the oldest of them has waited", "kind")
     audio = _gauge("audio_seconds_queued", "Seconds of audio that wait to be recognised")
     rows = {row.kind: row for row in queued_jobs(tx)}
-    for kind in ("chunk", "transcribe"):
+    for kind in get_args(JobKind):
         row = rows.get(kind)
         depth.add_metric([kind], row.jobs if row else 0)
         age.add_metric([kind], max(0.0, tx.now - row.oldest_at) if row else 0)

@@ -116,6 +116,7 @@ def _new(submission: Submission, caller: Caller, source: str, size: int, sha256:
         priority=submission.priority,
         key=submission.key,
         label=submission.label,
+        peaks=submission.peaks,
     )
 
 

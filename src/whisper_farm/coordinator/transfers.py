@@ -7,6 +7,7 @@ and every upload writes under names of its own, so a late one overwrites nothing
     chunks/{transcription}/{attempt}/{position}.flac        the audio of a chunk
     results/{transcription}/{position}.{attempt}.{digest}.json   what was heard in it
     transcripts/{transcription}/{random}.json               the transcript
+    listening/{transcription}/{attempt}.m4a                 the listening copy
 
 `{attempt}` is a short hash of the claim token: names are seen by people who must not learn the token.
 """
@@ -21,11 +22,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from whisper_farm.errors import DigestMismatch
+from whisper_farm.errors import DigestMismatch, InvalidRequest
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
-from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, Source, Task, TranscribeTask
+from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, PeaksTask, Source, Task, TranscribeTask
 from whisper_farm.store.blobs import BlobFacts, Blobs
+from whisper_farm.store.jobs import HeldJob
 
 SOURCE_SECONDS = 6 * 3600
 """How long a presigned address of a recording works: a slow machine may need that long to cut ten hours."""
@@ -35,9 +37,9 @@ OCTETS = "application/octet-stream"
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
 REMEMBERED_BLOBS = 20_000
-PREFIXES = ("sources/", "chunks/", "results/", "transcripts/")
+PREFIXES = ("sources/", "chunks/", "results/", "transcripts/", "listening/")
 
-_OWNED = re.compile(r"^(chunks|results|transcripts)/([a-z0-9]+)/")
+_OWNED = re.compile(r"^(chunks|results|transcripts|listening)/([a-z0-9]+)/")
 
 
 class Transfers:
@@ -62,9 +64,9 @@ class Transfers:
         """Several of them."""
         return tuple([await self.claim(one) for one in claimed])
 
-    async def chunk_upload(self, transcription_id: str, token: str, position: int) -> ChunkUpload:
-        """Where this attempt puts the audio of one chunk."""
-        key = chunk_key(transcription_id, token, position)
+    async def upload(self, held: HeldJob, token: str, position: int) -> ChunkUpload:
+        """Where this attempt puts the audio of one chunk, or the listening copy."""
+        key = upload_key(held, token, position)
         path = f"/api/work/uploads/{token}/{position}"
         return ChunkUpload(
             position=position, key=key, transfer=await self._put(key, CHUNK_SECONDS, path, _worker_headers())
@@ -81,22 +83,23 @@ class Transfers:
         match claimed.kind:
             case "chunk":
                 return await self._chunk_task(claimed)
+            case "peaks":
+                return PeaksTask(source=await self._source(claimed))
             case "transcribe":
                 return await self._transcribe_task(claimed)
         assert_never(claimed.kind)
 
     async def _chunk_task(self, claimed: Claimed) -> ChunkTask:
-        source = Source(
-            name=claimed.source_name,
-            size=claimed.source_size,
-            transfer=await self._get(_blob(claimed.source), SOURCE_SECONDS, f"/api/work/source/{claimed.token}"),
-        )
         return ChunkTask(
-            source=source,
+            source=await self._source(claimed),
             chunk_seconds=claimed.chunk_seconds,
             resume_position=claimed.resume_position,
             resume_seconds=claimed.resume_seconds,
         )
+
+    async def _source(self, claimed: Claimed) -> Source:
+        transfer = await self._get(_blob(claimed.source), SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
+        return Source(name=claimed.source_name, size=claimed.source_size, transfer=transfer)
 
     async def _transcribe_task(self, claimed: Claimed) -> TranscribeTask:
         assert claimed.audio_key is not None  # the table says so of every such job
@@ -173,6 +176,20 @@ def chunk_key(transcription_id: str, token: str, position: int) -> str:
     return f"chunks/{transcription_id}/{_attempt(token)}/{position}.flac"
 
 
+def listening_key(transcription_id: str, token: str) -> str:
+    """Where this attempt puts the listening copy."""
+    return f"listening/{transcription_id}/{_attempt(token)}.m4a"
+
+
+def upload_key(held: HeldJob, token: str, position: int) -> str:
+    """Where the holder of this job puts what it made at that position."""
+    if held.kind == "chunk":
+        return chunk_key(held.transcription_id, token, position)
+    if position:
+        raise InvalidRequest("A listening copy is one file: its position is 0.")
+    return listening_key(held.transcription_id, token)
+
+
 def result_key(transcription_id: str, position: int, token: str, digest: str) -> str:
     """Where this attempt's result goes; another result of the same attempt has another name."""
     return f"results/{transcription_id}/{position}.{_attempt(token)}.{digest[:16]}.json"
@@ -187,7 +204,7 @@ def transcript_key(transcription_id: str) -> str:
 class Owned:
     """What a key says of itself: which kind of blob of which transcription."""
 
-    kind: Literal["chunks", "results", "transcripts"]
+    kind: Literal["chunks", "results", "transcripts", "listening"]
     transcription_id: str
 
 
@@ -196,5 +213,5 @@ def owned(key: str) -> Owned | None:
     found = _OWNED.match(key)
     if found is None:
         return None
-    kind: Literal["chunks", "results", "transcripts"] = found.group(1)  # type: ignore[assignment] # the pattern says so
+    kind: Literal["chunks", "results", "transcripts", "listening"] = found.group(1)  # type: ignore[assignment] # the pattern says so
     return Owned(kind, found.group(2))

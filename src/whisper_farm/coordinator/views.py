@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
-from whisper_farm.leases.rules import needs_recognition
+from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import (
     FINISHED,
@@ -22,10 +23,11 @@ from whisper_farm.protocol.client import (
     WorkerList,
     WorkerView,
 )
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import Policy
 from whisper_farm.store.counts import live_leases, queued_jobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.jobs import AttemptRow, JobRow, attempts_at, chunk_jobs, cutting_job
+from whisper_farm.store.jobs import AttemptRow, JobRow, attempts_at, chunk_jobs, jobs_of_whole
 from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions
 from whisper_farm.store.workers import WorkerRow, find_worker, list_workers
 
@@ -118,18 +120,18 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers) -> str | None:
     if not row.chunking_done and not any(offers.cuts for offers in mine):
         return "No live worker cuts recordings; start one that does."
     engine, model = row.options["engine"], row.options["model"]
-    if not fleet.serves(needs_recognition(row.label, engine, model)):
+    if not fleet.serves(RECOGNITION.needs(row.label, engine, model)):
         return f"No live worker runs {engine} with the model {model}; start one that does."
     return None
 
 
 def job_list(tx: Transaction, transcription_id: str, after: int | None = None, limit: int = PAGE) -> JobList:
-    """A page of a transcription's jobs with all their attempts: first the one that cuts, then the chunks in order."""
+    """A page of a transcription's jobs with all attempts: those about the whole recording, then the chunks in order."""
     find(tx, transcription_id)
     limit = min(max(limit, 1), MOST)
-    cutting = cutting_job(tx, transcription_id) if after is None else []
+    whole = jobs_of_whole(tx, transcription_id) if after is None else []
     rows = chunk_jobs(tx, transcription_id, -1 if after is None else after, limit + 1)
-    page = [*cutting, *rows[:limit]]
+    page = [*whole, *rows[:limit]]
     evidence: dict[str, list[AttemptView]] = {row.id: [] for row in page}
     for attempt in attempts_at(tx, list(evidence)):
         evidence[attempt.job_id].append(_attempt(attempt))
@@ -204,8 +206,8 @@ def counts(tx: Transaction, policy: Policy) -> Counts:
     """Queue depth and age, leases and workers, for metrics and `doctor`."""
     queue = queued_jobs(tx)
     return Counts(
-        queued={"chunk": 0, "transcribe": 0} | {row.kind: row.jobs for row in queue},
-        oldest_queued_seconds={"chunk": 0.0, "transcribe": 0.0}
+        queued=dict.fromkeys(get_args(JobKind), 0) | {row.kind: row.jobs for row in queue},
+        oldest_queued_seconds=dict.fromkeys(get_args(JobKind), 0.0)
         | {row.kind: max(0.0, tx.now - row.oldest_at) for row in queue},
         running_leases=sum(row.live for row in live_leases(tx)),
         live_workers=len(LiveWorkers(tx, policy).offers),

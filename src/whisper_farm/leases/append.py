@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.endings import ChunkBounds
+from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS
 from whisper_farm.leases.ready import present_turn
-from whisper_farm.leases.rules import needs_recognition, transcribe_job_id
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
@@ -17,15 +17,8 @@ from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 
-TOLERANCE_SECONDS = 1e-6
 DECLARE = Change("UPDATE transcriptions SET declared_seconds = :seconds WHERE id = :id")
 THERE = Query("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs", ChunkBounds)
-ADD = Change("""
-    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, start_seconds,
-                      end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at, ended_at)
-    VALUES (:id, :transcription, 'transcribe', :position, :profile, :needs, :state, :priority, :turn, :start_seconds,
-            :end_seconds, :speech_seconds, :key, :size, :sha256, :now, :ended_at)
-""")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
            done_seconds = :seconds
@@ -54,13 +47,13 @@ def _cutting(tx: Transaction, request: AppendRequest) -> Held:
     if held is None or not held.held_by(request.worker_id):
         raise LeaseLost
     if held.kind != "chunk":
-        raise InvalidRequest("This claim is for recognising a chunk, not for cutting a recording.")
+        raise InvalidRequest(f"This claim is for a {held.kind} job, not for cutting a recording.")
     return held
 
 
 def _must_agree(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
     """Chunks that were appended before must have the same bounds."""
-    wanted = [transcribe_job_id(row.id, chunk.position) for chunk in chunks]
+    wanted = [RECOGNITION.job_id(row.id, chunk.position) for chunk in chunks]
     there = {one.position: one for one in tx.rows(THERE, {"jobs": wanted})} if wanted else {}
     for chunk in chunks:
         known = there[chunk.position]
@@ -94,9 +87,9 @@ def _near(one: float, other: float) -> bool:
 
 
 def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    needs = needs_recognition(row.label, row.options["engine"], row.options["model"])
+    needs = RECOGNITION.needs(row.label, row.options["engine"], row.options["model"])
     turn = max(row.next_turn, present_turn(tx, needs, row.priority))
-    tx.change(ADD, [_job(tx, row, chunk, needs, turn + number) for number, chunk in enumerate(chunks)])
+    tx.change(ADD, RECOGNITION.jobs(tx, row, chunks, turn))
     cut = chunks[-1].end_seconds
     emit(tx, ChunksAppended(first=chunks[0].position, count=len(chunks), cut_seconds=cut), row.id, row.owner)
     done, seconds = row.chunks_done, row.done_seconds
@@ -108,11 +101,3 @@ def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -
             emit(tx, said, row.id, row.owner)
     counted = {"chunks": row.chunks + len(chunks), "cut": cut, "turn": turn + len(chunks)}
     tx.change(COUNT, counted | {"id": row.id, "done": done, "seconds": seconds})
-
-
-def _job(tx: Transaction, row: TranscriptionRow, chunk: NewChunk, needs: str, turn: int) -> dict[str, object]:
-    silent = chunk.speech_seconds == 0
-    state = {"state": "done" if silent else "queued", "ended_at": tx.now if silent else None, "now": tx.now}
-    place = {"profile": row.profile_id, "needs": needs, "priority": row.priority, "turn": turn}
-    ids = {"id": transcribe_job_id(row.id, chunk.position), "transcription": row.id}
-    return chunk.model_dump() | ids | state | place

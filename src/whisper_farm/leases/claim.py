@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from whisper_farm.leases.attempts import Held, renew_free
+from whisper_farm.leases.kinds import KINDS, RECOGNITION, kind_needed
 from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, overtake, set_aside_spent
 from whisper_farm.leases.ready import (
     FROM_JOBS,
@@ -18,7 +19,7 @@ from whisper_farm.leases.ready import (
     next_jobs,
     overdue,
 )
-from whisper_farm.leases.rules import RANDOM, Mint, lately, needs_cutting, stretched
+from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
 from whisper_farm.protocol.wire import JobKind
@@ -167,13 +168,13 @@ class Claiming:
         lapsed = self._takeable() if self.worker.lapsed else {}
         waiting = [head for head in heads(self.tx, self.worker.id, self.policy) if self.worker.serves(head.needs)]
         first = sorted([*waiting, *(_head(holders[0]) for holders in lapsed.values())], key=lambda head: head.order)
-        cutting = needs_cutting(self.worker.label)
         claimed: list[Claimed] = []
-        if limit := self.request.jobs.get("chunk"):
-            claimed += self._next([head for head in first if head.needs == cutting], limit, lapsed)
-        if limit := self.request.jobs.get("transcribe"):
-            chunks = sorted((head for head in first if head.needs != cutting), key=self._warm_first)
-            claimed += self._next(chunks, limit, lapsed) if chunks else self._hedge(limit)
+        for kind in KINDS:
+            limit, mine = self.request.jobs.get(kind, 0), [head for head in first if kind_needed(head.needs) == kind]
+            if limit and kind == RECOGNITION.name:
+                claimed += self._next(sorted(mine, key=self._warm_first), limit, lapsed) if mine else self._hedge(limit)
+            elif limit:
+                claimed += self._next(mine, limit, lapsed)
         return claimed
 
     def _takeable(self) -> LapsedJobs:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMismatch, ResultConflict
-from whisper_farm.leases.append import TOLERANCE_SECONDS
 from whisper_farm.leases.attempts import Held, end_attempts, hold, refused, requeue, rivals
 from whisper_farm.leases.endings import conclude, deciding_position, redo_others
 from whisper_farm.leases.fail import Failed, record_failures
+from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
-from whisper_farm.protocol.events import ChunkingDone, JobDone, JobRedo, LanguageDecided
-from whisper_farm.protocol.worker import ChunkResult, Outcome, Result, TranscribeResult
+from whisper_farm.protocol.events import JobRedo
+from whisper_farm.protocol.worker import Outcome, Result, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -30,29 +30,6 @@ class Finished:
     result: Result
     result_key: str | None = None
     result_size: int | None = None
-
-
-@dataclass(slots=True)
-class Growing:
-    """A transcription with what these completions change of it, until it is written."""
-
-    row: TranscriptionRow
-    deciding: int | None
-    """The position of the chunk whose language the transcription will have, while it has none."""
-    language_before: str | None
-    decided_now: bool = False
-    refused: bool = False
-    changed: bool = False
-
-    def change(self, **values: object) -> None:
-        """Note what is to be written."""
-        self.row = replace(self.row, **values)  # type: ignore[arg-type]
-        self.changed = True
-
-    @property
-    def may_end(self) -> bool:
-        """Whether this call may have ended the last job, so that it is worth looking closer."""
-        return self.refused or self.row.chunks_done + self.row.chunks_failed == self.row.chunks
 
 
 END = Change(
@@ -124,52 +101,20 @@ class Completing:
 
     def _take(self, held: Held, finished: Finished) -> None:
         result = finished.result
-        if held.kind == "chunk" and isinstance(result, ChunkResult):
-            self._cut(held, finished, result)
-        elif held.kind == "transcribe" and isinstance(result, TranscribeResult) and finished.result_key is not None:
-            self._recognised(held, finished, result)
-        else:
+        if result.kind != held.kind or (result.kind != "chunk" and finished.result_key is None):
             raise InvalidRequest(f"This claim is for a {held.kind} job; its result must be of that kind.")
+        if KINDS[held.kind].done(self, held, result):
+            self._accept(held, finished)
 
-    def _cut(self, held: Held, finished: Finished, result: ChunkResult) -> None:
-        growing = self.growing[held.transcription_id]
-        row = growing.row
-        if result.chunks != row.chunks or abs(result.duration_seconds - row.cut_seconds) > TOLERANCE_SECONDS:
-            has = f"{row.name} has {row.chunks} chunks up to {row.cut_seconds:g} s"
-            raise InvalidRequest(f"{has}; the result speaks of {result.chunks} up to {result.duration_seconds:g} s.")
-        if result.declared_seconds is not None:
-            growing.change(declared_seconds=result.declared_seconds)
-        growing.change(chunking_done=True, duration_seconds=result.duration_seconds)
-        growing.change(damaged_packets=result.damaged_packets, damaged=[list(one) for one in result.damaged_seconds])
-        held.end_seconds = result.duration_seconds
-        self._accept(held, finished)
-        emit(self.tx, ChunkingDone(chunks=row.chunks, duration_seconds=result.duration_seconds), row.id, row.owner)
+    def not_this_language(self, held: Held) -> None:
+        """Somebody heard another language: the chunk is recognised again, and nobody is to blame."""
+        self.growing[held.transcription_id].refused, held.state = True, "superseded"
+        self.other_language.append(held)
 
-    def _recognised(self, held: Held, finished: Finished, result: TranscribeResult) -> None:
-        growing = self.growing[held.transcription_id]
-        row = growing.row
-        if row.revision not in (None, result.revision):
-            growing.refused, held.state = True, "failed"
-            raise self._mismatch(held, result, row)
-        if not row.multilingual and row.language not in (None, result.language, held.told_language):
-            growing.refused, held.state = True, "superseded"
-            self.other_language.append(held)
-            return
-        count, seconds = row.chunks_done + 1, row.done_seconds + held.seconds
-        growing.change(revision=result.revision, chunks_done=count, done_seconds=seconds)
-        self._accept(held, finished)
-        said = JobDone(position=held.position, seconds=held.seconds, done_seconds=seconds, chunks_done=count)
-        emit(self.tx, said, row.id, row.owner)
-        if row.language is None and held.position == growing.deciding:
-            growing.change(language=result.language)
-            growing.decided_now = True
-            emit(self.tx, LanguageDecided(language=result.language), row.id, row.owner)
-
-    def _mismatch(self, held: Held, result: TranscribeResult, row: TranscriptionRow) -> ModelMismatch:
-        pinned = f"{row.name} is recognised with revision {row.revision} of {result.model}"
-        error = ModelMismatch(f"{pinned}; this is {result.revision}.")
+    def not_this_model(self, held: Held, error: ModelMismatch) -> None:
+        """Somebody used another revision of the model: the attempt failed, without a charge."""
+        self.growing[held.transcription_id].refused, held.state = True, "failed"
         self.other_model.append(Failed(held, error.code, error.message))
-        return error
 
     def _accept(self, held: Held, finished: Finished) -> None:
         held.state, held.digest = "done", finished.digest

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from whisper_farm.leases.attempts import Held
+from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.protocol.client import JobState
 from whisper_farm.protocol.events import (
     FarmEvent,
@@ -94,7 +95,7 @@ OPEN = Query(
 FIRST_ERROR = Query(
     """
     SELECT error_code, error_message FROM jobs
-     WHERE transcription_id = :id AND state = 'failed' ORDER BY kind, position LIMIT 1
+     WHERE transcription_id = :id AND state = 'failed' AND kind <> 'peaks' ORDER BY kind, position LIMIT 1
     """,
     JobError,
 )
@@ -134,7 +135,7 @@ def set_aside(tx: Transaction, given_up: Sequence[tuple[Held, str, str]]) -> Non
         SET_ASIDE,
         [{"job": job.job_id, "at": tx.now, "code": code, "message": message} for job, code, message in given_up],
     )
-    tx.change(COUNT_FAILED, [{"id": job.transcription_id} for job, *_ in given_up if job.kind == "transcribe"])
+    tx.change(COUNT_FAILED, [{"id": job.transcription_id} for job, *_ in given_up if job.kind == RECOGNITION.name])
     for job, code, message in given_up:
         said = JobSetAside(
             code=code,

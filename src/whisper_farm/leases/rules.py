@@ -1,4 +1,4 @@
-"""The rules of the queue in numbers and names: leases, waits and budgets; ids, and what a job needs of a worker.
+"""The rules of the queue in numbers: leases, waits and budgets.
 
 Knows no database. Tests pass a `Mint` of their own, for chance enters the queue here and nowhere else.
 """
@@ -16,8 +16,6 @@ from typing import Protocol
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
 
-CHUNK_PROFILE = "chunk"
-"""The profile of all jobs that cut recordings."""
 FAILURES_PER_ATTEMPT = 4
 """Failures of any kind, for each charged attempt a job may have, that end it when nobody else is left to try."""
 TRIES_PER_ATTEMPT = 16
@@ -81,26 +79,6 @@ class RandomMint:
 
 
 RANDOM = RandomMint()
-
-
-def chunk_job_id(transcription_id: str) -> str:
-    """The id of the job that cuts the recording."""
-    return f"{transcription_id}.c"
-
-
-def transcribe_job_id(transcription_id: str, position: int) -> str:
-    """The id of the job that recognises the chunk at `position`."""
-    return f"{transcription_id}.{position}"
-
-
-def needs_cutting(label: str) -> str:
-    """What a worker must have to cut a recording with that label."""
-    return f"{label}:{CHUNK_PROFILE}"
-
-
-def needs_recognition(label: str, engine: str, model: str) -> str:
-    """What a worker must have to recognise chunks with that label. Only this form holds a space."""
-    return f"{label}:{engine} {model}"
 
 
 def profile_id(options: RecognitionOptions) -> str:

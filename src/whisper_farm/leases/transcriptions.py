@@ -9,16 +9,10 @@ from typing import NamedTuple
 from whisper_farm.errors import BlobMissing, WrongState
 from whisper_farm.leases.attempts import LOCK, end_attempts, live_attempts_of
 from whisper_farm.leases.endings import close, close_ended
+from whisper_farm.leases.kinds import ADD as ADD_JOB
+from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION
 from whisper_farm.leases.ready import farm_turn, present_turn
-from whisper_farm.leases.rules import (
-    RANDOM,
-    Mint,
-    chunk_job_id,
-    needs_cutting,
-    needs_recognition,
-    profile_id,
-    transcribe_job_id,
-)
+from whisper_farm.leases.rules import RANDOM, Mint, profile_id
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.protocol.events import (
     JobSetAside,
@@ -58,6 +52,7 @@ class NewTranscription:
     priority: int = 0
     key: str | None = None
     label: str = ""
+    peaks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +70,20 @@ class Assembled:
 
 
 OPEN_FARM = Change("INSERT INTO farm (id, turn) VALUES (1, 0)")
-ADD_CHUNK_PROFILE = Change("INSERT INTO profiles (id, kind) VALUES ('chunk', 'chunk')")
+ADD_WHOLE_PROFILE = Change("INSERT INTO profiles (id, kind) VALUES (:kind, :kind)")
 ADD_PROFILE = Change("""
     INSERT INTO profiles (id, kind, engine, model, options) VALUES (:id, 'transcribe', :engine, :model, :options)
     ON CONFLICT (id) DO NOTHING
 """)
 ADD = Change("""
     INSERT INTO transcriptions (id, owner, name, key, label, state, priority, source, source_size, source_sha256,
-                                chunk_seconds, options, profile_id, language, revision, created_at)
+                                chunk_seconds, peaks, options, profile_id, language, revision, created_at)
     VALUES (:id, :owner, :name, :key, :label, 'queued', :priority, :source, :source_size, :source_sha256,
-            :chunk_seconds, :options, :profile, :language, :revision, :now)
-""")
-ADD_CHUNK_JOB = Change("""
-    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, created_at)
-    VALUES (:id, :transcription, 'chunk', 0, 'chunk', :needs, 'queued', :priority, :turn, :now)
+            :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
 """)
 LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
 LABEL_JOBS = Change("""
-    UPDATE jobs SET needs = CASE kind WHEN 'chunk' THEN :cutting ELSE :recognition END WHERE transcription_id = :id
+    UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind
 """)
 CANCEL_JOBS = Change("""
     UPDATE jobs SET state = 'cancelled', ended_at = :at, available_at = 0
@@ -174,16 +165,16 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     options = new.options.model_dump(mode="json")
     if turn is None:
         tx.change(OPEN_FARM)
-        tx.change(ADD_CHUNK_PROFILE)
+        tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
     shared = {name: value for name, value in options.items() if name not in ("language", "revision")}
     tx.change(ADD_PROFILE, {"id": profile, "engine": options["engine"], "model": options["model"]}
               | {"options": Json(shared)})  # fmt: skip
-    same = ("owner", "name", "key", "label", "priority", "source", "source_size", "source_sha256", "chunk_seconds")
+    same = ("owner", "name", "key", "label", "priority", "source", "source_size", "source_sha256", "chunk_seconds",
+            "peaks")  # fmt: skip
     pins = {"language": new.options.language, "revision": new.options.revision, "options": Json(options)}
     row = {name: getattr(new, name) for name in same} | pins
     tx.change(ADD, row | {"id": made, "profile": profile, "now": tx.now})
-    job = {"id": chunk_job_id(made), "needs": needs_cutting(new.label), "priority": new.priority, "turn": turn or 0}
-    tx.change(ADD_CHUNK_JOB, job | {"transcription": made, "now": tx.now})
+    tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
     emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
 
@@ -191,12 +182,9 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
 def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
     """From now on only workers with that label work on this transcription."""
     tx.change(LABEL, {"id": row.id, "label": label})
-    needs = {"cutting": needs_cutting(label), "recognition": _needs(row, label)}
-    tx.change(LABEL_JOBS, needs | {"id": row.id})
-
-
-def _needs(row: TranscriptionRow, label: str) -> str:
-    return needs_recognition(label, row.options["engine"], row.options["model"])
+    engine, model = row.options["engine"], row.options["model"]
+    needs = [{"id": row.id, "kind": kind.name, "needs": kind.needs(label, engine, model)} for kind in KINDS.values()]
+    tx.change(LABEL_JOBS, needs)
 
 
 def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
@@ -225,7 +213,8 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
         ended = "what failed, is incomplete or was cancelled"
         raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
     first = tx.first(FIRST_AGAIN, {"id": row.id})
-    now = present_turn(tx, _needs(row, row.label), row.priority)
+    needs = RECOGNITION.needs(row.label, row.options["engine"], row.options["model"])
+    now = present_turn(tx, needs, row.priority)
     later = 0 if first is None else max(0, now - first)
     tx.change(RETRY_JOBS, {"id": row.id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})
@@ -263,7 +252,7 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
 def _set_aside_lost(tx: Transaction, row: TranscriptionRow, lost: Sequence[DoneChunk]) -> None:
     if not lost:
         return
-    message, jobs = "Its stored result is gone or damaged.", [transcribe_job_id(row.id, one[0]) for one in lost]
+    message, jobs = "Its stored result is gone or damaged.", [RECOGNITION.job_id(row.id, one[0]) for one in lost]
     tx.change(LOSE_RESULTS, {"jobs": jobs, "message": message, "at": tx.now})
     seconds = sum(end - start for _, start, end, _ in lost)
     tx.change(COUNT_LOST, {"id": row.id, "count": len(lost), "seconds": seconds})

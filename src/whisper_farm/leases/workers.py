@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal, TypedDict
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
-from whisper_farm.leases.rules import CHUNK_PROFILE, stretched
+from whisper_farm.leases.rules import stretched
 from whisper_farm.protocol.events import WorkerDismissed, WorkerDraining, WorkerGone, WorkerJoined
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
@@ -40,9 +40,9 @@ class Offers:
     engines: list[Offer]
 
     def serves(self, needs: str) -> bool:
-        """Whether it could take a job that needs that."""
+        """Whether it could take a job that needs that. Who cuts recordings does whatever needs no engine."""
         label, _, what = needs.partition(":")
-        if label != self.label or what == CHUNK_PROFILE:
+        if label != self.label or " " not in what:
             return label == self.label and self.cuts
         engine, _, model = what.partition(" ")
         mine = (offer["models"] for offer in self.engines if offer["engine"] == engine)

@@ -45,6 +45,8 @@ class Submission(Request):
     """Submitting the same key again (same owner) answers with the transcription that is there."""
     label: Label = ""
     """Only workers with this label work on it."""
+    peaks: bool = True
+    """Make a listening copy and the peaks of its waveform, too, as the web app plays and draws them."""
 
 
 class Gap(Answer):

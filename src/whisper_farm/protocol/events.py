@@ -95,6 +95,13 @@ class ChunkingDone(Answer):
     duration_seconds: Seconds
 
 
+class PeaksDone(Answer):
+    """The recording can be listened to: its listening copy and the peaks of its waveform are there."""
+
+    kind: Literal["peaks_done"] = "peaks_done"
+    duration_seconds: Seconds
+
+
 class LanguageDecided(Answer):
     """The transcription is in this language from now on."""
 
@@ -190,6 +197,7 @@ FarmEvent = (
     | TranscriptionDeleted
     | ChunksAppended
     | ChunkingDone
+    | PeaksDone
     | LanguageDecided
     | JobDone
     | JobRetried
@@ -213,6 +221,7 @@ EventKind = Literal[
     "transcription_deleted",
     "chunks_appended",
     "chunking_done",
+    "peaks_done",
     "language_decided",
     "job_done",
     "job_retried",

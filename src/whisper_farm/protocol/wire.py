@@ -15,8 +15,11 @@ PROTOCOL_VERSION = 1
 PROTOCOL_HEADER = "Whisper-Farm-Protocol"
 """Workers send it with every call; a server that speaks another version answers 426."""
 
-JobKind = Literal["chunk", "transcribe"]
-"""What a job can be: cut the recording, recognise one chunk. `protocol/worker.py` has a task and a result of each."""
+JobKind = Literal["chunk", "peaks", "transcribe"]
+"""Cut the recording, make what is played and drawn of it, recognise one chunk.
+
+`protocol/worker.py` has a task and a result of each.
+"""
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 """Transcriptions, jobs, workers, requests."""
 ClaimToken = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
@@ -32,6 +35,10 @@ MAX_CHUNK_BYTES = 64 << 20
 T = TypeVar("T")
 Items = Annotated[tuple[T, ...], FailFast()]
 """A list in a request. Its first wrong element ends the reading: nobody pays for naming a million of them."""
+MAX_COPY_BYTES = 2 << 30
+"""Of the listening copy of one recording: some seventy hours."""
+MOST_PEAKS = 8000
+"""Numbers in the waveform of one recording, the lowest and the highest value of each stretch."""
 MAX_RESULT_LENGTH = 16 << 20
 """Of the JSON text of one result."""
 MAX_BATCH = 256

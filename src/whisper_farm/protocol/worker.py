@@ -16,7 +16,9 @@ from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
     MAX_CHUNK_BYTES,
+    MAX_COPY_BYTES,
     MAX_RESULT_LENGTH,
+    MOST_PEAKS,
     Answer,
     Bytes,
     ClaimToken,
@@ -125,7 +127,14 @@ class TranscribeTask(Answer):
     """An earlier attempt took its worker or recogniser down: do not batch it with others."""
 
 
-Task = ChunkTask | TranscribeTask
+class PeaksTask(Answer):
+    """Make what is played and drawn of the recording: a listening copy (AAC in MP4), and the peaks of its waveform."""
+
+    kind: Literal["peaks"] = "peaks"
+    source: Source
+
+
+Task = ChunkTask | TranscribeTask | PeaksTask
 """What a claim asks for: one type for each kind of job."""
 
 
@@ -167,7 +176,7 @@ class HeartbeatAnswer(Answer):
 
 
 class UploadRequest(Request):
-    """Ask where the audio of new chunks goes."""
+    """Ask where the audio of new chunks goes, or the listening copy, which has position 0."""
 
     worker_id: Id
     token: ClaimToken
@@ -244,7 +253,24 @@ class TranscribeResult(Request):
     """Time the recogniser spent on it (its share of a batch)."""
 
 
-Result = ChunkResult | TranscribeResult
+class ListeningCopy(Request):
+    """The copy as it was uploaded."""
+
+    key: Annotated[str, Field(max_length=255)]
+    size: int = Field(ge=1, le=MAX_COPY_BYTES)
+
+
+class PeaksResult(Request):
+    """What is played and drawn of the recording. Browsers get the text of this result as it was sent."""
+
+    kind: ClassVar[JobKind] = "peaks"
+    duration_seconds: Seconds
+    peaks: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(max_length=MOST_PEAKS)
+    """The lowest and the highest value of one stretch after the other, all equally long."""
+    audio: ListeningCopy
+
+
+Result = ChunkResult | TranscribeResult | PeaksResult
 """What a completion brings: one type for each kind of job."""
 RESULTS: Mapping[JobKind, type[Result]] = {each.kind: each for each in get_args(Result)}
 

@@ -80,6 +80,16 @@ class ResultFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PlayableRow:
+    """Where the listening copy of a recording is, and its peaks."""
+
+    audio_key: str
+    audio_size: int
+    result_key: str
+    result_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class HeldJob:
     """What a live claim lets its worker fetch and send; `chunks` are appended so far."""
 
@@ -100,6 +110,7 @@ class AttemptedJob:
 
     token: str
     job_id: str
+    kind: JobKind
     state: AttemptState
     transcription_id: str
     position: int
@@ -108,7 +119,7 @@ class AttemptedJob:
 
 
 JOB = "SELECT id, kind, position, state, start_seconds, end_seconds, charged_attempts FROM jobs"
-CUTTING = Query(f"{JOB} WHERE transcription_id = :transcription AND kind = 'chunk'", JobRow)
+WHOLE = Query(f"{JOB} WHERE transcription_id = :transcription AND kind <> 'transcribe' ORDER BY kind", JobRow)
 CHUNKS = Query(
     f"{JOB} WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after"
     " ORDER BY position LIMIT :limit",
@@ -134,7 +145,7 @@ CHUNKS_AFTER = Query(
 FAILED = Query(
     """
     SELECT transcription_id, kind, position, start_seconds, end_seconds, error_code, error_message FROM jobs
-     WHERE state = 'failed' AND transcription_id IN :transcriptions ORDER BY kind DESC, position
+     WHERE state = 'failed' AND transcription_id IN :transcriptions AND kind <> 'peaks' ORDER BY kind DESC, position
     """,
     FailedJob,
 )
@@ -160,12 +171,19 @@ HELD = Query(
 )
 ATTEMPTED = Query(
     """
-    SELECT attempts.token, attempts.job_id, attempts.state, jobs.transcription_id, jobs.position, jobs.start_seconds,
-           jobs.end_seconds
+    SELECT attempts.token, attempts.job_id, jobs.kind, attempts.state, jobs.transcription_id, jobs.position,
+           jobs.start_seconds, jobs.end_seconds
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
      WHERE attempts.token IN :tokens
     """,
     AttemptedJob,
+)
+PLAYABLE = Query(
+    """
+    SELECT audio_key, audio_size, result_key, result_size FROM jobs
+     WHERE transcription_id = :transcription AND kind = 'peaks' AND state = 'done'
+    """,
+    PlayableRow,
 )
 AUDIO_DONE = Query(
     """
@@ -176,9 +194,9 @@ AUDIO_DONE = Query(
 )
 
 
-def cutting_job(tx: Transaction, transcription_id: str) -> list[JobRow]:
-    """The job that cuts the recording; none where there is no such transcription."""
-    return tx.rows(CUTTING, {"transcription": transcription_id})
+def jobs_of_whole(tx: Transaction, transcription_id: str) -> list[JobRow]:
+    """The jobs that are about the whole recording: the one that cuts it first."""
+    return tx.rows(WHOLE, {"transcription": transcription_id})
 
 
 def chunk_jobs(tx: Transaction, transcription_id: str, after: int, limit: int) -> list[JobRow]:
@@ -206,19 +224,24 @@ def makers_of(tx: Transaction, transcription_id: str) -> list[ResultFacts]:
     return tx.rows(RESULTS, {"transcription": transcription_id})
 
 
-def held_job(tx: Transaction, token: str, kind: JobKind) -> HeldJob:
-    """The job of a live claim, if it is of that kind; raises `LeaseLost` and `InvalidRequest`."""
+def held_job(tx: Transaction, token: str, *kinds: JobKind) -> HeldJob:
+    """The job of a live claim, if it is of one of those kinds; raises `LeaseLost` and `InvalidRequest`."""
     found = tx.first(HELD, {"token": token})
     if found is None:
         raise LeaseLost
-    if found.kind != kind:
-        raise InvalidRequest(f"This claim is for a {found.kind} job, not for a {kind} job.")
+    if found.kind not in kinds:
+        raise InvalidRequest(f"This claim is for a {found.kind} job, not for a {' or '.join(kinds)} job.")
     return found
 
 
 def attempted_jobs(tx: Transaction, tokens: Collection[str]) -> list[AttemptedJob]:
     """The jobs of these claim tokens, as far as there are any."""
     return tx.rows(ATTEMPTED, {"tokens": list(tokens)})
+
+
+def playable(tx: Transaction, transcription_id: str) -> PlayableRow | None:
+    """What can be played and drawn of a recording, once it is made."""
+    return tx.first(PLAYABLE, {"transcription": transcription_id})
 
 
 def audio_of_done_chunks(tx: Transaction, transcription_id: str) -> list[str]:

@@ -221,7 +221,7 @@ NEEDS = Query(
                     ELSE 0 END) AS audio_seconds
       FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
                 JOIN profiles ON profiles.id = transcriptions.profile_id
-     WHERE jobs.state IN ('queued', 'running') AND transcriptions.label = ''
+     WHERE jobs.state IN ('queued', 'running') AND jobs.kind <> 'peaks' AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
     """,
     NeedRow,

@@ -104,7 +104,7 @@ profiles = Table(
     Column("pace", Double),
     Column("samples", Integer, nullable=False, server_default="0"),
     one_of("kind", *get_args(JobKind)),
-    holds("recogniser_named", "kind = 'chunk' OR (engine IS NOT NULL AND model IS NOT NULL)"),
+    holds("recogniser_named", "kind <> 'transcribe' OR (engine IS NOT NULL AND model IS NOT NULL)"),
 )
 """What can be recognised in one batch. `pace` is seconds from claim to completion per audio-second."""
 
@@ -137,6 +137,7 @@ transcriptions = Table(
     Column("cut_seconds", Double, nullable=False, server_default="0"),
     Column("done_seconds", Double, nullable=False, server_default="0"),
     Column("next_turn", BigInteger, nullable=False, server_default="0"),
+    Column("peaks", Boolean, nullable=False, server_default=false()),
     Column("transcript_key", Text),
     Column("transcript_size", BigInteger),
     Column("coverage", Json),
@@ -161,7 +162,10 @@ transcriptions = Table(
     partial("ix_transcriptions_assembling", "state = 'assembling'", "created_at", "id"),
     partial("ix_transcriptions_finished", "finished_at IS NOT NULL", "finished_at"),
 )
-"""One recording each. `source` is `blob:KEY` or `file:PATH`; `language` and `revision` are null until decided."""
+"""One recording each. `source` is `blob:KEY` or `file:PATH`; `language` and `revision` are null until decided.
+
+`peaks` says whether somebody wants to listen to it.
+"""
 
 jobs = Table(
     "jobs",
@@ -203,7 +207,7 @@ jobs = Table(
     holds("done_answered", "state <> 'done' OR result_digest IS NOT NULL OR speech_seconds = 0"),
     holds("chunking_answered", "state <> 'done' OR result_digest IS NOT NULL OR kind = 'transcribe'"),
     holds("result_only_when_done", "state = 'done' OR (result_key IS NULL AND result_digest IS NULL)"),
-    holds("chunk_has_audio", "kind = 'chunk' OR audio_key IS NOT NULL"),
+    holds("chunk_has_audio", "kind <> 'transcribe' OR audio_key IS NOT NULL"),
     holds("bounds_ordered", "start_seconds >= 0 AND start_seconds <= end_seconds"),
     holds("attempts_counted", "charged_attempts >= 0 AND charged_attempts + forgiven_attempts <= attempts"),
     holds("running_attempted", "state <> 'running' OR attempts > 0"),
@@ -213,9 +217,9 @@ jobs = Table(
     partial("ix_jobs_waiting", "state = 'queued' AND available_at > 0", "available_at"),
     partial("ix_jobs_set_aside", "state = 'failed'", "transcription_id", "position"),
 )
-"""One unit of work each: `ID.c` cuts the recording, `ID.0`, `ID.1`, … recognise its chunks.
+"""One unit of work each: `ID.c` cuts the recording, `ID.0`, `ID.1`, … recognise its chunks, `ID.p` makes its peaks.
 
-`needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:chunk`: few values, so the head of the queue of
+`needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:KIND`: few values, so the head of the queue of
 each is found at once, while profiles may be as many as recordings. `available_at` is 0 unless the job waits after a
 failure. `left_by` is the worker that failed or lost it last, and leaves it to others for a while after that.
 `forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it.

@@ -43,6 +43,7 @@ class TranscriptionRow:
     cut_seconds: float
     done_seconds: float
     next_turn: int
+    peaks: bool
     transcript_key: str | None
     transcript_size: int | None
     coverage: dict[str, Any] | None

@@ -20,7 +20,15 @@ from typing import Literal, assert_never
 from whisper_farm import __version__
 from whisper_farm.errors import FarmError, OptionUnsupported
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.protocol.worker import ChunkTask, Claim, EngineOffer, RegisterRequest, ReleaseRequest, TranscribeTask
+from whisper_farm.protocol.worker import (
+    ChunkTask,
+    Claim,
+    EngineOffer,
+    PeaksTask,
+    RegisterRequest,
+    ReleaseRequest,
+    TranscribeTask,
+)
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
@@ -30,6 +38,7 @@ from whisper_farm.worker.handing_in import HandingIn, JobFailure
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.machine import machine_facts
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
+from whisper_farm.worker.peaks import PeaksMaking
 from whisper_farm.worker.recognisers import RecogniserPool
 from whisper_farm.worker.recognising import Recognising
 from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, ended
@@ -88,6 +97,15 @@ class Agent:
             finished=self._handing_in.put,
             lost=self._lost,
             tell=notice,
+        )
+        self._peaks = PeaksMaking(
+            self._api,
+            self.worker_id,
+            self._heartbeats,
+            self._tasks,
+            settings.chunk_timeout_seconds,
+            finished=self._handing_in.put,
+            lost=self._lost,
         )
 
     async def run(self, stop: asyncio.Event) -> Ending:
@@ -155,14 +173,14 @@ class Agent:
 
     def _kinds(self) -> list[JobKind]:
         kinds: list[JobKind] = ["transcribe"] if self._settings.engines else []
-        return [*kinds, "chunk"] if self._settings.cuts else kinds
+        return [*kinds, "chunk", "peaks"] if self._settings.cuts else kinds
 
     async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:
         """Claim no more, hand back what no child has begun, finish the rest. Heartbeats go on meanwhile."""
         self._draining = True
         for task in claiming:
             task.cancel()
-        handed_back = [*self._recognising.drain(), *self._cutting.drain()]
+        handed_back = [*self._recognising.drain(), *self._cutting.drain(), *self._peaks.drain()]
         running = len(self._leases) - len(handed_back)
         self._tell(Notice("draining", f"Draining: {running} jobs to finish.", {"jobs": running}))
         await self._claiming.recover()
@@ -256,7 +274,14 @@ class Agent:
         held = self._leases.unfinished(kind)
         if self._draining:
             return 0
-        return 1 - held if kind == "chunk" else self._recognising.room(held)
+        match kind:
+            case "chunk":
+                return 1 - held
+            case "peaks":
+                return 1 - held - self._leases.unfinished("chunk")
+            case "transcribe":
+                return self._recognising.room(held)
+        assert_never(kind)
 
     def _taken(self, claim: Claim) -> None:
         if not self._leases.add(claim):
@@ -268,6 +293,8 @@ class Agent:
         match claim.task:
             case ChunkTask():
                 self._cutting.take(claim, claim.task)
+            case PeaksTask():
+                self._peaks.take(claim, claim.task)
             case TranscribeTask():
                 self._recognising.take(claim, claim.task)
             case _:
@@ -275,6 +302,7 @@ class Agent:
 
     def _gone(self, claim: Claim, how: HowGone) -> None:
         self._cutting.drop(claim.token)
+        self._peaks.drop(claim.token)
         self._recognising.drop(claim.token)
         self._claiming.changed.notify_all()
         data: dict[str, object] = {"job_id": claim.job_id, "transcription_id": claim.transcription_id, "how": how}

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from whisper_farm.client.transport import (
     FIRST_PAUSE_SECONDS,
     SLOWEST_BYTES_PER_SECOND,
+    Content,
     NoAnswerError,
     Reply,
     Transport,
@@ -46,6 +48,7 @@ FATAL = (Unauthorized, Forbidden, ProtocolMismatch)
 """Refusals that will not change: the worker has to stop."""
 DOWNLOADS = 8
 UPLOADS = 4
+FILE_BLOCK_BYTES = 1 << 18
 MAX_ANSWER_BYTES = 64 << 20
 _PASSING = (408, 425, 429)
 _MISMATCHES = 3
@@ -125,7 +128,12 @@ class WorkerApi:
     async def upload(self, transfer: wire.Transfer, data: bytes) -> None:
         """Send the bytes."""
         async with self._uploads:
-            await self._transferred(transfer, len(data), data)
+            await self._transferred(transfer, len(data), lambda: data)
+
+    async def upload_file(self, transfer: wire.Transfer, path: Path, size: int) -> None:
+        """Send a file of that size, a block at a time."""
+        async with self._uploads:
+            await self._transferred(transfer, size, lambda: _blocks(path))
 
     async def read(self, transfer: wire.Transfer, first: int, last: int, patience_seconds: float) -> bytes:
         """Bytes `first` to `last` of a source, and never more in memory. BlobMissing if an object store has it not."""
@@ -142,21 +150,25 @@ class WorkerApi:
 
         return await self._until_answered(once, patience_seconds)
 
-    async def _transferred(self, transfer: wire.Transfer, size: int, data: bytes | None = None) -> bytes:
-        """Do what a transfer says; `size` is that of the bytes in whichever direction.
+    async def _transferred(
+        self, transfer: wire.Transfer, size: int, content: Callable[[], Content] | None = None
+    ) -> bytes:
+        """Do what a transfer says; `size` is that of the bytes in whichever direction. `content` gives them for a try.
 
         The farm is waited for; a store that stays away is the farm's to replace with another address.
         """
         own = self._transport.is_own(transfer.url)
-        headers = transfer.headers if data is None else {"Content-Type": "application/octet-stream", **transfer.headers}
+        sent = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        headers = transfer.headers if content is None else {**sent, **transfer.headers}
 
         async def once() -> bytes:
+            data = content() if content else None
             return _answered(await self._exchanged(transfer, headers, size, data), foreign=not own)
 
         return await self._until_answered(once, FOR_EVER if own else self.timeout_seconds)
 
     async def _exchanged(
-        self, transfer: wire.Transfer, headers: Mapping[str, str], size: int, data: bytes | None = None
+        self, transfer: wire.Transfer, headers: Mapping[str, str], size: int, data: Content | None = None
     ) -> Reply:
         if not self._transport.is_own(transfer.url) and not transfer.url.startswith(("http://", "https://")):
             raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
@@ -243,6 +255,12 @@ class WorkerApi:
             self._told(False, f"{self.server} does not answer: {why}")
         elif something and before >= _SILENT_CALLS:
             self._told(True, f"{self.server} answers again.")
+
+
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, FILE_BLOCK_BYTES):
+            yield block
 
 
 def _answered(reply: Reply, foreign: bool) -> bytes:

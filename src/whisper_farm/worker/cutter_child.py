@@ -1,4 +1,4 @@
-"""The cutter process: it reads one recording at a time over HTTP, cuts it, and hands on chunk after chunk.
+"""The cutter process: it reads one recording at a time over HTTP. It cuts it, or makes what browsers play and draw.
 
 Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. A source that cannot be
 reached is never reported as one that is no audio. An error nobody expected ends the process. So does a
@@ -7,21 +7,38 @@ recording that takes more processor time than any needs, to be opened or from on
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import sys
 import threading
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
+from whisper_farm.audio.listening import listen
 from whisper_farm.client.loop_thread import LoopThread
-from whisper_farm.errors import AudioError, FarmError
+from whisper_farm.errors import AudioError, FarmError, TooLarge
+from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.protocol.worker import ChunkResult, ChunkTask
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import OPEN_SECONDS, STEP_SECONDS, bound_processor
-from whisper_farm.worker.pipe import AgentPipe, Cut, CutChunk, CutEnded, CutFailed, or_crash
+from whisper_farm.worker.pipe import (
+    AgentPipe,
+    Cut,
+    CutChunk,
+    CutEnded,
+    CutFailed,
+    MakePeaks,
+    PeaksGoOn,
+    PeaksMade,
+    or_crash,
+)
 from whisper_farm.worker.source_reader import SourceReader
 
 BUFFER_BYTES = 1 << 17
+NICENESS = 10
 _MOST_DAMAGED = 1000
 
 
@@ -34,23 +51,35 @@ class CutterChild:
     def serve(self) -> None:
         """Cut what the agent names, one recording after the other, until it closes the pipe."""
         for message, _ in self._pipe.received():
-            if not isinstance(message, Cut):
+            if isinstance(message, MakePeaks):
+                give_way()
+            elif not isinstance(message, Cut):
                 raise RuntimeError(f"A cutter does not understand {message!r}.")
-            threading.Thread(target=or_crash(partial(self._cut, message)), name="cut", daemon=True).start()
+            threading.Thread(target=or_crash(partial(self._do, message)), name="cut", daemon=True).start()
 
-    def _cut(self, order: Cut) -> None:
+    def _do(self, order: Cut | MakePeaks) -> None:
         loop = LoopThread("source")
         api = WorkerApi(order.server, order.token, order.timeout_seconds)
         try:
             with SourceReader(loop, api, order.task.source) as source:
-                end = self._send_chunks(order.task, io.BufferedReader(source, BUFFER_BYTES))
-            self._pipe.send(CutEnded(result=ChunkResult(**asdict(end))))
+                self._pipe.send(self._done(order, io.BufferedReader(source, BUFFER_BYTES)))
         except FarmError as error:
-            permanent = isinstance(error, AudioError)
+            permanent = isinstance(error, AudioError | TooLarge)
             self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
         finally:
             loop.run(api.close())
             loop.close()
+
+    def _done(self, order: Cut | MakePeaks, file: io.BufferedReader) -> CutEnded | PeaksMade:
+        if isinstance(order, Cut):
+            return CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
+        bound_processor(OPEN_SECONDS + STEP_SECONDS)
+        made = listen(file, order.task.source.name, Path(order.copy_path), MAX_COPY_BYTES, self._went_on)
+        return PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
+
+    def _went_on(self, seconds: float) -> None:
+        bound_processor(STEP_SECONDS)
+        self._pipe.send(PeaksGoOn(seconds=seconds))
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
@@ -68,3 +97,10 @@ class CutterChild:
                 self._pipe.send(cut, chunk.flac)
         assert chunking.end is not None
         return replace(chunking.end, damaged_seconds=chunking.end.damaged_seconds[:_MOST_DAMAGED])
+
+
+def give_way() -> None:
+    """From now on everything else on this machine goes first, where the system knows how."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)

@@ -152,7 +152,7 @@ class Cutting:
         if isinstance(end, ChildDiedError):
             raise end
         if isinstance(end, CutFailed):
-            return _failed(end)
+            return failure_of(end)
         return end.result
 
     def _order(self, appending: Appending, task: ChunkTask) -> Cut:
@@ -252,7 +252,7 @@ async def _next_group(queue: _Chunks) -> tuple[list[_ChunkAudio], _End | None]:
     return group, item
 
 
-def _failed(end: CutFailed) -> JobFailure:
+def failure_of(end: CutFailed) -> JobFailure:
     """How to report a recording that the child could not cut."""
     if end.code == LeaseLost.code:
         raise LeaseLost(end.message)

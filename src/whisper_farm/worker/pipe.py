@@ -4,7 +4,8 @@ A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Load` → `
 A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
 any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
-A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`.
+A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`. Or `MakePeaks` → `PeaksGoOn`…,
+then `PeaksMade` or `CutFailed`.
 
 A message is its kind and JSON, with a body of bytes (may be empty), both of bounded length. A mark before each shows at
 once that something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its
@@ -26,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import MAX_BATCH, MAX_CHUNK_BYTES, Name
-from whisper_farm.protocol.worker import ChunkResult, ChunkTask, TranscribeResult
+from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 
 MAX_HEADER_BYTES = 16 << 20
@@ -168,6 +169,29 @@ class Cut(PipeMessage):
     token: str
     timeout_seconds: float
     task: ChunkTask
+
+
+class MakePeaks(PipeMessage):
+    """Write the listening copy of a recording of this farm to a file, and find the peaks of its waveform."""
+
+    server: str
+    token: str
+    timeout_seconds: float
+    task: PeaksTask
+    copy_path: str
+
+
+class PeaksGoOn(PipeMessage):
+    """How far it is: a sign of life."""
+
+    seconds: float
+
+
+class PeaksMade(PipeMessage):
+    """The copy is written; these are the peaks."""
+
+    duration_seconds: float
+    peaks: tuple[float, ...]
 
 
 class CutChunk(PipeMessage):

@@ -20,6 +20,7 @@ WORK_MAKING: frozenset[EventKind] = frozenset(
     {
         "transcription_submitted",
         "chunks_appended",
+        "chunking_done",
         "job_retried",
         "job_redo",
         "job_released",

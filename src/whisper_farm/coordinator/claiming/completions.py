@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import assert_never
 
 from pydantic import ValidationError
 
@@ -18,16 +19,19 @@ from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.layers.limits import holds_nul
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transfers import result_key
-from whisper_farm.errors import DigestMismatch, FarmError, InvalidRequest, WorkerUnknown
+from whisper_farm.coordinator.transfers import listening_key, result_key
+from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
+from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.protocol.worker import (
     RESULTS,
+    ChunkResult,
     ClaimRequest,
     CompleteRequest,
     Completion,
     Outcome,
+    PeaksResult,
     Result,
     TranscribeResult,
     digest_of,
@@ -57,6 +61,7 @@ class Completions:
         tokens = [completion.token for completion in request.completions]
         places = await self._store.read(lambda tx: attempted_jobs(tx, tokens))
         call = await asyncio.to_thread(_Call, request, {place.token: place for place in places})
+        await self._check_copies(call)
         await self._blobs.put_all(call.blobs)
         taken, tried = await self._store.write(lambda tx: self._record(tx, call))
         outcomes = call.outcomes(taken)
@@ -65,6 +70,17 @@ class Completions:
         for claimed in tried.claims:
             self._metrics.claimed(claimed.kind, claimed.hedge)
         return outcomes, tried, call.jobs
+
+    async def _check_copies(self, call: _Call) -> None:
+        """A listening copy must have arrived. Its size says so: reading it all would take too long."""
+        for number, finished in list(call.finished.items()):
+            place = call.places.get(finished.token)
+            if isinstance(finished.result, PeaksResult) and place is not None and place.state == "live":
+                audio = finished.result.audio
+                try:
+                    await self._blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
+                except (BlobMissing, DigestMismatch, TooLarge) as error:
+                    call.refuse(number, finished.token, error)
 
     def _record(self, tx: Transaction, call: _Call) -> tuple[list[Outcome], Tried]:
         taken = complete(tx, list(call.finished.values()), self._policy)
@@ -100,12 +116,17 @@ class _Call:
         text = completion.result.encode()
         result = _checked(completion, text, place)
         finished = Finished(self.request.worker_id, completion.token, completion.digest, result)
-        if place is not None and isinstance(result, TranscribeResult):
+        if place is not None and not isinstance(result, ChunkResult):
             key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
             finished = replace(finished, result_key=key, result_size=len(text))
             if place.state == "live":
                 self.blobs[key] = text
         self.finished[number] = finished
+
+    def refuse(self, number: int, token: str, error: FarmError) -> None:
+        """This one is not taken after all."""
+        self.refused[number] = refused(token, error)
+        self.blobs.pop(self.finished.pop(number).result_key or "", None)
 
     def outcomes(self, taken: Sequence[Outcome]) -> list[Outcome]:
         """What was refused here and what the queue said of the rest, in order."""
@@ -123,9 +144,22 @@ def _checked(completion: Completion, text: bytes, place: AttemptedJob | None) ->
         result = RESULTS[completion.kind].model_validate_json(text)
     except ValidationError as error:
         raise InvalidRequest(f"This is no result of a {completion.kind} job: {_first(error)}.") from None
-    if isinstance(result, TranscribeResult) and place is not None and place.state == "live":
-        _must_fit(result, place)
+    if place is not None and place.state == "live":
+        _check_kind(result, completion.token, place)
     return result
+
+
+def _check_kind(result: Result, token: str, place: AttemptedJob) -> None:
+    match result:
+        case ChunkResult():
+            pass  # the queue holds it against the chunks that it has
+        case TranscribeResult():
+            _must_fit(result, place)
+        case PeaksResult():
+            if result.audio.key != listening_key(place.transcription_id, token):
+                raise InvalidRequest(f"{result.audio.key} was not minted for this attempt.")
+        case _:
+            assert_never(result)
 
 
 def _first(error: ValidationError) -> str:

@@ -14,7 +14,7 @@ from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, own
 from whisper_farm.coordinator.transcripts import segment_page
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
@@ -22,6 +22,7 @@ from whisper_farm.errors import (
     DigestMismatch,
     InvalidTranscript,
     NotFound,
+    NotMade,
     OptionUnsupported,
     SourceEmpty,
     SourceMissing,
@@ -38,8 +39,10 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
 )
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 
+COPY_MEDIA_TYPE = "audio/mp4"
 STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
 _MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
@@ -191,6 +194,37 @@ async def get_transcript(
         answer = Response(await farm.renderer.file(row.transcript_key, wanted), media_type=wanted.media_type)
     answer.headers["Content-Disposition"] = _attachment(row.name, wanted)
     return answer
+
+
+@router.get(
+    "/{transcription_id}/audio",
+    response_class=Response,
+    responses={**documented(*ALWAYS, NotFound, NotMade, BlobMissing), **ranges(COPY_MEDIA_TYPE)},
+)
+@router.head("/{transcription_id}/audio", response_class=Response, include_in_schema=False)
+async def get_audio(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """The listening copy of the recording, AAC in MP4, once it is made. Answers `Range`."""
+    made = await farm.store.read(lambda tx: _playable(tx, caller, transcription_id))
+    return await serve_blob(request, farm.blobs, made.audio_key, made.audio_size, COPY_MEDIA_TYPE)
+
+
+@router.get(
+    "/{transcription_id}/peaks",
+    response_class=Response,
+    responses={**documented(*ALWAYS, NotFound, NotMade, BlobMissing), **ranges("application/json")},
+)
+async def get_peaks(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
+    """The waveform: lowest and highest values in turn, of stretches of equal length, once they are made."""
+    made = await farm.store.read(lambda tx: _playable(tx, caller, transcription_id))
+    return await serve_blob(request, farm.blobs, made.result_key, made.result_size, "application/json")
+
+
+def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> PlayableRow:
+    row = own(tx, caller, transcription_id)
+    made = playable(tx, row.id)
+    if made is None:
+        raise NotMade(f"There is no listening copy of {row.name} yet.")
+    return made
 
 
 def _attachment(name: str, format: OutputFormat) -> str:

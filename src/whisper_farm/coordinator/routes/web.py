@@ -6,9 +6,7 @@ content, so a browser keeps them for good; the page itself is made anew each tim
 
 from __future__ import annotations
 
-import mimetypes
 from functools import cache
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,12 +17,10 @@ from pydantic import Field
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
-from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
-from whisper_farm.coordinator.answers.openapi import TranscriptionId, ranges
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.coordinator.layers.sessions import (
     give_cookie,
     header,
@@ -33,7 +29,7 @@ from whisper_farm.coordinator.layers.sessions import (
     take_cookie,
 )
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
-from whisper_farm.errors import BlobMissing, Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
+from whisper_farm.errors import Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
 from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer
@@ -211,20 +207,6 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
     farm.log.info("a password was set", action="password_set", owner=caller.owner)
 
 
-@client_router.get(
-    "/{transcription_id}/audio",
-    response_class=Response,
-    responses={**documented(*ALWAYS, NotFound, BlobMissing), **ranges(OCTETS)},
-)
-@client_router.head("/{transcription_id}/audio", response_class=Response, include_in_schema=False)
-async def recording(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
-    """The recording as it was sent, to be listened to. Answers `Range`."""
-    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
-    guessed = mimetypes.guess_type(row.name)[0] or ""
-    media_type = guessed if guessed.startswith(("audio/", "video/")) else OCTETS
-    if row.source_key is None:
-        return await serve_file(request, Path(row.source.removeprefix("file:")), row.source_size)
-    return await serve_blob(request, farm.blobs, row.source_key, row.source_size, media_type)
 
 
 def _choosable(offer: object, farm: Coordinator) -> EngineOffer:

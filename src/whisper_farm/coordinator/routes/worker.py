@@ -29,7 +29,7 @@ from whisper_farm.coordinator.layers.auth import (
     must_speak_our_protocol,
     secret_of,
 )
-from whisper_farm.coordinator.transfers import chunk_key
+from whisper_farm.coordinator.transfers import chunk_key, upload_key
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -45,7 +45,7 @@ from whisper_farm.leases.attempts import jobs_of
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
 from whisper_farm.protocol.worker import (
     AppendAnswer,
     AppendRequest,
@@ -131,16 +131,16 @@ async def heartbeat(body: HeartbeatRequest, caller: AnyCaller, farm: Farm) -> He
 
 @router.post("/uploads", responses=documented(*ALWAYS_WORK, LeaseLost))
 async def uploads(body: UploadRequest, caller: AnyCaller, farm: Farm) -> UploadAnswer:
-    """Where the audio of new chunks goes."""
-    held = await _cutting(farm, body.token, body.worker_id)
-    targets = [await farm.transfers.chunk_upload(held.transcription_id, body.token, one) for one in body.positions]
+    """Where the audio of new chunks goes, or the listening copy."""
+    held = await _holding(farm, body.token, body.worker_id, "chunk", "peaks")
+    targets = [await farm.transfers.upload(held, body.token, one) for one in body.positions]
     return UploadAnswer(uploads=tuple(targets))
 
 
 @router.post("/append", responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict, DigestMismatch, BlobMissing))
 async def append(body: AppendRequest, caller: AnyCaller, farm: Farm) -> AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
-    held = await _cutting(farm, body.token, body.worker_id)
+    held = await _holding(farm, body.token, body.worker_id, "chunk")
     for chunk in body.chunks:
         if chunk.key != chunk_key(held.transcription_id, body.token, chunk.position):
             raise InvalidRequest(f"{chunk.key} was not minted for chunk {chunk.position} of this attempt.")
@@ -197,8 +197,8 @@ async def release(body: ReleaseRequest, caller: AnyCaller, farm: Farm) -> Outcom
 @router.get("/source/{token}", response_class=Response, responses=_SOURCE)
 @router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
-    """The recording that a chunk job cuts. Answers `Range`."""
-    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
+    """The recording of a job that needs all of it. Answers `Range`."""
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk", "peaks"))
     if held.source.startswith("file:"):
         return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
@@ -222,12 +222,16 @@ async def audio(token: ClaimTokenInPath, request: Request, caller: AnyCaller, fa
 async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: AnyCaller, farm: Farm
 ) -> None:
-    """The audio of a new chunk. Sent again, the newer bytes count, until they are appended; then none are taken."""
-    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
-    if position < held.chunks:
+    """The audio of a new chunk, or the listening copy.
+
+    Sent again, the newer bytes count. Once a chunk is appended, no more are taken.
+    """
+    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk", "peaks"))
+    if held.kind == "chunk" and position < held.chunks:
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
-    key = chunk_key(held.transcription_id, token, position)
-    farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), MAX_CHUNK_BYTES))
+    key = upload_key(held, token, position)
+    most = MAX_CHUNK_BYTES if held.kind == "chunk" else MAX_COPY_BYTES
+    farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), most))
 
 
 async def _gone(request: Request) -> None:
@@ -236,9 +240,9 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _cutting(farm: Coordinator, token: str, worker_id: str) -> HeldJob:
-    """The live attempt at cutting behind a token."""
-    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk"))
+async def _holding(farm: Coordinator, token: str, worker_id: str, *kinds: JobKind) -> HeldJob:
+    """The job behind a token, which that worker holds."""
+    held = await farm.store.read(lambda tx: held_job(tx, token, *kinds))
     if held.worker_id != worker_id:
         raise LeaseLost
     return held
