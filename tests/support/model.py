@@ -589,7 +589,8 @@ class Model:
             self._end(attempt, "failed", code, charged)
             job.charged_attempts += charged
             job.alone = job.alone or (charged and code == "recogniser_crashed")
-        for attempt, code, charged, permanent in failures:
+        last = {failure[0].job_id: failure for failure in failures}  # of rivals the last one decides
+        for attempt, code, charged, permanent in last.values():
             job = self.jobs[attempt.job_id]
             if job.state == "running" and (
                 permanent or (not self._live(job) and self._given_up(job, attempt, charged))
