@@ -156,7 +156,14 @@ class BusyFarm(RuleBasedStateMachine):
         key, priority = self.one_of(None, None, "k1", "k2"), self.one_of(0, 0, 1)
         label = self.one_of(*[""] * 6, "dots")
         new = NewTranscription(
-            "ann", name, f"blob:sources/{name}", 1 << 30, options, priority=priority, key=key, label=label,
+            "ann",
+            name,
+            f"blob:sources/{name}",
+            1 << 30,
+            options,
+            priority=priority,
+            key=key,
+            label=label,
             peaks=self.one_of(True, False, False),
         )
         known = len(self.model.recordings)
