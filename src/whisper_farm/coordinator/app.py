@@ -42,7 +42,7 @@ from whisper_farm.store.database import Database
 
 CLIENT_ROUTERS = (
     *(uploads.router, transcriptions.router, events.router, workers.router, machines.router, tokens.router),
-    *(server.client_router, web.client_router, webhooks.router),
+    *(server.client_router, webhooks.router),
 )
 
 ALIASES = {"/audio": "/v1", "/models": "/v1"} | dict.fromkeys(("/asr", "/detect-language", "/status"), "/webservice")

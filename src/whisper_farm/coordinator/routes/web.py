@@ -53,14 +53,6 @@ FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
 Password = Annotated[str, Field(min_length=10, max_length=256)]
 
 page_router = APIRouter(route_class=CheckedRoute, include_in_schema=False)
-client_router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/transcriptions",
-    tags=["transcriptions"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
-"""What the client API has for the app."""
 router = APIRouter(
     route_class=CheckedRoute, tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
 )
@@ -205,8 +197,6 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
     await farm.store.write(lambda tx: set_password(tx, caller.owner, made, caller.token_id))
     farm.sessions.forget()
     farm.log.info("a password was set", action="password_set", owner=caller.owner)
-
-
 
 
 def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
