@@ -43,7 +43,7 @@ from whisper_farm.protocol.wire import Answer, ErrorDetail
 from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find
-from whisper_farm.store.workers import list_workers
+from whisper_farm.store.workers import WorkerRow, list_workers
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES, code_of
 from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, RecognitionOptions, Task
@@ -205,24 +205,26 @@ async def get_model(request: Request, caller: AnyCaller, farm: Farm) -> Model:
 def _models(tx: Transaction) -> list[Model]:
     """`whisper-1` and all that the workers name, or can fetch by name; another engine's as `ENGINE:MODEL`."""
     found = {OPENAI_MODEL: "openai"}
-    for offer in _offers(tx):
+    for offer in _offers(worker for worker in list_workers(tx) if worker.state == "live"):
         by_name = REPOSITORIES if offer.engine == DEFAULT_ENGINE and offer.models is None else ()
         for model in (*(offer.models or ()), *offer.loaded, *by_name):
             found.setdefault(model if offer.engine == DEFAULT_ENGINE else f"{offer.engine}:{model}", offer.engine)
     return [Model(id=name, owned_by=owner) for name, owner in found.items()]
 
 
-def _offers(tx: Transaction) -> list[EngineOffer]:
-    live = [worker for worker in list_workers(tx) if worker.state == "live"]
-    return [EngineOffer.model_validate(offer) for worker in live for offer in worker.engines]
+def _offers(workers: Iterable[WorkerRow]) -> list[EngineOffer]:
+    return [EngineOffer.model_validate(offer) for worker in workers for offer in worker.engines]
 
 
 def _is_known(tx: Transaction, asked: str) -> bool:
-    """Whether a model can be asked for; the workers of an engine that take any model take every name."""
+    """Whether a model can be asked for. Workers that are gone count: a farm may have none until there is work.
+
+    Which models another engine than Whisper's has, its workers alone know.
+    """
     engine, model = engine_and_model(asked)
     if engine == DEFAULT_ENGINE and (model in REPOSITORIES or "/" in model):
         return True
-    others = (offer for offer in _offers(tx) if offer.engine == engine)
+    others = (offer for offer in _offers(list_workers(tx, 0)) if offer.engine == engine)
     return any(model in (*(offer.models or ()), *offer.loaded) or engine != DEFAULT_ENGINE for offer in others)
 
 
