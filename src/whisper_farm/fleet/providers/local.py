@@ -142,11 +142,11 @@ class LocalProvider:
 
     async def _reap(self, lock: Path, process: asyncio.subprocess.Process, told: LocalProcess) -> None:
         status = await process.wait()
-        self._running.pop(told.launch_id, None)
         before = _read(lock) or told
         ended = {**asdict(before), "ended_at": time.time(), "status": status}
         with contextlib.suppress(OSError):
             _write(lock, LocalProcess(**ended))
+        self._running.pop(told.launch_id, None)
 
     async def _kill_after(self, lock: Path, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -181,6 +181,8 @@ class LocalProvider:
         pool = told.pool if told else None
         if _is_locked(lock):
             return Seen(launch_id, launch_id, "running", "", pool, started)
+        if launch_id in self._running:  # it has ended, and how is not written down yet
+            return Seen(launch_id, launch_id, "stopping", "", pool, started)
         ended = told.ended_at if told else None
         exit_, message = _ending(told, lock)
         return Seen(launch_id, launch_id, "gone", "", pool, started, ended, exit_, message)
