@@ -50,7 +50,7 @@ class Policy(BaseSettings):
     before the minimum."""
     language_speech_seconds: float = Field(default=5, ge=0, le=600)
     """Speech a chunk needs before it may decide the recording's language."""
-    max_audio_seconds: float = Field(default=172_800, gt=0, le=10_000_000)
+    max_audio_seconds: float = Field(default=360_000, gt=0, le=10_000_000)
     """Sound one recording may have."""
     free_audio_seconds: float = Field(default=14_400, ge=0, le=10_000_000)
     audio_seconds_per_byte: float = Field(default=0.1, ge=0, le=10_000_000)
