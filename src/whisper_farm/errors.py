@@ -27,6 +27,7 @@
     │   ├── HeadTooLarge
     │   ├── TooSlow
     │   ├── TooManyTries
+    │   ├── QuotaReached
     │   ├── DigestMismatch
     │   ├── AddressRefused
     │   └── ProtocolMismatch
@@ -228,6 +229,13 @@ class TooManyTries(RequestError):
     """That went wrong too often; wait a few minutes and try again."""
 
     code = "too_many_tries"
+    status = 429
+
+
+class QuotaReached(RequestError):
+    """You have as many of these as one may have; end some, or wait."""
+
+    code = "quota_reached"
     status = 429
 
 

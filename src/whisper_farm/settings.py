@@ -89,6 +89,18 @@ class ServerSettings(BaseSettings):
     orphan_hours: float = Field(default=24, ge=1, le=8760)
     """Blobs nothing refers to are swept, and uploads forgotten, when they are older than this. Not less than an hour:
     within it an upload must end, and what was stored must come to be named by a row."""
+    max_open_uploads: int = Field(default=1000, ge=1, le=100_000)
+    """Uploads one owner may have announced and not sent."""
+    max_uploads_at_once: int = Field(default=16, ge=1, le=10_000)
+    """Uploads of one owner that this server takes in at the same time: each may hold some megabytes of memory."""
+    max_streams: int = Field(default=50, ge=1, le=100_000)
+    """Event streams of one owner at the same time."""
+    max_tokens: int = Field(default=200, ge=1, le=100_000)
+    """Valid tokens one owner may make."""
+    max_unfinished: int = Field(default=5000, ge=1, le=1_000_000)
+    """Transcriptions of one owner that are not finished. Administrators have no such bound."""
+    max_user_priority: int = Field(default=0, ge=-100, le=100)
+    """Highest priority that users may ask for."""
     trash_hours: float = Field(default=72, ge=0, le=8760)
     """Blobs nothing refers to are kept for so long after that was found out: a backup of the database may know them."""
     local_sources: bool = False

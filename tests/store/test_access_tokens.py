@@ -70,8 +70,9 @@ def test_the_last_use_is_noted_once_a_minute(database: Database) -> None:
 
 def test_tokens_are_listed_by_owner(database: Database) -> None:
     for now, owner in enumerate(["ann", "bob", "ann"]):
-        database.write(partial(mint_token, name="one", owner=owner, scope="worker"), now=float(now))
-    assert [token.owner for token in database.read(list_tokens)] == ["ann", "bob", "ann"]
+        database.write(partial(mint_token, name="one", owner=owner, scope="user"), now=float(now))
+    database.write(partial(mint_token, name="higher", owner="ann", scope="worker"), now=9.0)
+    assert [token.owner for token in database.read(list_tokens)] == ["ann", "bob", "ann", "ann"]
     assert [token.created_at for token in database.read(lambda tx: list_tokens(tx, owner="ann"))] == [0.0, 2.0]
 
 

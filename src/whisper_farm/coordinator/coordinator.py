@@ -18,6 +18,7 @@ from whisper_farm.coordinator.claiming.long_poll import LongPolls
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
+from whisper_farm.coordinator.layers.quotas import AtOnce
 from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
@@ -61,6 +62,8 @@ class Coordinator:
         self.names = OwnNames(settings)
         self.failed_tries = FailedTries()
         self.enter = token_or_session(self.tokens, self.sessions, self.names, "user", "admin")
+        self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
+        self.streams_at_once = AtOnce(settings.max_streams, "event streams")
         self.web_app = WebApp.read()
         self.digests = KnownDigests()
         self.transfers = Transfers(blobs)

@@ -16,6 +16,7 @@ from whisper_farm.errors import (
     DigestMismatch,
     Forbidden,
     InvalidRequest,
+    QuotaReached,
     SourceEmpty,
     SourceMissing,
     SourceUnreadable,
@@ -27,7 +28,7 @@ from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import find_by_key
+from whisper_farm.store.transcriptions import count_unfinished, find_by_key
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -48,6 +49,7 @@ class Submissions:
             if before is not None and before.label == submission.label:
                 return before.id, False
         self._check_model(submission.options)
+        await self._must_have_room(caller)
         if (submission.upload_id is None) == (submission.path is None):
             raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
         if submission.path is not None:
@@ -70,6 +72,11 @@ class Submissions:
             return _accept(tx, new)
 
         return await self._store.write(accept)
+
+    async def _must_have_room(self, caller: Caller) -> None:
+        most = self._settings.max_unfinished
+        if caller.scope != "admin" and await self._store.read(lambda tx: count_unfinished(tx, caller.owner)) >= most:
+            raise QuotaReached(f"{most} of your transcriptions are not finished; wait until some are.")
 
     def _check_model(self, options: RecognitionOptions) -> None:
         if may_be_folder(options.model) and not self._settings.local_models:

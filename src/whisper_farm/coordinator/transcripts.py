@@ -20,7 +20,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import BlobMissing, ServerBusy, TooLarge
+from whisper_farm.errors import BlobMissing, InvalidTranscript, ServerBusy, TooLarge
 from whisper_farm.leases.transcriptions import DoneChunk
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
 from whisper_farm.protocol.worker import TranscribeResult
@@ -31,7 +31,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, stitch
-from whisper_farm.transcript.transcript import Maker, damage_in_words
+from whisper_farm.transcript.transcript import Maker, Transcript, damage_in_words
 
 PAGE_CHUNKS = 50
 """Chunks in one page of segments."""
@@ -136,7 +136,7 @@ class Renderer:
         await self._turns.acquire()
         try:
             document = await self._blobs.get(transcript_key)
-            work = self._threads.submit(lambda: wanted.write(from_json(json.loads(document))))
+            work = self._threads.submit(lambda: wanted.write(_read(document)))
         except BaseException:
             self._turns.release()
             raise
@@ -147,6 +147,16 @@ class Renderer:
         """Called by the thread; the loop may be closed already."""
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(self._turns.release)
+
+
+def _read(document: bytes) -> Transcript:
+    """The stored transcript; raises `InvalidTranscript` for one that was damaged."""
+    try:
+        return from_json(json.loads(document))
+    except ValueError as error:
+        raise InvalidTranscript(
+            "The stored transcript is damaged; bring its file back from a copy of the blob store."
+        ) from error
 
 
 def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:

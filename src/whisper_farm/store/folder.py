@@ -28,6 +28,7 @@ def open_folder(path: Path) -> LocalStore:
     """A folder of blobs, made if it is missing."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)  # one that was there, too: what is in it is nobody else's
         return LocalStore(path.absolute(), automatic_cleanup=True)
     except (BaseError, OSError) as error:
         raise StoreUnavailable(f"The folder {path} for blobs cannot be used: {error}") from error
@@ -79,6 +80,6 @@ def _created(file: str) -> int:
     """A new file, in a new folder if need be: whoever deleted the last blob of a folder removes that as well."""
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
-            return os.open(file, NEW, 0o644)
+            return os.open(file, NEW, 0o600)
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    return os.open(file, NEW, 0o644)
+    return os.open(file, NEW, 0o600)

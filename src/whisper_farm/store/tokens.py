@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from whisper_farm.errors import InvalidRequest
+from whisper_farm.errors import InvalidRequest, QuotaReached
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
@@ -55,14 +55,21 @@ FIND_ALL = Query(
     """,
     PresentedToken,
 )
-LIST = Query(f"{VALID} AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner) ORDER BY created_at, id", TokenRow)
+LIST = Query(
+    f"""
+    {VALID} AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user')) ORDER BY created_at, id
+    """,
+    TokenRow,
+)
 TOUCH = Change("UPDATE tokens SET last_used_at = :now WHERE id = :id")
 REVOKE = Change(
     """
     UPDATE tokens SET revoked_at = :now
-     WHERE id = :id AND revoked_at IS NULL AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
+     WHERE id = :id AND revoked_at IS NULL
+       AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user'))
     """
 )
+COUNT = Query("SELECT count(*) AS tokens FROM tokens WHERE revoked_at IS NULL AND owner = :owner", int)
 HAS_ADMIN = Query(
     "SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND revoked_at IS NULL) AS has_admin", bool
 )
@@ -76,6 +83,12 @@ def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[To
     row = TokenRow(secrets.token_hex(6), name, owner, scope, tx.now, None)
     tx.change(INSERT, asdict(row) | {"hash": token_digest(secret)})
     return row, secret
+
+
+def must_have_room(tx: Transaction, owner: str, most: int) -> None:
+    """Raise `QuotaReached` if this owner has so many valid tokens already."""
+    if (tx.first(COUNT, {"owner": owner}) or 0) >= most:
+        raise QuotaReached(f"{owner} has {most} valid tokens, the most here; revoke some.")
 
 
 def find_token(tx: Transaction, secret: str) -> TokenRow | None:
@@ -99,12 +112,12 @@ def stale(token: TokenRow, now: float) -> bool:
 
 
 def list_tokens(tx: Transaction, owner: str | None = None) -> list[TokenRow]:
-    """The tokens not revoked, oldest first: all, or those of one owner."""
+    """The tokens not revoked, oldest first: all, or the user tokens of one owner."""
     return tx.rows(LIST, {"owner": owner})
 
 
 def revoke_token(tx: Transaction, token_id: str, owner: str | None = None) -> bool:
-    """Make a token useless, for good; False if there is no such token (of that owner, if given)."""
+    """Make a token useless, for good; False if there is no such token (no user token of that owner, if given)."""
     return tx.changed(REVOKE, {"id": token_id, "owner": owner, "now": tx.now}) == 1
 
 

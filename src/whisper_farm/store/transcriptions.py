@@ -82,6 +82,9 @@ FINISHED_BEFORE = Query(
     "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit", str
 )
 UNFINISHED_SINCE = Query("SELECT id FROM transcriptions WHERE finished_at IS NULL AND created_at < :before", str)
+COUNT_UNFINISHED = Query(
+    "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL", int
+)
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
 
 
@@ -131,6 +134,11 @@ def finished_before(tx: Transaction, before: float, limit: int) -> list[str]:
 def unfinished_since(tx: Transaction, before: float) -> list[str]:
     """Transcriptions that were submitted before that time and never finished."""
     return tx.rows(UNFINISHED_SINCE, {"before": before})
+
+
+def count_unfinished(tx: Transaction, owner: str) -> int:
+    """How many transcriptions of this owner are not finished."""
+    return tx.first(COUNT_UNFINISHED, {"owner": owner}) or 0
 
 
 def move_source(tx: Transaction, transcription_id: str, path: Path) -> None:

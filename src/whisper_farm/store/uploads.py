@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.errors import NotFound, QuotaReached, WrongState
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns
-
-MAX_OPEN = 1000
-"""Uploads that one owner may have announced and not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +47,14 @@ FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
 FORGET_ONE = Change("DELETE FROM uploads WHERE id = :id AND owner = :owner")
 
 
-def announce(tx: Transaction, upload_id: str, key: str, name: str, size: int, owner: str) -> UploadRow:
-    """Expect a file of that size, which will be stored under `key`."""
-    if (tx.first(COUNT_OPEN, {"owner": owner}) or 0) >= MAX_OPEN:
-        raise WrongState(f"{MAX_OPEN} uploads are announced and not sent; send them, or wait until they are forgotten.")
+def announce(
+    tx: Transaction, upload_id: str, key: str, name: str, size: int, owner: str, most_open: int = 1000
+) -> UploadRow:
+    """Expect a file of that size, which will be stored under `key`; raises `QuotaReached` past `most_open` of them."""
+    if (tx.first(COUNT_OPEN, {"owner": owner}) or 0) >= most_open:
+        raise QuotaReached(
+            f"{most_open} uploads are announced and not sent; send them, or wait until they are forgotten."
+        )
     made = UploadRow(upload_id, owner, name, size, key, "open", None, tx.now)
     tx.change(INSERT, asdict(made))
     return made

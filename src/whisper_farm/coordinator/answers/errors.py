@@ -28,6 +28,7 @@ from whisper_farm.errors import (
     NotFound,
     ObjectStoreRefused,
     ProtocolMismatch,
+    QuotaReached,
     ServerBusy,
     StoreUnavailable,
     TooLarge,
@@ -37,6 +38,7 @@ from whisper_farm.errors import (
 from whisper_farm.protocol.wire import ErrorBody, ErrorDetail
 
 RETRY_AFTER_SECONDS = 1
+QUOTA_SECONDS = 10
 MAX_PROBLEMS = 20
 """Validation problems named in one answer."""
 
@@ -49,6 +51,7 @@ ALWAYS: tuple[type[FarmError], ...] = (
     InvalidRequest,
     TooLarge,
     TooSlow,
+    QuotaReached,
     NoSpace,
     StoreUnavailable,
     ObjectStoreRefused,
@@ -121,6 +124,8 @@ def _headers(error: FarmError) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if error.status == 503:
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if error.status == 429:
+        return {"Retry-After": str(QUOTA_SECONDS)}
     return {}
 
 

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.bodies import CheckedRoute
-from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
 from whisper_farm.coordinator.layers.sessions import ended
@@ -56,6 +56,7 @@ async def follow_events(
     Without `after` and `Last-Event-ID` it begins now. A `reset` event says that events were missed for good: look at
     everything again. Users see the events of their own transcriptions only. A stream ends when its token is revoked.
     """
+    farm.streams_at_once.check(caller.owner)
     if transcription is not None:
         wanted_id = transcription
         await farm.store.read(lambda tx: own(tx, caller, wanted_id))
@@ -66,7 +67,14 @@ async def follow_events(
     followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     revoked = partial(ended, farm.tokens, farm.sessions, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_frames(followed, limit, revoked), media_type=MEDIA_TYPE, headers=headers)
+    frames = _counted(farm, caller.owner, _frames(followed, limit, revoked))
+    return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def _counted(farm: Coordinator, owner: str, frames: AsyncIterator[str]) -> AsyncIterator[str]:
+    with farm.streams_at_once.one_more(owner):
+        async for frame in frames:
+            yield frame
 
 
 async def _frames(

@@ -13,7 +13,8 @@ from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.client import NewToken, TokenList, TokenView
-from whisper_farm.store.tokens import list_tokens, mint_token, revoke_token
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tokens import TokenRow, list_tokens, mint_token, must_have_room, revoke_token
 
 router = APIRouter(
     route_class=CheckedRoute,
@@ -30,14 +31,19 @@ async def create_token(body: NewToken, caller: AnyCaller, farm: Farm) -> TokenVi
     owner = body.owner or caller.owner
     if caller.scope != "admin" and (body.scope != "user" or owner != caller.owner):
         raise Forbidden("Only an admin makes tokens for others, or for workers (they hear everybody's recordings).")
-    row, secret = await farm.store.write(lambda tx: mint_token(tx, body.name, owner, body.scope))
+
+    def mint(tx: Transaction) -> tuple[TokenRow, str]:
+        must_have_room(tx, owner, farm.settings.max_tokens)
+        return mint_token(tx, body.name, owner, body.scope)
+
+    row, secret = await farm.store.write(mint)
     farm.log.info("a token was made", action="token_created", token_id=row.id, owner=owner, scope=body.scope)
     return TokenView(**asdict(row), token=secret)
 
 
 @router.get("")
 async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
-    """The tokens that are valid, without their secrets: the own ones, or for an admin all."""
+    """The tokens that are valid, without their secrets: the own user tokens, or for an admin all."""
     rows = await farm.store.read(lambda tx: list_tokens(tx, caller.sees))
     return TokenList(tokens=tuple(TokenView(**asdict(row)) for row in rows))
 

@@ -20,6 +20,7 @@ from whisper_farm.coordinator.views import job_list, transcription_list, transcr
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
+    Forbidden,
     InvalidTranscript,
     NotFound,
     NotMade,
@@ -67,6 +68,8 @@ _CHANGE = documented(*ALWAYS, NotFound, WrongState)
 )
 async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Response) -> TranscriptionView:
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
+    if caller.scope != "admin" and body.priority > farm.settings.max_user_priority:
+        raise Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
     made, is_new = await farm.submissions.take(body, caller)
     if not is_new:
         response.status_code = 200

@@ -36,7 +36,8 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
         raise TooLarge(f"{body.name} has {body.size} bytes; this server takes {farm.settings.max_upload_bytes}.")
     upload_id = secrets.token_hex(8)
     key = source_key(upload_id)
-    upload = await farm.store.write(lambda tx: announce(tx, upload_id, key, body.name, body.size, caller.owner))
+    most = farm.settings.max_open_uploads
+    upload = await farm.store.write(lambda tx: announce(tx, upload_id, key, body.name, body.size, caller.owner, most))
     return UploadTarget(
         upload_id=upload.id, transfer=await farm.transfers.source_upload(upload.id, upload.key, upload.size)
     )
@@ -55,7 +56,8 @@ async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, 
     announced = request.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) != upload.size:
         raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {announced} are being sent.")
-    facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
+    with farm.uploads_at_once.one_more(caller.owner):
+        facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
     if facts.size != upload.size:
         await farm.blobs.delete([key])
         raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {facts.size} have arrived.")

@@ -1,0 +1,116 @@
+"""Nobody with a token takes what all share: quotas by owner, scopes that cannot lift themselves, private files."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.submitting import submit
+
+MakeWorker = Callable[..., HandWorker]
+
+
+def test_uploads_at_once_are_bounded_for_each_owner(start_farm: StartFarm) -> None:
+    farm = start_farm(max_uploads_at_once=2)
+    token = farm.token_for("user", "ann")
+    ann, bob = farm.client(token), farm.user("bob")
+    url = httpx.URL(farm.url)
+    uploads = [ann.post("/api/uploads", json={"name": "a", "size": 100}).json()["upload_id"] for _ in range(5)]
+    with ExitStack() as stack:
+        lines = []
+        for upload in uploads:
+            lines.append(stack.enter_context(socket.create_connection((url.host, url.port or 80))))
+            head = f"PUT /api/uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            lines[-1].sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
+        answered: set[socket.socket] = set()
+        while len(answered) < 3:
+            ready = select.select([line for line in lines if line not in answered], [], [], 20)[0]
+            assert ready
+            assert all(b" 429 " in line.recv(4096)[:20] for line in ready)
+            answered.update(ready)
+        answer = ann.put(f"/api/uploads/{uploads[2]}", content=bytes(100))
+        assert refused(answer) == (429, "quota_reached")
+        assert int(answer.headers["Retry-After"]) > 0
+        submit(bob)
+    eventually(lambda: ann.put(f"/api/uploads/{uploads[2]}", content=bytes(100)).is_success, "room again")
+
+
+def test_open_uploads_tokens_and_submissions_are_bounded_for_each_owner(start_farm: StartFarm) -> None:
+    farm = start_farm(max_open_uploads=2, max_tokens=3, max_unfinished=2)
+    ann, bob = farm.user("ann"), farm.user("bob")
+    for expected in (201, 201, 429):
+        assert ann.post("/api/uploads", json={"name": "a", "size": 1}).status_code == expected
+    for expected in (201, 201, 429):
+        assert ann.post("/api/tokens", json={"name": "a", "scope": "user"}).status_code == expected
+    submit(bob)
+    made = submit(bob, "two.mp3")
+    upload = bob.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    assert bob.put(f"/api/uploads/{upload}", content=b"abc").is_success
+    body = {"name": "a", "upload_id": upload, "options": {"engine": "tones", "model": "instant"}}
+    assert refused(bob.post("/api/transcriptions", json=body)) == (429, "quota_reached")
+    assert bob.post(f"/api/transcriptions/{made['id']}/cancel").is_success
+    assert bob.post("/api/transcriptions", json=body).status_code == 201
+
+
+def test_event_streams_are_bounded_for_each_owner(start_farm: StartFarm) -> None:
+    farm = start_farm(max_streams=2)
+    ann, bob = farm.user("ann"), farm.user("bob")
+    with ann.stream("GET", "/api/events") as one, ann.stream("GET", "/api/events") as two:
+        lines = [one.iter_lines(), two.iter_lines()]  # kept: a stream whose reader is forgotten is closed
+        assert all(next(each) for each in lines)
+        assert refused(ann.get("/api/events")) == (429, "quota_reached")
+        with bob.stream("GET", "/api/events") as other:
+            assert other.status_code == 200
+    eventually(lambda: ann.get("/api/events", params={"once": True}).status_code == 200, "room again")
+
+
+def test_a_user_cannot_go_before_the_others(farm: ServedFarm) -> None:
+    ann = farm.user("ann")
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    ann.put(f"/api/uploads/{upload}", content=b"abc")
+    body = {"name": "a", "upload_id": upload, "priority": 1, "options": {"engine": "tones", "model": "instant"}}
+    assert refused(ann.post("/api/transcriptions", json=body)) == (403, "forbidden")
+    assert ann.post("/api/transcriptions", json=body | {"priority": 0}).status_code == 201
+    assert submit(farm.admin, priority=100)["priority"] == 100
+
+
+def test_a_user_token_sees_and_revokes_no_token_of_a_higher_scope(farm: ServedFarm) -> None:
+    user = farm.user("admin")
+    higher = {one["id"] for one in farm.admin.get("/api/tokens").json()["tokens"] if one["scope"] != "user"}
+    assert higher
+    assert not higher & {one["id"] for one in user.get("/api/tokens").json()["tokens"]}
+    for token_id in higher:
+        assert refused(user.delete(f"/api/tokens/{token_id}")) == (404, "not_found")
+    assert farm.admin.get("/api/server").json()["scope"] == "admin"
+
+
+def test_a_damaged_transcript_is_a_documented_error(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    made = submit(farm.admin)
+    make_worker(farm).work_off()
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    (file,) = (farm.data / "blobs" / "transcripts" / made["id"]).iterdir()
+    for damage in (b'{"segments": [', b"\xff\xfe", b"[]"):
+        file.write_bytes(damage)
+        answer = farm.admin.get(f"{place}/transcript", params={"format": "txt"})
+        assert refused(answer) == (500, "invalid_transcript")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_recordings_are_private_even_in_a_folder_that_was_open(start_farm: StartFarm, tmp_path: Path) -> None:
+    blobs = tmp_path / "data" / "blobs"
+    blobs.mkdir(parents=True)
+    blobs.chmod(0o755)
+    (tmp_path / "data").chmod(0o755)
+    farm = start_farm()
+    submit(farm.admin)
+    assert blobs.stat().st_mode & 0o077 == 0
+    assert (farm.data / "farm.db").stat().st_mode & 0o077 == 0
