@@ -12,13 +12,13 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
 from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.answers.errors import ALWAYS
+from whisper_farm.coordinator.answers.openai_audio import Wish, done_event, written_as
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import FileWanted, Form, read_form
@@ -44,10 +44,8 @@ from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.workers import WorkerRow, list_workers
-from whisper_farm.transcript.formats import FORMATS, OutputFormat
-from whisper_farm.transcript.languages import LANGUAGES, code_of
+from whisper_farm.transcript.languages import code_of
 from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, RecognitionOptions, Task
-from whisper_farm.transcript.transcript import Transcript, Word
 
 OPENAI_MODEL = "whisper-1"
 """OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
@@ -233,16 +231,6 @@ def _no_model(name: str) -> NotFound:
     return NotFound(message, param="model", code="model_not_found")
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """How the answer is to be written."""
-
-    format: str
-    granularities: frozenset[str]
-    stream: bool
-    logprobs: bool
-
-
 async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, task: Task) -> Response:
     form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
     try:
@@ -256,7 +244,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
         headers = {ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(farm, transcription_id, wish), media_type=MEDIA_TYPE_EVENTS, headers=headers)
     row = await wait_for(farm, transcription_id, request)
-    format = _output(wish)
+    format = written_as(wish)
     content = await farm.renderer.file(row.transcript_key or "", format)
     headers = {ID_HEADER: transcription_id, **missing_seconds(row)}
     return Response(content, media_type=format.media_type, headers=headers)
@@ -312,73 +300,6 @@ async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
     return engine_and_model(asked)
 
 
-def _output(wish: Wish) -> OutputFormat:
-    """The format asked for, as a writer of transcripts."""
-    if wish.format in ("srt", "vtt"):
-        return FORMATS[wish.format]
-    if wish.format == "text":
-        return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
-    if wish.format == "json":
-        return OutputFormat("json", "json", "application/json", lambda heard: _json(_plain(heard, wish)))
-    return OutputFormat("verbose_json", "json", "application/json", lambda heard: _json(_verbose(heard, wish)))
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document).encode()
-
-
-def _plain(heard: Transcript, wish: Wish) -> dict[str, Any]:
-    return {"text": heard.text, "usage": _usage(heard), **_logprobs(heard, wish)}
-
-
-def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
-    language = "en" if heard.task == "translate" else heard.language
-    document: dict[str, Any] = {
-        "task": heard.task,
-        "language": LANGUAGES.get(language, language),
-        "duration": heard.duration,
-        "text": heard.text,
-        "usage": _usage(heard),
-    }
-    if "segment" in wish.granularities:
-        document["segments"] = [
-            {
-                "id": number,
-                "seek": int(segment.start * 100),
-                "start": segment.start,
-                "end": segment.end,
-                "text": segment.text,
-                "tokens": [],
-                "temperature": segment.temperature or 0.0,
-                "avg_logprob": segment.avg_logprob or 0.0,
-                "compression_ratio": segment.compression_ratio or 0.0,
-                "no_speech_prob": segment.no_speech_prob or 0.0,
-            }
-            for number, segment in enumerate(heard.segments)
-        ]
-    if "word" in wish.granularities:
-        document["words"] = [
-            {"word": word.text.strip(), "start": word.start, "end": word.end} for word in _words(heard)
-        ]
-    return document
-
-
-def _usage(heard: Transcript) -> dict[str, Any]:
-    return {"type": "duration", "seconds": float(math.ceil(heard.duration))}
-
-
-def _logprobs(heard: Transcript, wish: Wish) -> dict[str, Any]:
-    """Of words: the farm keeps no tokens."""
-    if not wish.logprobs:
-        return {}
-    scored = [(word.text, math.log(max(word.probability, 1e-9))) for word in _words(heard) if word.probability]
-    return {"logprobs": [{"token": text, "logprob": log, "bytes": list(text.encode())} for text, log in scored]}
-
-
-def _words(heard: Transcript) -> Iterable[Word]:
-    return (word for segment in heard.segments for word in segment.words)
-
-
 async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> AsyncIterator[str | bytes]:
     """The text as it is heard, then all of it; or what went wrong."""
     try:
@@ -387,8 +308,7 @@ async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> Async
                 delta = json.dumps({"type": "transcript.text.delta", "delta": text})
                 yield f"data: {delta}\n\n" if text else ": still here\n\n"
         row = await farm.store.read(lambda tx: find(tx, transcription_id))
-        done = OutputFormat("done", "json", "application/json", lambda heard: _json(_done(heard, wish)))
-        content = await farm.renderer.file(row.transcript_key or "", done)
+        content = await farm.renderer.file(row.transcript_key or "", done_event(wish))
     except Exception as error:  # the status has been sent; only the stream itself can tell
         told = error if isinstance(error, FarmError) else Internal()
         body = OpenAIErrorBody(error=_error(told.status, ErrorDetail(code=told.code, message=told.message)))
@@ -398,7 +318,3 @@ async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> Async
         return
     yield b"data: " + content + b"\n\n"
     yield "data: [DONE]\n\n"
-
-
-def _done(heard: Transcript, wish: Wish) -> dict[str, Any]:
-    return {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)}
