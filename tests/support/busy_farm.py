@@ -271,11 +271,13 @@ class BusyFarm(RuleBasedStateMachine):
             again = OTHER_SHA if lost == "its mind" else SHA
             self._complete(first.worker_id, [replace(one, digest=again) for one in finished])
 
-    @may(6, lambda self: len(self._live("transcribe")) > 1)
+    @may(6, lambda self: self._live("transcribe"))
     def finish_together(self) -> None:
-        """Results of several workers in one call, at times two of the same job."""
+        """Everybody takes a chunk. Then results of several workers come in one call, at times two of a job."""
+        for worker in self.workers():
+            self._claim(ClaimRequest(worker_id=worker, request_id=f"r{len(self.requests)}", jobs={"transcribe": 1}))
         live = self._live("transcribe")
-        some = [one for one in live if self.number(0, 2)] or live
+        some = [one for one in live if self.number(0, 4)] or live
         finished = [
             self._heard(one, self.one_of("en", "en", "de"), self.one_of(None, None, None, "r2")) for one in some
         ]
