@@ -273,8 +273,8 @@ class Farm:
         return self.client.transcript(transcription)
 
     def jobs(self, transcription: str) -> list[JobView]:
-        """All its jobs."""
-        return list(self.client.jobs(transcription))
+        """All its jobs that its transcript waits for."""
+        return [job for job in self.client.jobs(transcription) if job.kind != "peaks"]
 
     @property
     def database(self) -> str:
