@@ -29,6 +29,9 @@ export class Applied {
       this.progress(id, event);
       this.stale(["jobs", id]);
       this.stale(["server"]);
+    } else if (event.kind === "peaks_done" && id !== null) {
+      this.stale(["audio", id]);
+      this.stale(["peaks", id]);
     } else if (event.kind.startsWith("worker_")) {
       this.stale(["workers"]);
       this.stale(["server"]);

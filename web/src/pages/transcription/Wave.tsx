@@ -6,7 +6,7 @@ import WaveSurfer from "wavesurfer.js";
 import { nonce } from "../../nonce";
 
 export interface Peaks {
-  /** From -1 to 1 or from 0 to 1; one number for each stretch of equal length. */
+  /** From -1 to 1: the lowest and the highest value of each stretch of equal length, in turn. */
   readonly peaks: readonly number[];
 }
 

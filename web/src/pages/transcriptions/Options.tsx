@@ -23,9 +23,16 @@ const WHISPER = ["tiny", "base", "small", "medium", "large-v3", "large-v3-turbo"
 const LANGUAGES =
   "af ar az be bg bn bs ca cs cy da de el en es et fa fi fr gl he hi hr hu hy id is it ja kk ko lt lv mi mk mr ms ne nl no pl pt ro ru sk sl sr sv sw ta th tl tr uk ur vi zh".split(" ");
 
+/** The highest priority that the server takes from somebody of this scope. */
+function useHighestPriority(): number {
+  const { data: session } = useQuery(sessionQuery);
+  return session?.scope === "admin" ? 10 : 0;
+}
+
 export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
+  const highest = useHighestPriority();
   const [stored, setStored] = useLocalStorage<Chosen>({ key: "options", defaultValue: DEFAULT, getInitialValueInEffect: false });
-  const chosen = { ...DEFAULT, ...stored };
+  const chosen = { ...DEFAULT, ...stored, priority: Math.min(stored.priority ?? 0, highest) };
   return [chosen, (change) => setStored({ ...chosen, ...change })];
 }
 
@@ -61,6 +68,7 @@ export function OptionsForm() {
   const { t, languageName } = useWords();
   const [chosen, choose] = useChosen();
   const offers = useOffers();
+  const highest = useHighestPriority();
   const orientation = useMatches<"vertical" | "horizontal">({ base: "vertical", xs: "horizontal" });
   const others = WHISPER.filter((model) => !offers.includes(model));
   const languages = useMemo(
@@ -124,7 +132,7 @@ export function OptionsForm() {
               { value: "-10", label: t.options.low },
               { value: "0", label: t.options.normal },
               { value: "10", label: t.options.high },
-            ]}
+            ].filter(({ value }) => Number(value) <= highest)}
           />
         </Choice>
       </Group>
