@@ -103,10 +103,11 @@ def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
     assert "a.wav: 25 s in " in err
     assert ", 1 worker → a.txt" in err
     assert sum("c.wav" in line for line in err.splitlines() if line.startswith("whisper-farm:")) == 1
-    uploads = len(list((server.data / "blobs").rglob("*")))
+    uploads = len(list((server.data / "blobs" / "sources").rglob("*")))
+    assert uploads
     assert outcome([*words[:3], *words[4:]]) == 0
     assert capsys.readouterr().err.count("transcribed before") == 2
-    assert len(list((server.data / "blobs").rglob("*"))) == uploads
+    assert len(list((server.data / "blobs" / "sources").rglob("*"))) == uploads
 
 
 @pytest.mark.usefixtures("server")

@@ -39,6 +39,15 @@ def appended(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[]
     return lambda: other.cut(cutting, 1)
 
 
+def cut_to_the_end(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    """Its one chunk is being recognised; what is left is its listening copy."""
+    submit(farm.admin)
+    (cutting,) = other.claim(0, chunk=1)
+    other.cut(cutting, 1)
+    other.claim(1)
+    return lambda: other.complete([other.cut_done(cutting, 1)])
+
+
 def failed(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
     """By somebody who could not do it, and is not to blame: it need not wait."""
     submit(farm.admin)
@@ -84,12 +93,19 @@ def left(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], ob
 STAGES: dict[str, Stage] = {
     "transcription_submitted": submitted,
     "chunks_appended": appended,
+    "chunking_done": cut_to_the_end,
     "job_retried": failed,
     "job_redo": redone,
     "job_released": released,
     "transcription_retried": retried,
     "worker_gone": left,
 }
+
+
+def anything(worker: HandWorker) -> Json:
+    """A claim that waits for one job of any kind."""
+    body = worker.claim_body(1, 1, WAIT_SECONDS)
+    return {**body, "jobs": {"chunk": 1, "transcribe": 1, "peaks": 1}}
 
 
 def test_every_event_that_may_make_work_has_its_test() -> None:
@@ -104,8 +120,8 @@ def test_a_waiting_claim_hears_of_it(start_farm: StartFarm, make_worker: MakeWor
     before = past(farm.admin)[-1].id
     eventually(lambda: farm.coordinator.feed.position == before, "what was before is told")
     with ThreadPoolExecutor(1) as pool:
-        claim = pool.submit(me.claim, 1, 1, WAIT_SECONDS)
+        claim = pool.submit(me.told, "claim", **anything(me))
         eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
         cause()
-        assert len(claim.result(2 * WAIT_SECONDS)) == 1
+        assert len(claim.result(2 * WAIT_SECONDS)["claims"]) == 1
     assert {event.kind for event in past(farm.admin, before)} & WORK_MAKING == {kind}, "it is the only cause"

@@ -33,7 +33,7 @@ def test_a_region_without_room_sends_the_launch_to_the_next_one(
 ) -> None:
     world = make_world()
     world.submit(20)
-    world.refusal = CallFailed("capacity", "could not find a candidate host")
+    world.refusal = CallFailed.of("capacity", "could not find a candidate host")
     world.step(1)
     world.refusal = None
     world.step(1)
@@ -46,7 +46,7 @@ def test_a_region_without_room_sends_the_launch_to_the_next_one(
 def test_with_every_region_full_the_pauses_grow(make_world: Make) -> None:
     world = make_world()
     world.submit(20)
-    world.refusal = CallFailed("capacity", "could not find a candidate host")
+    world.refusal = CallFailed.of("capacity", "could not find a candidate host")
     run(world, 360)
     assert world.calls["create"] < 60, "an hour of refusals"
     settle(world)
@@ -55,7 +55,7 @@ def test_with_every_region_full_the_pauses_grow(make_world: Make) -> None:
 def test_a_create_that_always_fails_is_bounded_in_each_round(make_world: Make) -> None:
     world = make_world()
     world.submit(20_000)
-    world.refusal = CallFailed("transient", "503")
+    world.refusal = CallFailed.of("transient", "503")
     world.step(1)
     assert world.calls["create"] <= 5
     run(world, 360)
@@ -68,7 +68,7 @@ def test_a_create_that_always_fails_is_bounded_in_each_round(make_world: Make) -
 def test_what_only_a_person_can_mend_stops_the_pool_and_is_said_in_words(fault: Fault, make_world: Make) -> None:
     world = make_world()
     world.submit(20_000)
-    world.refusal = CallFailed(fault, "Your organization has reached its machine limit.")
+    world.refusal = CallFailed.of(fault, "Your organization has reached its machine limit.")
     world.step(1)
     first = world.calls["create"]
     run(world, 30)

@@ -259,13 +259,13 @@ class PlayedProvider:
         if world.chance(world.faults.killed):
             raise KilledError
         if world.now < world.down_until:
-            raise CallFailed("unknown", "upstream is down")
+            raise CallFailed.of("unknown", "upstream is down")
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         self._call("list")
         world = self.world
         if world.chance(world.faults.list_fails):
-            raise CallFailed("transient", "list failed")
+            raise CallFailed.of("transient", "list failed")
         ended = [world.machines[one] for one in known.values() if one in world.machines and one not in world.live]
         unseen = {launch_id for launch_id, machine_id in known.items() if machine_id is None}
         ended += [one for one in world.machines.values() if one.launch_id in unseen and one.ended_at] if unseen else []
@@ -286,9 +286,9 @@ class PlayedProvider:
             raise world.refusal
         if world.chance(faults.refuse):
             fault: Fault = world.random.choice(["capacity", "transient", "unknown", "quota"])
-            raise CallFailed(fault, f"refused: {fault}")
+            raise CallFailed.of(fault, f"refused: {fault}")
         if any(one.launch_id == launch.launch_id for one in world.live.values()):
-            raise CallFailed("exists", "already_exists: unique machine name violation")
+            raise CallFailed.of("exists", "already_exists: unique machine name violation")
         boot = world.boot_seconds * world.random.uniform(0.7, 1.3)
         runs_at = world.now + boot * 0.7
         if world.chance(faults.stuck):
@@ -305,12 +305,12 @@ class PlayedProvider:
         if world.chance(faults.killed):
             raise KilledError
         if world.chance(faults.lose_answer):
-            raise CallFailed("unknown", "deadline exceeded")
+            raise CallFailed.of("unknown", "deadline exceeded")
         return self._seen(machine)
 
     async def start(self, machine_id: str) -> None:
         self._call("start")
-        raise CallFailed("missing", "machine not found")
+        raise CallFailed.of("missing", "machine not found")
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         await self.destroy(machine_id)
@@ -319,9 +319,9 @@ class PlayedProvider:
         self._call("destroy")
         machine = self.world.machines.get(machine_id)
         if machine is None or machine.ended_at is not None:
-            raise CallFailed("missing", "machine not found")
+            raise CallFailed.of("missing", "machine not found")
         if self.world.chance(self.world.faults.destroy_fails):
-            raise CallFailed("transient", "try again")
+            raise CallFailed.of("transient", "try again")
         machine.exit = "requested"
         self.world.end(machine, self.world.now)
         if self.world.chance(self.world.faults.killed):

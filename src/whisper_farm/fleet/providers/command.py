@@ -69,7 +69,7 @@ class CommandProvider:
         """See `Provider`."""
         printed = await self._run(self._told.list, {"owner": owner})
         if not isinstance(printed, list):
-            raise CallFailed("configuration", "The command `list` must print a JSON list of machines.")
+            raise CallFailed.of("configuration", "The command `list` must print a JSON list of machines.")
         return [_seen(one) for one in printed]
 
     async def create(self, launch: Launch) -> Seen:
@@ -85,7 +85,7 @@ class CommandProvider:
     async def start(self, machine_id: str) -> None:
         """See `Provider`."""
         if self._told.start is None:
-            raise CallFailed("configuration", "This provider has no command `start`.")
+            raise CallFailed.of("configuration", "This provider has no command `start`.")
         await self._run(self._told.start, {"machine_id": machine_id}, answers=False)
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
@@ -123,7 +123,7 @@ class CommandProvider:
             return json.loads(output.printed)
         except ValueError as error:
             fault: Fault = "unknown" if creates else "configuration"
-            raise CallFailed(fault, f"{line[0]} printed no JSON: {output.printed.strip()[-500:]}") from error
+            raise CallFailed.of(fault, f"{line[0]} printed no JSON: {output.printed.strip()[-500:]}") from error
 
 
 def _filled(word: str, words: Mapping[str, str]) -> str:
@@ -137,7 +137,7 @@ def _seen(told: object) -> Seen:
         one = DescribedMachine.model_validate(told)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
-        raise CallFailed("unknown", f"This is no description of a machine: {said}") from error
+        raise CallFailed.of("unknown", f"This is no description of a machine: {said}") from error
     return Seen(
         one.id, one.launch_id, one.state, one.region, one.pool, one.started_at, one.ended_at, one.exit, one.message
     )
@@ -150,4 +150,4 @@ def _failed(name: str, output: Output, creates: bool) -> CallFailed:
         answer = None
     answer = answer if isinstance(answer, dict) else {}
     fault: Fault = answer["fault"] if answer.get("fault") in FAULTS else "unknown" if creates else "transient"
-    return CallFailed(fault, f"{answer.get('error') or output.words or name} (status {output.status})")
+    return CallFailed.of(fault, f"{answer.get('error') or output.words or name} (status {output.status})")

@@ -131,7 +131,7 @@ class FlyProvider:
             found += _json(answer, list)
             if not (cursor := answer.headers.get("fly-next-cursor")):
                 return found
-        raise CallFailed("transient", f"The list of machines does not end after {MAX_PAGES} pages.")
+        raise CallFailed.of("transient", f"The list of machines does not end after {MAX_PAGES} pages.")
 
     async def _get(self, machine_id: str, launch_id: str) -> Seen | None:
         """One machine that the list has left out. A question without an answer proves nothing: it is out of reach."""
@@ -154,14 +154,14 @@ class FlyProvider:
 
     async def _send(self, method: str, path: str, call: str, **given: Any) -> httpx.Response:
         if not self._token:
-            raise CallFailed("auth", "FLY_API_TOKEN is not set: make one with `fly tokens create deploy`.")
+            raise CallFailed.of("auth", "FLY_API_TOKEN is not set: make one with `fly tokens create deploy`.")
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             answer = await self._client.request(method, path, headers=headers, **given)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise CallFailed("transient", f"Fly's API cannot be reached: {error}") from error
+            raise CallFailed.of("transient", f"Fly's API cannot be reached: {error}") from error
         except httpx.HTTPError as error:
-            raise CallFailed("unknown", f"Fly's API did not answer: {type(error).__name__} {error}") from error
+            raise CallFailed.of("unknown", f"Fly's API did not answer: {type(error).__name__} {error}") from error
         if answer.is_success:
             return answer
         raise refusal(answer, call)
@@ -185,7 +185,7 @@ def config_of(launch: Launch) -> dict[str, Any]:
     """The machine's configuration: what the worker needs, whose it is, and that it ends for good when it ends."""
     pool = launch.pool
     if pool.image is None:
-        raise CallFailed("configuration", f"The pool {pool.name} names no image, which Fly needs.")
+        raise CallFailed.of("configuration", f"The pool {pool.name} names no image, which Fly needs.")
     config: dict[str, Any] = {
         "image": pool.image,
         "env": {**launch.environment},
@@ -203,7 +203,7 @@ def config_of(launch: Launch) -> dict[str, Any]:
 def _guest(pool: Pool) -> dict[str, Any]:
     found = _SIZE.match(pool.size or "shared-cpu-2x")
     if found is None:
-        raise CallFailed("configuration", f"{pool.size} is no size of Fly; write performance-2x:8192.")
+        raise CallFailed.of("configuration", f"{pool.size} is no size of Fly; write performance-2x:8192.")
     kind, cpus = ("shared" if found[1] == "shared-cpu" else "performance"), int(found[2])
     memory = int(found[3]) if found[3] else cpus * (1024 if kind == "shared" else 2048)
     guest: dict[str, Any] = {"cpu_kind": kind, "cpus": cpus, "memory_mb": memory}
@@ -225,7 +225,7 @@ def refusal(answer: httpx.Response, call: str) -> CallFailed:
     body = body if isinstance(body, dict) else {}
     text = str(body.get("error") or body.get("message") or answer.text or answer.reason_phrase)[:1000]
     said = f"{text} (HTTP {answer.status_code})"
-    return CallFailed(_fault(answer.status_code, str(body.get("status", "")), text, call), said)
+    return CallFailed.of(_fault(answer.status_code, str(body.get("status", "")), text, call), said)
 
 
 def _fault(status: int, code: str, text: str, call: str) -> Fault:
@@ -255,9 +255,9 @@ def _json(answer: httpx.Response, kind: type) -> Any:
     try:
         found = answer.json()
     except ValueError as error:
-        raise CallFailed("unknown", "Fly's API answered with something that is no JSON.") from error
+        raise CallFailed.of("unknown", "Fly's API answered with something that is no JSON.") from error
     if not isinstance(found, kind):
-        raise CallFailed("unknown", f"Fly's API answered with {type(found).__name__}, not with {kind.__name__}.")
+        raise CallFailed.of("unknown", f"Fly's API answered with {type(found).__name__}, not with {kind.__name__}.")
     return found
 
 

@@ -75,14 +75,14 @@ class LocalProvider:
     async def create(self, launch: Launch) -> Seen:
         """See `Provider`."""
         if not _SAFE.match(launch.launch_id):
-            raise CallFailed("configuration", f"{launch.launch_id} is no name of a launch.")
+            raise CallFailed.of("configuration", f"{launch.launch_id} is no name of a launch.")
         lock = self._of(launch.owner) / f"{launch.launch_id}.lock"
         handle = _locked(lock)
         try:
             process = await self._start(launch, lock, handle)
         except OSError as error:
             _forget(lock)
-            raise CallFailed("configuration", f"The worker cannot be started: {error.strerror}.") from error
+            raise CallFailed.of("configuration", f"The worker cannot be started: {error.strerror}.") from error
         finally:
             os.close(handle)
         told = LocalProcess(launch.launch_id, launch.pool.name, process.pid, time.time())
@@ -93,7 +93,7 @@ class LocalProvider:
 
     async def start(self, machine_id: str) -> None:
         """See `Provider`. A process that has ended does not start again."""
-        raise CallFailed("missing", "A process that has ended cannot be started again.")
+        raise CallFailed.of("missing", "A process that has ended cannot be started again.")
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         """See `Provider`."""
@@ -160,18 +160,18 @@ class LocalProvider:
 
     def _of(self, owner: str) -> Path:
         if not _SAFE.match(owner):
-            raise CallFailed("configuration", f"{owner} is no tag of a farm.")
+            raise CallFailed.of("configuration", f"{owner} is no tag of a farm.")
         folder = self._folder / owner
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise CallFailed("configuration", f"The folder {folder} cannot be made: {error.strerror}.") from error
+            raise CallFailed.of("configuration", f"The folder {folder} cannot be made: {error.strerror}.") from error
         return folder
 
     def _find(self, machine_id: str) -> Path:
         found = next(iter(self._folder.glob(f"*/{machine_id}.lock")), None) if _SAFE.match(machine_id) else None
         if found is None:
-            raise CallFailed("missing", f"There is no process {machine_id}.")
+            raise CallFailed.of("missing", f"There is no process {machine_id}.")
         return found
 
     def _look(self, lock: Path) -> Seen:
@@ -190,9 +190,9 @@ class LocalProvider:
     def _signal(self, lock: Path, number: signal.Signals) -> None:
         told = _read(lock)
         if not _is_locked(lock):
-            raise CallFailed("missing", f"The process {lock.stem} has ended.")
+            raise CallFailed.of("missing", f"The process {lock.stem} has ended.")
         if told is None:
-            raise CallFailed("transient", f"The process {lock.stem} is just being started.")
+            raise CallFailed.of("transient", f"The process {lock.stem} is just being started.")
         _write(lock, LocalProcess(**{**asdict(told), "asked": True}))
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
@@ -208,7 +208,7 @@ def _locked(lock: Path) -> int:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise CallFailed("exists", f"A process of the launch {lock.stem} runs already.") from error
+        raise CallFailed.of("exists", f"A process of the launch {lock.stem} runs already.") from error
     return handle
 
 

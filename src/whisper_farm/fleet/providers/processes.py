@@ -40,17 +40,17 @@ async def run(line: Sequence[str], seconds: float, environment: Mapping[str, str
             start_new_session=True, env=dict(environment),
         )  # fmt: skip
     except OSError as error:
-        raise CallFailed("configuration", f"{line[0]} cannot be run: {error.strerror}.") from error
+        raise CallFailed.of("configuration", f"{line[0]} cannot be run: {error.strerror}.") from error
     try:
         async with asyncio.timeout(seconds):
             printed, said = await process.communicate(None if given is None else given.encode())
     except TimeoutError:
-        raise CallFailed("unknown", f"{line[0]} did not end within {seconds:g} s.") from None
+        raise CallFailed.of("unknown", f"{line[0]} did not end within {seconds:g} s.") from None
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if len(printed) > MAX_OUTPUT_BYTES:
-        raise CallFailed("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
+        raise CallFailed.of("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
     return Output(process.returncode or 0, printed.decode(errors="replace"), said.decode(errors="replace"))

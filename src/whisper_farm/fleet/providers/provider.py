@@ -111,9 +111,14 @@ class CallFailed(FleetError):
     code = "provider_failed"
     status = 502
 
-    def __init__(self, fault: Fault, message: str) -> None:
-        super().__init__(message)
-        self.fault: Fault = fault
+    fault: Fault = "unknown"
+
+    @classmethod
+    def of(cls, fault: Fault, message: str) -> CallFailed:
+        """The error of a call that failed in this way."""
+        error = cls(message)
+        error.fault = fault
+        return error
 
 
 def classified(error: Exception) -> Failure:

@@ -80,12 +80,12 @@ class RayProvider:
 
     async def start(self, machine_id: str) -> None:
         """See `Provider`. Ray never starts a job again."""
-        raise CallFailed("missing", "A job that has ended cannot be started again.")
+        raise CallFailed.of("missing", "A job that has ended cannot be started again.")
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         """See `Provider`. The grace is the cluster's own: `RAY_JOB_STOP_WAIT_TIME_S` on its nodes."""
         if _seen(_json(await self._call("GET", _job(machine_id)), dict)).state == "coming":
-            raise CallFailed("conflict", "Ray does not stop a job that waits; it is stopped when it runs.")
+            raise CallFailed.of("conflict", "Ray does not stop a job that waits; it is stopped when it runs.")
         await self._call("POST", f"{_job(machine_id)}/stop")
 
     async def destroy(self, machine_id: str) -> None:
@@ -110,19 +110,19 @@ class RayProvider:
             return _seen(_json(await self._call("GET", _job(launch_id)), dict))
         except CallFailed as missing:
             fault: Fault = "transient" if missing.fault == "missing" else "unknown"
-            raise CallFailed(fault, refused.message) from refused
+            raise CallFailed.of(fault, refused.message) from refused
 
     async def _call(self, method: str, path: str, **given: Any) -> httpx.Response:
         try:
             answer = await self._client.request(method, path, **given)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise CallFailed("transient", f"Ray's head cannot be reached: {error}") from error
+            raise CallFailed.of("transient", f"Ray's head cannot be reached: {error}") from error
         except httpx.HTTPError as error:
-            raise CallFailed("unknown", f"Ray's head did not answer: {type(error).__name__} {error}") from error
+            raise CallFailed.of("unknown", f"Ray's head did not answer: {type(error).__name__} {error}") from error
         if answer.is_success:
             return answer
         lines = [line for line in answer.text.splitlines() if line.strip()] or [answer.reason_phrase]
-        raise CallFailed(_fault(answer.status_code), f"{lines[-1].strip()[:500]} (HTTP {answer.status_code})")
+        raise CallFailed.of(_fault(answer.status_code), f"{lines[-1].strip()[:500]} (HTTP {answer.status_code})")
 
 
 def _fault(status: int) -> Fault:
@@ -141,9 +141,9 @@ def _json(answer: httpx.Response, kind: type) -> Any:
     try:
         found = answer.json()
     except ValueError as error:
-        raise CallFailed("unknown", "Ray's head answered with something that is no JSON.") from error
+        raise CallFailed.of("unknown", "Ray's head answered with something that is no JSON.") from error
     if not isinstance(found, kind):
-        raise CallFailed("unknown", f"Ray's head answered with {type(found).__name__}, not with {kind.__name__}.")
+        raise CallFailed.of("unknown", f"Ray's head answered with {type(found).__name__}, not with {kind.__name__}.")
     return found
 
 

@@ -106,12 +106,12 @@ class SlurmProvider:
         printed = await self._call(*line, environment=launch.environment, given=script, creates=True)
         job = printed.strip().partition(";")[0]
         if not job.isdigit():
-            raise CallFailed("unknown", f"sbatch printed no number of a job: {printed.strip()[:200]}")
+            raise CallFailed.of("unknown", f"sbatch printed no number of a job: {printed.strip()[:200]}")
         return Seen(job, launch.launch_id, "coming", launch.region, pool.name)
 
     async def start(self, machine_id: str) -> None:
         """See `Provider`. A job that has ended does not start again."""
-        raise CallFailed("missing", "A job that has ended cannot be started again.")
+        raise CallFailed.of("missing", "A job that has ended cannot be started again.")
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         """See `Provider`. One SIGTERM; a job that still waits is cancelled."""
@@ -148,7 +148,7 @@ class SlurmProvider:
             told["SLURM_CONF"] = self._told.conf
         output = await run(line, CALL_SECONDS, told, given)
         if output.status != 0:
-            raise CallFailed(_fault(output, creates), f"{line[0]}: {output.words} (status {output.status})")
+            raise CallFailed.of(_fault(output, creates), f"{line[0]}: {output.words} (status {output.status})")
         return output.printed
 
 
