@@ -246,7 +246,7 @@ def test_curl_may_send_the_file_first_or_last_and_without_a_name(tones_farm: Far
 
 def test_a_form_that_is_none_is_refused_and_leaves_no_blob(tones_farm: Farm, speak: Speak) -> None:
     def blobs() -> int:
-        return len([path for path in (tones_farm.data / "blobs").rglob("*") if path.is_file()])
+        return len([path for path in (tones_farm.data / "blobs" / "sources").rglob("*") if path.is_file()])
 
     before = blobs()
     sound = speak().path.read_bytes()
