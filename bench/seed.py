@@ -20,7 +20,7 @@ SEEDER = "seeder"
 
 def seed_jobs(database: Database, recordings: int, chunks: int, model: str, seconds: float = 30) -> list[str]:
     """Make `recordings` transcriptions of `chunks` queued jobs each; returns their ids."""
-    policy = Policy(lease_seconds=3600, heartbeat_seconds=900)
+    policy = Policy(lease_seconds=3600, heartbeat_seconds=900, max_audio_seconds=1e7)
     request = RegisterRequest(
         worker_id=SEEDER, name=SEEDER, version="0", platform="bench", slots=1, engines=(), cuts=True
     )
