@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.server import serve
+from whisper_farm.coordinator.server import listening_socket, serve
 from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
 from whisper_farm.log import COORDINATOR, set_up_logging
 from whisper_farm.settings import Policy, ServerSettings
@@ -71,6 +72,22 @@ def test_an_address_that_is_not_this_machines_is_not_blamed_on_the_port(tmp_path
     settings = ServerSettings(host="203.0.113.9", port=0, data=tmp_path / "other")
     with pytest.raises(FarmError, match="Choose another with --host"):
         serve(settings, Policy(), lambda url: None, threading.Event())
+
+
+def test_answers_never_wait_for_the_acknowledgement_of_their_head() -> None:
+    async def accepted() -> int:
+        seen = asyncio.get_running_loop().create_future()
+        listener = listening_socket("127.0.0.1", 0)
+        serving = await asyncio.start_server(lambda _, writer: seen.set_result(writer), sock=listener)
+        async with serving, asyncio.timeout(10):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            peer = await seen
+            without_delay: int = peer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for each in (writer, peer):
+                each.close()
+        return without_delay
+
+    assert asyncio.run(accepted())
 
 
 def test_what_is_wrong_with_the_stores_is_told_before_anything_listens(tmp_path: Path, sqlite_url: str) -> None:

@@ -22,6 +22,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.coordinator.app import create_app
 from whisper_farm.coordinator.connection import connection_class
@@ -51,8 +52,9 @@ def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None]
     `ready` is called with the address once requests are answered. A farm's first start writes the first admin token to
     `admin-token` in the data folder.
     """
-    with open_stores(settings) as (database, blobs):
-        asyncio.run(serve_stores(settings, policy, database, blobs, ready, stop))
+    uvloop = auto_loop_factory()  # where there is one
+    with open_stores(settings) as (database, blobs), asyncio.Runner(loop_factory=uvloop) as runner:
+        runner.run(serve_stores(settings, policy, database, blobs, ready, stop))
 
 
 async def serve_stores(
@@ -180,8 +182,8 @@ class _Server(uvicorn.Server):
 def listening_socket(host: str, port: int) -> socket.socket:
     """A socket bound to that address, or an error that says why not. Port 0 takes any free one."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)  # asyncio switches Nagle's delay off only if it is told TCP
     except OSError as error:
         raise FarmError(f"{host} is no address to listen on: {error.strerror or error}.") from error
     try:
