@@ -195,8 +195,8 @@ SWITCH = Change(
 )
 FIX = Change(
     """
-    INSERT INTO machine_pools (name, fixed, full_regions, why, inputs)
-    VALUES (:name, :fixed, :nothing, 'Nothing was decided yet.', :nothing)
+    INSERT INTO machine_pools (name, switch, fixed, full_regions, why, inputs)
+    VALUES (:name, 'on', :fixed, :nothing, 'Nothing was decided yet.', :nothing)
     ON CONFLICT (name) DO UPDATE SET fixed = excluded.fixed
     """
 )
