@@ -27,8 +27,8 @@ class Thing:
 
 
 MAKE = Change("INSERT INTO things VALUES (:id, :name, :good, :share, :told, :listed)")
-ALL = Query("SELECT * FROM things ORDER BY id", Thing)
-NAMED = Query("SELECT id FROM things WHERE name IN :names AND name NOT LIKE '%1' ORDER BY id", int)
+ALL = Query[Thing]("SELECT * FROM things ORDER BY id")
+NAMED = Query[int]("SELECT id FROM things WHERE name IN :names AND name NOT LIKE '%1' ORDER BY id")
 words = some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 plain = some.none() | some.booleans() | some.integers(-(2**31), 2**31) | words
 rows = some.lists(
@@ -89,7 +89,7 @@ def test_what_goes_in_comes_out_with_its_type(both: list[Database], rows: list[A
 
 
 def test_a_row_must_have_the_columns_it_is_declared_with(both: list[Database]) -> None:
-    wrong = Query("SELECT id, name FROM things", Thing)
+    wrong = Query[Thing]("SELECT id, name FROM things")
     for database in both:
         with pytest.raises(TypeError, match="Thing has the fields"):
             database.read(lambda tx: tx.rows(wrong, {}))
@@ -99,7 +99,7 @@ def test_nothing_to_change_is_no_statement_and_no_row_is_none(both: list[Databas
     for database in both:
         database.write(lambda tx: tx.change(MAKE, []))
         assert database.read(lambda tx: tx.first(ALL, {})) is None
-        assert database.read(lambda tx: tx.first(Query("SELECT max(share) AS most FROM things", float), {})) is None
+        assert database.read(lambda tx: tx.first(Query[float]("SELECT max(share) AS most FROM things"), {})) is None
 
 
 def _values(thing: Thing) -> dict[str, Any]:

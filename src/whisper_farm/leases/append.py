@@ -18,7 +18,7 @@ from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 DECLARE = Change("UPDATE transcriptions SET declared_seconds = :seconds WHERE id = :id")
-THERE = Query("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs", ChunkBounds)
+THERE = Query[ChunkBounds]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
            done_seconds = :seconds

@@ -95,39 +95,33 @@ WITH_RIVALS = f"""
            SELECT rival.token FROM attempts mine JOIN attempts rival ON rival.job_id = mine.job_id
             WHERE mine.token IN :tokens AND rival.state = 'live')
      ORDER BY attempts.token"""
-HOLD = Query(WITH_RIVALS, Held, postgres=WITH_RIVALS + LOCK)
+HOLD = Query[Held](WITH_RIVALS, postgres=WITH_RIVALS + LOCK)
 OF_TRANSCRIPTION = f"""
     SELECT {HELD} {FROM_ATTEMPTS}
      WHERE attempts.state = 'live' AND jobs.transcription_id = :transcription
      ORDER BY attempts.token"""
-HOLD_ALL = Query(OF_TRANSCRIPTION, Held, postgres=OF_TRANSCRIPTION + LOCK)
-JOBS_OF = Query("SELECT job_id FROM attempts WHERE token IN :tokens", str)
+HOLD_ALL = Query[Held](OF_TRANSCRIPTION, postgres=OF_TRANSCRIPTION + LOCK)
+JOBS_OF = Query[str]("SELECT job_id FROM attempts WHERE token IN :tokens")
 END = Change("UPDATE attempts SET state = :state, ended_at = :at WHERE token IN :tokens")
-REQUEUE = Query(
-    """
+REQUEUE = Query[str]("""
     UPDATE jobs SET state = 'queued'
      WHERE id IN :jobs AND state = 'running'
        AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.job_id = jobs.id AND attempts.state = 'live')
     RETURNING id
-    """,
-    str,
-)
-EVIDENCE = Query(
-    """
+""")
+EVIDENCE = Query[Counted]("""
     SELECT attempts.job_id, attempts.state, attempts.worker_id, attempts.charged
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id
      WHERE jobs.id IN :jobs AND attempts.number > jobs.forgiven_attempts
        AND attempts.state IN ('live', 'failed', 'lost')
-    """,
-    Counted,
-)
+""")
 MINE = "SELECT token, state FROM attempts WHERE token IN :tokens AND worker_id = :me ORDER BY token"
-LOCK_MINE = Query(MINE, TokenState, postgres=MINE + LOCK)
+LOCK_MINE = Query[TokenState](MINE, postgres=MINE + LOCK)
 LIVE = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'live' ORDER BY token"
-LOCK_FREE = Query(LIVE, str, postgres=LIVE + LOCK + " SKIP LOCKED")
+LOCK_FREE = Query[str](LIVE, postgres=LIVE + LOCK + " SKIP LOCKED")
 RENEW = Change("UPDATE attempts SET lease_until = :until WHERE token IN :tokens")
-BEAT = Query(
-    "UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id", str
+BEAT = Query[str](
+    "UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id"
 )
 
 

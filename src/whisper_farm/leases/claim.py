@@ -80,33 +80,24 @@ class Replayed(ReadyJob):
     hedge: bool
 
 
-LOOK = Query(
-    f"""
+LOOK = Query[Asking](f"""
     SELECT {WORKER},
            EXISTS (SELECT 1 FROM attempts WHERE worker_id = :me AND request_id = :request) AS replayed,
            EXISTS (SELECT 1 FROM attempts WHERE attempts.state = 'live' AND lease_until <= :now) AS lapsed,
            (SELECT turn FROM farm) AS turn
       FROM workers WHERE id = :me
-    """,
-    Asking,
-)
-AGAIN = Query(
-    f"""
+""")
+AGAIN = Query[Replayed](f"""
     SELECT {READY}, attempts.token, attempts.number AS attempt, attempts.hedge
     {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.worker_id = :me AND attempts.request_id = :request AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}
-    """,
-    Replayed,
-)
-DENIED = Query(
-    """
+""")
+DENIED = Query[bool]("""
     SELECT EXISTS (SELECT 1 FROM attempts WHERE state = 'live' AND worker_id = :me AND lease_until <= :now)
         OR EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND left_by = :me
                       AND available_at <= :now AND available_at > :lately) AS denied
-    """,
-    bool,
-)
+""")
 SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id = :me")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
 MAKE = Change("""

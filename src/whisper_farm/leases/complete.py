@@ -50,7 +50,7 @@ PACE = Change("UPDATE profiles SET pace = :pace, samples = :samples WHERE id = :
 WORKED = Change("""
     UPDATE workers SET audio_seconds = audio_seconds + :audio, work_seconds = work_seconds + :work WHERE id = :me
 """)
-GROWING = Query(f"{ROW} WHERE id IN :ids ORDER BY id", TranscriptionRow)
+GROWING = Query[TranscriptionRow](f"{ROW} WHERE id IN :ids ORDER BY id")
 
 
 def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:

@@ -82,23 +82,17 @@ SET_ASIDE = Change("""
      WHERE id = :job
 """)
 COUNT_FAILED = Change("UPDATE transcriptions SET chunks_failed = chunks_failed + 1 WHERE id = :id")
-OPEN = Query(
-    """
+OPEN = Query[OpenTranscription]("""
     SELECT transcriptions.id, transcriptions.owner, transcriptions.language, transcriptions.chunks,
            transcriptions.chunks_done, transcriptions.chunks_failed, jobs.state AS cutting
       FROM transcriptions JOIN jobs ON jobs.transcription_id = transcriptions.id AND jobs.kind = 'chunk'
      WHERE transcriptions.id IN :ids AND transcriptions.state = 'running'
      ORDER BY transcriptions.id
-    """,
-    OpenTranscription,
-)
-FIRST_ERROR = Query(
-    """
+""")
+FIRST_ERROR = Query[JobError]("""
     SELECT error_code, error_message FROM jobs
      WHERE transcription_id = :id AND state = 'failed' AND kind <> 'peaks' ORDER BY kind, position LIMIT 1
-    """,
-    JobError,
-)
+""")
 CLOSE = Change("""
     UPDATE transcriptions SET state = :state, finished_at = :at, error_code = :code, error_message = :message
      WHERE id = :id
@@ -106,21 +100,15 @@ CLOSE = Change("""
 SPOKEN = """
     SELECT position, state, language FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND speech_seconds > 0"""
-DECIDING = Query(
-    f"{SPOKEN} AND speech_seconds >= :enough AND state <> 'failed' ORDER BY position LIMIT 1",
-    Heard,
-)
-MOST_SPEECH = Query(f"{SPOKEN} AND state = 'done' ORDER BY speech_seconds DESC, position LIMIT 1", Heard)
+DECIDING = Query[Heard](f"{SPOKEN} AND speech_seconds >= :enough AND state <> 'failed' ORDER BY position LIMIT 1")
+MOST_SPEECH = Query[Heard](f"{SPOKEN} AND state = 'done' ORDER BY speech_seconds DESC, position LIMIT 1")
 DECIDE = Change("UPDATE transcriptions SET language = :language WHERE id = :id")
-REDO = Query(
-    """
+REDO = Query[ChunkBounds]("""
     UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, language = NULL,
            result_key = NULL, result_size = NULL, result_digest = NULL
      WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' AND language <> :language
     RETURNING position, start_seconds, end_seconds
-    """,
-    ChunkBounds,
-)
+""")
 UNCOUNT = Change("""
     UPDATE transcriptions SET chunks_done = chunks_done - :chunks, done_seconds = done_seconds - :seconds
      WHERE id = :id

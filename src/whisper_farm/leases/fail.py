@@ -36,7 +36,7 @@ END = Change("""
 """)
 BLAME = Change("UPDATE jobs SET charged_attempts = charged_attempts + 1, alone = alone OR :crashed WHERE id = :job")
 WAIT = Change("UPDATE jobs SET state = 'queued', available_at = :at, left_by = :worker WHERE id = :job")
-HELD_BY = Query("SELECT token FROM attempts WHERE state = 'live' AND worker_id = :me", str)
+HELD_BY = Query[str]("SELECT token FROM attempts WHERE state = 'live' AND worker_id = :me")
 
 
 def fail(tx: Transaction, request: FailRequest, policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:

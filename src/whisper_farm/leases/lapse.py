@@ -45,16 +45,13 @@ class ReapReport:
 SILENT = """attempts.state = 'live' AND attempts.lease_until <= :now
        AND NOT EXISTS (SELECT 1 FROM attempts other WHERE other.job_id = attempts.job_id
                           AND other.state = 'live' AND other.lease_until > :now)"""
-LAPSED_NEEDS = Query(
-    f"SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}", str
+LAPSED_NEEDS = Query[str](
+    f"SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}"
 )
-LAPSED = Query(
-    f"""
+LAPSED = Query[Held](f"""
     SELECT {HELD} {FROM_ATTEMPTS} WHERE {SILENT} AND jobs.needs IN :needs
      ORDER BY attempts.lease_until, attempts.token LIMIT :limit
-    """,
-    Held,
-)
+""")
 NOT_LOCKED = f"""
     SELECT {HELD},
            (SELECT count(*) FROM attempts other
@@ -62,7 +59,7 @@ NOT_LOCKED = f"""
     {FROM_ATTEMPTS}
      WHERE attempts.state = 'live' AND attempts.job_id IN :jobs
      ORDER BY attempts.token"""
-LOCK_FREE = Query(NOT_LOCKED, LapsedAttempt, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
+LOCK_FREE = Query[LapsedAttempt](NOT_LOCKED, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
 LOSE = Change("""
     UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :at, error_code = 'lease_lost',
            error_message = :message
@@ -71,7 +68,7 @@ LOSE = Change("""
 CHARGE = Change("""
     UPDATE jobs SET charged_attempts = charged_attempts + :lost, alone = TRUE, left_by = :worker WHERE id = :job
 """)
-STILL_THERE = Query("SELECT id FROM workers WHERE id IN :ids AND state <> 'gone'", str)
+STILL_THERE = Query[str]("SELECT id FROM workers WHERE id IN :ids AND state <> 'gone'")
 
 
 def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:

@@ -99,8 +99,7 @@ ORDER = "jobs.priority DESC, jobs.turn, jobs.position, jobs.created_at, jobs.id"
 CLAIMABLE = """jobs.state = 'queued' AND jobs.available_at <= :now
        AND (jobs.left_by IS NULL OR jobs.left_by <> :me OR jobs.available_at <= :lately)"""
 """Queued jobs whose time has come, but for those that this worker leaves to others."""
-HEADS = Query(
-    f"""
+HEADS = Query[Head](f"""
     WITH RECURSIVE waiting (needs) AS (
         SELECT min(needs) FROM jobs WHERE state = 'queued'
          UNION ALL
@@ -109,20 +108,15 @@ HEADS = Query(
     SELECT head.id AS job_id, head.profile_id, head.needs, head.priority, head.turn, head.position, head.created_at
       FROM waiting JOIN jobs head ON head.id = (
            SELECT jobs.id FROM jobs WHERE jobs.needs = waiting.needs AND {CLAIMABLE} ORDER BY {ORDER} LIMIT 1)
-    """,
-    Head,
-)
+""")
 """The first claimable job of each kind of need, by hops along `ix_jobs_heads`, however long the queue is."""
-NEXT = Query(
-    f"""
+NEXT = Query[ReadyJob](f"""
     SELECT {READY} {FROM_JOBS}
      WHERE jobs.profile_id = :profile AND jobs.needs = :needs AND {CLAIMABLE}
      ORDER BY {ORDER} LIMIT :limit
-    """,
-    ReadyJob,
-)
+""")
 """The next jobs of one profile: a walk along `ix_jobs_queued`, stopped by the limit."""
-FACTS = Query(f"SELECT {READY} {FROM_JOBS} WHERE jobs.id IN :jobs", ReadyJob)
+FACTS = Query[ReadyJob](f"SELECT {READY} {FROM_JOBS} WHERE jobs.id IN :jobs")
 OVERDUE = """
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id JOIN profiles ON profiles.id = jobs.profile_id
      WHERE attempts.state = 'live' AND NOT attempts.hedge AND attempts.worker_id <> :me
@@ -132,31 +126,22 @@ OVERDUE = """
        AND (jobs.left_by IS NULL OR jobs.left_by <> :me)
        AND NOT EXISTS (SELECT 1 FROM attempts other
                         WHERE other.job_id = jobs.id AND other.state = 'live' AND other.token <> attempts.token)"""
-OVERDUE_NEEDS = Query(f"SELECT DISTINCT jobs.needs {OVERDUE}", str)
-OVERDUE_JOBS = Query(
-    f"""
+OVERDUE_NEEDS = Query[str](f"SELECT DISTINCT jobs.needs {OVERDUE}")
+OVERDUE_JOBS = Query[Slow](f"""
     SELECT jobs.id AS job_id, jobs.profile_id {OVERDUE} AND jobs.needs IN :needs
      ORDER BY attempts.started_at, jobs.id LIMIT :limit
-    """,
-    Slow,
-)
-MOMENTS = Query(
-    """
+""")
+MOMENTS = Query[Moments]("""
     SELECT (SELECT min(lease_until) FROM attempts WHERE state = 'live' AND lease_until > :now) AS lapse,
            (SELECT min(available_at) FROM jobs
              WHERE state = 'queued' AND available_at > 0 AND available_at > :now) AS retry
-    """,
-    Moments,
-)
-FIRST_TURN = Query(
-    """
+""")
+FIRST_TURN = Query[int]("""
     SELECT turn FROM jobs
      WHERE state = 'queued' AND needs = :needs AND priority = :priority AND available_at <= :now
      ORDER BY turn LIMIT 1
-    """,
-    int,
-)
-FARM_TURN = Query("SELECT turn FROM farm", int)
+""")
+FARM_TURN = Query[int]("SELECT turn FROM farm")
 
 
 def heads(tx: Transaction, worker_id: str, policy: Policy) -> list[Head]:

@@ -89,13 +89,10 @@ CANCEL_JOBS = Change("""
     UPDATE jobs SET state = 'cancelled', ended_at = :at, available_at = 0
      WHERE transcription_id = :id AND state IN ('queued', 'running')
 """)
-FIRST_AGAIN = Query(
-    """
+FIRST_AGAIN = Query[int]("""
     SELECT min(turn) AS turn FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND state IN ('failed', 'cancelled')
-    """,
-    int,
-)
+""")
 RETRY_JOBS = Change("""
     UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, error_code = NULL, error_message = NULL,
            charged_attempts = 0, forgiven_attempts = attempts,
@@ -108,19 +105,13 @@ RETRY = Change("""
            next_turn = next_turn + :later
      WHERE id = :id
 """)
-RESULTS = Query(
-    """
+RESULTS = Query[ChunkRow]("""
     SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' ORDER BY position
-    """,
-    ChunkRow,
-)
-NEXT_TO_ASSEMBLE = Query(
-    """
+""")
+NEXT_TO_ASSEMBLE = Query[str]("""
     SELECT id FROM transcriptions WHERE state = 'assembling' AND NOT (id IN :skip) ORDER BY created_at, id LIMIT 1
-    """,
-    str,
-)
+""")
 KEEP = Change("""
     UPDATE transcriptions SET transcript_key = :key, transcript_size = :size, coverage = :coverage WHERE id = :id
 """)
@@ -136,20 +127,17 @@ COUNT_LOST = Change("""
 """)
 ATTEMPTS_OF = """
     SELECT token FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id) ORDER BY token"""
-HOLD_ATTEMPTS = Query(ATTEMPTS_OF, str, postgres=ATTEMPTS_OF + LOCK)
+HOLD_ATTEMPTS = Query[str](ATTEMPTS_OF, postgres=ATTEMPTS_OF + LOCK)
 DELETE_ATTEMPTS = Change("DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id)")
 DELETE_JOBS = Change("DELETE FROM jobs WHERE transcription_id = :id")
 DELETE = Change("DELETE FROM transcriptions WHERE id = :id")
-TWIN = Query("SELECT id FROM transcriptions WHERE source = :source LIMIT 1", str)
+TWIN = Query[str]("SELECT id FROM transcriptions WHERE source = :source LIMIT 1")
 DELETE_UPLOAD = Change("DELETE FROM uploads WHERE key = :key")
-BLOBS = Query(
-    """
+BLOBS = Query[str]("""
     SELECT audio_key FROM jobs WHERE transcription_id = :id AND audio_key IS NOT NULL
      UNION
     SELECT result_key FROM jobs WHERE transcription_id = :id AND result_key IS NOT NULL
-    """,
-    str,
-)
+""")
 
 
 def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:

@@ -82,15 +82,12 @@ class Gone:
 
 WORKER = """id, label, cuts, engines, owner, name, state, told, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
-FIND = Query(f"SELECT {WORKER} FROM workers WHERE id = :me", Worker)
-PRESENT = Query("SELECT count(*) AS present FROM workers WHERE state <> 'gone'", int)
-LIVE = Query(
-    """
+FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
+PRESENT = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone'")
+LIVE = Query[Offers]("""
     SELECT id, label, cuts, engines FROM workers
      WHERE state <> 'gone' AND state = 'live' AND (last_seen_at > :since OR id = :asking)
-    """,
-    Offers,
-)
+""")
 REGISTER = Change("""
     INSERT INTO workers (id, owner, name, version, platform, slots, engines, cuts, label, machine, state,
                          registered_at, last_seen_at, last_beat_at)
@@ -103,13 +100,9 @@ REGISTER = Change("""
            state = CASE WHEN workers.state = 'gone' THEN COALESCE(workers.told, 'live') ELSE workers.state END
 """)
 TELL = Change("UPDATE workers SET state = :state, told = :state WHERE id = :me")
-LEAVE = Query(
-    "UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND id = :me RETURNING id, owner, name",
-    Gone,
-)
-GIVE_UP = Query(
-    "UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND last_seen_at < :before RETURNING id, owner, name",
-    Gone,
+LEAVE = Query[Gone]("UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND id = :me RETURNING id, owner, name")
+GIVE_UP = Query[Gone](
+    "UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND last_seen_at < :before RETURNING id, owner, name"
 )
 
 

@@ -44,26 +44,23 @@ class SessionRow:
 
 
 ACCOUNTS = "SELECT name, scope, password_hash, created_at, signed_in_at FROM accounts"
-FIND = Query(f"{ACCOUNTS} WHERE name = :name", AccountRow)
-LIST = Query(f"{ACCOUNTS} ORDER BY name", AccountRow)
+FIND = Query[AccountRow](f"{ACCOUNTS} WHERE name = :name")
+LIST = Query[AccountRow](f"{ACCOUNTS} ORDER BY name")
 INSERT = Change("INSERT INTO accounts (name, scope, created_at) VALUES (:name, :scope, :now)")
 SET_PASSWORD = Change("UPDATE accounts SET password_hash = :password_hash WHERE name = :name")
 SIGNED_IN = Change("UPDATE accounts SET signed_in_at = :now WHERE name = :name")
 REMOVE = Change("DELETE FROM accounts WHERE name = :name")
 REVOKE_TOKENS = Change("UPDATE tokens SET revoked_at = :now WHERE owner = :name AND revoked_at IS NULL")
-SOMEBODY = Query("SELECT EXISTS (SELECT 1 FROM accounts WHERE signed_in_at IS NOT NULL) AS somebody", bool)
+SOMEBODY = Query[bool]("SELECT EXISTS (SELECT 1 FROM accounts WHERE signed_in_at IS NOT NULL) AS somebody")
 MAKE_LINK = Change("INSERT INTO sign_in_links (hash, account, expires_at) VALUES (:hash, :account, :expires_at)")
 FORGET_LINKS = Change("DELETE FROM sign_in_links WHERE account = :account OR expires_at < :now")
-USE_LINK = Query("DELETE FROM sign_in_links WHERE hash = :hash AND expires_at >= :now RETURNING account", str)
+USE_LINK = Query[str]("DELETE FROM sign_in_links WHERE hash = :hash AND expires_at >= :now RETURNING account")
 START = Change("INSERT INTO sessions (hash, account, last_used_at) VALUES (:hash, :account, :now)")
-SESSION = Query(
-    """
+SESSION = Query[SessionRow]("""
     SELECT sessions.hash, sessions.account, accounts.scope, sessions.last_used_at
       FROM sessions JOIN accounts ON accounts.name = sessions.account
      WHERE sessions.hash = :hash AND sessions.last_used_at >= :oldest
-    """,
-    SessionRow,
-)
+""")
 TOUCH = Change("UPDATE sessions SET last_used_at = :now WHERE hash = :hash")
 END = Change("DELETE FROM sessions WHERE hash = :hash")
 END_ALL = Change("DELETE FROM sessions WHERE account = :account AND hash <> :but")

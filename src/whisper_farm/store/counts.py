@@ -45,35 +45,23 @@ class UnfinishedTranscriptions:
     transcriptions: int
 
 
-QUEUED = Query(
-    """
+QUEUED = Query[QueuedJobs]("""
     SELECT kind, count(*) AS jobs, min(created_at) AS oldest_at, sum(end_seconds - start_seconds) AS audio_seconds
       FROM jobs WHERE state = 'queued' GROUP BY kind
-    """,
-    QueuedJobs,
-)
-RUNNING = Query(
-    """
+""")
+RUNNING = Query[RunningJobs]("""
     SELECT jobs.kind, count(DISTINCT jobs.id) AS jobs
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.state = 'live' GROUP BY jobs.kind
-    """,
-    RunningJobs,
-)
-LEASES = Query(
-    """
+""")
+LEASES = Query[LiveLeases]("""
     SELECT hedge, count(*) AS live, count(*) FILTER (WHERE lease_until <= :now) AS lapsed
       FROM attempts WHERE state = 'live' GROUP BY hedge
-    """,
-    LiveLeases,
-)
-UNFINISHED = Query(
-    """
+""")
+UNFINISHED = Query[UnfinishedTranscriptions]("""
     SELECT state, count(*) AS transcriptions
       FROM transcriptions WHERE state IN ('queued', 'running', 'assembling') GROUP BY state
-    """,
-    UnfinishedTranscriptions,
-)
+""")
 
 
 def queued_jobs(tx: Transaction) -> list[QueuedJobs]:

@@ -45,7 +45,7 @@ INSERT = Change(
     SELECT :at, json_extract(value, '$.kind'), json_extract(value, '$.transcription_id'),
            json_extract(value, '$.owner'), json_extract(value, '$.data')
       FROM json_each(:rows)
-    """,
+""",
     postgres="""
     INSERT INTO events (at, kind, transcription_id, owner, data)
     SELECT :at, value ->> 'kind', value ->> 'transcription_id', value ->> 'owner', value -> 'data'
@@ -54,24 +54,19 @@ INSERT = Change(
 )
 """All events of a transaction at once: PostgreSQL takes several times as long for a statement each."""
 ROW = f"SELECT {columns(Event)} FROM events"
-AFTER = Query(f"{ROW} WHERE id > :after ORDER BY id LIMIT :limit", Event)
-AFTER_OF_OWNER = Query(f"{ROW} WHERE owner = :owner AND id > :after ORDER BY id LIMIT :limit", Event)
-AFTER_OF_TRANSCRIPTION = Query(
-    f"""
+AFTER = Query[Event](f"{ROW} WHERE id > :after ORDER BY id LIMIT :limit")
+AFTER_OF_OWNER = Query[Event](f"{ROW} WHERE owner = :owner AND id > :after ORDER BY id LIMIT :limit")
+AFTER_OF_TRANSCRIPTION = Query[Event](f"""
     {ROW}
      WHERE transcription_id = :transcription AND id > :after AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
      ORDER BY id LIMIT :limit
-    """,
-    Event,
-)
-ENDS = Query("SELECT (SELECT min(id) FROM events) AS oldest, (SELECT max(id) FROM events) AS newest", LogEnds)
-RETIRE = Change(
-    """
+""")
+ENDS = Query[LogEnds]("SELECT (SELECT min(id) FROM events) AS oldest, (SELECT max(id) FROM events) AS newest")
+RETIRE = Change("""
     DELETE FROM events WHERE id IN (
         SELECT id FROM events WHERE at < :before AND id < (SELECT max(id) FROM events) ORDER BY at LIMIT :limit
     )
-    """
-)
+""")
 
 
 def emit(tx: Transaction, event: FarmEvent, transcription_id: str | None = None, owner: str | None = None) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
 
-ID = Query("SELECT farm_id FROM identity", str)
+ID = Query[str]("SELECT farm_id FROM identity")
 SET_ID = Change("INSERT INTO identity (id, farm_id) VALUES (1, :farm_id) ON CONFLICT (id) DO NOTHING")
-KNOWS_BLOBS = Query(
-    "SELECT EXISTS (SELECT 1 FROM transcriptions) OR EXISTS (SELECT 1 FROM uploads) AS knows_blobs", bool
+KNOWS_BLOBS = Query[bool](
+    "SELECT EXISTS (SELECT 1 FROM transcriptions) OR EXISTS (SELECT 1 FROM uploads) AS knows_blobs"
 )
 NOTE = Change("INSERT INTO trash (key, found_at) VALUES (:key, :now) ON CONFLICT (key) DO NOTHING")
-RIPE = Query("SELECT key FROM trash WHERE key IN :keys AND found_at <= :before", str)
+RIPE = Query[str]("SELECT key FROM trash WHERE key IN :keys AND found_at <= :before")
 EMPTY = Change("DELETE FROM trash WHERE key IN :keys")
 
 

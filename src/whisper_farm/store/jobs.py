@@ -119,79 +119,54 @@ class AttemptedJob:
 
 
 JOB = "SELECT id, kind, position, state, start_seconds, end_seconds, charged_attempts FROM jobs"
-WHOLE = Query(f"{JOB} WHERE transcription_id = :transcription AND kind <> 'transcribe' ORDER BY kind", JobRow)
-CHUNKS = Query(
+WHOLE = Query[JobRow](f"{JOB} WHERE transcription_id = :transcription AND kind <> 'transcribe' ORDER BY kind")
+CHUNKS = Query[JobRow](
     f"{JOB} WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after"
-    " ORDER BY position LIMIT :limit",
-    JobRow,
+    " ORDER BY position LIMIT :limit"
 )
-ATTEMPTS = Query(
-    """
+ATTEMPTS = Query[AttemptRow]("""
     SELECT job_id, number, worker_id, workers.name AS worker_name, attempts.state, charged, hedge, started_at, ended_at,
            error_code, error_message
       FROM attempts LEFT JOIN workers ON workers.id = attempts.worker_id
      WHERE job_id IN :jobs ORDER BY job_id, number
-    """,
-    AttemptRow,
-)
-CHUNKS_AFTER = Query(
-    """
+""")
+CHUNKS_AFTER = Query[ChunkRow]("""
     SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
      WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after
      ORDER BY position LIMIT :limit
-    """,
-    ChunkRow,
-)
-FAILED = Query(
-    """
+""")
+FAILED = Query[FailedJob]("""
     SELECT transcription_id, kind, position, start_seconds, end_seconds, error_code, error_message FROM jobs
      WHERE state = 'failed' AND transcription_id IN :transcriptions AND kind <> 'peaks' ORDER BY kind DESC, position
-    """,
-    FailedJob,
-)
-RESULTS = Query(
-    """
+""")
+RESULTS = Query[ResultFacts]("""
     SELECT attempts.worker_id, workers.name AS worker_name, attempts.facts
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id AND attempts.digest = jobs.result_digest
            LEFT JOIN workers ON workers.id = attempts.worker_id
      WHERE jobs.transcription_id = :transcription AND jobs.kind = 'transcribe' AND jobs.state = 'done'
        AND attempts.state = 'done'
-    """,
-    ResultFacts,
-)
-HELD = Query(
-    """
+""")
+HELD = Query[HeldJob]("""
     SELECT attempts.worker_id, jobs.kind, jobs.transcription_id, transcriptions.name AS source_name,
            transcriptions.source, transcriptions.source_size, transcriptions.chunks, jobs.audio_key, jobs.audio_size
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
      WHERE attempts.token = :token AND attempts.state = 'live'
-    """,
-    HeldJob,
-)
-ATTEMPTED = Query(
-    """
+""")
+ATTEMPTED = Query[AttemptedJob]("""
     SELECT attempts.token, attempts.job_id, jobs.kind, attempts.state, jobs.transcription_id, jobs.position,
            jobs.start_seconds, jobs.end_seconds
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
      WHERE attempts.token IN :tokens
-    """,
-    AttemptedJob,
-)
-PLAYABLE = Query(
-    """
+""")
+PLAYABLE = Query[PlayableRow]("""
     SELECT audio_key, audio_size, result_key, result_size FROM jobs
      WHERE transcription_id = :transcription AND kind = 'peaks' AND state = 'done'
-    """,
-    PlayableRow,
-)
-AUDIO_DONE = Query(
-    """
+""")
+AUDIO_DONE = Query[str]("""
     SELECT audio_key FROM jobs
      WHERE transcription_id = :transcription AND kind = 'transcribe' AND state = 'done' AND audio_key IS NOT NULL
-    """,
-    str,
-)
+""")
 
 
 def jobs_of_whole(tx: Transaction, transcription_id: str) -> list[JobRow]:

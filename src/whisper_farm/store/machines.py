@@ -152,30 +152,24 @@ _MACHINE = (
     " running_since, stretches, spent, failure, why, wish"
 )
 _KEPT = [name.strip() for name in _MACHINE.split(",") if name.strip() != "wish"]
-COUNTED = Query(f"SELECT {_MACHINE} FROM machines WHERE state <> 'gone' ORDER BY intended_at, launch_id", MachineRow)
-LATELY_GONE = Query(
-    f"SELECT {_MACHINE} FROM machines WHERE ended_at >= :since ORDER BY intended_at, launch_id", MachineRow
+COUNTED = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE state <> 'gone' ORDER BY intended_at, launch_id")
+LATELY_GONE = Query[MachineRow](
+    f"SELECT {_MACHINE} FROM machines WHERE ended_at >= :since ORDER BY intended_at, launch_id"
 )
-ONE = Query(f"SELECT {_MACHINE} FROM machines WHERE launch_id = :launch_id", MachineRow)
-THESE = Query(f"SELECT {_MACHINE} FROM machines WHERE launch_id IN :launch_ids", MachineRow)
-SPENT = Query("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool", _Spent)
-POOLS = Query(
-    """
+ONE = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE launch_id = :launch_id")
+THESE = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE launch_id IN :launch_ids")
+SPENT = Query[_Spent]("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool")
+POOLS = Query[PoolRow]("""
     SELECT name, switch, fixed, blocked_until, blocked_why, failures, crashes, next_launch_at, full_regions, wanted,
            why, inputs, decided_at
       FROM machine_pools ORDER BY name
-    """,
-    PoolRow,
-)
-KEEP_MACHINE = Change(
-    f"""
+""")
+KEEP_MACHINE = Change(f"""
     INSERT INTO machines ({", ".join(_KEPT)}) VALUES ({", ".join(f":{name}" for name in _KEPT)})
     ON CONFLICT (launch_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _KEPT[1:])}
-    """
-)
+""")
 FULFILLED = Change("UPDATE machines SET wish = NULL WHERE launch_id = :launch_id AND wish = :wish")
-KEEP_POOL = Change(
-    """
+KEEP_POOL = Change("""
     INSERT INTO machine_pools (name, switch, blocked_until, blocked_why, failures, crashes, next_launch_at,
                                full_regions, wanted, why, inputs, decided_at)
     VALUES (:name, 'on', :blocked_until, :blocked_why, :failures, :crashes, :next_launch_at, :full_regions, :wanted,
@@ -184,36 +178,27 @@ KEEP_POOL = Change(
        SET blocked_until = excluded.blocked_until, blocked_why = excluded.blocked_why, failures = excluded.failures,
            crashes = excluded.crashes, next_launch_at = excluded.next_launch_at, full_regions = excluded.full_regions,
            wanted = excluded.wanted, why = excluded.why, inputs = excluded.inputs, decided_at = excluded.decided_at
-    """
-)
-SWITCH = Change(
-    """
+""")
+SWITCH = Change("""
     INSERT INTO machine_pools (name, switch, full_regions, why, inputs)
     VALUES (:name, :switch, :nothing, 'Nothing was decided yet.', :nothing)
     ON CONFLICT (name) DO UPDATE SET switch = excluded.switch
-    """
-)
-FIX = Change(
-    """
+""")
+FIX = Change("""
     INSERT INTO machine_pools (name, switch, fixed, full_regions, why, inputs)
     VALUES (:name, 'on', :fixed, :nothing, 'Nothing was decided yet.', :nothing)
     ON CONFLICT (name) DO UPDATE SET fixed = excluded.fixed
-    """
-)
+""")
 WISH = Change("UPDATE machines SET wish = :wish WHERE launch_id = :launch_id AND state <> 'gone'")
 WRITE_LOG = Change(
     "INSERT INTO machine_log (at, pool, launch_id, kind, text) VALUES (:at, :pool, :launch_id, :kind, :text)"
 )
-LOG = Query(
-    """
+LOG = Query[LogRow]("""
     SELECT at, pool, launch_id, kind, text FROM machine_log
      WHERE (:every OR launch_id = :launch_id) ORDER BY id DESC LIMIT :limit
-    """,
-    LogRow,
-)
+""")
 OLD_LOG = Change("DELETE FROM machine_log WHERE at < :before")
-NEEDS = Query(
-    """
+NEEDS = Query[NeedRow]("""
     SELECT profiles.engine, profiles.model, count(*) AS jobs,
            sum(CASE WHEN jobs.kind = 'transcribe' THEN jobs.end_seconds - jobs.start_seconds
                     WHEN transcriptions.duration_seconds > transcriptions.cut_seconds
@@ -223,25 +208,18 @@ NEEDS = Query(
                 JOIN profiles ON profiles.id = transcriptions.profile_id
      WHERE jobs.state IN ('queued', 'running') AND jobs.kind <> 'peaks' AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
-    """,
-    NeedRow,
-)
-WORKERS = Query(
-    """
+""")
+WORKERS = Query[PresentWorker]("""
     SELECT id, state, slots, engines, machine, last_seen_at, audio_seconds, work_seconds,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers WHERE label = '' AND (state <> 'gone' OR last_seen_at >= :since) ORDER BY id
-    """,
-    PresentWorker,
-)
-TURN = Query("SELECT owner, holder, held_until FROM fleet", _Turn)
+""")
+TURN = Query[_Turn]("SELECT owner, holder, held_until FROM fleet")
 FIRST_TURN = Change("INSERT INTO fleet (id, owner) VALUES (1, :owner) ON CONFLICT (id) DO NOTHING")
-TAKE_TURN = Change(
-    """
+TAKE_TURN = Change("""
     UPDATE fleet SET holder = :holder, held_until = :until
      WHERE id = 1 AND (holder IS NULL OR holder = :holder OR held_until <= :now)
-    """
-)
+""")
 LEAVE_TURN = Change("UPDATE fleet SET holder = NULL, held_until = 0 WHERE id = 1 AND holder = :holder")
 
 

@@ -17,20 +17,17 @@ class AnnouncedSize:
     size: int
 
 
-ANNOUNCED = Query("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys", AnnouncedSize)
-UPLOADS = Query("SELECT key FROM uploads WHERE key IN :keys", str)
-SOURCES = Query("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources", str)
-TRANSCRIPTS = Query(
-    """
+ANNOUNCED = Query[AnnouncedSize]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
+UPLOADS = Query[str]("SELECT key FROM uploads WHERE key IN :keys")
+SOURCES = Query[str]("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources")
+TRANSCRIPTS = Query[str]("""
     SELECT transcript_key AS key FROM transcriptions WHERE id IN :transcriptions AND transcript_key IS NOT NULL
-    """,
-    str,
+""")
+CHUNKS = Query[str](
+    "SELECT audio_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys"
 )
-CHUNKS = Query(
-    "SELECT audio_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys", str
-)
-RESULTS = Query(
-    "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys", str
+RESULTS = Query[str](
+    "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys"
 )
 
 

@@ -37,7 +37,7 @@ class SchemaVersion:
     compatible_from: int
 
 
-STORED = Query("SELECT version, compatible_from FROM schema_version", SchemaVersion)
+STORED = Query[SchemaVersion]("SELECT version, compatible_from FROM schema_version")
 FORGET = Change("DELETE FROM schema_version")
 NOTE = Change("INSERT INTO schema_version (id, version, compatible_from) VALUES (1, :version, :compatible_from)")
 

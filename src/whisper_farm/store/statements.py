@@ -1,7 +1,7 @@
 """SQL as a reader sees it: one text for both databases, and the type of the rows it finds.
 
-A `Query` or a `Change` is a constant beside the function that uses it. Three things are written in one way and mean
-the same on both databases:
+A `Query[Row]` or a `Change` is a constant beside the function that uses it. Three things are written in one way and
+mean the same on both databases:
 
 - `:name` is a parameter; no text in quotes may look like one.
 - `IN :names` is true for any of a list of texts, so that the text of the statement does not depend on its length.
@@ -44,8 +44,6 @@ class Json:
 class Change:
     """A statement whose answer is not needed."""
 
-    __slots__ = ("postgres", "sqlite")
-
     def __init__(self, text: str, postgres: str | None = None) -> None:
         self.sqlite = _LIST.sub(r"IN (SELECT value FROM json_each(\1))", text)
         """As SQLite reads it; its parameters are `:name`."""
@@ -78,14 +76,16 @@ class Change:
 
 
 class Query(Change, Generic[R]):
-    """A statement that finds or returns rows: dataclasses, or `str`, `int`, `float` or `bool` for a single column."""
+    """`Query[Row](text)` finds or returns rows: dataclasses, or `str`, `int`, `float` or `bool` for a single column."""
 
-    __slots__ = ("_makers", "_row")
-
-    def __init__(self, text: str, row: type[R], postgres: str | None = None) -> None:
+    def __init__(self, text: str, postgres: str | None = None) -> None:
         super().__init__(text, postgres)
-        self._row = row
         self._makers: dict[str, Callable[[Sequence[Any]], R]] = {}
+
+    @property
+    def row(self) -> type[R]:
+        """What it makes of a row; Python keeps the type in brackets with the object."""
+        return typing.cast(type[R], typing.get_args(vars(self)["__orig_class__"])[0])
 
     def rows(self, connection: Connection, values: Parameters) -> list[R]:
         """Execute it, and fetch all that it finds or returns."""
@@ -100,7 +100,7 @@ class Query(Change, Generic[R]):
     def _maker(self, cursor: Any, dialect: str) -> Callable[[Sequence[Any]], R]:
         """Makes a row of what the driver gives; found out by the first execution."""
         names = [column[0] for column in cursor.description]
-        maker = _plain(self._row) if self._row in _PLAIN else _filled(self._row, names, dialect)
+        maker = _plain(self.row) if self.row in _PLAIN else _filled(self.row, names, dialect)
         self._makers[dialect] = maker
         return maker
 
@@ -119,16 +119,18 @@ def _filled(row: Callable[..., R], names: Sequence[str], dialect: str) -> Callab
     if sorted(names) != sorted(fields):
         raise TypeError(f"{getattr(row, '__name__', row)} has the fields {fields}; the statement gives {names}")
     kinds = typing.get_type_hints(row) if dialect == "sqlite" else {}
-    converters = {name: convert for name, kind in kinds.items() if (convert := _CONVERTERS.get(_bare(kind)))}
-    if names == fields and not converters:
-        return lambda values: row(*values)
+    converters = [
+        (at, _CONVERTERS[kind]) for at, name in enumerate(names) if (kind := _bare(kinds.get(name))) in _CONVERTERS
+    ]
+    order = [names.index(name) for name in fields]
 
     def make(values: Sequence[Any]) -> R:
-        filled = dict(zip(names, values, strict=True))
-        for name, convert in converters.items():
-            if filled[name] is not None:
-                filled[name] = convert(filled[name])
-        return row(**filled)
+        if converters:
+            values = list(values)
+            for at, convert in converters:
+                if values[at] is not None:
+                    values[at] = convert(values[at])
+        return row(*[values[at] for at in order])
 
     return make
 

@@ -41,37 +41,27 @@ class PresentedToken(TokenRow):
 
 
 VALID = "SELECT id, name, owner, scope, created_at, last_used_at FROM tokens WHERE revoked_at IS NULL"
-INSERT = Change(
-    """
+INSERT = Change("""
     INSERT INTO tokens (id, hash, name, owner, scope, created_at, last_used_at)
     VALUES (:id, :hash, :name, :owner, :scope, :created_at, :last_used_at)
-    """
-)
-FIND = Query(f"{VALID} AND hash = :hash", TokenRow)
-FIND_ALL = Query(
-    """
+""")
+FIND = Query[TokenRow](f"{VALID} AND hash = :hash")
+FIND_ALL = Query[PresentedToken]("""
     SELECT id, name, owner, scope, created_at, last_used_at, hash AS digest FROM tokens
      WHERE revoked_at IS NULL AND hash IN :digests
-    """,
-    PresentedToken,
-)
-LIST = Query(
-    f"""
+""")
+LIST = Query[TokenRow](f"""
     {VALID} AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user')) ORDER BY created_at, id
-    """,
-    TokenRow,
-)
+""")
 TOUCH = Change("UPDATE tokens SET last_used_at = :now WHERE id = :id")
-REVOKE = Change(
-    """
+REVOKE = Change("""
     UPDATE tokens SET revoked_at = :now
      WHERE id = :id AND revoked_at IS NULL
        AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user'))
-    """
-)
-COUNT = Query("SELECT count(*) AS tokens FROM tokens WHERE revoked_at IS NULL AND owner = :owner", int)
-HAS_ADMIN = Query(
-    "SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND revoked_at IS NULL) AS has_admin", bool
+""")
+COUNT = Query[int]("SELECT count(*) AS tokens FROM tokens WHERE revoked_at IS NULL AND owner = :owner")
+HAS_ADMIN = Query[bool](
+    "SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND revoked_at IS NULL) AS has_admin"
 )
 
 

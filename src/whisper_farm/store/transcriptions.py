@@ -70,20 +70,20 @@ class TranscriptionRow:
 
 
 ROW = f"SELECT {columns(TranscriptionRow)} FROM transcriptions"
-FIND = Query(f"{ROW} WHERE id = :id", TranscriptionRow)
-BY_KEY = Query(f"{ROW} WHERE owner = :owner AND key = :key", TranscriptionRow)
+FIND = Query[TranscriptionRow](f"{ROW} WHERE id = :id")
+BY_KEY = Query[TranscriptionRow](f"{ROW} WHERE owner = :owner AND key = :key")
 IN_PAGE = """
     (created_at, id) < (:at, :id) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
     ORDER BY created_at DESC, id DESC LIMIT :limit
 """
-PAGE = Query(f"{ROW} WHERE {IN_PAGE}", TranscriptionRow)
-PAGE_OF_OWNER = Query(f"{ROW} WHERE owner = :owner AND {IN_PAGE}", TranscriptionRow)
-FINISHED_BEFORE = Query(
-    "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit", str
+PAGE = Query[TranscriptionRow](f"{ROW} WHERE {IN_PAGE}")
+PAGE_OF_OWNER = Query[TranscriptionRow](f"{ROW} WHERE owner = :owner AND {IN_PAGE}")
+FINISHED_BEFORE = Query[str](
+    "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit"
 )
-UNFINISHED_SINCE = Query("SELECT id FROM transcriptions WHERE finished_at IS NULL AND created_at < :before", str)
-COUNT_UNFINISHED = Query(
-    "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL", int
+UNFINISHED_SINCE = Query[str]("SELECT id FROM transcriptions WHERE finished_at IS NULL AND created_at < :before")
+COUNT_UNFINISHED = Query[int](
+    "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL"
 )
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
 

@@ -33,15 +33,13 @@ class UploadRow:
         return f"blob:{self.key}"
 
 
-COUNT_OPEN = Query("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'", int)
-INSERT = Change(
-    """
+COUNT_OPEN = Query[int]("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'")
+INSERT = Change("""
     INSERT INTO uploads (id, owner, name, size, key, state, sha256, created_at)
     VALUES (:id, :owner, :name, :size, :key, :state, :sha256, :created_at)
-    """
-)
-FIND = Query(f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner", UploadRow)
-IS_USED = Query("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used", bool)
+""")
+FIND = Query[UploadRow](f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner")
+IS_USED = Query[bool]("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used")
 STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")
 FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
 FORGET_ONE = Change("DELETE FROM uploads WHERE id = :id AND owner = :owner")

@@ -65,50 +65,35 @@ class DueDelivery:
     tries: int
 
 
-COUNT = Query("SELECT count(*) AS webhooks FROM webhooks WHERE owner = :owner", int)
-ADD = Change(
-    """
+COUNT = Query[int]("SELECT count(*) AS webhooks FROM webhooks WHERE owner = :owner")
+ADD = Change("""
     INSERT INTO webhooks (id, owner, url, secret, position, created_at)
     VALUES (:id, :owner, :url, :secret, :position, :created_at)
-    """
-)
-OF_OWNER = Query(
-    f"""
+""")
+OF_OWNER = Query[WebhookRow](f"""
     SELECT {columns(WebhookRow)} FROM webhooks
      WHERE CAST(:owner AS TEXT) IS NULL OR owner = :owner ORDER BY created_at, id
-    """,
-    WebhookRow,
-)
-FIND = Query(f"SELECT {columns(WebhookRow)} FROM webhooks WHERE id = :id", WebhookRow)
+""")
+FIND = Query[WebhookRow](f"SELECT {columns(WebhookRow)} FROM webhooks WHERE id = :id")
 MOVE = Change("UPDATE webhooks SET position = :position WHERE id = :id AND position < :position")
 DELETE_DELIVERIES = Change("DELETE FROM deliveries WHERE webhook_id = :id")
 DELETE = Change("DELETE FROM webhooks WHERE id = :id")
-ADD_DELIVERY = Change(
-    """
+ADD_DELIVERY = Change("""
     INSERT INTO deliveries (id, webhook_id, kind, transcription_id, body, state, tries, next_at, created_at)
     VALUES (:id, :webhook, :kind, :transcription, :body, 'pending', 0, :now, :now)
-    """
-)
-DELIVERIES = Query(
-    f"""
+""")
+DELIVERIES = Query[DeliveryRow](f"""
     SELECT {columns(DeliveryRow)} FROM deliveries WHERE webhook_id = :id ORDER BY created_at DESC, id LIMIT :limit
-    """,
-    DeliveryRow,
-)
-DUE = Query(
-    """
+""")
+DUE = Query[DueDelivery]("""
     SELECT deliveries.id AS id, url, secret, body, tries FROM deliveries JOIN webhooks ON webhooks.id = webhook_id
      WHERE state = 'pending' AND next_at <= :now ORDER BY next_at, deliveries.id LIMIT :limit
-    """,
-    DueDelivery,
-)
+""")
 TAKE = Change("UPDATE deliveries SET next_at = :until, tries = tries + 1 WHERE id IN :ids")
-NOTE = Change(
-    """
+NOTE = Change("""
     UPDATE deliveries SET state = :state, status = :status, error = :error, next_at = :next_at
      WHERE id = :id AND state = 'pending'
-    """
-)
+""")
 PRUNE = Change("DELETE FROM deliveries WHERE state <> 'pending' AND created_at < :before")
 
 

@@ -41,14 +41,14 @@ COLUMNS = """
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers
 """
-PRESENT = Query(f"{COLUMNS} WHERE state <> 'gone' OR last_seen_at >= :gone_since ORDER BY name, id", WorkerRow)
-FIND = Query(f"{COLUMNS} WHERE id = :id", WorkerRow)
-OWNER = Query("SELECT owner FROM workers WHERE id = :id", str)
+PRESENT = Query[WorkerRow](f"{COLUMNS} WHERE state <> 'gone' OR last_seen_at >= :gone_since ORDER BY name, id")
+FIND = Query[WorkerRow](f"{COLUMNS} WHERE id = :id")
+OWNER = Query[str]("SELECT owner FROM workers WHERE id = :id")
 FORGETTABLE = """
     state = 'gone' AND last_seen_at < :before
     AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.worker_id = workers.id)
 """
-LONG_GONE = Query(f"SELECT id FROM workers WHERE {FORGETTABLE} LIMIT :limit", str)
+LONG_GONE = Query[str](f"SELECT id FROM workers WHERE {FORGETTABLE} LIMIT :limit")
 FORGET = Change(f"DELETE FROM workers WHERE id IN :ids AND {FORGETTABLE}")
 
 
