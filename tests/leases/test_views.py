@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import TONES, Farm
 
+from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.coordinator.views import (
-    counts,
     job_list,
     transcription_list,
     transcription_view,
@@ -145,7 +145,13 @@ def test_the_farm_is_counted(farm: Farm) -> None:
     farm.worker("ann")
     farm.claim("ann", transcribe=2)
     farm.now += 7
-    now = farm.database.read(lambda tx: counts(tx, farm.policy), now=farm.now)
-    assert now.queued == {"chunk": 1, "peaks": 0, "transcribe": 3}
-    assert now.oldest_queued_seconds == {"chunk": 7.0, "peaks": 0.0, "transcribe": 7.0}
-    assert (now.running_leases, now.live_workers) == (2, 1)
+    now = farm.database.read(farm_gauges, now=farm.now)
+
+    def counted(name: str, of: str) -> dict[str, float | None]:
+        return {kind: now.get_sample_value(f"whisper_farm_{name}", {"kind": kind}) for kind in of.split()}
+
+    assert counted("jobs_queued", "chunk peaks transcribe") == {"chunk": 1, "peaks": 0, "transcribe": 3}
+    assert counted("job_age_seconds", "chunk peaks transcribe") == {"chunk": 7.0, "peaks": 0.0, "transcribe": 7.0}
+    assert counted("jobs_running", "transcribe") == {"transcribe": 2}
+    assert now.get_sample_value("whisper_farm_leases_live", {"hedge": "no"}) == 2
+    assert now.get_sample_value("whisper_farm_workers", {"state": "live"}) == 1

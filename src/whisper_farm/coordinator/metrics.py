@@ -7,12 +7,11 @@ any number of coordinators may live in one process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from whisper_farm.errors import LeaseLost, every_error
 from whisper_farm.protocol.wire import JobKind
@@ -24,6 +23,7 @@ PREFIX = "whisper_farm_"
 MAX_WORKERS = 1000
 """Workers shown one by one; more would drown the scraper."""
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+MakeGauge = Callable[..., Gauge]
 KNOWN_CODES = frozenset(every_error())
 """Causes counted one by one. Workers name any they like, and every name would be a series for ever."""
 
@@ -76,78 +76,60 @@ class Metrics:
         """A request was answered."""
         self._requests.labels(method, route, str(status)).observe(seconds)
 
-    def render(self, gauges: Sequence[GaugeMetricFamily]) -> bytes:
+    def render(self, farm: CollectorRegistry) -> bytes:
         """The exposition text: our counters and the gauges read from the database."""
-        registry = CollectorRegistry()
-        registry.register(_Snapshot(gauges))
-        return generate_latest(self._registry) + generate_latest(registry)
+        return generate_latest(self._registry) + generate_latest(farm)
 
 
-class _Snapshot(Collector):
-    def __init__(self, gauges: Sequence[GaugeMetricFamily]) -> None:
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        yield from self._gauges
-
-
-def farm_gauges(tx: Transaction) -> list[GaugeMetricFamily]:
+def farm_gauges(tx: Transaction) -> CollectorRegistry:
     """The farm as it is now."""
-    return [*_queue(tx), _running(tx), *_leases(tx), _recordings(tx), *_workers(tx)]
+    registry = CollectorRegistry()
 
+    def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(PREFIX + name, meaning, labels, registry=registry)
 
-def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(PREFIX + name, meaning, labels=labels)
-
-
-def _queue(tx: Transaction) -> Iterator[GaugeMetricFamily]:
-    depth = _gauge("jobs_queued", "Jobs that wait for a worker", "kind")
-    age = _gauge("job_age_seconds", "How long the oldest of them has waited", "kind")
-    audio = _gauge("audio_seconds_queued", "Seconds of audio that wait to be recognised")
-    rows = {row.kind: row for row in queued_jobs(tx)}
-    for kind in get_args(JobKind):
-        row = rows.get(kind)
-        depth.add_metric([kind], row.jobs if row else 0)
-        age.add_metric([kind], max(0.0, tx.now - row.oldest_at) if row else 0)
-    audio.add_metric([], rows["transcribe"].audio_seconds if "transcribe" in rows else 0)
-    yield from (depth, age, audio)
-
-
-def _running(tx: Transaction) -> GaugeMetricFamily:
-    running = _gauge("jobs_running", "Jobs held by a worker", "kind")
-    for row in running_jobs(tx):
-        running.add_metric([row.kind], row.jobs)
-    return running
-
-
-def _leases(tx: Transaction) -> Iterator[GaugeMetricFamily]:
-    live = _gauge("leases_live", "Attempts under way", "hedge")
-    lapsed = _gauge("leases_lapsed", "Attempts whose worker has not been heard of for a lease")
-    rows = live_leases(tx)
-    for row in rows:
-        live.add_metric(["yes" if row.hedge else "no"], row.live)
-    lapsed.add_metric([], sum(row.lapsed for row in rows))
-    yield from (live, lapsed)
-
-
-def _recordings(tx: Transaction) -> GaugeMetricFamily:
-    unfinished = _gauge("transcriptions", "Transcriptions that are not finished", "state")
+    _queue(tx, gauge)
+    _leases(tx, gauge)
+    _workers(tx, gauge)
+    unfinished = gauge("transcriptions", "Transcriptions that are not finished", "state")
     for row in unfinished_transcriptions(tx):
-        unfinished.add_metric([row.state], row.transcriptions)
-    return unfinished
+        unfinished.labels(row.state).set(row.transcriptions)
+    return registry
 
 
-def _workers(tx: Transaction) -> Iterator[GaugeMetricFamily]:
-    present = _gauge("workers", "Workers that are not gone", "state")
-    speed = _gauge("worker_speed", "Audio-seconds a second of recognition, over a worker's life", "worker")
-    audio = _gauge("worker_audio_seconds", "Audio-seconds a worker has recognised", "worker")
-    counts: dict[str, int] = {}
-    for number, row in enumerate(list_workers(tx)):
-        counts[row.state] = counts.get(row.state, 0) + 1
-        if number < MAX_WORKERS:
-            audio.add_metric([row.id], row.audio_seconds)
-            if row.speed is not None:
-                speed.add_metric([row.id], row.speed)
-    for state, count in counts.items():
-        present.add_metric([state], count)
-    yield from (present, speed, audio)
+def _queue(tx: Transaction, gauge: MakeGauge) -> None:
+    depth = gauge("jobs_queued", "Jobs that wait for a worker", "kind")
+    age = gauge("job_age_seconds", "How long the oldest of them has waited", "kind")
+    audio = gauge("audio_seconds_queued", "Seconds of audio that wait to be recognised")
+    running = gauge("jobs_running", "Jobs held by a worker", "kind")
+    for kind in get_args(JobKind):
+        depth.labels(kind).set(0)
+        age.labels(kind).set(0)
+    for queued in queued_jobs(tx):
+        depth.labels(queued.kind).set(queued.jobs)
+        age.labels(queued.kind).set(max(0.0, tx.now - queued.oldest_at))
+        if queued.kind == "transcribe":
+            audio.set(queued.audio_seconds)
+    for row in running_jobs(tx):
+        running.labels(row.kind).set(row.jobs)
+
+
+def _leases(tx: Transaction, gauge: MakeGauge) -> None:
+    live = gauge("leases_live", "Attempts under way", "hedge")
+    lapsed = gauge("leases_lapsed", "Attempts whose worker has not been heard of for a lease")
+    for row in live_leases(tx):
+        live.labels("yes" if row.hedge else "no").set(row.live)
+        lapsed.inc(row.lapsed)
+
+
+def _workers(tx: Transaction, gauge: MakeGauge) -> None:
+    present = gauge("workers", "Workers that are not gone", "state")
+    speed = gauge("worker_speed", "Audio-seconds a second of recognition, over a worker's life", "worker")
+    audio = gauge("worker_audio_seconds", "Audio-seconds a worker has recognised", "worker")
+    workers = list_workers(tx)
+    for row in workers[:MAX_WORKERS]:
+        audio.labels(row.id).set(row.audio_seconds)
+        if row.speed is not None:
+            speed.labels(row.id).set(row.speed)
+    for state, count in Tally(row.state for row in workers).items():
+        present.labels(state).set(count)

@@ -19,8 +19,7 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 from whisper_farm.errors import DigestMismatch, InvalidRequest
 from whisper_farm.leases.claim import Claimed
@@ -39,8 +38,6 @@ MAX_SINGLE_PUT = 5_000_000_000
 REMEMBERED_BLOBS = 20_000
 PREFIXES = ("sources/", "chunks/", "results/", "transcripts/", "listening/")
 
-_OWNED = re.compile(r"^(chunks|results|transcripts|listening)/([a-z0-9]+)/")
-
 
 class Transfers:
     """Makes the transfers that answers carry."""
@@ -50,15 +47,7 @@ class Transfers:
 
     async def claim(self, claimed: Claimed) -> Claim:
         """A claim as the worker gets it."""
-        return Claim(
-            token=claimed.token,
-            job_id=claimed.job_id,
-            transcription_id=claimed.transcription_id,
-            position=claimed.position,
-            attempt=claimed.attempt,
-            lease_seconds=claimed.lease_seconds,
-            task=await self._task(claimed),
-        )
+        return Claim.of(claimed, task=await self._task(claimed))
 
     async def claims(self, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
         """Several of them."""
@@ -82,38 +71,20 @@ class Transfers:
     async def _task(self, claimed: Claimed) -> Task:
         match claimed.kind:
             case "chunk":
-                return await self._chunk_task(claimed)
+                return ChunkTask.of(claimed, source=await self._source(claimed))
             case "peaks":
                 return PeaksTask(source=await self._source(claimed))
             case "transcribe":
                 return await self._transcribe_task(claimed)
         assert_never(claimed.kind)
 
-    async def _chunk_task(self, claimed: Claimed) -> ChunkTask:
-        return ChunkTask(
-            source=await self._source(claimed),
-            chunk_seconds=claimed.chunk_seconds,
-            resume_position=claimed.resume_position,
-            resume_seconds=claimed.resume_seconds,
-        )
-
     async def _source(self, claimed: Claimed) -> Source:
         transfer = await self._get(_blob(claimed.source), SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
         return Source(name=claimed.source_name, size=claimed.source_size, transfer=transfer)
 
     async def _transcribe_task(self, claimed: Claimed) -> TranscribeTask:
-        assert claimed.audio_key is not None  # the table says so of every such job
-        assert claimed.audio_size is not None
-        assert claimed.audio_sha256 is not None
-        return TranscribeTask(
-            start_seconds=claimed.start_seconds,
-            end_seconds=claimed.end_seconds,
-            size=claimed.audio_size,
-            sha256=claimed.audio_sha256,
-            transfer=await self._get(claimed.audio_key, CHUNK_SECONDS, f"/api/work/audio/{claimed.token}"),
-            options=claimed.options,
-            alone=claimed.alone,
-        )
+        transfer = await self._get(claimed.audio_key, CHUNK_SECONDS, f"/api/work/audio/{claimed.token}")
+        return TranscribeTask.of(claimed, size=claimed.audio_size, sha256=claimed.audio_sha256, transfer=transfer)
 
     async def _get(self, key: str | None, seconds: int, path: str) -> Transfer:
         url = await self._blobs.presign_get(key, seconds) if key is not None else None
@@ -200,18 +171,7 @@ def transcript_key(transcription_id: str) -> str:
     return f"transcripts/{transcription_id}/{secrets.token_hex(8)}.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """What a key says of itself: which kind of blob of which transcription."""
-
-    kind: Literal["chunks", "results", "transcripts", "listening"]
-    transcription_id: str
-
-
-def owned(key: str) -> Owned | None:
+def owner_of_blob(key: str) -> str | None:
     """The transcription a key belongs to; None for recordings and for names that are not ours."""
-    found = _OWNED.match(key)
-    if found is None:
-        return None
-    kind: Literal["chunks", "results", "transcripts", "listening"] = found.group(1)  # type: ignore[assignment] # the pattern says so
-    return Owned(kind, found.group(2))
+    found = re.match(r"(?:chunks|results|transcripts|listening)/([a-z0-9]+)/", key)
+    return found and found.group(1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from collections.abc import Sequence
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
@@ -23,13 +21,11 @@ from whisper_farm.protocol.client import (
     WorkerList,
     WorkerView,
 )
-from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import Policy
-from whisper_farm.store.counts import live_leases, queued_jobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.jobs import AttemptRow, JobRow, attempts_at, chunk_jobs, jobs_of_whole
+from whisper_farm.store.jobs import attempts_at, chunk_jobs, jobs_of_whole
 from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions
-from whisper_farm.store.workers import WorkerRow, find_worker, list_workers
+from whisper_farm.store.workers import find_worker, list_workers
 
 PAGE = 100
 """Rows in one page unless asked for fewer; never more than `MOST`."""
@@ -72,22 +68,13 @@ def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) ->
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
     fleet = LiveWorkers(tx, policy)
     return [
-        TranscriptionView(
-            id=row.id,
-            owner=row.owner,
-            name=row.name,
-            state=row.state,
-            priority=row.priority,
+        TranscriptionView.of(
+            row,
             options=row.recognition,
-            language=row.language,
             progress=_progress(row),
             error={"code": row.error_code, "message": row.error_message} if row.error_code else None,
             warning=_warning(row, fleet),
             gaps=gaps.get(row.id, ()),
-            damaged_packets=row.damaged_packets,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            finished_at=row.finished_at,
         )
         for row in rows
     ]
@@ -99,15 +86,8 @@ def _at_most_gaps(row: TranscriptionRow) -> int:
 
 def _progress(row: TranscriptionRow) -> Progress:
     whole = row.duration_seconds if row.duration_seconds is not None else row.declared_seconds
-    return Progress(
-        duration_seconds=whole,
-        cut_seconds=row.cut_seconds,
-        done_seconds=min(max(row.done_seconds, 0.0), row.cut_seconds),
-        chunks=row.chunks,
-        chunks_done=row.chunks_done,
-        chunks_failed=row.chunks_failed,
-        chunking_done=row.chunking_done,
-    )
+    done = min(max(row.done_seconds, 0.0), row.cut_seconds)
+    return Progress.of(row, duration_seconds=whole, done_seconds=done)
 
 
 def _warning(row: TranscriptionRow, fleet: LiveWorkers) -> str | None:
@@ -134,81 +114,16 @@ def job_list(tx: Transaction, transcription_id: str, after: int | None = None, l
     page = [*whole, *rows[:limit]]
     evidence: dict[str, list[AttemptView]] = {row.id: [] for row in page}
     for attempt in attempts_at(tx, list(evidence)):
-        evidence[attempt.job_id].append(_attempt(attempt))
-    views = tuple(_job(row, evidence[row.id]) for row in page)
+        evidence[attempt.job_id].append(AttemptView.of(attempt))
+    views = tuple(JobView.of(row, attempts=evidence[row.id]) for row in page)
     return JobList(jobs=views, next=rows[limit - 1].position if len(rows) > limit else None)
-
-
-def _job(row: JobRow, evidence: Iterable[AttemptView]) -> JobView:
-    return JobView(
-        id=row.id,
-        kind=row.kind,
-        position=row.position,
-        state=row.state,
-        start_seconds=row.start_seconds,
-        end_seconds=row.end_seconds,
-        charged_attempts=row.charged_attempts,
-        attempts=tuple(evidence),
-    )
-
-
-def _attempt(row: AttemptRow) -> AttemptView:
-    return AttemptView(
-        number=row.number,
-        worker_id=row.worker_id,
-        worker_name=row.worker_name,
-        state=row.state,
-        charged=row.charged,
-        hedge=row.hedge,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        error_code=row.error_code,
-        error_message=row.error_message,
-    )
 
 
 def worker_list(tx: Transaction, gone_since: float = math.inf) -> WorkerList:
     """The workers that are there, and those that went since a time if given; by name."""
-    return WorkerList(workers=tuple(_worker(row) for row in list_workers(tx, gone_since)))
+    return WorkerList(workers=tuple(WorkerView.of(row) for row in list_workers(tx, gone_since)))
 
 
 def worker_view(tx: Transaction, worker_id: str) -> WorkerView:
     """One worker; raises `NotFound`."""
-    return _worker(find_worker(tx, worker_id))
-
-
-def _worker(row: WorkerRow) -> WorkerView:
-    return WorkerView(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        platform=row.platform,
-        slots=row.slots,
-        engines=row.engines,
-        state=row.state,
-        jobs=row.jobs,
-        last_seen_at=row.last_seen_at,
-        speed=row.speed,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The farm in numbers; `queued` and `oldest_queued_seconds` by kind of job."""
-
-    queued: dict[str, int]
-    oldest_queued_seconds: dict[str, float]
-    running_leases: int
-    live_workers: int
-
-
-def counts(tx: Transaction, policy: Policy) -> Counts:
-    """Queue depth and age, leases and workers, for metrics and `doctor`."""
-    queue = queued_jobs(tx)
-    return Counts(
-        queued=dict.fromkeys(get_args(JobKind), 0) | {row.kind: row.jobs for row in queue},
-        oldest_queued_seconds=dict.fromkeys(get_args(JobKind), 0.0)
-        | {row.kind: max(0.0, tx.now - row.oldest_at) for row in queue},
-        running_leases=sum(row.live for row in live_leases(tx)),
-        live_workers=len(LiveWorkers(tx, policy).offers),
-    )
+    return WorkerView.of(find_worker(tx, worker_id))

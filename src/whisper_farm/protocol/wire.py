@@ -63,6 +63,13 @@ class Answer(Message):
     model_config = ConfigDict(extra="ignore")
 
     @classmethod
+    def of(cls, *rows: object, **more: object) -> Self:
+        """An answer with these fields; the others come from the rows, from the first that has one of that name."""
+        for row in rows:
+            more |= {name: getattr(row, name) for name in cls.model_fields if name not in more and hasattr(row, name)}
+        return cls.model_validate(more)
+
+    @classmethod
     def read(cls, content: str | bytes) -> Self:
         """An answer from its JSON. A part of it that is strict in a request is tolerant here."""
         return cls.model_validate_json(content, extra="ignore")

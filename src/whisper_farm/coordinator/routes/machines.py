@@ -48,11 +48,7 @@ async def machine_log(
 ) -> MachineLog:
     """What was decided and what providers answered, newest first; of one machine or of all."""
     lines = await farm.store.read(lambda tx: rows.log_of(tx, machine))
-    return MachineLog(
-        lines=tuple(
-            MachineLine(at=one.at, pool=one.pool, machine=one.launch_id, kind=one.kind, text=one.text) for one in lines
-        )
-    )
+    return MachineLog(lines=tuple(MachineLine.of(one, machine=one.launch_id) for one in lines))
 
 
 @router.post("/machines/{machine}/{action}", responses=documented(*ALWAYS, NotFound, WrongState))
@@ -123,23 +119,13 @@ def _machine_view(tx: Transaction, row: MachineRow) -> MachineView:
 
 
 def _view(row: MachineRow, now: float, jobs: int) -> MachineView:
-    return MachineView(
+    return MachineView.of(
+        row,
         id=row.launch_id,
-        pool=row.pool,
-        provider=row.provider,
-        region=row.region,
-        state=row.state,
-        machine_id=row.machine_id,
-        worker_id=row.worker_id,
         jobs=jobs,
-        why=row.why,
-        failure=row.failure,
         age_seconds=(row.ended_at or now) - row.intended_at,
         ran_seconds=row.seconds(now),
         cost=row.cost(now),
-        intended_at=row.intended_at,
-        registered_at=row.registered_at,
-        ended_at=row.ended_at,
     )
 
 
@@ -149,26 +135,14 @@ def _pool_view(snapshot: Snapshot, pool: Pool) -> PoolView:
     today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
     working = sum(row.state == "working" for row in mine)
     speed, backlog = kept.inputs.get("speed"), kept.inputs.get("backlog_audio_seconds", 0)
-    return PoolView(
-        name=pool.name,
-        provider=pool.provider,
-        engine=pool.engine,
-        model=pool.model,
-        switch=kept.switch,
-        fixed=kept.fixed,
-        minimum=pool.minimum,
-        maximum=pool.maximum,
-        wanted=kept.wanted,
-        why=kept.why,
-        inputs=kept.inputs,
+    return PoolView.of(
+        kept,
+        pool,
         counted=sum(row.state != "gone" for row in mine),
         working=working,
         blocked=kept.blocked_why if kept.blocked_until > now else None,
-        price_per_hour=pool.price_per_hour,
         spent_today=sum(row.cost(now, now - now % DAY_SECONDS) for row in today),
         spent=snapshot.spent.get(pool.name, 0) + sum(row.cost(now) for row in mine),
-        budget_per_day=pool.budget_per_day,
-        budget_total=pool.budget_total,
         price_per_audio_hour=pool.price_per_hour / speed if speed else None,
         seconds_left=backlog / (speed * working) if speed and working else None,
         seconds_left_at_maximum=backlog / (speed * pool.maximum) if speed and pool.maximum else None,

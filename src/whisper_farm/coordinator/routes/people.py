@@ -16,7 +16,6 @@ from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer, Name
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.store.accounts import (
-    AccountRow,
     find_account,
     list_accounts,
     make_account,
@@ -61,7 +60,7 @@ class People(Answer):
 async def get_people(caller: Admin, farm: Farm) -> People:
     """Everybody with an account."""
     rows = await farm.store.read(list_accounts)
-    return People(people=tuple(_person(row) for row in rows))
+    return People(people=tuple(Person.of(row) for row in rows))
 
 
 @router.post("/people", status_code=201, responses=documented(*ALWAYS, WrongState))
@@ -70,7 +69,7 @@ async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
 
     def make(tx: Transaction) -> Person:
         account = make_account(tx, body.name, body.scope)
-        return _person(account, make_link(tx, account.name, INVITATION_SECONDS))
+        return Person.of(account, link=make_link(tx, account.name, INVITATION_SECONDS))
 
     made = await farm.store.write(make)
     farm.log.info("somebody was invited", action="invited", owner=body.name, scope=body.scope)
@@ -85,7 +84,7 @@ async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
         account = find_account(tx, name)
         if account is None:
             raise NotFound(f"There is no account {name}.")
-        return _person(account, make_link(tx, name, INVITATION_SECONDS))
+        return Person.of(account, link=make_link(tx, name, INVITATION_SECONDS))
 
     return await farm.store.write(make)
 
@@ -97,7 +96,3 @@ async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
     farm.sessions.forget()
     farm.tokens.forget()
     farm.log.info("an account was removed", action="account_removed", owner=name)
-
-
-def _person(row: AccountRow, link: str | None = None) -> Person:
-    return Person(name=row.name, scope=row.scope, created_at=row.created_at, signed_in_at=row.signed_in_at, link=link)

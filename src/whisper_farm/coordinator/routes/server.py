@@ -16,10 +16,11 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
-from whisper_farm.coordinator.views import counts
 from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
+from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
+from whisper_farm.store.counts import queued_jobs
 from whisper_farm.store.schema import check
 
 READY_SECONDS = 5.0
@@ -81,7 +82,7 @@ async def metrics(caller: Admin, farm: Farm) -> Response:
 @client_router.get("/server")
 async def server(caller: AnyCaller, farm: Farm) -> ServerView:
     """Who answers, and what it can do."""
-    numbers = await farm.store.read(lambda tx: counts(tx, farm.policy))
+    queued, live = await farm.store.read(lambda tx: (queued_jobs(tx), LiveWorkers(tx, farm.policy)))
     is_admin = caller.scope == "admin"
     return ServerView(
         version=__version__,
@@ -90,7 +91,7 @@ async def server(caller: AnyCaller, farm: Farm) -> ServerView:
         blobs=farm.blobs.place if is_admin else "hidden",
         scope=caller.scope,
         owner=caller.owner,
-        workers_live=numbers.live_workers,
-        jobs_queued=sum(numbers.queued.values()),
+        workers_live=len(live.offers),
+        jobs_queued=sum(row.jobs for row in queued),
         max_upload_bytes=farm.settings.max_upload_bytes,
     )

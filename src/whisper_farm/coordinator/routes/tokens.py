@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Security
 
 from whisper_farm.coordinator.answers.errors import ALWAYS, documented
@@ -38,14 +36,14 @@ async def create_token(body: NewToken, caller: AnyCaller, farm: Farm) -> TokenVi
 
     row, secret = await farm.store.write(mint)
     farm.log.info("a token was made", action="token_created", token_id=row.id, owner=owner, scope=body.scope)
-    return TokenView(**asdict(row), token=secret)
+    return TokenView.of(row, token=secret)
 
 
 @router.get("")
 async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
     """The tokens that are valid, without their secrets: the own user tokens, or for an admin all."""
     rows = await farm.store.read(lambda tx: list_tokens(tx, caller.sees))
-    return TokenList(tokens=tuple(TokenView(**asdict(row)) for row in rows))
+    return TokenList(tokens=tuple(TokenView.of(row) for row in rows))
 
 
 @router.delete("/{token_id}", status_code=204, responses=documented(*ALWAYS, NotFound))

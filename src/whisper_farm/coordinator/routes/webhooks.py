@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Security
@@ -18,9 +17,7 @@ from whisper_farm.errors import AddressRefused, NotFound, WrongState
 from whisper_farm.protocol.wire import Answer, Id, Name, Request
 from whisper_farm.store.events import newest_event
 from whisper_farm.store.webhooks import (
-    DeliveryRow,
     DeliveryState,
-    WebhookRow,
     add_webhook,
     delete_webhook,
     deliveries_of,
@@ -83,14 +80,14 @@ async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> Web
     url = check_url(body.url)
     row = await farm.store.write(lambda tx: add_webhook(tx, caller.owner, url, newest_event(tx)))
     farm.log.info("a webhook was made", action="webhook_created", webhook_id=row.id, owner=row.owner)
-    return _view(row, row.secret)
+    return WebhookView.of(row)
 
 
 @router.get("")
 async def list_webhooks(caller: AnyCaller, farm: Farm) -> WebhookList:
     """The own webhooks, or for an admin all."""
     rows = await farm.store.read(lambda tx: webhooks_of(tx, caller.sees))
-    return WebhookList(webhooks=tuple(_view(row) for row in rows))
+    return WebhookList(webhooks=tuple(WebhookView.of(row, secret=None) for row in rows))
 
 
 @router.delete("/{webhook_id}", status_code=204, responses=_ONE)
@@ -103,13 +100,4 @@ async def remove_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -
 async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, limit: PageSize = 100) -> DeliveryList:
     """Its newest messages, and what became of them. Those that have ended are kept for a week."""
     rows = await farm.store.read(lambda tx: deliveries_of(tx, find_webhook(tx, webhook_id, caller.sees).id, limit))
-    return DeliveryList(deliveries=tuple(_delivery(row) for row in rows))
-
-
-def _view(row: WebhookRow, secret: str | None = None) -> WebhookView:
-    return WebhookView(id=row.id, owner=row.owner, url=row.url, created_at=row.created_at, secret=secret)
-
-
-def _delivery(row: DeliveryRow) -> DeliveryView:
-    fields = asdict(row)
-    return DeliveryView(**{name: fields[name] for name in DeliveryView.model_fields})
+    return DeliveryList(deliveries=tuple(DeliveryView.of(row) for row in rows))

@@ -9,7 +9,7 @@ from typing import ClassVar
 from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owned
+from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owner_of_blob
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.protocol.events import EventKind
@@ -149,7 +149,7 @@ class Sweeper:
         if not batch:
             return 0
         old = [entry.key for entry in batch if entry.modified < before]
-        owners = {mine.transcription_id for key in old if (mine := owned(key)) is not None}
+        owners = {owner for key in old if (owner := owner_of_blob(key)) is not None}
         named = await self._store.read(lambda tx: named_blobs(tx, old, owners))
         sizes = {entry.key: entry.size for entry in batch}
         gone = await self._store.read(lambda tx: overfull_uploads(tx, sizes))
