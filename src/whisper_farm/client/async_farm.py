@@ -34,6 +34,7 @@ from whisper_farm.errors import (
     StoreUnavailable,
 )
 from whisper_farm.protocol.client import (
+    EventView,
     JobList,
     JobView,
     NewToken,
@@ -233,9 +234,9 @@ class AsyncFarmClient:
         """End an access token."""
         await self._call("DELETE", f"/api/tokens/{_quoted(token_id)}", again=True)
 
-    def events(self, after: int | None = None, transcription: str | None = None) -> AsyncEventStream:
+    def events(self, after: int | None = None, transcription: str | None = None) -> AsyncGenerator[EventView, None]:
         """Follow what happens, of one transcription or of all that this token may see, for ever."""
-        return AsyncEventStream(self._transport, self._error, after, transcription)
+        return aiter(AsyncEventStream(self._transport, self._error, after, transcription))
 
     async def _document(self, transcription_id: str, format: str) -> bytes:
         return await self._call("GET", f"{_place(transcription_id)}/transcript", {"format": format}, again=True)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Security
 from fastapi.routing import APIRoute
 
-from whisper_farm.coordinator.answers.errors import ErrorShape, add_error_handlers, farm_shape
+from whisper_farm.coordinator.answers.errors import ErrorShape, add_error_handlers, documented, farm_shape
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.layers.auth import Authentication, Enter
+from whisper_farm.coordinator.layers.auth import Authentication, Enter, bearer
 from whisper_farm.coordinator.layers.limits import Limits
+from whisper_farm.errors import FarmError
 
 
 def sub_application(
@@ -44,6 +46,17 @@ def sub_application(
     app.add_middleware(Limits, usual, uploads, shape, {path: min(most, size) for path, size in larger.items()})
     app.add_middleware(Authentication, enter, open_paths, shape)
     return app
+
+
+def routes_for(tag: str, prefix: str = "", *errors: type[FarmError]) -> APIRouter:
+    """The routes of one subject: with checked bodies, a token, and the errors that any call may answer."""
+    return APIRouter(
+        route_class=CheckedRoute,
+        prefix=prefix,
+        tags=[tag],
+        dependencies=[Security(bearer)],
+        responses=documented(*errors),
+    )
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -78,15 +78,12 @@ def error_response(error: FarmError, shape: ErrorShape, headers: Mapping[str, st
     return answer
 
 
-def documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI description of the errors a call may answer, grouped by status."""
-    by_status: dict[int, list[type[FarmError]]] = defaultdict(list)
-    for kind in dict.fromkeys(kinds):
-        by_status[kind.status].append(kind)
-    return {
-        status: {"description": " · ".join(f"`{k.code}`: {k().message}" for k in group), **_BODY}
-        for status, group in sorted(by_status.items())
-    }
+def documented(*kinds: type[FarmError], always: Sequence[type[FarmError]] = ALWAYS) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI description of the errors a call may answer, grouped by status: these, and those of any call."""
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for kind in dict.fromkeys((*always, *kinds)):
+        by_status[kind.status].append(f"`{kind.code}`: {kind().message}")
+    return {status: {"description": " · ".join(texts), **_BODY} for status, texts in sorted(by_status.items())}
 
 
 def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorShape) -> None:

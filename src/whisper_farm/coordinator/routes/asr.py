@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.types import Scope
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import FileWanted, Form, read_form
@@ -144,7 +144,7 @@ async def asr_status() -> Status:
     response_class=Response,
     dependencies=[Security(bearer)],
     responses={
-        **_documented(*ALWAYS, *_MAY_FAIL),
+        **_documented(*_MAY_FAIL),
         200: {"description": "The transcript in the format asked for.", "content": {"text/plain": {}}},
     },
     openapi_extra=_call("encode", "task", "language", "initial_prompt", "output", "video_file"),
@@ -175,7 +175,7 @@ async def asr(request: Request, caller: AnyCaller, farm: Farm) -> Response:
 @router.post(
     "/detect-language",
     dependencies=[Security(bearer)],
-    responses=_documented(*ALWAYS, *_MAY_FAIL),
+    responses=_documented(*_MAY_FAIL),
     openapi_extra=_call("encode"),
 )
 async def detect_language(request: Request, caller: AnyCaller, farm: Farm, response: Response) -> DetectedLanguage:

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Security
+from fastapi import Header, Query, Request
 from starlette.responses import StreamingResponse
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, own
+from whisper_farm.coordinator.layers.auth import AnyCaller, own
 from whisper_farm.coordinator.layers.sessions import ended
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
@@ -28,19 +28,13 @@ RETRY_MILLISECONDS = 1000
 """How soon a browser comes back after a lost connection."""
 MEDIA_TYPE = "text/event-stream"
 
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/events",
-    tags=["events"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
+router = routes_for("events", "/events")
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "A stream of events.", "content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}
 }
 
 
-@router.get("", response_class=StreamingResponse, responses={**documented(*ALWAYS, NotFound), **_STREAM})
+@router.get("", response_class=StreamingResponse, responses={**documented(NotFound), **_STREAM})
 async def follow_events(
     request: Request,
     caller: AnyCaller,

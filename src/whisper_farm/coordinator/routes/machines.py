@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Security
+from fastapi import Path, Query
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import Admin, AnyCaller
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.fleet.pools import Fleet, Pool, Rules
 from whisper_farm.fleet.reconcile import snapshot_of
@@ -30,7 +31,7 @@ from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import MachineRow, PoolRow
 
-router = APIRouter(tags=["machines"], dependencies=[Security(bearer)], responses=documented(*ALWAYS))
+router = routes_for("machines")
 PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 MachineInPath = Annotated[str, Path(pattern=ID)]
 
@@ -51,7 +52,7 @@ async def machine_log(
     return MachineLog(lines=tuple(MachineLine.of(one, machine=one.launch_id) for one in lines))
 
 
-@router.post("/machines/{machine}/{action}", responses=documented(*ALWAYS, NotFound, WrongState))
+@router.post("/machines/{machine}/{action}", responses=documented(NotFound, WrongState))
 async def change_machine(machine: MachineInPath, action: MachineAction, caller: Admin, farm: Farm) -> MachineView:
     """Ask that a machine be started, drained, stopped or destroyed. It is done in the next round."""
     await farm.store.write(lambda tx: rows.wish_for(tx, machine, action))
@@ -59,7 +60,7 @@ async def change_machine(machine: MachineInPath, action: MachineAction, caller: 
     return await farm.store.read(lambda tx: _machine_view(tx, rows.find_machine(tx, machine)))
 
 
-@router.post("/pools/{pool}", responses=documented(*ALWAYS, NotFound))
+@router.post("/pools/{pool}", responses=documented(NotFound))
 async def change_pool(pool: PoolInPath, change: PoolChange, caller: Admin, farm: Farm) -> MachineList:
     """Switch a pool on, pause it, drain it or stop it at once; or fix how many machines it shall have."""
     fleet = _fleet(farm)

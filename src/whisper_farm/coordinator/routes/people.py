@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Security
 from pydantic import Field
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
-from whisper_farm.coordinator.bodies import CheckedRoute
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import Admin, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import Admin
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer, Name
@@ -28,9 +27,7 @@ INVITATION_SECONDS = 3 * 86_400.0
 
 PersonName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 
-router = APIRouter(
-    route_class=CheckedRoute, tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = routes_for("web")
 
 
 class NewPerson(Body):
@@ -63,7 +60,7 @@ async def get_people(caller: Admin, farm: Farm) -> People:
     return People(people=tuple(Person.of(row) for row in rows))
 
 
-@router.post("/people", status_code=201, responses=documented(*ALWAYS, WrongState))
+@router.post("/people", status_code=201, responses=documented(WrongState))
 async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
     """Make an account; its link signs in once, within three days."""
 
@@ -76,7 +73,7 @@ async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
     return made
 
 
-@router.post("/people/{name}/link", status_code=201, responses=documented(*ALWAYS, NotFound))
+@router.post("/people/{name}/link", status_code=201, responses=documented(NotFound))
 async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
     """Another link for somebody, who lost the first one or the password."""
 
@@ -89,7 +86,7 @@ async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
     return await farm.store.write(make)
 
 
-@router.delete("/people/{name}", status_code=204, responses=documented(*ALWAYS, NotFound, WrongState))
+@router.delete("/people/{name}", status_code=204, responses=documented(NotFound, WrongState))
 async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
     """Remove an account with its sessions and tokens. What it submitted stays."""
     await farm.store.write(lambda tx: remove_account(tx, name))

@@ -10,10 +10,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
@@ -28,9 +28,7 @@ READY_SECONDS = 5.0
 ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
 router = APIRouter(route_class=CheckedRoute, tags=["server"])
-client_router = APIRouter(
-    route_class=CheckedRoute, tags=["server"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+client_router = routes_for("server")
 """What the client API says of the server."""
 
 
@@ -52,7 +50,7 @@ async def healthz() -> Health:
     return Health()
 
 
-_UNREADY = documented(StoreUnavailable, ObjectStoreRefused, SchemaMismatch)[503]
+_UNREADY = documented(StoreUnavailable, ObjectStoreRefused, SchemaMismatch, always=())[503]
 
 
 @router.get("/readyz", responses={503: {**_UNREADY, "model": ErrorBody}})
@@ -71,7 +69,7 @@ async def readyz(farm: Farm) -> Health:
     "/metrics",
     response_class=Response,
     dependencies=[Security(bearer)],
-    responses={200: {"description": "Prometheus text.", "content": {"text/plain": {}}}, **documented(*ALWAYS)},
+    responses={200: {"description": "Prometheus text.", "content": {"text/plain": {}}}, **documented()},
 )
 async def metrics(caller: Admin, farm: Farm) -> Response:
     """Counters of this coordinator, gauges of the farm, in Prometheus' text format."""

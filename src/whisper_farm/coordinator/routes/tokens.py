@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Security
-
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import TokenId
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.client import NewToken, TokenList, TokenView
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow, list_tokens, mint_token, must_have_room, revoke_token
 
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/tokens",
-    tags=["tokens"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
+router = routes_for("tokens", "/tokens")
 
 
 @router.post("", status_code=201)
@@ -46,7 +38,7 @@ async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
     return TokenList(tokens=tuple(TokenView.of(row) for row in rows))
 
 
-@router.delete("/{token_id}", status_code=204, responses=documented(*ALWAYS, NotFound))
+@router.delete("/{token_id}", status_code=204, responses=documented(NotFound))
 async def delete_token(token_id: TokenId, caller: AnyCaller, farm: Farm) -> None:
     """Revoke a token: at once here, within seconds on other coordinators."""
     if not await farm.store.write(lambda tx: revoke_token(tx, token_id, caller.sees)):

@@ -6,15 +6,15 @@ import os
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response, Security
+from fastapi import Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, own
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
 from whisper_farm.coordinator.transcripts import segment_page
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
@@ -48,17 +48,11 @@ STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
 _MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/transcriptions",
-    tags=["transcriptions"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
+router = routes_for("transcriptions", "/transcriptions")
 _SOURCE = (DigestMismatch, SourceMissing, SourceUnreadable, SourceEmpty)
-_SUBMIT = documented(*ALWAYS, NotFound, WrongState, *_SOURCE, OptionUnsupported)
-_ONE = documented(*ALWAYS, NotFound)
-_CHANGE = documented(*ALWAYS, NotFound, WrongState)
+_SUBMIT = documented(NotFound, WrongState, *_SOURCE, OptionUnsupported)
+_ONE = documented(NotFound)
+_CHANGE = documented(NotFound, WrongState)
 
 
 @router.post(
@@ -171,7 +165,7 @@ async def list_segments(
     "/{transcription_id}/transcript",
     response_class=Response,
     responses={
-        **documented(*ALWAYS, NotFound, WrongState, BlobMissing, InvalidTranscript),
+        **documented(NotFound, WrongState, BlobMissing, InvalidTranscript),
         **ranges(STORED.media_type),
         200: {
             "description": "The file.",
@@ -202,7 +196,7 @@ async def get_transcript(
 @router.get(
     "/{transcription_id}/audio",
     response_class=Response,
-    responses={**documented(*ALWAYS, NotFound, NotMade, BlobMissing), **ranges(COPY_MEDIA_TYPE)},
+    responses={**documented(NotFound, NotMade, BlobMissing), **ranges(COPY_MEDIA_TYPE)},
 )
 @router.head("/{transcription_id}/audio", response_class=Response, include_in_schema=False)
 async def get_audio(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
@@ -214,7 +208,7 @@ async def get_audio(transcription_id: TranscriptionId, request: Request, caller:
 @router.get(
     "/{transcription_id}/peaks",
     response_class=Response,
-    responses={**documented(*ALWAYS, NotFound, NotMade, BlobMissing), **ranges("application/json")},
+    responses={**documented(NotFound, NotMade, BlobMissing), **ranges("application/json")},
 )
 async def get_peaks(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """The waveform: lowest and highest values in turn, of stretches of equal length, once they are made."""

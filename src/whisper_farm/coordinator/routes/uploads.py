@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import secrets
 
-from fastapi import APIRouter, Request, Security
+from fastapi import Request
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openapi import UploadId, binary
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.transfers import source_key
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadStart, UploadTarget
 from whisper_farm.store.uploads import announce, find_upload, stored
 
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/uploads",
-    tags=["uploads"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
+router = routes_for("uploads", "/uploads")
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
 
 
-@router.post("", status_code=201, responses=documented(*ALWAYS, SourceEmpty, WrongState))
+@router.post("", status_code=201, responses=documented(SourceEmpty, WrongState))
 async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> UploadTarget:
     """Announce a file; the answer says where its bytes go."""
     if body.size == 0:
@@ -47,7 +41,7 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
     "/{upload_id}",
     status_code=204,
     openapi_extra=_BODY,
-    responses=documented(*ALWAYS, NotFound, WrongState, DigestMismatch),
+    responses=documented(NotFound, WrongState, DigestMismatch),
 )
 async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """The bytes of an announced file, exactly as many. After a broken try, send it again from the start."""

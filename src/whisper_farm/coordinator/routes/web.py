@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import Field
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
+from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.layers.sessions import (
     give_cookie,
     header,
@@ -53,9 +53,7 @@ FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
 Password = Annotated[str, Field(min_length=10, max_length=256)]
 
 page_router = APIRouter(route_class=CheckedRoute, include_in_schema=False)
-router = APIRouter(
-    route_class=CheckedRoute, tags=["web"], dependencies=[Security(bearer)], responses=documented(*ALWAYS)
-)
+router = routes_for("web")
 
 
 class SignIn(Body):
@@ -138,7 +136,7 @@ async def get_session(request: Request, farm: Farm) -> Session:
     return await farm.store.read(view)
 
 
-@router.post("/session", status_code=204, responses=documented(*ALWAYS, TooManyTries))
+@router.post("/session", status_code=204, responses=documented(TooManyTries))
 async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response) -> None:
     """Sign in by a link or by name and password; the session is in a cookie."""
     must_come_from_our_page(request.scope, farm.names)
@@ -179,7 +177,7 @@ async def sign_out(
     take_cookie(response)
 
 
-@router.put("/password", status_code=204, responses=documented(*ALWAYS, NotFound, TooManyTries))
+@router.put("/password", status_code=204, responses=documented(NotFound, TooManyTries))
 async def change_password(body: NewPassword, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """Set the own password. All other sessions of the account end."""
     if session_secret(request.scope) is None or header(request.scope, b"authorization"):

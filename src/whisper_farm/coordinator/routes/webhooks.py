@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Security
+from fastapi import Path
 from pydantic import Field
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID, PageSize
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Farm
-from whisper_farm.coordinator.layers.auth import AnyCaller, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.links import MOST_URL, check_url
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
 from whisper_farm.protocol.wire import Answer, Id, Name, Request
@@ -25,14 +25,8 @@ from whisper_farm.store.webhooks import (
     webhooks_of,
 )
 
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/webhooks",
-    tags=["webhooks"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
-_ONE = documented(*ALWAYS, NotFound)
+router = routes_for("webhooks", "/webhooks")
+_ONE = documented(NotFound)
 WebhookId = Annotated[str, Path(pattern=ID)]
 
 
@@ -74,7 +68,7 @@ class DeliveryList(Answer):
     deliveries: tuple[DeliveryView, ...]
 
 
-@router.post("", status_code=201, responses=documented(*ALWAYS, WrongState, AddressRefused))
+@router.post("", status_code=201, responses=documented(WrongState, AddressRefused))
 async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> WebhookView:
     """Tell an address of the own transcriptions that end. The secret is in this answer alone."""
     url = check_url(body.url)

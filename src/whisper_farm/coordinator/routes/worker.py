@@ -10,21 +10,19 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.answers.errors import ALWAYS_WORK, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
     Caller,
-    bearer,
     must_have,
     must_speak_our_protocol,
     secret_of,
@@ -36,6 +34,7 @@ from whisper_farm.errors import (
     InvalidRequest,
     LeaseLost,
     PositionConflict,
+    ProtocolMismatch,
     SourceUnreadable,
     WorkerUnknown,
 )
@@ -81,11 +80,9 @@ LARGER = {
 """Calls whose bodies may be larger than the calls of users."""
 FLAC = "audio/flac"
 
-router = APIRouter(
-    route_class=CheckedRoute, tags=["work"], dependencies=[Security(bearer)], responses=documented(*ALWAYS_WORK)
-)
-_SOURCE = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
-_AUDIO = {**documented(*ALWAYS_WORK, LeaseLost, BlobMissing), **ranges(FLAC)}
+router = routes_for("work", "", ProtocolMismatch)
+_SOURCE = {**documented(ProtocolMismatch, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
+_AUDIO = {**documented(ProtocolMismatch, LeaseLost, BlobMissing), **ranges(FLAC)}
 
 
 def worker_protocol(coordinator: Coordinator) -> FastAPI:
@@ -107,7 +104,7 @@ async def register(body: RegisterRequest, caller: AnyCaller, farm: Farm) -> Regi
     return answer
 
 
-@router.post("/claim", responses=documented(*ALWAYS_WORK, WorkerUnknown))
+@router.post("/claim", responses=documented(ProtocolMismatch, WorkerUnknown))
 async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: Farm) -> ClaimAnswer:
     """Claim jobs, waiting up to `wait_seconds` for some. The same `request_id` again gets the same live attempts."""
     await farm.workers.check(caller, body.worker_id)
@@ -122,14 +119,14 @@ async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: F
     return ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
 
 
-@router.post("/heartbeat", responses=documented(*ALWAYS_WORK, WorkerUnknown))
+@router.post("/heartbeat", responses=documented(ProtocolMismatch, WorkerUnknown))
 async def heartbeat(body: HeartbeatRequest, caller: AnyCaller, farm: Farm) -> HeartbeatAnswer:
     """Renew all leases of a worker; hear which are lost or cancelled, and whether to leave."""
     await farm.workers.check(caller, body.worker_id)
     return await farm.store.beat(lambda tx: beat(tx, body, farm.policy))
 
 
-@router.post("/uploads", responses=documented(*ALWAYS_WORK, LeaseLost))
+@router.post("/uploads", responses=documented(ProtocolMismatch, LeaseLost))
 async def uploads(body: UploadRequest, caller: AnyCaller, farm: Farm) -> UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
     held = await _holding(farm, body.token, body.worker_id, "chunk", "peaks")
@@ -137,7 +134,9 @@ async def uploads(body: UploadRequest, caller: AnyCaller, farm: Farm) -> UploadA
     return UploadAnswer(uploads=tuple(targets))
 
 
-@router.post("/append", responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict, DigestMismatch, BlobMissing))
+@router.post(
+    "/append", responses=documented(ProtocolMismatch, LeaseLost, PositionConflict, DigestMismatch, BlobMissing)
+)
 async def append(body: AppendRequest, caller: AnyCaller, farm: Farm) -> AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
     held = await _holding(farm, body.token, body.worker_id, "chunk")
@@ -217,7 +216,7 @@ async def audio(token: ClaimTokenInPath, request: Request, caller: AnyCaller, fa
     "/uploads/{token}/{position}",
     status_code=204,
     openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
-    responses=documented(*ALWAYS_WORK, LeaseLost, PositionConflict),
+    responses=documented(ProtocolMismatch, LeaseLost, PositionConflict),
 )
 async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: AnyCaller, farm: Farm

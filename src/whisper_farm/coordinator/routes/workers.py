@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Security
-
-from whisper_farm.coordinator.answers.errors import ALWAYS, documented
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import WorkerId
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.layers.auth import Admin, bearer
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import Admin
 from whisper_farm.coordinator.views import worker_list, worker_view
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
@@ -17,14 +15,8 @@ from whisper_farm.protocol.client import WorkerList, WorkerView
 GONE_SECONDS = 3600
 """How long a worker that has gone is still shown."""
 
-router = APIRouter(
-    route_class=CheckedRoute,
-    prefix="/workers",
-    tags=["workers"],
-    dependencies=[Security(bearer)],
-    responses=documented(*ALWAYS),
-)
-_CHANGE = documented(*ALWAYS, NotFound, WrongState)
+router = routes_for("workers", "/workers")
+_CHANGE = documented(NotFound, WrongState)
 
 
 @router.get("")
