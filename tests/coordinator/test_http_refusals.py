@@ -17,7 +17,6 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator import server
 from whisper_farm.coordinator.layers import auth, limits
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
@@ -356,15 +355,13 @@ def talk(farm: ServedFarm, sent: bytes, seconds: float = 10) -> bytes:
         return received
 
 
-def test_a_client_that_sends_half_a_request_is_cut_off(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = server.connection_class
+def test_a_client_that_sends_half_a_request_is_cut_off(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as impatience:
-        impatience.setattr("whisper_farm.coordinator.server.connection_class", lambda: real(0.2))
-        farm = start_farm()
-    for half in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow:"):
-        started = time.monotonic()
-        assert talk(farm, half) == b""
-        assert time.monotonic() - started < 5
+        impatience.setattr("whisper_farm.coordinator.connection.HEAD_SECONDS", 0.2)
+        for half in (b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow:"):
+            started = time.monotonic()
+            assert talk(farm, half) == b""
+            assert time.monotonic() - started < 5
     assert farm.admin.get("/healthz").status_code == 200
 
 

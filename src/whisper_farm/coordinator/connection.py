@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from whisper_farm.errors import HeadTooLarge
 from whisper_farm.protocol.wire import ErrorBody, ErrorDetail
@@ -29,121 +30,103 @@ DROP_BYTES = 1 << 20
 VANISHED_MILLISECONDS = 60_000
 """A peer that acknowledges nothing for so long is gone."""
 
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Connection
-else:
-    try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Connection
-    except ImportError:  # its own parser bounds the head
-        from uvicorn.protocols.http.h11_impl import H11Protocol as Connection
 
-
-def connection_class(head_seconds: float = HEAD_SECONDS) -> type[asyncio.Protocol]:
+class BoundedConnection(HttpToolsProtocol):
     """uvicorn's connection, with the head of a request bounded in time, bytes and lines."""
 
-    class Bounded(Connection):
-        _head_timer: asyncio.TimerHandle | None = None
-        _refused = False
-        _dropped = 0
-        _unused_bytes = 0
-        """Bytes since the last that were a piece of a body or ended something."""
-        _lines = 0
-        _in_head = False
+    _head_timer: asyncio.TimerHandle | None = None
+    _refused = False
+    _dropped = 0
+    _unused_bytes = 0
+    """Bytes since the last that were a piece of a body or ended something."""
+    _lines = 0
+    _in_head = False
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-            super().connection_made(transport)
-            _notice_vanished_peer(transport)
-            self._expect_head()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        super().connection_made(transport)
+        _notice_vanished_peer(transport)
+        self._expect_head()
 
-        def data_received(self, data: bytes) -> None:
-            for start in range(0, len(data), READ_BYTES):
-                if self._refused:
-                    return self._drop(len(data) - start)
-                piece = data[start : start + READ_BYTES]
-                self._unused_bytes += len(piece)
-                if self._unused_bytes > HEAD_BYTES:
-                    return self._refuse()
-                if self.transport.is_closing():
-                    return None
-                super().data_received(piece)
-            return self._expect_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_timer()
-            super().connection_lost(exc)
-
-        def on_message_begin(self) -> None:
-            self._lines, self._in_head = 0, True
-            super().on_message_begin()
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._lines += 1
-            if self._lines > HEAD_LINES:
-                raise HeadTooLarge  # ends the parser; `send_400_response` says why
-            if self._in_head:  # what a trailer says is not heeded
-                super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._unused_bytes, self._in_head = 0, False
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._unused_bytes = 0
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._unused_bytes = 0
-            super().on_message_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            """The parser gave up."""
-            if self._lines > HEAD_LINES:
-                self._refuse()
-            else:
-                super().send_400_response(msg)
-
-        def _refuse(self) -> None:
-            """Answer 431, unless another answer is on its way, and end the connection."""
-            self._refused = True
-            self._stop_timer()
-            cycle = getattr(self, "cycle", None)
-            if cycle is None or cycle.response_complete or not cycle.response_started:
-                self.transport.write(_answer())
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            self._head_timer = self.loop.call_later(DROP_SECONDS, self.transport.close)
-
-        def _drop(self, size: int) -> None:
-            self._dropped += size
-            if self._dropped > DROP_BYTES:
-                self.transport.close()
-
-        def _expect_head(self) -> None:
-            """Start the clock unless it runs already; stop it while a request is being answered."""
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), READ_BYTES):
             if self._refused:
-                return
-            cycle = getattr(self, "cycle", None)  # None until the first request
-            if cycle is not None and not cycle.response_complete:
-                self._stop_timer()
-            elif self._head_timer is None and not self.transport.is_closing():
-                self._head_timer = self.loop.call_later(head_seconds, self.transport.close)
+                return self._drop(len(data) - start)
+            piece = data[start : start + READ_BYTES]
+            self._unused_bytes += len(piece)
+            if self._unused_bytes > HEAD_BYTES:
+                return self._refuse()
+            if self.transport.is_closing():
+                return None
+            super().data_received(piece)
+        return self._expect_head()
 
-        def _stop_timer(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
 
-    class Patient(Bounded):
-        """For the parser that bounds heads itself."""
+    def on_message_begin(self) -> None:
+        self._lines, self._in_head = 0, True
+        super().on_message_begin()
 
-        def data_received(self, data: bytes) -> None:
-            Connection.data_received(self, data)
-            self._expect_head()
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._lines += 1
+        if self._lines > HEAD_LINES:
+            raise HeadTooLarge  # ends the parser; `send_400_response` says why
+        if self._in_head:  # what a trailer says is not heeded
+            super().on_header(name, value)
 
-    return Bounded if hasattr(Connection, "on_headers_complete") else Patient
+    def on_headers_complete(self) -> None:
+        self._unused_bytes, self._in_head = 0, False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unused_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unused_bytes = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser gave up."""
+        if self._lines > HEAD_LINES:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _refuse(self) -> None:
+        """Answer 431, unless another answer is on its way, and end the connection."""
+        self._refused = True
+        self._stop_timer()
+        cycle = getattr(self, "cycle", None)
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(_answer())
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._head_timer = self.loop.call_later(DROP_SECONDS, self.transport.close)
+
+    def _drop(self, size: int) -> None:
+        self._dropped += size
+        if self._dropped > DROP_BYTES:
+            self.transport.close()
+
+    def _expect_head(self) -> None:
+        """Start the clock unless it runs already; stop it while a request is being answered."""
+        if self._refused:
+            return
+        cycle = getattr(self, "cycle", None)  # None until the first request
+        if cycle is not None and not cycle.response_complete:
+            self._stop_timer()
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 def _answer() -> bytes:
