@@ -134,7 +134,7 @@ def test_a_bucket_is_swept_too(bucket: Any, start_farm: StartFarm) -> None:
         update={"orphan_hours": 0, "trash_hours": 0}
     )  # less than is allowed; nothing is on its way here
     sweeper = Sweeper(coordinator.store, coordinator.blobs, at_once)
-    eventually(lambda: farm.on_loop(sweeper.run_once).blobs == 1, "the sweep")
+    eventually(lambda: farm.on_loop(sweeper.run_once)["blobs"] == 1, "the sweep")
     assert sorted(keys(bucket)) == sorted([*kept, "elsewhere/not-ours"])
 
 

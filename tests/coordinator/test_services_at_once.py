@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def rounds(bench: Bench, together: threading.Barrier) -> Counter[str]:
             with suppress(threading.BrokenBarrierError):
                 await asyncio.to_thread(together.wait, PATIENCE_SECONDS)
             for report in await asyncio.gather(*(service.run_once() for service in services)):
-                said.update(asdict(report))
+                said.update(report)
 
     try:
         asyncio.run(all_at_once())
@@ -153,7 +152,7 @@ def test_two_of_every_service_do_what_one_would(benches: list[Bench]) -> None:
     bench, _, working = benches
     old = [bench.recognised(chunks=3) for _ in range(OLD)]
     kept = [bench.recognised(chunks=3) for _ in range(KEPT)]
-    assert bench.run(Assembler(bench.store, bench.blobs).run_once()).assembled == OLD + KEPT
+    assert bench.run(Assembler(bench.store, bench.blobs).run_once())["assembled"] == OLD + KEPT
     aged = update(transcriptions).where(transcriptions.c.id.in_(old)).values(finished_at=LONG_AGO)
     bench.database.write(lambda tx: tx.connection.execute(aged))
     ready = [bench.recognised(chunks=30) for _ in range(READY)]

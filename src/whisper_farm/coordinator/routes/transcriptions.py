@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
-from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
 from whisper_farm.coordinator.transcripts import segment_page
@@ -89,47 +90,39 @@ async def list_transcriptions(
 @router.get("/{transcription_id}", responses=_ONE)
 async def get_transcription(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """A transcription: state, progress, gaps, and a warning when nobody can serve it."""
-
-    def view(tx: Transaction) -> TranscriptionView:
-        own(tx, caller, transcription_id)
-        return transcription_view(tx, transcription_id, farm.policy)
-
-    return await farm.store.read(view)
+    return await farm.store.read(lambda tx: transcription_view(tx, own(tx, caller, transcription_id).id, farm.policy))
 
 
 @router.post("/{transcription_id}/cancel", responses=_CHANGE)
 async def cancel(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Stop a transcription. Recognisers at work on it learn it with their next heartbeat."""
-
-    def change(tx: Transaction) -> TranscriptionView:
-        own(tx, caller, transcription_id)
-        transcriptions.cancel(tx, transcription_id)
-        return transcription_view(tx, transcription_id, farm.policy)
-
-    return await farm.store.write(change)
+    return await _change(transcription_id, caller, farm, transcriptions.cancel)
 
 
 @router.post("/{transcription_id}/retry", responses=_CHANGE)
 async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Try again what failed or was cancelled; what is done is kept."""
+    return await _change(transcription_id, caller, farm, transcriptions.retry)
 
-    def change(tx: Transaction) -> TranscriptionView:
-        own(tx, caller, transcription_id)
-        transcriptions.retry(tx, transcription_id)
+
+async def _change(
+    transcription_id: str, caller: Caller, farm: Coordinator, change: Callable[[Transaction, str], object]
+) -> TranscriptionView:
+    """The caller's own transcription after a change."""
+
+    def changed(tx: Transaction) -> TranscriptionView:
+        change(tx, own(tx, caller, transcription_id).id)
         return transcription_view(tx, transcription_id, farm.policy)
 
-    return await farm.store.write(change)
+    return await farm.store.write(changed)
 
 
 @router.delete("/{transcription_id}", status_code=204, responses=_CHANGE)
 async def delete(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> None:
     """Delete a finished transcription with its audio and its transcript."""
 
-    def change(tx: Transaction) -> list[str]:
-        own(tx, caller, transcription_id)
-        return transcriptions.delete(tx, transcription_id)
-
-    await farm.blobs.delete(await farm.store.write(change))
+    keys = await farm.store.write(lambda tx: transcriptions.delete(tx, own(tx, caller, transcription_id).id))
+    await farm.blobs.delete(keys)
 
 
 @router.get("/{transcription_id}/jobs", responses=_ONE)
@@ -141,12 +134,7 @@ async def list_jobs(
     limit: PageSize = 100,
 ) -> JobList:
     """A page of its jobs, each with the evidence of every attempt."""
-
-    def view(tx: Transaction) -> JobList:
-        own(tx, caller, transcription_id)
-        return job_list(tx, transcription_id, after, limit)
-
-    return await farm.store.read(view)
+    return await farm.store.read(lambda tx: job_list(tx, own(tx, caller, transcription_id).id, after, limit))
 
 
 @router.get("/{transcription_id}/segments", responses=_ONE)

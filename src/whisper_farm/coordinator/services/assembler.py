@@ -33,14 +33,6 @@ UNDETERMINED = "und"
 """Language of a recording in which nobody said anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class AssemblerReport(Report):
-    """What one run put together."""
-
-    assembled: int = 0
-    postponed: int = 0
-
-
 class Assembler:
     """The service."""
 
@@ -54,14 +46,14 @@ class Assembler:
         self._blobs = blobs
         self._log = logger()
 
-    async def run_once(self) -> AssemblerReport:
+    async def run_once(self) -> Report:
         """Assemble all that waits. What cannot be done now is left for the next run and holds up nothing else."""
         postponed: set[str] = set()
         done = 0
         while True:
             waiting = await self._store.read(lambda tx: next_to_assemble(tx, postponed))
             if waiting is None:
-                return AssemblerReport(done, len(postponed))
+                return Report(assembled=done, postponed=len(postponed))
             try:
                 done += await self.assemble(waiting)
             except NotFound:  # deleted meanwhile

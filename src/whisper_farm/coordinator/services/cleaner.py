@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from whisper_farm.coordinator.identity import settle_identity
@@ -34,19 +33,6 @@ SWEEP_BATCH = 500
 """Blobs asked about in one read."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionReport(Report):
-    """What one run deleted."""
-
-    events: int = 0
-    transcriptions: int = 0
-    workers: int = 0
-
-    @property
-    def more(self) -> bool:
-        return self.events >= RETIRE_BATCH or self.transcriptions >= BATCH or self.workers >= WORKERS_BATCH
-
-
 class Retention:
     """The service that deletes what is older than the owner of the farm wants to keep.
 
@@ -64,11 +50,13 @@ class Retention:
         self._blobs = blobs
         self._settings = settings
 
-    async def run_once(self) -> RetentionReport:
+    async def run_once(self) -> Report:
         """Delete one batch of each."""
         event_seconds = self._settings.event_days * DAY_SECONDS
         events = await self._store.write(lambda tx: retire_events(tx, tx.now - event_seconds))
-        return RetentionReport(events, await self._delete_old(), await self._forget_workers())
+        transcriptions, workers = await self._delete_old(), await self._forget_workers()
+        more = events >= RETIRE_BATCH or transcriptions >= BATCH or workers >= WORKERS_BATCH
+        return Report(more, events=events, transcriptions=transcriptions, workers=workers)
 
     async def _delete_old(self) -> int:
         if self._settings.retention_days is None:
@@ -90,15 +78,6 @@ class Retention:
         keep_seconds = GONE_DAYS * DAY_SECONDS
         ids = await self._store.read(lambda tx: long_gone(tx, tx.now - keep_seconds, WORKERS_BATCH))
         return await self._store.write(lambda tx: forget_workers(tx, ids, tx.now - keep_seconds)) if ids else 0
-
-
-@dataclass(frozen=True, slots=True)
-class SweeperReport(Report):
-    """What one run removed; of `blobs` that others removed in the same moment it cannot tell."""
-
-    blobs: int = 0
-    uploads: int = 0
-    unfinished_files: int = 0
 
 
 class Sweeper:
@@ -126,7 +105,7 @@ class Sweeper:
         self._orphan_seconds = settings.orphan_hours * HOUR_SECONDS
         self._trash_seconds = settings.trash_hours * HOUR_SECONDS
 
-    async def run_once(self) -> SweeperReport:
+    async def run_once(self) -> Report:
         """One walk over all blobs. Raises `FarmMismatch` where they are another farm's: then all would be unknown."""
         await settle_identity(self._store, self._blobs)
         stale = await self._store.write(lambda tx: forget_uploads(tx, tx.now - self._orphan_seconds))
@@ -142,7 +121,7 @@ class Sweeper:
                     batch = []
             swept += await self._sweep(batch, now - self._orphan_seconds)
         unfinished = await self._blobs.sweep_unfinished(now - self._orphan_seconds)
-        return SweeperReport(swept, stale, unfinished)
+        return Report(blobs=swept, uploads=stale, unfinished_files=unfinished)
 
     async def _sweep(self, batch: Sequence[BlobEntry], before: float) -> int:
         """Remove what nobody refers to and is older than that time, and what is larger than it may be."""

@@ -5,7 +5,7 @@ The queue does not wait for it: a lapsed job is taken by the next claim. See `le
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
@@ -13,14 +13,6 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
-
-
-@dataclass(frozen=True, slots=True)
-class ReaperReport(Report):
-    """What one run gave up."""
-
-    workers_gone: int = 0
-    jobs_set_aside: int = 0
 
 
 class Reaper:
@@ -35,7 +27,7 @@ class Reaper:
         self._store = store
         self._policy = policy
 
-    async def run_once(self) -> ReaperReport:
+    async def run_once(self) -> Report:
         """One sweep over the whole farm."""
         report = await self._store.write(lambda tx: reap(tx, self._policy))
-        return ReaperReport(report.workers_gone, report.jobs_set_aside)
+        return Report(**asdict(report))

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
@@ -29,14 +28,6 @@ FORGET_EVERY_SECONDS = 3600.0
 """The log of machines is kept for a month."""
 LEAST_SECONDS = 1.0
 """Rounds do not follow each other faster than this, or than the rules say."""
-
-
-@dataclass(frozen=True, slots=True)
-class MachinesReport(Report):
-    """What one round decided."""
-
-    decisions: int = 0
-    failed: int = 0
 
 
 class MachinesService:
@@ -64,10 +55,10 @@ class MachinesService:
         """Say where workers find the farm, and with which token."""
         self._farm = address, token
 
-    async def run_once(self) -> MachinesReport:
+    async def run_once(self) -> Report:
         """One round."""
         if self._farm is None:
-            return MachinesReport()
+            return Report()
         await asyncio.sleep(max(0.0, self._last + min(LEAST_SECONDS, self.period_seconds) - time.monotonic()))
         self._last = time.monotonic()
         await self._forget()
@@ -75,10 +66,10 @@ class MachinesService:
         try:
             done = await self._reconciler.round()
         except WrongState:  # another coordinator has taken over
-            return MachinesReport()
+            return Report()
         finally:
             renewing.cancel()
-        return MachinesReport(len(done.decisions), done.failed)
+        return Report(decisions=len(done.decisions), failed=done.failed)
 
     async def _forget(self) -> None:
         """Now and then, remove old lines of the log."""

@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, Protocol
 
 from whisper_farm.log import logger
@@ -21,14 +20,13 @@ JITTER = 0.2
 """Pauses vary by this share, both ways."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run did. Every service has its own; its numbers are logged."""
+class Report(dict[str, int]):
+    """What a run did, in numbers, which are logged."""
 
-    @property
-    def more(self) -> bool:
+    def __init__(self, more: bool = False, **numbers: int) -> None:
+        super().__init__(numbers)
+        self.more = more
         """Whether there is reason to run again at once."""
-        return False
 
 
 class Service(Protocol):
@@ -107,7 +105,7 @@ async def _guarded(service: Service) -> bool:
     except Exception:
         log.exception("a service failed", service=service.name)
         return False
-    facts = {name: value for name, value in asdict(report).items() if value}
+    facts = {name: value for name, value in report.items() if value}
     if facts:
         log.info("service", service=service.name, duration_ms=round((time.perf_counter() - started) * 1000, 1), **facts)
     return report.more

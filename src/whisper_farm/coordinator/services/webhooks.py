@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -49,20 +48,6 @@ LOST = (AddressRefused, httpcore.NetworkError, httpcore.ProtocolError, httpcore.
 """What may come of a try instead of an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhooksReport(Report):
-    """What one run did."""
-
-    made: int = 0
-    delivered: int = 0
-    in_vain: int = 0
-    forgotten: int = 0
-
-    @property
-    def more(self) -> bool:
-        return self.delivered + self.in_vain >= TRIES_AT_ONCE
-
-
 class Webhooks:
     """The service."""
 
@@ -75,16 +60,17 @@ class Webhooks:
         self._store = store
         self._networks = settings.private_networks
 
-    async def run_once(self) -> WebhooksReport:
+    async def run_once(self) -> Report:
         """Make messages of what happened, and send those whose time has come."""
         hooks = await self._store.read(webhooks_of)
         if not hooks:
-            return WebhooksReport()
+            return Report()
         made = sum([await self._look(hook) for hook in hooks])
         due = await self._store.write(lambda tx: take_due(tx, TRIES_AT_ONCE))
         arrived = await self._send_all(due) if due else []
         forgotten = await self._store.write(prune_deliveries) if made else 0
-        return WebhooksReport(made, sum(arrived), len(arrived) - sum(arrived), forgotten)
+        delivered, more = sum(arrived), len(arrived) >= TRIES_AT_ONCE
+        return Report(more, made=made, delivered=delivered, in_vain=len(arrived) - delivered, forgotten=forgotten)
 
     async def _look(self, hook: WebhookRow) -> int:
         """Make messages of what happened since; how many."""
@@ -105,13 +91,7 @@ class Webhooks:
                 error = f"answered with {status}"
         except TimeoutError:
             error = f"no answer within {TRY_SECONDS:g} seconds"
-        except (
-            AddressRefused,
-            httpcore.NetworkError,
-            httpcore.ProtocolError,
-            httpcore.TimeoutException,
-            OSError,
-        ) as lost:
+        except LOST as lost:
             error = f"{type(lost).__name__}: {lost}"[:MOST_ERROR]
         wait = WAIT_SECONDS[due.tries] if due.tries < len(WAIT_SECONDS) else None
         state: DeliveryState = "delivered" if error is None else "failed" if wait is None else "pending"
