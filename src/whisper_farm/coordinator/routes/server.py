@@ -80,7 +80,9 @@ async def metrics(caller: Admin, farm: Farm) -> Response:
 @client_router.get("/server")
 async def server(caller: AnyCaller, farm: Farm) -> ServerView:
     """Who answers, and what it can do."""
-    queued, live = await farm.store.read(lambda tx: (queued_jobs(tx), LiveWorkers(tx, farm.policy)))
+    queued, live = await farm.store.read(
+        lambda tx: (sum(row.jobs for row in queued_jobs(tx)), len(LiveWorkers(tx, farm.policy).offers))
+    )
     is_admin = caller.scope == "admin"
     return ServerView(
         version=__version__,
@@ -89,7 +91,7 @@ async def server(caller: AnyCaller, farm: Farm) -> ServerView:
         blobs=farm.blobs.place if is_admin else "hidden",
         scope=caller.scope,
         owner=caller.owner,
-        workers_live=len(live.offers),
-        jobs_queued=sum(row.jobs for row in queued),
+        workers_live=live,
+        jobs_queued=queued,
         max_upload_bytes=farm.settings.max_upload_bytes,
     )
