@@ -2,8 +2,8 @@
 
 Nothing of the file is held in memory. Fields and file may come in any order; a file needs no name, no type and no
 length. A field that is too long for any option is read and left out: newer clients send more than we know. Other files
-than the one asked for are read and left out, too. Numbers of parts and sizes are bounded. This module does not know
-what the fields mean.
+than the one asked for are read and left out, too. Numbers of parts and sizes are bounded; the parser bounds what stands
+before the content of a part. This module does not know what the fields mean.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, get_origin
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
@@ -28,12 +29,14 @@ from whisper_farm.store.blobs import Blobs
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+Model = TypeVar("Model", bound=BaseModel)
 MOST_PARTS = 200
 MOST_FIELD_BYTES = 64 << 10
 """A longer field is no option of ours."""
 MOST_OTHER_BYTES = 16 << 20
 """Of everything in the form that is not the file."""
 MOST_NAME = 200
+EVERY_BYTE = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,11 @@ class Form:
     fields: dict[str, list[str]]
     file: SentFile
 
-    def last(self, name: str, default: str = "") -> str:
-        """The value of a field that comes once."""
-        return self.fields.get(name, [default])[-1]
-
-    def every(self, name: str) -> list[str]:
-        """The values of a list, whether the client writes its name with brackets or without."""
-        return [*self.fields.get(f"{name}[]", ()), *self.fields.get(name, ())]
+    def read(self, kind: type[Model]) -> Model:
+        """The fields as a model: all values of a set, the last of anything else. What is empty was left out."""
+        sets = {name for name, field in kind.model_fields.items() if get_origin(field.annotation) is frozenset}
+        given = {name: values if name in sets else values[-1] for name, values in self.fields.items() if values[-1]}
+        return checked(kind, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +72,47 @@ class FileWanted:
     limit: int
     head: bytes = b""
     """Put before the bytes of the file."""
-    most: int | None = None
+    most: int = EVERY_BYTE
     """Keep no more than so many bytes of the file."""
+
+
+def checked(kind: type[Model], given: Mapping[str, object]) -> Model:
+    """What was given as a model; the refusal names the first that is wrong as its `param`."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        name, problem = str(first["loc"][0]), first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise InvalidRequest(f"`{name}`: {problem}.", param=name) from None
 
 
 async def read_form(request: Request, blobs: Blobs, wanted: FileWanted) -> Form:
     """The fields, and the file as a blob; where anything is wrong, no blob stays behind."""
     kept: list[SentFile] = []
     try:
-        return await _read(_Parts(request), blobs, wanted, kept)
+        return await _read(_pieces(request), blobs, wanted, kept)
     except BaseException:
         await blobs.delete([each.key for each in kept])
         raise
 
 
-async def _read(parts: _Parts, blobs: Blobs, wanted: FileWanted, kept: list[SentFile]) -> Form:
+async def _read(pieces: _Pieces, blobs: Blobs, wanted: FileWanted, kept: list[SentFile]) -> Form:
     fields: dict[str, list[str]] = {}
     others = 0
-    while (part := await parts.next()) is not None:
+    async for part in pieces:
+        assert isinstance(part, _Part)
         if part.name == wanted.part and not kept:
-            kept.append(await _keep(part, parts, blobs, wanted))
+            kept.append(await _keep(part, pieces, blobs, wanted))
             continue
         value = bytearray()
-        async for piece in parts.content():
+        async for piece in _content(pieces):
             others += len(piece)
             if others > MOST_OTHER_BYTES:
                 raise TooLarge(f"The form has more than {MOST_OTHER_BYTES} bytes beside its file.")
             value += piece if len(value) <= MOST_FIELD_BYTES else b""
         if part.file_name is None and len(value) <= MOST_FIELD_BYTES:
-            fields.setdefault(part.name, []).append(_text(bytes(value)).replace("\0", ""))
+            name = part.name.removesuffix("[]")  # of a list, as some clients write it
+            fields.setdefault(name, []).append(_text(bytes(value)).replace("\0", ""))
     if not kept:
         raise InvalidRequest(
             f"The form has no file: send the recording as the part `{wanted.part}`.", param=wanted.part
@@ -107,11 +120,10 @@ async def _read(parts: _Parts, blobs: Blobs, wanted: FileWanted, kept: list[Sent
     return Form(fields, kept[0])
 
 
-async def _keep(part: _Part, parts: _Parts, blobs: Blobs, wanted: FileWanted) -> SentFile:
+async def _keep(part: _Part, pieces: _Pieces, blobs: Blobs, wanted: FileWanted) -> SentFile:
     upload_id = secrets.token_hex(8)
     key = source_key(upload_id)
-    content = parts.content() if wanted.most is None else _first_bytes(parts.content(), wanted.most)
-    async with aclosing(_with_head(wanted.head, content)) as source:
+    async with aclosing(_as_wanted(_content(pieces), wanted)) as source:
         facts = await blobs.put_stream(key, source, wanted.limit)
     name = _plain_name(part.file_name or "")
     if facts.size == len(wanted.head):
@@ -120,16 +132,11 @@ async def _keep(part: _Part, parts: _Parts, blobs: Blobs, wanted: FileWanted) ->
     return SentFile(upload_id, key, name, facts.size, facts.sha256)
 
 
-async def _with_head(head: bytes, content: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    if head:
-        yield head
-    async for piece in content:
-        yield piece
-
-
-async def _first_bytes(content: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
-    """The first bytes of a file; the others are read and dropped."""
-    left = most
+async def _as_wanted(content: AsyncIterator[bytes], wanted: FileWanted) -> AsyncGenerator[bytes, None]:
+    """The head and the first bytes of a file; the others are read and dropped."""
+    left = wanted.most
+    if wanted.head:
+        yield wanted.head
     async for piece in content:
         if left:
             yield piece[:left]
@@ -148,68 +155,56 @@ class _Part:
     file_name: str | None
 
 
-class _Parts:
-    """The parts of a form one after the other, and of each its content piece by piece.
+_Pieces = AsyncGenerator[_Part | bytes | None, None]
 
-    The parser tells what it sees while it is fed. That is kept here until it is asked for.
-    """
 
-    def __init__(self, request: Request) -> None:
-        kind, options = parse_options_header(request.headers.get("Content-Type"))
-        if kind != b"multipart/form-data" or not options.get(b"boundary"):
-            raise InvalidRequest("The body must be a form with a file (multipart/form-data).")
-        self._seen: deque[_Part | bytes | None] = deque()
-        self._headers: dict[bytes, bytes] = {}
-        self._name = self._value = b""
+async def _pieces(request: Request) -> _Pieces:
+    """What a form holds, as it comes: a part, its content piece by piece, and None at its end; then the next part."""
+    kind, options = parse_options_header(request.headers.get("Content-Type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise InvalidRequest("The body must be a form with a file (multipart/form-data).")
+    told = _Told()
+    parser = MultipartParser(options[b"boundary"], told.callbacks())
+    try:
+        async for block in request.stream():
+            parser.write(block)
+            while told.pieces:
+                yield told.pieces.popleft()
+    except ClientDisconnect:
+        raise InvalidRequest("The connection was lost before the form was complete.") from None
+    except FormParserError:
+        raise InvalidRequest("The body is no valid form (multipart/form-data).") from None
+    if not told.complete:
+        raise InvalidRequest("The form ends before its last part is complete; send it again.")
+
+
+async def _content(pieces: _Pieces) -> AsyncIterator[bytes]:
+    """The content of the part that came last."""
+    async for piece in pieces:
+        if not isinstance(piece, bytes):
+            return
+        yield piece
+
+
+class _Told:
+    """What the parser tells while it is fed, kept until it is asked for."""
+
+    def __init__(self) -> None:
+        self.pieces: deque[_Part | bytes | None] = deque()
+        self.complete = False
         self._parts = 0
-        self._complete = False
-        callbacks: MultipartCallbacks = {
+        self._name = self._value = self._disposition = b""
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
             "on_header_end": self._on_header_end,
             "on_headers_finished": self._on_headers_finished,
-            "on_part_data": lambda data, start, end: self._seen.append(data[start:end]),
-            "on_part_end": lambda: self._seen.append(None),
+            "on_part_data": lambda data, start, end: self.pieces.append(data[start:end]),
+            "on_part_end": lambda: self.pieces.append(None),
             "on_end": self._on_end,
         }
-        self._parser = MultipartParser(options[b"boundary"], callbacks)
-        self._stream = request.stream()
-
-    async def next(self) -> _Part | None:
-        """The next part; None after the last. The content of the one before must have been read."""
-        while not self._seen:
-            if not await self._feed():
-                return None
-        part = self._seen.popleft()
-        assert isinstance(part, _Part)
-        return part
-
-    async def content(self) -> AsyncIterator[bytes]:
-        """The content of the part that `next` gave."""
-        while True:
-            while not self._seen:
-                if not await self._feed():
-                    raise _broken()
-            piece = self._seen.popleft()
-            if piece is None:
-                return
-            assert isinstance(piece, bytes)
-            yield piece
-
-    async def _feed(self) -> bool:
-        """Give the parser what has come; False at the end of the body."""
-        try:
-            piece = await anext(self._stream)
-            self._parser.write(piece)
-        except StopAsyncIteration:
-            if not self._complete:
-                raise _broken() from None
-            return False
-        except ClientDisconnect:
-            raise InvalidRequest("The connection was lost before the form was complete.") from None
-        except FormParserError:
-            raise InvalidRequest("The body is no valid form (multipart/form-data).") from None
-        return True
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
@@ -218,24 +213,21 @@ class _Parts:
         self._value += data[start:end]
 
     def _on_header_end(self) -> None:
-        self._headers[self._name.lower()] = self._value
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
         self._name = self._value = b""
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition"))
+        _, options = parse_options_header(self._disposition)
         file_name = options.get(b"filename")
-        self._headers = {}
+        self._disposition = b""
         self._parts += 1
         if self._parts > MOST_PARTS:
             raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.")
-        self._seen.append(_Part(_text(options.get(b"name", b"")), None if file_name is None else _text(file_name)))
+        self.pieces.append(_Part(_text(options.get(b"name", b"")), None if file_name is None else _text(file_name)))
 
     def _on_end(self) -> None:
-        self._complete = True
-
-
-def _broken() -> InvalidRequest:
-    return InvalidRequest("The form ends before its last part is complete; send it again.")
+        self.complete = True
 
 
 def _text(raw: bytes) -> str:

@@ -13,21 +13,20 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
-from pydantic import ValidationError
+from fastapi import Request, Response
+from pydantic import BeforeValidator
 
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.feed import Filter, Idle
-from whisper_farm.coordinator.form import SentFile
+from whisper_farm.coordinator.form import SentFile, checked
 from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
 from whisper_farm.errors import (
     EngineError,
     FarmError,
     Internal,
-    InvalidRequest,
     NotFound,
     ServerBusy,
     WrongState,
@@ -40,6 +39,8 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.uploads import announce, forget_upload, stored
+from whisper_farm.transcript.formats import OutputFormat
+from whisper_farm.transcript.languages import code_of
 from whisper_farm.transcript.options import RecognitionOptions
 
 WAIT_SECONDS = 6 * 3600.0
@@ -54,6 +55,10 @@ FIRST_OF_ALL = 100
 MOST_ASKED = 8
 """Results that are read to learn how sure a language is."""
 MISSING_HEADER = "Whisper-Farm-Missing-Seconds"
+SpokenLanguage = Annotated[str | None, BeforeValidator(lambda name: code_of(str(name)[:100]))]
+"""A code or an English name, given as text."""
+Prompt = Annotated[str | None, BeforeValidator(lambda text: str(text).replace("\0", "")[-4096:])]
+"""Of a longer one the end counts."""
 
 
 async def submit_file(farm: Coordinator, caller: Caller, sent: SentFile, options: RecognitionOptions) -> str:
@@ -78,7 +83,7 @@ async def _submit(
     return made
 
 
-async def wait_for(farm: Coordinator, transcription_id: str, request: Request) -> TranscriptionRow:
+async def _wait_for(farm: Coordinator, transcription_id: str, request: Request) -> TranscriptionRow:
     """The transcription when it has its transcript; raises what went wrong if it has none."""
     async with aclosing(changes(farm, transcription_id)) as rows:
         async for row in rows:
@@ -187,22 +192,19 @@ def with_transcript(row: TranscriptionRow) -> TranscriptionRow:
     raise every_error().get(row.error_code or "", Internal)(row.error_message)
 
 
+async def transcript_of(farm: Coordinator, transcription_id: str, format: OutputFormat, request: Request) -> Response:
+    """The answer that has waited for a transcription: its transcript as a file."""
+    row = await _wait_for(farm, transcription_id, request)
+    content = await farm.renderer.file(row.transcript_key or "", format)
+    headers = {ID_HEADER: transcription_id}
+    if row.state == "incomplete" and row.coverage is not None:  # it is damaged, and so much of it cannot be read
+        headers[MISSING_HEADER] = f"{row.coverage['duration'] - row.coverage['covered']:.1f}"
+    return Response(content, media_type=format.media_type, headers=headers)
+
+
 def options_for(recogniser: tuple[str, str], **given: Any) -> RecognitionOptions:
     """Options of an engine and model; raises `InvalidRequest` where one is out of its bounds."""
-    engine, model = recogniser
-    try:
-        return RecognitionOptions(engine=engine, model=model, **given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        raise InvalidRequest(f"`{name}`: {first['msg']}.", param=name) from None
-
-
-def missing_seconds(row: TranscriptionRow) -> dict[str, str]:
-    """A header that says how much of a damaged recording could not be read; none where all of it was."""
-    if row.state != "incomplete" or row.coverage is None:
-        return {}
-    return {MISSING_HEADER: f"{row.coverage['duration'] - row.coverage['covered']:.1f}"}
+    return checked(RecognitionOptions, dict(zip(("engine", "model"), recogniser, strict=True)) | given)
 
 
 def _key(sent: SentFile, options: RecognitionOptions) -> str:

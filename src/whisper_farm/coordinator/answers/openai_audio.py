@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import Transcript, Word
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(BaseModel):
     """How the answer is to be written."""
 
-    format: str
-    granularities: frozenset[str]
-    stream: bool
-    logprobs: bool
+    model_config = ConfigDict(validate_by_name=True, loc_by_alias=False)
+
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    timestamp_granularities: frozenset[Literal["word", "segment"]] = Field(
+        default=frozenset({"segment"}), alias="timestamp_granularities[]"
+    )
+    stream: bool = Field(default=False, description="Answer with server-sent events.")
+    include: frozenset[str] = Field(
+        default=frozenset(), alias="include[]", description="`logprobs`: of each word, in json."
+    )
+
+    @field_validator("timestamp_granularities")
+    @classmethod
+    def _words_are_in_verbose_json(cls, wanted: frozenset[str], info: ValidationInfo) -> frozenset[str]:
+        if "word" in wanted and info.data.get("response_format") != "verbose_json":
+            raise ValueError("times of words need `response_format` verbose_json")
+        return wanted
 
 
 def written_as(wish: Wish) -> OutputFormat:
     """The format asked for, as a writer of transcripts."""
-    if wish.format in ("srt", "vtt"):
-        return FORMATS[wish.format]
-    if wish.format == "text":
-        return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
-    if wish.format == "json":
-        return OutputFormat("json", "json", "application/json", lambda heard: _json(_plain(heard, wish)))
-    return OutputFormat("verbose_json", "json", "application/json", lambda heard: _json(_verbose(heard, wish)))
+    match wish.response_format:
+        case "srt" | "vtt":
+            return FORMATS[wish.response_format]
+        case "text":
+            return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
+        case "json":
+            return _json("json", lambda heard: _plain(heard, wish))
+        case "verbose_json":
+            return _json("verbose_json", lambda heard: _verbose(heard, wish))
 
 
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document).encode()
+def _json(name: str, document_of: Callable[[Transcript], dict[str, Any]]) -> OutputFormat:
+    return OutputFormat(name, "json", "application/json", lambda heard: json.dumps(document_of(heard)).encode())
 
 
 def _plain(heard: Transcript, wish: Wish) -> dict[str, Any]:
@@ -51,7 +66,7 @@ def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
         "text": heard.text,
         "usage": _usage(heard),
     }
-    if "segment" in wish.granularities:
+    if "segment" in wish.timestamp_granularities:
         document["segments"] = [
             {
                 "id": number,
@@ -67,7 +82,7 @@ def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
             }
             for number, segment in enumerate(heard.segments)
         ]
-    if "word" in wish.granularities:
+    if "word" in wish.timestamp_granularities:
         document["words"] = [
             {"word": word.text.strip(), "start": word.start, "end": word.end} for word in _words(heard)
         ]
@@ -80,7 +95,7 @@ def _usage(heard: Transcript) -> dict[str, Any]:
 
 def _logprobs(heard: Transcript, wish: Wish) -> dict[str, Any]:
     """Of words: the farm keeps no tokens."""
-    if not wish.logprobs:
+    if "logprobs" not in wish.include:
         return {}
     scored = [(word.text, math.log(max(word.probability, 1e-9))) for word in _words(heard) if word.probability]
     return {"logprobs": [{"token": text, "logprob": log, "bytes": list(text.encode())} for text, log in scored]}
@@ -92,8 +107,4 @@ def _words(heard: Transcript) -> Iterable[Word]:
 
 def done_event(wish: Wish) -> OutputFormat:
     """The last event of a stream, which has all of the text."""
-    return OutputFormat("done", "json", "application/json", lambda heard: _json(_done(heard, wish)))
-
-
-def _done(heard: Transcript, wish: Wish) -> dict[str, Any]:
-    return {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)}
+    return _json("done", lambda heard: {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query
@@ -31,6 +32,13 @@ PageSize = Annotated[int, Query(ge=1, le=1000, description="At most this many in
 def binary(media_type: str) -> dict[str, Any]:
     """The description of bytes."""
     return {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def form_with_file(part: str, fields: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The description of a form with a file, and with such fields beside it."""
+    file = {"type": "string", "format": "binary", "description": "The recording: any format that FFmpeg reads."}
+    schema = {"type": "object", "required": [part], "properties": {part: file, **fields}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def ranges(media_type: str) -> dict[int | str, dict[str, Any]]:

@@ -12,31 +12,32 @@ import base64
 import binascii
 import re
 import struct
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Request, Response, Security
-from pydantic import BaseModel
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from pydantic import BaseModel, Field, model_validator
 from starlette.types import Scope
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import documented
+from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.form import FileWanted, Form, read_form
+from whisper_farm.coordinator.form import EVERY_BYTE, FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, Caller, bearer, must_have, secret_of
 from whisper_farm.coordinator.one_call import (
-    ID_HEADER,
+    Prompt,
+    SpokenLanguage,
     language_of,
-    missing_seconds,
     options_for,
     submit_file,
-    wait_for,
+    transcript_of,
 )
 from whisper_farm.errors import (
     EngineError,
     FarmError,
-    InvalidRequest,
     ModelUnavailable,
     NoAudioTrack,
     NotAudio,
@@ -47,13 +48,12 @@ from whisper_farm.errors import (
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.wire import ErrorDetail
 from whisper_farm.transcript.formats import FORMATS
-from whisper_farm.transcript.languages import LANGUAGES, code_of
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.languages import LANGUAGES
+from whisper_farm.transcript.options import Task
 
 PART = "audio_file"
 ERROR_HEADER = "Whisper-Farm-Error"
 MOST_MESSAGE = 500
-MOST_PROMPT = 4096
 BYTES_PER_SECOND = 32_000
 """Of raw sound."""
 DETECTION_SECONDS = 30
@@ -65,8 +65,27 @@ WAV_HEAD = b"RIFF%sWAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00%s%s\x02\x00\x10\x00d
     struct.pack("<I", UNBOUNDED),
 )
 """Raw sound with this before it is a WAV file that goes on to its end."""
-OUTPUTS = ("txt", "vtt", "srt", "tsv", "json")
 UNDETERMINED = "und"
+
+
+class Sent(BaseModel):
+    """How the recording is sent. What is empty was left out."""
+
+    encode: bool = Field(default=True, description="False: it is raw sound.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if value != ""}
+
+
+class Asked(Sent):
+    """What is wanted of it. What is not here does nothing."""
+
+    task: Task = "transcribe"
+    language: SpokenLanguage = None
+    initial_prompt: Prompt = None
+    output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
 
 
 class Status(BaseModel):
@@ -116,20 +135,11 @@ _MAY_FAIL: tuple[type[FarmError], ...] = (
     *(WrongState, SourceEmpty, NotAudio, NoAudioTrack),
     *(OptionUnsupported, ModelUnavailable, EngineError),
 )
-
-
-def _documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
-    return {status: answer | _NOTHING for status, answer in documented(*kinds).items()}
-
-
-def _call(*names: str) -> dict[str, Any]:
-    form = {"type": "object", "required": [PART], "properties": {PART: {"type": "string", "format": "binary"}}}
-    return {
-        "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names],
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-    }
-
-
+_CALL: dict[str, Any] = {
+    "dependencies": [Security(bearer)],
+    "responses": {status: answer | _NOTHING for status, answer in documented(*_MAY_FAIL).items()},
+    "openapi_extra": form_with_file(PART),
+}
 router = APIRouter(tags=["asr"])
 
 
@@ -139,48 +149,26 @@ async def asr_status() -> Status:
     return Status()
 
 
-@router.post(
-    "/asr",
-    response_class=Response,
-    dependencies=[Security(bearer)],
-    responses={
-        **_documented(*_MAY_FAIL),
-        200: {"description": "The transcript in the format asked for.", "content": {"text/plain": {}}},
-    },
-    openapi_extra=_call("encode", "task", "language", "initial_prompt", "output", "video_file"),
-)
-async def asr(request: Request, caller: AnyCaller, farm: Farm) -> Response:
+@router.post("/asr", response_class=Response, **_CALL)
+async def asr(request: Request, asked: Annotated[Asked, Query()], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
-    form = await read_form(request, farm.blobs, _wanted(request, farm))
-    try:
-        output = request.query_params.get("output") or "txt"
-        if output not in OUTPUTS:
-            raise InvalidRequest(f"`output` is one of {', '.join(OUTPUTS)}.")
-        options = _options(request, farm)
-    except FarmError:
-        await farm.blobs.delete([form.file.key])
-        raise
+    recogniser = engine_and_model(farm.settings.default_model)
+    options = options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))
+    form = await read_form(request, farm.blobs, _wanted(farm, asked))
     transcription_id = await submit_file(farm, caller, form.file, options)
-    row = await wait_for(farm, transcription_id, request)
-    content = await farm.renderer.file(row.transcript_key or "", FORMATS[output])
-    headers = {
-        "Asr-Engine": options.engine,
-        "Content-Disposition": f'attachment; filename="{quote(form.file.name)}.{output}"',
-        ID_HEADER: transcription_id,
-        **missing_seconds(row),
-    }
-    return Response(content, media_type="text/plain; charset=utf-8", headers=headers)
+    format = replace(FORMATS[asked.output], media_type="text/plain; charset=utf-8")
+    answer = await transcript_of(farm, transcription_id, format, request)
+    answer.headers["Asr-Engine"] = options.engine
+    answer.headers["Content-Disposition"] = f'attachment; filename="{quote(form.file.name)}.{asked.output}"'
+    return answer
 
 
-@router.post(
-    "/detect-language",
-    dependencies=[Security(bearer)],
-    responses=_documented(*_MAY_FAIL),
-    openapi_extra=_call("encode"),
-)
-async def detect_language(request: Request, caller: AnyCaller, farm: Farm, response: Response) -> DetectedLanguage:
+@router.post("/detect-language", **_CALL)
+async def detect_language(
+    request: Request, asked: Annotated[Sent, Query()], caller: AnyCaller, farm: Farm
+) -> DetectedLanguage:
     """Which language is spoken. Goes before everything that waits in the queue, and leaves nothing behind."""
-    form: Form = await read_form(request, farm.blobs, _wanted(request, farm, DETECTION_SECONDS))
+    form = await read_form(request, farm.blobs, _wanted(farm, asked, DETECTION_SECONDS * BYTES_PER_SECOND))
     options = options_for(engine_and_model(farm.settings.default_model))
     found = await language_of(farm, caller, form.file, options, request)
     if found is None:
@@ -189,23 +177,7 @@ async def detect_language(request: Request, caller: AnyCaller, farm: Farm, respo
     return DetectedLanguage(detected_language=LANGUAGES.get(code, code), language_code=code, confidence=probability)
 
 
-def _wanted(request: Request, farm: Coordinator, seconds: int | None = None) -> FileWanted:
+def _wanted(farm: Coordinator, asked: Sent, most_raw: int = EVERY_BYTE) -> FileWanted:
     """Raw sound becomes a WAV file; of it, the first seconds are enough where only they are asked about."""
     limit = farm.settings.max_upload_bytes
-    if request.query_params.get("encode", "true").lower() not in ("false", "0"):
-        return FileWanted(PART, limit)
-    return FileWanted(PART, limit, WAV_HEAD, None if seconds is None else seconds * BYTES_PER_SECOND)
-
-
-def _options(request: Request, farm: Coordinator) -> RecognitionOptions:
-    asked = request.query_params
-    try:
-        language = code_of(asked.get("language", "")[:100])
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-    return options_for(
-        engine_and_model(farm.settings.default_model),
-        task=asked.get("task") or "transcribe",
-        language=language,
-        initial_prompt=asked.get("initial_prompt", "").replace("\0", "")[-MOST_PROMPT:] or None,
-    )
+    return FileWanted(PART, limit) if asked.encode else FileWanted(PART, limit, WAV_HEAD, most_raw)

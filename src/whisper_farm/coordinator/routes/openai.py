@@ -8,27 +8,34 @@ the transcription that is at work or done (`one_call.py`).
 from __future__ import annotations
 
 import json
-import math
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
+from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from whisper_farm.coordinator.answers.errors import ALWAYS
+from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openai_audio import Wish, done_event, written_as
+from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
-from whisper_farm.coordinator.form import FileWanted, Form, read_form
+from whisper_farm.coordinator.form import FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
-from whisper_farm.coordinator.one_call import ID_HEADER, heard, missing_seconds, options_for, submit_file, wait_for
+from whisper_farm.coordinator.one_call import (
+    ID_HEADER,
+    Prompt,
+    SpokenLanguage,
+    heard,
+    options_for,
+    submit_file,
+    transcript_of,
+)
 from whisper_farm.errors import (
     EngineError,
     FarmError,
     Internal,
-    InvalidRequest,
     ModelUnavailable,
     NoAudioTrack,
     NotAudio,
@@ -44,14 +51,10 @@ from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.workers import WorkerRow, list_workers
-from whisper_farm.transcript.languages import code_of
-from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, RecognitionOptions, Task
+from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, Task
 
 OPENAI_MODEL = "whisper-1"
 """OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
-RESPONSE_FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
-GRANULARITIES = frozenset({"word", "segment"})
-MOST_PROMPT = 4096
 MEDIA_TYPE_EVENTS = "text/event-stream"
 
 
@@ -92,6 +95,15 @@ def openai_api(coordinator: Coordinator) -> FastAPI:
     return sub_application(coordinator, [router], enter=enter, uploads="/audio/", shape=openai_shape)
 
 
+class Asked(Wish):
+    """What a call may say beside its file. What is not here does nothing."""
+
+    model: str = Field(default=OPENAI_MODEL, description="`whisper-1`, or one of `GET /v1/models`.")
+    prompt: Prompt = None
+    temperature: float = Field(default=0, ge=0, le=1)
+    language: SpokenLanguage = Field(default=None, description="A code or an English name; translations find it.")
+
+
 def openai_shape(status: int, detail: ErrorDetail) -> Response:
     """An error as OpenAI writes it: what is wrong with a request is 400, never 422."""
     body = OpenAIErrorBody(error=_error(status, detail))
@@ -113,46 +125,12 @@ def _status(status: int) -> int:
 
 
 def _documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
-    by_status: dict[int, list[str]] = defaultdict(list)
-    for kind in dict.fromkeys(kinds):
-        by_status[_status(kind.status)].append(f"`{kind.code}`: {kind().message}")
-    return {
-        status: {"description": " · ".join(texts), "model": OpenAIErrorBody}
-        for status, texts in sorted(by_status.items())
-    }
+    described = {int(status): answer["description"] for status, answer in documented(*kinds).items()}
+    return {_status(status): {"description": text, "model": OpenAIErrorBody} for status, text in described.items()}
 
 
-_TEXT = {"type": "string"}
-_FIELDS: dict[str, Any] = {
-    "file": {"type": "string", "format": "binary", "description": "The recording: any format that FFmpeg reads."},
-    "model": _TEXT | {"default": OPENAI_MODEL, "description": "`whisper-1`, or one of `GET /v1/models`."},
-    "prompt": _TEXT,
-    "response_format": _TEXT | {"enum": list(RESPONSE_FORMATS), "default": "json"},
-    "temperature": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-}
-_MORE: dict[str, Any] = {
-    "language": _TEXT | {"description": "A code or an English name."},
-    "timestamp_granularities[]": {"type": "array", "items": _TEXT | {"enum": sorted(GRANULARITIES)}},
-    "stream": {"type": "boolean", "default": False, "description": "Answer with server-sent events."},
-    "include[]": {"type": "array", "items": _TEXT, "description": "`logprobs`: of each word, in json."},
-}
-
-
-def _form(fields: dict[str, Any]) -> dict[str, Any]:
-    schema = {"type": "object", "required": ["file"], "properties": fields}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-_OK: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The transcript in the format asked for.",
-        "content": {
-            media_type: {}
-            for media_type in ("application/json", "text/plain", "application/x-subrip", "text/vtt", MEDIA_TYPE_EVENTS)
-        },
-    }
-}
-_MAY_FAIL = (
+_TYPES = ("application/json", "text/plain", "application/x-subrip", "text/vtt", MEDIA_TYPE_EVENTS)
+_FAILURES = (
     NotFound,
     WrongState,
     SourceEmpty,
@@ -162,19 +140,24 @@ _MAY_FAIL = (
     ModelUnavailable,
     EngineError,
 )
-_TRANSCRIBE = {**_documented(*ALWAYS, *_MAY_FAIL), **_OK}
-router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=_documented(*ALWAYS))
+_CALL: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {
+        **_documented(*_FAILURES),
+        200: {"description": "The transcript in the format asked for.", "content": {each: {} for each in _TYPES}},
+    },
+    "openapi_extra": form_with_file("file", Asked.model_json_schema()["properties"]),
+}
+router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=_documented())
 
 
-@router.post(
-    "/audio/transcriptions", response_class=Response, responses=_TRANSCRIBE, openapi_extra=_form(_FIELDS | _MORE)
-)
+@router.post("/audio/transcriptions", **_CALL)
 async def create_transcription(request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe a recording and wait for it, as OpenAI does. The same upload again joins the one at work."""
     return await _transcribed(request, caller, farm, "transcribe")
 
 
-@router.post("/audio/translations", response_class=Response, responses=_TRANSCRIBE, openapi_extra=_form(_FIELDS))
+@router.post("/audio/translations", **_CALL)
 async def create_translation(request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """Write down in English what is said in a recording, and wait for it."""
     return await _transcribed(request, caller, farm, "translate")
@@ -188,8 +171,8 @@ async def list_models(caller: AnyCaller, farm: Farm) -> ModelList:
 
 @router.get(
     "/models/{model:path}",
-    responses=_documented(*ALWAYS, NotFound),
-    openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": _TEXT}]},
+    responses=_documented(NotFound),
+    openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
 )
 async def get_model(request: Request, caller: AnyCaller, farm: Farm) -> Model:
     """One of them."""
@@ -234,66 +217,28 @@ def _no_model(name: str) -> NotFound:
 async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, task: Task) -> Response:
     form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
     try:
-        wish = _wish(form)
-        options = _options(form, task, await _recogniser(farm, form.last("model")))
+        asked = form.read(Asked)
+        options = options_for(
+            await _recogniser(farm, asked.model),
+            task=task,
+            language=asked.language if task == "transcribe" else None,
+            initial_prompt=asked.prompt,
+            # Zero means, as at OpenAI: begin there, and go up where the text is poor.
+            temperature=(asked.temperature,) if asked.temperature else FALLBACK_TEMPERATURES,
+        )
     except FarmError:
         await farm.blobs.delete([form.file.key])
         raise
     transcription_id = await submit_file(farm, caller, form.file, options)
-    if wish.stream:
+    if asked.stream:
         headers = {ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_events(farm, transcription_id, wish), media_type=MEDIA_TYPE_EVENTS, headers=headers)
-    row = await wait_for(farm, transcription_id, request)
-    format = written_as(wish)
-    content = await farm.renderer.file(row.transcript_key or "", format)
-    headers = {ID_HEADER: transcription_id, **missing_seconds(row)}
-    return Response(content, media_type=format.media_type, headers=headers)
-
-
-def _wish(form: Form) -> Wish:
-    format = form.last("response_format") or "json"
-    if format == "diarized_json":
-        raise OptionUnsupported("Speakers are not told apart here; ask for verbose_json.", param="response_format")
-    if format not in RESPONSE_FORMATS:
-        raise InvalidRequest(f"`response_format` is one of {', '.join(RESPONSE_FORMATS)}.", param="response_format")
-    wanted = frozenset(form.every("timestamp_granularities"))
-    if not wanted <= GRANULARITIES:
-        raise InvalidRequest("A timestamp granularity is `word` or `segment`.", param="timestamp_granularities")
-    if "word" in wanted and format != "verbose_json":
-        message = "Timestamps of words need `response_format` verbose_json."
-        raise InvalidRequest(message, param="timestamp_granularities")
-    stream = form.last("stream").lower() in ("true", "1")
-    return Wish(format, wanted or frozenset({"segment"}), stream, "logprobs" in form.every("include"))
-
-
-def _options(form: Form, task: Task, recogniser: tuple[str, str]) -> RecognitionOptions:
-    try:
-        language = code_of(form.last("language")[:100]) if task == "transcribe" else None
-    except ValueError as error:
-        raise InvalidRequest(str(error), param="language") from None
-    return options_for(
-        recogniser,
-        task=task,
-        language=language,
-        initial_prompt=form.last("prompt")[-MOST_PROMPT:] or None,
-        temperature=_temperatures(form.last("temperature")),
-    )
-
-
-def _temperatures(written: str) -> tuple[float, ...]:
-    """Zero means: begin at zero and go up where the text is poor, as OpenAI does."""
-    try:
-        temperature = float(written or 0)
-    except ValueError:
-        temperature = math.nan
-    if not 0 <= temperature <= 1:
-        raise InvalidRequest("`temperature` is a number from 0 to 1.", param="temperature")
-    return (temperature,) if temperature else FALLBACK_TEMPERATURES
+        return StreamingResponse(_events(farm, transcription_id, asked), media_type=MEDIA_TYPE_EVENTS, headers=headers)
+    return await transcript_of(farm, transcription_id, written_as(asked), request)
 
 
 async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
     """Engine and model for a model's id."""
-    if asked in ("", OPENAI_MODEL):
+    if asked == OPENAI_MODEL:
         return engine_and_model(farm.settings.default_model)
     if not await farm.store.read(lambda tx: _is_known(tx, asked)):
         raise _no_model(asked)
