@@ -20,8 +20,10 @@ from support.recordings import (
     decoded,
     encoded,
     film,
+    noise,
     speech,
     talk,
+    without,
 )
 
 from whisper_farm.audio import speech as speech_module
@@ -124,18 +126,60 @@ def test_a_hole_in_the_timestamps_stays_a_hole(layout: str) -> None:
     assert list(itertools.chain(*end.damaged_seconds)) == pytest.approx([6, 20], abs=0.1)
 
 
-def test_a_hole_that_somebody_cut_is_a_pause_and_no_damage() -> None:
-    whole, cut = encoded(beeps(20, [1.0, 12.0]), "webm", "libopus", 48_000), io.BytesIO()
-    with av.open(io.BytesIO(whole)) as source, av.open(cut, "w", format="webm") as output:
-        stream = source.streams.audio[0]
-        copy = output.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.pts is not None and not 5 < packet.pts * packet.time_base < 9:
-                packet.stream = copy
-                output.mux(packet)
-    found, end = cut_up(cut.getvalue())
-    assert beep_times(sound_of(found)) == pytest.approx([1.0, 12.0], abs=0.05)
+@pytest.mark.parametrize(
+    ("container", "codec", "rate"),
+    [
+        ("webm", "libopus", 48_000),
+        ("matroska", "aac", 44_100),
+        ("flv", "aac", 44_100),
+        ("ogg", "libopus", 48_000),
+        ("mp4", "aac", 44_100),
+        ("asf", "mp2", 44_100),
+        ("nut", "mp2", 48_000),
+        ("mpeg", "mp2", 48_000),
+        ("mpegts", "mp2", 48_000),
+        ("mpegts", "aac", 48_000),
+    ],
+)
+def test_a_hole_that_somebody_cut_is_a_pause_and_no_damage(container: str, codec: str, rate: int) -> None:
+    whole = encoded(beeps(20, [1.0, 12.0]), container, codec, rate)
+    found, end = cut_up(without(whole, container, 5, 9))
+    assert beep_times(sound_of(found)) == pytest.approx([1.0, 12.0], abs=0.06)
     assert (end.damaged_packets, end.damaged_seconds) == (0, ())
+
+
+@pytest.mark.parametrize("container", ["matroska", "mpegts", "asf", "nut"])
+def test_a_hole_in_the_sound_of_a_film_is_a_pause_too(container: str) -> None:
+    film_with_hole = without(film(beeps(9, [1.0, 7.0]), 9, container=container), container, 3, 6)
+    found, end = cut_up(film_with_hole)
+    assert beep_times(sound_of(found)) == pytest.approx([1.0, 7.0], abs=0.06)
+    assert (end.damaged_packets, end.damaged_seconds) == (0, ())
+
+
+@pytest.mark.parametrize(("container", "codec"), [("ogg", "libopus"), ("webm", "libopus"), ("flv", "aac")])
+def test_a_hole_whose_bytes_are_in_the_file_is_damage_from_end_to_end(container: str, codec: str) -> None:
+    whole = bytearray(encoded(noise(40), container, codec, 48_000 if codec == "libopus" else 44_100))
+    middle, size = len(whole) // 2, len(whole) // 8
+    whole[middle : middle + size] = bytes(size)
+    _, end = cut_up(bytes(whole))
+    assert sum(stop - start for start, stop in end.damaged_seconds) > 2
+
+
+@pytest.mark.parametrize("options", [{}, {"write_id3v1": "1"}, {"write_xing": "0"}])
+def test_mp3s_glued_together_are_one_recording_without_damage(options: dict[str, str]) -> None:
+    one, other = (encoded(beeps(8, [2.0]), "mp3", "mp3", rate, **options) for rate in (44_100, 24_000))
+    found, end = cut_up(one + one + other)
+    assert end.duration_seconds == pytest.approx(24, abs=0.3)
+    assert beep_times(sound_of(found)) == pytest.approx([2.0, 10.0, 18.0], abs=0.2)
+    assert (end.damaged_packets, end.damaged_seconds) == (0, ())
+    assert end.declared_seconds is None or end.declared_seconds < end.duration_seconds + 1
+
+
+def test_zeros_after_the_last_frame_of_an_mp3_are_no_damage() -> None:
+    _, end = cut_up(encoded(talk(8), "mp3", "mp3", 44_100) + bytes(9000))
+    assert end.duration_seconds == pytest.approx(8, abs=0.1)
+    assert end.damaged_packets == 0
+    assert end.declared_seconds == pytest.approx(8, abs=0.1)
 
 
 def test_timestamps_that_start_again_are_sound_after_sound() -> None:

@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whisper_farm.audio.damage import MOST_STRETCHES, DamageLog, LostBytes
 from whisper_farm.audio.decode import (
     LONGEST_HOLE_SECONDS,
     LONGEST_OVERLAP_SECONDS,
     MOST_SILENCE_SECONDS,
-    MOST_STRETCHES,
-    DamageLog,
-    LostBytes,
     Timeline,
 )
 

@@ -132,6 +132,22 @@ def film(sound: Waveform | None, seconds: float, sound_start: float = 0.0, conta
     return file.getvalue()
 
 
+def without(recording: bytes, container: str, start: float, end: float) -> bytes:
+    """The same recording, its sound between these seconds left out and the rest where it was."""
+    cut, begun = io.BytesIO(), None
+    with av.open(io.BytesIO(recording)) as source, av.open(cut, "w", format=container) as output:
+        copies = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            seconds = float(packet.dts * packet.time_base)
+            begun = seconds if begun is None else begun
+            if packet.stream.type == "video" or not start < seconds - begun < end:
+                packet.stream = copies[packet.stream_index]
+                output.mux(packet)
+    return cut.getvalue()
+
+
 def _encode(
     output: av.container.OutputContainer, stream: AudioStream, sound: Waveform, rate: int, start: float
 ) -> None:

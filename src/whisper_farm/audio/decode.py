@@ -21,6 +21,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
+from whisper_farm.audio.damage import MOST_LAG_BYTES, BytesBetween, DamageLog, LostBytes, is_filling, is_torn
 from whisper_farm.audio.resample import Stretch, silence
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.audio.source import AudioSource, ReadStoppedError, bearable
@@ -30,7 +31,7 @@ MOST_READ_ERRORS = 100
 """Errors of the container in a row, without a packet between them, that end the file."""
 HOLE_SECONDS = 0.5
 """A hole in timestamps that are only roughly right is damage from here on; shorter ones are pauses in sending."""
-LOST_SHARE = 0.1
+LOST_SHARE = 0.4
 """Of the bytes that a hole should have held: fewer between its edges, and it is a pause and no damage."""
 EXACT_SECONDS = 1e-3
 """What timestamps may be off where they are exact, or where damage has just left a hole."""
@@ -40,10 +41,6 @@ TOLERANCE_SECONDS = 0.1
 LONGEST_HOLE_SECONDS = 3_600.0
 MOST_SILENCE_SECONDS = 86_400.0
 LONGEST_OVERLAP_SECONDS = 10.0
-MOST_STRETCHES = 1000
-NEAR_SECONDS = 0.25
-MOST_LAG_BYTES = 512
-"""What a parser may hold back."""
 _SEEK_EARLY_SECONDS = 2.0
 
 
@@ -64,8 +61,9 @@ class Decoding:
         self._after_damage = self._sought = False
         self._frames = 0
         self._reached = 0
-        self._read_end: int | None = None
-        self._bytes_taken, self._bytes_between = 0, 0 if source.holes_are_seen_in_bytes else None
+        self._place = -1
+        """Of the newest packet, in the file."""
+        self._between = BytesBetween() if source.holes_are_seen_in_bytes else None
 
     def blocks(self) -> Iterator[Waveform]:
         """Decode. Raises what reading the file raises, and an `AudioError` where there is no sound at all."""
@@ -73,7 +71,7 @@ class Decoding:
         try:
             for packet in self._packets():
                 for frame in self._frames_of(packet):
-                    yield from self._place(frame)
+                    yield from self._put(frame)
             yield from self._close_stretch()
         except av.FFmpegError as failure:
             raise NotAudio(f"{self._source.name}: its sound cannot be resampled: {failure.strerror}") from failure
@@ -98,10 +96,12 @@ class Decoding:
         errors = 0
         while errors < MOST_READ_ERRORS:
             try:
-                for packet in self._source.container.demux(self._stream):
-                    if packet.size:
-                        errors = 0
-                        yield packet
+                for packet in self._source.container.demux(*([] if self._between else [self._stream])):
+                    errors = 0 if packet.size else errors
+                    if packet.stream_index == self._stream.index and packet.size:
+                        yield packet  # type: ignore[misc]  # the stream is one of sound
+                    elif self._between:
+                        self._between.taken += packet.size
                 break
             except (av.FFmpegError, ReadStoppedError, IndexError):
                 self._source.reader.raise_failure()
@@ -110,7 +110,10 @@ class Decoding:
 
     def _frames_of(self, packet: Packet[AudioStream] | None) -> list[AudioFrame]:
         self._look_for_lost_bytes(packet)
-        self._look_between(packet)
+        if packet is not None:
+            self._place = packet.pos if packet.pos is not None else -1
+            if self._between:
+                self._between.take(self._place, packet.size)
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.FFmpegError:
@@ -125,26 +128,21 @@ class Decoding:
                 self._lost.decoded(packet.size, self._seconds(packet.duration))
         return [frame for frame in frames if frame.samples]
 
-    def _look_between(self, packet: Packet[AudioStream] | None) -> None:
-        """How many bytes of the file lie between this packet and the one before; not known beside other tracks."""
-        if packet is None or self._bytes_between is None:
-            return
-        position: int | None = packet.pos
-        if position is None or position < 0:
-            self._bytes_between = None
-            return
-        self._bytes_between = max(0, position - (position if self._read_end is None else self._read_end))
-        self._read_end = position + packet.size
-        self._bytes_taken += packet.size
-
-    def _bytes_are_missing(self, hole: float, position: float) -> bool:
-        """Whether what a hole in time should have held was in the file; a gap that somebody cut holds nothing."""
-        if self._bytes_between is None or position <= 0:
+    def _is_loss(self, hole: float, position: float) -> bool:
+        """Whether the file lost what a hole in time should have held; a gap that somebody cut held nothing."""
+        if position <= self.damage.end + HOLE_SECONDS:
             return True
-        return self._bytes_between > LOST_SHARE * hole * self._bytes_taken / position
+        if self._between and position > 0:
+            return self._between.lost > max(MOST_LAG_BYTES, LOST_SHARE * hole * self._between.taken / position)
+        if self._source.container.format.name == "mpegts":
+            return is_torn(self._source.reader, self._place, self._stream.id)
+        return not self._source.index_tells_times
 
     def _skip(self, packet: Packet[AudioStream]) -> None:
         duration = self._seconds(packet.duration)
+        if self._lost and is_filling(bytes(packet), (packet.pos or 0) + packet.size >= self._source.reader.size):
+            self._lost.shift -= duration
+            return
         length = self._lost.lasted(packet.size, duration) if self._lost else duration
         self._note(packet, length)
         if self._lost:
@@ -165,7 +163,7 @@ class Decoding:
         start = self._position if stamp is None else self._timeline.time_of(self._stamp(stamp))
         self.damage.add(start, start + length)
 
-    def _place(self, frame: AudioFrame) -> Iterator[Waveform]:
+    def _put(self, frame: AudioFrame) -> Iterator[Waveform]:
         if not bearable(frame.sample_rate, frame.layout.nb_channels):
             self.damage.add(self._position, self._position)
             return
@@ -190,8 +188,8 @@ class Decoding:
         tolerance = EXACT_SECONDS if self._exact or self._after_damage else TOLERANCE_SECONDS
         hole = self._timeline.silence_before(stamp, position, tolerance)
         told = hole > HOLE_SECONDS or (self._exact and hole)
-        if self._frames > 1 and not self._after_damage and told and self._bytes_are_missing(hole, position):
-            self.damage.add(position, position + hole)
+        if self._frames > 1 and told and self._is_loss(hole, position):
+            self.damage.add(position, position + hole, packets=0 if self._after_damage else 1)
         return hole
 
     def _begin_again(self, frame: AudioFrame, hole: float) -> Iterator[Waveform]:
@@ -255,67 +253,3 @@ class Timeline:
         if not self._begun:
             self._begun = True
             self._start = stamp if self._start is None else min(self._start, stamp)
-
-
-class DamageLog:
-    """Counts every damaged packet; stretches near each other are joined, so their number stays bounded."""
-
-    def __init__(self) -> None:
-        self.packets = 0
-        self._stretches: list[tuple[float, float]] = []
-
-    def add(self, start: float, end: float) -> None:
-        """One packet (or one hole that packets left) from `start` to `end` seconds."""
-        self.packets += 1
-        last_start, last_end = self._stretches[-1] if self._stretches else (0.0, float("-inf"))
-        if start <= last_end + NEAR_SECONDS or len(self._stretches) == MOST_STRETCHES:
-            self._stretches[-1] = (min(last_start, start), max(last_end, end))
-        else:
-            self._stretches.append((start, end))
-
-    def seconds(self, end: float) -> tuple[tuple[float, float], ...]:
-        """The stretches, none reaching beyond `end`, the end of the recording."""
-        return tuple((min(start, end), min(stop, end)) for start, stop in self._stretches)
-
-
-class LostBytes:
-    """Time in formats without timestamps: bytes that make no sense lasted as long as equally many others."""
-
-    def __init__(self) -> None:
-        self.shift = 0.0
-        """Seconds by which timestamps that merely count packets have fallen behind."""
-        self._taken = 0
-        self._good_packets, self._good_bytes, self._good_seconds = 0, 0, 0.0
-        self._read_to: int | None = None
-        self._lag: int | None = None
-
-    def take(self, size: int) -> None:
-        """One packet came, good or bad."""
-        self._taken += size
-
-    def decoded(self, size: int, seconds: float) -> None:
-        """One packet was good."""
-        self._good_packets += 1
-        self._good_bytes += size
-        self._good_seconds += seconds
-
-    def lasted(self, size: int, otherwise: float = 0.0) -> float:
-        """How long so many bytes lasted."""
-        return size * self._good_seconds / self._good_bytes if self._good_bytes else otherwise
-
-    def skipped(self, read_to: int) -> float:
-        """Seconds stepped over before the packet to be taken next, given how far the file is read.
-
-        Whenever more is read, everything read before is used up: what is then in no packet was skipped.
-        """
-        before, self._read_to = self._read_to, read_to
-        if before in (None, read_to) or not self._good_packets:
-            return 0.0
-        lag = (before or 0) - self._taken
-        if self._lag is None:
-            self._lag = lag
-        size = lag - self._lag
-        if size < max(MOST_LAG_BYTES, 2 * self._good_bytes // self._good_packets):
-            return 0.0
-        self._taken += size
-        return self.lasted(size)

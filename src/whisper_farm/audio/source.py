@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import time
 from dataclasses import dataclass
@@ -54,9 +55,16 @@ LONGEST_SECONDS = 10_000_000.0
 MOST_FRAME_SAMPLES = 1 << 22
 """A frame larger than any real one (some four million samples) is damage, not sound."""
 PLACEHOLDER_BYTES = 2_000_000_000
-"""Programs that write WAV into a pipe promise so much or more, for they do not know the length."""
-_OWN_LENGTHS = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "avi", "ogg"])
-"""Formats that say how long each track is; the others know only the longest."""
+ROUND_BYTES, ROUND_WITHIN = (1 << 24, 100_000_000), 4096
+"""Programs that write into a pipe do not know the length: they promise so much or more, or a round number."""
+LEAST_BITS_PER_SECOND = 100.0
+"""Of any sound: a file that holds less than that of what it promises never held it."""
+_MP3_FRAMES = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f](.{4})", re.DOTALL)
+PADDING_SECONDS = 0.5
+"""What an encoder puts around the sound."""
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+"""Says how long each track is; other formats know only the longest."""
+_PLACED_FORMATS = frozenset(["matroska,webm", "flv", "ogg", "asf", "nut", "mpeg"])
 _RAW_FORMATS = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "amr", "amrnb", "amrwb", "loas", "gsm"))
 _PLAIN_FORMATS = frozenset(["wav", "w64", "aiff", "au", "caf"])
 
@@ -120,6 +128,14 @@ class Reader:
     def tell(self) -> int:
         """Where the next read begins."""
         return self._file.tell()
+
+    def peek(self, place: int, size: int) -> bytes:
+        """The bytes at a place; what is read next stays the same."""
+        at = self.tell()
+        self.seek(place)
+        data = self.read(size)
+        self.seek(at)
+        return data
 
     def close(self) -> None:
         """Close the file if it was opened here."""
@@ -208,8 +224,13 @@ class AudioSource:
 
     @property
     def holes_are_seen_in_bytes(self) -> bool:
-        """Whether packets follow each other in the file without others between, so that lost ones leave a gap."""
-        return self.container.format.name.startswith("matroska") and len(self.container.streams) == 1
+        """Whether every packet says where in the file it stands, so that lost ones leave a gap there."""
+        return self.container.format.name in _PLACED_FORMATS
+
+    @property
+    def index_tells_times(self) -> bool:
+        """Whether times are those of an index, so that a hole in them is no damage."""
+        return self.container.format.name == _MP4
 
     @property
     def packets_are_independent(self) -> bool:
@@ -277,7 +298,7 @@ class AudioSource:
             raise NoAudioTrack(f"{self.name}: it holds no audio track")
         best = streams.best("audio") or streams.audio[0]
         for stream in streams:
-            if stream.index != best.index:
+            if stream.index != best.index and not self.holes_are_seen_in_bytes:
                 stream.discard = Discard.all
         if not isinstance(best, AudioStream) or best.codec_context is None:
             raise NotAudio(f"{self.name}: there is no decoder for its audio track")
@@ -324,26 +345,52 @@ class AudioSource:
         return None if whole is None else _credible(whole / av.time_base)
 
     def _declared(self, duration: float | None) -> float | None:
-        if duration is None:
+        """The length that the header promises of this very track; None where that is no promise."""
+        form, size = self.container.format.name, self.reader.size
+        promised = int.from_bytes(self.reader.head[4:8], "little") + 8 if self.reader.head[:4] == b"RIFF" else 0
+        # AVI counts packets that hold nothing, too, so only one that is cut off tells anything.
+        if duration is None or (form == "avi" and size >= promised):
             return None
-        if self.container.format.name == "wav":
-            return self._wav_declared(duration)
-        if len(self.container.streams) > 1 and self.container.format.name not in _OWN_LENGTHS:
+        if form.startswith("matroska") and (own := _clock_seconds(self.stream.metadata.get("DURATION", ""))):
+            return own
+        if len(self.container.streams) > 1 and form not in (_MP4, "avi"):
             return None
-        # An mp3 that says how long it is also says how many samples its encoder put before the sound.
-        if self.counts_time_by_bytes and not self.stream.start_time:
-            return None
-        return duration
+        if self.counts_time_by_bytes:
+            return self._counted(duration)
+        rate = (self.stream.bit_rate or 0) / 8
+        if form in _PLAIN_FORMATS and rate:
+            if is_placeholder(promised or rate * duration, size):
+                return min(duration, size / rate)
+            if promised > size:  # FFmpeg cuts the length to what is there
+                duration = max(duration, promised / rate)
+        return duration if size * 8 >= LEAST_BITS_PER_SECOND * duration else None
 
-    def _wav_declared(self, duration: float) -> float:
-        """FFmpeg cuts the declared length to what is there; the RIFF header knows what there should be."""
-        head = self.reader.head
-        promised = int.from_bytes(head[4:8], "little") + 8
-        rate: int | None = self.stream.bit_rate
-        unknown = promised >= PLACEHOLDER_BYTES and self.reader.size < promised / 2
-        if head[:4] != b"RIFF" or unknown or promised >= 0xFFFF_FFFF or not rate:
-            return duration
-        return duration + max(0, promised - self.reader.size) * 8 / rate
+    def _counted(self, duration: float) -> float | None:
+        """The frames that an mp3 says it has: where several are glued together, FFmpeg guesses from the size."""
+        head = self.reader.peek(0, 10)
+        a, b, c, d = head[6:].ljust(4, b"\0")
+        tags = 10 + (a << 21 | b << 14 | c << 7 | d) if head[:3] == b"ID3" else 0
+        found = _MP3_FRAMES.search(self.reader.peek(tags, SMALL_READ_BYTES))
+        if self.container.format.name != "mp3" or found is None:
+            return None
+        rate = self.stream.codec_context.sample_rate
+        samples = 1152 if rate >= 32_000 else 576
+        counted = int.from_bytes(found[1], "big") * samples / rate
+        return duration if abs(counted - duration) < PADDING_SECONDS else counted
+
+
+def is_placeholder(promised: float, size: int) -> bool:
+    """Whether a file of `size` bytes promises so many because whoever began to write it did not know better."""
+    if promised <= 2 * size:
+        return False
+    near = (abs(promised - max(1, round(promised / each)) * each) for each in ROUND_BYTES)
+    return promised >= PLACEHOLDER_BYTES or min(near) <= ROUND_WITHIN
+
+
+def _clock_seconds(written: str) -> float | None:
+    """The seconds of `00:01:02.345000000`."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", written)
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
 
 
 def probe(file: AudioFile, name: str) -> SourceFacts:
