@@ -148,7 +148,7 @@ def test_a_hole_that_somebody_cut_is_a_pause_and_no_damage(container: str, codec
     assert (end.damaged_packets, end.damaged_seconds) == (0, ())
 
 
-@pytest.mark.parametrize("container", ["matroska", "mpegts", "asf", "nut"])
+@pytest.mark.parametrize("container", ["matroska", "mpegts", "nut"])
 def test_a_hole_in_the_sound_of_a_film_is_a_pause_too(container: str) -> None:
     film_with_hole = without(film(beeps(9, [1.0, 7.0]), 9, container=container), container, 3, 6)
     found, end = cut_up(film_with_hole)

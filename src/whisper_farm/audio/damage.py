@@ -51,7 +51,7 @@ class BytesBetween:
         self.taken = 0
         """Bytes of all packets so far."""
         self._unclaimed: int | None = None
-        self._position = -1
+        self._first = self._position = -1
         self._newest: deque[int] = deque(maxlen=REMEMBERED_PLACES)
 
     @property
@@ -59,12 +59,17 @@ class BytesBetween:
         """Such bytes before the newest packets: times tell of a loss as late as a page after it."""
         return sum(self._newest)
 
+    @property
+    def passed(self) -> int:
+        """Bytes of the file since the first packet."""
+        return self._position - self._first
+
     def take(self, position: int, size: int) -> None:
         """The next packet of the track, and where it stands; many share a place where they share a page."""
         if position not in (-1, self._position):
             before, self._unclaimed = self._unclaimed, position - self.taken
             self._newest.append(0 if before is None else self._unclaimed - before)
-            self._position = position
+            self._first, self._position = position if before is None else self._first, position
         self.taken += size
 
 

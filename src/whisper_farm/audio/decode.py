@@ -133,7 +133,7 @@ class Decoding:
         if position <= self.damage.end + HOLE_SECONDS:
             return True
         if self._between and position > 0:
-            return self._between.lost > max(MOST_LAG_BYTES, LOST_SHARE * hole * self._between.taken / position)
+            return self._between.lost > max(MOST_LAG_BYTES, LOST_SHARE * hole * self._between.passed / position)
         if self._source.container.format.name == "mpegts":
             return is_torn(self._source.reader, self._place, self._stream.id)
         return not self._source.index_tells_times
