@@ -23,6 +23,7 @@
     │   ├── NotFound
     │   ├── NotMade
     │   ├── WrongState
+    │   ├── EditConflict
     │   ├── TooLarge
     │   ├── HeadTooLarge
     │   ├── TooSlow
@@ -201,6 +202,13 @@ class WrongState(RequestError):
     """That cannot be done in the present state."""
 
     code = "wrong_state"
+    status = 409
+
+
+class EditConflict(RequestError):
+    """Somebody else changed this passage since; look at what is there now, and send yours again."""
+
+    code = "edit_conflict"
     status = 409
 
 

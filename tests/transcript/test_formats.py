@@ -238,3 +238,21 @@ def test_a_format_is_one_writer_and_may_be_bytes(tmp_path: Path, monkeypatch: py
     (file,) = save(TALK, tmp_path, "talk", ["archive"])
     assert file.name == "talk.zip"
     assert file.read_bytes() == b"PK\x00" + TALK.text.encode()
+
+
+def test_speakers_are_named_where_a_format_has_a_place_for_them_and_a_name_breaks_nothing() -> None:
+    talk = transcript_of(
+        Segment(0, 1, " Hi.", speaker="A <b> --> B&amp;"),
+        Segment(1, 2, " More.", speaker="A <b> --> B&amp;"),
+        Segment(2, 3, " Nobody."),
+        Segment(3, 4, " Again.", (Word(3, 4, " Again.", 0.9),), speaker="Ann"),
+    )
+    assert text_of(talk, "txt").splitlines() == ["A <b> --> B&amp;: Hi.", "More.", "Nobody.", "Ann: Again."]
+    read = pysrt.from_string(text_of(talk, "srt"), error_handling=pysrt.ERROR_RAISE)
+    assert [item.text for item in read] == ["A <b> -> B&amp;: Hi.", "More.", "Nobody.", "Ann: Again."]
+    captions = webvtt.from_string(text_of(talk, "vtt")).captions
+    assert [caption.text for caption in captions] == ["Hi.", "More.", "Nobody.", "Again."]
+    assert [caption.voice for caption in captions][2:] == [None, "Ann"]
+    assert "<v A &lt;b  --  B&amp;amp;>Hi." in text_of(talk, "vtt")
+    assert "speaker" not in json.loads(text_of(talk, "json"))["segments"][2]
+    assert from_json(json.loads(text_of(talk, "json"))) == talk

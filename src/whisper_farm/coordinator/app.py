@@ -23,6 +23,7 @@ from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import (
     asr,
+    edits,
     events,
     machines,
     openai,
@@ -41,7 +42,15 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 CLIENT_ROUTERS = (
-    *(uploads.router, transcriptions.router, events.router, workers.router, machines.router, tokens.router),
+    *(
+        uploads.router,
+        transcriptions.router,
+        edits.router,
+        events.router,
+        workers.router,
+        machines.router,
+        tokens.router,
+    ),
     *(server.client_router, webhooks.router),
 )
 

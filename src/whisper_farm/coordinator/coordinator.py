@@ -15,6 +15,7 @@ from fastapi import Depends, Request
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.claiming.completions import Completions
 from whisper_farm.coordinator.claiming.long_poll import LongPolls
+from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
@@ -71,7 +72,8 @@ class Coordinator:
         self.long_polls = LongPolls(self.claims.attempt)
         self.completions = Completions(self.store, blobs, policy, self.metrics)
         self.submissions = Submissions(self.store, blobs, settings)
-        self.renderer = Renderer(blobs)
+        self.renderer = Renderer(self.store, blobs)
+        self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)
         services: list[Service] = [
             Assembler(self.store, blobs),

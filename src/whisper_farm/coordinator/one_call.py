@@ -195,7 +195,7 @@ def with_transcript(row: TranscriptionRow) -> TranscriptionRow:
 async def transcript_of(farm: Coordinator, transcription_id: str, format: OutputFormat, request: Request) -> Response:
     """The answer that has waited for a transcription: its transcript as a file."""
     row = await _wait_for(farm, transcription_id, request)
-    content = await farm.renderer.file(row.transcript_key or "", format)
+    content = await farm.renderer.file(row, format)
     headers = {ID_HEADER: transcription_id}
     if row.state == "incomplete" and row.coverage is not None:  # it is damaged, and so much of it cannot be read
         headers[MISSING_HEADER] = f"{row.coverage['duration'] - row.coverage['covered']:.1f}"

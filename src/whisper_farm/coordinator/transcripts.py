@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,15 +21,17 @@ from itertools import islice
 from pydantic import ValidationError
 
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import BlobMissing, InvalidTranscript, ServerBusy, TooLarge
+from whisper_farm.errors import BlobMissing, InvalidTranscript, ServerBusy, TooLarge, WrongState
 from whisper_farm.leases.transcriptions import DoneChunk
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
 from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.edits import edits_after
 from whisper_farm.store.jobs import FailedJob, chunks_after, failed_jobs, makers_of
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.edits import Edit, laid
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, stitch
 from whisper_farm.transcript.transcript import Maker, Transcript, damage_in_words
@@ -87,43 +90,60 @@ class EndedChunks:
     done: Sequence[DoneChunk]
     last: int
     finished: bool
+    start: float
+    end: float
+    edits: Sequence[Edit]
 
 
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
     texts = [text async for _, text in heard_in(blobs, ended.done) if text is not None]
-    segments = [segment for text in texts for segment in text.segments]
-    return SegmentPage(segments=tuple(segments), next=ended.last, finished=ended.finished)
+    machine = [segment for text in texts for segment in text.segments]
+    segments = laid(machine, ended.edits, ended.start, ended.end)
+    spoken = tuple(segment for segment in segments if not segment.struck)
+    return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished)
 
 
 def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedChunks:
     row = find(tx, transcription_id)
     done: list[DoneChunk] = []
     last = after
+    bounds: list[float] = []
     for chunk in chunks_after(tx, transcription_id, after, PAGE_CHUNKS):
         if chunk.state not in ENDED or chunk.position != last + 1:
             break
         last = chunk.position
+        bounds += [chunk.start_seconds, chunk.end_seconds]
         if chunk.state == "done":
             done.append(DoneChunk(chunk.position, chunk.start_seconds, chunk.end_seconds, chunk.result_key))
     nothing_follows = row.chunking_done or row.state in FINISHED | {"assembling"}
-    return EndedChunks(done, last, nothing_follows and last >= row.chunks - 1)
+    finished = nothing_follows and last >= row.chunks - 1
+    start, end = min(bounds, default=0.0), math.inf if finished else max(bounds, default=0.0)
+    return EndedChunks(done, last, finished, start, end, edits_after(tx, row.id) if bounds else ())
 
 
 class Renderer:
     """Writes transcripts as files, a few at a time, on threads of its own: the database does not wait for them."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
+        self._store = store
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(RENDERS_AT_ONCE, "farm-render")
         self._turns = asyncio.Semaphore(RENDERS_AT_ONCE)
 
-    async def file(self, transcript_key: str, wanted: OutputFormat) -> bytes:
-        """A stored transcript as the content of a file; raises `ServerBusy` if that takes too long."""
+    async def file(
+        self, row: TranscriptionRow, wanted: OutputFormat, at: int | None = None, struck: bool = False
+    ) -> bytes:
+        """A transcript with its edits as the content of a file; raises `ServerBusy` if that takes too long.
+
+        `at` is the number of the last edit that is laid over it; None means all. What is struck out is left out.
+        """
+        key = transcript_key_of(row)
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                return await self._in_turn(transcript_key, wanted)
+                edits = await self._store.read(lambda tx: edits_after(tx, row.id))
+                return await self._in_turn(key, lambda document: wanted.write(_edited(document, edits[:at], struck)))
         except TimeoutError:
             raise ServerBusy(f"The {wanted.name} file was not ready in {RENDER_SECONDS:g} s; try again.") from None
 
@@ -131,12 +151,12 @@ class Renderer:
         """Take no more work. What is being written ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_turn(self, transcript_key: str, wanted: OutputFormat) -> bytes:
+    async def _in_turn(self, transcript_key: str, write: Callable[[bytes], bytes]) -> bytes:
         """A turn lasts until the thread is free again, though nobody may wait for it any more."""
         await self._turns.acquire()
         try:
             document = await self._blobs.get(transcript_key)
-            work = self._threads.submit(lambda: wanted.write(_read(document)))
+            work = self._threads.submit(write, document)
         except BaseException:
             self._turns.release()
             raise
@@ -149,7 +169,21 @@ class Renderer:
             loop.call_soon_threadsafe(self._turns.release)
 
 
-def _read(document: bytes) -> Transcript:
+def transcript_key_of(row: TranscriptionRow) -> str:
+    """Where the transcript is; raises `WrongState` before there is one."""
+    if row.transcript_key is None or row.state not in ("done", "incomplete"):
+        raise WrongState(f"{row.name} is {row.state}; it has no transcript yet.")
+    return row.transcript_key
+
+
+def _edited(document: bytes, edits: Sequence[Edit], struck: bool) -> Transcript:
+    machine = read_document(document)
+    segments = laid(machine.segments, edits)
+    kept = tuple(segment for segment in segments if struck or not segment.struck)
+    return replace(machine, segments=kept, edits=len(edits))
+
+
+def read_document(document: bytes) -> Transcript:
     """The stored transcript; raises `InvalidTranscript` for one that was damaged."""
     try:
         return from_json(json.loads(document))

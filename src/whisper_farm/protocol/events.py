@@ -78,6 +78,14 @@ class TranscriptionDeleted(Answer):
     kind: Literal["transcription_deleted"] = "transcription_deleted"
 
 
+class TranscriptionEdited(Answer):
+    """Somebody changed the transcript, or named a version; `number` is that of the newest edit."""
+
+    kind: Literal["transcription_edited"] = "transcription_edited"
+    number: Count
+    author: Name
+
+
 class ChunksAppended(Answer):
     """Chunks came in: `count` of them from position `first` on. The audio is cut up to `cut_seconds`."""
 
@@ -195,6 +203,7 @@ FarmEvent = (
     | TranscriptionCancelled
     | TranscriptionRetried
     | TranscriptionDeleted
+    | TranscriptionEdited
     | ChunksAppended
     | ChunkingDone
     | PeaksDone
@@ -219,6 +228,7 @@ EventKind = Literal[
     "transcription_cancelled",
     "transcription_retried",
     "transcription_deleted",
+    "transcription_edited",
     "chunks_appended",
     "chunking_done",
     "peaks_done",

@@ -194,6 +194,19 @@ workers = table(
 outlasts being `gone`.
 """
 
+edits = table(
+    "edits",
+    of("transcription_id", "transcriptions.id"),
+    each(INTEGER, "number letters"),
+    each(TEXT, "author"),
+    some(TEXT, "name"),
+    each(REAL, "at"),
+    each(JSON_TEXT, "content"),
+    UniqueConstraint("transcription_id", "number"),
+    holds("numbered", "number > 0"),
+)
+"""What people changed in transcripts, in order. `name` is that of a version; `letters` is how long `content` is."""
+
 events = table(
     "events",
     number(),

@@ -33,7 +33,10 @@ class WordDocument(TypedDict):
 
 
 class SegmentDocument(TypedDict):
-    """One segment. `tokens` is always empty: tokens are not kept; `seek` is where the segment starts, in frames."""
+    """One segment. `tokens` is always empty: tokens are not kept; `seek` is where the segment starts, in frames.
+
+    `speaker` is there where one is named, and `struck` where the segment is struck out.
+    """
 
     id: int
     seek: int
@@ -46,6 +49,8 @@ class SegmentDocument(TypedDict):
     compression_ratio: Score | None
     no_speech_prob: Score | None
     words: NotRequired[list[WordDocument]]
+    speaker: NotRequired[str]
+    struck: NotRequired[bool]
 
 
 class MissingDocument(TypedDict):
@@ -82,6 +87,7 @@ class TranscriptDocument(TypedDict):
     devices: list[str]
     workers: list[str]
     coverage: CoverageDocument
+    edits: NotRequired[Count]
 
 
 _DOCUMENT: TypeAdapter[TranscriptDocument] = TypeAdapter(TranscriptDocument)
@@ -91,7 +97,7 @@ def to_json(transcript: Transcript) -> TranscriptDocument:
     """The transcript as a dictionary for `json.dumps`."""
     maker = transcript.maker
     with_words = any(segment.words for segment in transcript.segments)
-    return {
+    document: TranscriptDocument = {
         "text": transcript.text,
         "segments": [segment_document(i, segment, with_words) for i, segment in enumerate(transcript.segments)],
         "language": transcript.language,
@@ -105,6 +111,9 @@ def to_json(transcript: Transcript) -> TranscriptDocument:
         "workers": list(maker.workers),
         "coverage": _coverage_document(transcript.coverage),
     }
+    if transcript.edits:
+        document["edits"] = transcript.edits
+    return document
 
 
 def from_json(document: object) -> Transcript:
@@ -129,6 +138,7 @@ def from_json(document: object) -> Transcript:
             workers=tuple(found["workers"]),
         ),
         coverage=_coverage(found["coverage"]),
+        edits=found.get("edits", 0),
     )
 
 
@@ -151,6 +161,10 @@ def segment_document(number: int, segment: Segment, with_words: bool) -> Segment
             {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability}
             for word in segment.words
         ]
+    if segment.speaker is not None:
+        document["speaker"] = segment.speaker
+    if segment.struck:
+        document["struck"] = True
     return document
 
 
@@ -166,6 +180,8 @@ def _segment(found: SegmentDocument) -> Segment:
         no_speech_prob=found["no_speech_prob"],
         compression_ratio=found["compression_ratio"],
         temperature=found["temperature"],
+        speaker=found.get("speaker"),
+        struck=found.get("struck", False),
     )
 
 

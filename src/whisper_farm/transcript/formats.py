@@ -91,22 +91,24 @@ def render(transcript: Transcript, format: str) -> bytes:
 
 @register_text("txt", "text/plain; charset=utf-8")
 def _txt(transcript: Transcript) -> str:
-    return "".join(f"{_one_line(segment.text)}\n" for segment in transcript.segments)
+    named = zip(_names(transcript.segments), transcript.segments, strict=True)
+    return "".join(f"{name}{_one_line(segment.text)}\n" for name, segment in named)
 
 
 @register_text("srt", "application/x-subrip; charset=utf-8")
 def _srt(transcript: Transcript) -> str:
+    named = zip(_names(transcript.segments), _cues(transcript.segments), strict=True)
     return "".join(
-        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(_cues(transcript.segments), start=1)
+        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{_in_one_cue(name + text.strip())}\n\n"
+        for number, (name, (start, end, text)) in enumerate(named, start=1)
     )
 
 
 @register_text("vtt", "text/vtt; charset=utf-8")
 def _vtt(transcript: Transcript) -> str:
     return "WEBVTT\n\n" + "".join(
-        f"{timestamp(start)} --> {timestamp(end)}\n{_without_markup(text)}\n\n"
-        for start, end, text in _cues(transcript.segments)
+        f"{timestamp(start)} --> {timestamp(end)}\n{_voice(segment)}{_without_markup(_in_one_cue(text))}\n\n"
+        for segment, (start, end, text) in zip(transcript.segments, _cues(transcript.segments), strict=True)
     )
 
 
@@ -134,12 +136,29 @@ def timestamp(seconds: float, always_hours: bool = False, marker: str = ".") -> 
     return f"{front}{minutes:02d}:{milliseconds // 1000:02d}{marker}{milliseconds % 1000:03d}"
 
 
+def _names(segments: Sequence[Segment]) -> Iterator[str]:
+    """What is written before each segment: the name of its speaker, where another one begins to speak."""
+    before = None
+    for segment in segments:
+        changed = segment.speaker is not None and segment.speaker != before
+        yield f"{_one_line(segment.speaker or '')}: " if changed else ""
+        before = segment.speaker
+
+
+def _voice(segment: Segment) -> str:
+    """WebVTT has a tag for it, in which the name ends at the first `>`."""
+    if segment.speaker is None:
+        return ""
+    name = _without_markup(_one_line(segment.speaker).replace(">", " "))
+    return f"<v {name}>"
+
+
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[float, float, str]]:
     for segment in segments:
         if words := segment.words:
-            yield words[0].start, words[-1].end, _in_one_cue(_wrapped(words))
+            yield words[0].start, words[-1].end, _wrapped(words)
         else:
-            yield segment.start, segment.end, _in_one_cue(segment.text)
+            yield segment.start, segment.end, segment.text
 
 
 def _wrapped(words: Sequence[Word]) -> str:

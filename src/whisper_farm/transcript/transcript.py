@@ -37,6 +37,9 @@ class Segment:
     no_speech_prob: float | None = None
     compression_ratio: float | None = None
     temperature: float | None = None
+    speaker: str | None = None
+    struck: bool = False
+    """Left out of every file, by an edit."""
 
     def shifted(self, seconds: float) -> Segment:
         """The same segment `seconds` later, words included."""
@@ -116,8 +119,10 @@ class Transcript:
     task: Task
     maker: Maker
     coverage: Coverage
+    edits: int = 0
+    """The number of the last edit that was laid over what the machine heard."""
 
     @property
     def text(self) -> str:
-        """Everything said, as one string."""
-        return "".join(segment.text for segment in self.segments).strip()
+        """Everything said that is not struck out, as one string."""
+        return "".join(segment.text for segment in self.segments if not segment.struck).strip()

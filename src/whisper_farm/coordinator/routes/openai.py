@@ -253,7 +253,7 @@ async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> Async
                 delta = json.dumps({"type": "transcript.text.delta", "delta": text})
                 yield f"data: {delta}\n\n" if text else ": still here\n\n"
         row = await farm.store.read(lambda tx: find(tx, transcription_id))
-        content = await farm.renderer.file(row.transcript_key or "", done_event(wish))
+        content = await farm.renderer.file(row, done_event(wish))
     except Exception as error:  # the status has been sent; only the stream itself can tell
         told = error if isinstance(error, FarmError) else Internal()
         body = OpenAIErrorBody(error=_error(told.status, ErrorDetail(code=told.code, message=told.message)))

@@ -16,7 +16,7 @@ from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, Transcrip
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
-from whisper_farm.coordinator.transcripts import segment_page
+from whisper_farm.coordinator.transcripts import segment_page, transcript_key_of
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
     BlobMissing,
@@ -41,7 +41,9 @@ from whisper_farm.protocol.client import (
     TranscriptionView,
 )
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
+from whisper_farm.store.transcriptions import TranscriptionRow
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 
 COPY_MEDIA_TYPE = "audio/mp4"
@@ -167,16 +169,22 @@ async def get_transcript(
     caller: AnyCaller,
     farm: Farm,
     format: Annotated[FormatName, Query(description="Of the file.")] = STORED.name,
+    at: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last edit that counts; 0 for none.")] = None,
+    struck: Annotated[bool, Query(description="Leave in what is struck out, marked as such (json).")] = False,
 ) -> Response:
-    """The transcript as a file. There is one as soon as the transcription is `done` or `incomplete`."""
-    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
-    if row.transcript_key is None or row.state not in ("done", "incomplete"):
-        raise WrongState(f"{row.name} is {row.state}; it has no transcript yet.")
-    wanted = FORMATS[format]
-    if wanted is STORED:
-        answer = await serve_blob(request, farm.blobs, row.transcript_key, row.transcript_size or 0, STORED.media_type)
+    """The transcript as a file, with its edits. There is one as soon as it is `done` or `incomplete`."""
+
+    def look(tx: Transaction) -> tuple[TranscriptionRow, bool]:
+        row = own(tx, caller, transcription_id)
+        return row, at != 0 and is_edited(tx, row.id)
+
+    row, edited = await farm.store.read(look)
+    key, wanted = transcript_key_of(row), FORMATS[format]
+    if wanted is STORED and not edited:
+        answer = await serve_blob(request, farm.blobs, key, row.transcript_size or 0, STORED.media_type)
     else:
-        answer = Response(await farm.renderer.file(row.transcript_key, wanted), media_type=wanted.media_type)
+        content = await farm.renderer.file(row, wanted, at, struck and wanted is STORED)
+        answer = Response(content, media_type=wanted.media_type)
     answer.headers["Content-Disposition"] = _attachment(row.name, wanted)
     return answer
 

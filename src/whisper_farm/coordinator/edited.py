@@ -1,0 +1,211 @@
+"""Transcripts as people changed them: takes edits, and says how a text has changed since a client last looked.
+
+A change is taken if the passages that it changes are as its author saw them; else it is refused with what is there
+now, and nothing is lost. Changes of other passages do no harm. The newest texts are kept in memory, so that a change of
+a long transcript need not read it again; what is kept is only ever added to, and any coordinator may do that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from whisper_farm.coordinator.layers.auth import Caller, own
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transcripts import read_document, transcript_key_of
+from whisper_farm.errors import EditConflict, InvalidRequest, ServerBusy, WrongState
+from whisper_farm.protocol.edits import Adoption, EditsView, NewEdit, SplicedSegments, VersionView
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.edits import add_edit, edits_after, versions_of
+from whisper_farm.store.transcriptions import TranscriptionRow
+from whisper_farm.transcript.edits import (
+    Edit,
+    Patch,
+    Rename,
+    counting,
+    difference,
+    fitted,
+    laid,
+    next_steps,
+    renamed,
+    replaced,
+    stretches_of,
+    within,
+)
+from whisper_farm.transcript.transcript import Segment
+
+KEPT_BYTES = 48 << 20
+"""Of documents whose text is kept in memory; the last one is kept however long it is."""
+TRIES = 10
+"""How often a change is made anew because another one was added first."""
+MOST_PASSAGES = 20
+"""Passages that a refusal shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What the machine heard, and the log of edits."""
+
+    machine: tuple[Segment, ...]
+    edits: Sequence[Edit]
+
+    def at(self, number: int) -> list[Segment]:
+        """The text as it was at a number; the newest at the number of edits."""
+        return laid(self.machine, self.edits[:number])
+
+    def renames_after(self, number: int) -> list[Edit]:
+        """The speakers that were named anew since, as far as that still counts."""
+        return [edit for edit in counting(self.edits) if edit.number > number and edit.rename]
+
+
+@dataclass(slots=True)
+class _Kept:
+    key: str
+    size: int
+    machine: tuple[Segment, ...]
+    edits: list[Edit]
+
+
+class Texts:
+    """Reads texts, and takes edits."""
+
+    def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def edit(self, row: TranscriptionRow, caller: Caller, wanted: NewEdit) -> EditsView:
+        """Take a change; raises `EditConflict`, `WrongState` and what the caller may not see."""
+        adopted = [] if wanted.adopt is None else await self._adopted(caller, wanted.adopt)
+        for _ in range(TRIES):
+            text = await self._text(row)
+            edit = await asyncio.to_thread(_made, text, wanted, caller.owner, adopted)
+
+            def add(tx: Transaction, edit: Edit = edit) -> bool:
+                return add_edit(tx, own(tx, caller, row.id), edit)
+
+            if await self._store.write(add):
+                return await self.since(row, caller, wanted.based_on)
+        raise ServerBusy("Too many people change this transcript at once; try again.")
+
+    async def since(self, row: TranscriptionRow, caller: Caller, number: int | None) -> EditsView:
+        """How the text has changed since that number; None means that the text is not asked for."""
+        text = await self._text(row)
+        versions = await self._store.read(lambda tx: versions_of(tx, row.id))
+        undo, redo = next_steps(text.edits, caller.owner)
+        return EditsView(
+            number=len(text.edits),
+            changes=() if number is None else await asyncio.to_thread(_changes, text, number),
+            undo=undo,
+            redo=redo,
+            versions=tuple(map(VersionView.of, versions)),
+        )
+
+    async def _adopted(self, caller: Caller, adopt: Adoption) -> list[Segment]:
+        other = await self._store.read(lambda tx: own(tx, caller, adopt.transcription_id))
+        text = await self._text(other)
+        return [one for one in within(text.at(len(text.edits)), adopt.start, adopt.end) if not one.struck]
+
+    async def _text(self, row: TranscriptionRow) -> Text:
+        key = transcript_key_of(row)
+        kept = self._kept.get(row.id)
+        if kept is None or kept.key != key:
+            document = await self._blobs.get(key)
+            transcript = await asyncio.to_thread(read_document, document)
+            kept = self._keep(row.id, _Kept(key, len(document), transcript.segments, []))
+        for edit in await self._store.read(lambda tx: edits_after(tx, row.id, len(kept.edits))):
+            if edit.number == len(kept.edits) + 1:  # others may have read it meanwhile
+                kept.edits.append(edit)
+        return Text(kept.machine, tuple(kept.edits))
+
+    def _keep(self, transcription_id: str, kept: _Kept) -> _Kept:
+        self._kept[transcription_id] = kept
+        self._kept.move_to_end(transcription_id)
+        while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return kept
+
+
+def _changes(text: Text, number: int) -> tuple[SplicedSegments, ...]:
+    found = difference(text.at(number), text.at(len(text.edits)))
+    return tuple(map(SplicedSegments.of, found))
+
+
+def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> Edit:
+    """The entry of the log that does what is wanted."""
+    newest = len(text.edits)
+    if wanted.based_on > newest:
+        raise InvalidRequest(f"`based_on`: the newest edit is {newest}.")
+    number = newest + 1
+    if wanted.rename is not None:
+        return Edit(number, author, rename=Rename(wanted.rename.speaker, wanted.rename.name))
+    if wanted.reverse is not None:
+        return Edit(number, author, reverses=(_reversible(text, wanted.reverse),))
+    if wanted.back_to is not None:
+        return Edit(number, author, reverses=_later_than(text, wanted.back_to, wanted.based_on))
+    now = text.at(newest)
+    if wanted.replace is not None:
+        patches = replaced(now, wanted.replace.text.strip(), " ".join(wanted.replace.by.split()))
+        if not patches:
+            raise WrongState("That text stands nowhere any more.")
+        return Edit(number, author, tuple(patches))
+    if wanted.adopt is not None:
+        patches = [Patch(wanted.adopt.start, wanted.adopt.end, tuple(adopted))]
+    else:
+        patches = _patches(text, wanted, now)
+    _must_be_unchanged(text, wanted.based_on, now, [(patch.start, patch.end) for patch in patches])
+    return Edit(number, author, tuple(patches))
+
+
+def _patches(text: Text, wanted: NewEdit, now: Sequence[Segment]) -> list[Patch]:
+    renames = text.renames_after(wanted.based_on)
+    found = []
+    for patch in wanted.patches:
+        segments = None
+        if patch.segments is not None:
+            new = [
+                Segment(speaker=one.speaker, struck=one.struck, start=one.start, end=one.end, text=one.text)
+                for one in patch.segments
+            ]
+            segments = fitted(renamed(new, renames), within(now, patch.start, patch.end))
+        found.append(Patch(patch.start, patch.end, segments))
+    return found
+
+
+def _reversible(text: Text, number: int) -> int:
+    """The number of an entry that counts, and what it did is still what stands there."""
+    if not 0 < number <= len(text.edits):
+        raise InvalidRequest(f"There is no edit {number}.")
+    if all(edit.number != number for edit in counting(text.edits)):
+        raise WrongState(f"Edit {number} is undone already.")
+    stretches = stretches_of(text.edits, [number])
+    _must_be_unchanged(text, number, text.at(len(text.edits)), stretches)
+    return number
+
+
+def _later_than(text: Text, number: int, based_on: int) -> tuple[int, ...]:
+    newest = len(text.edits)
+    if number >= newest:
+        raise WrongState("The text is that version already.")
+    if based_on != newest:
+        raise EditConflict("Somebody else changed the text meanwhile; look at it, and go back then.", number=newest)
+    return tuple(range(number + 1, newest + 1))
+
+
+def _must_be_unchanged(
+    text: Text, number: int, now: Sequence[Segment], stretches: Sequence[tuple[float, float]]
+) -> None:
+    """Raise `EditConflict` if one of these stretches is not as it was at that number, names of speakers apart."""
+    if number == len(text.edits):
+        return
+    before = renamed(text.at(number), text.renames_after(number))
+    passages = [
+        {"start": start, "end": end, "segments": [asdict(segment) for segment in within(now, start, end)]}
+        for start, end in stretches
+        if within(before, start, end) != within(now, start, end)
+    ]
+    if passages:
+        raise EditConflict(number=len(text.edits), passages=passages[:MOST_PASSAGES])

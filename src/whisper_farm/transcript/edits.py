@@ -1,0 +1,357 @@
+"""Edits: what people change in a transcript, as a layer over the machine's output that is anchored in time.
+
+An `Edit` is one entry of a numbered log. Its patches say what lies in a stretch of time from now on; or it names a
+speaker anew; or it reverses earlier entries, which then do not count. The current text is the machine's text with the
+entries that count laid over it in order (`laid`), so undo is exact and a machine's text that changed is no harm.
+
+Promises: words outside every patch are there exactly once, as the machine heard them. Segments that were in order of
+time and apart from each other stay so. A segment that a patch cuts is parted between its words. Knows no storage.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from whisper_farm.transcript.transcript import Segment, Word
+
+MOST_COMPARED = 250_000
+"""Pairs of words up to which two texts are compared; of longer ones only beginning and end are."""
+UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
+"""Letters of languages that are written without spaces."""
+_TOKEN = re.compile(rf"\s*(?:[{UNSPACED}]|[^\s{UNSPACED}]+)")
+_BEGINS_UNSPACED = re.compile(rf"[{UNSPACED}]")
+_NOT_SPOKEN = re.compile(r"[^\w]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What lies in `[start, end)` becomes these segments; None puts back the machine's."""
+
+    start: float
+    end: float
+    segments: tuple[Segment, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Every segment of this speaker gets another name; None means nobody."""
+
+    speaker: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One entry of the log."""
+
+    number: int
+    author: str
+    patches: tuple[Patch, ...] = ()
+    rename: Rename | None = None
+    reverses: tuple[int, ...] = ()
+    """Entries that do not count while this one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """A difference of two texts: from the segment `at` on, `removed` segments of the old one became these."""
+
+    at: int
+    removed: int
+    segments: tuple[Segment, ...]
+
+
+def counting(edits: Sequence[Edit]) -> list[Edit]:
+    """The entries that are not reversed, in order."""
+    reversed_ones: set[int] = set()
+    found: list[Edit] = []
+    for edit in reversed(edits):
+        if edit.number not in reversed_ones:
+            reversed_ones.update(edit.reverses)
+            found.append(edit)
+    return found[::-1]
+
+
+def laid(
+    machine: Sequence[Segment], edits: Sequence[Edit], start: float = -math.inf, end: float = math.inf
+) -> list[Segment]:
+    """The text with these edits. `machine` may be only what lies in `[start, end)`; then so is what comes out."""
+    text = list(machine)
+    for edit in counting(edits):
+        for patch in edit.patches:
+            if patch.segments is None:
+                _lay(text, patch, within(machine, patch.start, patch.end))
+            else:
+                _lay(text, patch, patch.segments if start <= patch.start < end else ())
+        if edit.rename is not None:
+            text = renamed(text, [edit])
+    return text
+
+
+def renamed(segments: Iterable[Segment], edits: Iterable[Edit]) -> list[Segment]:
+    """The segments with the speakers as these entries name them."""
+    found = list(segments)
+    for edit in edits:
+        if (rename := edit.rename) is not None:
+            found = [replace(one, speaker=rename.name) if one.speaker == rename.speaker else one for one in found]
+    return found
+
+
+def within(text: Sequence[Segment], start: float, end: float) -> list[Segment]:
+    """What lies in `[start, end)`; of segments that go over its bounds, the words in the middle of which it is."""
+    parts = (_parted(segment, start, end)[1] for segment in text[_touched(text, start, end)])
+    return [part for part in parts if part is not None]
+
+
+def _lay(text: list[Segment], patch: Patch, segments: Iterable[Segment]) -> None:
+    touched = _touched(text, patch.start, patch.end)
+    parts = [_parted(segment, patch.start, patch.end) for segment in text[touched]]
+    before = [part for part, _, _ in parts if part is not None]
+    after = [part for _, _, part in parts if part is not None]
+    text[touched] = [*before, *segments, *after]
+
+
+def _touched(text: Sequence[Segment], start: float, end: float) -> slice:
+    """The segments that lie in a stretch, or go over its bounds."""
+    first = bisect_left(text, start, key=lambda segment: segment.start)
+    while first and text[first - 1].end > start:
+        first -= 1
+    return slice(first, max(first, bisect_left(text, end, key=lambda segment: segment.start)))
+
+
+def _parted(segment: Segment, start: float, end: float) -> tuple[Segment | None, Segment | None, Segment | None]:
+    """What of a segment is before a stretch, in it and after it. Without times of words it is not parted."""
+    if start <= segment.start and segment.end <= end:
+        return None, segment, None
+    words = segment.words if _text_of(segment.words).strip() == segment.text.strip() else ()
+    if not words:
+        middle = (segment.start + segment.end) / 2
+        if middle < start:
+            return replace(segment, end=min(segment.end, start)), None, None
+        if middle >= end:
+            return None, None, replace(segment, start=max(segment.start, end))
+        return None, replace(segment, start=max(segment.start, start), end=min(segment.end, end)), None
+    before = [word for word in words if _middle(word) < start]
+    after = [word for word in words if _middle(word) >= end]
+    inside = words[len(before) : len(words) - len(after)]
+    return (
+        _part(segment, before, segment.start, start),
+        _part(segment, inside, max(start, segment.start), min(end, segment.end)),
+        _part(segment, after, end, segment.end),
+    )
+
+
+def _part(segment: Segment, words: Sequence[Word], earliest: float, latest: float) -> Segment | None:
+    if not words:
+        return None
+    kept = tuple(
+        replace(w, start=_between(w.start, earliest, latest), end=_between(w.end, earliest, latest)) for w in words
+    )
+    begin = segment.start if words[0] is segment.words[0] else kept[0].start
+    finish = segment.end if words[-1] is segment.words[-1] else kept[-1].end
+    begin, finish = _between(begin, earliest, latest), _between(finish, earliest, latest)
+    return replace(segment, start=begin, end=finish, text=_text_of(words), words=kept)
+
+
+def _middle(word: Word) -> float:
+    return (word.start + word.end) / 2
+
+
+def _between(time: float, earliest: float, latest: float) -> float:
+    return max(earliest, min(time, latest))
+
+
+def _text_of(words: Iterable[Word]) -> str:
+    return "".join(word.text for word in words)
+
+
+def fitted(new: Sequence[Segment], old: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Segments that have only text, with the words of what lay there before where they are the same.
+
+    Words that were kept keep times and probability. New ones share the time of what they replace, or the gap that they
+    stand in; nobody doubts them. Where the old segments have no words, the new ones get none.
+    """
+    tidied = [replace(segment, text=_tidy(segment.text)) for segment in new]
+    had = [word for segment in old for word in segment.words]
+    if not tidied or (old and not had):
+        return tuple(tidied)
+    tokens = [_TOKEN.findall(segment.text) for segment in tidied]
+    timed = iter(_timed([token for each in tokens for token in each], had, new[0].start, new[-1].end))
+    found = []
+    for segment, own in zip(tidied, tokens, strict=True):
+        words = _joined(list(itertools.islice(timed, len(own))), had)
+        found.append(replace(segment, words=_in_order(words, segment.start, segment.end)))
+    return tuple(found)
+
+
+def _tidy(text: str) -> str:
+    """One line, with a space before it where the language has spaces, as Whisper writes."""
+    line = " ".join(text.split())
+    return line if _BEGINS_UNSPACED.match(line) else f" {line}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A piece of text as it is compared: a word, or a letter where there are no spaces; `word` is whose it was."""
+
+    text: str
+    start: float
+    end: float
+    word: int | None = None
+
+
+def _timed(tokens: Sequence[str], had: Sequence[Word], start: float, end: float) -> list[_Token]:
+    """Each token with its time."""
+    old = [
+        replace(token, word=index)
+        for index, word in enumerate(had)
+        for token in _shared(_TOKEN.findall(word.text), word.start, word.end)
+    ]
+    found: list[_Token] = []
+    for kind, a, b, c, d in _steps([_key(one.text) for one in old], [_key(token) for token in tokens]):
+        if kind == "equal":
+            found += [replace(was, text=now) for was, now in zip(old[a:b], tokens[c:d], strict=True)]
+        elif kind == "replace":
+            found += _shared(tokens[c:d], old[a].start, old[b - 1].end)
+        elif kind == "insert":
+            found += _shared(tokens[c:d], old[a - 1].end if a else start, old[a].start if a < len(old) else end)
+    return found
+
+
+def _key(token: str) -> str:
+    """Capitals and marks do not make another word."""
+    bare = token.strip().casefold()
+    return _NOT_SPOKEN.sub("", bare) or bare
+
+
+def _steps(old: Sequence[str], new: Sequence[str]) -> Iterable[tuple[str, int, int, int, int]]:
+    if len(old) * len(new) <= MOST_COMPARED:
+        return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    head = _same_at_start(old, new)
+    tail = _same_at_start(old[head:][::-1], new[head:][::-1])
+    a, b = len(old) - tail, len(new) - tail
+    middle = "insert" if head == a else "replace" if head < b else "delete"
+    return [("equal", 0, head, 0, head), (middle, head, a, head, b), ("equal", a, len(old), b, len(new))]
+
+
+def _same_at_start(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _shared(tokens: Sequence[str], start: float, end: float) -> Iterator[_Token]:
+    """The tokens one after the other in a stretch, by their letters."""
+    letters = sum(len(token.strip()) for token in tokens)
+    at, end, reached = start, max(start, end), 0
+    for token in tokens:
+        reached += len(token.strip())
+        until = start + (end - start) * reached / letters
+        yield _Token(token, at, until)
+        at = until
+
+
+def _joined(tokens: Sequence[_Token], had: Sequence[Word]) -> Iterator[Word]:
+    """Words of tokens: those that were one word are one again, and the same as before if nothing of it changed."""
+    for index, group in itertools.groupby(
+        enumerate(tokens), lambda pair: -1 - pair[0] if pair[1].word is None else pair[1].word
+    ):
+        own = [token for _, token in group]
+        text = "".join(token.text for token in own)
+        was = had[index] if index >= 0 else None
+        if was is not None and was.text.strip() == text.strip():
+            yield replace(was, text=text)
+        else:
+            yield Word(own[0].start, own[-1].end, text)
+
+
+def _in_order(words: Iterable[Word], earliest: float, latest: float) -> tuple[Word, ...]:
+    found = []
+    for word in words:
+        start = _between(word.start, earliest, latest)
+        earliest = _between(word.end, start, latest)
+        found.append(replace(word, start=start, end=earliest))
+    return tuple(found)
+
+
+def difference(old: Sequence[Segment], new: Sequence[Segment]) -> list[Splice]:
+    """What makes the new text of the old one, in order; places are those of the old one."""
+    found: list[Splice] = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        a, b = i, j
+        while (i < len(old) or j < len(new)) and not _same(old, i, new, j):
+            if j == len(new) or (i < len(old) and old[i].start <= new[j].start):
+                i += 1
+            else:
+                j += 1
+        if (a, b) != (i, j):
+            found.append(Splice(a, i - a, tuple(new[b:j])))
+        while _same(old, i, new, j):
+            i, j = i + 1, j + 1
+    return found
+
+
+def _same(old: Sequence[Segment], i: int, new: Sequence[Segment], j: int) -> bool:
+    return i < len(old) and j < len(new) and (old[i] is new[j] or old[i] == new[j])
+
+
+def replaced(text: Sequence[Segment], wanted: str, by: str) -> list[Patch]:
+    """A patch for each segment in which a text stands, whatever its capitals; what is struck out is left alone."""
+    pattern = re.compile(re.escape(wanted), re.IGNORECASE)
+    found: list[Patch] = []
+    index = 0
+    while index < len(text):
+        first, index = index, _apart_until(text, index)
+        had = text[first:index]
+        if any(pattern.search(segment.text.strip()) for segment in had if not segment.struck):
+            changed = [
+                one if one.struck else replace(one, text=pattern.sub(lambda _: by, one.text.strip())) for one in had
+            ]
+            new = fitted([replace(one, words=()) for one in changed if one.text.strip()], had)
+            found.append(Patch(had[0].start, had[-1].end, new))
+    return found
+
+
+def _apart_until(text: Sequence[Segment], first: int) -> int:
+    """Where the segments end that begin with this one and have a stretch of time of their own: mostly after itself."""
+    last = first + 1
+    while last < len(text) and text[last - 1].end <= text[first].start:
+        last += 1
+    return last
+
+
+def stretches_of(edits: Sequence[Edit], numbers: Iterable[int]) -> list[tuple[float, float]]:
+    """The stretches that these entries change, those of what they reverse included. `edits` is the log from 1 on."""
+    found = []
+    left, seen = list(numbers), set[int]()
+    while left:
+        edit = edits[left.pop() - 1]
+        if edit.number not in seen:
+            seen.add(edit.number)
+            found += [(patch.start, patch.end) for patch in edit.patches]
+            left += edit.reverses
+    return found
+
+
+def next_steps(edits: Iterable[Edit], author: str) -> tuple[int | None, int | None]:
+    """The entries of an author that undo and redo reverse next."""
+    undo: list[int] = []
+    redo: list[int] = []
+    for edit in edits:
+        if edit.author != author:
+            continue
+        if undo and edit.reverses == (undo[-1],):
+            undo.pop()
+            redo.append(edit.number)
+        elif redo and edit.reverses == (redo[-1],):
+            redo.pop()
+            undo.append(edit.number)
+        else:
+            undo.append(edit.number)
+            redo.clear()
+    return (undo[-1] if undo else None), (redo[-1] if redo else None)
