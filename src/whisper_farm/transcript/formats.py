@@ -98,9 +98,10 @@ def _txt(transcript: Transcript) -> str:
 @register_text("srt", "application/x-subrip; charset=utf-8")
 def _srt(transcript: Transcript) -> str:
     named = zip(_names(transcript.segments), _cues(transcript.segments), strict=True)
+    cues = ((start, end, _in_one_cue(name + text.strip())) for name, (start, end, text) in named)
     return "".join(
-        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{_in_one_cue(name + text.strip())}\n\n"
-        for number, (name, (start, end, text)) in enumerate(named, start=1)
+        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
     )
 
 
