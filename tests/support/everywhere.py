@@ -17,7 +17,7 @@ from support.model import Attempt, Job, Model, Profile, Recording, Worker
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import claim
+from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
@@ -124,13 +124,19 @@ def _silent(data: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "message"}
 
 
+def _told(claimed: Claimed) -> dict[str, Any]:
+    """A claim with its options as they are pinned, instead of the columns they come of."""
+    told = asdict(claimed) | {"options": claimed.options}
+    return {name: value for name, value in told.items() if name not in ("asked", "language", "revision")}
+
+
 def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
     return {
         "submit": lambda tx, new: submit(tx, new, mint),
         "register": lambda tx, request, owner: register_worker(tx, request, owner, policy, "0"),
         "drain": drain,
         "dismiss": dismiss,
-        "claim": lambda tx, request: claim(tx, request, policy, mint),
+        "claim": lambda tx, request: [_told(one) for one in claim(tx, request, policy, mint)],
         "next_due": next_due,
         "heartbeat": lambda tx, request: heartbeat(tx, request, policy),
         "append": lambda tx, request: append(tx, request, policy),

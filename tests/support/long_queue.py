@@ -99,7 +99,7 @@ def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **part
     given = {
         "pattern": pattern,
         "profile": profile_id(options),
-        "needs": RECOGNITION.needs("", "tones", options.model),
+        "needs": RECOGNITION.needs("", options.model_dump()),
         "now": farm.now,
     }
     filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)

@@ -466,7 +466,7 @@ class Model:
         return min(waiting, default=self.turn or 0)
 
     def complete(self, completions: Sequence[Finished]) -> list[Answer]:
-        outcomes, mismatched, refused, decided = [], [], [], []
+        outcomes, mismatched, refused = [], [], []
         touched = {self._of_token(one.token) for one in completions} - {None}
         for finished in completions:
             attempt, code = self.attempts.get(finished.token), None
@@ -481,15 +481,13 @@ class Model:
             elif isinstance(finished.result, PeaksResult):
                 self._made_peaks(attempt, finished, finished.result)
             else:
-                code = self._recognised(attempt, finished, mismatched, refused, decided)
+                code = self._recognised(attempt, finished, mismatched, refused)
             outcomes.append({"token": finished.token, "error_code": code})
         self._fail([(attempt, "model_mismatch", False, False) for attempt in mismatched])
         for attempt in refused:
             job = self.jobs[attempt.job_id]
             if self._queue_again(job):
                 self._say("job_redo", self._of(job), position=job.position)
-        for name in sorted(decided):
-            self._redo_others(self.recordings[name])
         self._conclude(name for name in touched if name is not None)
         return outcomes
 
@@ -519,12 +517,7 @@ class Model:
         self._say("peaks_done", self._of(job), duration_seconds=result.duration_seconds)
 
     def _recognised(
-        self,
-        attempt: Attempt,
-        finished: Finished,
-        mismatched: list[Attempt],
-        refused: list[Attempt],
-        decided: list[str],
+        self, attempt: Attempt, finished: Finished, mismatched: list[Attempt], refused: list[Attempt]
     ) -> str | None:
         job, facts = self.jobs[attempt.job_id], finished.result
         recording = self._of(job)
@@ -538,7 +531,6 @@ class Model:
             refused.append(attempt)
             return None
         recording.revision = facts.revision
-        deciding = self._deciding(recording)
         self._accept(attempt, finished)
         job.language = recording.language or facts.language
         self._count_done(recording, job)
@@ -546,10 +538,6 @@ class Model:
         if worker is not None:
             worker.audio_seconds += job.seconds
             worker.work_seconds += facts.work_seconds
-        if recording.language is None and job is deciding:
-            recording.language = facts.language
-            decided.append(recording.id)
-            self._say("language_decided", recording, language=facts.language)
         return None
 
     def _accept(self, attempt: Attempt, finished: Finished) -> None:
@@ -866,7 +854,6 @@ class Model:
         for recording in running:
             if recording.language is None:
                 self._decide(recording)
-        for recording in running:
             self._settle(recording)
 
     def _settle(self, recording: Recording) -> None:

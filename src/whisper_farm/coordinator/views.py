@@ -100,7 +100,7 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers) -> str | None:
     if not row.chunking_done and not any(offers.cuts for offers in mine):
         return "No live worker cuts recordings; start one that does."
     engine, model = row.options["engine"], row.options["model"]
-    if not fleet.serves(RECOGNITION.needs(row.label, engine, model)):
+    if not fleet.serves(RECOGNITION.needs(row.label, row.options)):
         return f"No live worker runs {engine} with the model {model}; start one that does."
     return None
 

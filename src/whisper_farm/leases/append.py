@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
-from whisper_farm.leases.endings import ChunkBounds
 from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS
 from whisper_farm.leases.ready import present_turn
 from whisper_farm.protocol.events import ChunksAppended, JobDone
@@ -18,7 +17,7 @@ from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 
 DECLARE = Change("UPDATE transcriptions SET declared_seconds = :seconds WHERE id = :id")
-THERE = Query[ChunkBounds]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
+THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
            done_seconds = :seconds
@@ -32,10 +31,8 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
     _must_agree(tx, row, [chunk for chunk in request.chunks if chunk.position < row.chunks])
     fresh = [chunk for chunk in request.chunks if chunk.position >= row.chunks]
     _must_continue(row, fresh)
-    if row.chunks + len(fresh) > policy.max_chunks:
-        raise TooLarge(f"{row.name} has more than {policy.max_chunks} chunks, the most this farm accepts.")
     _must_be_bearable(row, fresh, policy)
-    if request.duration_seconds is not None and request.duration_seconds != row.declared_seconds:
+    if request.duration_seconds is not None:
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds})
     if fresh:
         _store(tx, row, fresh)
@@ -54,10 +51,10 @@ def _cutting(tx: Transaction, request: AppendRequest) -> Held:
 def _must_agree(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
     """Chunks that were appended before must have the same bounds."""
     wanted = [RECOGNITION.job_id(row.id, chunk.position) for chunk in chunks]
-    there = {one.position: one for one in tx.rows(THERE, {"jobs": wanted})} if wanted else {}
+    there = {position: bounds for position, *bounds in tx.rows(THERE, {"jobs": wanted})} if wanted else {}
     for chunk in chunks:
-        known = there[chunk.position]
-        if not (_near(chunk.start_seconds, known.start_seconds) and _near(chunk.end_seconds, known.end_seconds)):
+        start, end = there[chunk.position]
+        if not (_near(chunk.start_seconds, start) and _near(chunk.end_seconds, end)):
             raise PositionConflict(f"Chunk {chunk.position} of {row.name} was appended with other bounds.")
 
 
@@ -74,7 +71,9 @@ def _must_continue(row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
 
 
 def _must_be_bearable(row: TranscriptionRow, chunks: Sequence[NewChunk], policy: Policy) -> None:
-    """A recording may have so much sound, and no more of it than a file of its size can hold."""
+    """A recording may have so many chunks, so much sound, and no more of it than a file of its size can hold."""
+    if row.chunks + len(chunks) > policy.max_chunks:
+        raise TooLarge(f"{row.name} has more than {policy.max_chunks} chunks, the most this farm accepts.")
     most = min(policy.max_audio_seconds, policy.free_audio_seconds + row.source_size * policy.audio_seconds_per_byte)
     if chunks and chunks[-1].end_seconds > most:
         raise TooLarge(
@@ -87,9 +86,8 @@ def _near(one: float, other: float) -> bool:
 
 
 def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    needs = RECOGNITION.needs(row.label, row.options["engine"], row.options["model"])
-    turn = max(row.next_turn, present_turn(tx, needs, row.priority))
-    tx.change(ADD, RECOGNITION.jobs(tx, row, chunks, turn))
+    turn = max(row.next_turn, present_turn(tx, RECOGNITION.needs(row.label, row.options), row.priority))
+    tx.change(ADD, [RECOGNITION.chunk(tx, row, chunk, turn + number) for number, chunk in enumerate(chunks)])
     cut = chunks[-1].end_seconds
     emit(tx, ChunksAppended(first=chunks[0].position, count=len(chunks), cut_seconds=cut), row.id, row.owner)
     done, seconds = row.chunks_done, row.done_seconds

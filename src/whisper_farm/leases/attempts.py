@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from whisper_farm.errors import FarmError, WorkerUnknown
 from whisper_farm.leases.rules import stretched
 from whisper_farm.leases.workers import known_worker
-from whisper_farm.protocol.client import AttemptState
+from whisper_farm.protocol.client import AttemptState, TranscriptionState
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest, Outcome
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
 
+Order = tuple[int, int, int, float, str]
+"""Priority (negative), turn, position, time of making, id: what comes first is handed out first."""
+
 
 @dataclass(slots=True)
-class Held:
-    """An attempt with its job and profile. `state` and `digest` follow what this transaction does."""
+class Job:
+    """A job, and what the queue must know of its transcription."""
 
-    token: str
-    worker_id: str
-    number: int
-    state: AttemptState
-    hedge: bool
-    told_language: str | None
-    digest: str | None
-    lease_until: float
-    started_at: float
     job_id: str
     transcription_id: str
     kind: JobKind
@@ -43,12 +37,12 @@ class Held:
     charged_attempts: int
     tries: int
     owner: str
-    pace: float | None
-    samples: int
+    transcription_state: TranscriptionState
 
-    def held_by(self, worker_id: str) -> bool:
-        """Whether that worker may still speak for the job."""
-        return self.state == "live" and self.worker_id == worker_id
+    @property
+    def order(self) -> Order:
+        """Where it stands in the queue."""
+        return (-self.priority, self.turn, self.position, self.created_at, self.job_id)
 
     @property
     def seconds(self) -> float:
@@ -56,39 +50,41 @@ class Held:
         return self.end_seconds - self.start_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class TokenState:
-    """A claim token, and what has become of its attempt."""
+@dataclass(slots=True)
+class Held(Job):
+    """An attempt with its job and profile. `state` and `digest` follow what this transaction does."""
 
     token: str
-    state: AttemptState
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """An attempt that says something of its job."""
-
-    job_id: str
-    state: AttemptState
     worker_id: str
-    charged: bool
+    number: int
+    state: AttemptState
+    told_language: str | None
+    digest: str | None
+    lease_until: float
+    started_at: float
+    pace: float | None
+    samples: int
+
+    def held_by(self, worker_id: str) -> bool:
+        """Whether that worker may still speak for the job."""
+        return self.state == "live" and self.worker_id == worker_id
 
 
-HELD = """
-    attempts.token, attempts.worker_id, attempts.number, attempts.state, attempts.hedge,
-    attempts.language AS told_language, attempts.digest, attempts.lease_until, attempts.started_at,
-    jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.priority,
+JOB = """jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.priority,
     jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.charged_attempts,
-    jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner, profiles.pace, profiles.samples"""
-FROM_ATTEMPTS = """
-    FROM attempts
-    JOIN jobs ON jobs.id = attempts.job_id
-    JOIN transcriptions ON transcriptions.id = jobs.transcription_id
-    JOIN profiles ON profiles.id = jobs.profile_id"""
+    jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner,
+    transcriptions.state AS transcription_state"""
+FROM_JOBS = "FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id"
+HELD = f"""
+    SELECT {JOB}, attempts.token, attempts.worker_id, attempts.number, attempts.state,
+           attempts.language AS told_language, attempts.digest, attempts.lease_until, attempts.started_at,
+           profiles.pace, profiles.samples
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+           JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+           JOIN profiles ON profiles.id = jobs.profile_id"""
 LOCK = " FOR UPDATE OF attempts"
 """On PostgreSQL heartbeats run beside the writer. SQLite has one writer, and no such words."""
-WITH_RIVALS = f"""
-    SELECT {HELD} {FROM_ATTEMPTS}
+WITH_RIVALS = f"""{HELD}
      WHERE attempts.token IN (
            SELECT token FROM attempts WHERE token IN :tokens
             UNION
@@ -96,33 +92,32 @@ WITH_RIVALS = f"""
             WHERE mine.token IN :tokens AND rival.state = 'live')
      ORDER BY attempts.token"""
 HOLD = Query[Held](WITH_RIVALS, postgres=WITH_RIVALS + LOCK)
-OF_TRANSCRIPTION = f"""
-    SELECT {HELD} {FROM_ATTEMPTS}
+OF_TRANSCRIPTION = f"""{HELD}
      WHERE attempts.state = 'live' AND jobs.transcription_id = :transcription
      ORDER BY attempts.token"""
 HOLD_ALL = Query[Held](OF_TRANSCRIPTION, postgres=OF_TRANSCRIPTION + LOCK)
 JOBS_OF = Query[str]("SELECT job_id FROM attempts WHERE token IN :tokens")
-END = Change("UPDATE attempts SET state = :state, ended_at = :at WHERE token IN :tokens")
+END = Change("UPDATE attempts SET state = :state, ended_at = :now WHERE token IN :tokens")
 REQUEUE = Query[str]("""
     UPDATE jobs SET state = 'queued'
      WHERE id IN :jobs AND state = 'running'
        AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.job_id = jobs.id AND attempts.state = 'live')
     RETURNING id
 """)
-EVIDENCE = Query[Counted]("""
+EVIDENCE = Query[tuple[str, AttemptState, str, bool]]("""
     SELECT attempts.job_id, attempts.state, attempts.worker_id, attempts.charged
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id
      WHERE jobs.id IN :jobs AND attempts.number > jobs.forgiven_attempts
        AND attempts.state IN ('live', 'failed', 'lost')
 """)
 MINE = "SELECT token, state FROM attempts WHERE token IN :tokens AND worker_id = :me ORDER BY token"
-LOCK_MINE = Query[TokenState](MINE, postgres=MINE + LOCK)
+LOCK_MINE = Query[tuple[str, AttemptState]](MINE, postgres=MINE + LOCK)
 LIVE = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'live' ORDER BY token"
 LOCK_FREE = Query[str](LIVE, postgres=LIVE + LOCK + " SKIP LOCKED")
 RENEW = Change("UPDATE attempts SET lease_until = :until WHERE token IN :tokens")
-BEAT = Query[str](
-    "UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id"
-)
+BEAT = Query[str]("""
+    UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id
+""")
 
 
 def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
@@ -132,6 +127,11 @@ def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
     """
     wanted = sorted(set(tokens))
     return {held.token: held for held in tx.rows(HOLD, {"tokens": wanted})} if wanted else {}
+
+
+def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
+    """The live attempts at any job of a transcription, locked in order of token."""
+    return tx.rows(HOLD_ALL, {"transcription": transcription_id})
 
 
 def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:
@@ -144,20 +144,17 @@ def jobs_of(tx: Transaction, tokens: Iterable[str]) -> list[str]:
     return tx.rows(JOBS_OF, {"tokens": sorted(set(tokens))})
 
 
-def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
-    """The live attempts at any job of a transcription, locked in order of token."""
-    return tx.rows(HOLD_ALL, {"transcription": transcription_id})
-
-
 def end_attempts(tx: Transaction, held: Iterable[Held], state: AttemptState) -> None:
     """These attempts, which the caller has locked, end in that state with no more to be said of them."""
     if ended := [one.token for one in held]:
-        tx.change(END, {"tokens": ended, "state": state, "at": tx.now})
+        tx.change(END, {"tokens": ended, "state": state})
 
 
-def requeue(tx: Transaction, job_ids: Iterable[str]) -> set[str]:
-    """Queue those of these running jobs that have no live attempt left; returns which."""
-    return set(tx.rows(REQUEUE, {"jobs": sorted(set(job_ids))}))
+def requeue(tx: Transaction, held: Iterable[Held]) -> list[Held]:
+    """Queue the jobs of these attempts that have no live one left; returns one attempt at each of them."""
+    of = {one.job_id: one for one in held}
+    queued = set(tx.rows(REQUEUE, {"jobs": sorted(of)})) if of else ()
+    return [one for job_id, one in of.items() if job_id in queued]
 
 
 @dataclass(slots=True)
@@ -170,18 +167,18 @@ class Evidence:
     culprits: set[str] = field(default_factory=set)
 
 
-def evidence(tx: Transaction, job_ids: Collection[str]) -> dict[str, Evidence]:
+def evidence(tx: Transaction, job_ids: Iterable[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     found = {job_id: Evidence() for job_id in job_ids}
-    for one in tx.rows(EVIDENCE, {"jobs": list(found)}) if found else ():
-        proof = found[one.job_id]
-        if one.state == "live":
+    for job_id, state, worker_id, charged in tx.rows(EVIDENCE, {"jobs": list(found)}) if found else ():
+        proof = found[job_id]
+        if state == "live":
             proof.live += 1
             continue
         proof.failures += 1
-        proof.tried.add(one.worker_id)
-        if one.charged:
-            proof.culprits.add(one.worker_id)
+        proof.tried.add(worker_id)
+        if charged:
+            proof.culprits.add(worker_id)
     return found
 
 
@@ -197,29 +194,29 @@ def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> Hea
     own attempts, and reads their states after it has locked them.
     """
     worker = known_worker(tx, request.worker_id)
-    now = stretched(policy, worker.present)
-    mine = tx.rows(LOCK_MINE, {"tokens": list(request.tokens), "me": worker.id}) if request.tokens else []
-    states = {one.token: one.state for one in mine}
-    _renew(tx, [token for token, state in states.items() if state == "live"], now.lease_seconds)
-    if not tx.rows(BEAT, {"me": worker.id, "now": tx.now}):
+    timing = stretched(policy, worker.present)
+    mine = {"tokens": list(request.tokens), "me": worker.id}
+    states = dict(tx.rows(LOCK_MINE, mine)) if request.tokens else {}
+    renew(tx, [token for token, state in states.items() if state == "live"], timing.lease_seconds)
+    if not tx.rows(BEAT, {"me": worker.id}):
         raise WorkerUnknown(f"The worker {worker.id} was given up a moment ago; register again.")
-    ended = list(dict.fromkeys(token for token in request.tokens if states.get(token) != "live"))
+    ended = [token for token in dict.fromkeys(request.tokens) if states.get(token) != "live"]
     stopped = tuple(token for token in ended if states.get(token) in ("cancelled", "superseded"))
     return HeartbeatAnswer(
         lost=tuple(token for token in ended if token not in stopped),
         cancelled=stopped,
         drain=worker.drains,
         dismissed=worker.state == "dismissed",
-        lease_seconds=now.lease_seconds,
-        heartbeat_seconds=now.heartbeat_seconds,
+        **asdict(timing),
     )
 
 
 def renew_free(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
     """Start the leases of these attempts anew in passing; one that is locked is being renewed by a heartbeat."""
-    _renew(tx, tx.rows(LOCK_FREE, {"tokens": list(tokens)}) if tokens else [], lease_seconds)
+    renew(tx, tx.rows(LOCK_FREE, {"tokens": list(tokens)}) if tokens else [], lease_seconds)
 
 
-def _renew(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
+def renew(tx: Transaction, tokens: Collection[str], lease_seconds: float) -> None:
+    """Start the leases of these attempts, which the caller has locked, anew."""
     if tokens:
         tx.change(RENEW, {"tokens": list(tokens), "until": tx.now + lease_seconds})

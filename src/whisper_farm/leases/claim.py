@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from whisper_farm.leases.attempts import Held, renew_free
-from whisper_farm.leases.kinds import KINDS, RECOGNITION, kind_needed
+from whisper_farm.leases.attempts import FROM_JOBS, Held, Job, Order, renew_free
+from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, overtake, set_aside_spent
-from whisper_farm.leases.ready import (
-    FROM_JOBS,
-    ORDER,
-    READY,
-    Head,
-    ReadyJob,
-    facts,
-    heads,
-    next_jobs,
-    overdue,
-)
+from whisper_farm.leases.ready import ORDER, heads, next_jobs, overdue
 from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
@@ -48,7 +39,6 @@ class Claimed:
     lease_seconds: float
     hedge: bool
     alone: bool
-    options: RecognitionOptions
     start_seconds: float
     end_seconds: float
     audio_key: str | None
@@ -60,6 +50,14 @@ class Claimed:
     chunk_seconds: float
     resume_position: int
     resume_seconds: float
+    asked: dict[str, Any]
+    language: str | None
+    revision: str | None
+
+    @property
+    def options(self) -> RecognitionOptions:
+        """How to recognise it, as pinned by now."""
+        return pinned(self.asked, self.language, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +69,6 @@ class Asking(Worker):
     turn: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed(ReadyJob):
-    """A job of a claim that was made before."""
-
-    token: str
-    attempt: int
-    hedge: bool
-
-
 LOOK = Query[Asking](f"""
     SELECT {WORKER},
            EXISTS (SELECT 1 FROM attempts WHERE worker_id = :me AND request_id = :request) AS replayed,
@@ -87,8 +76,14 @@ LOOK = Query[Asking](f"""
            (SELECT turn FROM farm) AS turn
       FROM workers WHERE id = :me
 """)
-AGAIN = Query[Replayed](f"""
-    SELECT {READY}, attempts.token, attempts.number AS attempt, attempts.hedge
+CLAIMED = Query[Claimed](f"""
+    SELECT attempts.token, jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position,
+           attempts.number AS attempt, CAST(:lease AS DOUBLE PRECISION) AS lease_seconds, attempts.hedge, jobs.alone,
+           jobs.start_seconds, jobs.end_seconds, jobs.audio_key, jobs.audio_size, jobs.audio_sha256,
+           transcriptions.source, transcriptions.name AS source_name, transcriptions.source_size,
+           transcriptions.chunk_seconds, transcriptions.chunks AS resume_position,
+           transcriptions.cut_seconds AS resume_seconds, transcriptions.options AS asked, transcriptions.language,
+           transcriptions.revision
     {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.worker_id = :me AND attempts.request_id = :request AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}
@@ -100,9 +95,10 @@ DENIED = Query[bool]("""
 """)
 SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id = :me")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
-MAKE = Change("""
+MAKE = Change(f"""
     INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, hedge, language, lease_until, started_at)
-    VALUES (:token, :job, :number, :me, :request, 'live', :hedge, :language, :until, :now)
+    SELECT :token, jobs.id, jobs.attempts, :me, :request, 'live', :hedge, transcriptions.language, :until, :now
+    {FROM_JOBS} WHERE jobs.id = :job
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
@@ -113,69 +109,57 @@ def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = R
 
     Raises `WorkerUnknown`. A worker that was told to leave gets nothing new.
     """
-    asked = {"me": request.worker_id, "request": request.request_id, "now": tx.now}
-    asking = tx.first(LOOK, asked)
-    worker = must_be_there(request.worker_id, asking)
-    assert asking is not None
-    tx.before_commit(lambda: tx.change(SEEN, {"me": worker.id, "now": tx.now}))
+    asked = {"me": request.worker_id, "request": request.request_id}
+    worker = must_be_there(request.worker_id, tx.first(LOOK, asked))
+    tx.before_commit(lambda: tx.change(SEEN, asked))
     lease = stretched(policy, worker.present).lease_seconds
-    if asking.replayed:
-        return _again(tx, request, lease)
-    return [] if worker.drains else Claiming(tx, request, asking, lease, policy, mint).take()
+    if not worker.replayed and (worker.drains or not Claiming(tx, request, worker, lease, policy, mint).take()):
+        return []
+    claimed = tx.rows(CLAIMED, asked | {"lease": lease})
+    if worker.replayed:
+        renew_free(tx, [one.token for one in claimed], lease)
+    return claimed
 
 
 def left_something(tx: Transaction, worker_id: str, policy: Policy) -> bool:
     """Whether there is a job that this worker, which failed or lost it, leaves to others."""
-    asked = {"me": worker_id, "now": tx.now, "lately": lately(policy, tx.now)}
-    return bool(tx.first(DENIED, asked))
+    return bool(tx.first(DENIED, {"me": worker_id, "lately": lately(policy, tx.now)}))
 
 
-def _again(tx: Transaction, request: ClaimRequest, lease_seconds: float) -> list[Claimed]:
-    """The attempts an earlier claim of this request made that are still live, their leases renewed."""
-    rows = tx.rows(AGAIN, {"me": request.worker_id, "request": request.request_id})
-    renew_free(tx, [row.token for row in rows], lease_seconds)
-    options = _options(rows)
-    return [_claimed(row, row.token, row.attempt, row.hedge, lease_seconds, options) for row in rows]
-
-
+@dataclass(slots=True)
 class Claiming:
     """One claim on its way through."""
 
-    def __init__(
-        self,
-        tx: Transaction,
-        request: ClaimRequest,
-        worker: Asking,
-        lease_seconds: float,
-        policy: Policy,
-        mint: Mint,
-    ) -> None:
-        self.tx, self.request, self.worker, self.policy, self.mint = tx, request, worker, policy, mint
-        self.lease_seconds = lease_seconds
-        self.fleet = LiveWorkers(tx, policy, asking=worker.id)
+    tx: Transaction
+    request: ClaimRequest
+    worker: Asking
+    lease_seconds: float
+    policy: Policy
+    mint: Mint
 
-    def take(self) -> list[Claimed]:
-        """The attempts that were made."""
+    def take(self) -> bool:
+        """Make attempts; returns whether there are any."""
         lapsed = self._takeable() if self.worker.lapsed else {}
-        waiting = [head for head in heads(self.tx, self.worker.id, self.policy) if self.worker.serves(head.needs)]
-        first = sorted([*waiting, *(_head(holders[0]) for holders in lapsed.values())], key=lambda head: head.order)
-        claimed: list[Claimed] = []
+        waiting = [job for job in heads(self.tx, self.worker.id, self.policy) if self.worker.serves(job.needs)]
+        waiting += [holders[0] for holders in lapsed.values()]
+        made = 0
         for kind in KINDS:
-            limit, mine = self.request.jobs.get(kind, 0), [head for head in first if kind_needed(head.needs) == kind]
-            if limit and kind == RECOGNITION.name:
-                claimed += self._next(sorted(mine, key=self._warm_first), limit, lapsed) if mine else self._hedge(limit)
-            elif limit:
-                claimed += self._next(mine, limit, lapsed)
-        return claimed
+            limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
+            if limit and first:
+                made += self._next(min(first, key=self._warm_first), limit, lapsed)
+            elif limit and kind == RECOGNITION.name:
+                made += self._attempt(overdue(self.tx, self.worker, limit, self.policy), hedge=True)
+        return made > 0
 
     def _takeable(self) -> LapsedJobs:
         """Lapsed jobs this worker may take, after those that lapsed once too often have been set aside."""
+        fleet = LiveWorkers(self.tx, self.policy, asking=self.worker.id)
         lapsed = lapsed_jobs(self.tx, self.worker)
-        mine = {job_id: holders for job_id, holders in lapsed.items() if self._may_take(holders)}
-        spent, _ = set_aside_spent(self.tx, mine, self.policy, self.fleet)
+        mine = {job_id: holders for job_id, holders in lapsed.items() if self._may_take(holders, fleet)}
+        spent, _ = set_aside_spent(self.tx, mine, self.policy, fleet)
         return {job_id: holders for job_id, holders in mine.items() if job_id not in spent}
 
-    def _may_take(self, holders: Sequence[Held]) -> bool:
+    def _may_take(self, holders: Sequence[Held], fleet: LiveWorkers) -> bool:
         """Whether this worker may take a lapsed job; one that it has lost itself it leaves to others for a while."""
         job, me = holders[0], self.worker
         mine = [held.lease_until for held in holders if held.worker_id == me.id]
@@ -183,93 +167,38 @@ class Claiming:
             return False  # perhaps I am still at it, and wake up from sleep: I have not beaten since
         if max(mine, default=0.0) <= lately(self.policy, self.tx.now):
             return True
-        return not self.fleet.serves(job.needs, but={me.id})
+        return not fleet.serves(job.needs, but={me.id})
 
-    def _warm_first(self, head: Head) -> tuple[int, int, int, float, str]:
+    def _warm_first(self, job: Job) -> Order:
         """Fairness, but a model in memory is worth some turns."""
-        priority, turn, position, created_at, job_id = head.order
-        cold = 0 if self.worker.has_loaded(head.needs) else COLD_TURNS
-        return (priority, turn + cold, position, created_at, job_id)
+        priority, turn, position, created_at, job_id = job.order
+        cold = job.kind == RECOGNITION.name and not self.worker.has_loaded(job.needs)
+        return (priority, turn + cold * COLD_TURNS, position, created_at, job_id)
 
-    def _next(self, first: Sequence[Head], limit: int, lapsed: LapsedJobs) -> list[Claimed]:
-        """Claim the next jobs of the profile of the first, queued and lapsed ones in one order."""
-        if not first:
-            return []
-        head = first[0]
-        queued = {job.job_id: job for job in next_jobs(self.tx, head, limit, self.worker.id, self.policy)}
-        silent = {job_id: of[0] for job_id, of in lapsed.items() if _same(of[0], head)}
-        order = sorted([*(job.order for job in queued.values()), *(_head(held).order for held in silent.values())])
-        chosen = [job_id for *_, job_id in order[:limit]]
-        overtaken = overtake(self.tx, [job_id for job_id in chosen if job_id in silent])
-        ours = [job_id for job_id in chosen if job_id in queued or job_id in overtaken]
-        announce_lapses(self.tx, [silent[job_id] for job_id in ours if job_id in silent])
-        known = queued | facts(self.tx, [job_id for job_id in ours if job_id in silent])
-        jobs = [known[job_id] for job_id in ours]
-        self._advance(max((job.turn for job in jobs), default=0))
-        return self._hand_out(jobs, hedge=False)
-
-    def _hedge(self, limit: int) -> list[Claimed]:
-        """With nothing left to claim, a second attempt at what others are slow with."""
-        slow = overdue(self.tx, self.worker, limit, self.policy)
-        return self._hand_out(list(facts(self.tx, slow).values()), hedge=True)
-
-    def _advance(self, turn: int) -> None:
+    def _next(self, head: Job, limit: int, lapsed: LapsedJobs) -> int:
+        """Claim the next jobs of the same profile as `head`, queued and lapsed ones in one order."""
+        silent = {job_id: of[0] for job_id, of in lapsed.items() if of[0].profile_id == head.profile_id}
+        silent = {job_id: job for job_id, job in silent.items() if job.needs == head.needs}
+        queued = next_jobs(self.tx, head, limit, self.worker.id, self.policy)
+        chosen = sorted([*queued, *silent.values()], key=lambda job: job.order)[:limit]
+        taken = overtake(self.tx, [job.job_id for job in chosen if job.job_id in silent])
+        jobs = [job for job in chosen if job.job_id not in silent or job.job_id in taken]
+        announce_lapses(self.tx, [silent[job.job_id] for job in jobs if job.job_id in silent])
+        turn = max((job.turn for job in jobs), default=0)
         if turn > (self.worker.turn or 0):
             self.tx.change(ADVANCE, {"turn": turn})
+        return self._attempt(jobs, hedge=False)
 
-    def _hand_out(self, jobs: Sequence[ReadyJob], hedge: bool) -> list[Claimed]:
+    def _attempt(self, jobs: Sequence[Job], hedge: bool) -> int:
         """Make an attempt at each of these jobs; the first claim of any of its jobs starts a transcription."""
         if not jobs:
-            return []
-        queued = {job.transcription_id: job.owner for job in jobs if job.transcription_state == "queued"}
-        if queued:
-            self.tx.change(START, {"transcriptions": sorted(queued), "now": self.tx.now})
-        for name, owner in sorted(queued.items()):
-            emit(self.tx, TranscriptionStarted(), name, owner)
-        options = _options(jobs)
-        made = [_claimed(job, self._token(), job.attempts + 1, hedge, self.lease_seconds, options) for job in jobs]
+            return 0
+        if queued := {job.transcription_id: job.owner for job in jobs if job.transcription_state == "queued"}:
+            self.tx.change(START, {"transcriptions": sorted(queued)})
+        for transcription_id, owner in sorted(queued.items()):
+            emit(self.tx, TranscriptionStarted(), transcription_id, owner)
+        same = {"me": self.worker.id, "request": self.request.request_id, "hedge": hedge}
+        same["until"] = self.tx.now + self.lease_seconds
         self.tx.change(RUN, {"jobs": [job.job_id for job in jobs]})
-        self.tx.change(MAKE, [self._attempt(one, job) for one, job in zip(made, jobs, strict=True)])
-        return made
-
-    def _token(self) -> str:
-        return self.mint.claim_token()
-
-    def _attempt(self, made: Claimed, job: ReadyJob) -> dict[str, object]:
-        mine = {"token": made.token, "job": made.job_id, "number": made.attempt, "hedge": made.hedge}
-        when = {"now": self.tx.now, "until": self.tx.now + self.lease_seconds}
-        return mine | when | {"me": self.worker.id, "request": self.request.request_id, "language": job.language}
-
-
-def _head(held: Held) -> Head:
-    """A lapsed job's place in the queue."""
-    return Head(held.job_id, held.profile_id, held.needs, held.priority, held.turn, held.position, held.created_at)
-
-
-def _same(held: Held, head: Head) -> bool:
-    return (held.profile_id, held.needs) == (head.profile_id, head.needs)
-
-
-def _options(jobs: Iterable[ReadyJob]) -> dict[str, RecognitionOptions]:
-    """The pinned options of each transcription among these jobs."""
-    firsts = {job.transcription_id: job for job in jobs}
-    return {name: pinned(job.options, job.language, job.revision) for name, job in firsts.items()}
-
-
-def _claimed(
-    job: ReadyJob,
-    token: str,
-    attempt: int,
-    hedge: bool,
-    lease_seconds: float,
-    options: Mapping[str, RecognitionOptions],
-) -> Claimed:
-    told = {name: getattr(job, name) for name in SHOWN}
-    pinned_options = options[job.transcription_id]
-    return Claimed(
-        token=token, attempt=attempt, hedge=hedge, lease_seconds=lease_seconds, options=pinned_options, **told
-    )
-
-
-SHOWN: Collection[str] = sorted(set(Claimed.__slots__) & set(ReadyJob.__dataclass_fields__) - {"options"})
-"""What a worker is told of its job as it is in the database."""
+        self.tx.change(MAKE, [{**same, "job": job.job_id, "token": self.mint.claim_token()} for job in jobs])
+        return len(jobs)

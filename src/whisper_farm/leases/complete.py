@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from whisper_farm.errors import FarmError, InvalidRequest, LeaseLost, ModelMismatch, ResultConflict
 from whisper_farm.leases.attempts import Held, end_attempts, hold, refused, requeue, rivals
-from whisper_farm.leases.endings import conclude, deciding_position, redo_others
+from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
@@ -32,32 +33,36 @@ class Finished:
     result_size: int | None = None
 
 
-END = Change(
-    "UPDATE attempts SET state = 'done', ended_at = :at, digest = :digest, facts = :facts WHERE token = :token"
-)
+END = Change("""
+    UPDATE attempts SET state = 'done', ended_at = :now, digest = :digest, facts = :facts WHERE token = :token
+""")
 DONE = Change("""
-    UPDATE jobs SET state = 'done', ended_at = :at, end_seconds = :end, language = :language, result_key = :key,
+    UPDATE jobs SET state = 'done', ended_at = :now, end_seconds = :end, language = :language, result_key = :key,
            result_size = :size, result_digest = :digest
      WHERE id = :job
 """)
 COUNT = Change("""
-    UPDATE transcriptions SET revision = :revision, language = :language, chunks_done = :chunks_done,
-           done_seconds = :done_seconds, chunking_done = :chunking_done, duration_seconds = :duration_seconds,
-           declared_seconds = :declared_seconds, damaged_packets = :damaged_packets, damaged = :damaged
+    UPDATE transcriptions SET revision = :revision, chunks_done = :chunks_done, done_seconds = :done_seconds
      WHERE id = :id
 """)
 PACE = Change("UPDATE profiles SET pace = :pace, samples = :samples WHERE id = :id")
 WORKED = Change("""
     UPDATE workers SET audio_seconds = audio_seconds + :audio, work_seconds = work_seconds + :work WHERE id = :me
 """)
-GROWING = Query[TranscriptionRow](f"{ROW} WHERE id IN :ids ORDER BY id")
+TOUCHED = Query[TranscriptionRow](f"{ROW} WHERE id IN :ids ORDER BY id")
 
 
 def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, mint: Mint = RANDOM) -> list[Outcome]:
     """Take results, each for itself: its attempt is done, its job has a result, other attempts at it come second."""
-    call = Completing(tx, hold(tx, (one.token for one in completions)), policy, mint)
+    held = hold(tx, (one.token for one in completions))
+    ids = sorted({one.transcription_id for one in held.values()})
+    rows = tx.rows(TOUCHED, {"ids": ids}) if ids else []
+    growing = {row.id: Growing(row, row.revision, row.chunks_done, row.done_seconds) for row in rows}
+    call = Completing(tx, held, growing)
     outcomes = [call.judge(one) for one in completions]
+    record_failures(tx, call.other_model, held, policy, mint)  # while rivals still count
     call.write()
+    conclude(tx, [one.row.id for one in growing.values() if one.may_end or one.row.id in call.again], policy)
     return outcomes
 
 
@@ -67,93 +72,81 @@ class Completing:
 
     tx: Transaction
     held: dict[str, Held]
-    policy: Policy
-    mint: Mint
-    growing: dict[str, Growing] = field(init=False)
+    growing: dict[str, Growing]
     taken: list[tuple[Held, Finished]] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    """The jobs of what was taken."""
+    again: set[str] = field(default_factory=set)
+    """The transcriptions of what was not."""
     other_language: list[Held] = field(default_factory=list)
     other_model: list[Failed] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        ids = sorted({held.transcription_id for held in self.held.values()})
-        rows = self.tx.rows(GROWING, {"ids": ids}) if ids else []
-        deciding = {row.id: deciding_position(self.tx, row.id, self.policy) for row in rows if row.language is None}
-        self.growing = {row.id: Growing(row, deciding.get(row.id), row.language) for row in rows}
-
     def judge(self, finished: Finished) -> Outcome:
-        """Decide about one result; what it changes is only noted."""
+        """Decide about one result; what it changes is mostly noted only."""
         held = self.held.get(finished.token)
         try:
-            if held is None or held.worker_id != finished.worker_id or not self._counts(held):
+            if held is None or held.worker_id != finished.worker_id or held.state not in ("live", "done"):
                 raise LeaseLost
-            if held.state == "done" and held.digest != finished.digest:
-                raise ResultConflict
             if held.state == "live":
                 self._take(held, finished)
+            elif held.digest != finished.digest:
+                raise ResultConflict
         except FarmError as error:
             return refused(finished.token, error)
         return Outcome(token=finished.token)
 
-    def _counts(self, held: Held) -> bool:
-        """Whether its result is the one to be taken, or was; not if somebody else's has just been."""
-        return held.state == "done" or (held.state == "live" and held.job_id not in self.done)
-
     def _take(self, held: Held, finished: Finished) -> None:
         result = finished.result
+        if held.job_id in self.done:  # somebody else's result of it has just been taken
+            raise LeaseLost
         if result.kind != held.kind or (result.kind != "chunk" and finished.result_key is None):
             raise InvalidRequest(f"This claim is for a {held.kind} job; its result must be of that kind.")
-        if KINDS[held.kind].done(self, held, result):
-            self._accept(held, finished)
-
-    def not_this_language(self, held: Held) -> None:
-        """Somebody heard another language: the chunk is recognised again, and nobody is to blame."""
-        self.growing[held.transcription_id].refused, held.state = True, "superseded"
-        self.other_language.append(held)
-
-    def not_this_model(self, held: Held, error: ModelMismatch) -> None:
-        """Somebody used another revision of the model: the attempt failed, without a charge."""
-        self.growing[held.transcription_id].refused, held.state = True, "failed"
-        self.other_model.append(Failed(held, error.code, error.message))
-
-    def _accept(self, held: Held, finished: Finished) -> None:
+        try:
+            counts = KINDS[held.kind].done(self.tx, self.growing[held.transcription_id], held, result)
+        except ModelMismatch as error:  # the attempt failed, without a charge
+            held.state = "failed"
+            self.again.add(held.transcription_id)
+            self.other_model.append(Failed(held, error.code, error.message))
+            raise
+        if not counts:  # the chunk is recognised again, and nobody is to blame
+            held.state = "superseded"
+            self.again.add(held.transcription_id)
+            self.other_language.append(held)
+            return
         held.state, held.digest = "done", finished.digest
         self.taken.append((held, finished))
         self.done.add(held.job_id)
 
     def write(self) -> None:
-        """Write what was judged, then see what follows for the transcriptions."""
-        record_failures(self.tx, self.other_model, self.held, self.policy, self.mint)  # while rivals still count
-        if self.taken:
-            self._write_taken()
-        if self.other_language:
-            self._write_other_language()
-        for growing in self.growing.values():
-            if growing.decided_now and growing.row.language is not None:
-                redo_others(self.tx, growing.row.id, growing.row.owner, growing.row.language)
-        conclude(self.tx, [name for name, growing in self.growing.items() if growing.may_end], self.policy)
-
-    def _write_taken(self) -> None:
+        """Write what was judged."""
         change = self.tx.change
         change(END, [self._ended(held, finished) for held, finished in self.taken])
         end_attempts(self.tx, rivals(self.held, self.done), "superseded")
         change(DONE, [self._done(held, finished) for held, finished in self.taken])
-        change(COUNT, [_counted(growing.row) for growing in self.growing.values() if growing.changed])
+        same = ("revision", "chunks_done", "done_seconds")
+        grown = [one for one in self.growing.values() if one.chunks_done > one.row.chunks_done]
+        change(COUNT, [{"id": one.row.id} | {name: getattr(one, name) for name in same} for one in grown])
         change(PACE, self._paces())
-        self.tx.before_commit(self._write_worked)
+        self.tx.before_commit(lambda: change(WORKED, self._worked()))
+        end_attempts(self.tx, self.other_language, "superseded")
+        for held in requeue(self.tx, self.other_language):
+            emit(self.tx, JobRedo(position=held.position), held.transcription_id, held.owner)
 
     def _ended(self, held: Held, finished: Finished) -> dict[str, object]:
         heard = finished.result if isinstance(finished.result, TranscribeResult) else None
         facts = Json(heard.model_dump(exclude={"segments"})) if heard else None
-        return {"token": held.token, "at": self.tx.now, "digest": finished.digest, "facts": facts}
+        return {"token": held.token, "digest": finished.digest, "facts": facts}
 
     def _done(self, held: Held, finished: Finished) -> dict[str, object]:
         heard = finished.result if isinstance(finished.result, TranscribeResult) else None
+        row = self.growing[held.transcription_id].row
+        pinned = None if row.multilingual else row.language
         blob = {"key": finished.result_key, "size": finished.result_size, "digest": finished.digest}
-        growing = self.growing[held.transcription_id]
-        before = None if growing.row.multilingual else growing.language_before
-        language = (before or heard.language) if heard else None
-        return blob | {"job": held.job_id, "at": self.tx.now, "end": held.end_seconds, "language": language}
+        return blob | {
+            "job": held.job_id,
+            "end": held.end_seconds,
+            "language": (pinned or heard.language) if heard else None,
+        }
 
     def _paces(self) -> list[dict[str, object]]:
         paces = {held.profile_id: (held.pace, held.samples) for held, _ in self.taken}
@@ -164,24 +157,10 @@ class Completing:
                 paces[held.profile_id] = (moved_pace(pace, sample), samples + 1)
         return [{"id": name, "pace": pace, "samples": samples} for name, (pace, samples) in paces.items()]
 
-    def _write_worked(self) -> None:
-        worked: dict[str, tuple[float, float]] = {}
+    def _worked(self) -> list[dict[str, object]]:
+        audio, work = defaultdict[str, float](float), defaultdict[str, float](float)
         for held, finished in self.taken:
             if isinstance(finished.result, TranscribeResult):
-                audio, work = worked.get(held.worker_id, (0.0, 0.0))
-                worked[held.worker_id] = (audio + held.seconds, work + finished.result.work_seconds)
-        self.tx.change(WORKED, [{"me": name, "audio": audio, "work": work} for name, (audio, work) in worked.items()])
-
-    def _write_other_language(self) -> None:
-        end_attempts(self.tx, self.other_language, "superseded")
-        queued = requeue(self.tx, [held.job_id for held in self.other_language])
-        for held in {held.job_id: held for held in self.other_language}.values():
-            if held.job_id in queued:
-                emit(self.tx, JobRedo(position=held.position), held.transcription_id, held.owner)
-
-
-def _counted(row: TranscriptionRow) -> dict[str, object]:
-    same = ("id", "revision", "language", "chunks_done", "done_seconds", "chunking_done", "duration_seconds",
-            "declared_seconds", "damaged_packets")  # fmt: skip
-    damaged = None if row.damaged is None else Json(row.damaged)
-    return {name: getattr(row, name) for name in same} | {"damaged": damaged}
+                audio[held.worker_id] += held.seconds
+                work[held.worker_id] += finished.result.work_seconds
+        return [{"me": name, "audio": seconds, "work": work[name]} for name, seconds in audio.items()]

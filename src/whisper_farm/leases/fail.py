@@ -30,7 +30,7 @@ class Failed:
 
 
 END = Change("""
-    UPDATE attempts SET state = 'failed', ended_at = :at, charged = :charged, error_code = :code,
+    UPDATE attempts SET state = 'failed', ended_at = :now, charged = :charged, error_code = :code,
            error_message = :message
      WHERE token = :token
 """)
@@ -63,7 +63,8 @@ def record_failures(
     """Write down failed attempts and decide what becomes of their jobs; the caller concludes the transcriptions."""
     if not failures:
         return
-    tx.change(END, [_ended(tx, failed) for failed in failures])
+    same = ("charged", "code", "message")
+    tx.change(END, [{"token": one.held.token} | {name: getattr(one, name) for name in same} for one in failures])
     charged = [failed for failed in failures if failed.charged]
     tx.change(BLAME, [{"job": one.held.job_id, "crashed": one.code == RecogniserCrashed.code} for one in charged])
     proofs, fleet = evidence(tx, [failed.held.job_id for failed in failures]), LiveWorkers(tx, policy)
@@ -78,11 +79,6 @@ def record_failures(
     set_aside(tx, [(failed.held, failed.code, failed.message) for failed in ended])
 
 
-def _ended(tx: Transaction, failed: Failed) -> dict[str, object]:
-    told = {"charged": failed.charged, "code": failed.code, "message": failed.message}
-    return {"token": failed.held.token, "at": tx.now} | told
-
-
 def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorkers) -> bool:
     """Whether the job has had its share of tries, on two workers where there are two.
 
@@ -90,10 +86,8 @@ def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorker
     was tried far too often.
     """
     held = failed.held
-    if failed.charged and fleet.has_spent(held.needs, held.charged_attempts + 1, proof.culprits):
-        return True
     if failed.charged:
-        return False
+        return fleet.has_spent(held.needs, held.charged_attempts + 1, proof.culprits)
     often = proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts
     return _worn_out(held, policy) or (often and not fleet.serves(held.needs, but=proof.tried))
 
@@ -122,12 +116,10 @@ def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Ou
     """Hand jobs back untouched and uncharged; a worker that is leaving hands back whatever it holds."""
     more = tx.rows(HELD_BY, {"me": request.worker_id}) if request.leaving else ()
     held = hold(tx, wanted := {*request.tokens, *more})
-    mine = {token: held[token] for token in wanted & held.keys() if held[token].held_by(request.worker_id)}
-    end_attempts(tx, mine.values(), "released")
-    queued = requeue(tx, (one.job_id for one in mine.values()))
-    back = sorted(
-        (one for one in mine.values() if one.job_id in queued), key=lambda one: (one.transcription_id, one.position)
-    )
+    mine = [held[token] for token in wanted & held.keys() if held[token].held_by(request.worker_id)]
+    mine.sort(key=lambda one: (one.transcription_id, one.position))
+    end_attempts(tx, mine, "released")
+    back = requeue(tx, mine)
     worn_out = [one for one in back if _worn_out(one, policy)]
     for one in back:
         if one not in worn_out:
@@ -137,4 +129,5 @@ def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Ou
     conclude(tx, {one.transcription_id for one in worn_out}, policy)
     if request.leaving:
         leave(tx, request.worker_id)
-    return [Outcome(token=token) if token in mine else refused(token, LeaseLost()) for token in request.tokens]
+    ended = {one.token for one in mine}
+    return [Outcome(token=token) if token in ended else refused(token, LeaseLost()) for token in request.tokens]

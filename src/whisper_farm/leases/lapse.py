@@ -5,11 +5,11 @@ Claims take lapsed jobs by themselves; `reap` clears up what silence leaves behi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.attempts import FROM_ATTEMPTS, HELD, LOCK, Held, evidence
+from whisper_farm.leases.attempts import HELD, LOCK, Held, Job, evidence
 from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.rules import stretched
 from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, present_workers
@@ -27,10 +27,15 @@ LapsedJobs = dict[str, list[Held]]
 """Jobs whose live attempts have all outlived their leases, with those attempts by number."""
 
 
-@dataclass(slots=True)
-class LapsedAttempt(Held):
+@dataclass(frozen=True, slots=True)
+class LapsedAttempt:
     """An attempt of which nobody else holds the row; `holders` counts the live attempts at its job."""
 
+    token: str
+    job_id: str
+    worker_id: str
+    number: int
+    lease_until: float
     holders: int
 
 
@@ -45,25 +50,23 @@ class ReapReport:
 SILENT = """attempts.state = 'live' AND attempts.lease_until <= :now
        AND NOT EXISTS (SELECT 1 FROM attempts other WHERE other.job_id = attempts.job_id
                           AND other.state = 'live' AND other.lease_until > :now)"""
-LAPSED_NEEDS = Query[str](
-    f"SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}"
-)
-LAPSED = Query[Held](f"""
-    SELECT {HELD} {FROM_ATTEMPTS} WHERE {SILENT} AND jobs.needs IN :needs
-     ORDER BY attempts.lease_until, attempts.token LIMIT :limit
+LAPSED_NEEDS = Query[str](f"""
+    SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}
 """)
-NOT_LOCKED = f"""
-    SELECT {HELD},
+LAPSED = Query[Held](f"""
+    {HELD} WHERE {SILENT} AND jobs.needs IN :needs ORDER BY attempts.lease_until, attempts.token LIMIT :limit
+""")
+NOT_LOCKED = """
+    SELECT token, job_id, worker_id, number, lease_until,
            (SELECT count(*) FROM attempts other
              WHERE other.job_id = attempts.job_id AND other.state = 'live') AS holders
-    {FROM_ATTEMPTS}
-     WHERE attempts.state = 'live' AND attempts.job_id IN :jobs
-     ORDER BY attempts.token"""
+      FROM attempts WHERE attempts.state = 'live' AND attempts.job_id IN :jobs ORDER BY token"""
 LOCK_FREE = Query[LapsedAttempt](NOT_LOCKED, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
 LOSE = Change("""
-    UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :at, error_code = 'lease_lost',
-           error_message = :message
-     WHERE token = :token
+    UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :now, error_code = 'lease_lost',
+           error_message = 'The worker ' || worker_id
+                           || ' was silent for longer than its lease: it crashed, sleeps or is cut off.'
+     WHERE token IN :tokens
 """)
 CHARGE = Change("""
     UPDATE jobs SET charged_attempts = charged_attempts + :lost, alone = TRUE, left_by = :worker WHERE id = :job
@@ -73,9 +76,9 @@ STILL_THERE = Query[str]("SELECT id FROM workers WHERE id IN :ids AND state <> '
 
 def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:
     """The jobs that anybody, or a worker with these offers, may take over; locks nothing."""
-    needs = [one for one in tx.rows(LAPSED_NEEDS, {"now": tx.now}) if offers is None or offers.serves(one)]
+    needs = [one for one in tx.rows(LAPSED_NEEDS) if offers is None or offers.serves(one)]
     found: LapsedJobs = {}
-    for held in tx.rows(LAPSED, {"now": tx.now, "needs": needs, "limit": LAPSED_AT_ONCE}) if needs else ():
+    for held in tx.rows(LAPSED, {"needs": needs, "limit": LAPSED_AT_ONCE}) if needs else ():
         found.setdefault(held.job_id, []).append(held)
     return {job_id: sorted(holders, key=lambda held: held.number) for job_id, holders in found.items()}
 
@@ -88,18 +91,10 @@ def overtake(tx: Transaction, job_ids: Collection[str]) -> set[str]:
             silent.setdefault(held.job_id, []).append(held)
     taken = {job: of for job, of in silent.items() if len(of) == of[0].holders}  # what is locked is being renewed
     if taken:
-        tx.change(LOSE, [_lost(tx, held) for of in taken.values() for held in of])
-        tx.change(CHARGE, [{"job": job, "lost": len(of), "worker": _last(of)} for job, of in taken.items()])
+        tx.change(LOSE, {"tokens": [one.token for of in taken.values() for one in of]})
+        last = {job: max(of, key=lambda one: one.number).worker_id for job, of in taken.items()}
+        tx.change(CHARGE, [{"job": job, "lost": len(of), "worker": last[job]} for job, of in taken.items()])
     return set(taken)
-
-
-def _last(holders: Sequence[Held]) -> str:
-    return max(holders, key=lambda held: held.number).worker_id
-
-
-def _lost(tx: Transaction, held: Held) -> dict[str, object]:
-    message = f"The worker {held.worker_id} was silent for longer than its lease: it crashed, sleeps or is cut off."
-    return {"token": held.token, "at": tx.now, "message": message}
 
 
 def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: LiveWorkers) -> tuple[set[str], int]:
@@ -120,7 +115,7 @@ def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: 
     return spent, len(ended)
 
 
-def announce_lapses(tx: Transaction, jobs_again: Iterable[Held]) -> None:
+def announce_lapses(tx: Transaction, jobs_again: Iterable[Job]) -> None:
     """Say that these jobs were taken from a silent worker and are tried again."""
     for held in jobs_again:
         emit(tx, JobRetried(position=held.position, code=LeaseLost.code), held.transcription_id, held.owner)

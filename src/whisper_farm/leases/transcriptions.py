@@ -22,7 +22,6 @@ from whisper_farm.protocol.events import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.jobs import ChunkRow
 from whisper_farm.store.statements import Change, Json, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
@@ -82,11 +81,9 @@ ADD = Change("""
             :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
 """)
 LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
-LABEL_JOBS = Change("""
-    UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind
-""")
+LABEL_JOBS = Change("UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind")
 CANCEL_JOBS = Change("""
-    UPDATE jobs SET state = 'cancelled', ended_at = :at, available_at = 0
+    UPDATE jobs SET state = 'cancelled', ended_at = :now, available_at = 0
      WHERE transcription_id = :id AND state IN ('queued', 'running')
 """)
 FIRST_AGAIN = Query[int]("""
@@ -105,8 +102,8 @@ RETRY = Change("""
            next_turn = next_turn + :later
      WHERE id = :id
 """)
-RESULTS = Query[ChunkRow]("""
-    SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
+RESULTS = Query[DoneChunk]("""
+    SELECT position, start_seconds, end_seconds, result_key FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' ORDER BY position
 """)
 NEXT_TO_ASSEMBLE = Query[str]("""
@@ -117,7 +114,7 @@ KEEP = Change("""
 """)
 LOSE_RESULTS = Change("""
     UPDATE jobs SET state = 'failed', result_key = NULL, result_size = NULL, result_digest = NULL, language = NULL,
-           error_code = 'blob_missing', error_message = :message, ended_at = :at
+           error_code = 'blob_missing', error_message = :message, ended_at = :now
      WHERE id IN :jobs
 """)
 COUNT_LOST = Change("""
@@ -154,14 +151,9 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     if turn is None:
         tx.change(OPEN_FARM)
         tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
-    shared = {name: value for name, value in options.items() if name not in ("language", "revision")}
-    tx.change(ADD_PROFILE, {"id": profile, "engine": options["engine"], "model": options["model"]}
-              | {"options": Json(shared)})  # fmt: skip
-    same = ("owner", "name", "key", "label", "priority", "source", "source_size", "source_sha256", "chunk_seconds",
-            "peaks")  # fmt: skip
-    pins = {"language": new.options.language, "revision": new.options.revision, "options": Json(options)}
-    row = {name: getattr(new, name) for name in same} | pins
-    tx.change(ADD, row | {"id": made, "profile": profile, "now": tx.now})
+    shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
+    tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
+    tx.change(ADD, {**asdict(new), **options, "options": Json(options), "id": made, "profile": profile})
     tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
     emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
@@ -170,9 +162,8 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
 def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
     """From now on only workers with that label work on this transcription."""
     tx.change(LABEL, {"id": row.id, "label": label})
-    engine, model = row.options["engine"], row.options["model"]
-    needs = [{"id": row.id, "kind": kind.name, "needs": kind.needs(label, engine, model)} for kind in KINDS.values()]
-    tx.change(LABEL_JOBS, needs)
+    kinds = KINDS.values()
+    tx.change(LABEL_JOBS, [{"id": row.id, "kind": one.name, "needs": one.needs(label, row.options)} for one in kinds])
 
 
 def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
@@ -186,7 +177,7 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     if row.state in FINISHED:
         raise WrongState(f"{row.name} is {row.state} already; there is nothing to cancel.")
     end_attempts(tx, live_attempts_of(tx, row.id), "cancelled")
-    tx.change(CANCEL_JOBS, {"id": row.id, "at": tx.now})
+    tx.change(CANCEL_JOBS, {"id": row.id})
     close(tx, row.id, row.owner, "cancelled")
     return find(tx, row.id)
 
@@ -201,20 +192,18 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
         ended = "what failed, is incomplete or was cancelled"
         raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
     first = tx.first(FIRST_AGAIN, {"id": row.id})
-    needs = RECOGNITION.needs(row.label, row.options["engine"], row.options["model"])
-    now = present_turn(tx, needs, row.priority)
+    now = present_turn(tx, RECOGNITION.needs(row.label, row.options), row.priority)
     later = 0 if first is None else max(0, now - first)
     tx.change(RETRY_JOBS, {"id": row.id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})
     emit(tx, TranscriptionRetried(), row.id, row.owner)
-    close_ended(tx, row.id)
+    close_ended(tx, find(tx, row.id))
     return find(tx, row.id)
 
 
 def results_of(tx: Transaction, transcription_id: str) -> list[DoneChunk]:
     """The chunks that are done, in order."""
-    rows = tx.rows(RESULTS, {"id": transcription_id})
-    return [DoneChunk(row.position, row.start_seconds, row.end_seconds, row.result_key) for row in rows]
+    return tx.rows(RESULTS, {"id": transcription_id})
 
 
 def next_to_assemble(tx: Transaction, skip: Collection[str] = ()) -> str | None:
@@ -241,13 +230,12 @@ def _set_aside_lost(tx: Transaction, row: TranscriptionRow, lost: Sequence[DoneC
     if not lost:
         return
     message, jobs = "Its stored result is gone or damaged.", [RECOGNITION.job_id(row.id, one[0]) for one in lost]
-    tx.change(LOSE_RESULTS, {"jobs": jobs, "message": message, "at": tx.now})
+    tx.change(LOSE_RESULTS, {"jobs": jobs, "message": message})
     seconds = sum(end - start for _, start, end, _ in lost)
     tx.change(COUNT_LOST, {"id": row.id, "count": len(lost), "seconds": seconds})
+    told = {"code": BlobMissing.code, "message": message, "job_kind": RECOGNITION.name}
     for position, start, end, _ in lost:
-        said = JobSetAside(
-            code=BlobMissing.code, message=message, job_kind="transcribe", position=position, start=start, end=end
-        )
+        said = JobSetAside.model_validate({**told, "position": position, "start": start, "end": end})
         emit(tx, said, row.id, row.owner)
 
 

@@ -6,9 +6,9 @@ A worker with a label works on transcriptions with that label and on no others; 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, TypeVar
 
 from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import stretched
@@ -71,15 +71,7 @@ class Worker(Offers):
         return self.state in ("draining", "dismissed")
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A worker that was given up just now."""
-
-    id: str
-    owner: str
-    name: str
-
-
+W = TypeVar("W", bound=Worker)
 WORKER = """id, label, cuts, engines, owner, name, state, told, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
@@ -100,12 +92,9 @@ REGISTER = Change("""
            state = CASE WHEN workers.state = 'gone' THEN COALESCE(workers.told, 'live') ELSE workers.state END
 """)
 TELL = Change("UPDATE workers SET state = :state, told = :state WHERE id = :me")
-LEAVE = Query[Gone]("UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND id = :me RETURNING id, owner, name")
-GIVE_UP = Query[Gone](
-    "UPDATE workers SET state = 'gone' WHERE state <> 'gone' AND last_seen_at < :before RETURNING id, owner, name"
-)
-
-
+GO = "UPDATE workers SET state = 'gone' WHERE state <> 'gone'"
+LEAVE = Query[tuple[str, str, str]](f"{GO} AND id = :me RETURNING id, owner, name")
+GIVE_UP = Query[tuple[str, str, str]](f"{GO} AND last_seen_at < :before RETURNING id, owner, name")
 LEAVE_NOTHING = Change("UPDATE jobs SET left_by = NULL WHERE state = 'queued' AND left_by IS NOT NULL")
 """What was left to others may be tried again by those who are there, for one of the others is gone."""
 
@@ -120,13 +109,11 @@ def register_worker(
     told = request.model_dump(mode="json")
     machine = None if request.machine is None else Json(told["machine"])
     row = told | {"engines": Json(told["engines"]), "machine": machine}
-    tx.change(REGISTER, row | {"owner": owner, "now": tx.now})
+    tx.change(REGISTER, row | {"owner": owner})
     if known is None or known.state == "gone":
         emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
-    now = stretched(policy, present_workers(tx))
-    return RegisterAnswer(
-        lease_seconds=now.lease_seconds, heartbeat_seconds=now.heartbeat_seconds, server_version=server_version
-    )
+    timing = stretched(policy, present_workers(tx))
+    return RegisterAnswer(**asdict(timing), server_version=server_version)
 
 
 def present_workers(tx: Transaction) -> int:
@@ -139,7 +126,7 @@ def known_worker(tx: Transaction, worker_id: str) -> Worker:
     return must_be_there(worker_id, tx.first(FIND, {"me": worker_id}))
 
 
-def must_be_there(worker_id: str, worker: Worker | None) -> Worker:
+def must_be_there(worker_id: str, worker: W | None) -> W:
     """That worker; raises `WorkerUnknown` as `known_worker` does."""
     if worker is None or worker.state == "gone":
         raise WorkerUnknown(f"The farm does not know the worker {worker_id}; register again.")
@@ -208,9 +195,9 @@ def give_up_silent(tx: Transaction, before: float) -> int:
     return _gone(tx, tx.rows(GIVE_UP, {"before": before}))
 
 
-def _gone(tx: Transaction, workers: Sequence[Gone]) -> int:
+def _gone(tx: Transaction, workers: Sequence[tuple[str, str, str]]) -> int:
     if workers:
         tx.change(LEAVE_NOTHING)
-    for worker in sorted(workers, key=lambda worker: worker.id):
-        emit(tx, WorkerGone(worker_id=worker.id, name=worker.name), owner=worker.owner)
+    for worker_id, owner, name in sorted(workers):
+        emit(tx, WorkerGone(worker_id=worker_id, name=name), owner=owner)
     return len(workers)

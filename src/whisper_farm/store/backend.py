@@ -14,9 +14,8 @@ from sqlalchemy import Connection, Engine
 from whisper_farm.errors import StorageError
 from whisper_farm.store.statements import Change, Parameters
 
-Values = Parameters | Sequence[Parameters]
-"""The parameters of a statement: one set of them, or several to run it with each."""
-Pending = tuple[Change, Values]
+Pending = tuple[Change, Sequence[Parameters]]
+"""A statement, and the sets of parameters to run it with."""
 
 
 class Watch(Protocol):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.store.backend import Backend, Pending, Values, Watch
+from whisper_farm.store.backend import Backend, Pending, Watch
 from whisper_farm.store.statements import Change, Parameters, Query
 
 T = TypeVar("T")
@@ -64,22 +64,24 @@ class Transaction:
 
     def rows(self, statement: Query[R], values: Parameters = NOTHING) -> list[R]:
         """What a statement finds or returns."""
-        return statement.rows(self.connection, values)
+        return statement.rows(self.connection, {"now": self.now, **values})
 
     def first(self, statement: Query[R], values: Parameters = NOTHING) -> R | None:
         """The first row that a statement finds, or None."""
         return next(iter(self.rows(statement, values)), None)
 
-    def change(self, statement: Change, values: Values = NOTHING) -> None:
+    def change(self, statement: Change, values: Parameters | Sequence[Parameters] = NOTHING) -> None:
         """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.
 
         Those that come together go to the database together. What is in `values` must not be changed any more.
         """
-        self._changes.append((statement, values))
+        sets = [values] if isinstance(values, Mapping) else values
+        if sets:
+            self._changes.append((statement, [{"now": self.now, **each} for each in sets]))
 
     def changed(self, statement: Change, values: Parameters = NOTHING) -> int:
         """Run a statement at once; returns how many rows it changed."""
-        return statement.run(self.connection, values)
+        return statement.run(self.connection, [{"now": self.now, **values}])
 
     def wake(self) -> None:
         """Call every listener, in every process, once this transaction is committed. Only inside `write`."""

@@ -7,10 +7,10 @@ mean the same on both databases:
 - `IN :names` is true for any of a list of texts, so that the text of the statement does not depend on its length.
 - A `Json` value goes into a JSON column.
 
-Where the databases need different words, a statement has a second text for PostgreSQL. There a parameter that may be
-NULL needs a type: `CAST(:owner AS TEXT) IS NULL`. Rows are dataclasses, filled by
-the names of the columns; a statement with one column may give plain values instead. This module opens no connection
-and begins no transaction.
+`:now` is always there: the time of the transaction. Where the databases need different words, a statement has a second
+text for PostgreSQL. There a parameter that may be NULL needs a type: `CAST(:owner AS TEXT) IS NULL`. Rows are
+dataclasses, filled by the names of the columns; few columns may be a tuple, and one a plain value. This module opens
+no connection and begins no transaction.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ class Change:
         self.postgres = _PARAMETER.sub(r"%(\1)s", _LIST.sub(r"= ANY(\1)", (postgres or text).replace("%", "%%")))
         """As psycopg reads it; its parameters are `%(name)s`."""
 
-    def run(self, connection: Connection, values: Parameters | Sequence[Parameters]) -> int:
-        """Execute it once, or once for each set of values; returns how many rows it changed.
+    def run(self, connection: Connection, sets: Sequence[Parameters]) -> int:
+        """Execute it once for each set of values; returns how many rows it changed.
 
         While several statements are on their way to PostgreSQL together, that number is not known, and -1.
         """
-        sets = [values] if isinstance(values, Mapping) else values
         bound = [self._bound(connection, each) for each in sets]
         if not bound:
             return 0
@@ -76,16 +75,11 @@ class Change:
 
 
 class Query(Change, Generic[R]):
-    """`Query[Row](text)` finds or returns rows: dataclasses, or `str`, `int`, `float` or `bool` for a single column."""
+    """`Query[Row](text)` finds or returns rows: dataclasses, tuples, or plain values of a single column."""
 
     def __init__(self, text: str, postgres: str | None = None) -> None:
         super().__init__(text, postgres)
         self._makers: dict[str, Callable[[Sequence[Any]], R]] = {}
-
-    @property
-    def row(self) -> type[R]:
-        """What it makes of a row; Python keeps the type in brackets with the object."""
-        return typing.cast(type[R], typing.get_args(vars(self)["__orig_class__"])[0])
 
     def rows(self, connection: Connection, values: Parameters) -> list[R]:
         """Execute it, and fetch all that it finds or returns."""
@@ -99,13 +93,13 @@ class Query(Change, Generic[R]):
 
     def _maker(self, cursor: Any, dialect: str) -> Callable[[Sequence[Any]], R]:
         """Makes a row of what the driver gives; found out by the first execution."""
+        row = typing.get_args(vars(self)["__orig_class__"])[0]  # Python keeps what stood in the brackets
         names = [column[0] for column in cursor.description]
-        maker = _plain(self.row) if self.row in _PLAIN else _filled(self.row, names, dialect)
-        self._makers[dialect] = maker
+        self._makers[dialect] = maker = _single(row) if row in _PLAIN else _filled(row, names, dialect)
         return maker
 
 
-def _plain(kind: Callable[..., R]) -> Callable[[Sequence[Any]], R]:
+def _single(kind: Callable[..., R]) -> Callable[[Sequence[Any]], R]:
     def make(values: Sequence[Any]) -> R:
         (value,) = values
         return typing.cast(R, value) if value is None else kind(value)
@@ -113,24 +107,26 @@ def _plain(kind: Callable[..., R]) -> Callable[[Sequence[Any]], R]:
     return make
 
 
-def _filled(row: Callable[..., R], names: Sequence[str], dialect: str) -> Callable[[Sequence[Any]], R]:
-    """Fills a dataclass by the names of its fields. SQLite knows neither booleans nor JSON; psycopg gives both."""
-    fields = [field.name for field in dataclasses.fields(typing.cast(Any, row))]
-    if sorted(names) != sorted(fields):
-        raise TypeError(f"{getattr(row, '__name__', row)} has the fields {fields}; the statement gives {names}")
-    kinds = typing.get_type_hints(row) if dialect == "sqlite" else {}
-    converters = [
-        (at, _CONVERTERS[kind]) for at, name in enumerate(names) if (kind := _bare(kinds.get(name))) in _CONVERTERS
-    ]
-    order = [names.index(name) for name in fields]
+def _filled(row: Any, names: Sequence[str], dialect: str) -> Callable[[Sequence[Any]], Any]:
+    """Fills a dataclass by the names of its fields, a tuple by position.
 
-    def make(values: Sequence[Any]) -> R:
-        if converters:
-            values = list(values)
-            for at, convert in converters:
-                if values[at] is not None:
-                    values[at] = convert(values[at])
-        return row(*[values[at] for at in order])
+    SQLite knows neither booleans nor JSON; psycopg gives both.
+    """
+    plain = typing.get_origin(row) is tuple
+    hints = dict(zip(names, typing.get_args(row), strict=True)) if plain else typing.get_type_hints(row)
+    fields = list(names) if plain else list(row.__match_args__)
+    if sorted(names) != sorted(fields):
+        raise TypeError(f"{row.__name__} has the fields {fields}; the statement gives {names}")
+    order = [names.index(name) for name in fields]
+    kinds = [_bare(hints[name]) for name in names]
+    converters = [(at, _CONVERTERS[kind]) for at, kind in enumerate(kinds) if kind in _CONVERTERS]
+
+    def make(values: Sequence[Any]) -> Any:
+        given = list(values)
+        for at, convert in converters if dialect == "sqlite" else ():
+            if given[at] is not None:
+                given[at] = convert(given[at])
+        return tuple(given) if plain else row(*[given[at] for at in order])
 
     return make
 
