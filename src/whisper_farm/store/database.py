@@ -20,12 +20,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.store.backend import Backend, Pending, Watch
+from whisper_farm.store.backend import Access, Backend, Pending, Watch
 from whisper_farm.store.statements import Change, Parameters, Query
 
 T = TypeVar("T")
@@ -151,21 +151,18 @@ class Database:
 
         Anything `work` raises rolls everything back. `now` replaces the database's clock (tests).
         """
-        tx, answer = self._run(self._backend.writer, self._backend.begin_write, True, work, now)
-        if tx.wakes:
-            self._tell()
-        return answer
+        return self._run("write", work, now)
 
     def beat(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
         """A short write that waits for no turn where the database can do that (PostgreSQL): for heartbeats.
 
         It must touch only rows that belong to its caller, and can emit no events.
         """
-        return self._run(self._backend.beater, self._backend.begin_beat, False, work, now)[1]
+        return self._run("beat", work, now)
 
     def read(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
         """Run `work` on one consistent snapshot; it can change nothing."""
-        return self._run(self._backend.reader, self._backend.begin_read, False, work, now)[1]
+        return self._run("read", work, now)
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback`, from any thread, after commits that called `Transaction.wake`; returns how to stop that.
@@ -192,37 +189,30 @@ class Database:
             self._closed = True
         if watch is not None:
             watch.stop()
-        for engine in (self._backend.writer, self._backend.beater, self._backend.reader):
+        for engine in self._backend.engines.values():
             engine.dispose()
 
-    def _run(
-        self,
-        engine: Engine,
-        begin: Callable[[Connection, float | None], float],
-        writes: bool,
-        work: Callable[[Transaction], T],
-        now: float | None,
-    ) -> tuple[Transaction, T]:
+    def _run(self, access: Access, work: Callable[[Transaction], T], now: float | None) -> T:
         if self._closed:
             raise StoreUnavailable(f"The database {self.place} has been closed.")
-        turn = self._backend.turn() if engine is self._backend.writer else nullcontext()
-        with self._translated(), turn:
-            connection, started = self._begun(engine, begin, now)
+        alone = self._backend.engines[access] is self._backend.engines["write"]
+        with self._translated(), self._backend.turn() if alone else nullcontext():
+            connection, clock = self._begun(access)
             with connection, self._backend.noticed(connection):
-                tx = Transaction(self._backend, connection, started, writes)
+                tx = Transaction(self._backend, connection, clock if now is None else now, access == "write")
                 answer = work(tx)
                 tx.commit()
-        return tx, answer
+        if tx.wakes:
+            self._tell()
+        return answer
 
-    def _begun(
-        self, engine: Engine, begin: Callable[[Connection, float | None], float], now: float | None
-    ) -> tuple[Connection, float]:
+    def _begun(self, access: Access) -> tuple[Connection, float]:
         """A connection whose transaction has begun. A broken one is replaced once: nothing was done on it yet."""
         for retry in (True, False):
-            connection = engine.connect()
+            connection = self._backend.engines[access].connect()
             try:
                 with self._backend.noticed(connection):
-                    return connection, begin(connection, now)
+                    return connection, self._backend.begin(connection, access)
             except BaseException:
                 lost = connection.invalidated
                 connection.close()
@@ -237,7 +227,8 @@ class Database:
         except PoolTimeout as error:
             raise StoreUnavailable(f"The database {self.place} is too busy; try again.") from error
         except Exception as error:
-            if fault := self._backend.fault(error):
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if cause is not None and (fault := self._backend.fault(cause)):
                 raise fault from error
             raise
 

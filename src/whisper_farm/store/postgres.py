@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.backend import Pending, execute
+from whisper_farm.store.backend import Access, Backend, Pending, Watch
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -42,7 +41,12 @@ OTHERS = 8
 POOL_SECONDS = 10
 LISTEN_SLICE_SECONDS = 0.25
 RECONNECT_SECONDS = (0.05, 2.0)
-CLOCK = "extract(epoch FROM clock_timestamp())::double precision"
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
+BEGIN: dict[Access, str] = {
+    "write": f"BEGIN; SELECT pg_advisory_xact_lock({FARM_LOCK}); {CLOCK}",
+    "beat": f"BEGIN; {CLOCK}",
+    "read": f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {CLOCK}",
+}
 PLANNER = (
     "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
     " -c plan_cache_mode=force_generic_plan"
@@ -91,8 +95,8 @@ class BoundedConnection(psycopg.Connection[Any]):
             return answer
 
 
-class PostgresBackend:
-    """One PostgreSQL database."""
+class PostgresBackend(Backend):
+    """One PostgreSQL database. The server's lock is the turn to write, for every process."""
 
     dialect = "postgresql"
 
@@ -101,33 +105,22 @@ class PostgresBackend:
         self.place = url.set(password=None).render_as_string()
         self._connect_args = {name: value for name, value in CONNECT.items() if name not in url.query}
         self._identity = secrets.token_hex(8)
-        self.writer = self._engine(WRITERS)
-        self.beater = self._engine(OTHERS)
-        self.reader = self.beater
+        others = self._engine(OTHERS)
+        self.engines = {"write": self._engine(WRITERS), "beat": others, "read": others}
 
-    def turn(self) -> AbstractContextManager[None]:
-        """The server's lock is the turn, for every process; there is none to wait for here."""
-        return nullcontext()
-
-    def begin_write(self, connection: Connection, now: float | None) -> float:
-        """Wait for the turn to write, and tell the time after it has come, in one round trip."""
-        clock = _begin(connection, f"BEGIN; SELECT pg_advisory_xact_lock({FARM_LOCK}); SELECT {CLOCK}")
-        return clock if now is None else now
-
-    def begin_beat(self, connection: Connection, now: float | None) -> float:
-        """Begin, and tell the time."""
-        clock = _begin(connection, f"BEGIN; SELECT {CLOCK}")
-        return clock if now is None else now
-
-    def begin_read(self, connection: Connection, now: float | None) -> float:
-        """Begin with one snapshot for all that is read, and tell the time."""
-        clock = _begin(connection, f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT {CLOCK}")
-        return clock if now is None else now
+    def begin(self, connection: Connection, access: Access) -> float:
+        """Begin, take the turn, and tell the time after it has come, in one round trip; SQLAlchemy sees none of it."""
+        connection.begin()
+        with _driver(connection).cursor() as cursor:
+            cursor.execute(BEGIN[access].encode())
+            while cursor.nextset():
+                pass
+            return float(cursor.fetchall()[0][0])
 
     def send(self, connection: Connection, changes: Sequence[Pending]) -> None:
         """Run these statements, several of them in one round trip."""
         with _driver(connection).pipeline() if len(changes) > 1 else nullcontext():
-            execute(connection, changes)
+            super().send(connection, changes)
 
     def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:
         """Commit with these last changes, and with the NOTIFY if asked for one, in one round trip."""
@@ -136,7 +129,7 @@ class PostgresBackend:
             raise RuntimeError("a statement failed in this transaction, and the work went on as if it had not")
         if changes or wakes:
             with _driver(connection).pipeline():
-                execute(connection, changes)
+                super().send(connection, changes)
                 if wakes:
                     connection.exec_driver_sql(f"SELECT pg_notify('{CHANNEL}', '{self._identity}')")
                 _driver(connection).commit()
@@ -153,19 +146,18 @@ class PostgresBackend:
                 connection.invalidate(error)
             raise
 
-    def fault(self, error: Exception) -> StorageError | None:
-        """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(cause, pg.DiskFull):
+    def fault(self, error: BaseException) -> StorageError | None:
+        """The class of the error tells."""
+        if isinstance(error, pg.DiskFull):
             return NoSpace(f"No space is left for the database {self.place}.")
-        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError | pg.ReadOnlySqlTransaction):
-            reason = " ".join(str(cause).split())
+        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | pg.ReadOnlySqlTransaction):
+            reason = " ".join(str(error).split())
             return StoreUnavailable(f"The database {self.place} cannot serve: {reason}")
         return None
 
     def watch(self, callback: Callable[[], None]) -> PostgresWatch:
         """Start listening for other processes' wake-ups."""
-        return PostgresWatch(self.beater, self._identity, callback)
+        return PostgresWatch(self.engines["beat"], self._identity, callback)
 
     def _engine(self, connections: int) -> Engine:
         engine = create_engine(
@@ -180,22 +172,13 @@ class PostgresBackend:
         return engine
 
 
-class PostgresWatch:
+class PostgresWatch(Watch):
     """Listens on a connection of its own until stopped. Reconnects, and then calls back: it may have missed some."""
 
     def __init__(self, engine: Engine, identity: str, callback: Callable[[], None]) -> None:
         self._engine = engine
         self._identity = identity
-        self._callback = callback
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="postgres-watch", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=SILENCE_SECONDS)
+        super().__init__("postgres-watch", callback, end_seconds=SILENCE_SECONDS)
 
     def _run(self) -> None:
         pause, longest = RECONNECT_SECONDS
@@ -229,16 +212,6 @@ def _driver(connection: Connection) -> psycopg.Connection[Any]:
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     return driver
-
-
-def _begin(connection: Connection, statements: str) -> float:
-    """Run statements of which the last one tells the time, in one round trip; SQLAlchemy sees the first one only."""
-    connection.begin()
-    with _driver(connection).cursor() as cursor:
-        cursor.execute(statements.encode())
-        while cursor.nextset():
-            pass
-        return float(cursor.fetchall()[0][0])
 
 
 def _connected(

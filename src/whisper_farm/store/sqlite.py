@@ -15,15 +15,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
-from whisper_farm.store.backend import Pending, execute
+from whisper_farm.store.backend import Access, Backend, Pending, Watch
 
 BUSY_SECONDS = 10.0
 """How long a write waits for its turn."""
@@ -47,7 +46,7 @@ CANNOT_SERVE = frozenset(
 """What is wrong with the file or its surroundings, not with a statement."""
 
 
-class SqliteBackend:
+class SqliteBackend(Backend):
     """One SQLite file."""
 
     dialect = "sqlite"
@@ -55,15 +54,13 @@ class SqliteBackend:
     def __init__(self, url: URL) -> None:
         if not url.database or url.database == ":memory:":
             raise StoreUnavailable("SQLite needs a file here: sqlite:///PATH. A database in memory cannot be shared.")
-        self._file = Path(url.database).absolute()
-        self.place = str(self._file)
+        self.file = Path(url.database).absolute()
+        self.place = str(self.file)
         self._make_file()
-        self.writer = self._engine("BEGIN IMMEDIATE", connections=1)
-        self.beater = self.writer
-        self.reader = self._engine("BEGIN", connections=READERS)
-        event.listen(self.reader, "connect", _only_read)
+        writer, reader = self._engine(connections=1), self._engine(connections=READERS)
+        event.listen(reader, "connect", _only_read)
+        self.engines = {"write": writer, "beat": writer, "read": reader}
         self._turns = Turns()
-        self._next_wake = 0
         self.seen_wake = 0
 
     @contextmanager
@@ -76,58 +73,44 @@ class SqliteBackend:
         finally:
             self._turns.give()
 
-    def begin_write(self, connection: Connection, now: float | None) -> float:
-        """Begin and tell the time: SQLite is a library, and its clock that of the machine it runs on."""
+    def begin(self, connection: Connection, access: Access) -> float:
+        """SQLite is a library, and its clock that of the machine it runs on."""
         connection.begin()
-        return time.time() if now is None else now
-
-    begin_beat = begin_read = begin_write
-
-    def send(self, connection: Connection, changes: Sequence[Pending]) -> None:
-        """Run these statements."""
-        execute(connection, changes)
+        _driver(connection).execute("BEGIN" if access == "read" else "BEGIN IMMEDIATE")
+        return time.time()
 
     def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:
         """Commit with these last changes, counting up the wake number if asked to."""
-        execute(connection, changes)
-        if wakes:
-            wake = (self._wake_number(connection) + 1) % (1 << 31)
-            connection.exec_driver_sql(f"PRAGMA user_version = {wake}")
-            self._next_wake = wake
+        self.send(connection, changes)
+        if not wakes:
+            connection.commit()
+            return
+        wake = (wake_number(_driver(connection)) + 1) % (1 << 31)
+        _driver(connection).execute(f"PRAGMA user_version = {wake}")
         connection.commit()
-        if wakes:
-            self.seen_wake = self._next_wake
+        self.seen_wake = wake
 
-    def noticed(self, connection: Connection) -> AbstractContextManager[None]:
-        """A connection to a file is not lost."""
-        return nullcontext()
-
-    def fault(self, error: Exception) -> StorageError | None:
-        """The storage error behind a driver's; None when it is a mistake in a statement, or something else."""
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    def fault(self, error: BaseException) -> StorageError | None:
+        """The code of the error tells."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
             return NoSpace(f"No space is left for the database {self.place}.")
         if code not in CANNOT_SERVE:
             return None
-        return StoreUnavailable(f"The database {self.place} cannot be used: {cause}.")
+        return StoreUnavailable(f"The database {self.place} cannot be used: {error}.")
 
     def watch(self, callback: Callable[[], None]) -> SqliteWatch:
         """Start looking for other processes' wake-ups."""
-        return SqliteWatch(self, self._file, callback)
-
-    @staticmethod
-    def _wake_number(connection: Connection) -> int:
-        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+        return SqliteWatch(self, callback)
 
     def _make_file(self) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR, 0o600))
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise StoreUnavailable(f"The database {self.place} cannot be opened: {error.strerror}.") from error
 
-    def _engine(self, begin: str, connections: int) -> Engine:
+    def _engine(self, connections: int) -> Engine:
         engine = create_engine(
             URL.create("sqlite", database=self.place),
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
@@ -136,7 +119,6 @@ class SqliteBackend:
             pool_timeout=BUSY_SECONDS,
         )
         event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
 
 
@@ -173,43 +155,39 @@ class Turns:
                 self._taken = False
 
 
-class SqliteWatch:
+class SqliteWatch(Watch):
     """Looks at the wake number until stopped."""
 
-    def __init__(self, backend: SqliteBackend, file: Path, callback: Callable[[], None]) -> None:
+    def __init__(self, backend: SqliteBackend, callback: Callable[[], None]) -> None:
         self._backend = backend
-        self._file = file
-        self._callback = callback
-        self._stop = threading.Event()
-        self._connection = self._connected()
+        self._connection = sqlite3.connect(backend.file, timeout=0, isolation_level=None, check_same_thread=False)
         backend.seen_wake = self._look()
-        self._thread = threading.Thread(target=self._run, name="sqlite-watch", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
+        super().__init__("sqlite-watch", callback, end_seconds=5)
 
     def _run(self) -> None:
-        try:
+        with closing(self._connection):
             while not self._stop.wait(POLL_SECONDS):
                 wake = self._look()
                 if wake != self._backend.seen_wake:
                     self._backend.seen_wake = wake
                     self._callback()
-        finally:
-            self._connection.close()
 
     def _look(self) -> int:
         try:
-            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+            return wake_number(self._connection)
         except sqlite3.Error:  # locked or out of reach for the moment: the next look will tell
             return self._backend.seen_wake
 
-    def _connected(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
+
+def wake_number(connection: sqlite3.Connection) -> int:
+    """How many commits have asked to wake others."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def _prepare(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
