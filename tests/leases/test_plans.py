@@ -18,11 +18,10 @@ from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed, claim, next_due
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
-from whisper_farm.leases.ready import next_due
 from whisper_farm.leases.transcriptions import (
     NewTranscription,
     cancel,

@@ -119,9 +119,10 @@ def test_a_lease_renewed_while_it_is_being_overtaken_stays(farm: Farm) -> None:
     farm.now += 21
 
     def race(tx: Transaction) -> set[str]:
-        assert list(lapsed_jobs(tx)) == [job.job_id]
+        lapsed = lapsed_jobs(tx)
+        assert list(lapsed) == [job.job_id]
         assert farm.beat("ann", job.token).lost == ()
-        return overtake(tx, [job.job_id])
+        return overtake(tx, lapsed)
 
     assert farm.write(race) == set()
     assert farm.attempt(job.token).state == "live"

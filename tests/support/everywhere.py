@@ -17,11 +17,10 @@ from support.model import Attempt, Job, Model, Profile, Recording, Worker
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed, claim, next_due
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
-from whisper_farm.leases.ready import next_due
 from whisper_farm.leases.rules import Mint
 from whisper_farm.leases.transcriptions import assembled, cancel, next_to_assemble, results_of, retry, submit
 from whisper_farm.leases.transcriptions import delete as forget
@@ -53,7 +52,7 @@ _NEWS = (
 )
 
 
-class Numbered:
+class Numbered(Mint):
     """A mint that never surprises: ids and tokens count up, the jitter goes round."""
 
     def __init__(self) -> None:

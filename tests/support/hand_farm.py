@@ -11,11 +11,11 @@ from sqlalchemy import func, select
 
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed, claim, next_due
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import ReapReport, reap
-from whisper_farm.leases.ready import next_due
+from whisper_farm.leases.rules import Mint
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, label_transcription, retry, submit
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
@@ -44,7 +44,7 @@ SHA = "a" * 64
 TONES = RecognitionOptions(engine="tones", model="instant")
 
 
-class CountingMint:
+class CountingMint(Mint):
     """Tokens in order of minting, ids against it (so that nothing works by luck), and always the same jitter."""
 
     def __init__(self) -> None:

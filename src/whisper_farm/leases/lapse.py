@@ -5,7 +5,7 @@ Claims take lapsed jobs by themselves; `reap` clears up what silence leaves behi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whisper_farm.errors import LeaseLost
@@ -28,18 +28,6 @@ LapsedJobs = dict[str, list[Held]]
 
 
 @dataclass(frozen=True, slots=True)
-class LapsedAttempt:
-    """An attempt of which nobody else holds the row; `holders` counts the live attempts at its job."""
-
-    token: str
-    job_id: str
-    worker_id: str
-    number: int
-    lease_until: float
-    holders: int
-
-
-@dataclass(frozen=True, slots=True)
 class ReapReport:
     """What one run did."""
 
@@ -54,14 +42,14 @@ LAPSED_NEEDS = Query[str](f"""
     SELECT DISTINCT jobs.needs FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE {SILENT}
 """)
 LAPSED = Query[Held](f"""
-    {HELD} WHERE {SILENT} AND jobs.needs IN :needs ORDER BY attempts.lease_until, attempts.token LIMIT :limit
+    {HELD}
+     WHERE attempts.state = 'live' AND attempts.job_id IN (
+           SELECT attempts.job_id FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+            WHERE {SILENT} AND jobs.needs IN :needs ORDER BY attempts.lease_until, attempts.token LIMIT :limit)
+     ORDER BY attempts.lease_until, attempts.number
 """)
-NOT_LOCKED = """
-    SELECT token, job_id, worker_id, number, lease_until,
-           (SELECT count(*) FROM attempts other
-             WHERE other.job_id = attempts.job_id AND other.state = 'live') AS holders
-      FROM attempts WHERE attempts.state = 'live' AND attempts.job_id IN :jobs ORDER BY token"""
-LOCK_FREE = Query[LapsedAttempt](NOT_LOCKED, postgres=NOT_LOCKED + LOCK + " SKIP LOCKED")
+STILL_SILENT = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'live' AND lease_until <= :now"
+LOCK_FREE = Query[str](STILL_SILENT, postgres=STILL_SILENT + " ORDER BY token" + LOCK + " SKIP LOCKED")
 LOSE = Change("""
     UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :now, error_code = 'lease_lost',
            error_message = 'The worker ' || worker_id
@@ -83,17 +71,14 @@ def lapsed_jobs(tx: Transaction, offers: Offers | None = None) -> LapsedJobs:
     return {job_id: sorted(holders, key=lambda held: held.number) for job_id, holders in found.items()}
 
 
-def overtake(tx: Transaction, job_ids: Collection[str]) -> set[str]:
-    """Take lapsed jobs from all who held them, and charge them; one that was or is being renewed is left alone."""
-    silent: dict[str, list[LapsedAttempt]] = {}
-    for held in tx.rows(LOCK_FREE, {"jobs": sorted(job_ids)}) if job_ids else ():
-        if held.lease_until <= tx.now:
-            silent.setdefault(held.job_id, []).append(held)
-    taken = {job: of for job, of in silent.items() if len(of) == of[0].holders}  # what is locked is being renewed
+def overtake(tx: Transaction, lapsed: LapsedJobs) -> set[str]:
+    """Take these jobs from all who held them, and charge them; one that was or is being renewed is left alone."""
+    tokens = sorted(held.token for holders in lapsed.values() for held in holders)
+    free = set(tx.rows(LOCK_FREE, {"tokens": tokens})) if tokens else ()
+    taken = {job: of for job, of in lapsed.items() if all(held.token in free for held in of)}
     if taken:
-        tx.change(LOSE, {"tokens": [one.token for of in taken.values() for one in of]})
-        last = {job: max(of, key=lambda one: one.number).worker_id for job, of in taken.items()}
-        tx.change(CHARGE, [{"job": job, "lost": len(of), "worker": last[job]} for job, of in taken.items()])
+        tx.change(LOSE, {"tokens": [held.token for of in taken.values() for held in of]})
+        tx.change(CHARGE, [{"job": job, "lost": len(of), "worker": of[-1].worker_id} for job, of in taken.items()])
     return set(taken)
 
 
@@ -103,16 +88,16 @@ def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: 
     Returns which have spent it, and how many were set aside: one that is being renewed is left as it is.
     """
     charged = {job_id: of[0].charged_attempts + len(of) for job_id, of in lapsed.items()}
-    spent = set()
+    spent: LapsedJobs = {}
     for job_id, proof in evidence(tx, [job for job in lapsed if charged[job] >= policy.max_attempts]).items():
         culprits = proof.culprits | {held.worker_id for held in lapsed[job_id]}
         if fleet.has_spent(lapsed[job_id][0].needs, charged[job_id], culprits):
-            spent.add(job_id)
-    ended = [lapsed[job_id][-1] for job_id in sorted(overtake(tx, spent))]
+            spent[job_id] = lapsed[job_id]
+    ended = [spent[job_id][-1] for job_id in sorted(overtake(tx, spent))]
     message = "It has been lost with its worker too often, the last time with {}."
     set_aside(tx, [(held, LeaseLost.code, message.format(held.worker_id)) for held in ended])
     conclude(tx, {held.transcription_id for held in ended}, policy)
-    return spent, len(ended)
+    return set(spent), len(ended)
 
 
 def announce_lapses(tx: Transaction, jobs_again: Iterable[Job]) -> None:
@@ -131,11 +116,8 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
     lapsed = lapsed_jobs(tx)
     holders = {held.worker_id for of in lapsed.values() for held in of}
     there = set(tx.rows(STILL_THERE, {"ids": sorted(holders)})) if holders else set()
-    abandoned = {
-        job_id: of
-        for job_id, of in lapsed.items()
-        if not any(held.worker_id in there for held in of) and not fleet.serves(of[0].needs)
-    }
+    alone = {job: of for job, of in lapsed.items() if there.isdisjoint(held.worker_id for held in of)}
+    abandoned = {job: of for job, of in alone.items() if not fleet.serves(of[0].needs)}
     _, ended = set_aside_spent(tx, abandoned, policy, fleet)
     lease = stretched(policy, present_workers(tx)).lease_seconds
     return ReapReport(give_up_silent(tx, tx.now - SILENT_LEASES * lease), ended)

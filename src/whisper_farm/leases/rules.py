@@ -1,6 +1,6 @@
 """The rules of the queue in numbers: leases, waits and budgets.
 
-Knows no database. Tests pass a `Mint` of their own, for chance enters the queue here and nowhere else.
+Knows no database. Chance enters the queue here, by a `Mint`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import random
 import secrets
 from dataclasses import dataclass
-from typing import Protocol
 
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
@@ -54,23 +53,15 @@ def moved_pace(pace: float | None, sample: float) -> float:
     return sample if pace is None else (1 - PACE_WEIGHT) * pace + PACE_WEIGHT * sample
 
 
-class Mint(Protocol):
-    """Makes what nobody must be able to guess, and what should not be in step."""
-
-    def transcription_id(self) -> str: ...
-    def claim_token(self) -> str: ...
-    def jitter(self) -> float: ...
-
-
-class RandomMint:
-    """The real one. Ids are 60 random bits in lower case, tokens 192 random bits."""
+class Mint:
+    """Makes what nobody must be able to guess, and what should not be in step; tests have one of their own."""
 
     def transcription_id(self) -> str:
-        """Twelve characters that survive any file system and any voice on the telephone."""
+        """60 random bits as twelve characters that survive any file system and any voice on the telephone."""
         return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:12]
 
     def claim_token(self) -> str:
-        """The secret of one attempt."""
+        """The secret of one attempt: 192 random bits."""
         return secrets.token_urlsafe(24)
 
     def jitter(self) -> float:
@@ -78,7 +69,7 @@ class RandomMint:
         return 0.5 + random.random() / 2
 
 
-RANDOM = RandomMint()
+RANDOM = Mint()
 
 
 def profile_id(options: RecognitionOptions) -> str:

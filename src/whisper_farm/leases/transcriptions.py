@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from whisper_farm.errors import BlobMissing, WrongState
 from whisper_farm.leases.attempts import LOCK, end_attempts, live_attempts_of
+from whisper_farm.leases.claim import farm_turn, present_turn
 from whisper_farm.leases.endings import close, close_ended
 from whisper_farm.leases.kinds import ADD as ADD_JOB
 from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION
-from whisper_farm.leases.ready import farm_turn, present_turn
 from whisper_farm.leases.rules import RANDOM, Mint, profile_id
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.protocol.events import (

@@ -8,8 +8,7 @@ import json
 from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.claim import claim, left_something
-from whisper_farm.leases.ready import next_due
+from whisper_farm.leases.claim import claim, left_something, next_due
 from whisper_farm.leases.workers import Offers, known_worker
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.protocol.worker import ClaimRequest
