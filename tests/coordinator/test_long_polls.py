@@ -14,13 +14,12 @@ from whisper_farm.coordinator.claiming.long_poll import EMPTY_HANDS, LongPolls, 
 from whisper_farm.errors import StoreUnavailable, WorkerUnknown
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest
-from whisper_farm.transcript.options import RecognitionOptions
 
 
 def claimed(job_id: str) -> Claimed:
     return Claimed(
         token="t" * 20, job_id=job_id, transcription_id="t", kind="transcribe", position=0, attempt=1, lease_seconds=20,
-        hedge=False, alone=False, options=RecognitionOptions(), start_seconds=0, end_seconds=1, audio_key="k",
+        hedge=False, alone=False, asked={}, language=None, revision=None, start_seconds=0, end_seconds=1, audio_key="k",
         audio_size=1, audio_sha256="0" * 64, source="blob:s", source_name="s", source_size=1, chunk_seconds=30,
         resume_position=0, resume_seconds=0,
     )  # fmt: skip
