@@ -16,9 +16,10 @@ from typing import Self
 from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
-from whisper_farm.audio.sound import Waveform, samples_of, seconds_of
+from whisper_farm.audio.sound import Waveform, either, samples_of, seconds_of
 from whisper_farm.audio.source import AudioFile, AudioSource, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
+from whisper_farm.transcript.options import Channel, Track
 
 ENCODE_TIMEOUT_SECONDS = 600.0
 
@@ -46,6 +47,8 @@ class ChunkingEnd:
     chunks: int
     damaged_packets: int
     damaged_seconds: tuple[tuple[float, float], ...]
+    remarks: tuple[str, ...] = ()
+    """What whoever wants the transcript should know of how the recording was read."""
 
 
 class Chunking:
@@ -85,6 +88,7 @@ class Chunking:
             chunks=position,
             damaged_packets=decoding.damage.packets,
             damaged_seconds=decoding.damage.seconds(seconds_of(start)),
+            remarks=self._source.remarks(),
         )
         self._source.close()
 
@@ -104,7 +108,7 @@ def _encoded(pieces: Iterable[Waveform], position: int, start: int) -> Iterator[
 
 def _encode(samples: Waveform, position: int, start: int) -> EncodedChunk:
     end = start + len(samples)
-    return EncodedChunk(position, seconds_of(start), seconds_of(end), speech_seconds(samples), encode(samples))
+    return EncodedChunk(position, seconds_of(start), seconds_of(end), speech_seconds(either(samples)), encode(samples))
 
 
 def chunks(
@@ -113,10 +117,12 @@ def chunks(
     chunk_seconds: float = 30.0,
     resume_position: int = 0,
     resume_seconds: float = 0.0,
+    channel: Channel = "mix",
+    track: Track | None = None,
 ) -> Chunking:
     """Open a recording and cut it. `resume_*` are the position after, and the end of, the last chunk that is safe.
 
     Raises an `AudioError` that names the recording, here or while iterating, if it cannot be used;
     what a file object raises while it is read comes through as it is (an `OSError` as `SourceUnreadable`).
     """
-    return Chunking(AudioSource(file, name), chunk_seconds, resume_position, resume_seconds)
+    return Chunking(AudioSource(file, name, channel, track), chunk_seconds, resume_position, resume_seconds)

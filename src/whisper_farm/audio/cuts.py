@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.audio.sound import HOP, SAMPLE_RATE, SILENT_DB, Levels, Waveform, decibels, powers, samples_of
+from whisper_farm.audio.sound import HOP, SAMPLE_RATE, SILENT_DB, Levels, Waveform, decibels, either, powers, samples_of
 from whisper_farm.audio.speech import FRAME, speech_probabilities
 
 PAUSE_HOPS = 20
@@ -45,12 +45,12 @@ def cut(blocks: Iterable[Waveform], chunk_seconds: float) -> Iterator[Waveform]:
         length += len(block)
         while length >= ahead:
             sound = np.concatenate(held)
-            end = cut_point(sound, window)
+            end = cut_point(either(sound), window)
             yield sound[:end]
             held, length = [sound[end:]], length - end
     sound = np.concatenate(held) if held else np.zeros(0, np.float32)
     while len(sound):
-        end = cut_point(sound, window)
+        end = cut_point(either(sound), window)
         yield sound[:end]
         sound = sound[end:]
 

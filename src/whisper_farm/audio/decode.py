@@ -178,7 +178,7 @@ class Decoding:
         self._after_damage = False
 
     def _first_stretch(self, frame: AudioFrame, stamp: float | None) -> Stretch:
-        stretch = Stretch(frame, 0, self._first, self._source.only_channel, self._rate)
+        stretch = self._new_stretch(frame, 0)
         if self._sought and stamp is not None:
             stretch.count = min(stretch.begin, round(self._timeline.time_of(stamp) * frame.sample_rate))
         return stretch
@@ -196,8 +196,11 @@ class Decoding:
         before = self._position
         yield from self._close_stretch()
         base = max(self._reached, round((before + hole) * self._rate)) if hole else self._reached
-        yield from silence(max(self._reached, self._first), base)
-        self._stretch = Stretch(frame, base, self._first, self._source.only_channel, self._rate)
+        yield from silence(max(self._reached, self._first), base, self._source.apart)
+        self._stretch = self._new_stretch(frame, base)
+
+    def _new_stretch(self, frame: AudioFrame, base: int) -> Stretch:
+        return Stretch(frame, base, self._first, self._source.only_channel, self._source.apart, self._rate)
 
     def _close_stretch(self) -> Iterator[Waveform]:
         if self._stretch is not None:

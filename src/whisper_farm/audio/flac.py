@@ -1,4 +1,6 @@
-"""Chunks as FLAC: 16 kHz, one channel, 16 bits. What is decoded is exactly what was encoded, rounded to 16 bits."""
+"""Chunks as FLAC: 16 kHz, 16 bits, one channel, or two that are kept apart.
+
+What is decoded is exactly what was encoded, rounded to 16 bits."""
 
 from __future__ import annotations
 
@@ -17,17 +19,18 @@ SLACK_SAMPLES = SAMPLE_RATE
 _LEVEL = "5"
 """Of compression: higher levels are slower and save under one per cent, lower ones are no faster."""
 _FULL_SCALE = 32_768
-_UNREADABLE = f"the audio of a chunk is no readable FLAC of one channel at {SAMPLE_RATE} Hz"
+_UNREADABLE = f"the audio of a chunk is no readable FLAC of one or two channels at {SAMPLE_RATE} Hz"
 
 
 def encode(samples: Waveform) -> bytes:
     """A FLAC file of these samples."""
     whole = np.clip(np.rint(samples * np.float32(_FULL_SCALE)), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
-    frame = AudioFrame.from_ndarray(whole.reshape(1, -1), format="s16", layout="mono")
+    layout = "mono" if samples.ndim == 1 else "stereo"
+    frame = AudioFrame.from_ndarray(whole.reshape(1, -1), format="s16", layout=layout)
     frame.sample_rate, frame.pts = SAMPLE_RATE, 0
     file = io.BytesIO()
     with av.open(file, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=SAMPLE_RATE, options={"compression_level": _LEVEL}, layout="mono")
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, options={"compression_level": _LEVEL}, layout=layout)
         stream.format = "s16"
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -43,7 +46,7 @@ def decode_flac(data: bytes, most_seconds: float = LONGEST_SECONDS) -> Waveform:
     try:
         with av.open(io.BytesIO(data), "r", format="flac") as container:
             stream = container.streams.audio[0]
-            if (stream.sample_rate, stream.channels) != (SAMPLE_RATE, 1):
+            if stream.sample_rate != SAMPLE_RATE or stream.channels > 2:
                 raise AudioError(_UNREADABLE)
             frames = []
             for frame in container.decode(stream):
@@ -52,7 +55,7 @@ def decode_flac(data: bytes, most_seconds: float = LONGEST_SECONDS) -> Waveform:
                     raise AudioError(
                         f"the audio of a chunk is longer than the {most_seconds:g} s it was announced with"
                     )
-                frames.append(frame.to_ndarray().reshape(-1))
+                frames.append(frame.to_ndarray().reshape((-1, 2) if stream.channels == 2 else -1))
     except (av.FFmpegError, IndexError, ValueError) as failure:
         raise AudioError(_UNREADABLE) from failure
     whole = np.concatenate(frames) if frames else np.zeros(0, np.int16)

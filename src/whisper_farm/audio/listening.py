@@ -21,6 +21,7 @@ from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.sound import Waveform
 from whisper_farm.audio.source import AudioFile, AudioSource
 from whisper_farm.errors import NoSpace, TooLarge
+from whisper_farm.transcript.options import Track
 
 RATE = 32_000
 """Samples a second of the copy: all that is heard of a voice, and most of music."""
@@ -83,7 +84,9 @@ def _halved(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([pairs[:, 0].reshape(-1, 2).min(axis=1), pairs[:, 1].reshape(-1, 2).max(axis=1)], axis=1)
 
 
-def listen(file: AudioFile, name: str, copy: Path, max_bytes: int, went_on: Callable[[float], None]) -> Playable:
+def listen(
+    file: AudioFile, name: str, copy: Path, max_bytes: int, went_on: Callable[[float], None], track: Track | None = None
+) -> Playable:
     """Decode a recording once, write its listening copy to `copy`, and return the peaks.
 
     `went_on` hears now and then how far it is. Raises an `AudioError` that names the recording if it cannot be used,
@@ -91,7 +94,7 @@ def listen(file: AudioFile, name: str, copy: Path, max_bytes: int, went_on: Call
     """
     peaks, samples, told = WaveformPeaks(), 0, 0
     try:
-        with AudioSource(file, name) as source, _Copy(copy) as written:
+        with AudioSource(file, name, track=track) as source, _Copy(copy) as written:
             for block in Decoding(source, rate=RATE).blocks():
                 peaks.add(block)
                 written.add(block, samples)

@@ -26,13 +26,20 @@ _WARM_UP_SECONDS = 0.1
 class Stretch:
     """A run of frames of one rate, format and layout, placed at output sample `base`.
 
-    Output before sample `first` is not made. All channels are mixed, unless only one is to be heard.
+    Output before sample `first` is not made. All channels are mixed, unless one is to be heard alone, or two apart.
     """
 
     def __init__(
-        self, shape: AudioFrame, base: int, first: int, only_channel: int | None = None, rate: int = SAMPLE_RATE
+        self,
+        shape: AudioFrame,
+        base: int,
+        first: int,
+        only_channel: int | None = None,
+        apart: bool = False,
+        rate: int = SAMPLE_RATE,
     ) -> None:
-        self._shape, self._base, self._only_channel = shape, base, only_channel
+        """`apart`: two channels come out, as the columns of each block."""
+        self._shape, self._base, self._only_channel, self._apart = shape, base, only_channel, apart
         self._rate, self._made_rate = shape.sample_rate, rate
         self.begin = self._input_start(first - base)
         """The input sample from which the graph must be fed."""
@@ -85,7 +92,7 @@ class Stretch:
         self._source.push(None)
         for block in self._pull():
             yield block[: max(0, self.end - self._made + len(block))]
-        yield from silence(self._made, self.end)
+        yield from silence(self._made, self.end, self._apart)
 
     def _input_start(self, output: int) -> int:
         """An input sample, early enough for `output`, that falls exactly on an output sample."""
@@ -94,14 +101,16 @@ class Stretch:
         return max(0, warm // step * step)
 
     def _build(self) -> FilterContext:
-        if self._only_channel is not None and self._shape.layout.nb_channels > self._only_channel:
+        count = self._shape.layout.nb_channels
+        if self._apart:
+            self._connect("pan", f"stereo|c0=c0|c1=c{min(1, count - 1)}")
+        elif self._only_channel is not None and count > self._only_channel:
             self._connect("pan", f"mono|c0=c{self._only_channel}")
-            assert self._source is not None
-            return self._source
-        try:
-            self._connect("aformat", "sample_fmts=fltp:channel_layouts=mono")
-        except av.FFmpegError:
-            self._connect("pan", _mean(self._shape.layout.nb_channels))
+        else:
+            try:
+                self._connect("aformat", "sample_fmts=fltp:channel_layouts=mono")
+            except av.FFmpegError:
+                self._connect("pan", _mean(count))
         assert self._source is not None
         return self._source
 
@@ -138,17 +147,19 @@ class Stretch:
             except (BlockingIOError, EOFError):
                 return
             assert isinstance(frame, AudioFrame)
-            block = np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)[self._skip :]
+            samples = np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples * (1 + self._apart))
+            block = (samples.reshape(-1, 2) if self._apart else samples)[self._skip :]
             self._skip = max(0, self._skip - frame.samples)
             if len(block):
                 self._made += len(block)
                 yield block
 
 
-def silence(begin: int, end: int) -> Iterator[Waveform]:
+def silence(begin: int, end: int, apart: bool = False) -> Iterator[Waveform]:
     """Output samples `[begin, end)` of nothing."""
     for start in range(begin, end, SAMPLE_RATE):
-        yield np.zeros(min(SAMPLE_RATE, end - start), np.float32)
+        length = min(SAMPLE_RATE, end - start)
+        yield np.zeros((length, 2) if apart else length, np.float32)
 
 
 def _mean(channels: int) -> str:

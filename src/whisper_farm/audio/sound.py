@@ -17,6 +17,7 @@ SILENT_DB = -92.0
 """Nothing but digital silence: less than a step of a 16-bit sample."""
 
 Waveform = NDArray[np.float32]
+"""One channel; or two, kept apart, as the columns."""
 Levels = NDArray[np.float32]
 
 
@@ -28,6 +29,15 @@ def samples_of(seconds: float) -> int:
 def seconds_of(samples: int) -> float:
     """The time of a sample."""
     return samples / SAMPLE_RATE
+
+
+def either(audio: Waveform) -> Waveform:
+    """One channel in which both are heard, whatever one does to the other: of each pair the larger sample."""
+    if audio.ndim == 1:
+        return audio
+    left, right = audio.T
+    louder: Waveform = np.where(np.abs(left) >= np.abs(right), left, right)
+    return louder
 
 
 def powers(audio: Waveform) -> Levels:

@@ -28,6 +28,8 @@ from av.stream import Discard
 
 from whisper_farm.audio.channels import cancelling_channel
 from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio, SourceEmpty, SourceMissing, SourceUnreadable
+from whisper_farm.transcript.languages import code_of_tag
+from whisper_farm.transcript.options import Channel, Track
 
 AudioFile = str | os.PathLike[str] | BinaryIO
 """A path, or anything seekable that reads bytes."""
@@ -190,8 +192,9 @@ class SourceFacts:
 class AudioSource:
     """A recording opened for one pass. Use it in `with`, or close it."""
 
-    def __init__(self, file: AudioFile, name: str) -> None:
+    def __init__(self, file: AudioFile, name: str, channel: Channel = "mix", track: Track | None = None) -> None:
         self.name = name
+        self._wanted, self._channel = track, channel
         self.reader = Reader(file, name)
         try:
             self.container = self._open(READ_BYTES)
@@ -201,8 +204,12 @@ class AudioSource:
                 self.container = self._open(SMALL_READ_BYTES)
             self.stream = self._track()
             self.facts = self._facts()
-            self.only_channel = self._only_channel() if self.facts.channels == 2 else None
-            """The channel to be heard where the mix of both would be silent; None: mix them."""
+            stereo = self.facts.channels > 1
+            self.cancelling = self._cancelling_channel() if channel == "mix" and self.facts.channels == 2 else None
+            """The louder of two channels whose mix would be silence; None: mix them."""
+            self.apart = stereo and channel == "each"
+            """Whether two channels come out, which are never mixed."""
+            self.only_channel = {"left": 0, "right": 1}.get(channel, self.cancelling) if stereo else None
         except BaseException:
             self.close()
             raise
@@ -296,7 +303,7 @@ class AudioSource:
             raise NotAudio(f"{self.name}: it is a text or a picture, no audio or video file")
         if not streams.audio:
             raise NoAudioTrack(f"{self.name}: it holds no audio track")
-        best = streams.best("audio") or streams.audio[0]
+        best = self._chosen() or streams.best("audio") or streams.audio[0]
         for stream in streams:
             if stream.index != best.index and not self.holes_are_seen_in_bytes:
                 stream.discard = Discard.all
@@ -305,7 +312,44 @@ class AudioSource:
         best.codec_context.options = {"max_samples": str(MOST_FRAME_SAMPLES)}
         return best
 
-    def _only_channel(self) -> int | None:
+    def _chosen(self) -> AudioStream | None:
+        """The track that is asked for, by number or by language; None where none is."""
+        if self._wanted is None:
+            return None
+        tracks, wanted = self._tracks, self._wanted
+        for number, (stream, language) in enumerate(tracks, 1):
+            if wanted in (str(number), language) or (language and code_of_tag(wanted) == code_of_tag(language)):
+                return stream
+        there = ", ".join(f"{number} ({language or 'no language'})" for number, (_, language) in enumerate(tracks, 1))
+        raise NoAudioTrack(
+            f"{self.name}: it has no audio track {wanted}; there {'is' if len(tracks) == 1 else 'are'} {there}"
+        )
+
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever wants the transcript should know of how the recording was read."""
+        said = []
+        tracks = [f"{number} ({language or 'no language'})" for number, (_, language) in enumerate(self._tracks, 1)]
+        if len(tracks) > 1:
+            at = 1 + [stream.index for stream, _ in self._tracks].index(self.stream.index)
+            others = ", ".join(tracks[: at - 1] + tracks[at:])
+            said.append(f"this is track {at} of {len(tracks)} ({self.language_tag or 'no language'}); others: {others}")
+        if self.cancelling is not None:
+            side = ("left", "right")[self.cancelling]
+            said.append(f"its two channels cancel each other out, so the {side} one alone was heard")
+        if self._channel != "mix" and self.facts.channels == 1:
+            said.append(f"it has one channel, so --channel {self._channel} makes no difference")
+        return tuple(said)
+
+    @property
+    def language_tag(self) -> str | None:
+        """The language that the track says it is in, as it is written there."""
+        return _tag(self.stream)
+
+    @property
+    def _tracks(self) -> list[tuple[AudioStream, str | None]]:
+        return [(stream, _tag(stream)) for stream in self.container.streams.audio]
+
+    def _cancelling_channel(self) -> int | None:
         """Listen to the beginning; then open the recording anew, so that decoding begins where it always does."""
         try:
             found = cancelling_channel(self.container, self.stream)
@@ -413,6 +457,11 @@ CODECS = ",".join(sorted(filter(_decodes_sound, av.codecs_available)))
 def bearable(sample_rate: int, channels: int) -> bool:
     """Whether sound of this shape is decoded at all."""
     return LOWEST_RATE <= sample_rate <= HIGHEST_RATE and 1 <= channels <= MOST_CHANNELS
+
+
+def _tag(stream: AudioStream) -> str | None:
+    language: str | None = stream.language or stream.metadata.get("language")
+    return language.lower() if language and language.lower() not in ("und", "unk", "mul", "zxx") else None
 
 
 def _credible(seconds: float) -> float | None:

@@ -30,6 +30,24 @@ OTHER_LANGUAGE_NAMES: dict[str, str] = {
     "moldavian": "ro", "moldovan": "ro", "nb": "no", "panjabi": "pa", "pushto": "ps",
     "sinhalese": "si", "valencian": "ca",
 }  # fmt: skip
+_TAGS = (
+    "afr:af amh:am ara:ar asm:as aze:az bak:ba bel:be bul:bg ben:bn bod:bo tib:bo bre:br bos:bs cat:ca ces:cs cze:cs "
+    "cym:cy wel:cy dan:da deu:de ger:de ell:el gre:el eng:en spa:es est:et eus:eu baq:eu fas:fa per:fa fin:fi fao:fo "
+    "fra:fr fre:fr glg:gl guj:gu hau:ha heb:he hin:hi hrv:hr hat:ht hun:hu hye:hy arm:hy ind:id isl:is ice:is ita:it "
+    "jpn:ja jav:jw kat:ka geo:ka kaz:kk khm:km kan:kn kor:ko lat:la ltz:lb lin:ln lao:lo lit:lt lav:lv mlg:mg mri:mi "
+    "mao:mi mkd:mk mac:mk mal:ml mon:mn mar:mr msa:ms may:ms mlt:mt mya:my bur:my nep:ne nld:nl dut:nl nno:nn nor:no "
+    "nob:no oci:oc pan:pa pol:pl pus:ps por:pt ron:ro rum:ro rus:ru san:sa snd:sd sin:si slk:sk slo:sk slv:sl sna:sn "
+    "som:so sqi:sq alb:sq srp:sr sun:su swe:sv swa:sw tam:ta tel:te tgk:tg tha:th tuk:tk tgl:tl fil:tl tur:tr tat:tt "
+    "ukr:uk urd:ur uzb:uz vie:vi yid:yi yor:yo zho:zh chi:zh cmn:zh"
+)
+"""ISO 639-2, as files tag their tracks."""
+_THREE_LETTERS = dict(pair.split(":") for pair in _TAGS.split())
+
+
+def code_of_tag(tag: str) -> str | None:
+    """Whisper's code for the language of a tag: `ger`, `deu`, `de`, `de-AT`; None for one that it does not know."""
+    word = tag.strip().lower().replace("_", "-").partition("-")[0]
+    return word if word in LANGUAGES else _THREE_LETTERS.get(word) or OTHER_LANGUAGE_NAMES.get(word)
 
 
 def code_of(written: str) -> str | None:
@@ -38,7 +56,7 @@ def code_of(written: str) -> str | None:
     if word in ("auto", "none", ""):
         return None
     codes = {name: code for code, name in LANGUAGES.items()} | OTHER_LANGUAGE_NAMES | {code: code for code in LANGUAGES}
-    code = codes.get(word) or codes.get(word.replace("_", "-").partition("-")[0])
+    code = codes.get(word) or code_of_tag(word)
     if code is None:
         raise ValueError(f"'{written}' is no language Whisper knows.")
     return code

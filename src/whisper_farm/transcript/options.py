@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from whisper_farm.models import DEFAULT_ENGINE, ModelName
 
 Task = Literal["transcribe", "translate"]
+Channel = Literal["mix", "left", "right", "each"]
+Track = Annotated[str, Field(pattern=r"^([1-9][0-9]?|[a-z]{2,3})$")]
+"""Of a recording with several: its number, or its language."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -26,6 +29,10 @@ class RecognitionOptions(BaseModel):
     """Language code; None lets the first chunk with enough speech decide, unless the recording is `multilingual`."""
     multilingual: bool = False
     """Every chunk has a language of its own: for recordings that change language."""
+    channel: Channel = "mix"
+    """What of two channels is heard: `each` means apart, as two speakers."""
+    track: Track | None = None
+    """Which of several tracks is heard; None means the one that players play."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
     word_timestamps: bool = True
