@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.talks import Recorder
 from support.tone_audio import tone_speech, tone_words
 
 from whisper_farm.audio.flac import encode
+from whisper_farm.audio.sound import Waveform
 from whisper_farm.cli import files, sending
 from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.main import outcome
@@ -341,3 +343,36 @@ def query(data: Path, statement: str) -> list[tuple[object, ...]]:
         return database.execute(statement).fetchall()
     finally:
         database.close()
+
+
+def stereo_file(name: str, left: Waveform, right: Waveform) -> None:
+    """A call with a party on each channel."""
+    length = max(len(left), len(right))
+    sides = [np.pad(side, (0, length - len(side))) for side in (left, right)]
+    Path(name).write_bytes(encode(np.stack(sides, axis=1)))
+
+
+def test_two_parties_on_two_channels_come_out_as_speakers_in_order_of_time(record: Recorder, capsys: Captured) -> None:
+    left, right = tone_speech(tone_words(150)), tone_speech(tone_words(150, first=200), lead=0.4)
+    stereo_file("call.flac", left.audio, right.audio)
+    assert transcribe("call.flac", "--channel", "each", "-f", "json,vtt,txt", *TONES) == 0
+    segments = json.loads(Path("call.json").read_text(encoding="utf-8"))["segments"]
+    for speaker, said in (("Left", left), ("Right", right)):
+        assert "".join(one["text"] for one in segments if one["speaker"] == speaker).split() == said.text.split()
+    assert [one["start"] for one in segments] == sorted(one["start"] for one in segments)
+    assert "<v Left>" in Path("call.vtt").read_text(encoding="utf-8")
+    assert "Right: " in Path("call.txt").read_text(encoding="utf-8")
+
+
+def test_one_channel_alone_is_heard_and_channels_that_cancel_are_said_to(record: Recorder, capsys: Captured) -> None:
+    left, right = tone_speech(tone_words(30)), tone_speech(tone_words(30, first=100))
+    stereo_file("call.flac", left.audio, right.audio)
+    for channel, said in (("left", left), ("right", right)):
+        assert transcribe("call.flac", "--channel", channel, "-f", "txt", *TONES) == 0
+        assert text_of(Path("call.txt")) == said.text
+    stereo_file("wired.flac", left.audio, -left.audio)
+    capsys.readouterr()
+    assert transcribe("wired.flac", "-f", "txt", *TONES) == 0
+    assert text_of(Path("wired.txt")) == left.text
+    _, err = capsys.readouterr()
+    assert "wired.flac: its two channels cancel each other out, so the left one alone was heard" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -133,3 +134,14 @@ def test_scores_that_are_no_numbers_are_left_out() -> None:
 
 def test_a_recording_without_chunks_has_no_segments() -> None:
     assert stitch([]) == ()
+
+
+def test_two_speakers_may_speak_at_once_and_each_keeps_their_own_times() -> None:
+    left = [replace(said(0.0, 4.0, " one"), speaker="Left"), replace(said(6.0, 8.0, " three"), speaker="Left")]
+    right = [replace(said(1.0, 5.0, " two"), speaker="Right")]
+    found = stitch([ChunkText(0, 0.0, 30.0, (*left, *right))])
+    assert [(one.speaker, one.start, one.end) for one in found] == [
+        ("Left", 0.0, 4.0),
+        ("Right", 1.0, 5.0),
+        ("Left", 6.0, 8.0),
+    ]

@@ -54,6 +54,8 @@ def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> 
         yield f"error      {printable(str(view.error.get('message')))} ({view.error.get('code')})"
     if view.gaps:
         yield f"missing    {printable(gaps_in_words(view.gaps))}"
+    for remark in view.remarks:
+        yield f"read       {printable(remark)}"
     if line := short_damage(view):
         yield f"damage     {line}"
     yield from _troubles(jobs)

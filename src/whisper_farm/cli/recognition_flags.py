@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RECOGNITION = (
     "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
-    "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
+    "--channel", "--track", "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
@@ -105,6 +105,14 @@ _FLAGS = [
         show_default=True,
     ),
     click.option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
+    click.option(
+        "--channel",
+        type=click.Choice(("mix", "left", "right", "each"), case_sensitive=False),
+        default="mix",
+        help="What of two channels is heard; each: both apart, as two speakers.",
+        show_default=True,
+    ),
+    click.option("--track", metavar="TRACK", help="Of several audio tracks: its number or language. [default: first]"),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
     truth("--vad_filter", default=True, help="Hold text and speech against each other."),
     click.option(

@@ -123,7 +123,7 @@ class TranscriptionRun:
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
         self.written(one.view)
-        for line in (short_damage(one.view), speech_in_words(transcript)):
+        for line in (*one.view.remarks, short_damage(one.view), speech_in_words(transcript)):
             if line:
                 self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":

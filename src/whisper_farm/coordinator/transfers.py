@@ -71,9 +71,10 @@ class Transfers:
     async def _task(self, claimed: Claimed) -> Task:
         match claimed.kind:
             case "chunk":
-                return ChunkTask.of(claimed, source=await self._source(claimed))
+                options, source = claimed.options, await self._source(claimed)
+                return ChunkTask.of(claimed, source=source, channel=options.channel, track=options.track)
             case "peaks":
-                return PeaksTask(source=await self._source(claimed))
+                return PeaksTask(source=await self._source(claimed), track=claimed.options.track)
             case "transcribe":
                 return await self._transcribe_task(claimed)
         assert_never(claimed.kind)

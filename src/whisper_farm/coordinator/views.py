@@ -75,6 +75,7 @@ def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) ->
             error={"code": row.error_code, "message": row.error_message} if row.error_code else None,
             warning=_warning(row, fleet),
             gaps=gaps.get(row.id, ()),
+            remarks=row.remarks or (),
         )
         for row in rows
     ]

@@ -31,7 +31,7 @@ ADD = Change("""
 """)
 CUT = Change("""
     UPDATE transcriptions SET chunking_done = TRUE, duration_seconds = :duration,
-           declared_seconds = COALESCE(:declared, declared_seconds), damaged_packets = :packets, damaged = :damaged
+           declared_seconds = COALESCE(:declared, declared_seconds), damaged_packets = :packets, damaged = :damaged, remarks = :remarks
      WHERE id = :id
 """)
 KEEP_COPY = Change("UPDATE jobs SET audio_key = :key, audio_size = :size WHERE id = :job")
@@ -99,7 +99,8 @@ class ChunkKind(Kind):
             has = f"{row.name} has {row.chunks} chunks up to {row.cut_seconds:g} s"
             raise InvalidRequest(f"{has}; the result speaks of {result.chunks} up to {duration:g} s.")
         told = {"id": row.id, "duration": duration, "declared": result.declared_seconds}
-        tx.change(CUT, told | {"packets": result.damaged_packets, "damaged": Json(result.damaged_seconds)})
+        lost = {"packets": result.damaged_packets, "damaged": Json(result.damaged_seconds)}
+        tx.change(CUT, told | lost | {"remarks": Json(result.remarks)})
         held.end_seconds = duration
         emit(tx, ChunkingDone(chunks=row.chunks, duration_seconds=duration), row.id, row.owner)
         if row.peaks:

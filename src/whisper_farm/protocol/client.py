@@ -86,6 +86,8 @@ class TranscriptionView(Answer):
     warning: str | None = None
     """For example: no live worker can serve this engine and model."""
     gaps: tuple[Gap, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """How the recording was read, where that is worth knowing: which of its tracks, or channels that cancel."""
     damaged_packets: int = 0
     """Packets of the file that could not be decoded; where that lasts longer than a second it is a gap."""
     created_at: float

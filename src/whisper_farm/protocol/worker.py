@@ -33,7 +33,7 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import Channel, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
 
@@ -108,6 +108,8 @@ class ChunkTask(Answer):
 
     kind: Literal["chunk"] = "chunk"
     source: Source
+    channel: Channel = "mix"
+    track: Track | None = None
     chunk_seconds: Annotated[float, Field(ge=1, le=600)]
     resume_position: Position = 0
     resume_seconds: Seconds = 0
@@ -132,6 +134,7 @@ class PeaksTask(Answer):
 
     kind: Literal["peaks"] = "peaks"
     source: Source
+    track: Track | None = None
 
 
 Task = ChunkTask | TranscribeTask | PeaksTask
@@ -232,6 +235,8 @@ class ChunkResult(Request):
     chunks: int = Field(ge=0, le=1_000_000)
     damaged_packets: int = Field(default=0, ge=0, le=1_000_000_000)
     damaged_seconds: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
+    remarks: Items[Annotated[str, Field(max_length=1000)]] = Field(default=(), max_length=10)
+    """How the recording was read, where that is worth knowing: which of its tracks, or channels that cancel."""
 
 
 class TranscribeResult(Request):

@@ -80,7 +80,7 @@ transcriptions = table(
     zero(REAL, "cut_seconds done_seconds"),
     zero(BOOLEAN, "chunking_done peaks"),
     each(JSON_TEXT, "options"),
-    some(JSON_TEXT, "damaged coverage"),
+    some(JSON_TEXT, "damaged coverage remarks"),
     UniqueConstraint("owner", "key"),
     one_of("state", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"),
     holds("source_placed", "substr(source, 1, 5) IN ('blob:', 'file:')"),

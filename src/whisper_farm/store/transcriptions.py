@@ -36,6 +36,7 @@ class TranscriptionRow:
     declared_seconds: float | None
     damaged_packets: int
     damaged: list[list[float]] | None
+    remarks: list[str] | None
     chunking_done: bool
     chunks: int
     chunks_done: int

@@ -34,17 +34,19 @@ def stitch(chunks: Iterable[ChunkText]) -> tuple[Segment, ...]:
     """All segments of a recording, in order of time. Raises `PositionConflict` for two results of one chunk."""
     stitched: list[Segment] = []
     previous: int | None = None
-    earliest = 0.0
+    reached: dict[str | None, float] = {}
+    """Where each speaker's last segment ends: two may speak at once."""
     for chunk in sorted(chunks, key=lambda chunk: chunk.position):
         if chunk.position == previous:
             raise PositionConflict(f"There are two results for the chunk at position {chunk.position}.")
         previous = chunk.position
-        earliest = max(earliest, chunk.start)
-        latest = max(earliest, chunk.end)
+        cues: list[Segment] = []
         for segment in chunk.segments:
             if segment.text.strip():
-                stitched += readable(_placed(segment, earliest, latest))
-                earliest = stitched[-1].end
+                earliest = max(reached.get(segment.speaker, 0.0), chunk.start)
+                cues += readable(_placed(segment, earliest, max(earliest, chunk.end)))
+                reached[segment.speaker] = cues[-1].end
+        stitched += sorted(cues, key=lambda cue: cue.start)
     return tuple(stitched)
 
 

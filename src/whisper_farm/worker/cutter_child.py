@@ -74,7 +74,9 @@ class CutterChild:
         if isinstance(order, Cut):
             return CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
         bound_processor(OPEN_SECONDS + STEP_SECONDS)
-        made = listen(file, order.task.source.name, Path(order.copy_path), MAX_COPY_BYTES, self._went_on)
+        made = listen(
+            file, order.task.source.name, Path(order.copy_path), MAX_COPY_BYTES, self._went_on, order.task.track
+        )
         return PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
 
     def _went_on(self, seconds: float) -> None:
@@ -83,7 +85,10 @@ class CutterChild:
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
-        with chunks(file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds) as chunking:
+        heard = task.channel, task.track
+        with chunks(
+            file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds, *heard
+        ) as chunking:
             bound_processor(STEP_SECONDS)
             for chunk in chunking:
                 bound_processor(STEP_SECONDS)

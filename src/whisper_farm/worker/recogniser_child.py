@@ -20,6 +20,7 @@ from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineS
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
+from whisper_farm.worker import apart
 from whisper_farm.worker.pipe import (
     AgentPipe,
     BatchChunk,
@@ -95,9 +96,8 @@ class RecogniserChild:
         batch, code, why = order.batch, None, None
         readable = self._decoded(batch, chunks)
         indexes = list(readable)
-        answers = self._engine.recognise(
-            list(readable.values()), order.options, lambda place: (batch, indexes[place]) in self._cancelled
-        )
+        gone = lambda place: (batch, indexes[place]) in self._cancelled  # noqa: E731
+        answers = apart.recognise(self._engine, list(readable.values()), order.options, gone)
         began = time.monotonic()
         try:
             for place, recognition in answers:
