@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 RECOGNITION = (
     "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
-    "--channel", "--track", "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
+    "--channel", "--track", "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback",
+    "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."

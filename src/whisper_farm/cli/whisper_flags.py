@@ -24,7 +24,8 @@ _REASONS = {
     "use `--chunk_seconds`": "chunk_length chunk_size",
     "cut the recording first; whole recordings are transcribed": "clip_timestamps",
     "every chunk is recognised independently of the others here, so leave it out": "condition_on_previous_text",
-    "use `--channel each` where each speaker has a channel; others are not told apart": "diarize hf_token max_speakers min_speakers",
+    "use `--channel each` where each speaker has a channel; others are not told apart":
+        "diarize hf_token max_speakers min_speakers",
     "use `--compute_type float16` or `--compute_type float32`": "fp16",
     "text where nobody speaks is dropped anyway, see `--vad_filter`": "hallucination_silence_threshold",
     "the lines of subtitles are not reflowed; use a subtitle editor on the .srt or .vtt":

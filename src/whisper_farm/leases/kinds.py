@@ -31,7 +31,8 @@ ADD = Change("""
 """)
 CUT = Change("""
     UPDATE transcriptions SET chunking_done = TRUE, duration_seconds = :duration,
-           declared_seconds = COALESCE(:declared, declared_seconds), damaged_packets = :packets, damaged = :damaged, remarks = :remarks
+           declared_seconds = COALESCE(:declared, declared_seconds), damaged_packets = :packets, damaged = :damaged,
+           remarks = :remarks
      WHERE id = :id
 """)
 KEEP_COPY = Change("UPDATE jobs SET audio_key = :key, audio_size = :size WHERE id = :job")
