@@ -31,7 +31,7 @@ VANISHED_MILLISECONDS = 60_000
 """A peer that acknowledges nothing for so long is gone."""
 
 
-class BoundedConnection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """uvicorn's connection, with the head of a request bounded in time, bytes and lines."""
 
     _head_timer: asyncio.TimerHandle | None = None

@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.coordinator.app import create_app
-from whisper_farm.coordinator.connection import BoundedConnection
+from whisper_farm.coordinator.connection import HttpConnection
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.log import logger
@@ -132,7 +132,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: Starlette, stop: threading.Event, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http=BoundedConnection,
+            http=HttpConnection,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -79,7 +79,7 @@ class Sent(BaseModel):
         return {name: value for name, value in given.items() if value != ""}
 
 
-class Asked(Sent):
+class AsrQuery(Sent):
     """What is wanted of it. What is not here does nothing."""
 
     task: Task = "transcribe"
@@ -150,7 +150,7 @@ async def asr_status() -> Status:
 
 
 @router.post("/asr", response_class=Response, **_CALL)
-async def asr(request: Request, asked: Annotated[Asked, Query()], caller: AnyCaller, farm: Farm) -> Response:
+async def asr(request: Request, asked: Annotated[AsrQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
     recogniser = engine_and_model(farm.settings.default_model)
     options = options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))

@@ -95,7 +95,7 @@ def openai_api(coordinator: Coordinator) -> FastAPI:
     return sub_application(coordinator, [router], enter=enter, uploads="/audio/", shape=openai_shape)
 
 
-class Asked(Wish):
+class AudioRequest(Wish):
     """What a call may say beside its file. What is not here does nothing."""
 
     model: str = Field(default=OPENAI_MODEL, description="`whisper-1`, or one of `GET /v1/models`.")
@@ -146,7 +146,7 @@ _CALL: dict[str, Any] = {
         **_documented(*_FAILURES),
         200: {"description": "The transcript in the format asked for.", "content": {each: {} for each in _TYPES}},
     },
-    "openapi_extra": form_with_file("file", Asked.model_json_schema()["properties"]),
+    "openapi_extra": form_with_file("file", AudioRequest.model_json_schema()["properties"]),
 }
 router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=_documented())
 
@@ -217,7 +217,7 @@ def _no_model(name: str) -> NotFound:
 async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, task: Task) -> Response:
     form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
     try:
-        asked = form.read(Asked)
+        asked = form.read(AudioRequest)
         options = options_for(
             await _recogniser(farm, asked.model),
             task=task,
