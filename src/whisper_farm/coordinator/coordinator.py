@@ -31,7 +31,7 @@ from whisper_farm.coordinator.services.webhooks import Webhooks
 from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
-from whisper_farm.coordinator.transfers import KnownDigests, Transfers
+from whisper_farm.coordinator.transfers import Transfers
 from whisper_farm.coordinator.web_app import WebApp
 from whisper_farm.errors import FarmError, FarmMismatch, StorageError
 from whisper_farm.fleet.pools import read_pools
@@ -66,7 +66,6 @@ class Coordinator:
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
         self.streams_at_once = AtOnce(settings.max_streams, "event streams")
         self.web_app = WebApp.read()
-        self.digests = KnownDigests()
         self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)
         self.long_polls = LongPolls(self.claims.attempt)

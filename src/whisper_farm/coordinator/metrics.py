@@ -37,27 +37,19 @@ class Metrics:
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(PREFIX + name, meaning, labels, registry=self._registry)
 
-        self._claims = counter("claims", "Attempts handed out", "kind", "hedge")
-        self._outcomes = counter("outcomes", "Ends of attempts as workers offered them", "call", "code")
+        self.claims = counter("claims", "Attempts handed out", "kind", "hedge")
+        self.outcomes = counter("outcomes", "Ends of attempts as workers offered them", "call", "code")
         self._events = counter("events", "State changes made by this coordinator", "kind")
         self._retries = counter("job_retries", "Jobs that went back to the queue after a failure", "code")
         self._lapses = counter("lease_lapses", "Jobs that were taken from a worker whose lease had lapsed")
         self._audio = counter("audio_seconds_done", "Seconds of audio that were recognised or found to be silence")
-        self._requests = Histogram(
+        self.requests = Histogram(
             PREFIX + "request_seconds",
             "Time to answer; claims and event streams wait on purpose",
             ("method", "route", "status"),
             registry=self._registry,
             buckets=LATENCY_BUCKETS,
         )
-
-    def claimed(self, kind: str, hedge: bool) -> None:
-        """An attempt was handed out."""
-        self._claims.labels(kind, "yes" if hedge else "no").inc()
-
-    def outcome(self, call: str, code: str | None) -> None:
-        """An attempt was ended, or its end refused."""
-        self._outcomes.labels(call, code or "accepted").inc()
 
     def emitted(self, events: Iterable[Mapping[str, object]]) -> None:
         """A transaction with these events was committed."""
@@ -71,10 +63,6 @@ class Metrics:
                 self._retries.labels(data["code"] if data["code"] in KNOWN_CODES else "other").inc()
             if kind in ("job_retried", "job_set_aside") and data["code"] == LeaseLost.code:
                 self._lapses.inc()
-
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
 
     def render(self, farm: CollectorRegistry) -> bytes:
         """The exposition text: our counters and the gauges read from the database."""

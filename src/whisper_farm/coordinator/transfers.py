@@ -1,4 +1,4 @@
-"""Where bytes go and come from: names of blobs, addresses to send and fetch them, and what has just been stored.
+"""Where bytes go and come from: names of blobs, and addresses to send and fetch them.
 
 An address is a presigned one of an object store, or a path of our own API where blobs are in a folder. Every attempt
 and every upload writes under names of its own, so a late one overwrites nothing:
@@ -17,15 +17,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import assert_never
 
-from whisper_farm.errors import DigestMismatch, InvalidRequest
+from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.claim import Claimed
-from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
+from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
 from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, PeaksTask, Source, Task, TranscribeTask
-from whisper_farm.store.blobs import BlobFacts, Blobs
+from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.jobs import HeldJob
 
 SOURCE_SECONDS = 6 * 3600
@@ -35,7 +34,6 @@ UPLOAD_SECONDS = 3600
 OCTETS = "application/octet-stream"
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
-REMEMBERED_BLOBS = 20_000
 PREFIXES = ("sources/", "chunks/", "results/", "transcripts/", "listening/")
 
 
@@ -106,32 +104,6 @@ def _worker_headers() -> dict[str, str]:
 
 def _blob(source: str) -> str | None:
     return source.removeprefix("blob:") if source.startswith("blob:") else None
-
-
-class KnownDigests:
-    """Sizes and digests of the newest blobs stored here, which need not be read again to verify.
-
-    Only a saving: what another coordinator stored, or a worker sent to the object store, is read and hashed.
-    """
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, BlobFacts] = OrderedDict()
-
-    def note(self, key: str, facts: BlobFacts) -> None:
-        """A blob was stored here."""
-        self._known[key] = facts
-        self._known.move_to_end(key)
-        while len(self._known) > REMEMBERED_BLOBS:
-            self._known.popitem(last=False)
-
-    async def verify(self, blobs: Blobs, key: str, size: int, sha256: str) -> None:
-        """Raise `BlobMissing` or `DigestMismatch` unless the blob is what was announced."""
-        known = self._known.get(key)
-        if known is None:
-            await blobs.verify(key, size, sha256, MAX_CHUNK_BYTES)
-        elif known != BlobFacts(size, sha256):
-            announced = f"{size} bytes with SHA-256 {sha256} were announced"
-            raise DigestMismatch(f"{announced}; {known.size} bytes with {known.sha256} have arrived. Send them again.")
 
 
 def _attempt(token: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -90,30 +89,29 @@ def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorSh
     """Let every error of this sub-application leave it in its shape, an error nobody foresaw as well."""
     resources = [route for route in routes if isinstance(route, Route)]
 
-    async def farm_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, FarmError)
-        return error_response(error, shape)
-
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        wrong = [(problem["loc"], str(problem["msg"])) for problem in error.errors()]
-        return error_response(invalid_request(wrong), shape)
-
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 405:
-            path = request.scope["path"].removeprefix(request.scope["root_path"])
-            return error_response(MethodNotAllowed(), shape, {"Allow": _allowed(resources, path)})
-        return _http_error(error, shape)
-
-    async def internal(_: Request, __: Exception) -> Response:
-        """Says nothing of what happened; the log does."""
+    async def answer(request: Request, error: Exception) -> Response:
+        """Says nothing of what nobody foresaw; the log does."""
+        match error:
+            case FarmError():
+                return error_response(error, shape)
+            case RequestValidationError():
+                return error_response(invalid_request([(each["loc"], each["msg"]) for each in error.errors()]), shape)
+            case HTTPException(status_code=400):
+                return error_response(InvalidRequest("The body cannot be parsed as JSON."), shape)
+            case HTTPException(status_code=404):
+                return error_response(NotFound("There is nothing at this address."), shape)
+            case HTTPException(status_code=405):
+                path = request.scope["path"].removeprefix(request.scope["root_path"])
+                return error_response(MethodNotAllowed(), shape, {"Allow": _allowed(resources, path)})
+            case HTTPException():
+                detail = ErrorDetail(code=InvalidRequest.code, message=error.detail)
+                refusal = shape(error.status_code, detail)
+                refusal.headers.update(error.headers or {})
+                return refusal
         return error_response(Internal(), shape)
 
-    app.add_exception_handler(FarmError, farm_error)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(Exception, internal)
+    for kind in (FarmError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
 
 
 def _headers(error: FarmError) -> dict[str, str]:
@@ -134,18 +132,6 @@ def invalid_request(wrong: Sequence[tuple[Sequence[object], str]]) -> InvalidReq
     ]
     first = problems[0] if problems else {"where": "request", "problem": "is malformed"}
     return InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)
-
-
-def _http_error(error: HTTPException, shape: ErrorShape) -> Response:
-    """What the framework raises (an unknown path, a body that is no JSON), and what has a status of its own."""
-    if error.status_code == 400:
-        return error_response(InvalidRequest("The body cannot be parsed as JSON."), shape)
-    if error.status_code == 404:
-        return error_response(NotFound("There is nothing at this address."), shape)
-    message = error.detail or f"{HTTPStatus(error.status_code).phrase}."
-    answer = shape(error.status_code, ErrorDetail(code=InvalidRequest.code, message=message))
-    answer.headers.update(error.headers or {})
-    return answer
 
 
 def _allowed(resources: Sequence[Route], path: str) -> str:

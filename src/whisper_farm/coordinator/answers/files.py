@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,12 +26,7 @@ _ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*$", re.IGNORECA
 
 async def serve_blob(request: Request, blobs: Blobs, key: str, size: int, media_type: str = OCTETS) -> Response:
     """A blob of a known size."""
-    span = span_of(request.headers.get("Range"), size)
-    if span is None:
-        raise _not_in_file(size)
-    if request.method == "HEAD":
-        return _answer(span, None, media_type)
-    return _answer(span, await blobs.get_range(key, span.start, span.end), media_type)
+    return await _serve(request, size, media_type, lambda span: blobs.get_range(key, span.start, span.end))
 
 
 async def serve_file(request: Request, path: Path, size: int) -> Response:
@@ -42,28 +37,27 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
         raise BlobMissing(f"{path} cannot be read any more: {error.strerror}.") from error
     if actual != size:
         raise SourceUnreadable(f"{path} has changed since it was submitted: {size} bytes then, {actual} now.")
+
+    async def blocks(span: Span) -> AsyncIterator[bytes]:
+        try:
+            return _file_blocks(await asyncio.to_thread(path.open, "rb"), span)
+        except OSError as error:
+            raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
+
+    return await _serve(request, size, OCTETS, blocks)
+
+
+async def _serve(
+    request: Request, size: int, media_type: str, content: Callable[[Span], Awaitable[AsyncIterator[bytes]]]
+) -> Response:
     span = span_of(request.headers.get("Range"), size)
     if span is None:
-        raise _not_in_file(size)
-    if request.method == "HEAD":
-        return _answer(span, None, OCTETS)
-    try:
-        file = await asyncio.to_thread(path.open, "rb")
-    except OSError as error:
-        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
-    return _answer(span, _file_blocks(file, span), OCTETS)
-
-
-def _answer(span: Span, content: AsyncIterator[bytes] | None, media_type: str) -> Response:
+        message = f"The file has {size} bytes; none of the range lies in it."
+        raise HTTPException(416, message, {"Content-Range": f"bytes */{size}"})
     status = 206 if span.partial else 200
-    if content is None:
+    if request.method == "HEAD":
         return Response(status_code=status, headers=span.headers(), media_type=media_type)
-    return StreamingResponse(content, status, span.headers(), media_type)
-
-
-def _not_in_file(size: int) -> HTTPException:
-    message = f"The file has {size} bytes; none of the range lies in it."
-    return HTTPException(416, message, {"Content-Range": f"bytes */{size}"})
+    return StreamingResponse(await content(span), status, span.headers(), media_type)
 
 
 async def _file_blocks(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:

@@ -41,8 +41,7 @@ class Claims:
     async def attempt(self, request: ClaimRequest) -> Tried:
         """Try this claim; raises `WorkerUnknown`."""
         tried = await self._store.write(lambda tx: try_claim(tx, request, self._policy))
-        for claimed in tried.claims:
-            self._metrics.claimed(claimed.kind, claimed.hedge)
+        count_claims(self._metrics, tried)
         return tried
 
 
@@ -61,6 +60,12 @@ def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
         due_seconds=next_due(tx),
         denied=left_something(tx, worker.id, policy),
     )
+
+
+def count_claims(metrics: Metrics, tried: Tried) -> None:
+    """Count what was handed out, once that is committed."""
+    for claimed in tried.claims:
+        metrics.claims.labels(claimed.kind, "yes" if claimed.hedge else "no").inc()
 
 
 def _interest(offers: Offers, request: ClaimRequest) -> str:

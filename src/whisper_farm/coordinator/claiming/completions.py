@@ -14,7 +14,7 @@ from typing import assert_never
 
 from pydantic import ValidationError
 
-from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.claims import count_claims, try_claim
 from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.layers.limits import holds_nul
 from whisper_farm.coordinator.metrics import Metrics
@@ -64,12 +64,8 @@ class Completions:
         await self._check_copies(call)
         await self._blobs.put_all(call.blobs)
         taken, tried = await self._store.write(lambda tx: self._record(tx, call))
-        outcomes = call.outcomes(taken)
-        for outcome in outcomes:
-            self._metrics.outcome("complete", outcome.error_code)
-        for claimed in tried.claims:
-            self._metrics.claimed(claimed.kind, claimed.hedge)
-        return outcomes, tried, call.jobs
+        count_claims(self._metrics, tried)
+        return call.outcomes(taken), tried, call.jobs
 
     async def _check_copies(self, call: _Call) -> None:
         """A listening copy must have arrived. Its size says so: reading it all would take too long."""

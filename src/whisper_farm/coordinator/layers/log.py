@@ -52,7 +52,7 @@ class RequestLog:
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)
-        self.metrics.request(scope["method"], route, status, seconds)
+        self.metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
         if status < 400 and scope["path"] in QUIET_PATHS | TOLD_PATHS:
             return
         caller = scope.get("state", {}).get("caller")

@@ -7,7 +7,7 @@ whole, and the claim token in the path says what may be fetched. With an object 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -41,6 +41,7 @@ from whisper_farm.errors import (
 from whisper_farm.leases.append import append as append_chunks
 from whisper_farm.leases.attempts import heartbeat as beat
 from whisper_farm.leases.attempts import jobs_of
+from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
@@ -166,7 +167,7 @@ async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> Comp
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
     outcomes, tried, jobs = await farm.completions.complete(body)
-    _log_outcomes(farm, "complete", body.worker_id, outcomes, jobs, [claimed.job_id for claimed in tried.claims])
+    _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
     claims = await farm.transfers.claims(tried.claims)
     return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
 
@@ -174,23 +175,14 @@ async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> Comp
 @router.post("/fail")
 async def fail(body: FailRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
     """End attempts without a result."""
-    await farm.workers.check(caller, body.worker_id)
-
-    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
-        return jobs_of(tx, [failure.token for failure in body.failures]), fail_attempts(tx, body, farm.policy)
-
-    return _ended(farm, "fail", body.worker_id, *await farm.store.write(end))
+    tokens = [failure.token for failure in body.failures]
+    return await _end(farm, "fail", caller, body, tokens, lambda tx: fail_attempts(tx, body, farm.policy))
 
 
 @router.post("/release")
 async def release(body: ReleaseRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
     """Hand jobs back untouched, uncharged."""
-    await farm.workers.check(caller, body.worker_id)
-
-    def end(tx: Transaction) -> tuple[list[str], list[Outcome]]:
-        return jobs_of(tx, body.tokens), release_attempts(tx, body, farm.policy)
-
-    return _ended(farm, "release", body.worker_id, *await farm.store.write(end))
+    return await _end(farm, "release", caller, body, body.tokens, lambda tx: release_attempts(tx, body, farm.policy))
 
 
 @router.get("/source/{token}", response_class=Response, responses=_SOURCE)
@@ -230,7 +222,7 @@ async def upload_chunk(
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key = upload_key(held, token, position)
     most = MAX_CHUNK_BYTES if held.kind == "chunk" else MAX_COPY_BYTES
-    farm.digests.note(key, await farm.blobs.put_stream(key, request.stream(), most))
+    await farm.blobs.put_stream(key, request.stream(), most)
 
 
 async def _gone(request: Request) -> None:
@@ -252,28 +244,35 @@ async def _verify(farm: Coordinator, chunks: Sequence[NewChunk]) -> None:
 
     async def verify(chunk: NewChunk) -> None:
         async with turns:
-            await farm.digests.verify(farm.blobs, chunk.key, chunk.size, chunk.sha256)
+            await farm.blobs.verify(chunk.key, chunk.size, chunk.sha256, MAX_CHUNK_BYTES)
 
     await asyncio.gather(*(verify(chunk) for chunk in chunks))
 
 
-def _ended(
-    farm: Coordinator, call: str, worker_id: str, jobs: Sequence[str], outcomes: Sequence[Outcome]
+async def _end(
+    farm: Coordinator,
+    call: str,
+    caller: Caller,
+    request: FailRequest | ReleaseRequest,
+    tokens: Sequence[str],
+    end: Callable[[Transaction], list[Outcome]],
 ) -> OutcomeAnswer:
-    for outcome in outcomes:
-        farm.metrics.outcome(call, outcome.error_code)
-    _log_outcomes(farm, call, worker_id, outcomes, jobs)
+    await farm.workers.check(caller, request.worker_id)
+    jobs, outcomes = await farm.store.write(lambda tx: (jobs_of(tx, tokens), end(tx)))
+    _note_outcomes(farm, call, request.worker_id, outcomes, jobs)
     return OutcomeAnswer(outcomes=tuple(outcomes))
 
 
-def _log_outcomes(
+def _note_outcomes(
     farm: Coordinator,
     call: str,
     worker_id: str,
     outcomes: Sequence[Outcome],
     jobs: Sequence[str],
-    claimed: Sequence[str] = (),
+    claimed: Sequence[Claimed] = (),
 ) -> None:
+    for outcome in outcomes:
+        farm.metrics.outcomes.labels(call, outcome.error_code or "accepted").inc()
     refused = [outcome.error_code for outcome in outcomes if outcome.error_code]
-    counts = {"accepted": len(outcomes) - len(refused), "refused": refused}
-    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, **counts, claimed=claimed)
+    counts = {"accepted": len(outcomes) - len(refused), "refused": refused, "claimed": [one.job_id for one in claimed]}
+    farm.log.info("attempts ended", action=call, worker_id=worker_id, jobs=jobs, **counts)

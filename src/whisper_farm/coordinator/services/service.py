@@ -11,7 +11,8 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, Protocol
+from contextlib import suppress
+from typing import ClassVar, Protocol
 
 from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
@@ -69,27 +70,23 @@ class Services:
 
 async def run_service(service: Service, stop: asyncio.Event, wake: asyncio.Event) -> None:
     """Run one service until `stop`. `wake` ends a pause early and is cleared. `stop` cancels a run in progress."""
-    stopped = asyncio.ensure_future(stop.wait())
+    running = asyncio.create_task(_run_for_ever(service, wake))
+    stopped = asyncio.create_task(stop.wait())
     try:
-        while not stop.is_set():
-            wake.clear()
-            run = asyncio.ensure_future(_guarded(service))
-            await asyncio.wait([run, stopped], return_when=asyncio.FIRST_COMPLETED)
-            if not run.done():
-                run.cancel()
-                await asyncio.wait({run})
-                return
-            if not run.result():
-                await _pause(service.period_seconds, stopped, wake)
+        await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        running.cancel()
         stopped.cancel()
+    await asyncio.wait({running})
 
 
-async def _pause(period_seconds: float, stopped: asyncio.Future[Literal[True]], wake: asyncio.Event) -> None:
-    woken = asyncio.ensure_future(wake.wait())
-    pause = period_seconds * random.uniform(1 - JITTER, 1 + JITTER)
-    await asyncio.wait({woken, stopped}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-    woken.cancel()
+async def _run_for_ever(service: Service, wake: asyncio.Event) -> None:
+    while True:
+        wake.clear()
+        if not await _guarded(service):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(service.period_seconds * random.uniform(1 - JITTER, 1 + JITTER)):
+                    await wake.wait()
 
 
 async def _guarded(service: Service) -> bool:
