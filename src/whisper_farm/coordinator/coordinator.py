@@ -19,8 +19,8 @@ from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
-from whisper_farm.coordinator.layers.quotas import AtOnce
-from whisper_farm.coordinator.layers.sessions import FailedTries, KnownSessions, OwnNames, token_or_session
+from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
+from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, token_or_session
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Retention, Sweeper

@@ -27,8 +27,13 @@ from whisper_farm.errors import (
     EngineError,
     FarmError,
     Internal,
+    ModelUnavailable,
+    NoAudioTrack,
+    NotAudio,
     NotFound,
+    OptionUnsupported,
     ServerBusy,
+    SourceEmpty,
     WrongState,
     every_error,
 )
@@ -50,6 +55,11 @@ LOOK_SECONDS = 5.0
 ID_HEADER = "Whisper-Farm-Transcription"
 """Names the transcription in every answer; `/api/transcriptions/ID` tells more of it."""
 
+MAY_FAIL: tuple[type[FarmError], ...] = (
+    *(WrongState, SourceEmpty, NotAudio, NoAudioTrack),
+    *(OptionUnsupported, ModelUnavailable, EngineError),
+)
+"""What may go wrong between an upload and its transcript."""
 FIRST_OF_ALL = 100
 """The highest priority that there is."""
 MOST_ASKED = 8

@@ -24,6 +24,7 @@ from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
+from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch, ServerBusy, StorageError, Unauthorized
 from whisper_farm.protocol import client
@@ -224,8 +225,7 @@ def must_have(found: Caller, *scopes: client.Scope) -> Caller:
 
 def must_speak_our_protocol(scope: Scope) -> None:
     """Raise `ProtocolMismatch` for a worker that speaks another version."""
-    header = PROTOCOL_HEADER.lower().encode()
-    spoken = next((bytes(value).decode("latin-1") for name, value in scope["headers"] if name == header), "none")
+    spoken = header(scope, PROTOCOL_HEADER.lower()) or "none"
     if spoken != str(PROTOCOL_VERSION):
         raise ProtocolMismatch(
             f"This server speaks protocol version {PROTOCOL_VERSION}, the worker {spoken[:20]}: "
@@ -244,9 +244,7 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
 
 def secret_of(scope: Scope) -> str:
     """The secret that a request presents; raises `Unauthorized` if there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            kind, _, secret = value.decode("latin-1").partition(" ")
-            if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
-                return str(secret.strip())
+    kind, _, secret = header(scope, "authorization").partition(" ")
+    if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
+        return secret.strip()
     raise Unauthorized

@@ -1,4 +1,7 @@
-"""Headers that tell browsers to be careful with every answer: guess no types, show it in no frame, run nothing."""
+"""Headers: one of a request, and those that tell browsers to be careful with every answer.
+
+Careful means: guess no types, show it in no frame, run nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +32,9 @@ class CarefulHeaders:
             await send(message)
 
         await self.app(scope, receive, careful)
+
+
+def header(scope: Scope, wanted: str) -> str:
+    """The first header of that name, which is given in small letters; empty if there is none."""
+    name = wanted.encode()
+    return next((bytes(value).decode("latin-1") for key, value in scope["headers"] if key == name), "")

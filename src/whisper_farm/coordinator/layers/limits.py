@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
+from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.errors import FarmError, InvalidRequest, ServerBusy, TooLarge, TooSlow
 
 BODY_SECONDS = 30.0
@@ -169,17 +170,13 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _announced(scope: Scope) -> int:
-    length = _header(scope, b"content-length")
-    return int(length) if length.isdigit() else 0
+    length = header(scope, "content-length")
+    return int(length) if length.isdecimal() else 0
 
 
 def _may_be_json(scope: Scope) -> bool:
-    kind = _header(scope, b"content-type")
-    return not kind or b"json" in kind.lower()
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((bytes(value) for name, value in scope["headers"] if name == wanted), b"")
+    kind = header(scope, "content-type")
+    return not kind or "json" in kind.lower()
 
 
 async def _drain(receive: Receive) -> bool:

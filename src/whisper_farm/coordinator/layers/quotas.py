@@ -1,12 +1,18 @@
-"""How much of a thing one owner may have at once in this coordinator, so that nobody takes what all share."""
+"""How much of a thing one owner may have at once in this coordinator, and how often one may fail to sign in."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from whisper_farm.errors import QuotaReached
+from whisper_farm.errors import QuotaReached, TooManyTries
+
+TRIES = 10
+TRIES_SECONDS = 300.0
+REMEMBERED = 10_000
+"""Accounts and addresses whose failures are counted."""
 
 
 class AtOnce:
@@ -33,3 +39,26 @@ class AtOnce:
             self._under_way[owner] -= 1
             if not self._under_way[owner]:
                 del self._under_way[owner]
+
+
+class FailedTries:
+    """Counts failures by account and by address, and refuses where there are too many."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def check(self, *keys: str) -> None:
+        """Raise `TooManyTries` if one of them has failed too often lately."""
+        since = time.monotonic() - TRIES_SECONDS
+        for key in keys:
+            failures = self._failures.get(key, ())
+            if sum(at >= since for at in failures) >= TRIES:
+                raise TooManyTries
+
+    def failed(self, *keys: str) -> None:
+        """Count a failure."""
+        for key in keys:
+            self._failures.setdefault(key, deque(maxlen=TRIES)).append(time.monotonic())
+            self._failures.move_to_end(key)
+        while len(self._failures) > REMEMBERED:
+            self._failures.popitem(last=False)

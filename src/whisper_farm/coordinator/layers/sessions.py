@@ -2,8 +2,7 @@
 
 A session is looked up like a token and is remembered as briefly. Its cookie is never readable by scripts and never
 sent by another site. Whatever changes something must carry a header that no other site's page can send, and a browser
-must have reached us by a name that is ours: a foreign name that was made to lead here is refused. Wrong passwords and
-links are counted, for each account and each address, and too many are refused for a while.
+must have reached us by a name that is ours: a foreign name that was made to lead here is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -28,8 +27,9 @@ from whisper_farm.coordinator.layers.auth import (
     must_have,
     secret_of,
 )
+from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import Forbidden, StorageError, TooManyTries, Unauthorized
+from whisper_farm.errors import Forbidden, StorageError, Unauthorized
 from whisper_farm.protocol.client import Scope as TokenScope
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, digest, find_session, stale, touch_session
@@ -40,8 +40,6 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 APP_HEADER = "whisper-farm-app"
 """Sent by the app with everything that changes something."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-TRIES = 10
-TRIES_SECONDS = 300.0
 
 
 class KnownSessions:
@@ -72,29 +70,6 @@ class KnownSessions:
         self._known.clear()
 
 
-class FailedTries:
-    """Counts failures by account and by address, and refuses where there are too many."""
-
-    def __init__(self) -> None:
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def check(self, *keys: str) -> None:
-        """Raise `TooManyTries` if one of them has failed too often lately."""
-        since = time.monotonic() - TRIES_SECONDS
-        for key in keys:
-            failures = self._failures.get(key, ())
-            if sum(at >= since for at in failures) >= TRIES:
-                raise TooManyTries
-
-    def failed(self, *keys: str) -> None:
-        """Count a failure."""
-        for key in keys:
-            self._failures.setdefault(key, deque(maxlen=TRIES)).append(time.monotonic())
-            self._failures.move_to_end(key)
-        while len(self._failures) > REMEMBERED:
-            self._failures.popitem(last=False)
-
-
 class OwnNames:
     """The names by which browsers may reach this server: addresses, this machine's names, and those of the settings.
 
@@ -110,7 +85,7 @@ class OwnNames:
 
     def check(self, scope: Scope) -> None:
         """Raise `Forbidden` for a request to a name that is not ours."""
-        host = urlsplit(f"//{header(scope, b'host')}").hostname or ""
+        host = urlsplit(f"//{header(scope, 'host')}").hostname or ""
         if host in self._names or host.endswith(".localhost") or _is_address(host):
             return
         raise Forbidden(
@@ -123,7 +98,7 @@ def token_or_session(tokens: KnownTokens, sessions: KnownSessions, names: OwnNam
     """Lets in who presents a token, or a session in a browser, of one of these scopes."""
 
     async def enter(scope: Scope) -> Caller:
-        if header(scope, b"authorization"):
+        if header(scope, "authorization"):
             return must_have(await tokens.caller(secret_of(scope)), *scopes)
         secret = session_secret(scope)
         if secret is None:
@@ -136,7 +111,7 @@ def token_or_session(tokens: KnownTokens, sessions: KnownSessions, names: OwnNam
 
 async def ended(tokens: KnownTokens, sessions: KnownSessions, scope: Scope) -> bool:
     """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
-    if header(scope, b"authorization"):
+    if header(scope, "authorization"):
         return await tokens.revoked(secret_of(scope))
     try:
         await sessions.caller(session_secret(scope) or "")
@@ -152,14 +127,14 @@ def must_come_from_our_page(scope: Scope, names: OwnNames) -> None:
     names.check(scope)
     if scope["method"] in SAFE_METHODS:
         return
-    if header(scope, APP_HEADER.encode()) != "1" or header(scope, b"sec-fetch-site") not in ("", "same-origin"):
+    if header(scope, APP_HEADER) != "1" or header(scope, "sec-fetch-site") not in ("", "same-origin"):
         raise Forbidden("A change by a browser must come from the farm's own page.")
 
 
 def session_secret(scope: Scope) -> str | None:
     """The secret in the request's cookie."""
     try:
-        cookies = SimpleCookie(header(scope, b"cookie"))
+        cookies = SimpleCookie(header(scope, "cookie"))
     except CookieError:
         return None
     found = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
@@ -189,13 +164,8 @@ def take_cookie(answer: Response) -> None:
 def over_https(scope: Scope, settings: ServerSettings) -> bool:
     """Whether the browser speaks HTTPS: to us, or to the proxy that stands at our public address."""
     public = urlsplit(settings.public_url or "")
-    host = urlsplit(f"//{header(scope, b'host')}").hostname
+    host = urlsplit(f"//{header(scope, 'host')}").hostname
     return scope["scheme"] == "https" or (public.scheme == "https" and public.hostname == host)
-
-
-def header(scope: Scope, wanted: bytes) -> str:
-    """The first header of that name; empty if there is none."""
-    return next((bytes(value).decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 def _find(tx: Transaction, secret: str) -> tuple[SessionRow, bool]:

@@ -9,7 +9,6 @@ and says what it is in a header. They send no token either, but programs that ta
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import struct
 from dataclasses import replace
@@ -27,23 +26,15 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import EVERY_BYTE, FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, Caller, bearer, must_have, secret_of
+from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.one_call import (
+    MAY_FAIL,
     Prompt,
     SpokenLanguage,
     language_of,
     options_for,
     submit_file,
     transcript_of,
-)
-from whisper_farm.errors import (
-    EngineError,
-    FarmError,
-    ModelUnavailable,
-    NoAudioTrack,
-    NotAudio,
-    OptionUnsupported,
-    SourceEmpty,
-    WrongState,
 )
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.wire import ErrorDetail
@@ -120,24 +111,20 @@ def without_body(status: int, detail: ErrorDetail) -> Response:
 
 def _password(scope: Scope) -> str | None:
     """The password of HTTP's basic authentication; None if there is none."""
-    for name, value in scope["headers"]:
-        if name == b"authorization" and value[:6].lower() == b"basic " and len(value) <= 2 * MAX_SECRET:
-            try:
-                user, _, password = base64.b64decode(value[6:], validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
-                return None
-            return password or user
-    return None
+    kind, _, told = header(scope, "authorization").partition(" ")
+    if kind.lower() != "basic" or len(told) > 2 * MAX_SECRET:
+        return None
+    try:
+        user, _, password = base64.b64decode(told, validate=True).decode().partition(":")
+    except ValueError:
+        return None
+    return password or user
 
 
 _NOTHING: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string", "maxLength": 0}}}}
-_MAY_FAIL: tuple[type[FarmError], ...] = (
-    *(WrongState, SourceEmpty, NotAudio, NoAudioTrack),
-    *(OptionUnsupported, ModelUnavailable, EngineError),
-)
 _CALL: dict[str, Any] = {
     "dependencies": [Security(bearer)],
-    "responses": {status: answer | _NOTHING for status, answer in documented(*_MAY_FAIL).items()},
+    "responses": {status: answer | _NOTHING for status, answer in documented(*MAY_FAIL).items()},
     "openapi_extra": form_with_file(PART),
 }
 router = APIRouter(tags=["asr"])

@@ -25,6 +25,7 @@ from whisper_farm.coordinator.form import FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.one_call import (
     ID_HEADER,
+    MAY_FAIL,
     Prompt,
     SpokenLanguage,
     heard,
@@ -32,19 +33,7 @@ from whisper_farm.coordinator.one_call import (
     submit_file,
     transcript_of,
 )
-from whisper_farm.errors import (
-    EngineError,
-    FarmError,
-    Internal,
-    ModelUnavailable,
-    NoAudioTrack,
-    NotAudio,
-    NotFound,
-    OptionUnsupported,
-    SourceEmpty,
-    Unauthorized,
-    WrongState,
-)
+from whisper_farm.errors import FarmError, Internal, NotFound, Unauthorized
 from whisper_farm.models import DEFAULT_ENGINE, REPOSITORIES, engine_and_model
 from whisper_farm.protocol.wire import Answer, ErrorDetail
 from whisper_farm.protocol.worker import EngineOffer
@@ -130,20 +119,10 @@ def _documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
 
 
 _TYPES = ("application/json", "text/plain", "application/x-subrip", "text/vtt", MEDIA_TYPE_EVENTS)
-_FAILURES = (
-    NotFound,
-    WrongState,
-    SourceEmpty,
-    NotAudio,
-    NoAudioTrack,
-    OptionUnsupported,
-    ModelUnavailable,
-    EngineError,
-)
 _CALL: dict[str, Any] = {
     "response_class": Response,
     "responses": {
-        **_documented(*_FAILURES),
+        **_documented(NotFound, *MAY_FAIL),
         200: {"description": "The transcript in the format asked for.", "content": {each: {} for each in _TYPES}},
     },
     "openapi_extra": form_with_file("file", AudioRequest.model_json_schema()["properties"]),

@@ -21,9 +21,9 @@ from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller
+from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.sessions import (
     give_cookie,
-    header,
     must_come_from_our_page,
     session_secret,
     take_cookie,
@@ -143,7 +143,8 @@ async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response
     address = f"address {request.client.host if request.client else ''}"
     keys = (address, f"account {body.name}") if body.name else (address,)
     farm.failed_tries.check(*keys)
-    account = await (_by_link(farm, body.link) if body.link else _by_password(farm, body))
+    link = body.link
+    account = await (farm.store.write(lambda tx: use_link(tx, link)) if link else _by_password(farm, body))
     if account is None:
         farm.failed_tries.failed(*keys)
         raise Unauthorized("This link works no more." if body.link else "Name or password is wrong.")
@@ -180,7 +181,7 @@ async def sign_out(
 @router.put("/password", status_code=204, responses=documented(NotFound, TooManyTries))
 async def change_password(body: NewPassword, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """Set the own password. All other sessions of the account end."""
-    if session_secret(request.scope) is None or header(request.scope, b"authorization"):
+    if session_secret(request.scope) is None or header(request.scope, "authorization"):
         raise Forbidden("A password is set by whoever is signed in, not by a token.")
     account = await farm.store.read(lambda tx: find_account(tx, caller.owner))
     if account is None:
@@ -206,10 +207,6 @@ def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
     return found.model_copy(
         update={"models": models, "loaded": tuple(model for model in found.loaded if not may_be_folder(model))}
     )
-
-
-async def _by_link(farm: Coordinator, secret: str) -> AccountRow | None:
-    return await farm.store.write(lambda tx: use_link(tx, secret))
 
 
 async def _by_password(farm: Coordinator, body: SignIn) -> AccountRow | None:
