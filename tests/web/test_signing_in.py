@@ -9,7 +9,7 @@ from support.people import APP, People
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.coordinator.layers import sessions
+from whisper_farm.coordinator.layers import quotas, sessions
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store import accounts
 from whisper_farm.store.database import Database
@@ -107,11 +107,11 @@ def test_too_many_failures_are_refused_even_with_the_right_password(
 ) -> None:
     with_password(people)
     client = people.stranger()
-    for _ in range(sessions.TRIES):
+    for _ in range(quotas.TRIES):
         assert refused(client.post("/app/session", json={"link": "x" * 43})) == (401, "unauthorized")
     right = {"name": "ann", "password": PASSWORD}
     assert refused(client.post("/app/session", json=right)) == (429, "too_many_tries")
-    monkeypatch.setattr(sessions, "TRIES_SECONDS", 0.0)
+    monkeypatch.setattr(quotas, "TRIES_SECONDS", 0.0)
     assert client.post("/app/session", json=right).status_code == 204
 
 

@@ -7,9 +7,10 @@ This module does not know who emits an event, or who follows the log.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+import re
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from whisper_farm.protocol.wire import Answer, Id, JobKind, Name, Position, Seconds
 
@@ -21,138 +22,148 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
-class TranscriptionSubmitted(Answer):
+EventKind = Literal[
+    "transcription_submitted",
+    "transcription_started",
+    "transcription_assembling",
+    "transcription_done",
+    "transcription_incomplete",
+    "transcription_failed",
+    "transcription_cancelled",
+    "transcription_retried",
+    "transcription_deleted",
+    "transcription_edited",
+    "chunks_appended",
+    "chunking_done",
+    "peaks_done",
+    "language_decided",
+    "job_done",
+    "job_retried",
+    "job_released",
+    "job_redo",
+    "job_set_aside",
+    "worker_joined",
+    "worker_draining",
+    "worker_dismissed",
+    "worker_gone",
+]
+
+
+class FarmEventBase(Answer):
+    """What all events are made of. The kind is the name of the class, as `job_done` is of `JobDone`."""
+
+    kind: ClassVar[EventKind]
+
+    def __init_subclass__(cls) -> None:
+        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()  # type: ignore[assignment] # one of them
+
+
+class TranscriptionSubmitted(FarmEventBase):
     """A transcription was accepted."""
 
-    kind: Literal["transcription_submitted"] = "transcription_submitted"
     name: Name
 
 
-class TranscriptionStarted(Answer):
+class TranscriptionStarted(FarmEventBase):
     """A worker claimed the first job of a transcription."""
 
-    kind: Literal["transcription_started"] = "transcription_started"
 
-
-class TranscriptionAssembling(Answer):
+class TranscriptionAssembling(FarmEventBase):
     """The last job has ended; the transcript is put together."""
 
-    kind: Literal["transcription_assembling"] = "transcription_assembling"
 
-
-class TranscriptionDone(Answer):
+class TranscriptionDone(FarmEventBase):
     """The transcript is there, and nothing is missing."""
 
-    kind: Literal["transcription_done"] = "transcription_done"
 
-
-class TranscriptionIncomplete(Answer):
+class TranscriptionIncomplete(FarmEventBase):
     """The transcript is there, and says which seconds are missing."""
 
-    kind: Literal["transcription_incomplete"] = "transcription_incomplete"
 
-
-class TranscriptionFailed(Answer):
+class TranscriptionFailed(FarmEventBase):
     """There is no transcript; the first error says why."""
 
-    kind: Literal["transcription_failed"] = "transcription_failed"
     code: Code
     message: Reason
 
 
-class TranscriptionCancelled(Answer):
+class TranscriptionCancelled(FarmEventBase):
     """Somebody stopped a transcription."""
 
-    kind: Literal["transcription_cancelled"] = "transcription_cancelled"
 
-
-class TranscriptionRetried(Answer):
+class TranscriptionRetried(FarmEventBase):
     """Jobs that were set aside or cancelled are tried again."""
 
-    kind: Literal["transcription_retried"] = "transcription_retried"
 
-
-class TranscriptionDeleted(Answer):
+class TranscriptionDeleted(FarmEventBase):
     """The farm has forgotten a transcription."""
 
-    kind: Literal["transcription_deleted"] = "transcription_deleted"
 
-
-class TranscriptionEdited(Answer):
+class TranscriptionEdited(FarmEventBase):
     """Somebody changed the transcript, or named a version; `number` is that of the newest edit."""
 
-    kind: Literal["transcription_edited"] = "transcription_edited"
     number: Count
     author: Name
 
 
-class ChunksAppended(Answer):
+class ChunksAppended(FarmEventBase):
     """Chunks came in: `count` of them from position `first` on. The audio is cut up to `cut_seconds`."""
 
-    kind: Literal["chunks_appended"] = "chunks_appended"
     first: Position
     count: Count
     cut_seconds: Seconds
 
 
-class ChunkingDone(Answer):
+class ChunkingDone(FarmEventBase):
     """The audio is cut to its end."""
 
-    kind: Literal["chunking_done"] = "chunking_done"
     chunks: Count
     duration_seconds: Seconds
 
 
-class PeaksDone(Answer):
+class PeaksDone(FarmEventBase):
     """The recording can be listened to: its listening copy and the peaks of its waveform are there."""
 
-    kind: Literal["peaks_done"] = "peaks_done"
     duration_seconds: Seconds
 
 
-class LanguageDecided(Answer):
+class LanguageDecided(FarmEventBase):
     """The transcription is in this language from now on."""
 
-    kind: Literal["language_decided"] = "language_decided"
     language: Language
 
 
-class JobDone(Answer):
+class JobDone(FarmEventBase):
     """A chunk has its result, or is silent. The last two fields count all chunks that are done."""
 
-    kind: Literal["job_done"] = "job_done"
     position: Position
     seconds: Sum
     done_seconds: Sum
     chunks_done: Count
 
 
-class JobRetried(Answer):
+class JobRetried(FarmEventBase):
     """A job went back to the queue after a failure."""
 
-    kind: Literal["job_retried"] = "job_retried"
     position: Position
     code: Code
 
 
-class JobReleased(Answer):
+class JobReleased(FarmEventBase):
     """A worker handed a job back untouched."""
 
-    kind: Literal["job_released"] = "job_released"
     position: Position
 
 
-class JobRedo(Answer):
+class JobRedo(FarmEventBase):
     """A chunk was recognised in another language than the transcription's, and is recognised again."""
 
-    kind: Literal["job_redo"] = "job_redo"
     position: Position
 
 
-class JobSetAside(Answer):
+class JobSetAside(FarmEventBase):
     """A job has had its share of tries; `start` and `end` are the seconds that are missing."""
 
-    kind: Literal["job_set_aside"] = "job_set_aside"
     code: Code
     message: Reason
     job_kind: JobKind
@@ -161,36 +172,25 @@ class JobSetAside(Answer):
     end: Seconds
 
 
-class WorkerJoined(Answer):
+class _AboutWorker(FarmEventBase):
+    worker_id: Id
+    name: Name
+
+
+class WorkerJoined(_AboutWorker):
     """A worker registered, for the first time or again after it was given up."""
 
-    kind: Literal["worker_joined"] = "worker_joined"
-    worker_id: Id
-    name: Name
 
-
-class WorkerDraining(Answer):
+class WorkerDraining(_AboutWorker):
     """A worker was told to finish what it holds and leave."""
 
-    kind: Literal["worker_draining"] = "worker_draining"
-    worker_id: Id
-    name: Name
 
-
-class WorkerDismissed(Answer):
+class WorkerDismissed(_AboutWorker):
     """A worker was told to hand everything back and leave."""
 
-    kind: Literal["worker_dismissed"] = "worker_dismissed"
-    worker_id: Id
-    name: Name
 
-
-class WorkerGone(Answer):
+class WorkerGone(_AboutWorker):
     """A worker left, or was silent for too long."""
-
-    kind: Literal["worker_gone"] = "worker_gone"
-    worker_id: Id
-    name: Name
 
 
 FarmEvent = (
@@ -218,52 +218,22 @@ FarmEvent = (
     | WorkerDismissed
     | WorkerGone
 )
-EventKind = Literal[
-    "transcription_submitted",
-    "transcription_started",
-    "transcription_assembling",
-    "transcription_done",
-    "transcription_incomplete",
-    "transcription_failed",
-    "transcription_cancelled",
-    "transcription_retried",
-    "transcription_deleted",
-    "transcription_edited",
-    "chunks_appended",
-    "chunking_done",
-    "peaks_done",
-    "language_decided",
-    "job_done",
-    "job_retried",
-    "job_released",
-    "job_redo",
-    "job_set_aside",
-    "worker_joined",
-    "worker_draining",
-    "worker_dismissed",
-    "worker_gone",
-]
-_ANY: TypeAdapter[FarmEvent] = TypeAdapter(Annotated[FarmEvent, Field(discriminator="kind")])
+_EVENTS: dict[str, type[FarmEvent]] = {each.kind: each for each in get_args(FarmEvent)}
 
 
 def event_of(kind: str, data: dict[str, Any]) -> FarmEvent | None:
     """The event of that kind with these fields; None if this version does not know it."""
     try:
-        return _ANY.validate_python(data | {"kind": kind}, extra="ignore")
-    except ValidationError:
+        return _EVENTS[kind].model_validate(data, extra="ignore")
+    except (KeyError, ValidationError):
         return None
 
 
 def fields_of(event: FarmEvent) -> dict[str, Any]:
     """What the event log keeps of an event beside its kind."""
-    return event.model_dump(mode="json", exclude={"kind"})
+    return event.model_dump(mode="json")
 
 
 def schema_of_data() -> dict[str, Any]:
     """The JSON schema of what `fields_of` gives, one alternative for each kind."""
-    schemas = []
-    for model in get_args(FarmEvent):
-        schema = model.model_json_schema()
-        del schema["properties"]["kind"]
-        schemas.append(schema)
-    return {"anyOf": schemas}
+    return {"anyOf": [model.model_json_schema() for model in _EVENTS.values()]}

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
 from pydantic import BaseModel, Field, model_validator
+from starlette.responses import PlainTextResponse
 from starlette.types import Scope
 
 from whisper_farm import __version__
@@ -136,7 +137,7 @@ async def asr_status() -> Status:
     return Status()
 
 
-@router.post("/asr", response_class=Response, **_CALL)
+@router.post("/asr", response_class=PlainTextResponse, **_CALL)
 async def asr(request: Request, asked: Annotated[AsrQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
     recogniser = engine_and_model(farm.settings.default_model)
