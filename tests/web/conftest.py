@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from support.people import People
 from support.served_farm import ServedFarm
+from support.served_fixtures import farm, start_farm
 
-
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[ServedFarm]:
-    """A farm on SQLite and a folder."""
-    with ServedFarm(tmp_path / "data") as farm:
-        yield farm
+__all__ = ["farm", "people", "start_farm"]
 
 
 @pytest.fixture

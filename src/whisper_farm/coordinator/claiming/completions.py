@@ -23,19 +23,8 @@ from whisper_farm.coordinator.transfers import listening_key, result_key
 from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge, WorkerUnknown
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished, complete
+from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
-from whisper_farm.protocol.worker import (
-    RESULTS,
-    ChunkResult,
-    ClaimRequest,
-    CompleteRequest,
-    Completion,
-    Outcome,
-    PeaksResult,
-    Result,
-    TranscribeResult,
-    digest_of,
-)
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -43,7 +32,7 @@ from whisper_farm.store.jobs import AttemptedJob, attempted_jobs
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
-Taken = tuple[list[Outcome], Tried, list[str]]
+Taken = tuple[list[protocol.Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
 
 
@@ -56,7 +45,7 @@ class Completions:
         self._policy = policy
         self._metrics = metrics
 
-    async def complete(self, request: CompleteRequest) -> Taken:
+    async def complete(self, request: protocol.CompleteRequest) -> Taken:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
         tokens = [completion.token for completion in request.completions]
         places = await self._store.read(lambda tx: attempted_jobs(tx, tokens))
@@ -71,18 +60,18 @@ class Completions:
         """A listening copy must have arrived. Its size says so: reading it all would take too long."""
         for number, finished in list(call.finished.items()):
             place = call.places.get(finished.token)
-            if isinstance(finished.result, PeaksResult) and place is not None and place.state == "live":
+            if isinstance(finished.result, protocol.PeaksResult) and place is not None and place.state == "live":
                 audio = finished.result.audio
                 try:
                     await self._blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
                 except (BlobMissing, DigestMismatch, TooLarge) as error:
                     call.refuse(number, finished.token, error)
 
-    def _record(self, tx: Transaction, call: _Call) -> tuple[list[Outcome], Tried]:
+    def _record(self, tx: Transaction, call: _Call) -> tuple[list[protocol.Outcome], Tried]:
         taken = complete(tx, list(call.finished.values()), self._policy)
         return taken, self._claim(tx, call.request.claim)
 
-    def _claim(self, tx: Transaction, request: ClaimRequest | None) -> Tried:
+    def _claim(self, tx: Transaction, request: protocol.ClaimRequest | None) -> Tried:
         """The claim that came along. It does not wait, and a worker that was given up gets nothing."""
         if request is None:
             return Tried()
@@ -95,11 +84,11 @@ class Completions:
 class _Call:
     """One request, looked at before the queue hears of it: what is wrong is refused, the rest is ready to be stored."""
 
-    def __init__(self, request: CompleteRequest, places: Mapping[str, AttemptedJob]) -> None:
+    def __init__(self, request: protocol.CompleteRequest, places: Mapping[str, AttemptedJob]) -> None:
         self.request = request
         self.places = {one.token: places[one.token] for one in request.completions if one.token in places}
         self.jobs = [place.job_id for place in self.places.values()]
-        self.refused: dict[int, Outcome] = {}
+        self.refused: dict[int, protocol.Outcome] = {}
         self.finished: dict[int, Finished] = {}
         self.blobs: dict[str, bytes] = {}
         for number, completion in enumerate(request.completions):
@@ -108,11 +97,11 @@ class _Call:
             except FarmError as error:
                 self.refused[number] = refused(completion.token, error)
 
-    def _take(self, number: int, completion: Completion, place: AttemptedJob | None) -> None:
+    def _take(self, number: int, completion: protocol.Completion, place: AttemptedJob | None) -> None:
         text = completion.result.encode()
         result = _checked(completion, text, place)
         finished = Finished(self.request.worker_id, completion.token, completion.digest, result)
-        if place is not None and not isinstance(result, ChunkResult):
+        if place is not None and not isinstance(result, protocol.ChunkResult):
             key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
             finished = replace(finished, result_key=key, result_size=len(text))
             if place.state == "live":
@@ -124,20 +113,20 @@ class _Call:
         self.refused[number] = refused(token, error)
         self.blobs.pop(self.finished.pop(number).result_key or "", None)
 
-    def outcomes(self, taken: Sequence[Outcome]) -> list[Outcome]:
+    def outcomes(self, taken: Sequence[protocol.Outcome]) -> list[protocol.Outcome]:
         """What was refused here and what the queue said of the rest, in order."""
         all_of_them = self.refused | dict(zip(self.finished, taken, strict=True))
         return [all_of_them[number] for number in range(len(self.request.completions))]
 
 
-def _checked(completion: Completion, text: bytes, place: AttemptedJob | None) -> Result:
+def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob | None) -> protocol.Result:
     """The result of this completion; raises what is wrong with it."""
-    if digest_of(text) != completion.digest:
+    if protocol.digest_of(text) != completion.digest:
         raise DigestMismatch("The result is not the one its digest was made of. Send it again.")
     if holds_nul(text):
         raise InvalidRequest("The result holds a NUL character, which no text here may have.")
     try:
-        result = RESULTS[completion.kind].model_validate_json(text)
+        result = protocol.RESULTS[completion.kind].model_validate_json(text)
     except ValidationError as error:
         raise InvalidRequest(f"This is no result of a {completion.kind} job: {_first(error)}.") from None
     if place is not None and place.state == "live":
@@ -145,13 +134,13 @@ def _checked(completion: Completion, text: bytes, place: AttemptedJob | None) ->
     return result
 
 
-def _check_kind(result: Result, token: str, place: AttemptedJob) -> None:
+def _check_kind(result: protocol.Result, token: str, place: AttemptedJob) -> None:
     match result:
-        case ChunkResult():
+        case protocol.ChunkResult():
             pass  # the queue holds it against the chunks that it has
-        case TranscribeResult():
+        case protocol.TranscribeResult():
             _must_fit(result, place)
-        case PeaksResult():
+        case protocol.PeaksResult():
             if result.audio.key != listening_key(place.transcription_id, token):
                 raise InvalidRequest(f"{result.audio.key} was not minted for this attempt.")
         case _:
@@ -164,7 +153,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500]
 
 
-def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
+def _must_fit(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
     """Times count from the start of the recording and lie in the chunk; anything else would be a silent mix-up."""
     earliest, latest = place.start_seconds - TOLERANCE_SECONDS, place.end_seconds + TOLERANCE_SECONDS
     for start, end in _spans(result):
@@ -175,7 +164,7 @@ def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
             )
 
 
-def _spans(result: TranscribeResult) -> Iterator[tuple[float, float]]:
+def _spans(result: protocol.TranscribeResult) -> Iterator[tuple[float, float]]:
     for segment in result.segments:
         yield segment.start, segment.end
         for word in segment.words:

@@ -83,16 +83,6 @@ class KnownTokens:
             raise Unauthorized("This token is not known here, or was revoked.")
         return found
 
-    async def revoked(self, secret: str) -> bool:
-        """Whether a secret that was good is so no more. A database that does not answer has revoked nothing."""
-        try:
-            await self.caller(secret)
-        except Unauthorized:
-            return True
-        except StorageError:
-            return False
-        return False
-
     def forget(self) -> None:
         """Look every token up anew: one was revoked here."""
         self._known.clear()
@@ -175,6 +165,17 @@ def bearer_token(tokens: KnownTokens, *scopes: client.Scope) -> Enter:
         return must_have(await tokens.caller(secret_of(scope)), *scopes)
 
     return enter
+
+
+async def ended(enter: Enter, scope: Scope) -> bool:
+    """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
+    try:
+        await enter(scope)
+    except (Unauthorized, Forbidden):
+        return True
+    except StorageError:
+        return False
+    return False
 
 
 class Authentication:

@@ -35,20 +35,27 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        answer = _Answer(send)
+        status = 0
         time_lines()
         started = time.perf_counter()
         request_id = secrets.token_hex(8)
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+            await send(message)
+
         try:
-            await self.app(scope, receive, answer.send)
+            await self.app(scope, receive, watched)
         except ClientDisconnect:
-            answer.status = NO_ANSWER
+            status = NO_ANSWER
         except Exception as error:
-            if answer.status < 500 and answer.status and isinstance(error, TimeoutError):
-                answer.status = NO_ANSWER  # the client takes nothing any more
+            if 0 < status < 500 and isinstance(error, TimeoutError):
+                status = NO_ANSWER  # the client takes nothing any more
             else:
                 self.log.exception("a request failed", action="request_failed", request_id=request_id)
-        self._note(scope, answer.status or NO_ANSWER, time.perf_counter() - started, request_id)
+        self._note(scope, status or NO_ANSWER, time.perf_counter() - started, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)
@@ -73,16 +80,3 @@ def _route(scope: Scope) -> str:
     path = getattr(scope.get("route"), "path", None)
     mounted_at = str(scope["root_path"]).removeprefix(scope.get("app_root_path", ""))
     return "unknown" if path is None else mounted_at + path
-
-
-class _Answer:
-    """Watches what is sent: its status, 0 until there is one."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = int(message["status"])
-        await self._send(message)

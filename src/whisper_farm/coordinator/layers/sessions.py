@@ -109,19 +109,6 @@ def token_or_session(tokens: KnownTokens, sessions: KnownSessions, names: OwnNam
     return enter
 
 
-async def ended(tokens: KnownTokens, sessions: KnownSessions, scope: Scope) -> bool:
-    """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
-    if header(scope, "authorization"):
-        return await tokens.revoked(secret_of(scope))
-    try:
-        await sessions.caller(session_secret(scope) or "")
-    except Unauthorized:
-        return True
-    except StorageError:
-        return False
-    return False
-
-
 def must_come_from_our_page(scope: Scope, names: OwnNames) -> None:
     """Raise `Forbidden` for what another site's page may have sent."""
     names.check(scope)

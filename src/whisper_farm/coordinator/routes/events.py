@@ -16,8 +16,7 @@ from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
-from whisper_farm.coordinator.layers.auth import AnyCaller, own
-from whisper_farm.coordinator.layers.sessions import ended
+from whisper_farm.coordinator.layers.auth import AnyCaller, ended, own
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
 from whisper_farm.store.events import newest_event
@@ -59,7 +58,7 @@ async def follow_events(
         position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
     followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
-    revoked = partial(ended, farm.tokens, farm.sessions, request.scope)
+    revoked = partial(ended, farm.enter, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     frames = _counted(farm, caller.owner, _frames(followed, limit, revoked))
     return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)

@@ -17,16 +17,7 @@ from whisper_farm.fleet.reconcile import snapshot_of
 from whisper_farm.fleet.sizes import total_wanted
 from whisper_farm.fleet.snapshot import DAY_SECONDS, Snapshot
 from whisper_farm.models import DEFAULT_ENGINE
-from whisper_farm.protocol.machines import (
-    MachineAction,
-    MachineLine,
-    MachineList,
-    MachineLog,
-    MachineView,
-    PoolChange,
-    PoolView,
-    ScalingView,
-)
+from whisper_farm.protocol import machines as protocol
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import MachineRow, PoolRow
@@ -37,7 +28,7 @@ MachineInPath = Annotated[str, Path(pattern=ID)]
 
 
 @router.get("/machines")
-async def list_machines(caller: Admin, farm: Farm) -> MachineList:
+async def list_machines(caller: Admin, farm: Farm) -> protocol.MachineList:
     """Every pool with its limits, its spending and the last decision; every machine that counts or ended today."""
     fleet = _fleet(farm)
     return await farm.store.read(lambda tx: _list(tx, fleet))
@@ -46,14 +37,16 @@ async def list_machines(caller: Admin, farm: Farm) -> MachineList:
 @router.get("/machines/log")
 async def machine_log(
     caller: Admin, farm: Farm, machine: Annotated[str | None, Query(pattern=ID)] = None
-) -> MachineLog:
+) -> protocol.MachineLog:
     """What was decided and what providers answered, newest first; of one machine or of all."""
     lines = await farm.store.read(lambda tx: rows.log_of(tx, machine))
-    return MachineLog(lines=tuple(MachineLine.of(one, machine=one.launch_id) for one in lines))
+    return protocol.MachineLog(lines=tuple(protocol.MachineLine.of(one, machine=one.launch_id) for one in lines))
 
 
 @router.post("/machines/{machine}/{action}", responses=documented(NotFound, WrongState))
-async def change_machine(machine: MachineInPath, action: MachineAction, caller: Admin, farm: Farm) -> MachineView:
+async def change_machine(
+    machine: MachineInPath, action: protocol.MachineAction, caller: Admin, farm: Farm
+) -> protocol.MachineView:
     """Ask that a machine be started, drained, stopped or destroyed. It is done in the next round."""
     await farm.store.write(lambda tx: rows.wish_for(tx, machine, action))
     _wake(farm)
@@ -61,7 +54,7 @@ async def change_machine(machine: MachineInPath, action: MachineAction, caller: 
 
 
 @router.post("/pools/{pool}", responses=documented(NotFound))
-async def change_pool(pool: PoolInPath, change: PoolChange, caller: Admin, farm: Farm) -> MachineList:
+async def change_pool(pool: PoolInPath, change: protocol.PoolChange, caller: Admin, farm: Farm) -> protocol.MachineList:
     """Switch a pool on, pause it, drain it or stop it at once; or fix how many machines it shall have."""
     fleet = _fleet(farm)
     if pool not in fleet.pools:
@@ -87,12 +80,12 @@ async def scaling(
     slots: Annotated[int, Query(ge=1, le=1024)] = 1,
     maximum: Annotated[int, Query(ge=0, le=1000)] = 100,
     target_drain_seconds: Annotated[float, Query(ge=1, le=86_400)] = 600,
-) -> ScalingView:
+) -> protocol.ScalingView:
     """How many workers of this sort there should be in all, busy ones included, by the rules of the farm's pools."""
     pool = Pool(name="outside", provider="outside", engine=engine, model=model, slots=slots, maximum=maximum)
     fleet = Fleet(pools={pool.name: pool}, fleet=Rules(target_drain_seconds=target_drain_seconds))
     wanted, why = await farm.store.read(lambda tx: total_wanted(snapshot_of(tx, fleet, {}), pool))
-    return ScalingView(wanted=wanted, why=why)
+    return protocol.ScalingView(wanted=wanted, why=why)
 
 
 def _fleet(farm: Coordinator) -> Fleet:
@@ -104,23 +97,23 @@ def _wake(farm: Coordinator) -> None:
         farm.services.wake(farm.machines.name)
 
 
-def _list(tx: Transaction, fleet: Fleet) -> MachineList:
+def _list(tx: Transaction, fleet: Fleet) -> protocol.MachineList:
     snapshot = snapshot_of(tx, fleet, {})
     launched = [*snapshot.machines.values(), *snapshot.ended_today]
     jobs = {one.launch_id: one.jobs for one in snapshot.workers if one.launch_id}
-    return MachineList(
+    return protocol.MachineList(
         pools=tuple(_pool_view(snapshot, pool) for pool in fleet.pools.values()),
         machines=tuple(_view(row, tx.now, jobs.get(row.launch_id, 0)) for row in launched),
     )
 
 
-def _machine_view(tx: Transaction, row: MachineRow) -> MachineView:
+def _machine_view(tx: Transaction, row: MachineRow) -> protocol.MachineView:
     workers = rows.present_workers(tx, tx.now)
     return _view(row, tx.now, next((one.jobs for one in workers if one.launch_id == row.launch_id), 0))
 
 
-def _view(row: MachineRow, now: float, jobs: int) -> MachineView:
-    return MachineView.of(
+def _view(row: MachineRow, now: float, jobs: int) -> protocol.MachineView:
+    return protocol.MachineView.of(
         row,
         id=row.launch_id,
         jobs=jobs,
@@ -130,13 +123,13 @@ def _view(row: MachineRow, now: float, jobs: int) -> MachineView:
     )
 
 
-def _pool_view(snapshot: Snapshot, pool: Pool) -> PoolView:
+def _pool_view(snapshot: Snapshot, pool: Pool) -> protocol.PoolView:
     now, kept = snapshot.now, snapshot.pools.get(pool.name) or PoolRow(pool.name, why="Nothing was decided yet.")
     mine = [row for row in snapshot.machines.values() if row.pool == pool.name]
     today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
     working = sum(row.state == "working" for row in mine)
     speed, backlog = kept.inputs.get("speed"), kept.inputs.get("backlog_audio_seconds", 0)
-    return PoolView.of(
+    return protocol.PoolView.of(
         kept,
         pool,
         counted=sum(row.state != "gone" for row in mine),

@@ -14,13 +14,7 @@ from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer, Name
 from whisper_farm.protocol.wire import Request as Body
-from whisper_farm.store.accounts import (
-    find_account,
-    list_accounts,
-    make_account,
-    make_link,
-    remove_account,
-)
+from whisper_farm.store import accounts
 from whisper_farm.store.database import Transaction
 
 INVITATION_SECONDS = 3 * 86_400.0
@@ -56,7 +50,7 @@ class People(Answer):
 @router.get("/people")
 async def get_people(caller: Admin, farm: Farm) -> People:
     """Everybody with an account."""
-    rows = await farm.store.read(list_accounts)
+    rows = await farm.store.read(accounts.list_accounts)
     return People(people=tuple(Person.of(row) for row in rows))
 
 
@@ -65,8 +59,8 @@ async def invite(body: NewPerson, caller: Admin, farm: Farm) -> Person:
     """Make an account; its link signs in once, within three days."""
 
     def make(tx: Transaction) -> Person:
-        account = make_account(tx, body.name, body.scope)
-        return Person.of(account, link=make_link(tx, account.name, INVITATION_SECONDS))
+        account = accounts.make_account(tx, body.name, body.scope)
+        return Person.of(account, link=accounts.make_link(tx, account.name, INVITATION_SECONDS))
 
     made = await farm.store.write(make)
     farm.log.info("somebody was invited", action="invited", owner=body.name, scope=body.scope)
@@ -78,10 +72,10 @@ async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
     """Another link for somebody, who lost the first one or the password."""
 
     def make(tx: Transaction) -> Person:
-        account = find_account(tx, name)
+        account = accounts.find_account(tx, name)
         if account is None:
             raise NotFound(f"There is no account {name}.")
-        return Person.of(account, link=make_link(tx, name, INVITATION_SECONDS))
+        return Person.of(account, link=accounts.make_link(tx, name, INVITATION_SECONDS))
 
     return await farm.store.write(make)
 
@@ -89,7 +83,7 @@ async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
 @router.delete("/people/{name}", status_code=204, responses=documented(NotFound, WrongState))
 async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
     """Remove an account with its sessions and tokens. What it submitted stays."""
-    await farm.store.write(lambda tx: remove_account(tx, name))
+    await farm.store.write(lambda tx: accounts.remove_account(tx, name))
     farm.sessions.forget()
     farm.tokens.forget()
     farm.log.info("an account was removed", action="account_removed", owner=name)

@@ -35,15 +35,7 @@ from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.protocol.worker import EngineOffer
-from whisper_farm.store.accounts import (
-    AccountRow,
-    end_session,
-    end_sessions,
-    find_account,
-    set_password,
-    start_session,
-    use_link,
-)
+from whisper_farm.store import accounts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.workers import list_workers
 
@@ -122,7 +114,7 @@ async def get_session(request: Request, farm: Farm) -> Session:
         return Session(version=__version__)
 
     def view(tx: Transaction) -> Session:
-        account = find_account(tx, caller.owner)
+        account = accounts.find_account(tx, caller.owner)
         offers = [_choosable(offer, farm) for row in list_workers(tx) for offer in row.engines]
         return Session(
             version=__version__,
@@ -144,7 +136,7 @@ async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response
     keys = (address, f"account {body.name}") if body.name else (address,)
     farm.failed_tries.check(*keys)
     link = body.link
-    account = await (farm.store.write(lambda tx: use_link(tx, link)) if link else _by_password(farm, body))
+    account = await (farm.store.write(lambda tx: accounts.use_link(tx, link)) if link else _by_password(farm, body))
     if account is None:
         farm.failed_tries.failed(*keys)
         raise Unauthorized("This link works no more." if body.link else "Name or password is wrong.")
@@ -153,8 +145,8 @@ async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response
 
     def start(tx: Transaction) -> str:
         if before is not None:
-            end_session(tx, before)
-        return start_session(tx, name)
+            accounts.end_session(tx, before)
+        return accounts.start_session(tx, name)
 
     give_cookie(response, request.scope, await farm.store.write(start), farm.settings)
     farm.sessions.forget()
@@ -173,7 +165,9 @@ async def sign_out(
     secret = session_secret(request.scope)
     if secret is not None:
         caller = await farm.sessions.caller(secret) if everywhere else None
-        await farm.store.write(lambda tx: end_sessions(tx, caller.owner) if caller else end_session(tx, secret))
+        await farm.store.write(
+            lambda tx: accounts.end_sessions(tx, caller.owner) if caller else accounts.end_session(tx, secret)
+        )
         farm.sessions.forget()
     take_cookie(response)
 
@@ -183,7 +177,7 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
     """Set the own password. All other sessions of the account end."""
     if session_secret(request.scope) is None or header(request.scope, "authorization"):
         raise Forbidden("A password is set by whoever is signed in, not by a token.")
-    account = await farm.store.read(lambda tx: find_account(tx, caller.owner))
+    account = await farm.store.read(lambda tx: accounts.find_account(tx, caller.owner))
     if account is None:
         raise NotFound(f"There is no account {caller.owner}.")
     if account.password_hash is not None:
@@ -193,7 +187,7 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
             farm.failed_tries.failed(key)
             raise InvalidRequest("The current password is wrong.")
     made = await farm.store.run(lambda: PasswordHasher().hash(body.password))
-    await farm.store.write(lambda tx: set_password(tx, caller.owner, made, caller.token_id))
+    await farm.store.write(lambda tx: accounts.set_password(tx, caller.owner, made, caller.token_id))
     farm.sessions.forget()
     farm.log.info("a password was set", action="password_set", owner=caller.owner)
 
@@ -209,12 +203,12 @@ def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
     )
 
 
-async def _by_password(farm: Coordinator, body: SignIn) -> AccountRow | None:
+async def _by_password(farm: Coordinator, body: SignIn) -> accounts.AccountRow | None:
     """An unknown name costs as much time as a wrong password."""
     if body.name is None or body.password is None:
         raise InvalidRequest("Signing in needs a link, or a name and a password.")
     name = body.name
-    account = await farm.store.read(lambda tx: find_account(tx, name))
+    account = await farm.store.read(lambda tx: accounts.find_account(tx, name))
     known = account.password_hash if account is not None else None
     held_against = await farm.store.run(nobodys_hash) if known is None else known
     fits = await _fits(farm, held_against, body.password)

@@ -15,15 +15,8 @@ from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.links import MOST_URL, check_url
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
 from whisper_farm.protocol.wire import Answer, Id, Name, Request
+from whisper_farm.store import webhooks
 from whisper_farm.store.events import newest_event
-from whisper_farm.store.webhooks import (
-    DeliveryState,
-    add_webhook,
-    delete_webhook,
-    deliveries_of,
-    find_webhook,
-    webhooks_of,
-)
 
 router = routes_for("webhooks", "/webhooks")
 _ONE = documented(NotFound)
@@ -56,7 +49,7 @@ class DeliveryView(Answer):
     id: Id
     kind: str
     transcription_id: Id
-    state: DeliveryState
+    state: webhooks.DeliveryState
     tries: int
     next_at: float
     status: int | None = None
@@ -72,7 +65,7 @@ class DeliveryList(Answer):
 async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> WebhookView:
     """Tell an address of the own transcriptions that end. The secret is in this answer alone."""
     url = check_url(body.url)
-    row = await farm.store.write(lambda tx: add_webhook(tx, caller.owner, url, newest_event(tx)))
+    row = await farm.store.write(lambda tx: webhooks.add_webhook(tx, caller.owner, url, newest_event(tx)))
     farm.log.info("a webhook was made", action="webhook_created", webhook_id=row.id, owner=row.owner)
     return WebhookView.of(row)
 
@@ -80,18 +73,20 @@ async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> Web
 @router.get("")
 async def list_webhooks(caller: AnyCaller, farm: Farm) -> WebhookList:
     """The own webhooks, or for an admin all."""
-    rows = await farm.store.read(lambda tx: webhooks_of(tx, caller.sees))
+    rows = await farm.store.read(lambda tx: webhooks.webhooks_of(tx, caller.sees))
     return WebhookList(webhooks=tuple(WebhookView.of(row, secret=None) for row in rows))
 
 
 @router.delete("/{webhook_id}", status_code=204, responses=_ONE)
 async def remove_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -> None:
     """Send nothing there any more."""
-    await farm.store.write(lambda tx: delete_webhook(tx, webhook_id, caller.sees))
+    await farm.store.write(lambda tx: webhooks.delete_webhook(tx, webhook_id, caller.sees))
 
 
 @router.get("/{webhook_id}/deliveries", responses=_ONE)
 async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, limit: PageSize = 100) -> DeliveryList:
     """Its newest messages, and what became of them. Those that have ended are kept for a week."""
-    rows = await farm.store.read(lambda tx: deliveries_of(tx, find_webhook(tx, webhook_id, caller.sees).id, limit))
+    rows = await farm.store.read(
+        lambda tx: webhooks.deliveries_of(tx, webhooks.find_webhook(tx, webhook_id, caller.sees).id, limit)
+    )
     return DeliveryList(deliveries=tuple(DeliveryView.of(row) for row in rows))

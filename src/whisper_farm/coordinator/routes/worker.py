@@ -45,26 +45,8 @@ from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
-from whisper_farm.protocol.worker import (
-    AppendAnswer,
-    AppendRequest,
-    ClaimAnswer,
-    ClaimRequest,
-    CompleteAnswer,
-    CompleteRequest,
-    FailRequest,
-    HeartbeatAnswer,
-    HeartbeatRequest,
-    NewChunk,
-    Outcome,
-    OutcomeAnswer,
-    RegisterAnswer,
-    RegisterRequest,
-    ReleaseRequest,
-    UploadAnswer,
-    UploadRequest,
-)
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import HeldJob, held_job
 
@@ -98,7 +80,7 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
 
 
 @router.post("/register")
-async def register(body: RegisterRequest, caller: AnyCaller, farm: Farm) -> RegisterAnswer:
+async def register(body: protocol.RegisterRequest, caller: AnyCaller, farm: Farm) -> protocol.RegisterAnswer:
     """Present a worker, or say anew what it offers."""
     answer = await farm.store.write(lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__))
     farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
@@ -106,7 +88,7 @@ async def register(body: RegisterRequest, caller: AnyCaller, farm: Farm) -> Regi
 
 
 @router.post("/claim", responses=documented(ProtocolMismatch, WorkerUnknown))
-async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: Farm) -> ClaimAnswer:
+async def claim(body: protocol.ClaimRequest, request: Request, caller: AnyCaller, farm: Farm) -> protocol.ClaimAnswer:
     """Claim jobs, waiting up to `wait_seconds` for some. The same `request_id` again gets the same live attempts."""
     await farm.workers.check(caller, body.worker_id)
     gone = asyncio.ensure_future(_gone(request))
@@ -117,28 +99,28 @@ async def claim(body: ClaimRequest, request: Request, caller: AnyCaller, farm: F
     if tried.claims:
         jobs = [claimed.job_id for claimed in tried.claims]
         farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
-    return ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
+    return protocol.ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
 
 
 @router.post("/heartbeat", responses=documented(ProtocolMismatch, WorkerUnknown))
-async def heartbeat(body: HeartbeatRequest, caller: AnyCaller, farm: Farm) -> HeartbeatAnswer:
+async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Farm) -> protocol.HeartbeatAnswer:
     """Renew all leases of a worker; hear which are lost or cancelled, and whether to leave."""
     await farm.workers.check(caller, body.worker_id)
     return await farm.store.beat(lambda tx: beat(tx, body, farm.policy))
 
 
 @router.post("/uploads", responses=documented(ProtocolMismatch, LeaseLost))
-async def uploads(body: UploadRequest, caller: AnyCaller, farm: Farm) -> UploadAnswer:
+async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
     held = await _holding(farm, body.token, body.worker_id, "chunk", "peaks")
     targets = [await farm.transfers.upload(held, body.token, one) for one in body.positions]
-    return UploadAnswer(uploads=tuple(targets))
+    return protocol.UploadAnswer(uploads=tuple(targets))
 
 
 @router.post(
     "/append", responses=documented(ProtocolMismatch, LeaseLost, PositionConflict, DigestMismatch, BlobMissing)
 )
-async def append(body: AppendRequest, caller: AnyCaller, farm: Farm) -> AppendAnswer:
+async def append(body: protocol.AppendRequest, caller: AnyCaller, farm: Farm) -> protocol.AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
     held = await _holding(farm, body.token, body.worker_id, "chunk")
     for chunk in body.chunks:
@@ -157,7 +139,7 @@ async def append(body: AppendRequest, caller: AnyCaller, farm: Farm) -> AppendAn
 
 
 @router.post("/complete")
-async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> CompleteAnswer:
+async def complete(body: protocol.CompleteRequest, caller: AnyCaller, farm: Farm) -> protocol.CompleteAnswer:
     """End attempts with their results and claim the next ones in the same transaction. That claim does not wait.
 
     A worker that has been given up meanwhile is told the outcomes like any other, and claims nothing. Its next
@@ -169,18 +151,18 @@ async def complete(body: CompleteRequest, caller: AnyCaller, farm: Farm) -> Comp
     outcomes, tried, jobs = await farm.completions.complete(body)
     _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
     claims = await farm.transfers.claims(tried.claims)
-    return CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
+    return protocol.CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
 
 
 @router.post("/fail")
-async def fail(body: FailRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
+async def fail(body: protocol.FailRequest, caller: AnyCaller, farm: Farm) -> protocol.OutcomeAnswer:
     """End attempts without a result."""
     tokens = [failure.token for failure in body.failures]
     return await _end(farm, "fail", caller, body, tokens, lambda tx: fail_attempts(tx, body, farm.policy))
 
 
 @router.post("/release")
-async def release(body: ReleaseRequest, caller: AnyCaller, farm: Farm) -> OutcomeAnswer:
+async def release(body: protocol.ReleaseRequest, caller: AnyCaller, farm: Farm) -> protocol.OutcomeAnswer:
     """Hand jobs back untouched, uncharged."""
     return await _end(farm, "release", caller, body, body.tokens, lambda tx: release_attempts(tx, body, farm.policy))
 
@@ -239,10 +221,10 @@ async def _holding(farm: Coordinator, token: str, worker_id: str, *kinds: JobKin
     return held
 
 
-async def _verify(farm: Coordinator, chunks: Sequence[NewChunk]) -> None:
+async def _verify(farm: Coordinator, chunks: Sequence[protocol.NewChunk]) -> None:
     turns = asyncio.Semaphore(VERIFIES_AT_ONCE)
 
-    async def verify(chunk: NewChunk) -> None:
+    async def verify(chunk: protocol.NewChunk) -> None:
         async with turns:
             await farm.blobs.verify(chunk.key, chunk.size, chunk.sha256, MAX_CHUNK_BYTES)
 
@@ -253,21 +235,21 @@ async def _end(
     farm: Coordinator,
     call: str,
     caller: Caller,
-    request: FailRequest | ReleaseRequest,
+    request: protocol.FailRequest | protocol.ReleaseRequest,
     tokens: Sequence[str],
-    end: Callable[[Transaction], list[Outcome]],
-) -> OutcomeAnswer:
+    end: Callable[[Transaction], list[protocol.Outcome]],
+) -> protocol.OutcomeAnswer:
     await farm.workers.check(caller, request.worker_id)
     jobs, outcomes = await farm.store.write(lambda tx: (jobs_of(tx, tokens), end(tx)))
     _note_outcomes(farm, call, request.worker_id, outcomes, jobs)
-    return OutcomeAnswer(outcomes=tuple(outcomes))
+    return protocol.OutcomeAnswer(outcomes=tuple(outcomes))
 
 
 def _note_outcomes(
     farm: Coordinator,
     call: str,
     worker_id: str,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[protocol.Outcome],
     jobs: Sequence[str],
     claimed: Sequence[Claimed] = (),
 ) -> None:

@@ -22,20 +22,10 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import AddressRefused, NotFound
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
+from whisper_farm.store import webhooks
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import Event, events_after
 from whisper_farm.store.transcriptions import find
-from whisper_farm.store.webhooks import (
-    DeliveryState,
-    DueDelivery,
-    WebhookRow,
-    add_delivery,
-    move_on,
-    note_try,
-    prune_deliveries,
-    take_due,
-    webhooks_of,
-)
 
 TOLD: frozenset[EventKind] = frozenset({"transcription_done", "transcription_incomplete", "transcription_failed"})
 WAIT_SECONDS = (5, 300, 1800, 7200, 18_000, 28_800, 28_800)
@@ -62,26 +52,26 @@ class Webhooks:
 
     async def run_once(self) -> Report:
         """Make messages of what happened, and send those whose time has come."""
-        hooks = await self._store.read(webhooks_of)
+        hooks = await self._store.read(webhooks.webhooks_of)
         if not hooks:
             return Report()
         made = sum([await self._look(hook) for hook in hooks])
-        due = await self._store.write(lambda tx: take_due(tx, TRIES_AT_ONCE))
+        due = await self._store.write(lambda tx: webhooks.take_due(tx, TRIES_AT_ONCE))
         arrived = await self._send_all(due) if due else []
-        forgotten = await self._store.write(prune_deliveries) if made else 0
+        forgotten = await self._store.write(webhooks.prune_deliveries) if made else 0
         delivered, more = sum(arrived), len(arrived) >= TRIES_AT_ONCE
         return Report(more, made=made, delivered=delivered, in_vain=len(arrived) - delivered, forgotten=forgotten)
 
-    async def _look(self, hook: WebhookRow) -> int:
+    async def _look(self, hook: webhooks.WebhookRow) -> int:
         """Make messages of what happened since; how many."""
         events = await self._store.read(lambda tx: events_after(tx, hook.position, None, hook.owner, PAGE))
         return await self._store.write(lambda tx: _make(tx, hook, events)) if events else 0
 
-    async def _send_all(self, due: list[DueDelivery]) -> list[bool]:
+    async def _send_all(self, due: list[webhooks.DueDelivery]) -> list[bool]:
         async with guarded_pool(self._networks) as pool:
             return await asyncio.gather(*(self._send(pool, each) for each in due))
 
-    async def _send(self, pool: httpcore.AsyncConnectionPool, due: DueDelivery) -> bool:
+    async def _send(self, pool: httpcore.AsyncConnectionPool, due: webhooks.DueDelivery) -> bool:
         """One try; whether the message has arrived."""
         status, error = None, None
         try:
@@ -94,12 +84,12 @@ class Webhooks:
         except LOST as lost:
             error = f"{type(lost).__name__}: {lost}"[:MOST_ERROR]
         wait = WAIT_SECONDS[due.tries] if due.tries < len(WAIT_SECONDS) else None
-        state: DeliveryState = "delivered" if error is None else "failed" if wait is None else "pending"
-        await self._store.write(lambda tx: note_try(tx, due.id, state, status, error, wait or 0))
+        state: webhooks.DeliveryState = "delivered" if error is None else "failed" if wait is None else "pending"
+        await self._store.write(lambda tx: webhooks.note_try(tx, due.id, state, status, error, wait or 0))
         return error is None
 
 
-async def _post(pool: httpcore.AsyncConnectionPool, due: DueDelivery) -> int:
+async def _post(pool: httpcore.AsyncConnectionPool, due: webhooks.DueDelivery) -> int:
     body, now = json.dumps(due.body), datetime.now(UTC)
     headers: dict[str | bytes, str | bytes] = {
         "content-type": "application/json",
@@ -112,14 +102,14 @@ async def _post(pool: httpcore.AsyncConnectionPool, due: DueDelivery) -> int:
         return int(answer.status)  # what it says beside that is not read
 
 
-def _make(tx: Transaction, hook: WebhookRow, events: list[Event]) -> int:
+def _make(tx: Transaction, hook: webhooks.WebhookRow, events: list[Event]) -> int:
     """Messages of these events; none if somebody else was first."""
-    if not move_on(tx, hook.id, events[-1].id):
+    if not webhooks.move_on(tx, hook.id, events[-1].id):
         return 0
     wanted = [(event, event.transcription_id) for event in events if event.kind in TOLD]
     for event, transcription_id in wanted:
         if transcription_id is not None:
-            add_delivery(tx, hook.id, event.kind, transcription_id, _body(tx, event, transcription_id))
+            webhooks.add_delivery(tx, hook.id, event.kind, transcription_id, _body(tx, event, transcription_id))
     return len(wanted)
 
 
