@@ -17,14 +17,12 @@ from whisper_farm.coordinator import server as serve_module
 
 
 @pytest.fixture
-def start_farm(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartFarm]:
-    """Starts served farms, by default on a fresh SQLite file; all are stopped at the end."""
+def start_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartFarm]:
+    """Starts served farms, by default in one data folder, on SQLite; all are stopped at the end."""
     started: list[ServedFarm] = []
 
     def start(**given: Any) -> ServedFarm:
-        given.setdefault("database", sqlite_url)
-        given.setdefault("data", tmp_path / "data")
-        farm = ServedFarm(**given)
+        farm = ServedFarm(**{"data": tmp_path / "data", **given})
         with monkeypatch.context() as caught:
             caught.setattr(serve_module, "create_app", catch_coordinator(farm))
             started.append(farm.__enter__())
