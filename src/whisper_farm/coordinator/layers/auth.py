@@ -12,11 +12,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -39,8 +38,6 @@ REMEMBER_SECONDS = 5.0
 REFUSED_SECONDS = 1.0
 """How long junk is refused without being looked up. A token may be made meanwhile."""
 REMEMBERED = 10_000
-LOOK_UPS_AT_ONCE = 500
-"""Tokens in one read."""
 MAX_ASKED = 10_000
 """Tokens that may wait for a read."""
 MAX_SECRET = 512
@@ -70,8 +67,9 @@ class KnownTokens:
     def __init__(self, store: StoreThreads) -> None:
         self._store = store
         self._known: OrderedDict[str, tuple[float, Caller | None]] = OrderedDict()
-        self._asked: dict[str, asyncio.Future[Caller | None]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._asked: set[str] = set()
+        self._looking: asyncio.Task[dict[str, Caller]] | None = None
+        self._next: asyncio.Task[dict[str, Caller]] | None = None
 
     async def caller(self, secret: str) -> Caller:
         """Who presents this secret; raises `Unauthorized`."""
@@ -88,34 +86,25 @@ class KnownTokens:
         self._known.clear()
 
     async def _look_up(self, digest: str) -> Caller | None:
-        answer = self._asked.get(digest)
-        if answer is None:
-            if len(self._asked) >= MAX_ASKED:
-                raise ServerBusy("Too many tokens are looked up at once; try again.")
-            answer = self._asked[digest] = asyncio.get_running_loop().create_future()
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look_up_all())
-        return await asyncio.shield(answer)
+        if len(self._asked) >= MAX_ASKED:
+            raise ServerBusy("Too many tokens are looked up at once; try again.")
+        self._asked.add(digest)
+        if self._next is None:
+            self._next = asyncio.create_task(self._look_up_all(self._looking))
+        return (await asyncio.shield(self._next)).get(digest)
 
-    async def _look_up_all(self) -> None:
-        try:
-            while self._asked:
-                digests = list(islice(self._asked, LOOK_UPS_AT_ONCE))
-                try:
-                    found = await self._find(digests)
-                except Exception as error:
-                    for digest in digests:
-                        answer = self._asked.pop(digest)
-                        answer.set_exception(error)
-                        answer.exception()  # nobody may be waiting any more
-                    continue
-                for digest in digests:
-                    self._remember(digest, found.get(digest))
-                    self._asked.pop(digest).set_result(found.get(digest))
-        finally:
-            self._looking = None
+    async def _look_up_all(self, before: asyncio.Task[dict[str, Caller]] | None) -> dict[str, Caller]:
+        """Look up all that are asked about by the time that the look-up before has ended."""
+        if before is not None:
+            await asyncio.wait({before})
+        digests, self._asked = self._asked, set()
+        self._looking, self._next = self._next, None
+        found = await self._find(digests)
+        for digest in digests:
+            self._remember(digest, found.get(digest))
+        return found
 
-    async def _find(self, digests: Sequence[str]) -> dict[str, Caller]:
+    async def _find(self, digests: Collection[str]) -> dict[str, Caller]:
         rows, now = await self._store.read(lambda tx: (find_tokens(tx, digests), tx.now))
         for row in rows:
             if stale(row, now):
