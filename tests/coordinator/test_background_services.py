@@ -20,8 +20,7 @@ from support.service_bench import TONES, Bench
 from whisper_farm.coordinator.services import assembler as assembler_module
 from whisper_farm.coordinator.services import cleaner as retention_module
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Retention, Sweeper
-from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Report, Services, run_service
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.leases.transcriptions import NewTranscription, retry, submit

@@ -21,8 +21,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
-from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Report, Service, run_service
 from whisper_farm.log import set_up_logging
 from whisper_farm.protocol.events import EventKind

@@ -19,8 +19,7 @@ from sqlalchemy import func, insert, select, update
 from support.service_bench import SHA, TONES, Bench
 
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
-from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Service
 from whisper_farm.leases.append import append
 from whisper_farm.leases.claim import claim

@@ -23,8 +23,7 @@ from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, token_or_session
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
-from whisper_farm.coordinator.services.cleaner import Retention, Sweeper
-from whisper_farm.coordinator.services.reaper import Reaper
+from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.reconciler import MachinesService
 from whisper_farm.coordinator.services.service import Service, Services
 from whisper_farm.coordinator.services.webhooks import Webhooks

@@ -1,8 +1,12 @@
-"""Two services that clear away: retention deletes what is old, the sweeper removes what nobody refers to."""
+"""Three services that clear away.
+
+The reaper gives up who is silent, retention deletes what is old, the sweeper removes what nobody refers to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import ClassVar
 
 from whisper_farm.coordinator.identity import settle_identity
@@ -10,9 +14,10 @@ from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owner_of_blob
 from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.leases.lapse import reap
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.protocol.events import EventKind
-from whisper_farm.settings import ServerSettings
+from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
 from whisper_farm.store.identity import empty_trash, note_trash
@@ -31,6 +36,27 @@ WORKERS_BATCH = 500
 """Workers forgotten in one run, in one transaction."""
 SWEEP_BATCH = 500
 """Blobs asked about in one read."""
+
+
+class Reaper:
+    """The service that gives up workers that have been silent for long, and jobs that nobody is left to claim.
+
+    The queue does not wait for it: a lapsed job is taken by the next claim. See `leases/lapse.py`.
+    """
+
+    name: ClassVar[str] = "reaper"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
+    period_seconds: float = 5
+    timeout_seconds: float = 30
+
+    def __init__(self, store: StoreThreads, policy: Policy) -> None:
+        self._store = store
+        self._policy = policy
+
+    async def run_once(self) -> Report:
+        """One sweep over the whole farm."""
+        report = await self._store.write(lambda tx: reap(tx, self._policy))
+        return Report(**asdict(report))
 
 
 class Retention:
