@@ -117,6 +117,7 @@ def test_a_link_to_a_second_leads_to_it(visitor: Visitor, farm: Farm, worker: Pr
     page.goto(f"{page.url}?t={start + 0.05:.2f}")
     page.reload()
     expect(page.locator("p[dir=auto]").filter(has_text=word).first).to_be_in_viewport()
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)  # its listening copy is made meanwhile
     page.wait_for_function("(start) => Math.abs(document.querySelector('audio').currentTime - start) < 0.2", arg=start)
 
 

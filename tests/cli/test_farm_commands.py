@@ -73,6 +73,8 @@ def test_a_recording_is_submitted_followed_fetched_and_deleted(record: Recorder,
     assert " ".join(line.partition("]  ")[2] for line in said(capsys, "follow", one).splitlines()) == talk.text
     assert said(capsys, "get", one).split() == talk.text.split()
     assert said(capsys, "get", one, "-f", "srt").startswith("1\n00:00:00,")
+    assert said(capsys, "search", talk.text.split()[0]).startswith(f"{one}  0:0")
+    assert said(capsys, "search", "nobody", "said", "that") == ""
     assert "das Gespräch.srt, .txt" in said(capsys, "get", one, "-o", "out", "-f", "srt,txt")
     assert Path("out/das Gespräch.txt").read_text(encoding="utf-8").split() == talk.text.split()
     rows = said(capsys, "list").splitlines()

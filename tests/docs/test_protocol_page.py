@@ -19,7 +19,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
-CALL = re.compile(r"^\| `((?:GET|POST|PUT|DELETE) \S+)` \|.*\|([^|]*)\|$", re.MULTILINE)
+CALL = re.compile(r"^\| `((?:GET|HEAD|POST|PUT|PATCH|DELETE) \S+)` \|.*\|([^|]*)\|$", re.MULTILINE)
 ANY_CALL = re.compile(r"^Any call with a token can also answer (.+?); any call of a worker also (.+?)\.$", re.M | re.S)
 
 

@@ -24,8 +24,8 @@ def constants() -> dict[str, Change]:
     for room in (store, leases):
         for info in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
             for name, value in vars(importlib.import_module(info.name)).items():
-                if isinstance(value, Change):
-                    found[f"{info.name}.{name}"] = value
+                several = value.items() if isinstance(value, dict) else [("", value)]
+                found |= {f"{info.name}.{name}{one}": each for one, each in several if isinstance(each, Change)}
     return found
 
 

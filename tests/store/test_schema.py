@@ -96,7 +96,7 @@ def test_alembic_finds_nothing_left_to_migrate(empty: Database) -> None:
         options = {
             "compare_type": True,
             "compare_server_default": True,
-            "include_object": lambda _object, name, *_: name not in by_expression,
+            "include_object": lambda _object, name, *_: name not in by_expression and not name.startswith("said"),
         }
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*expression-based index.*")

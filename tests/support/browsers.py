@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 from playwright.sync_api import Browser, BrowserContext, Page, Request
 
-from support.farm_processes import PROGRAM, Farm
+from support.farm_processes import PROGRAM, Farm, until
 
 CHROMIUM = shutil.which("chromium") or ""
 AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -51,6 +52,16 @@ class Visitor:
         """A fresh sign-in link."""
         command = [*PROGRAM, "sign-in-link", name, "--data", str(self.farm.data), "--public_url", self.farm.url]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    def invited(self, name: str) -> Page:
+        """Somebody with an account of their own, at their list."""
+        until(lambda: len(self.farm.client.workers()), "a worker is there")  # what it offers is asked for first
+        headers = {"Authorization": f"Bearer {self.farm.token}"}
+        made = httpx.post(f"{self.farm.url}/app/people", json={"name": name}, headers=headers).json()
+        page = self.stranger()
+        page.goto(f"{self.farm.url}/#/sign-in/{made['link']}")
+        page.get_by_role("heading", name="Transcriptions", exact=True).wait_for()
+        return page
 
     def stranger(self, **given: Any) -> Page:
         """A page in a browser of its own, where nobody is signed in."""

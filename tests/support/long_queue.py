@@ -22,12 +22,12 @@ WAITING = 50
 FAILED_AT = "CASE i % 3 WHEN 0 THEN 0 WHEN 1 THEN 999950 ELSE 1000000 + i END"
 _NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
 _RECORDINGS = """
-    INSERT INTO transcriptions (id, owner, name, state, source, source_size, chunk_seconds, options, profile_id,
-                                chunks, chunks_done, language, revision, created_at, started_at, finished_at,
-                                transcript_key)
+    INSERT INTO transcriptions (id, owner, name, folded_name, state, source, source_size, chunk_seconds, options,
+                                profile_id, chunks, chunks_done, language, revision, created_at, started_at,
+                                finished_at, transcript_key)
     {numbers}
-    SELECT '{kind}' || i, 'ann', 'x', '{state}', 'blob:x' || i, 1, 30, t.options, t.profile_id, {each}, {done}, 'en',
-           'r1', i, i, {ended}, {ended}
+    SELECT '{kind}' || i, 'ann', 'x', 'x', '{state}', 'blob:x' || i, 1, 30, t.options, t.profile_id, {each}, {done},
+           'en', 'r1', i, i, {ended}, {ended}
     FROM n, transcriptions t WHERE t.id = :pattern
 """
 _JOBS = """

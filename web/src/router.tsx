@@ -11,6 +11,7 @@ import {
 
 import { sessionQuery } from "./api/queries";
 import { SignIn, SignInByLink } from "./pages/sign-in/SignIn";
+import { wantedOf } from "./pages/transcriptions/List";
 import { Transcriptions } from "./pages/transcriptions/Transcriptions";
 import { Failed, Missing } from "./shell/Failed";
 import { Shell } from "./shell/Shell";
@@ -37,7 +38,12 @@ const shell = createRoute({
     }
   },
 });
-const transcriptions = createRoute({ getParentRoute: () => shell, path: "/", component: Transcriptions });
+const transcriptions = createRoute({
+  getParentRoute: () => shell,
+  path: "/",
+  validateSearch: wantedOf,
+  component: Transcriptions,
+});
 const transcription = createRoute({
   getParentRoute: () => shell,
   path: "/transcriptions/$id",

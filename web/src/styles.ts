@@ -22,6 +22,7 @@ import "@mantine/core/styles/Card.css";
 import "@mantine/core/styles/Center.css";
 import "@mantine/core/styles/Combobox.css";
 import "@mantine/core/styles/Container.css";
+import "@mantine/core/styles/Mark.css";
 import "@mantine/core/styles/Menu.css";
 import "@mantine/core/styles/Modal.css";
 import "@mantine/core/styles/Notification.css";

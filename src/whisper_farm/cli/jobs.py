@@ -1,4 +1,4 @@
-"""`list`, `status`, `follow`, `get`, `cancel`, `retry`, `delete`: transcriptions on a running farm."""
+"""`list`, `search`, `status`, `follow`, `get`, `cancel`, `retry`, `delete`: transcriptions on a running farm."""
 
 from __future__ import annotations
 
@@ -40,6 +40,24 @@ def list_(state: TranscriptionState | None, limit: int, json: bool, server: str 
         print(columns([("ID", "STATE", "DONE", "SUBMITTED", "NAME"), *map(as_row, views)]))
     else:
         print("There are no transcriptions.", file=sys.stderr)
+
+
+@click.command(cls=Command)
+@click.argument("words", nargs=-1, required=True, metavar="WORDS...")
+@click.option("--limit", type=click.IntRange(1, 200), default=50, metavar="N", help="At most so many passages.")
+@truth("--json", help="As JSON, one object a line.")
+@server_flags
+def search(words: tuple[str, ...], limit: int, json: bool, server: str | None, token: str | None) -> None:
+    """Find what was said: passages with all these WORDS, the newest transcription first."""
+    from whisper_farm.cli.progress import clock, printable
+
+    with connect(server, token) as farm:
+        hits = farm.search(" ".join(words), limit)
+    for hit in hits:
+        line = f"{hit.transcription_id}  {clock(hit.seconds)}  {printable(hit.name)}: {printable(hit.text)}"
+        print(hit.model_dump_json() if json else line)
+    if not hits:
+        print("Nobody said that.", file=sys.stderr)
 
 
 @click.command(cls=Command)

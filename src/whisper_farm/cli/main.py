@@ -40,6 +40,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Transcriptions on a farm": {
         "submit": ("submit:submit", "Send recordings and come back later."),
         "list": ("jobs:list_", "List transcriptions, newest first."),
+        "search": ("jobs:search", "Find what was said."),
         "status": ("jobs:status", "Show one transcription, or the farm."),
         "follow": ("jobs:follow", "Watch a transcription until it ends."),
         "get": ("jobs:get", "Write or print a transcript."),

@@ -35,6 +35,8 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol.client import (
     EventView,
+    Hit,
+    HitList,
     JobList,
     JobView,
     NewToken,
@@ -159,6 +161,10 @@ class AsyncFarmClient:
             if page.next is None:
                 return
             query["after"] = page.next
+
+    async def search(self, words: str, limit: int = 50) -> tuple[Hit, ...]:
+        """Passages in which these words are said, the newest transcription first."""
+        return (await self._ask(HitList, "GET", "/api/search", query={"words": words, "limit": limit})).hits
 
     async def jobs(self, transcription_id: str) -> AsyncGenerator[JobView, None]:
         """Every job of a transcription with the evidence of its attempts."""

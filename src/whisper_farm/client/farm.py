@@ -79,6 +79,7 @@ class FarmClient:
     upload = _waits(AsyncFarmClient.upload)
     get = _waits(AsyncFarmClient.get)
     list = _goes_through(AsyncFarmClient.list)
+    search = _waits(AsyncFarmClient.search)
     jobs = _goes_through(AsyncFarmClient.jobs)
     cancel = _waits(AsyncFarmClient.cancel)
     retry = _waits(AsyncFarmClient.retry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
@@ -14,6 +14,7 @@ from whisper_farm.protocol.client import (
     AttemptView,
     JobList,
     JobView,
+    ListOrder,
     Progress,
     TranscriptionList,
     TranscriptionState,
@@ -24,7 +25,7 @@ from whisper_farm.protocol.client import (
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import attempts_at, chunk_jobs, jobs_of_whole
-from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions
+from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions, place
 from whisper_farm.store.workers import find_worker, list_workers
 
 PAGE = 100
@@ -45,21 +46,28 @@ def transcription_list(
     owner: str | None = None,
     after: str | None = None,
     limit: int = PAGE,
-    state: TranscriptionState | None = None,
+    states: Collection[TranscriptionState] = (),
+    title: str = "",
+    order: ListOrder = "newest",
 ) -> TranscriptionList:
-    """A page of transcriptions, newest first, of one owner or state if given; `after` is the `next` of the last one."""
+    """A page of transcriptions, of one owner, states or words of the name if given.
+
+    `after` is the `next` of the page before, which had the same order.
+    """
     limit = min(max(limit, 1), MOST)
-    before = None if after is None else _cursor(after)
-    rows = list_transcriptions(tx, limit + 1, owner, state, before)
+    before = None if after is None else _cursor(after, order)
+    rows = list_transcriptions(tx, limit + 1, owner, states, title, order, before)
     page = rows[:limit]
-    following = f"{page[-1].created_at!r}:{page[-1].id}" if len(rows) > limit else None
+    following = f"{place(page[-1], order)}:{page[-1].id}" if len(rows) > limit else None
     return TranscriptionList(transcriptions=tuple(_views(tx, page, policy)), next=following)
 
 
-def _cursor(after: str) -> tuple[float, str]:
-    created_at, _, last_id = after.partition(":")
+def _cursor(after: str, order: ListOrder) -> tuple[str | float, str]:
+    value, _, last_id = after.rpartition(":")
+    if order == "name":
+        return value, last_id
     try:
-        return float(created_at), last_id
+        return float(value), last_id
     except ValueError:
         raise InvalidRequest("`after` must be the `next` of an earlier page.") from None
 

@@ -22,6 +22,7 @@ from whisper_farm.protocol.events import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
@@ -75,10 +76,11 @@ ADD_PROFILE = Change("""
     ON CONFLICT (id) DO NOTHING
 """)
 ADD = Change("""
-    INSERT INTO transcriptions (id, owner, name, key, label, state, priority, source, source_size, source_sha256,
-                                chunk_seconds, peaks, options, profile_id, language, revision, created_at)
-    VALUES (:id, :owner, :name, :key, :label, 'queued', :priority, :source, :source_size, :source_sha256,
-            :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
+    INSERT INTO transcriptions (id, owner, name, folded_name, key, label, state, priority, source, source_size,
+                                source_sha256, chunk_seconds, peaks, options, profile_id, language, revision,
+                                created_at)
+    VALUES (:id, :owner, :name, :folded_name, :key, :label, 'queued', :priority, :source, :source_size,
+            :source_sha256, :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
 """)
 LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
 LABEL_JOBS = Change("UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind")
@@ -153,7 +155,8 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
     shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
     tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
-    tx.change(ADD, {**asdict(new), **options, "options": Json(options), "id": made, "profile": profile})
+    row = {**asdict(new), **options, "options": Json(options), "folded_name": fold(new.name)}
+    tx.change(ADD, row | {"id": made, "profile": profile})
     tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
     emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
     return made

@@ -16,6 +16,7 @@ TranscriptionState = Literal["queued", "running", "assembling", "done", "incompl
 FINISHED: frozenset[str] = frozenset({"done", "incomplete", "failed", "cancelled"})
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 AttemptState = Literal["live", "done", "failed", "lost", "released", "cancelled", "superseded"]
+ListOrder = Literal["newest", "oldest", "name", "longest"]
 Scope = Literal["admin", "user", "worker"]
 
 
@@ -95,9 +96,29 @@ class TranscriptionView(Answer):
     finished_at: float | None = None
 
 
+class TranscriptionChange(Request):
+    """What its owner may change of a transcription."""
+
+    name: Name
+
+
 class TranscriptionList(Answer):
     transcriptions: tuple[TranscriptionView, ...]
     next: str | None = None
+
+
+class Hit(Answer):
+    """A passage that holds what was searched for: in which transcription, at which second, in which words."""
+
+    transcription_id: Id
+    name: Name
+    owner: Name
+    seconds: Seconds
+    text: str
+
+
+class HitList(Answer):
+    hits: tuple[Hit, ...]
 
 
 class AttemptView(Answer):

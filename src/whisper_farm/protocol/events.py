@@ -95,6 +95,12 @@ class TranscriptionRetried(FarmEventBase):
     """Jobs that were set aside or cancelled are tried again."""
 
 
+class TranscriptionRenamed(FarmEventBase):
+    """A transcription has another name."""
+
+    name: Name
+
+
 class TranscriptionDeleted(FarmEventBase):
     """The farm has forgotten a transcription."""
 
@@ -202,6 +208,7 @@ FarmEvent = (
     | TranscriptionFailed
     | TranscriptionCancelled
     | TranscriptionRetried
+    | TranscriptionRenamed
     | TranscriptionDeleted
     | TranscriptionEdited
     | ChunksAppended

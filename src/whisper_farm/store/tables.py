@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from sqlalchemy import UniqueConstraint, text
+from sqlalchemy import DDL, UniqueConstraint, event, text
 
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store import machine_tables
@@ -68,7 +68,7 @@ transcriptions = table(
     "transcriptions",
     key("id"),
     of("profile_id", "profiles.id", cascade=False),
-    each(TEXT, "owner name state source"),
+    each(TEXT, "owner name folded_name state source"),
     some(TEXT, "key source_sha256 language revision transcript_key error_code error_message"),
     zero(TEXT, "label"),
     each(BIGINT, "source_size"),
@@ -99,8 +99,33 @@ transcriptions = table(
 )
 """One recording each. `source` is `blob:KEY` or `file:PATH`; `language` and `revision` are null until decided.
 
-`peaks` says whether somebody wants to listen to it.
+`folded_name` is the name as `search.py` compares it. `peaks` says whether somebody wants to listen to it.
 """
+
+passages = table(
+    "passages",
+    number(),
+    of("transcription_id", "transcriptions.id"),
+    each(INTEGER, "position"),
+    each(REAL, "start_seconds"),
+    each(TEXT, "text folded"),
+    UniqueConstraint("transcription_id", "position"),
+)
+"""The segments of finished transcripts, to be searched: as they were said, and folded as `search.py` compares them.
+
+A passage is never changed, only noted and forgotten. Both databases call the index over the folded words `said`.
+"""
+
+SAID = {
+    "CREATE VIRTUAL TABLE said USING fts5(folded, content='passages', content_rowid='id')": "sqlite",
+    """CREATE TRIGGER passage_noted AFTER INSERT ON passages BEGIN
+        INSERT INTO said (rowid, folded) VALUES (new.id, new.folded); END""": "sqlite",
+    """CREATE TRIGGER passage_forgotten AFTER DELETE ON passages BEGIN
+        INSERT INTO said (said, rowid, folded) VALUES ('delete', old.id, old.folded); END""": "sqlite",
+    "CREATE INDEX said ON passages USING gin (to_tsvector('simple', folded))": "postgresql",
+}
+for statement, dialect in SAID.items():
+    event.listen(passages, "after_create", DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
 
 jobs = table(
     "jobs",

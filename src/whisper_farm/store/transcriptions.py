@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from whisper_farm.errors import NotFound
-from whisper_farm.protocol.client import TranscriptionState
+from whisper_farm.protocol.client import ListOrder, TranscriptionState
+from whisper_farm.protocol.events import TranscriptionRenamed
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Query, columns
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -73,12 +77,30 @@ class TranscriptionRow:
 ROW = f"SELECT {columns(TranscriptionRow)} FROM transcriptions"
 FIND = Query[TranscriptionRow](f"{ROW} WHERE id = :id")
 BY_KEY = Query[TranscriptionRow](f"{ROW} WHERE owner = :owner AND key = :key")
-IN_PAGE = """
-    (created_at, id) < (:at, :id) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
-    ORDER BY created_at DESC, id DESC LIMIT :limit
-"""
-PAGE = Query[TranscriptionRow](f"{ROW} WHERE {IN_PAGE}")
-PAGE_OF_OWNER = Query[TranscriptionRow](f"{ROW} WHERE owner = :owner AND {IN_PAGE}")
+ORDERS: dict[ListOrder, tuple[str, str, str | float]] = {
+    "newest": ("created_at", "DESC", float("inf")),
+    "oldest": ("created_at", "ASC", 0.0),
+    "name": ("folded_name", "ASC", ""),
+    "longest": ("coalesce(duration_seconds, 0)", "DESC", float("inf")),
+}
+"""What each order of a list compares, and the value that stands before the first."""
+
+
+def _pages(of_owner: str) -> dict[ListOrder, Query[TranscriptionRow]]:
+    return {
+        order: Query[TranscriptionRow](
+            f"""
+            {ROW} WHERE {of_owner} ({value}, id) {"<" if way == "DESC" else ">"} (:value, :id)
+                    AND state IN :states AND folded_name LIKE :title
+            ORDER BY {value} {way}, id {way} LIMIT :limit
+            """
+        )
+        for order, (value, way, _) in ORDERS.items()
+    }
+
+
+PAGES = _pages("")
+PAGES_OF_OWNER = _pages("owner = :owner AND")
 FINISHED_BEFORE = Query[str](
     "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit"
 )
@@ -86,6 +108,7 @@ UNFINISHED_SINCE = Query[str]("SELECT id FROM transcriptions WHERE finished_at I
 COUNT_UNFINISHED = Query[int](
     "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL"
 )
+RENAME = Change("UPDATE transcriptions SET name = :name, folded_name = :folded WHERE id = :id")
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
 
 
@@ -113,18 +136,38 @@ def list_transcriptions(
     tx: Transaction,
     limit: int,
     owner: str | None = None,
-    state: TranscriptionState | None = None,
-    before: tuple[float, str] | None = None,
+    states: Collection[TranscriptionState] = (),
+    title: str = "",
+    order: ListOrder = "newest",
+    after: tuple[str | float, str] | None = None,
 ) -> list[TranscriptionRow]:
-    """The newest transcriptions first, of one owner or state if given, `limit` at most.
+    """A page of transcriptions, `limit` at most: of one owner, in some states, with these words in their name.
 
-    `before` is `created_at` and `id` of the last row of the page before.
+    `after` is `place` and `id` of the last row of the page before.
     """
-    at, last_id = before or (float("inf"), "")
-    wanted = {"at": at, "id": last_id, "state": state, "limit": limit}
+    value, last_id = after or (ORDERS[order][2], "")
+    words = "%".join(["", *fold(title).split(), ""])
+    wanted = {"value": value, "id": last_id, "states": list(states or get_args(TranscriptionState)), "title": words}
     if owner is None:
-        return tx.rows(PAGE, wanted)
-    return tx.rows(PAGE_OF_OWNER, wanted | {"owner": owner})
+        return tx.rows(PAGES[order], wanted | {"limit": limit})
+    return tx.rows(PAGES_OF_OWNER[order], wanted | {"limit": limit, "owner": owner})
+
+
+def place(row: TranscriptionRow, order: ListOrder) -> str | float:
+    """Where a row stands in an order."""
+    match order:
+        case "newest" | "oldest":
+            return row.created_at
+        case "name":
+            return fold(row.name)
+        case "longest":
+            return row.duration_seconds or 0.0
+
+
+def rename(tx: Transaction, row: TranscriptionRow, name: str) -> None:
+    """Call it otherwise from now on."""
+    tx.change(RENAME, {"id": row.id, "name": name, "folded": fold(name)})
+    emit(tx, TranscriptionRenamed(name=name), row.id, row.owner)
 
 
 def finished_before(tx: Transaction, before: float, limit: int) -> list[str]:

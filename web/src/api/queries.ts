@@ -1,5 +1,5 @@
 // What the app asks the farm for, and what it asks the farm to do. Every page takes its data from here.
-import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { infiniteQueryOptions, keepPreviousData, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
 
 import { api, data } from "./client";
 import type { JobView, TranscriptionView } from "./schema";
@@ -13,6 +13,7 @@ export const sessionQuery = queryOptions({
   queryKey: ["session"],
   queryFn: () => data(api.GET("/app/session")),
   staleTime: Infinity,
+  refetchInterval: 30_000, // users hear no events of workers, and what these offer is in it
 });
 
 export const serverQuery = queryOptions({ queryKey: ["server"], queryFn: () => data(api.GET("/api/server")) });
@@ -24,13 +25,27 @@ export const workersQuery = queryOptions({
 
 export const PAGE = 50;
 
-export const listQuery = {
-  queryKey: ["transcriptions"] as const,
-  queryFn: ({ pageParam }: { pageParam: string | null }) =>
-    data(api.GET("/api/transcriptions", { params: { query: { limit: PAGE, after: pageParam } } })),
-  initialPageParam: null as string | null,
-  getNextPageParam: (page: { next?: string | null }) => page.next ?? null,
-};
+export type Order = "newest" | "oldest" | "name" | "longest";
+
+/** The transcriptions in some states (none: all), with these words in their name, page by page. */
+export const listQuery = (state: readonly State[] = [], title = "", order: Order = "newest") =>
+  infiniteQueryOptions({
+    queryKey: ["transcriptions", state, title, order],
+    queryFn: ({ pageParam }) =>
+      data(api.GET("/api/transcriptions", { params: { query: { limit: PAGE, after: pageParam, state: [...state], title, order } } })),
+    initialPageParam: null as string | null,
+    getNextPageParam: (page) => page.next ?? null,
+    placeholderData: keepPreviousData,
+  });
+
+/** Passages in which these words are said. */
+export const searchQuery = (words: string) =>
+  queryOptions({
+    queryKey: ["search", words],
+    queryFn: async () => (await data(api.GET("/api/search", { params: { query: { words } } }))).hits,
+    enabled: words !== "",
+    placeholderData: keepPreviousData,
+  });
 
 export const transcriptionQuery = (id: string) =>
   queryOptions({
@@ -80,6 +95,18 @@ export function useAction() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: ({ id, action }: { id: string; action: Action }) => act(id, action),
+    onSettled: (_, __, { id }) => {
+      void client.invalidateQueries({ queryKey: ["transcriptions"] });
+      void client.invalidateQueries({ queryKey: ["transcription", id] });
+    },
+  });
+}
+
+export function useRename() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ id, name }: { id: string; name: string }) =>
+      data(api.PATCH("/api/transcriptions/{transcription_id}", { params: { path: { transcription_id: id } }, body: { name } })),
     onSettled: (_, __, { id }) => {
       void client.invalidateQueries({ queryKey: ["transcriptions"] });
       void client.invalidateQueries({ queryKey: ["transcription", id] });

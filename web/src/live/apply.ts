@@ -39,6 +39,7 @@ export class Applied {
       this.stale(["transcriptions"]); // their warnings speak of workers
     } else if (id !== null) {
       this.stale(["transcriptions"]);
+      this.stale(["search"]);
       this.stale(["transcription", id]);
       this.stale(["jobs", id]);
       this.stale(["server"]);
@@ -54,7 +55,7 @@ export class Applied {
         ? { ...one, progress: { ...one.progress, done_seconds, chunks_done } }
         : one;
     this.client.setQueryData<TranscriptionView>(["transcription", id], (one) => one && moved(one));
-    this.client.setQueryData<InfiniteData<TranscriptionList>>(["transcriptions"], (list) =>
+    this.client.setQueriesData<InfiniteData<TranscriptionList>>({ queryKey: ["transcriptions"] }, (list) =>
       list && {
         ...list,
         pages: list.pages.map((page) => ({ ...page, transcriptions: page.transcriptions.map(moved) })),

@@ -16,7 +16,7 @@ DESCRIPTION = """Submit recordings, follow them, take their transcripts; and the
 Every answer that is not a success is `{"error": {"code", "message", "details"}}`."""
 
 ID = r"^[A-Za-z0-9._-]{1,64}$"
-CURSOR = r"^[0-9.e+-]{1,40}:[A-Za-z0-9._-]{1,64}$"
+CURSOR = r"^[^\x00-\x1f]{0,1000}:[A-Za-z0-9._-]{1,64}$"
 MAX_EVENT_ID = (1 << 53) - 1
 """Beyond this JavaScript's numbers are no longer exact."""
 

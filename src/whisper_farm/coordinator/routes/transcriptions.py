@@ -34,8 +34,10 @@ from whisper_farm.errors import (
 from whisper_farm.leases import transcriptions
 from whisper_farm.protocol.client import (
     JobList,
+    ListOrder,
     SegmentPage,
     Submission,
+    TranscriptionChange,
     TranscriptionList,
     TranscriptionState,
     TranscriptionView,
@@ -43,7 +45,7 @@ from whisper_farm.protocol.client import (
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
-from whisper_farm.store.transcriptions import TranscriptionRow
+from whisper_farm.store.transcriptions import TranscriptionRow, rename
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 
 COPY_MEDIA_TYPE = "audio/mp4"
@@ -79,13 +81,15 @@ async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Resp
 async def list_transcriptions(
     caller: AnyCaller,
     farm: Farm,
-    state: Annotated[TranscriptionState | None, Query(description="Only those in this state.")] = None,
+    state: Annotated[list[TranscriptionState], Query(max_length=7, description="Only those in one of these.")] = [],  # noqa: B006
+    title: Annotated[str, Query(max_length=200, description="Only those with these words in their name.")] = "",
+    order: Annotated[ListOrder, Query(description="By time, name or length.")] = "newest",
     after: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,
     limit: PageSize = 100,
 ) -> TranscriptionList:
-    """A page of transcriptions, the newest first."""
+    """A page of transcriptions, the newest first unless `order` says otherwise."""
     return await farm.store.read(
-        lambda tx: transcription_list(tx, farm.policy, owner=caller.sees, after=after, limit=limit, state=state)
+        lambda tx: transcription_list(tx, farm.policy, caller.sees, after, limit, state, title, order)
     )
 
 
@@ -93,6 +97,19 @@ async def list_transcriptions(
 async def get_transcription(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """A transcription: state, progress, gaps, and a warning when nobody can serve it."""
     return await farm.store.read(lambda tx: transcription_view(tx, own(tx, caller, transcription_id).id, farm.policy))
+
+
+@router.patch("/{transcription_id}", responses=_ONE)
+async def change_transcription(
+    transcription_id: TranscriptionId, body: TranscriptionChange, caller: AnyCaller, farm: Farm
+) -> TranscriptionView:
+    """Rename a transcription."""
+
+    def change(tx: Transaction) -> TranscriptionView:
+        rename(tx, own(tx, caller, transcription_id), body.name)
+        return transcription_view(tx, transcription_id, farm.policy)
+
+    return await farm.store.write(change)
 
 
 @router.post("/{transcription_id}/cancel", responses=_CHANGE)

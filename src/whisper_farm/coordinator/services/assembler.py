@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
@@ -22,6 +23,7 @@ from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.search import Passage, forget_said, note_said
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import segment_document, to_json
 from whisper_farm.transcript.stitch import ChunkText
@@ -29,6 +31,7 @@ from whisper_farm.transcript.transcript import NO_WORDS, Coverage, Maker, Missin
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
+NOTED_AT_ONCE = 500
 UNDETERMINED = "und"
 """Language of a recording in which nobody said anything."""
 
@@ -72,12 +75,20 @@ class Assembler:
         draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
         facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
+        await self._note_said(transcription_id, draft.said)
         made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost)
         row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
         mine = row.transcript_key == key
         if not mine:
             await self._blobs.delete([key])
         return mine
+
+    async def _note_said(self, transcription_id: str, said: list[Passage]) -> None:
+        """Let it be searched. A few at a time: nobody waits long for a turn to write."""
+        await self._store.write(lambda tx: forget_said(tx, transcription_id))
+        for first in range(0, len(said), NOTED_AT_ONCE):
+            some = said[first : first + NOTED_AT_ONCE]
+            await self._store.write(partial(note_said, transcription_id=transcription_id, said=some))
 
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
         """The transcript's JSON document, piece by piece."""
@@ -98,9 +109,8 @@ class Draft:
     maker: Maker
     missing: list[MissingStretch]
     lost: set[int] = field(default_factory=set)
-    texts: list[str] = field(default_factory=list)
+    said: list[Passage] = field(default_factory=list)
     recognised: list[tuple[float, float]] = field(default_factory=list)
-    segments: int = 0
 
     def add(self, chunk: DoneChunk, text: ChunkText | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
@@ -114,10 +124,10 @@ class Draft:
         self.missing += [MissingStretch(*stretch, NO_WORDS) for stretch in text.unheard]
         heard = text.segments
         with_words = self.row.recognition.word_timestamps or any(segment.words for segment in heard)
-        documents = [segment_document(self.segments + n, segment, with_words) for n, segment in enumerate(heard)]
-        begin = ", " if self.segments and documents else ""
-        self.segments += len(documents)
-        self.texts += [segment.text for segment in heard]
+        first = len(self.said)
+        documents = [segment_document(first + n, segment, with_words) for n, segment in enumerate(heard)]
+        begin = ", " if self.said and documents else ""
+        self.said += [Passage(first + n, segment.start, segment.text) for n, segment in enumerate(heard)]
         return begin + ", ".join(json.dumps(document) for document in documents)
 
     def rest(self) -> str:
@@ -130,7 +140,7 @@ class Draft:
             maker=self.maker,
             coverage=self.coverage(),
         )
-        document = {**to_json(without_segments), "text": "".join(self.texts).strip()}
+        document = {**to_json(without_segments), "text": "".join(one.text for one in self.said).strip()}
         return json.dumps({name: value for name, value in document.items() if name != "segments"})
 
     def coverage(self) -> Coverage:

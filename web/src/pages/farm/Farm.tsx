@@ -30,7 +30,7 @@ export function Farm() {
   const admin = session?.scope === "admin";
   const server = useQuery(serverQuery);
   const workers = useQuery({ ...workersQuery, enabled: admin });
-  const list = useInfiniteQuery(listQuery);
+  const list = useInfiniteQuery(listQuery());
   const all = list.data?.pages.flatMap((page) => page.transcriptions) ?? [];
   const active = all.filter(isActive);
   const recent = all.filter((one) => isActive(one) || (one.finished_at ?? 0) > now - WINDOW_SECONDS).slice(0, MOST_LOOKED_AT);

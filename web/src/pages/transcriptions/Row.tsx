@@ -1,11 +1,13 @@
 // One transcription of the list: how it is, how far, and what can be done about it.
-import { ActionIcon, Button, Group, Menu, Progress, Text } from "@mantine/core";
+import { ActionIcon, Button, Group, Menu, Modal, Progress, Stack, Text, TextInput } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { IconAlertTriangle, IconDots, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
+import { IconAlertTriangle, IconDots, IconPencil, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
+import { type FormEvent, useState } from "react";
 
-import { isActive, sessionQuery, useAction } from "../../api/queries";
+import { isActive, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
@@ -121,30 +123,66 @@ function Actions({ one }: { one: TranscriptionView }) {
       ),
     });
   };
+  const [renaming, setRenaming] = useDisclosure(false);
   return (
-    <Menu position="bottom-end">
-      <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.list.actions(one.name)}>
-          <IconDots size={18} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        {isActive(one) && (
-          <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("cancel")}>
-            {t.list.cancel}
+    <>
+      {renaming && <Rename one={one} onClose={setRenaming.close} />}
+      <Menu position="bottom-end">
+        <Menu.Target>
+          <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.list.actions(one.name)}>
+            <IconDots size={18} />
+          </ActionIcon>
+        </Menu.Target>
+        <Menu.Dropdown>
+          <Menu.Item leftSection={<IconPencil size={16} aria-hidden />} onClick={setRenaming.open}>
+            {t.list.rename}
           </Menu.Item>
-        )}
-        {["failed", "cancelled", "incomplete"].includes(one.state) && (
-          <Menu.Item leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => run("retry")}>
-            {t.list.retry}
-          </Menu.Item>
-        )}
-        {!isActive(one) && (
-          <Menu.Item leftSection={<IconTrash size={16} aria-hidden />} onClick={removeIt}>
-            {t.list.remove}
-          </Menu.Item>
-        )}
-      </Menu.Dropdown>
-    </Menu>
+          {isActive(one) && (
+            <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("cancel")}>
+              {t.list.cancel}
+            </Menu.Item>
+          )}
+          {["failed", "cancelled", "incomplete"].includes(one.state) && (
+            <Menu.Item leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => run("retry")}>
+              {t.list.retry}
+            </Menu.Item>
+          )}
+          {!isActive(one) && (
+            <Menu.Item leftSection={<IconTrash size={16} aria-hidden />} onClick={removeIt}>
+              {t.list.remove}
+            </Menu.Item>
+          )}
+        </Menu.Dropdown>
+      </Menu>
+    </>
+  );
+}
+
+function Rename({ one, onClose }: { one: TranscriptionView; onClose: () => void }) {
+  const { t } = useWords();
+  const rename = useRename();
+  const [name, setName] = useState(one.name);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    rename.mutate({ id: one.id, name: name.trim() }, { onSuccess: onClose });
+  };
+  return (
+    <Modal opened onClose={onClose} title={t.list.rename} closeButtonProps={{ "aria-label": t.close }}>
+      <form onSubmit={submit}>
+        <Stack>
+          <TextInput
+            data-autofocus
+            label={t.list.newName}
+            value={name}
+            maxLength={255}
+            error={rename.error?.message}
+            onChange={(event) => setName(event.currentTarget.value)}
+          />
+          <Button type="submit" loading={rename.isPending} disabled={!name.trim()}>
+            {t.list.save}
+          </Button>
+        </Stack>
+      </form>
+    </Modal>
   );
 }

@@ -1,31 +1,19 @@
-// The list of transcriptions: drop files, choose how, watch them, act on them.
-import { Button, Collapse, Container, Group, Loader, Paper, SegmentedControl, Stack, Text, TextInput, Title } from "@mantine/core";
+// The page of transcriptions: drop files, choose how, watch them, act on them.
+import { Button, Collapse, Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { useInfiniteQuery } from "@tanstack/react-query";
-import { IconAdjustmentsHorizontal, IconChevronDown, IconHeadphones, IconSearch, IconUpload } from "@tabler/icons-react";
+import { IconAdjustmentsHorizontal, IconChevronDown, IconHeadphones, IconUpload } from "@tabler/icons-react";
 import { useRef, useState } from "react";
 
 import { address } from "../../api/client";
-import { isActive, listQuery } from "../../api/queries";
-import type { TranscriptionView } from "../../api/schema";
-import { Problem } from "../../shell/Failed";
 import { useWords } from "../../words";
 import { Drop } from "./Drop";
+import { List } from "./List";
 import { OptionsForm, toOptions, useChosen, useOffers } from "./Options";
-import { Row } from "./Row";
 import style from "./Transcriptions.module.css";
-import { useRemoved } from "./removal";
 import { uploads } from "./uploads";
 import { UploadList } from "./UploadList";
 
 const SAMPLE = "app/sample/podcast.mp3";
-const FILTERS = {
-  all: () => true,
-  active: isActive,
-  done: (one: TranscriptionView) => one.state === "done" || one.state === "incomplete",
-  problem: (one: TranscriptionView) => ["failed", "cancelled", "incomplete"].includes(one.state) || Boolean(one.warning),
-};
-type Filter = keyof typeof FILTERS;
 
 export function Transcriptions() {
   const { t } = useWords();
@@ -60,7 +48,7 @@ export function Transcriptions() {
           </Paper>
         </Collapse>
         <UploadList />
-        <List onFiles={send} />
+        <List empty={<Empty onFiles={send} />} />
       </Stack>
     </Container>
   );
@@ -86,55 +74,6 @@ function Choose({ onFiles }: { onFiles: (files: File[]) => void }) {
         {t.list.choose}
       </Button>
     </>
-  );
-}
-
-function List({ onFiles }: { onFiles: (files: File[]) => void }) {
-  const { t } = useWords();
-  const [filter, setFilter] = useState<Filter>("all");
-  const [name, setName] = useState("");
-  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery(listQuery);
-  const removed = useRemoved();
-  if (error) return <Problem error={error} />;
-  if (!data) return <Loader aria-label={t.loading} />;
-  const all = data.pages.flatMap((page) => page.transcriptions).filter((one) => !removed.has(one.id));
-  if (all.length === 0) return <Empty onFiles={onFiles} />;
-  const wanted = name.trim().toLowerCase();
-  const shown = all.filter((one) => FILTERS[filter](one) && one.name.toLowerCase().includes(wanted));
-  return (
-    <Stack gap="sm">
-      <Group gap="sm" className={style.filters}>
-        <SegmentedControl
-          size="sm"
-          aria-label={t.list.title}
-          value={filter}
-          onChange={setFilter}
-          data={(Object.keys(FILTERS) as Filter[]).map((value) => ({ value, label: t.list.states[value] }))}
-        />
-        <TextInput
-          className={style.search}
-          aria-label={t.list.filter}
-          placeholder={t.list.filter}
-          leftSection={<IconSearch size={16} aria-hidden />}
-          value={name}
-          onChange={(event) => setName(event.currentTarget.value)}
-        />
-      </Group>
-      <ul className={style.list} aria-label={t.list.title}>
-        {shown.map((one) => (
-          <Row key={one.id} one={one} />
-        ))}
-      </ul>
-      {shown.length === 0 && <Text c="dimmed">{t.list.none}</Text>}
-      {hasNextPage && (
-        <Button variant="default" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
-          {t.list.more}
-        </Button>
-      )}
-      <Text size="sm" c="dimmed">
-        {t.list.dropHere}
-      </Text>
-    </Stack>
   );
 }
 

@@ -1,0 +1,31 @@
+"""Search in everything that was said."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import Query
+
+from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller
+from whisper_farm.protocol.client import Hit, HitList
+from whisper_farm.store.search import find_said
+
+router = routes_for("transcriptions")
+
+
+@router.get("/search")
+async def search(
+    caller: AnyCaller,
+    farm: Farm,
+    words: Annotated[str, Query(max_length=200, description='All must be said together; "just so" in quotes.')],
+    limit: Annotated[int, Query(ge=1, le=200, description="At most this many passages.")] = 50,
+) -> HitList:
+    """Passages in which these words are said, a few of each transcription, the newest transcription first.
+
+    The end of a word may be missing; accents and capital letters do not matter.
+    """
+    found = await farm.store.read(lambda tx: find_said(tx, words, caller.sees, limit))
+    return HitList(hits=tuple(Hit.model_validate(asdict(one)) for one in found))

@@ -1,0 +1,147 @@
+// The list of transcriptions, sorted and filtered by the server, and a search in everything that was said.
+import { Button, Group, Highlight, Loader, SegmentedControl, Select, Stack, Text, TextInput, Title } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
+import { Link, useNavigate, useSearch } from "@tanstack/react-router";
+import { IconSearch } from "@tabler/icons-react";
+import { type ReactNode, useState } from "react";
+
+import { ACTIVE, listQuery, type Order, searchQuery, type State } from "../../api/queries";
+import { Problem } from "../../shell/Failed";
+import { clock, useWords } from "../../words";
+import { useRemoved } from "./removal";
+import { Row } from "./Row";
+import style from "./Transcriptions.module.css";
+
+const STATES = {
+  all: [],
+  active: ACTIVE,
+  done: ["done", "incomplete"],
+  problem: ["failed", "cancelled", "incomplete"],
+} as const satisfies Record<string, readonly State[]>;
+const ORDERS = ["newest", "oldest", "name", "longest"] as const satisfies readonly Order[];
+const TYPING_MS = 250;
+
+/** What is chosen; it is in the address, so that it is there again when somebody comes back. */
+export interface Wanted {
+  readonly words?: string;
+  readonly state?: keyof typeof STATES;
+  readonly order?: Order;
+}
+
+export function wantedOf(search: Record<string, unknown>): Wanted {
+  const { words, state, order } = search;
+  return {
+    ...(typeof words === "string" && words ? { words: words.slice(0, 200) } : {}),
+    ...(typeof state === "string" && state in STATES ? { state: state as keyof typeof STATES } : {}),
+    ...(ORDERS.some((one) => one === order) ? { order: order as Order } : {}),
+  };
+}
+
+export function List({ empty }: { empty: ReactNode }) {
+  const { t } = useWords();
+  const wanted = useSearch({ from: "/shell/" });
+  const { words = "", state = "all", order = "newest" } = wanted;
+  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery(listQuery(STATES[state], words, order));
+  const removed = useRemoved();
+  if (error) return <Problem error={error} />;
+  if (!data) return <Loader aria-label={t.loading} />;
+  const shown = data.pages.flatMap((page) => page.transcriptions).filter((one) => !removed.has(one.id));
+  if (shown.length === 0 && state === "all" && !words) return empty;
+  return (
+    <Stack gap="sm">
+      <Filters wanted={wanted} />
+      <ul className={style.list} aria-label={t.list.title}>
+        {shown.map((one) => (
+          <Row key={one.id} one={one} />
+        ))}
+      </ul>
+      {shown.length === 0 && <Text c="dimmed">{words ? t.list.noName : t.list.none}</Text>}
+      {hasNextPage && (
+        <Button variant="default" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
+          {t.list.more}
+        </Button>
+      )}
+      {words && <Said words={words} />}
+      <Text size="sm" c="dimmed">
+        {t.list.dropHere}
+      </Text>
+    </Stack>
+  );
+}
+
+function Filters({ wanted }: { wanted: Wanted }) {
+  const { t } = useWords();
+  const navigate = useNavigate();
+  const [typed, setTyped] = useState(wanted.words ?? "");
+  const choose = (change: Wanted) =>
+    void navigate({ to: "/", search: (before) => wantedOf({ ...before, ...change }), replace: true });
+  const search = useDebouncedCallback((words: string) => choose({ words }), TYPING_MS);
+  return (
+    <Group gap="sm" className={style.filters}>
+      <TextInput
+        className={style.search}
+        type="search"
+        aria-label={t.list.search}
+        placeholder={t.list.search}
+        leftSection={<IconSearch size={16} aria-hidden />}
+        maxLength={200}
+        value={typed}
+        onChange={(event) => {
+          setTyped(event.currentTarget.value);
+          search(event.currentTarget.value.trim());
+        }}
+      />
+      <SegmentedControl
+        size="sm"
+        aria-label={t.list.title}
+        value={wanted.state ?? "all"}
+        onChange={(state) => choose({ state })}
+        data={(Object.keys(STATES) as (keyof typeof STATES)[]).map((value) => ({ value, label: t.list.states[value] }))}
+      />
+      <Select
+        className={style.order}
+        aria-label={t.list.order}
+        value={wanted.order ?? "newest"}
+        allowDeselect={false}
+        onChange={(order) => choose({ order: order ?? "newest" })}
+        data={ORDERS.map((value) => ({ value, label: t.list.orders[value] }))}
+      />
+    </Group>
+  );
+}
+
+/** Where it was said. */
+function Said({ words }: { words: string }) {
+  const { t } = useWords();
+  const { data, error } = useQuery(searchQuery(words));
+  if (error) return <Problem error={error} />;
+  const marked = words.replaceAll('"', " ").split(/\s+/).filter(Boolean);
+  return (
+    <section aria-label={t.list.said}>
+      <Title order={2} mt="md" mb="xs">
+        {t.list.said}
+      </Title>
+      {data?.length === 0 && <Text c="dimmed">{t.list.notSaid}</Text>}
+      <ul className={style.list} aria-label={t.list.said}>
+        {data?.map((hit) => (
+          <li key={`${hit.transcription_id} ${hit.seconds}`} className={style.hit}>
+            <Link
+              to="/transcriptions/$id"
+              params={{ id: hit.transcription_id }}
+              search={{ t: Math.round(hit.seconds * 100) / 100 }}
+              className={style.hitLink}
+            >
+              <Text span size="sm" c="dimmed" className={style.where}>
+                {hit.name} · {clock(hit.seconds)}
+              </Text>
+              <Highlight highlight={marked} component="span" dir="auto" lineClamp={3}>
+                {hit.text}
+              </Highlight>
+            </Link>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
