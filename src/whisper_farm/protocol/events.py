@@ -31,6 +31,7 @@ EventKind = Literal[
     "transcription_failed",
     "transcription_cancelled",
     "transcription_retried",
+    "transcription_renamed",
     "transcription_deleted",
     "transcription_edited",
     "chunks_appended",
