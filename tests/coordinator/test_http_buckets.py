@@ -15,6 +15,7 @@ from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import transfers
 from whisper_farm.coordinator.identity import ID_KEY
+from whisper_farm.coordinator.routes import worker as worker_routes
 from whisper_farm.coordinator.services.cleaner import Sweeper
 
 MakeWorker = Callable[..., HandWorker]
@@ -95,7 +96,7 @@ def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_wo
 def test_a_chunk_in_the_bucket_that_is_larger_than_any_is_removed(
     s3_farm: ServedFarm, make_worker: MakeWorker, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "MAX_CHUNK_BYTES", 10)
+    monkeypatch.setattr(worker_routes, "MAX_CHUNK_BYTES", 10)
     worker = make_worker(s3_farm)
     submit(s3_farm.admin)
     (cutting,) = worker.claim(0, chunk=1)

@@ -13,7 +13,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
-from whisper_farm.coordinator.claiming.completions import Completions
 from whisper_farm.coordinator.claiming.long_poll import LongPolls
 from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
@@ -27,7 +26,6 @@ from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.reconciler import MachinesService
 from whisper_farm.coordinator.services.service import Service, Services
 from whisper_farm.coordinator.services.webhooks import Webhooks
-from whisper_farm.coordinator.submissions import Submissions
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
 from whisper_farm.coordinator.transfers import Transfers
@@ -68,8 +66,6 @@ class Coordinator:
         self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)
         self.long_polls = LongPolls(self.claims.attempt)
-        self.completions = Completions(self.store, blobs, policy, self.metrics)
-        self.submissions = Submissions(self.store, blobs, settings)
         self.renderer = Renderer(self.store, blobs)
         self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)

@@ -22,6 +22,7 @@ from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.feed import Filter, Idle
 from whisper_farm.coordinator.form import SentFile, checked
 from whisper_farm.coordinator.layers.auth import Caller
+from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
 from whisper_farm.errors import (
     EngineError,
@@ -82,7 +83,7 @@ async def _submit(
     try:
         submission = Submission(name=sent.name, upload_id=sent.upload_id, options=options, **more)
         await farm.store.write(lambda tx: _take_in(tx, sent, caller.owner))
-        made, is_new = await farm.submissions.take(submission, caller)
+        made, is_new = await take_submission(farm, submission, caller)
     except FarmError:
         await _drop(farm, sent, caller.owner)
         raise

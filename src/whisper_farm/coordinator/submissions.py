@@ -9,8 +9,8 @@ import os
 import stat
 from pathlib import Path
 
+from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.auth import Caller
-from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -33,76 +33,71 @@ from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
 
 
-class Submissions:
-    """Takes submissions."""
+async def take_submission(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
+    """The id of the transcription, and whether it is new: the same key again gets the one that is there."""
+    key = submission.key
+    if key is not None:
+        before = await farm.store.read(lambda tx: find_by_key(tx, caller.owner, key))
+        if before is not None and before.label == submission.label:
+            return before.id, False
+    _check_model(farm.settings, submission.options)
+    await _must_have_room(farm, caller)
+    if (submission.upload_id is None) == (submission.path is None):
+        raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
+    if submission.path is None:
+        return await _take_upload(farm, submission, caller)
+    size = await asyncio.to_thread(_local_size, _local(farm.settings, submission.path, caller))
+    new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
+    return await farm.store.write(lambda tx: _accept(tx, new))
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
-        self._store = store
-        self._blobs = blobs
-        self._settings = settings
 
-    async def take(self, submission: Submission, caller: Caller) -> tuple[str, bool]:
-        """The id of the transcription, and whether it is new: the same key again gets the one that is there."""
-        key = submission.key
-        if key is not None:
-            before = await self._store.read(lambda tx: find_by_key(tx, caller.owner, key))
-            if before is not None and before.label == submission.label:
-                return before.id, False
-        self._check_model(submission.options)
-        await self._must_have_room(caller)
-        if (submission.upload_id is None) == (submission.path is None):
-            raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
-        if submission.path is not None:
-            size = await asyncio.to_thread(_local_size, self._local(submission.path, caller))
-            new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
-            return await self._store.write(lambda tx: _accept(tx, new))
-        return await self._uploaded(submission, caller)
+async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
+    upload_id = submission.upload_id or ""
+    upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
+    await _verify(farm.blobs, upload, submission.sha256)
+    sha256 = upload.sha256 or submission.sha256
+    new = _new(submission, caller, upload.source, upload.size, sha256)
 
-    async def _uploaded(self, submission: Submission, caller: Caller) -> tuple[str, bool]:
-        upload_id = submission.upload_id or ""
-        upload = await self._store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
-        await self._verify(upload, submission.sha256)
-        sha256 = upload.sha256 or submission.sha256
-        new = _new(submission, caller, upload.source, upload.size, sha256)
+    def accept(tx: Transaction) -> tuple[str, bool]:
+        if find_upload(tx, upload.id, caller.owner).key != upload.key:
+            raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
+        stored(tx, upload, upload.key, sha256)
+        return _accept(tx, new)
 
-        def accept(tx: Transaction) -> tuple[str, bool]:
-            if find_upload(tx, upload.id, caller.owner).key != upload.key:
-                raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
-            stored(tx, upload, upload.key, sha256)
-            return _accept(tx, new)
+    return await farm.store.write(accept)
 
-        return await self._store.write(accept)
 
-    async def _must_have_room(self, caller: Caller) -> None:
-        most = self._settings.max_unfinished
-        if caller.scope != "admin" and await self._store.read(lambda tx: count_unfinished(tx, caller.owner)) >= most:
-            raise QuotaReached(f"{most} of your transcriptions are not finished; wait until some are.")
+async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
+    most = farm.settings.max_unfinished
+    if caller.scope != "admin" and await farm.store.read(lambda tx: count_unfinished(tx, caller.owner)) >= most:
+        raise QuotaReached(f"{most} of your transcriptions are not finished; wait until some are.")
 
-    def _check_model(self, options: RecognitionOptions) -> None:
-        if may_be_folder(options.model) and not self._settings.local_models:
-            raise Forbidden(
-                "This server takes no folder as a model: give a model's name or a repository of the model hub."
-            )
-        if options.task == "translate" and not can_translate(options.model):
-            raise cannot_translate(options.model)
 
-    async def _verify(self, upload: UploadRow, sha256: str | None) -> None:
-        """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
-        if upload.sha256 is not None:
-            if sha256 is not None and sha256 != upload.sha256:
-                raise DigestMismatch(f"SHA-256 {sha256} was announced for {upload.name}; it has {upload.sha256}.")
-            return
-        try:
-            await self._blobs.verify(upload.key, upload.size, sha256, limit=upload.size)
-        except BlobMissing:
-            raise WrongState(f"{upload.name} has not arrived yet; send it first.") from None
+def _check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
+    if may_be_folder(options.model) and not settings.local_models:
+        raise Forbidden("This server takes no folder as a model: give a model's name or a repository of the model hub.")
+    if options.task == "translate" and not can_translate(options.model):
+        raise cannot_translate(options.model)
 
-    def _local(self, path: str, caller: Caller) -> Path:
-        if not self._settings.local_sources or caller.scope != "admin":
-            raise Forbidden("This server takes no paths of its own machine; upload the file.")
-        if not Path(path).is_absolute():
-            raise InvalidRequest(f"{path} is no absolute path.")
-        return Path(path)
+
+async def _verify(blobs: Blobs, upload: UploadRow, sha256: str | None) -> None:
+    """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
+    if upload.sha256 is not None:
+        if sha256 is not None and sha256 != upload.sha256:
+            raise DigestMismatch(f"SHA-256 {sha256} was announced for {upload.name}; it has {upload.sha256}.")
+        return
+    try:
+        await blobs.verify(upload.key, upload.size, sha256, limit=upload.size)
+    except BlobMissing:
+        raise WrongState(f"{upload.name} has not arrived yet; send it first.") from None
+
+
+def _local(settings: ServerSettings, path: str, caller: Caller) -> Path:
+    if not settings.local_sources or caller.scope != "admin":
+        raise Forbidden("This server takes no paths of its own machine; upload the file.")
+    if not Path(path).is_absolute():
+        raise InvalidRequest(f"{path} is no absolute path.")
+    return Path(path)
 
 
 def _accept(tx: Transaction, new: NewTranscription) -> tuple[str, bool]:

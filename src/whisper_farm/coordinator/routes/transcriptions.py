@@ -16,6 +16,7 @@ from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, Transcrip
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
+from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.coordinator.transcripts import segment_page, transcript_key_of
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
@@ -69,7 +70,7 @@ async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Resp
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
     if caller.scope != "admin" and body.priority > farm.settings.max_user_priority:
         raise Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
-    made, is_new = await farm.submissions.take(body, caller)
+    made, is_new = await take_submission(farm, body, caller)
     if not is_new:
         response.status_code = 200
     view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))

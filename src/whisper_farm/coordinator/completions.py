@@ -16,13 +16,13 @@ from pydantic import ValidationError
 
 from whisper_farm.coordinator.claiming.claims import count_claims, try_claim
 from whisper_farm.coordinator.claiming.long_poll import Tried
+from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.limits import holds_nul
-from whisper_farm.coordinator.metrics import Metrics
-from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import listening_key, result_key
 from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge, WorkerUnknown
 from whisper_farm.leases.attempts import refused
-from whisper_farm.leases.complete import Finished, complete
+from whisper_farm.leases.complete import Finished
+from whisper_farm.leases.complete import complete as end_attempts
 from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.settings import Policy
@@ -36,49 +36,40 @@ Taken = tuple[list[protocol.Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
 
 
-class Completions:
-    """Takes completions."""
+async def complete(farm: Coordinator, request: protocol.CompleteRequest) -> Taken:
+    """End attempts with their results, and claim the next in the same transaction if asked to."""
+    tokens = [completion.token for completion in request.completions]
+    places = await farm.store.read(lambda tx: attempted_jobs(tx, tokens))
+    call = await asyncio.to_thread(_Call, request, {place.token: place for place in places})
+    await _check_copies(farm.blobs, call)
+    await farm.blobs.put_all(call.blobs)
+    taken, tried = await farm.store.write(
+        lambda tx: (end_attempts(tx, list(call.finished.values()), farm.policy), _claim(tx, request.claim, farm.policy))
+    )
+    count_claims(farm.metrics, tried)
+    return call.outcomes(taken), tried, call.jobs
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, policy: Policy, metrics: Metrics) -> None:
-        self._store = store
-        self._blobs = blobs
-        self._policy = policy
-        self._metrics = metrics
 
-    async def complete(self, request: protocol.CompleteRequest) -> Taken:
-        """End attempts with their results, and claim the next in the same transaction if asked to."""
-        tokens = [completion.token for completion in request.completions]
-        places = await self._store.read(lambda tx: attempted_jobs(tx, tokens))
-        call = await asyncio.to_thread(_Call, request, {place.token: place for place in places})
-        await self._check_copies(call)
-        await self._blobs.put_all(call.blobs)
-        taken, tried = await self._store.write(lambda tx: self._record(tx, call))
-        count_claims(self._metrics, tried)
-        return call.outcomes(taken), tried, call.jobs
+async def _check_copies(blobs: Blobs, call: _Call) -> None:
+    """A listening copy must have arrived. Its size says so: reading it all would take too long."""
+    for number, finished in list(call.finished.items()):
+        place = call.places.get(finished.token)
+        if isinstance(finished.result, protocol.PeaksResult) and place is not None and place.state == "live":
+            audio = finished.result.audio
+            try:
+                await blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
+            except (BlobMissing, DigestMismatch, TooLarge) as error:
+                call.refuse(number, finished.token, error)
 
-    async def _check_copies(self, call: _Call) -> None:
-        """A listening copy must have arrived. Its size says so: reading it all would take too long."""
-        for number, finished in list(call.finished.items()):
-            place = call.places.get(finished.token)
-            if isinstance(finished.result, protocol.PeaksResult) and place is not None and place.state == "live":
-                audio = finished.result.audio
-                try:
-                    await self._blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
-                except (BlobMissing, DigestMismatch, TooLarge) as error:
-                    call.refuse(number, finished.token, error)
 
-    def _record(self, tx: Transaction, call: _Call) -> tuple[list[protocol.Outcome], Tried]:
-        taken = complete(tx, list(call.finished.values()), self._policy)
-        return taken, self._claim(tx, call.request.claim)
-
-    def _claim(self, tx: Transaction, request: protocol.ClaimRequest | None) -> Tried:
-        """The claim that came along. It does not wait, and a worker that was given up gets nothing."""
-        if request is None:
-            return Tried()
-        try:
-            return try_claim(tx, request.model_copy(update={"wait_seconds": 0}), self._policy)
-        except WorkerUnknown:
-            return Tried()
+def _claim(tx: Transaction, request: protocol.ClaimRequest | None, policy: Policy) -> Tried:
+    """The claim that came along. It does not wait, and a worker that was given up gets nothing."""
+    if request is None:
+        return Tried()
+    try:
+        return try_claim(tx, request.model_copy(update={"wait_seconds": 0}), policy)
+    except WorkerUnknown:
+        return Tried()
 
 
 class _Call:
