@@ -9,7 +9,10 @@
     │   ├── SourceEmpty
     │   ├── NotAudio
     │   ├── SourceTooCostly
-    │   └── NoAudioTrack
+    │   ├── NoAudioTrack
+    │   ├── FetchFailed
+    │   ├── LinkIsPage
+    │   └── FeedUnreadable
     ├── EngineError                a recogniser cannot be used
     │   ├── EngineUnavailable
     │   ├── ModelUnavailable
@@ -116,6 +119,24 @@ class NoAudioTrack(AudioError):
     """The file holds no audio track."""
 
     code = "no_audio_track"
+
+
+class FetchFailed(AudioError):
+    """What the link leads to could not be fetched; try again, or upload the file."""
+
+    code = "fetch_failed"
+
+
+class LinkIsPage(AudioError):
+    """The link leads to a page, a playlist or a feed, not to a recording; give the address of the recording itself."""
+
+    code = "link_is_page"
+
+
+class FeedUnreadable(AudioError):
+    """This is no feed of podcasts in RSS or Atom, nor a list of feeds in OPML."""
+
+    code = "feed_unreadable"
 
 
 class EngineError(FarmError):

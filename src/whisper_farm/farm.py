@@ -29,7 +29,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import mint_token
-from whisper_farm.store.transcriptions import move_source, unfinished_since
+from whisper_farm.store.transcriptions import find, move_source, unfinished_since
 from whisper_farm.worker.agent import Agent, Ending
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 
@@ -191,8 +191,13 @@ class LocalFarm:
         self._database.write(lambda tx: move_source(tx, transcription_id, path))
 
     def drop_audio(self, transcription_id: str) -> None:
-        """Clear away the audio of a transcription's chunks that are done: nobody will ask for it again."""
-        self._delete_blobs(self._database.read(lambda tx: audio_of_done_chunks(tx, transcription_id)))
+        """Clear away the audio of a transcription that is done, and what was fetched: nobody will ask for it again."""
+
+        def audio(tx: Transaction) -> list[str]:
+            source = find(tx, transcription_id).source_key
+            return [*audio_of_done_chunks(tx, transcription_id), *([source] if source else [])]
+
+        self._delete_blobs(self._database.read(audio))
 
     def _admin_token(self) -> str:
         """The token in the data folder; another one where it was lost."""

@@ -108,7 +108,13 @@ class ServerSettings(BaseSettings):
     default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")
     """What OpenAI's `whisper-1` stands for, and calls that name no model: a model's name, or ENGINE:MODEL."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()
-    """Networks that are not public and that webhooks may lead to all the same, as `127.0.0.0/8`."""
+    """Networks that are not public and that links, feeds and webhooks may lead to all the same, as `127.0.0.0/8`."""
+    fetches_at_once: int = Field(default=4, ge=1, le=64)
+    """Links that this server fetches at the same time; each may hold 16 MiB of memory."""
+    fetch_hours: float = Field(default=24, gt=0, le=168)
+    """Time to fetch what a link leads to, all tries and pauses included."""
+    yt_dlp: str = "yt-dlp"
+    """The program that takes recordings out of pages of video sites, where it is installed; empty uses none."""
     local_models: bool = False
     """Accept a folder of the worker as a model; else a model is a name or a repository of the model hub."""
     pools: Path | None = None

@@ -17,6 +17,7 @@ const en = {
   copied: "Copied.",
   copyFailed: "Your browser did not allow copying. Select the text and copy it yourself.",
   states: {
+    fetching: "Fetching",
     queued: "Waiting",
     running: "Transcribing",
     assembling: "Putting together",
@@ -275,6 +276,7 @@ const de: Texts = {
   copied: "Kopiert.",
   copyFailed: "Der Browser erlaubt das Kopieren nicht. Bitte den Text markieren und selbst kopieren.",
   states: {
+    fetching: "Wird geholt",
     queued: "Wartet",
     running: "Läuft",
     assembling: "Wird zusammengesetzt",

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from whisper_farm.errors import AudioError, SourceMissing, SourceUnreadable, StorageError
+from whisper_farm.errors import AddressRefused, AudioError, FarmError, SourceMissing, SourceUnreadable, StorageError
+from whisper_farm.ingest.addresses import check_url, is_link, link_name
 from whisper_farm.transcript.formats import output_format, save, stems_for
 from whisper_farm.transcript.transcript import Transcript
 
@@ -31,24 +32,33 @@ class Inputs:
     """The recordings to transcribe, and why other inputs are none."""
 
     files: tuple[Path, ...]
-    errors: tuple[AudioError, ...]
+    links: tuple[str, ...]
+    errors: tuple[FarmError, ...]
 
 
 def recordings(words: Sequence[str]) -> Inputs:
-    """All recordings that the words name, each once."""
+    """All recordings that the words name, each once: files, and links, which are left as they are."""
     files: dict[str, Path] = {}
-    errors: list[AudioError] = []
+    links: dict[str, None] = {}
+    errors: list[FarmError] = []
     for found in (found for word in words for found in _expand_or_explain(word)):
-        if isinstance(found, AudioError):
+        if isinstance(found, FarmError):
             errors.append(found)
+        elif isinstance(found, str):
+            links[found] = None
         else:
             files.setdefault(os.path.normcase(os.path.realpath(found)), found)
-    return Inputs(tuple(files.values()), tuple(errors))
+    return Inputs(tuple(files.values()), tuple(links), tuple(errors))
 
 
-def _expand_or_explain(word: str) -> Iterator[Path | AudioError]:
+def _expand_or_explain(word: str) -> Iterator[Path | str | FarmError]:
     try:
-        yield from _expand(word)
+        if is_link(word):
+            yield check_url(word)
+        else:
+            yield from _expand(word)
+    except AddressRefused as error:
+        yield error
     except OSError as error:
         yield SourceUnreadable(f"{word}: this cannot be read ({error.strerror}).")
 
@@ -96,14 +106,15 @@ def _recordings_among(names: Iterable[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file to transcribe: where it is, what it is called on the screen, what its outputs are called."""
+    """A file or link to transcribe: where it is, what it is called on the screen, what its outputs are called."""
 
     path: Path
     stem: str
+    link: str | None = None
 
     @property
     def name(self) -> str:
-        return str(self.path)
+        return self.link or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,8 @@ class Outputs:
         return ", ".join([str(first), *(file.suffix for file in others)])
 
 
-def as_recordings(paths: Sequence[Path]) -> list[Recording]:
-    """The files of a run with the names of their outputs."""
-    return [Recording(path, stem) for path, stem in zip(paths, stems_for(paths), strict=True)]
+def as_recordings(inputs: Inputs) -> list[Recording]:
+    """The files and links of a run with the names of their outputs."""
+    places = [(path, None) for path in inputs.files] + [(Path(link_name(link)), link) for link in inputs.links]
+    stems = stems_for([path for path, _ in places])
+    return [Recording(path, stem, link) for (path, link), stem in zip(places, stems, strict=True)]

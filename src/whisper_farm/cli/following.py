@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from whisper_farm.cli.progress import Display
+from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
@@ -150,7 +150,10 @@ class Following:
         if self._warns and view.warning and (view.id, view.warning) not in self._warned:
             self._warned.add((view.id, view.warning))
             self.display.note(f"{one.name}: {view.warning}")
-        if not one.finished:
+        if view.fetch is not None and view.state == "fetching":
+            self.display.begin(one.name, "fetching")
+            self.display.advance(one.name, view.fetch.received_bytes, view.fetch.total_bytes, BYTES)
+        elif not one.finished:
             progress = view.progress
             wordless = view.state == "running" and not progress.done_seconds
             self.display.begin(one.name, NO_WORDS_YET if wordless else STAGES.get(view.state, view.state))

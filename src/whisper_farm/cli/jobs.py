@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from whisper_farm.protocol.client import TranscriptionState, TranscriptionView
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-STATES = ("queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
+STATES = ("fetching", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
 
 
 @click.command("list", cls=Command)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
@@ -28,6 +29,7 @@ from whisper_farm.errors import (
     SourceUnreadable,
     WrongState,
 )
+from whisper_farm.ingest.addresses import link_name
 from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -65,7 +67,7 @@ class TranscriptionRequest:
 
     def labelled(self, recordings: Sequence[Recording]) -> TranscriptionRequest:
         """The same for the worker of this command alone; equal commands at the same time share their work."""
-        paths = "\n".join(str(recording.path.resolve()) for recording in recordings)
+        paths = "\n".join(recording.link or str(recording.path.resolve()) for recording in recordings)
         return replace(self, label=self.key(hashlib.sha256(paths.encode(errors="surrogatepass")).hexdigest())[:32])
 
     def key(self, sha256: str) -> str:
@@ -87,8 +89,11 @@ class Sender:
         """Submit the `number`th recording, showing what is being done with it meanwhile.
 
         What the farm has from an earlier run goes on there. Of two files with the same bytes, the second is told what
-        became of the first: somebody may still be looking at it.
+        became of the first: somebody may still be looking at it. A link may lead to something else by now: what is
+        done is fetched and transcribed anew.
         """
+        if recording.link is not None:
+            return self._send_link(recording.link, number, display)
         fingerprint = fingerprint_of(recording.path, self._stopping, reading(display, recording.name))
         submit = partial(self._submit, recording, number, fingerprint, display)
         view = submit()
@@ -99,6 +104,21 @@ class Sender:
 
     def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
         """Raise if the file is not what was submitted any more."""
+
+    def _send_link(self, link: str, number: int, display: Display) -> TranscriptionView:
+        display.begin(link, "fetching")
+        key = self._request.key(hashlib.sha256(link.encode()).hexdigest())
+        asked = self._asked(number) | {"options": self._request.options, "chunk_seconds": self._request.chunk_seconds}
+        submission = Submission(name=link_name(link), url=link, key=key, **asked)
+        view = self._farm.submit(submission)
+        if view.state == "done":
+            self._farm.delete(view.id)
+            return self._farm.submit(submission)
+        return _resumed(self._farm, view) or self._farm.submit(submission)
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        """What is asked for of the `number`th recording beside its words."""
+        return {}
 
     def _submit(
         self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
@@ -123,12 +143,14 @@ class LocalSender(Sender):
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
         view = super().send(recording, number, display)
-        if view.state not in FINISHED and not view.progress.chunking_done:
+        if not recording.link and view.state not in FINISHED and not view.progress.chunking_done:
             self._point_to(view.id, recording.path.resolve())
         return view
 
     def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
         """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
+        if recording.link:
+            return
         fingerprint = self._fingerprints[recording.path]
         try:
             facts = recording.path.stat()
@@ -151,12 +173,13 @@ class LocalSender(Sender):
             sha256=fingerprint.sha256,
             options=self._request.options,
             chunk_seconds=self._request.chunk_seconds,
-            priority=max(LOWEST_PRIORITY, -number),
             key=self._request.key(fingerprint.sha256),
-            label=self._request.label,
-            peaks=False,
+            **self._asked(number),
         )
         return self._farm.submit(submission)
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        return {"priority": max(LOWEST_PRIORITY, -number), "label": self._request.label, "peaks": False}
 
 
 class UploadingSender(Sender):

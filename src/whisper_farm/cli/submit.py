@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def submit(**flags: Any) -> int:
     """Send recordings to a farm; prints the id of each transcription.
 
-    AUDIO are files, folders and patterns, as for `transcribe`.
+    AUDIO are files, folders, patterns and links, as for `transcribe`. Links are fetched by the farm.
 
     \b
     whisper-farm submit talk.mp3 --model turbo
@@ -43,33 +43,41 @@ def submit(**flags: Any) -> int:
     inputs = recordings(flags["audio"])
     for error in inputs.errors:
         complain(error.message)
-    if not inputs.files:
+    todo: list[Path | str] = [*inputs.files, *inputs.links]
+    if not todo:
         return 1
     request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     sent = 0
     with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
         farm.server()  # a farm that is not there, or knows no such token, is one line and not one for every recording
-        for path in inputs.files:
-            if view := _send(farm, path, request, display):
+        for place in todo:
+            if view := _send(farm, place, request, display):
                 sent += 1
-                display.result(view.id if flags["quiet"] else f"{view.id}  {path}")
+                display.result(view.id if flags["quiet"] else f"{view.id}  {place}")
                 if view.warning:
-                    display.note(f"{path}: {view.warning}")
-    return 0 if sent == len(inputs.files) and not inputs.errors else 1
+                    display.note(f"{place}: {view.warning}")
+    return 0 if sent == len(todo) and not inputs.errors else 1
 
 
-def _send(farm: FarmClient, path: Path, request: TranscriptionRequest, display: Display) -> TranscriptionView | None:
+def _send(
+    farm: FarmClient, place: Path | str, request: TranscriptionRequest, display: Display
+) -> TranscriptionView | None:
     """Send one recording; None, after a line that says why, if that fails."""
     from whisper_farm.cli.sending import show_upload
     from whisper_farm.cli.stopping import saying
     from whisper_farm.errors import FarmError
+    from whisper_farm.ingest.addresses import link_name
+    from whisper_farm.protocol.client import Submission
 
-    name = str(path)
+    name = str(place)
     progress = partial(show_upload, display, name)
     try:
         with saying(f"stopped while {name} was being sent."):
+            if isinstance(place, str):
+                options, seconds = request.options, request.chunk_seconds
+                return farm.submit(Submission(name=link_name(place), url=place, options=options, chunk_seconds=seconds))
             return farm.submit_file(
-                path, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress
+                place, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress
             )
     except FarmError as error:
         display.error(error.message if name in error.message else f"{name}: {error.message}")

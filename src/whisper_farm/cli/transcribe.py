@@ -38,7 +38,7 @@ SECTIONS = {
 def transcribe(**flags: Any) -> int:
     """Turn recordings into transcripts, with all of this machine's cores or its GPU.
 
-    AUDIO are files, folders and patterns: any audio or video that FFmpeg reads.
+    AUDIO are files, folders, patterns and links: any audio or video that FFmpeg reads.
 
     \b
     whisper-farm transcribe talk.mp3

@@ -50,13 +50,13 @@ def run(flags: Flags) -> int:
         for error in inputs.errors:
             display.error(error.message)
         outputs = Outputs.into(flags["output_dir"], flags["output_format"] or tuple(FORMATS))
-        named = as_recordings(inputs.files)
+        named = as_recordings(inputs)
         todo = _without_existing(named, outputs, display) if flags["skip_existing"] else named
         failed, audio_seconds = len(inputs.errors), 0.0
         if todo:
             session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, display)
             failed, audio_seconds = failed + session.failed, session.audio_seconds
-        count, skipped = len(inputs.files) + len(inputs.errors), len(named) - len(todo)
+        count, skipped = len(named) + len(inputs.errors), len(named) - len(todo)
         if count > 1:
             display.note(_total(count, skipped, failed, audio_seconds, time.monotonic() - began))
     return 1 if failed else 0

@@ -22,6 +22,7 @@ from whisper_farm.errors import (
     SourceUnreadable,
     WrongState,
 )
+from whisper_farm.ingest.addresses import check_url
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.models import can_translate, cannot_translate, may_be_folder
 from whisper_farm.protocol.client import Submission
@@ -42,8 +43,11 @@ async def take_submission(farm: Coordinator, submission: Submission, caller: Cal
             return before.id, False
     _check_model(farm.settings, submission.options)
     await _must_have_room(farm, caller)
-    if (submission.upload_id is None) == (submission.path is None):
-        raise InvalidRequest("A submission names exactly one of `upload_id` and `path`.")
+    if sum(one is not None for one in (submission.upload_id, submission.path, submission.url)) != 1:
+        raise InvalidRequest("A submission names exactly one of `upload_id`, `url` and `path`.")
+    if submission.url is not None:
+        new = _new(submission, caller, f"link:{check_url(submission.url)}", 0, None)
+        return await farm.store.write(lambda tx: _accept(tx, new))
     if submission.path is None:
         return await _take_upload(farm, submission, caller)
     size = await asyncio.to_thread(_local_size, _local(farm.settings, submission.path, caller))

@@ -4,6 +4,7 @@ An address is a presigned one of an object store, or a path of our own API where
 and every upload writes under names of its own, so a late one overwrites nothing:
 
     sources/{upload}/{random}                               a recording
+    fetched/{transcription}/{random}                        a part of a recording that is being fetched
     chunks/{transcription}/{attempt}/{position}.flac        the audio of a chunk
     results/{transcription}/{position}.{attempt}.{digest}.json   what was heard in it
     transcripts/{transcription}/{random}.json               the transcript
@@ -34,7 +35,7 @@ UPLOAD_SECONDS = 3600
 OCTETS = "application/octet-stream"
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
-PREFIXES = ("sources/", "chunks/", "results/", "transcripts/", "listening/")
+PREFIXES = ("sources/", "fetched/", "chunks/", "results/", "transcripts/", "listening/")
 
 
 class Transfers:
@@ -115,6 +116,11 @@ def source_key(upload_id: str) -> str:
     return f"sources/{upload_id}/{secrets.token_hex(8)}"
 
 
+def part_key(transcription_id: str) -> str:
+    """Where one part of a recording goes that is being fetched."""
+    return f"fetched/{transcription_id}/{secrets.token_hex(8)}"
+
+
 def chunk_key(transcription_id: str, token: str, position: int) -> str:
     """Where this attempt at cutting puts the chunk at `position`."""
     return f"chunks/{transcription_id}/{_attempt(token)}/{position}.flac"
@@ -146,5 +152,5 @@ def transcript_key(transcription_id: str) -> str:
 
 def owner_of_blob(key: str) -> str | None:
     """The transcription a key belongs to; None for recordings and for names that are not ours."""
-    found = re.match(r"(?:chunks|results|transcripts|listening)/([a-z0-9]+)/", key)
+    found = re.match(r"(?:fetched|chunks|results|transcripts|listening)/([a-z0-9]+)/", key)
     return found and found.group(1)

@@ -12,6 +12,7 @@ from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import (
     FINISHED,
     AttemptView,
+    FetchView,
     JobList,
     JobView,
     ListOrder,
@@ -24,6 +25,7 @@ from whisper_farm.protocol.client import (
 )
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.fetches import FetchRow, fetches_of
 from whisper_farm.store.jobs import attempts_at, chunk_jobs, jobs_of_whole
 from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions, place
 from whisper_farm.store.workers import find_worker, list_workers
@@ -75,13 +77,15 @@ def _cursor(after: str, order: ListOrder) -> tuple[str | float, str]:
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
     fleet = LiveWorkers(tx, policy)
+    fetches = fetches_of(tx, [row.id for row in rows if row.link is not None])
     return [
         TranscriptionView.of(
             row,
             options=row.recognition,
             progress=_progress(row),
+            fetch=_fetch(row, fetches.get(row.id)),
             error={"code": row.error_code, "message": row.error_message} if row.error_code else None,
-            warning=_warning(row, fleet),
+            warning=_warning(row, fleet, fetches.get(row.id)),
             gaps=gaps.get(row.id, ()),
             remarks=row.remarks or (),
         )
@@ -99,8 +103,17 @@ def _progress(row: TranscriptionRow) -> Progress:
     return Progress.of(row, duration_seconds=whole, done_seconds=done)
 
 
-def _warning(row: TranscriptionRow, fleet: LiveWorkers) -> str | None:
+def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> FetchView | None:
+    if row.link is None or fetch is None:
+        return None
+    waits = row.state == "fetching" and fetch.holder is None
+    return FetchView.of(fetch, url=row.link, next_at=fetch.next_at if waits else None)
+
+
+def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> str | None:
     """What keeps a recording from moving on, said aloud."""
+    if row.state == "fetching":
+        return f"{fetch.error} It is tried again." if fetch is not None and fetch.error else None
     if row.state in FINISHED or row.state == "assembling":
         return None
     mine = [offers for offers in fleet.offers if offers.label == row.label]

@@ -17,11 +17,13 @@ from whisper_farm.protocol.client import FINISHED
 from whisper_farm.protocol.events import (
     JobSetAside,
     TranscriptionDeleted,
+    TranscriptionFetched,
     TranscriptionRetried,
     TranscriptionSubmitted,
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.fetches import add_fetch, forget_fetch
 from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
@@ -40,7 +42,10 @@ class DoneChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewTranscription:
-    """What is to be transcribed, and how. `source` is `blob:KEY` or `file:PATH`; see `Submission` for the label."""
+    """What is to be transcribed, and how. `source` is `blob:KEY`, `file:PATH` or `link:URL`.
+
+    See `Submission` for the label.
+    """
 
     owner: str
     name: str
@@ -79,8 +84,12 @@ ADD = Change("""
     INSERT INTO transcriptions (id, owner, name, folded_name, key, label, state, priority, source, source_size,
                                 source_sha256, chunk_seconds, peaks, options, profile_id, language, revision,
                                 created_at)
-    VALUES (:id, :owner, :name, :folded_name, :key, :label, 'queued', :priority, :source, :source_size,
+    VALUES (:id, :owner, :name, :folded_name, :key, :label, :state, :priority, :source, :source_size,
             :source_sha256, :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
+""")
+FETCHED = Change("""
+    UPDATE transcriptions SET state = 'queued', source = :source, source_size = :size, source_sha256 = :sha256
+     WHERE id = :id
 """)
 LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
 LABEL_JOBS = Change("UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind")
@@ -99,7 +108,8 @@ RETRY_JOBS = Change("""
      WHERE transcription_id = :id AND state IN ('failed', 'cancelled')
 """)
 RETRY = Change("""
-    UPDATE transcriptions SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
+    UPDATE transcriptions SET state = CASE WHEN substr(source, 1, 5) = 'link:' THEN 'fetching'
+                                           WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
            finished_at = NULL, error_code = NULL, error_message = NULL, coverage = NULL, chunks_failed = 0,
            next_turn = next_turn + :later
      WHERE id = :id
@@ -142,7 +152,8 @@ BLOBS = Query[str]("""
 def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     """Accept a transcription with the job that cuts it; returns its id, or that of the one with the same owner and key.
 
-    The one that is there gets the new label, so that whoever submits it again can work on it.
+    A link is fetched first: the job is made when the recording is there (`fetched`). The one that is there gets the
+    new label, so that whoever submits it again can work on it.
     """
     if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
         if before.label != new.label:
@@ -155,11 +166,36 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
     shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
     tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
+    is_link = new.source.startswith("link:")
     row = {**asdict(new), **options, "options": Json(options), "folded_name": fold(new.name)}
-    tx.change(ADD, row | {"id": made, "profile": profile})
-    tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
+    tx.change(ADD, row | {"id": made, "profile": profile, "state": "fetching" if is_link else "queued"})
+    if is_link:
+        add_fetch(tx, made, new.owner)
+    else:
+        tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
     emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
+
+
+def fetched(tx: Transaction, transcription_id: str, key: str, size: int, sha256: str) -> list[str]:
+    """The recording behind the link is in the blob `key`: make the job that cuts it; returns blobs nobody needs now.
+
+    Nobody may want it any more, or it is there already: then this blob is the one that nobody needs.
+    """
+    row = find(tx, transcription_id)
+    if row.state != "fetching":
+        return [key]
+    tx.change(FETCHED, {"id": row.id, "source": f"blob:{key}", "size": size, "sha256": sha256})
+    tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, row.id), farm_turn(tx) or 0))
+    emit(tx, TranscriptionFetched(received_bytes=size), row.id, row.owner)
+    return forget_fetch(tx, row.id)
+
+
+def unfetchable(tx: Transaction, transcription_id: str, code: str, message: str) -> None:
+    """Give the link up, and say why. A retry fetches it again."""
+    row = find(tx, transcription_id)
+    if row.state == "fetching":
+        close(tx, row.id, row.owner, "failed", (code, message))
 
 
 def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
@@ -199,6 +235,8 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     later = 0 if first is None else max(0, now - first)
     tx.change(RETRY_JOBS, {"id": row.id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})
+    if row.link is not None:
+        add_fetch(tx, row.id, row.owner)
     emit(tx, TranscriptionRetried(), row.id, row.owner)
     close_ended(tx, find(tx, row.id))
     return find(tx, row.id)
@@ -247,7 +285,7 @@ def delete(tx: Transaction, transcription_id: str) -> list[str]:
     row = find(tx, transcription_id)
     if row.state not in FINISHED:
         raise WrongState(f"{row.name} is {row.state}; cancel it first.")
-    keys = set(blob_keys_of(tx, row.id))
+    keys = {*blob_keys_of(tx, row.id), *forget_fetch(tx, row.id)}
     tx.rows(HOLD_ATTEMPTS, {"id": row.id})
     for change in (DELETE_ATTEMPTS, DELETE_JOBS, DELETE):
         tx.change(change, {"id": row.id})

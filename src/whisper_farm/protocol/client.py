@@ -11,8 +11,9 @@ from whisper_farm.protocol.wire import Answer, Bytes, Id, JobKind, Label, Name, 
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 
-TranscriptionState = Literal["queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"]
-"""`incomplete`: a transcript is there, and says which seconds are missing; `failed`: there is none."""
+TranscriptionState = Literal["fetching", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"]
+"""`fetching`: the farm fetches what a link leads to; `incomplete`: a transcript is there, and says which seconds are
+missing; `failed`: there is none."""
 FINISHED: frozenset[str] = frozenset({"done", "incomplete", "failed", "cancelled"})
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 AttemptState = Literal["live", "done", "failed", "lost", "released", "cancelled", "superseded"]
@@ -33,10 +34,14 @@ class UploadTarget(Answer):
 
 
 class Submission(Request):
-    """Ask for a transcription of an uploaded file (or, on a one-machine farm, of a file on this machine)."""
+    """Ask for a transcription of an uploaded file, or of what a link leads to, which the farm fetches.
+
+    `path` is for a one-machine farm alone: a file on this machine.
+    """
 
     name: Name
     upload_id: Id | None = None
+    url: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     path: Annotated[str, Field(max_length=4096)] | None = None
     sha256: Sha256 | None = None
     options: RecognitionOptions = Field(default_factory=RecognitionOptions)
@@ -71,6 +76,17 @@ class Progress(Answer):
     chunking_done: bool = False
 
 
+class FetchView(Answer):
+    """How far the fetch of a link is. `error` says why the last try broke off; there is another at `next_at`."""
+
+    url: str
+    received_bytes: int
+    total_bytes: int | None = None
+    tries: int
+    error: str | None = None
+    next_at: float | None = None
+
+
 class TranscriptionView(Answer):
     """A transcription as clients see it."""
 
@@ -82,6 +98,8 @@ class TranscriptionView(Answer):
     options: RecognitionOptions
     language: str | None = None
     progress: Progress
+    fetch: FetchView | None = None
+    """While it is fetched, and after that was given up."""
     error: dict[str, Any] | None = None
     """`{code, message}` when it failed."""
     warning: str | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from whisper_farm.protocol.wire import Answer, Id, JobKind, Name, Position, Seconds
+from whisper_farm.protocol.wire import Answer, Bytes, Id, JobKind, Name, Position, Seconds
 
 Code = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 Reason = Annotated[str, Field(max_length=8000)]
@@ -24,6 +24,8 @@ Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 EventKind = Literal[
     "transcription_submitted",
+    "transcription_fetching",
+    "transcription_fetched",
     "transcription_started",
     "transcription_assembling",
     "transcription_done",
@@ -63,6 +65,20 @@ class TranscriptionSubmitted(FarmEventBase):
     """A transcription was accepted."""
 
     name: Name
+
+
+class TranscriptionFetching(FarmEventBase):
+    """More of the recording has been fetched, or a try broke off; `message` says why."""
+
+    received_bytes: Bytes
+    total_bytes: Bytes | None = None
+    message: Reason | None = None
+
+
+class TranscriptionFetched(FarmEventBase):
+    """The recording behind the link is there."""
+
+    received_bytes: Bytes
 
 
 class TranscriptionStarted(FarmEventBase):
@@ -202,6 +218,8 @@ class WorkerGone(_AboutWorker):
 
 FarmEvent = (
     TranscriptionSubmitted
+    | TranscriptionFetching
+    | TranscriptionFetched
     | TranscriptionStarted
     | TranscriptionAssembling
     | TranscriptionDone

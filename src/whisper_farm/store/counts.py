@@ -60,7 +60,7 @@ LEASES = Query[LiveLeases]("""
 """)
 UNFINISHED = Query[UnfinishedTranscriptions]("""
     SELECT state, count(*) AS transcriptions
-      FROM transcriptions WHERE state IN ('queued', 'running', 'assembling') GROUP BY state
+      FROM transcriptions WHERE state IN ('fetching', 'queued', 'running', 'assembling') GROUP BY state
 """)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Query
+from whisper_farm.store.fetches import FetchRow
+from whisper_farm.store.statements import Query, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,15 @@ CHUNKS = Query[str](
 RESULTS = Query[str](
     "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys"
 )
+PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
 
 
 def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Collection[str]) -> set[str]:
     """Those of these blobs that must stay. The ids are those of the transcriptions that the keys belong to."""
     sources = [f"blob:{key}" for key in keys]
     wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
-    return {key for query in (UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)}
+    parts = {key for row in tx.rows(PARTS, wanted) for key, _ in row.parts}
+    return parts | {key for query in (UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)}
 
 
 def overfull_uploads(tx: Transaction, sizes: Mapping[str, int]) -> set[str]:

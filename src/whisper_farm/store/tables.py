@@ -12,7 +12,7 @@ from typing import get_args
 from sqlalchemy import DDL, UniqueConstraint, event, text
 
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.store import machine_tables
+from whisper_farm.store import ingest_tables, machine_tables
 from whisper_farm.store.columns import (
     BIGINT,
     BOOLEAN,
@@ -35,7 +35,7 @@ from whisper_farm.store.columns import (
     zero,
 )
 
-__all__ = ["machine_tables", "metadata"]
+__all__ = ["ingest_tables", "machine_tables", "metadata"]
 
 NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at", "left_by")
 """The order in which queued jobs are handed out; the last two columns only spare a look at the row."""
@@ -82,8 +82,10 @@ transcriptions = table(
     each(JSON_TEXT, "options"),
     some(JSON_TEXT, "damaged coverage remarks"),
     UniqueConstraint("owner", "key"),
-    one_of("state", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"),
-    holds("source_placed", "substr(source, 1, 5) IN ('blob:', 'file:')"),
+    one_of("state", "fetching", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled"),
+    holds("source_placed", "substr(source, 1, 5) IN ('blob:', 'file:', 'link:')"),
+    holds("fetched_first", "substr(source, 1, 5) <> 'link:' OR state IN ('fetching', 'failed', 'cancelled')"),
+    holds("fetching_link", "state <> 'fetching' OR substr(source, 1, 5) = 'link:'"),
     holds("finished_dated", "(state IN ('done', 'incomplete', 'failed', 'cancelled')) = (finished_at IS NOT NULL)"),
     holds("queued_unstarted", "state <> 'queued' OR started_at IS NULL"),
     holds("running_started", "state NOT IN ('running', 'assembling', 'done', 'incomplete') OR started_at IS NOT NULL"),
@@ -97,7 +99,9 @@ transcriptions = table(
     partial("ix_transcriptions_assembling", "state = 'assembling'", "created_at", "id"),
     partial("ix_transcriptions_finished", "finished_at IS NOT NULL", "finished_at"),
 )
-"""One recording each. `source` is `blob:KEY` or `file:PATH`; `language` and `revision` are null until decided.
+"""One recording each. `source` is `blob:KEY`, `file:PATH`, or `link:URL` until it is fetched.
+
+`language` and `revision` are null until decided.
 
 `folded_name` is the name as `search.py` compares it. `peaks` says whether somebody wants to listen to it.
 """

@@ -19,7 +19,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionRow:
-    """One row of `transcriptions`; `source` is `blob:KEY` or `file:PATH`, JSON columns are as stored."""
+    """One row of `transcriptions`; `source` is `blob:KEY`, `file:PATH` or `link:URL`, JSON columns are as stored."""
 
     id: str
     owner: str
@@ -69,8 +69,13 @@ class TranscriptionRow:
         return pinned(self.options, self.language, self.revision)
 
     @property
+    def link(self) -> str | None:
+        """Where the recording is to be fetched from, until it is."""
+        return self.source[5:] if self.source.startswith("link:") else None
+
+    @property
     def source_key(self) -> str | None:
-        """The blob that holds the recording; None when the source is a file of this machine."""
+        """The blob that holds the recording; None when the source is a file of this machine, or not fetched yet."""
         return self.source[5:] if self.source.startswith("blob:") else None
 
 

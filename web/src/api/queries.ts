@@ -5,7 +5,7 @@ import { api, data } from "./client";
 import type { JobView, TranscriptionView } from "./schema";
 
 export type State = TranscriptionView["state"];
-export const ACTIVE: readonly State[] = ["queued", "running", "assembling"];
+export const ACTIVE: readonly State[] = ["fetching", "queued", "running", "assembling"];
 export const isActive = (one: TranscriptionView) => ACTIVE.includes(one.state);
 export const hasTranscript = (one: TranscriptionView) => one.state === "done" || one.state === "incomplete";
 

@@ -5,6 +5,7 @@ import type { State } from "../api/queries";
 import { useWords } from "../words";
 
 const COLOURS: Record<State, string> = {
+  fetching: "gray",
   queued: "gray",
   running: "blue",
   assembling: "blue",

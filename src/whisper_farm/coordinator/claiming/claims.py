@@ -18,6 +18,7 @@ from whisper_farm.store.database import Transaction
 WORK_MAKING: frozenset[EventKind] = frozenset(
     {
         "transcription_submitted",
+        "transcription_fetched",
         "chunks_appended",
         "chunking_done",
         "job_retried",

@@ -20,6 +20,7 @@ from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.coordinator.transcripts import segment_page, transcript_key_of
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
+    AddressRefused,
     BlobMissing,
     DigestMismatch,
     Forbidden,
@@ -56,7 +57,7 @@ _MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 router = routes_for("transcriptions", "/transcriptions")
 _SOURCE = (DigestMismatch, SourceMissing, SourceUnreadable, SourceEmpty)
-_SUBMIT = documented(NotFound, WrongState, *_SOURCE, OptionUnsupported)
+_SUBMIT = documented(NotFound, WrongState, *_SOURCE, OptionUnsupported, AddressRefused)
 _ONE = documented(NotFound)
 _CHANGE = documented(NotFound, WrongState)
 

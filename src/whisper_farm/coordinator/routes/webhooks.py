@@ -12,8 +12,8 @@ from whisper_farm.coordinator.answers.openapi import ID, PageSize
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
-from whisper_farm.coordinator.links import MOST_URL, check_url
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
+from whisper_farm.ingest.addresses import MOST_URL, check_url
 from whisper_farm.protocol.wire import Answer, Id, Name, Request
 from whisper_farm.store import webhooks
 from whisper_farm.store.events import newest_event

@@ -35,7 +35,10 @@ class MachinesService:
 
     name: ClassVar[str] = "machines"
     woken_by: ClassVar[frozenset[EventKind]] = frozenset(
-        {"transcription_submitted", "transcription_retried", "chunking_done", "worker_joined", "worker_gone"}
+        {
+            *("transcription_submitted", "transcription_fetched", "transcription_retried", "chunking_done"),
+            *("worker_joined", "worker_gone"),
+        }
     )
     timeout_seconds: float = 300
 

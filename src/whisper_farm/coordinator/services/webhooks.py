@@ -16,10 +16,10 @@ import httpcore
 from standardwebhooks import Webhook
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.links import guarded_pool
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import AddressRefused, NotFound
+from whisper_farm.ingest.links import guarded_pool
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store import webhooks

@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from support.web_server import Canary
 
-from whisper_farm.coordinator.links import check_url, guarded_pool
 from whisper_farm.errors import AddressRefused
+from whisper_farm.ingest.addresses import check_url
+from whisper_farm.ingest.links import guarded_pool
 
 LOOPBACK = ip_network("127.0.0.0/8")
-
-
-class Canary:
-    """Listens, and remembers whether anybody came."""
-
-    def __init__(self) -> None:
-        self.visits = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                visitor, _ = self._socket.accept()
-            except OSError:
-                return
-            self.visits += 1
-            with visitor:
-                visitor.recv(4096)
-                visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(5)
 
 
 @pytest.fixture

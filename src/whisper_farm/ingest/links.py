@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import urlsplit
 
 import httpcore
 
@@ -21,24 +20,8 @@ from whisper_farm.errors import AddressRefused
 Network = IPv4Network | IPv6Network
 RESOLVE_SECONDS = 10.0
 CONNECTIONS = 16
-MOST_URL = 2000
 HIDING: tuple[Network, ...] = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
 """IPv6 networks whose addresses stand for one of IPv4, which may be any."""
-
-
-def check_url(url: str) -> str:
-    """The address, if it is one of http or https without a password; raises `AddressRefused`."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise AddressRefused(f"{url[:100]!r} is no address.") from None
-    plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= MOST_URL
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain or port == 0:
-        raise AddressRefused(f"{url[:100]!r} is no address of the form https://HOST/PATH.")
-    if parts.username is not None or parts.password is not None:
-        raise AddressRefused("An address with a name or password in it is not used.")
-    return url
 
 
 def guarded_pool(private_networks: Sequence[Network]) -> httpcore.AsyncConnectionPool:

@@ -1,0 +1,249 @@
+"""Fetches what links lead to and stores it, part by part, until the recording is whole and its first job can be made.
+
+A coordinator runs several of these, each with one link at a time. What has come is kept in parts, so a broken
+connection, a stopped coordinator or another one goes on where it ended, if the server can. The parts become one blob
+in the end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from functools import partial
+from shutil import which
+from typing import ClassVar
+
+from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.coordinator.transfers import part_key, source_key
+from whisper_farm.errors import AddressRefused, FarmError, FetchFailed, LeaseLost, LinkIsPage, StorageError, TooLarge
+from whisper_farm.ingest.addresses import host_of
+from whisper_farm.ingest.fetching import download
+from whisper_farm.ingest.links import guarded_pool
+from whisper_farm.ingest.sites import site_pieces
+from whisper_farm.leases.transcriptions import fetched, unfetchable
+from whisper_farm.protocol.events import EventKind, TranscriptionFetching
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.fetches import HELD_SECONDS, FetchRow, HeldFetch, due_fetch, hold_fetch, let_go, take_fetch
+from whisper_farm.store.transcriptions import find
+
+PART_BYTES = 16 << 20
+BEAT_SECONDS = 5.0
+LAST_SECONDS = 60.0
+"""What the last try has at least."""
+WAIT_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
+"""After each try in vain; the one after the last is the end."""
+
+
+class Fetch:
+    """One try: what is stored of the recording, and what is in memory."""
+
+    def __init__(self, row: FetchRow, url: str) -> None:
+        self.row = row
+        self.url = url
+        self.id = row.transcription_id
+        self.parts: list[list[object]] = [list(part) for part in row.parts]
+        self.validator, self.total = row.validator, row.total_bytes
+        self.memory = bytearray()
+
+    @property
+    def stored(self) -> int:
+        """Bytes in parts."""
+        return sum(int(str(size)) for _, size in self.parts)
+
+    def held(self) -> HeldFetch:
+        """As the database is told of it."""
+        received = self.stored + len(self.memory)
+        return HeldFetch(self.id, self.row.holder or "", received, self.total, self.validator, self.parts)
+
+
+class Fetcher:
+    """The service."""
+
+    name: ClassVar[str] = "fetcher"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset({"transcription_submitted", "transcription_retried"})
+    period_seconds: float = 5
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._settings = settings
+        self.timeout_seconds: float = settings.fetch_hours * 3600 + LAST_SECONDS
+
+    async def run_once(self) -> Report:
+        """Try the link whose turn it is, if there is one."""
+        if await self._store.read(due_fetch) is None:
+            return Report()
+        row = await self._store.write(lambda tx: take_fetch(tx, secrets.token_hex(8)))
+        if row is None:
+            return Report()
+        source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
+        one = Fetch(row, source.removeprefix("link:"))
+        try:
+            async with asyncio.timeout(self._seconds_left(row)):
+                await self._held(one)
+        except TimeoutError:
+            hours = f"{self._settings.fetch_hours:g} hours"
+            await self._failed(one, FetchFailed(f"{host_of(one.url)} did not send all of it within {hours}."))
+            return Report(more=True, in_vain=1)
+        except LeaseLost:  # cancelled, deleted, or somebody else's by now
+            return Report(more=True, in_vain=1)
+        except FarmError as error:
+            await self._failed(one, error)
+            return Report(more=True, in_vain=1)
+        except BaseException:  # stopped, or out of time: the next one may go on at once
+            with suppress(FarmError):
+                await asyncio.shield(self._let_go(one, "The fetch was interrupted.", 0.0, counts=False))
+            raise
+        return Report(more=True, fetched=1)
+
+    def _seconds_left(self, row: FetchRow) -> float:
+        return max(LAST_SECONDS, row.since + self._settings.fetch_hours * 3600 - (row.next_at - HELD_SECONDS))
+
+    async def _held(self, one: Fetch) -> None:
+        """Bring it, and say now and then that it is still being brought."""
+        bringing, beating = asyncio.ensure_future(self._bring(one)), asyncio.ensure_future(self._beat(one))
+        try:
+            await asyncio.wait({bringing, beating}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (bringing, beating):
+                task.cancel()
+            await asyncio.wait({bringing, beating})
+        (bringing if not bringing.cancelled() else beating).result()
+
+    async def _beat(self, one: Fetch) -> None:
+        told = one.row.received_bytes
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            held = one.held()
+            await self._hold(held, tell=held.received_bytes != told)
+            told = held.received_bytes
+
+    async def _hold(self, held: HeldFetch, tell: bool = False) -> None:
+        def hold(tx: Transaction) -> bool:
+            if not hold_fetch(tx, held):
+                return False
+            if tell:
+                said = TranscriptionFetching(received_bytes=held.received_bytes, total_bytes=held.total_bytes)
+                emit(tx, said, held.transcription_id, find(tx, held.transcription_id).owner)
+            return True
+
+        if not await self._store.write(hold):
+            raise LeaseLost
+
+    async def _bring(self, one: Fetch) -> None:
+        try:
+            async for piece in self._pieces(one):
+                one.memory += piece
+                if one.stored + len(one.memory) > self._settings.max_upload_bytes:
+                    most = self._settings.max_upload_bytes
+                    raise TooLarge(f"{host_of(one.url)} sends more than {most} bytes; this server takes no more.")
+                if len(one.memory) >= PART_BYTES:
+                    await self._keep(one)
+        finally:
+            await self._keep(one)
+        if one.total is not None and one.stored != one.total:
+            raise FetchFailed(f"{host_of(one.url)} sent {one.stored} of {one.total} bytes.", again=True, anew=True)
+        if not one.stored:
+            raise FetchFailed(f"{host_of(one.url)} sent an empty file.")
+        await self._put_together(one)
+
+    async def _pieces(self, one: Fetch) -> AsyncIterator[bytes]:
+        """What comes, from the first byte that is not stored."""
+        async with guarded_pool(self._settings.private_networks) as pool:
+            try:
+                async with download(pool, one.url, one.stored, one.validator) as found:
+                    if not found.start:
+                        await self._drop_parts(one)
+                    one.total, one.validator = found.total, found.validator
+                    if (found.total or 0) > self._settings.max_upload_bytes:
+                        raise TooLarge(f"{host_of(one.url)} has {found.total} bytes there; this server takes less.")
+                    async for piece in found.pieces:
+                        yield piece
+                return
+            except LinkIsPage as page:
+                if not (program := which(self._settings.yt_dlp)):
+                    raise
+                paged = page
+        one.total = one.validator = None
+        await self._drop_parts(one)
+        async with aclosing(site_pieces(program, one.url, self._settings, paged)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _keep(self, one: Fetch) -> None:
+        """Store what is in memory as another part."""
+        await _to_the_end(self._keep_now(one))
+
+    async def _keep_now(self, one: Fetch) -> None:
+        if not one.memory:
+            return
+        key = part_key(one.id)
+        await self._blobs.put(key, bytes(one.memory))
+        one.parts.append([key, len(one.memory)])
+        one.memory.clear()
+        try:
+            await self._hold(one.held(), tell=True)
+        except LeaseLost:
+            await self._blobs.delete([key])
+            raise
+
+    async def _drop_parts(self, one: Fetch) -> None:
+        keys = [str(key) for key, _ in one.parts]
+        one.parts.clear()
+        if keys:
+            await self._hold(one.held())
+            await self._blobs.delete(keys)
+
+    async def _put_together(self, one: Fetch) -> None:
+        """Make one blob of the parts, and the job that cuts it."""
+        key = source_key(one.id)
+        facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
+        done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
+        await _to_the_end(self._hand_over(done))
+
+    async def _hand_over(self, done: Callable[[Transaction], list[str]]) -> None:
+        await self._blobs.delete(await self._store.write(done))
+
+    async def _joined(self, one: Fetch) -> AsyncIterator[bytes]:
+        for key, _ in one.parts:
+            async for piece in await self._blobs.get_range(str(key)):
+                yield piece
+
+    async def _failed(self, one: Fetch, error: FarmError) -> None:
+        """Another try after a while, or the end."""
+        if error.details.get("anew") or isinstance(error, TooLarge):
+            with suppress(LeaseLost):
+                await self._drop_parts(one)
+        passing = bool(error.details.get("again")) or isinstance(error, StorageError)
+        grown = one.stored - sum(int(size) for _, size in one.row.parts) >= PART_BYTES
+        if passing and (grown or one.row.tries <= len(WAIT_SECONDS)):
+            wait = WAIT_SECONDS[min(one.row.tries, len(WAIT_SECONDS)) - 1]
+            await self._let_go(one, error.message, max(wait, error.details.get("wait_seconds", 0.0)), not grown)
+            return
+        known = isinstance(error, FetchFailed | LinkIsPage | AddressRefused | TooLarge)
+        code = error.code if known else FetchFailed.code
+        await self._store.write(lambda tx: unfetchable(tx, one.id, code, error.message))
+
+    async def _let_go(self, one: Fetch, why: str, wait_seconds: float, counts: bool) -> None:
+        def change(tx: Transaction) -> None:
+            let_go(tx, one.id, one.row.holder or "", why, wait_seconds, counts)
+            said = TranscriptionFetching(received_bytes=one.stored, total_bytes=one.total, message=why)
+            emit(tx, said, one.id, find(tx, one.id).owner)
+
+        await self._store.write(change)
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Let this be finished, also when we are stopped meanwhile: it stores what a row must name, or the other way."""
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await working
+        raise

@@ -1,0 +1,86 @@
+"""A child process for what comes from outside: bounded in time and output, with an environment of its own, and reaped.
+
+It is killed with all that it started as soon as nobody reads from it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+PIECE_BYTES = 1 << 16
+MOST_SAID = 2000
+KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH")
+"""What a child may know of our environment: no secrets."""
+
+
+class Child:
+    """A running child."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        assert process.stderr is not None
+        self._saying = asyncio.ensure_future(_said(process.stderr))
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What it writes."""
+        assert self._process.stdout is not None
+        while piece := await self._process.stdout.read(PIECE_BYTES):
+            yield piece
+
+    async def write(self, content: bytes) -> None:
+        """All that it is to read."""
+        assert self._process.stdin is not None
+        with suppress(ConnectionError):
+            self._process.stdin.write(content)
+            await self._process.stdin.drain()
+            self._process.stdin.close()
+
+    async def ended(self) -> tuple[int, str]:
+        """Its exit status, and the last line of what it said of errors."""
+        said = (await self._saying).decode(errors="replace").strip()
+        return await self._process.wait(), said.rpartition("\n")[2]
+
+    async def kill(self) -> None:
+        """End it with all its children."""
+        with suppress(ProcessLookupError):
+            if sys.platform == "win32":
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        await asyncio.gather(self._process.wait(), self._saying, return_exceptions=True)
+
+
+@asynccontextmanager
+async def child(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
+    """Run a program in an empty folder while the block runs."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="whisper-farm-", ignore_cleanup_errors=True) as folder:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=folder,
+            env={**kept, "HOME": folder, "TMPDIR": folder, **environment},
+            start_new_session=True,
+        )
+        one = Child(process)
+        try:
+            yield one
+        finally:
+            await asyncio.shield(one.kill())
+
+
+async def _said(stream: asyncio.StreamReader) -> bytes:
+    """The end of what it says."""
+    said = b""
+    while piece := await stream.read(PIECE_BYTES):
+        said = (said + piece)[-MOST_SAID:]
+    return said

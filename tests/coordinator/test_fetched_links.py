@@ -1,0 +1,312 @@
+"""A link is fetched by the farm, whole and once, whatever breaks on the way; else its transcription says why not."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.web_server import Canary, WebServer
+
+from whisper_farm.coordinator.services import fetcher
+from whisper_farm.ingest import fetching
+
+OPEN = {"private_networks": ("127.0.0.0/8",)}
+SOUND = b"RIFF" + secrets.token_bytes(300_000)
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    one = Canary()
+    yield one
+    one.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small parts, and no long waits between tries."""
+    monkeypatch.setattr(fetcher, "PART_BYTES", 50_000)
+    monkeypatch.setattr(fetcher, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(fetcher, "WAIT_SECONDS", (0.05, 0.05, 0.05))
+    monkeypatch.setattr(fetcher.Fetcher, "period_seconds", 0.05)
+
+
+def submit(farm: ServedFarm, url: str, **more: Any) -> str:
+    answer = farm.admin.post("/api/transcriptions", json={"name": "talk.wav", "url": url, **more})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["state"] == "fetching"
+    return str(answer.json()["id"])
+
+
+def look(farm: ServedFarm, made: str) -> dict[str, Any]:
+    found: dict[str, Any] = farm.admin.get(f"/api/transcriptions/{made}").json()
+    return found
+
+
+def in_state(farm: ServedFarm, made: str, *states: str) -> dict[str, Any]:
+    return eventually(lambda: (view := look(farm, made))["state"] in states and view, f"{made} is {states}")
+
+
+def stored(farm: ServedFarm) -> list[bytes]:
+    """Every file that the farm keeps of recordings."""
+    blobs = farm.data / "blobs"
+    return [
+        path.read_bytes() for name in ("sources", "fetched") for path in (blobs / name).rglob("*") if path.is_file()
+    ]
+
+
+def keeps(farm: ServedFarm, *files: bytes) -> None:
+    """These files are kept in the end, and no parts."""
+    eventually(lambda: stored(farm) == list(files), f"{len(files)} files are kept")
+
+
+def test_a_link_is_fetched_and_waits_to_be_cut(start_farm: StartFarm, database_url: str, web: WebServer) -> None:
+    farm = start_farm(database=database_url, **OPEN)
+    made = submit(farm, web.put("/talk.wav", SOUND))
+    view = in_state(farm, made, "queued")
+    assert view["fetch"] is None
+    assert [job["kind"] for job in farm.admin.get(f"/api/transcriptions/{made}/jobs").json()["jobs"]] == ["chunk"]
+    keeps(farm, SOUND)
+    assert web.paths == ["/talk.wav"]
+
+
+def test_a_fetch_that_broke_off_goes_on_where_it_stopped(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    made = submit(farm, web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000))
+    in_state(farm, made, "queued")
+    keeps(farm, SOUND)
+    first, second = web.asked
+    assert "range" not in first.headers
+    assert (second.headers["range"], second.headers["if-range"]) == ("bytes=120000-", '"one"')
+
+
+@pytest.mark.parametrize("told", [{"etag": None}, {"etag": '"one"', "ranges": False}, {"etag": 'W/"weak"'}])
+def test_what_cannot_be_resumed_begins_again(start_farm: StartFarm, web: WebServer, told: dict[str, Any]) -> None:
+    farm = start_farm(**OPEN)
+    in_state(farm, submit(farm, web.put("/talk.wav", SOUND, break_after=120_000, **told)), "queued")
+    keeps(farm, SOUND)
+
+
+def test_a_file_that_changed_meanwhile_is_not_mixed(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    other = b"RIFF" + secrets.token_bytes(200_000)
+    url = web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000)
+    first = web.pages["/talk.wav"]
+    web.pages["/talk.wav"] = lambda: (web.put("/talk.wav", other, etag='"two"'), first)[1]  # type: ignore[return-value]
+    in_state(farm, submit(farm, url), "queued")
+    keeps(farm, other)
+
+
+def test_a_fetch_outlives_the_coordinator_and_is_never_made_twice(start_farm: StartFarm, web: WebServer) -> None:
+    """Two coordinators on one database: the one that fetches is stopped, the other one goes on with what is there."""
+    go_on = threading.Event()
+    url = web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=go_on)
+    first = start_farm(**OPEN)
+    made = submit(first, url)
+    eventually(lambda: (look(first, made)["fetch"] or {}).get("received_bytes", 0) >= 120_000, "most of it is there")
+    second = start_farm(**OPEN)
+    assert len(web.asked) == 1
+    first.stop()
+    in_state(second, made, "queued")
+    go_on.set()
+    keeps(second, SOUND)
+    assert [one.headers.get("range") for one in web.asked] == [None, "bytes=120000-"]
+
+
+def test_a_fetch_whose_coordinator_died_is_taken_up_by_another(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dead one never let go of it: its time runs out. What it writes late counts for nothing."""
+    from whisper_farm.store import fetches
+
+    monkeypatch.setattr(fetches, "HELD_SECONDS", 0.3)
+    monkeypatch.setattr(fetcher, "BEAT_SECONDS", 60)
+    go_on = threading.Event()
+    url = web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=go_on)
+    farm = start_farm(**OPEN)
+    made = submit(farm, url)
+    eventually(lambda: len(web.asked) > 1, "another fetcher takes it up")
+    in_state(farm, made, "queued")
+    go_on.set()
+    keeps(farm, SOUND)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"<!DOCTYPE html><html><body>Listen here</body></html>", {}),
+        (b"\xef\xbb\xbf\n <html>", {"Content-Type": "audio/mpeg"}),
+        (b"Not found, sorry", {"Content-Type": "text/html; charset=utf-8"}),
+        (b'{"error": "gone"}', {"Content-Type": "application/json"}),
+        (b"#EXTM3U\nhttp://127.0.0.1/secret\n", {}),
+        (b"[playlist]\nFile1=http://127.0.0.1/\n", {"Content-Type": "audio/x-scpls"}),
+        (b"ffconcat version 1.0\nfile http://127.0.0.1/\n", {}),
+        (b'<?xml version="1.0"?><rss version="2.0"><channel/></rss>', {"Content-Type": "application/rss+xml"}),
+        (b'<?xml version="1.0"?><MPD></MPD>', {}),
+    ],
+)
+def test_what_is_no_recording_is_a_clear_error(
+    start_farm: StartFarm, web: WebServer, body: bytes, headers: dict[str, str]
+) -> None:
+    farm = start_farm(yt_dlp="", **OPEN)
+    view = in_state(farm, submit(farm, web.put("/talk", body, headers=headers)), "failed", "queued")
+    assert view["error"]["code"] == "link_is_page"
+    keeps(farm)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"status": 404}, "answered 404: it has no such file"),
+        ({"status": 401}, "it wants a password"),
+        ({"status": 503}, "answered 503"),
+        ({"status": 206}, "does not go on"),
+        ({"body": b""}, "sent an empty file"),
+        ({"headers": {"Content-Encoding": "gzip"}}, "sends the file packed"),
+        ({"headers": {"Content-Length": "99999999"}}, "does not answer as it should"),
+        ({"headers": {"Content-Length": "pony"}}, "does not answer as it should"),
+        ({"status": 302, "headers": {"Location": "http://[::bad"}}, "no address"),
+    ],
+)
+def test_what_cannot_be_fetched_says_why(
+    start_farm: StartFarm, web: WebServer, told: dict[str, Any], words: str
+) -> None:
+    farm = start_farm(**OPEN)
+    view = in_state(farm, submit(farm, web.put("/talk.wav", **{"body": SOUND, **told})), "failed")
+    assert view["error"]["code"] in ("fetch_failed", "address_refused")
+    assert words in view["error"]["message"]
+
+
+def test_what_failed_is_fetched_again_on_retry(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    url = web.put("/talk.wav", status=404)
+    made = submit(farm, url)
+    in_state(farm, made, "failed")
+    web.put("/talk.wav", SOUND)
+    assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] == "fetching"
+    in_state(farm, made, "queued")
+
+
+def test_a_try_in_vain_is_seen_before_the_next(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetcher, "WAIT_SECONDS", (600,))
+    farm = start_farm(**OPEN)
+    made = submit(farm, web.put("/talk.wav", status=503))
+    view = eventually(lambda: (view := look(farm, made))["warning"] and view, "the try is told")
+    assert view["state"] == "fetching"
+    assert "answered 503" in view["warning"]
+    assert view["fetch"]["tries"] == 1
+    assert view["fetch"]["next_at"] > view["created_at"]
+
+
+def test_redirects_are_followed_and_each_is_checked(start_farm: StartFarm, web: WebServer, canary: Canary) -> None:
+    """The canary is on loopback, where the farm may not go; the web server is allowed by its address alone."""
+    farm = start_farm(private_networks=("127.0.0.1/32",))
+    web.put("/talk.wav", SOUND)
+    web.redirect("/b", "/talk.wav", 307)
+    in_state(farm, submit(farm, web.redirect("/a", "/b")), "queued")
+    inside = (f"http://127.0.0.2:{canary.port}/", f"http://[::1]:{canary.port}/", f"http://0.0.0.0:{canary.port}/",
+              f"http://[::ffff:127.0.0.2]:{canary.port}/", "http://169.254.169.254/latest/meta-data/",
+              "file:///etc/passwd", f"http://user:secret@127.0.0.1:{canary.port}/", "gopher://127.0.0.1/")  # fmt: skip
+    for number, target in enumerate(inside):
+        view = in_state(farm, submit(farm, web.redirect(f"/in{number}", target)), "failed")
+        assert view["error"]["code"] == "address_refused", target
+    assert canary.visits == 0
+
+
+def test_redirects_in_a_circle_end(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    view = in_state(farm, submit(farm, web.redirect("/round", "/round")), "failed")
+    assert "more than 10 times" in view["error"]["message"]
+    assert len(web.asked) == fetching.MOST_REDIRECTS + 1
+
+
+def test_a_link_into_the_own_network_is_refused_and_nobody_is_asked(farm: ServedFarm, canary: Canary) -> None:
+    view = in_state(farm, submit(farm, f"http://127.0.0.1:{canary.port}/talk.wav"), "failed")
+    assert view["error"]["code"] == "address_refused"
+    assert canary.visits == 0
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/x.mp3", "/etc/passwd", "http://a:b@example.org/", "http://x y/"])
+def test_what_is_no_link_is_refused_at_once(farm: ServedFarm, url: str) -> None:
+    answer = farm.admin.post("/api/transcriptions", json={"name": "x", "url": url})
+    assert refused(answer) == (422, "address_refused")
+
+
+def test_a_submission_names_one_source(farm: ServedFarm) -> None:
+    given = {"name": "x", "url": "http://example.org/x.mp3", "upload_id": "u1"}
+    assert refused(farm.admin.post("/api/transcriptions", json=given)) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": ""}])
+def test_a_file_larger_than_the_farm_takes_is_given_up(
+    start_farm: StartFarm, web: WebServer, headers: dict[str, str]
+) -> None:
+    """Whether its length is told before or not."""
+    farm = start_farm(max_upload_bytes=100_000, **OPEN)
+    view = in_state(farm, submit(farm, web.put("/talk.wav", SOUND, headers=headers)), "failed")
+    assert view["error"]["code"] == "too_large"
+    keeps(farm)
+
+
+def test_a_server_that_trickles_is_given_up(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "PACE_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "LEAST_BYTES", 1_000_000)
+    farm = start_farm(**OPEN)
+    later = threading.Event()
+    threading.Timer(0.5, later.set).start()
+    web.put("/talk.wav", SOUND, break_after=10_000, wait_for=later)
+    view = eventually(lambda: (view := look(farm, submit_once(farm, web)))["warning"] and view, "it is told")
+    assert "sends too slowly" in view["warning"]
+
+
+def submit_once(farm: ServedFarm, web: WebServer) -> str:
+    """The same key gives the same transcription."""
+    given = {"name": "talk.wav", "url": f"{web.url}/talk.wav", "key": "once"}
+    return str(farm.admin.post("/api/transcriptions", json=given).json()["id"])
+
+
+@pytest.mark.parametrize("call", ["cancel", "delete"])
+def test_a_fetch_that_nobody_wants_any_more_leaves_nothing(start_farm: StartFarm, web: WebServer, call: str) -> None:
+    farm = start_farm(**OPEN)
+    hold = threading.Event()
+    made = submit(farm, web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=hold))
+    eventually(lambda: stored(farm), "a part is there")
+    assert farm.admin.post(f"/api/transcriptions/{made}/cancel").json()["state"] == "cancelled"
+    if call == "delete":
+        assert farm.admin.delete(f"/api/transcriptions/{made}").status_code == 204
+        keeps(farm)
+    hold.set()
+    if call == "cancel":
+        assert look(farm, made)["state"] == "cancelled"
+        assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] == "fetching"
+        in_state(farm, made, "queued")
+        keeps(farm, SOUND)
+
+
+def test_links_of_one_user_do_not_hold_up_another(start_farm: StartFarm, web: WebServer, tmp_path: Path) -> None:
+    farm = start_farm(fetches_at_once=2, **OPEN)
+    hold = threading.Event()
+    slow = web.put("/slow.wav", SOUND, break_after=1000, wait_for=hold)
+    greedy, other = farm.user("greedy"), farm.user("other")
+    for _ in range(5):
+        greedy.post("/api/transcriptions", json={"name": "x", "url": slow})
+    eventually(lambda: web.paths.count("/slow.wav") == 2, "both fetchers are busy")
+    mine = other.post("/api/transcriptions", json={"name": "y", "url": web.put("/quick.wav", SOUND)}).json()["id"]
+    web.pages["/slow.wav"].break_after = None  # type: ignore[union-attr]
+    hold.set()
+    eventually(lambda: other.get(f"/api/transcriptions/{mine}").json()["state"] == "queued", "mine is fetched")
+    assert web.paths.index("/quick.wav") <= 3
