@@ -1,68 +1,14 @@
-"""Every error this project raises on purpose, in one tree.
+"""Every error this project raises on purpose, in one tree: `docs/ERRORS.md` lists them.
 
-::
-
-    FarmError
-    ├── AudioError                 a recording cannot be used
-    │   ├── SourceMissing
-    │   ├── SourceUnreadable
-    │   ├── SourceEmpty
-    │   ├── NotAudio
-    │   ├── SourceTooCostly
-    │   ├── NoAudioTrack
-    │   ├── FetchFailed
-    │   ├── LinkIsPage
-    │   └── FeedUnreadable
-    ├── EngineError                a recogniser cannot be used
-    │   ├── EngineUnavailable
-    │   ├── ModelUnavailable
-    │   ├── OptionUnsupported
-    │   └── RecogniserCrashed
-    ├── RequestError               the caller asked for something it cannot have
-    │   ├── InvalidRequest
-    │   ├── MethodNotAllowed
-    │   ├── Unauthorized
-    │   ├── Forbidden
-    │   ├── NotFound
-    │   ├── NotMade
-    │   ├── WrongState
-    │   ├── EditConflict
-    │   ├── TooLarge
-    │   ├── HeadTooLarge
-    │   ├── TooSlow
-    │   ├── TooManyTries
-    │   ├── QuotaReached
-    │   ├── DigestMismatch
-    │   ├── AddressRefused
-    │   └── ProtocolMismatch
-    ├── LeaseError                 a worker speaks for a job it no longer holds
-    │   ├── LeaseLost
-    │   ├── ResultConflict
-    │   ├── PositionConflict
-    │   ├── ModelMismatch
-    │   └── WorkerUnknown
-    ├── StorageError               a database or blob store cannot serve
-    │   ├── StoreUnavailable
-    │   ├── ObjectStoreRefused
-    │   ├── SchemaMismatch
-    │   ├── FarmMismatch
-    │   ├── BlobMissing
-    │   └── NoSpace
-    ├── FleetError                 the farm's machines cannot be looked after
-    │   └── PoolsInvalid
-    ├── InvalidTranscript          a file is no transcript of this farm
-    ├── ServerBusy                 the server has too much to do at once
-    ├── Internal                   the server failed in a way that nobody foresaw
-    └── ServerUnreachable          no answer from the farm
-
-The docstring of a class is its default message, its ``code`` is stable and part of the API, and its
-``status`` is the HTTP status with which the coordinator answers. Raise them with a message that
-says what happened, to which file or job, and what to do.
+The docstring of a class is its default message. Its code is its name (`LeaseLost`: `lease_lost`), is stable and part of
+the API. Its status is the HTTP status with which the coordinator answers; without one, that of the class above it.
+Raise them with a message that says what happened, to which file or job, and what to do.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any, ClassVar
 
 
@@ -72,343 +18,218 @@ class FarmError(Exception):
     code: ClassVar[str] = "farm_error"
     status: ClassVar[int] = 500
 
+    def __init_subclass__(cls, status: int | None = None) -> None:
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+        cls.status = status or cls.status
+
     def __init__(self, message: str | None = None, /, **details: Any) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
         self.details = details
         super().__init__(self.message)
 
 
-class AudioError(FarmError):
+class AudioError(FarmError, status=422):
     """The recording cannot be used."""
-
-    code = "audio_error"
-    status = 422
 
 
 class SourceMissing(AudioError):
     """There is no such file."""
 
-    code = "source_missing"
-
 
 class SourceUnreadable(AudioError):
     """The file cannot be read; check its permissions and that it is not a folder."""
-
-    code = "source_unreadable"
 
 
 class SourceEmpty(AudioError):
     """The file is empty."""
 
-    code = "source_empty"
-
 
 class NotAudio(AudioError):
     """This is no audio or video file that FFmpeg's libraries can read."""
-
-    code = "not_audio"
 
 
 class SourceTooCostly(AudioError):
     """Reading this file takes more processor time than any recording needs."""
 
-    code = "source_too_costly"
-
 
 class NoAudioTrack(AudioError):
     """The file holds no audio track."""
-
-    code = "no_audio_track"
 
 
 class FetchFailed(AudioError):
     """What the link leads to could not be fetched; try again, or upload the file."""
 
-    code = "fetch_failed"
-
 
 class LinkIsPage(AudioError):
     """The link leads to a page, a playlist or a feed, not to a recording; give the address of the recording itself."""
-
-    code = "link_is_page"
 
 
 class FeedUnreadable(AudioError):
     """This is no feed of podcasts in RSS or Atom, nor a list of feeds in OPML."""
 
-    code = "feed_unreadable"
-
 
 class EngineError(FarmError):
     """The recogniser failed."""
-
-    code = "engine_error"
 
 
 class EngineUnavailable(EngineError):
     """This recogniser is not available on this machine."""
 
-    code = "engine_unavailable"
-
 
 class ModelUnavailable(EngineError):
     """The model is neither on this machine nor could it be fetched."""
 
-    code = "model_unavailable"
 
-
-class OptionUnsupported(EngineError):
+class OptionUnsupported(EngineError, status=422):
     """This recogniser does not support an option that was asked for."""
-
-    code = "option_unsupported"
-    status = 422
 
 
 class RecogniserCrashed(EngineError):
     """The recogniser process died."""
 
-    code = "recogniser_crashed"
 
-
-class RequestError(FarmError):
+class RequestError(FarmError, status=400):
     """The request cannot be met."""
 
-    code = "request_error"
-    status = 400
 
-
-class InvalidRequest(RequestError):
+class InvalidRequest(RequestError, status=422):
     """The request is malformed."""
 
-    code = "invalid_request"
-    status = 422
 
-
-class MethodNotAllowed(RequestError):
+class MethodNotAllowed(RequestError, status=405):
     """This address does not know that method."""
 
-    code = "method_not_allowed"
-    status = 405
 
-
-class Unauthorized(RequestError):
+class Unauthorized(RequestError, status=401):
     """A valid token is needed: send it as `Authorization: Bearer TOKEN`."""
 
-    code = "unauthorized"
-    status = 401
 
-
-class Forbidden(RequestError):
+class Forbidden(RequestError, status=403):
     """This token may not do that."""
 
-    code = "forbidden"
-    status = 403
 
-
-class NotFound(RequestError):
+class NotFound(RequestError, status=404):
     """There is no such thing."""
 
-    code = "not_found"
-    status = 404
 
-
-class NotMade(RequestError):
+class NotMade(RequestError, status=404):
     """This is not made yet; a worker that cuts recordings makes it when all of them are cut. Ask again later."""
 
-    code = "not_made"
-    status = 404
 
-
-class WrongState(RequestError):
+class WrongState(RequestError, status=409):
     """That cannot be done in the present state."""
 
-    code = "wrong_state"
-    status = 409
 
-
-class EditConflict(RequestError):
+class EditConflict(RequestError, status=409):
     """Somebody else changed this passage since; look at what is there now, and send yours again."""
 
-    code = "edit_conflict"
-    status = 409
 
-
-class TooLarge(RequestError):
+class TooLarge(RequestError, status=413):
     """The body is larger than this server accepts."""
 
-    code = "too_large"
-    status = 413
 
-
-class HeadTooLarge(RequestError):
+class HeadTooLarge(RequestError, status=431):
     """The head of the request, or what follows its body, is larger than this server accepts."""
 
-    code = "head_too_large"
-    status = 431
 
-
-class TooSlow(RequestError):
+class TooSlow(RequestError, status=408):
     """The body did not arrive in time; send it again over a faster or steadier connection."""
 
-    code = "too_slow"
-    status = 408
 
-
-class TooManyTries(RequestError):
+class TooManyTries(RequestError, status=429):
     """That went wrong too often; wait a few minutes and try again."""
 
-    code = "too_many_tries"
-    status = 429
 
-
-class QuotaReached(RequestError):
+class QuotaReached(RequestError, status=429):
     """You have as many of these as one may have; end some, or wait."""
 
-    code = "quota_reached"
-    status = 429
 
-
-class DigestMismatch(RequestError):
+class DigestMismatch(RequestError, status=422):
     """What arrived is not what was announced: size or SHA-256 differ. Send it again."""
 
-    code = "digest_mismatch"
-    status = 422
 
-
-class AddressRefused(RequestError):
+class AddressRefused(RequestError, status=422):
     """This address is not one that the farm sends requests to."""
 
-    code = "address_refused"
-    status = 422
 
-
-class ProtocolMismatch(RequestError):
+class ProtocolMismatch(RequestError, status=426):
     """Worker and server speak different protocol versions; install the same release on both."""
 
-    code = "protocol_mismatch"
-    status = 426
 
-
-class LeaseError(FarmError):
+class LeaseError(FarmError, status=409):
     """The job is not held by this claim."""
-
-    code = "lease_error"
-    status = 409
 
 
 class LeaseLost(LeaseError):
     """This claim token no longer holds its job; drop the work, someone else has it or it is over."""
 
-    code = "lease_lost"
-
 
 class ResultConflict(LeaseError):
     """This claim was already completed with a different result; the first one stands."""
-
-    code = "result_conflict"
 
 
 class PositionConflict(LeaseError):
     """A chunk at that position exists already with other bounds, or chunks would overlap or leave a hole."""
 
-    code = "position_conflict"
-
 
 class ModelMismatch(LeaseError):
     """The recording is pinned to another revision of the model than the one that made this result."""
 
-    code = "model_mismatch"
 
-
-class WorkerUnknown(LeaseError):
+class WorkerUnknown(LeaseError, status=404):
     """The farm does not know this worker; register again."""
 
-    code = "worker_unknown"
-    status = 404
 
-
-class StorageError(FarmError):
+class StorageError(FarmError, status=503):
     """The farm's storage failed."""
-
-    code = "storage_error"
-    status = 503
 
 
 class StoreUnavailable(StorageError):
     """The database cannot be reached or is too busy; try again."""
 
-    code = "store_unavailable"
-
 
 class ObjectStoreRefused(StorageError):
     """The object store that keeps the farm's audio and results refused a request."""
-
-    code = "object_store_refused"
 
 
 class SchemaMismatch(StorageError):
     """The database has another schema version; run `whisper-farm db upgrade`."""
 
-    code = "schema_mismatch"
-
 
 class FarmMismatch(StorageError):
     """The database and the blob store belong to different farms."""
 
-    code = "farm_mismatch"
 
-
-class BlobMissing(StorageError):
+class BlobMissing(StorageError, status=404):
     """A stored file is gone."""
 
-    code = "blob_missing"
-    status = 404
 
-
-class NoSpace(StorageError):
+class NoSpace(StorageError, status=507):
     """No space is left on the device."""
-
-    code = "no_space"
-    status = 507
 
 
 class FleetError(FarmError):
     """The farm's machines cannot be looked after."""
 
-    code = "fleet_error"
 
-
-class PoolsInvalid(FleetError):
+class PoolsInvalid(FleetError, status=422):
     """The file of pools has a mistake."""
-
-    code = "pools_invalid"
-    status = 422
 
 
 class InvalidTranscript(FarmError):
     """This is no transcript as this farm writes them, or it was damaged."""
 
-    code = "invalid_transcript"
 
-
-class ServerBusy(FarmError):
+class ServerBusy(FarmError, status=503):
     """The server has too much of this to do at once; try again."""
-
-    code = "server_busy"
-    status = 503
 
 
 class Internal(FarmError):
     """Something went wrong in the server; its log says what."""
 
-    code = "internal"
 
-
-class ServerUnreachable(FarmError):
+class ServerUnreachable(FarmError, status=503):
     """The farm's server does not answer; check its address and that it runs."""
-
-    code = "server_unreachable"
-    status = 503
 
 
 def every_error() -> dict[str, type[FarmError]]:

@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Literal, TextIO, cast
+from typing import TextIO, cast
 
 import structlog
 
@@ -27,19 +27,12 @@ MAX_WAITING_LINES = 1000
 LAST_LINES_SECONDS = 0.5
 """How long the end of the program waits for lines that are not printed yet."""
 
-LogFormat = Literal["console", "json"]
-
 _arrived: ContextVar[float] = ContextVar("arrived")
 
 
 def time_lines() -> None:
     """From now on, every line that this task prints says how long after now that was."""
     _arrived.set(time.perf_counter())
-
-
-def is_answering() -> bool:
-    """Whether this task answers a request, rather than to work in the background."""
-    return _arrived.get(None) is not None
 
 
 def _add_duration(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

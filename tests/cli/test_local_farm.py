@@ -16,8 +16,9 @@ from support.served_farm import eventually
 from support.talks import Recorder
 
 from whisper_farm.cli.files import Recording
+from whisper_farm.cli.local_sending import LocalSender, Notices
 from whisper_farm.cli.progress import Display
-from whisper_farm.cli.sending import LocalSender, TranscriptionRequest
+from whisper_farm.cli.sending import TranscriptionRequest
 from whisper_farm.coordinator.server import worker_token
 from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState
 from whisper_farm.farm import LocalFarm
@@ -40,7 +41,7 @@ def send(farm: LocalFarm, path: Path) -> str:
 
 
 def sender(farm: LocalFarm) -> LocalSender:
-    return LocalSender(farm.client, REQUEST, threading.Event(), farm.point_to)
+    return LocalSender(farm, REQUEST, threading.Event(), Notices(Display()))
 
 
 def sources(data: Path) -> list[str]:

@@ -16,10 +16,9 @@ from whisper_farm.cli.progress import (
     RecentPace,
     Shown,
     TerminalDisplay,
-    printable,
-    shortened,
     transcript_line,
 )
+from whisper_farm.cli.words import printable, shortened
 from whisper_farm.transcript.transcript import Segment
 
 SEGMENT = Segment(0.0, 4.2, " Good evening.")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from support.fake_server import FakeServer, error, view
 
 from whisper_farm.cli import sending
 from whisper_farm.cli.files import Recording
+from whisper_farm.cli.local_sending import LocalSender, Notices
 from whisper_farm.cli.progress import Display, Shown
-from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, fingerprint_of
+from whisper_farm.cli.sending import Sender, TranscriptionRequest, fingerprint_of
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
+from whisper_farm.farm import LocalFarm
 from whisper_farm.transcript.options import RecognitionOptions
 
 ONE = "/api/transcriptions/3k7qz2m9xw4a"
@@ -43,8 +47,17 @@ def talk(tmp_path: Path) -> Recording:
     return Recording(file, "talk")
 
 
+def elsewhere(farm: FarmClient) -> Sender:
+    return Sender(farm, REQUEST, threading.Event())
+
+
+def here(farm: FarmClient) -> Sender:
+    local = cast(LocalFarm, SimpleNamespace(client=farm, point_to=lambda transcription_id, path: None))
+    return LocalSender(local, REQUEST, threading.Event(), Notices(Display()))
+
+
 def send(farm: FarmClient, talk: Recording) -> str:
-    return LocalSender(farm, REQUEST, threading.Event()).send(talk, 3, Display()).state
+    return here(farm).send(talk, 3, Display()).state
 
 
 class Seen(Display):
@@ -127,14 +140,14 @@ def test_what_failed_altogether_is_begun_anew(server: FakeServer, farm: FarmClie
     assert calls(server) == ["POST /api/transcriptions", f"DELETE {ONE}", "POST /api/transcriptions"]
 
 
-@pytest.mark.parametrize("kind", [LocalSender, UploadingSender])
+@pytest.mark.parametrize("kind", [here, elsewhere])
 def test_a_copy_in_the_same_run_shares_what_became_of_the_first(
-    server: FakeServer, farm: FarmClient, talk: Recording, kind: type[LocalSender | UploadingSender]
+    server: FakeServer, farm: FarmClient, talk: Recording, kind: Callable[[FarmClient], Sender]
 ) -> None:
     copy = Recording(talk.path.with_name("copy.mp3"), "copy")
     copy.path.write_bytes(talk.path.read_bytes())
     server.tell("POST /api/transcriptions", (201, view()), (200, view(state="failed")))
-    sender = kind(farm, REQUEST, threading.Event())
+    sender = kind(farm)
     assert [sender.send(one, 0, Display()).state for one in (talk, copy)] == ["queued", "failed"]
     assert calls(server) == ["POST /api/transcriptions"] * 2
 
@@ -151,7 +164,7 @@ def test_a_farm_that_has_the_recording_is_not_sent_it_again(
     server: FakeServer, farm: FarmClient, talk: Recording
 ) -> None:
     server.tell("POST /api/transcriptions", (200, view(state="done")))
-    sent = UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, Display())
+    sent = elsewhere(farm).send(talk, 0, Display())
     assert sent.state == "done"
     assert calls(server) == ["POST /api/transcriptions"]
 
@@ -162,24 +175,24 @@ def test_a_farm_that_has_it_not_is_sent_the_recording(server: FakeServer, farm: 
     server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
     server.tell("PUT /api/uploads/u1", (204, b""))
     display = Seen()
-    UploadingSender(farm, REQUEST, threading.Event()).send(talk, 0, display)
+    elsewhere(farm).send(talk, 0, display)
     assert server.asked[2].body == talk.path.read_bytes()
     assert display.stages[0] == ("reading", "0:00 / ?")
     assert display.stages[-1] == ("sending", "2.5 / 2.5 MB")
 
 
-@pytest.mark.parametrize("kind", [LocalSender, UploadingSender])
+@pytest.mark.parametrize("kind", [here, elsewhere])
 def test_what_takes_its_time_to_be_read_is_shown_in_bytes(
     server: FakeServer,
     farm: FarmClient,
     talk: Recording,
-    kind: type[LocalSender | UploadingSender],
+    kind: Callable[[FarmClient], Sender],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.tell("POST /api/transcriptions", (201, view()))
     monkeypatch.setattr(sending, "NOTICED_SECONDS", 0)
     display = Seen()
-    kind(farm, REQUEST, threading.Event()).send(talk, 0, display)
+    kind(farm).send(talk, 0, display)
     assert display.stages == [
         ("reading", "0:00 / ?"),
         ("reading", "1.0 / 2.5 MB"),
@@ -194,7 +207,7 @@ def test_what_is_read_at_once_needs_no_figures(
     server.tell("POST /api/transcriptions", (201, view()))
     monkeypatch.setattr(sending, "NOTICED_SECONDS", 3600)
     display = Seen()
-    LocalSender(farm, REQUEST, threading.Event()).send(talk, 0, display)
+    here(farm).send(talk, 0, display)
     assert display.stages == [("reading", "0:00 / ?")]
 
 

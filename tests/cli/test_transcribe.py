@@ -19,7 +19,7 @@ from support.tone_audio import tone_speech, tone_words
 
 from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import Waveform
-from whisper_farm.cli import files, sending
+from whisper_farm.cli import files, progress, sending
 from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.main import outcome
 from whisper_farm.farm import LocalFarm
@@ -72,7 +72,10 @@ def test_the_same_command_again_writes_the_outputs_anew_without_recognising_anyt
     assert attempts(own_data_folder) == before
 
 
-def test_a_bad_file_gets_one_line_and_the_others_go_on(record: Recorder, capsys: Captured) -> None:
+def test_a_bad_file_gets_one_line_and_the_others_go_on(
+    record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 3600)  # a busy machine would say how far it is, too
     good = record("good.wav")
     Path("notes.mp3").write_text("this is no audio at all, whatever it is called\n" * 50)
     Path("empty.wav").touch()
@@ -323,7 +326,7 @@ def test_an_output_folder_that_takes_no_files_is_said_before_any_work(
 
     monkeypatch.setattr(files, "NamedTemporaryFile", refuse)
     assert transcribe("talk.wav", "-o", "out", *TONES) == 1
-    line = "whisper-farm: out: cannot be written into (Read-only file system); give another folder with -o.\n"
+    line = "whisper-farm: out: cannot be used as output folder (Read-only file system); give another with -o.\n"
     assert capsys.readouterr().err == line
     assert list(own_data_folder.iterdir()) == []
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.cli.progress import clock, span, speed
 from whisper_farm.cli.recognition_flags import language_code
+from whisper_farm.cli.words import clock, span, speed
 from whisper_farm.transcript.languages import LANGUAGES, OTHER_LANGUAGE_NAMES
 
 

@@ -82,7 +82,7 @@ def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
     write = store.write
 
     async def slow_in_the_background(work: Callable[..., Any]) -> Any:
-        if not log.is_answering():
+        if log._arrived.get(None) is None:
             await released.wait()
         return await write(work)
 

@@ -13,12 +13,11 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from whisper_farm.errors import WrongState
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Fleet, Pool
-from whisper_farm.fleet.providers.provider import CallFailed, Failure, Fault, Launch, Seen, classified
+from whisper_farm.fleet.providers.provider import CallFailed, Fault, Launch, Provider, Seen
 from whisper_farm.fleet.reconcile import Reconciler, Round
 from whisper_farm.fleet.snapshot import DAY_SECONDS, Decision, Snapshot
 from whisper_farm.store.machines import LogRow, MachineRow, NeedRow, PoolRow, PresentWorker
@@ -245,10 +244,8 @@ class World:
         return seconds * pool.price_per_hour / 3600
 
 
-class PlayedProvider:
+class PlayedProvider(Provider):
     """The provider of that world."""
-
-    kind: ClassVar[str] = "played"
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -326,12 +323,6 @@ class PlayedProvider:
         self.world.end(machine, self.world.now)
         if self.world.chance(self.world.faults.killed):
             raise KilledError
-
-    def classify(self, error: Exception) -> Failure:
-        return classified(error)
-
-    async def close(self) -> None:
-        pass
 
 
 class PlayedKeeper:

@@ -27,8 +27,9 @@ class Scene:
         self.gone: list[tuple[str, str]] = []
         self.orders: list[bool] = []
         self.api = api
+        api.worker_id = "w"
         self.leases = Leases(lambda claim, how: self.gone.append((claim.job_id, how)))
-        self.heartbeats = Heartbeats(api, "w", self.leases, self.orders.append)
+        self.heartbeats = Heartbeats(api, self.leases, self.orders.append)
 
     async def claim(self, jobs: int) -> tuple[Claim, ...]:
         """Claim so many jobs."""

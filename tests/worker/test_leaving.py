@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -60,6 +61,25 @@ def test_draining_finishes_what_was_begun_and_hands_the_rest_back_at_once() -> N
     assert {job.state for job in farm.chunks[1:]} == {"queued"}
     assert not any(job.charged or job.failures for job in farm.chunks)
     assert len(farm.left) == 1
+
+
+def test_chunks_in_a_child_that_dies_while_the_worker_drains_are_handed_back_uncharged() -> None:
+    farm = slow_farm("x0.1", chunks=2)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url, batch_size=2)) as worker:
+                await until(lambda: worker.agent._recognising._begun, "it is busy")
+                worker.stop.set()
+                await until(lambda: worker.said("draining"), "it drains")
+                for child in children_of(os.getpid()):
+                    child.kill()
+                await worker.ended()
+                assert worker.task.result() == "stopped"
+
+    asyncio.run(scene())
+    assert farm.all_are("queued")
+    assert not any(job.charged or job.failures for job in farm.chunks)
 
 
 def test_leaving_at_once_takes_less_than_two_seconds_and_hands_everything_back() -> None:

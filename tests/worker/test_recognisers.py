@@ -16,7 +16,7 @@ from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
-from whisper_farm.protocol.worker import Claim, TranscribeTask
+from whisper_farm.protocol.worker import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import child, pipe, recognisers
 from whisper_farm.worker.api import WorkerApi
@@ -203,8 +203,6 @@ def test_a_chunk_that_an_engine_answers_twice_is_handed_in_once() -> None:
     farm = FakeFarm()
     add_speech(farm, speech(0), speech(1))
     claims = [farm._claim(farm._begin(job, "w")) for job in farm.chunks]
-    jobs = [ChunkJob(each, each.task, b"", suspect=True) for each in claims if isinstance(each.task, TranscribeTask)]
-    handed_in: list[tuple[str, str]] = []
 
     class Twice:
         async def recognise(
@@ -214,17 +212,15 @@ def test_a_chunk_that_an_engine_answers_twice_is_handed_in_once() -> None:
                 answered(jobs[0], pipe.Refused(batch=1, index=0, code="not_audio", message="No."))
             return pipe.BatchEnded(batch=1)
 
-    def finished(claim: Claim, end: object) -> None:
-        handed_in.append((claim.job_id, cast(JobFailure, end).code))
-
-    async def scene() -> None:
+    async def scene() -> list[tuple[str, str]]:
         tasks = BackgroundTasks(failed=lambda: None)
         api, pool = cast(WorkerApi, None), cast(RecogniserPool, None)
-        recognising = Recognising(api, pool, tasks, 60, finished, lambda claim: None, lambda: None)
+        recognising = Recognising(api, pool, tasks, 60, lambda: None)
+        jobs = [ChunkJob(one, one.task, b"", suspect=True) for one in claims if isinstance(one.task, TranscribeTask)]
         await recognising._recognise(cast(Recogniser, Twice()), jobs)
+        return [(job.claim.job_id, cast(JobFailure, job.end.result()).code) for job in jobs]
 
-    asyncio.run(scene())
-    assert handed_in == [("t.0", "not_audio"), ("t.1", "engine_error")]
+    assert asyncio.run(scene()) == [("t.0", "not_audio"), ("t.1", "engine_error")]
 
 
 def test_a_process_that_dies_ends_every_batch_in_it() -> None:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +39,17 @@ def server_flags(command: Callable[..., object]) -> Callable[..., object]:
     command = click.option("--token", metavar="TOKEN", help="Access token; else WHISPER_FARM_TOKEN.")(command)
     server_help = f"The farm's server; else WHISPER_FARM_SERVER, else {DEFAULT_SERVER}."
     return click.option("--server", metavar="URL", help=server_help)(command)
+
+
+def on_farm(command: Callable[..., object]) -> Callable[..., object]:
+    """The flags `--server` and `--token` for a command whose first argument is a client of the farm that they name."""
+
+    @wraps(command)
+    def connected(server: str | None, token: str | None, **flags: Any) -> object:
+        with connect(server, token) as farm:
+            return command(farm, **flags)
+
+    return server_flags(connected)
 
 
 def server_address(flag: str | None) -> str:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
-from rich.cells import cell_len, set_cell_size
-
 from whisper_farm.cli.files import Outputs
-from whisper_farm.cli.following import Following
-from whisper_farm.cli.progress import Display, clock, printable, speed
-from whisper_farm.cli.session import counted, gaps_in_words, short_damage, why_not
+from whisper_farm.cli.following import Ended, Following
+from whisper_farm.cli.progress import Display
+from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
+from whisper_farm.cli.words import clock, columns, counted, printable, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.transcript.formats import FORMATS, stems_for
 
 JOBS_SHOWN = 20
-
-
-def when(epoch_seconds: float) -> str:
-    """A moment, in the local time of whoever reads it."""
-    return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def how_far(view: TranscriptionView) -> str:
@@ -106,16 +99,15 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
         while following.active:
             for one in following.step():
                 display.end(one.name)
-            while following.turn is not None and following.turn.finished:
-                one = following.turn
-                there = one.view.state in ("done", "incomplete")
-                following.end_turn(there)
-                display.note(f"{one.name}: {one.view.state}, {how_far(one.view)}")
-                if line := short_damage(one.view):
-                    display.note(f"{one.name}: {line}")
-                if one.view.state != "done":
-                    failed += 1
-                    display.error(f"{one.name}: {why_not(one.view)}")
+                damage, done = short_damage(one.view), one.view.state == "done"
+                notes = [
+                    f"{one.name}: {one.view.state}, {how_far(one.view)}",
+                    *([f"{one.name}: {damage}"] if damage else []),
+                ]
+                error = None if done else f"{one.name}: {why_not(one.view)}"
+                one.end = Ended(done or one.view.state == "incomplete", notes, error)
+                failed += not done
+            following.end_turns()
     return 1 if failed else 0
 
 
@@ -126,12 +118,3 @@ def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats
     for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
         outputs.write(farm.transcript(view.id), stem)
         yield f"{view.id}  {outputs.named(stem)}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """The rows with their columns lined up; the last column is left as it is."""
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join([*(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-        for row in rows
-    )

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -23,6 +22,7 @@ import click
 from whisper_farm import __version__
 from whisper_farm.cli.connection import access_token, admin_token_file, server_address, server_flags
 from whisper_farm.cli.whisper_flags import Command
+from whisper_farm.cli.words import counted
 from whisper_farm.errors import FarmError, Forbidden, ServerUnreachable, Unauthorized
 
 PROBE_SECONDS = 120.0
@@ -72,8 +72,7 @@ def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     yield from _engines()
     yield from _device()
     yield _ffmpeg()
-    yield _disk()
-    yield _data_folder()
+    yield from _storage()
     yield _server(server, token)
 
 
@@ -113,7 +112,13 @@ def _device() -> Iterator[Finding]:
     """The GPU, if there is one, and the models that suit this machine."""
     words, _ = probe("from whisper_farm.engines.devices import gpus\nprint(gpus())")
     gpus = int(words[0]) if words else 0
-    yield _gpu(gpus)
+    if gpus:
+        yield Finding("fine", "GPU", f"{gpus} that CTranslate2 can use")
+    elif shutil.which("nvidia-smi"):
+        advice = "install the CUDA 12 libraries: `pip install nvidia-cublas-cu12 nvidia-cudnn-cu12`"
+        yield Finding("noted", "GPU", "a driver is here, but CTranslate2 finds no device", advice)
+    else:
+        yield Finding("noted", "GPU", "none; recognition runs on the processor")
     yield _models("cuda" if gpus else "cpu")
 
 
@@ -132,15 +137,6 @@ def _models(device: Literal["cpu", "cuda"]) -> Finding:
     return Finding("noted", "models", f"{listed}; the default {wanted} is not there", advice)
 
 
-def _gpu(gpus: int) -> Finding:
-    if gpus:
-        return Finding("fine", "GPU", f"{gpus} that CTranslate2 can use")
-    if shutil.which("nvidia-smi"):
-        advice = "install the CUDA 12 libraries: `pip install nvidia-cublas-cu12 nvidia-cudnn-cu12`"
-        return Finding("noted", "GPU", "a driver is here, but CTranslate2 finds no device", advice)
-    return Finding("noted", "GPU", "none; recognition runs on the processor")
-
-
 def _ffmpeg() -> Finding:
     words, trouble = probe("import av\nprint(av.__version__, *av.library_versions['libavformat'])")
     if words:
@@ -148,34 +144,26 @@ def _ffmpeg() -> Finding:
     return Finding("broken", "audio", f"PyAV does not work here: {trouble}", "`pip install --force-reinstall av`")
 
 
-def _disk() -> Finding:
+def _storage() -> Iterator[Finding]:
+    """Room on the disk, and whether the data folder can be written to; or the nearest folder above it that exists."""
     from whisper_farm.settings import data_folder
 
-    place = _existing(data_folder())
+    folder, elsewhere = data_folder(), "or set WHISPER_FARM_DATA to a folder elsewhere"
+    place = next(place for place in (folder, *folder.parents) if place.is_dir())
     free = shutil.disk_usage(place).free
     detail = f"{free / (1 << 30):.1f} GB free in {place}"
     if free < TOO_FEW_BYTES:
-        return Finding("broken", "disk", detail, "make room, or set WHISPER_FARM_DATA to a folder elsewhere")
-    if free < ENOUGH_BYTES:
-        return Finding("noted", "disk", detail, "a model and a few hours of audio need about 2 GB")
-    return Finding("fine", "disk", detail)
-
-
-def _data_folder() -> Finding:
-    from whisper_farm.settings import data_folder
-
-    folder = data_folder()
+        yield Finding("broken", "disk", detail, f"make room, {elsewhere}")
+    elif free < ENOUGH_BYTES:
+        yield Finding("noted", "disk", detail, "a model and a few hours of audio need about 2 GB")
+    else:
+        yield Finding("fine", "disk", detail)
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)):
-            return Finding("fine", "data folder", str(folder))
+        with tempfile.TemporaryFile(dir=place):
+            yield Finding("fine", "data folder", str(folder))
     except OSError as error:
-        advice = "allow writing there, or set WHISPER_FARM_DATA to a folder elsewhere"
-        return Finding("broken", "data folder", f"{folder} cannot be written to ({error.strerror})", advice)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
+        reason = f"{folder} cannot be written to ({error.strerror})"
+        yield Finding("broken", "data folder", reason, f"allow writing there, {elsewhere}")
 
 
 def _server(flag: str | None, token: str | None) -> Finding:
@@ -190,7 +178,6 @@ def _server(flag: str | None, token: str | None) -> Finding:
 
 
 def _greet(flag: str | None, token: str | None) -> str:
-    from whisper_farm.cli.session import counted
     from whisper_farm.client.farm import FarmClient
 
     address = server_address(flag)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -41,26 +41,21 @@ def recordings(words: Sequence[str]) -> Inputs:
     files: dict[str, Path] = {}
     links: dict[str, None] = {}
     errors: list[FarmError] = []
-    for found in (found for word in words for found in _expand_or_explain(word)):
-        if isinstance(found, FarmError):
-            errors.append(found)
-        elif isinstance(found, str):
-            links[found] = None
-        else:
-            files.setdefault(os.path.normcase(os.path.realpath(found)), found)
+    for word in words:
+        try:
+            if is_link(word):
+                links[check_url(word)] = None
+                continue
+            for found in _expand(word):
+                if isinstance(found, AudioError):
+                    errors.append(found)
+                else:
+                    files.setdefault(os.path.normcase(os.path.realpath(found)), found)
+        except AddressRefused as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(SourceUnreadable(f"{word}: this cannot be read ({error.strerror})."))
     return Inputs(tuple(files.values()), tuple(links), tuple(errors))
-
-
-def _expand_or_explain(word: str) -> Iterator[Path | str | FarmError]:
-    try:
-        if is_link(word):
-            yield check_url(word)
-        else:
-            yield from _expand(word)
-    except AddressRefused as error:
-        yield error
-    except OSError as error:
-        yield SourceUnreadable(f"{word}: this cannot be read ({error.strerror}).")
 
 
 def _expand(word: str) -> Iterator[Path | AudioError]:
@@ -92,16 +87,12 @@ def _inside(folder: Path) -> Iterator[Path | AudioError]:
     refused: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(_recordings_among(names)))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lstrip(".").lower() in EXTENSIONS:
+                yield Path(place, name)
     for error in refused:
         name = str(error.filename or folder)
         yield SourceUnreadable(f"{name}: this folder cannot be read ({error.strerror}).")
-
-
-def _recordings_among(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
-        if not name.startswith(".") and Path(name).suffix.lstrip(".").lower() in EXTENSIONS:
-            yield name
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +121,11 @@ class Outputs:
         place = Path(folder).expanduser()
         try:
             place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{folder}: cannot be used as output folder ({error.strerror}).") from error
-        try:
             with NamedTemporaryFile(dir=place, prefix=".whisper-farm-"):
                 pass
         except OSError as error:
-            reason = error.strerror
-            raise StorageError(f"{folder}: cannot be written into ({reason}); give another folder with -o.") from error
+            reason = f"({error.strerror}); give another with -o"
+            raise StorageError(f"{folder}: cannot be used as output folder {reason}.") from error
         return cls(place, tuple(formats))
 
     def files(self, stem: str) -> list[Path]:

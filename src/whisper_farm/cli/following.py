@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -31,6 +31,15 @@ PATIENCE_SECONDS = 60.0
 """How long the farm may be unreachable before following it is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A transcription that needs nothing more from the farm: what is left to say of it when its turn comes."""
+
+    has_transcript: bool
+    notes: Sequence[str] = ()
+    error: str | None = None
+
+
 @dataclass(eq=False, slots=True)
 class Watched:
     """One transcription that is followed."""
@@ -41,6 +50,7 @@ class Watched:
     """Audio-seconds that were done when it was taken up: the work of earlier runs."""
     ended_before: bool
     """Whether it had ended when it was taken up."""
+    end: Ended | None = None
     since: float = field(default_factory=time.monotonic)
     looked_at: float = 0.0
     shown_position: int = -1
@@ -59,7 +69,8 @@ class Following:
         self.farm = farm
         self.display = display
         self.wake = threading.Event()
-        self._active: list[Watched] = []
+        self.active: list[Watched] = []
+        """Those that have not ended."""
         self._unshown: list[Watched] = []
         self._lock = threading.Lock()
         self._headings = headings
@@ -77,11 +88,6 @@ class Following:
         self._events.cancel()
 
     @property
-    def active(self) -> int:
-        """How many have not ended."""
-        return len(self._active)
-
-    @property
     def turn(self) -> Watched | None:
         """The one whose text is shown now."""
         return self._unshown[0] if self._unshown else None
@@ -89,7 +95,7 @@ class Following:
     def watch(self, name: str, view: TranscriptionView) -> Watched:
         """Follow one more transcription."""
         one = Watched(name, view, view.progress.done_seconds, view.state in FINISHED)
-        self._active.append(one)
+        self.active.append(one)
         self._unshown.append(one)
         self._show(one)
         self._rouse(view.id)
@@ -103,25 +109,30 @@ class Following:
         self.wake.clear()
         ended = [one for one in self._to_look_at() if self._look(one) and one.finished]
         for one in ended:
-            self._active.remove(one)
+            self.active.remove(one)
         if self.turn is not None and not self.turn.finished:
             self._stream(self.turn)
         return ended
 
-    def end_turn(self, has_transcript: bool) -> None:
-        """Show what of a finished transcription was not on the screen yet; then it is the next one's turn."""
-        one = self._unshown.pop(0)
-        if has_transcript and self.display.shows_text:
-            transcript = self.farm.transcript(one.view.id)
-            self._head(one)
-            self.display.text(s for s in transcript.segments if s.start >= one.shown_seconds - SAME_SECONDS)
+    def end_turns(self) -> None:
+        """Show what is left of those that have an end, in the order of watching, and what is to say of them."""
+        while (one := self.turn) is not None and (end := one.end) is not None:
+            del self._unshown[0]
+            if end.has_transcript and self.display.shows_text:
+                segments = self.farm.transcript(one.view.id).segments
+                self._head(one)
+                self.display.text(each for each in segments if each.start >= one.shown_seconds - SAME_SECONDS)
+            for line in end.notes:
+                self.display.note(line)
+            if end.error:
+                self.display.error(end.error)
 
     def _to_look_at(self) -> Iterable[Watched]:
         with self._lock:
             woken, self._woken = self._woken, set()
         now = time.monotonic()
-        unasked = [one for one in self._active if now - one.looked_at >= LOOK_SECONDS][:LOOKS_AT_ONCE]
-        return [one for one in self._active if one.view.id in woken or one in unasked]
+        unasked = [one for one in self.active if now - one.looked_at >= LOOK_SECONDS][:LOOKS_AT_ONCE]
+        return [one for one in self.active if one.view.id in woken or one in unasked]
 
     def _rouse(self, transcription_id: str | None) -> None:
         if transcription_id is not None:

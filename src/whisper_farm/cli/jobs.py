@@ -6,13 +6,14 @@ import re
 import sys
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.connection import connect, on_farm, server_flags
 from whisper_farm.cli.recognition_flags import formats_flag
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.words import clock, columns, printable
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 STATES = ("fetching", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
+IDS = click.argument("transcription", nargs=-1, required=True, metavar="ID...")
 
 
 @click.command("list", cls=Command)
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most so many.")
 @truth("--json", help="As JSON, one object a line.")
-@server_flags
-def list_(state: TranscriptionState | None, limit: int, json: bool, server: str | None, token: str | None) -> None:
+@on_farm
+def list_(farm: FarmClient, state: TranscriptionState | None, limit: int, json: bool) -> None:
     """List transcriptions, newest first."""
-    from whisper_farm.cli.describing import as_row, columns
+    from whisper_farm.cli.describing import as_row
 
-    with connect(server, token) as farm:
-        views = list(islice(farm.list(state), limit))
+    views = list(islice(farm.list(state), limit))
     if json:
         for view in views:
             print(view.model_dump_json())
@@ -46,13 +47,10 @@ def list_(state: TranscriptionState | None, limit: int, json: bool, server: str 
 @click.argument("words", nargs=-1, required=True, metavar="WORDS...")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, metavar="N", help="At most so many passages.")
 @truth("--json", help="As JSON, one object a line.")
-@server_flags
-def search(words: tuple[str, ...], limit: int, json: bool, server: str | None, token: str | None) -> None:
+@on_farm
+def search(farm: FarmClient, words: tuple[str, ...], limit: int, json: bool) -> None:
     """Find what was said: passages with all these WORDS, the newest transcription first."""
-    from whisper_farm.cli.progress import clock, printable
-
-    with connect(server, token) as farm:
-        hits = farm.search(" ".join(words), limit)
+    hits = farm.search(" ".join(words), limit)
     for hit in hits:
         line = f"{hit.transcription_id}  {clock(hit.seconds)}  {printable(hit.name)}: {printable(hit.text)}"
         print(hit.model_dump_json() if json else line)
@@ -63,54 +61,43 @@ def search(words: tuple[str, ...], limit: int, json: bool, server: str | None, t
 @click.command(cls=Command)
 @click.argument("transcription", required=False, metavar="[ID]")
 @truth("--json", help="As JSON.")
-@server_flags
-def status(transcription: str | None, json: bool, server: str | None, token: str | None) -> None:
+@on_farm
+def status(farm: FarmClient, transcription: str | None, json: bool) -> None:
     """Show one transcription with what went wrong in it, or, without an ID, the farm and its workers."""
     from whisper_farm.cli.describing import describe_farm, describe_transcription
 
-    if transcription is not None:
-        checked(transcription)
-    with connect(server, token) as farm:
-        if transcription is None:
-            here = farm.server()
-            workers = farm.workers() if here.scope == "admin" else ()
-            lines = [view.model_dump_json() for view in (here, *workers)] if json else describe_farm(here, workers)
-        else:
-            view = farm.get(transcription)
-            lines = [view.model_dump_json()] if json else describe_transcription(view, farm.jobs(view.id))
-        for line in lines:
-            print(line)
+    if transcription is None:
+        here = farm.server()
+        workers = farm.workers() if here.scope == "admin" else ()
+        lines = [view.model_dump_json() for view in (here, *workers)] if json else describe_farm(here, workers)
+    else:
+        view = farm.get(checked(transcription))
+        lines = [view.model_dump_json()] if json else describe_transcription(view, farm.jobs(view.id))
+    for line in lines:
+        print(line)
 
 
 @click.command(cls=Command)
-@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@IDS
 @truth("--verbose", default=True, help="Show the transcript as it grows.")
 @truth("--quiet", help="Show errors only.")
-@server_flags
-def follow(transcription: tuple[str, ...], verbose: bool, quiet: bool, server: str | None, token: str | None) -> int:
+@on_farm
+def follow(farm: FarmClient, transcription: tuple[str, ...], verbose: bool, quiet: bool) -> int:
     """Watch transcriptions until they end. Exit code 0 if all of them are done."""
     from whisper_farm.cli.describing import follow_to_the_end
     from whisper_farm.cli.progress import open_display
     from whisper_farm.cli.stopping import saying
 
-    ids = [checked(one) for one in transcription]
-    stopped = saying("stopped watching; the farm goes on.")
-    with stopped, connect(server, token) as farm, open_display(quiet, verbose) as display:
-        return follow_to_the_end(farm, display, ids)
+    with saying("stopped watching; the farm goes on."), open_display(quiet, verbose) as display:
+        return follow_to_the_end(farm, display, [checked(one) for one in transcription])
 
 
 @click.command(cls=Command)
-@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
+@IDS
 @click.option("--output_dir", "-o", metavar="FOLDER", help="Write files into this folder, named after the recording.")
 @formats_flag("txt, with -o all")
 @server_flags
-def get(
-    transcription: tuple[str, ...],
-    output_dir: str | None,
-    output_format: tuple[str, ...],
-    server: str | None,
-    token: str | None,
-) -> None:
+def get(transcription: tuple[str, ...], output_dir: str | None, output_format: tuple[str, ...], **told: Any) -> None:
     """Print a transcript, or write transcripts as files with -o.
 
     \b
@@ -122,7 +109,7 @@ def get(
     if output_dir is None and (len(output_format) > 1 or len(transcription) > 1):
         raise click.UsageError("Several transcripts or formats need a folder to be written to: give -o FOLDER.")
     ids = [checked(one) for one in transcription]
-    with connect(server, token) as farm:
+    with connect(**told) as farm:
         if output_dir is None:
             sys.stdout.write(farm.rendered(ids[0], output_format[0] if output_format else "txt"))
         else:
@@ -131,38 +118,32 @@ def get(
 
 
 @click.command(cls=Command)
-@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
-@server_flags
-def cancel(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+@IDS
+@on_farm
+def cancel(farm: FarmClient, transcription: tuple[str, ...]) -> int:
     """Stop transcriptions. What is done of them is kept: `retry` goes on from there."""
-    return each(transcription, server, token, lambda farm, one: farm.cancel(one))
+    return each(transcription, farm.cancel)
 
 
 @click.command(cls=Command)
-@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
-@server_flags
-def retry(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+@IDS
+@on_farm
+def retry(farm: FarmClient, transcription: tuple[str, ...]) -> int:
     """Try again what failed or was cancelled; what is done is kept."""
     from whisper_farm.cli.sending import retry as try_again
 
-    return each(transcription, server, token, try_again)
+    return each(transcription, lambda one: try_again(farm, one))
 
 
 @click.command(cls=Command)
-@click.argument("transcription", nargs=-1, required=True, metavar="ID...")
-@server_flags
-def delete(transcription: tuple[str, ...], server: str | None, token: str | None) -> int:
+@IDS
+@on_farm
+def delete(farm: FarmClient, transcription: tuple[str, ...]) -> int:
     """Delete finished transcriptions with their audio and transcripts, for good."""
-    return each(transcription, server, token, lambda farm, one: farm.delete(one), "deleted")
+    return each(transcription, farm.delete, "deleted")
 
 
-def each(
-    ids: tuple[str, ...],
-    server: str | None,
-    token: str | None,
-    call: Callable[[FarmClient, str], TranscriptionView | None],
-    gone: str = "",
-) -> int:
+def each(ids: tuple[str, ...], call: Callable[[str], TranscriptionView | None], gone: str = "") -> int:
     """Do the same to each; print what became of it (`gone` where nothing is left); one that cannot be stops no other.
 
     Returns the exit code.
@@ -171,14 +152,13 @@ def each(
     from whisper_farm.errors import RequestError
 
     failed = 0
-    with connect(server, token) as farm:
-        for one in ids:
-            try:
-                view = call(farm, checked(one))
-                print(f"{one}  {view.state if view else gone}")
-            except RequestError as error:
-                failed += 1
-                complain(error.message if one and one in error.message else f"{one}: {error.message}")
+    for one in ids:
+        try:
+            view = call(checked(one))
+            print(f"{one}  {view.state if view else gone}")
+        except RequestError as error:
+            failed += 1
+            complain(error.message if one and one in error.message else f"{one}: {error.message}")
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import click
 
 from whisper_farm import __version__
 from whisper_farm.cli.stopping import Stopped, told_to_stop
+from whisper_farm.cli.words import printable
 from whisper_farm.errors import FarmError
 
 STOPPED = 130
@@ -32,8 +34,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("serve:serve", "Run the farm's server."),
         "worker": ("worker:worker", "Work for a farm: recognise speech for it."),
         "sign-in-link": ("tokens:sign_in_link", "Print a link that signs in to the web app."),
-        "workers": ("workers:workers", "Show the farm's machines, and say how many there shall be."),
-        "plan": ("plan:plan", "Say what a backlog will take, before machines are started."),
+        "workers": ("machines:workers", "Show the farm's machines, and say how many there shall be."),
+        "plan": ("machines:plan", "Say what a backlog will take, before machines are started."),
         "token": ("tokens:token", "Make, list and revoke access tokens."),
         "db": ("db:db", "Look after the server's database."),
     },
@@ -52,36 +54,19 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 """Every command: where it lives and its one line of help, so that the list can be shown without importing any."""
 
 
-class LeavingError(Exception):
-    """A command ends early, for no fault of anybody: the user or the reader of its output has had enough."""
-
-    def __init__(self, code: int, line: str | None = None) -> None:
-        self.code = code
-        self.line = line
-
-
 class Menu(click.Group):
     """The list of commands, in sections; each is imported when it is asked for."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Click has answers of its own to these two exceptions, so they never reach it."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise LeavingError(BROKEN_PIPE) from None
-        except Stopped as stopped:
-            raise LeavingError(stopped.code, stopped.line) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in COMMANDS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for section in COMMANDS.values():
-            if cmd_name in section:
-                module, _, attribute = section[cmd_name][0].partition(":")
-                found = getattr(importlib.import_module(f"whisper_farm.cli.{module}"), attribute)
-                return found if isinstance(found, click.Command) else None
-        return None
+        place = {name: place for section in COMMANDS.values() for name, (place, _) in section.items()}.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        found: click.Command = getattr(importlib.import_module(f"whisper_farm.cli.{module}"), attribute)
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -121,7 +106,8 @@ def run(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
-        _never_fail_to_encode(stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a screen that cannot show a letter shows a question mark
     with told_to_stop():
         code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
     sys.exit(_flushed(code))
@@ -130,14 +116,19 @@ def run(argv: Sequence[str] | None = None) -> None:
 def outcome(args: list[str], debug: bool = False) -> int:
     """Run a command line; say what went wrong in one line; return the exit code."""
     try:
-        code = menu.main(args, prog_name="whisper-farm", standalone_mode=False, windows_expand_args=False)
+        with menu.make_context("whisper-farm", args) as context:  # `menu.main` has answers of its own to some errors
+            code = menu.invoke(context)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except LeavingError as leaving:
-        if leaving.line:
-            complain(leaving.line)
-        return leaving.code
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except Stopped as stopped:
+        if stopped.line:
+            complain(stopped.line)
+        return stopped.code
     except (KeyboardInterrupt, click.Abort):
         complain("stopped.")
         return STOPPED
@@ -156,8 +147,6 @@ def outcome(args: list[str], debug: bool = False) -> int:
 
 def complain(line: str) -> None:
     """One line on the error stream, whatever is called what in it; a closed stream is no reason to fail."""
-    from whisper_farm.cli.progress import printable
-
     with contextlib.suppress(OSError):
         print(f"whisper-farm: {printable(' '.join(line.splitlines()))}", file=sys.stderr, flush=True)
 
@@ -202,13 +191,6 @@ def _open_what_is_closed() -> None:
 
 def _lead_nowhere(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _never_fail_to_encode(stream: TextIO) -> None:
-    """A screen that cannot show a letter shows a question mark."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")
 
 
 def _flushed(code: int) -> int:

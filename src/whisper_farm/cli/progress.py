@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
-from unicodedata import category
 
+from whisper_farm.cli.words import clock, printable, shortened, span, speed
 from whisper_farm.transcript.formats import timestamp
 
 if TYPE_CHECKING:
@@ -29,50 +29,8 @@ SPEED_WINDOW_SECONDS = 60.0
 FEWEST_SAMPLES = 8
 """Chunks that a speed is taken from at least, where they have been that many."""
 PLAIN_EVERY_SECONDS = 10.0
-NAME_WIDTH = 36
 MOST_BARS = 10
 """Recordings shown at a time; the others wait unseen."""
-CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
-DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the writing around: they could make a name read as another."""
-
-
-def clock(seconds: float) -> str:
-    """`4:07`, or `1:02:11` from an hour on."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def span(seconds: float) -> str:
-    """`0.4 s`, `41 s`, `3 min 2 s`, `10 h 5 min`: how long something took or will take."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    if minutes:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{rest} s"
-
-
-def speed(times_real_time: float) -> str:
-    """`4.4 ×`, `310 ×`."""
-    return f"{times_real_time:.1f} ×" if times_real_time < 99.95 else f"{times_real_time:.0f} ×"
-
-
-def printable(name: str) -> str:
-    """A name or a text without anything a terminal would obey instead of show."""
-    return "".join("�" if letter in DIRECTIONS or category(letter) in CONTROLS else letter for letter in name)
-
-
-def shortened(name: str, width: int = NAME_WIDTH) -> str:
-    """A name that fits, its middle left out: beginning and ending tell files apart."""
-    if len(name) <= width:
-        return name
-    tail = (width - 1) // 2
-    return name[: width - 1 - tail] + "…" + name[-tail:]
 
 
 def transcript_line(segment: Segment) -> str:
@@ -155,10 +113,11 @@ class Shown:
 class Display:
     """The face all displays have; by itself it shows errors only. Leaving it restores the terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, verbose: bool = False, quiet: bool = True) -> None:
         self.shown: dict[str, Shown] = {}
-        self.shows_text = False
+        self.shows_text = verbose
         """Whether the transcript is wanted at all."""
+        self._quiet = quiet
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +136,11 @@ class Display:
         shown.advance(done, total, unit)
         self._changed(shown)
 
+    def transfer(self, name: str, stage: str, done_bytes: int, total_bytes: int | None) -> None:
+        """So much of it was sent or fetched."""
+        self.begin(name, stage)
+        self.advance(name, done_bytes, total_bytes, BYTES)
+
     def end(self, name: str) -> None:
         """A recording needs no more attention."""
         if shown := self.shown.pop(name, None):
@@ -184,25 +148,37 @@ class Display:
 
     def text(self, segments: Iterable[Segment]) -> None:
         """More of the transcript, in order."""
+        if self.shows_text:
+            self._print("".join(transcript_line(segment) + "\n" for segment in segments))
 
     def heading(self, name: str) -> None:
         """Whose transcript comes next."""
+        if self.shows_text:
+            self._print(f"{printable(name)}:\n")
 
     def result(self, line: str) -> None:
         """What the command was asked for, quiet or not."""
-        sys.stdout.write(printable(line) + "\n")
-        sys.stdout.flush()
+        self._print(printable(line) + "\n")
 
     def note(self, line: str) -> None:
         """Something the user should know."""
+        if not self._quiet:
+            self._say(printable(line))
 
     def error(self, line: str) -> None:
         """Something went wrong."""
-        sys.stderr.write(f"whisper-farm: {printable(line)}\n")
-        sys.stderr.flush()
+        self._say(f"whisper-farm: {printable(line)}", "red")
 
     def close(self) -> None:
         """Nothing more will be shown."""
+
+    def _print(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def _say(self, line: str, style: str = "") -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
     def _changed(self, shown: Shown) -> None: ...
 
@@ -213,25 +189,9 @@ class PlainDisplay(Display):
     """Lines, for logs and pipes."""
 
     def __init__(self, verbose: bool, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self.shows_text = verbose
+        super().__init__(verbose, quiet=False)
         self._now = now
         self._said_at = now()
-
-    def text(self, segments: Iterable[Segment]) -> None:
-        if self.shows_text:
-            for segment in segments:
-                sys.stdout.write(transcript_line(segment) + "\n")
-            sys.stdout.flush()
-
-    def heading(self, name: str) -> None:
-        if self.shows_text:
-            sys.stdout.write(f"{printable(name)}:\n")
-            sys.stdout.flush()
-
-    def note(self, line: str) -> None:
-        sys.stderr.write(printable(line) + "\n")
-        sys.stderr.flush()
 
     def _changed(self, shown: Shown) -> None:
         news = shown.stage or shown.done
@@ -246,41 +206,24 @@ class TerminalDisplay(Display):
 
     def __init__(self, verbose: bool, console: Console, text_console: Console | None) -> None:
         """`text_console` is None where the transcript goes to a file or pipe, and then it is written there plainly."""
-        super().__init__()
-        self.shows_text = verbose
+        super().__init__(verbose, quiet=False)
         self._console = console
         self._text_console = text_console
         self._bars = _bars(console)
         self._rows: dict[int, TaskID] = {}
         self._bars.start()
 
-    def text(self, segments: Iterable[Segment]) -> None:
-        if self.shows_text:
-            self._print("".join(transcript_line(segment) + "\n" for segment in segments))
-
-    def heading(self, name: str) -> None:
-        if self.shows_text:
-            self._print(f"{printable(name)}:\n")
-
-    def result(self, line: str) -> None:
-        self._print(printable(line) + "\n")
-
-    def note(self, line: str) -> None:
-        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-
-    def error(self, line: str) -> None:
-        line = f"whisper-farm: {printable(line)}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True, style="red")
-
     def close(self) -> None:
         self._bars.stop()
 
     def _print(self, text: str) -> None:
         if self._text_console is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            super()._print(text)
         elif text:
             self._text_console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True, style=style)
 
     def _changed(self, shown: Shown) -> None:
         row = self._rows.get(id(shown))

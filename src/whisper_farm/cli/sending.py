@@ -1,4 +1,4 @@
-"""Hands recordings to a farm: by path to the one inside this command, by upload to one elsewhere.
+"""Hands recordings to a farm: by upload to one elsewhere (`Sender`). See `local_sending.py` for the one in a command.
 
 Promises: a recording is known by the SHA-256 of its bytes and by what is asked for. So the same command given again
 finds what is there and goes on with it. A file that changes while it is transcribed is noticed. Giving up (`stopping`)
@@ -15,28 +15,25 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
+from whisper_farm.cli.words import counted
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.errors import (
-    InvalidRequest,
-    NotFound,
-    SourceEmpty,
-    SourceMissing,
-    SourceUnreadable,
-    WrongState,
-)
+from whisper_farm.errors import InvalidRequest, NotFound, SourceEmpty, SourceMissing, SourceUnreadable, WrongState
 from whisper_farm.ingest.addresses import link_name
-from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
+from whisper_farm.protocol.client import Submission, TranscriptionView
 from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Transcript
 
 BLOCK_BYTES = 1 << 20
 Progress = Callable[[int, int], None]
 """Told how many bytes are done, and how many there are."""
-LOWEST_PRIORITY = -100
+FIRST_JOBS = 20
+"""Jobs of a recording among which the one that was begun first is looked for."""
 NOTICED_SECONDS = 1.0
 """What is read in less time needs no figures."""
 
@@ -77,7 +74,10 @@ class TranscriptionRequest:
 
 
 class Sender:
-    """Hands the recordings of one run over, one after another."""
+    """The way of a run's recordings to a farm elsewhere: by upload, unless the farm has the recording already."""
+
+    warns = True
+    """Whether the farm's warnings are worth showing."""
 
     def __init__(self, farm: FarmClient, request: TranscriptionRequest, stopping: threading.Event) -> None:
         self._farm = farm
@@ -102,6 +102,12 @@ class Sender:
             self._sent.add(view.id)
         return view
 
+    def sent(self, view: TranscriptionView) -> None:
+        """The farm has a recording."""
+
+    def check(self) -> None:
+        """Raise the reason not to go on, if there is one."""
+
     def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
         """Raise if the file is not what was submitted any more."""
 
@@ -120,70 +126,21 @@ class Sender:
         """What is asked for of the `number`th recording beside its words."""
         return {}
 
-    def _submit(
-        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
-    ) -> TranscriptionView:
-        raise NotImplementedError
+    def written(self, view: TranscriptionView) -> None:
+        """The outputs of a transcription are there."""
 
+    def worked_seconds(self, view: TranscriptionView) -> float | None:
+        """How long ago the work on a transcription itself began: that it waited for others makes it no slower.
 
-class LocalSender(Sender):
-    """Submits by path: the farm of this command reads the file where it is."""
+        It begins when its first chunk is given to a worker, by the farm's clock.
+        """
+        jobs = [job for job in islice(self._farm.jobs(view.id), FIRST_JOBS) if job.kind == "transcribe"]
+        claimed = [attempt.started_at for job in jobs for attempt in job.attempts]
+        return view.finished_at - min(claimed) if claimed and view.finished_at is not None else None
 
-    def __init__(
-        self,
-        farm: FarmClient,
-        request: TranscriptionRequest,
-        stopping: threading.Event,
-        point_to: Callable[[str, Path], None] = lambda transcription_id, path: None,
-    ) -> None:
-        """`point_to` tells the farm where an unfinished recording is found now."""
-        super().__init__(farm, request, stopping)
-        self._point_to = point_to
-        self._fingerprints: dict[Path, Fingerprint] = {}
-
-    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
-        view = super().send(recording, number, display)
-        if not recording.link and view.state not in FINISHED and not view.progress.chunking_done:
-            self._point_to(view.id, recording.path.resolve())
-        return view
-
-    def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
-        """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
-        if recording.link:
-            return
-        fingerprint = self._fingerprints[recording.path]
-        try:
-            facts = recording.path.stat()
-        except OSError:
-            return
-        if (facts.st_size, facts.st_mtime_ns) != (fingerprint.size, fingerprint.modified_ns):
-            self._farm.delete(transcription_id)
-            raise SourceUnreadable(f"{recording.name}: changed while it was being transcribed; run the command again.")
-
-    def _submit(
-        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
-    ) -> TranscriptionView:
-        self._fingerprints[recording.path] = fingerprint
-        path = str(recording.path.resolve())
-        if any("\ud800" <= letter <= "\udfff" for letter in path):
-            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
-        submission = Submission(
-            name=str(recording.path)[-255:],
-            path=path,
-            sha256=fingerprint.sha256,
-            options=self._request.options,
-            chunk_seconds=self._request.chunk_seconds,
-            key=self._request.key(fingerprint.sha256),
-            **self._asked(number),
-        )
-        return self._farm.submit(submission)
-
-    def _asked(self, number: int) -> dict[str, Any]:
-        return {"priority": max(LOWEST_PRIORITY, -number), "label": self._request.label, "peaks": False}
-
-
-class UploadingSender(Sender):
-    """Submits by upload, unless the farm has the recording already. It checks the digest on arrival."""
+    def workers(self, transcript: Transcript) -> str:
+        """Who did it, in words."""
+        return counted(len(transcript.maker.workers), "worker")
 
     def _submit(
         self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
@@ -191,7 +148,7 @@ class UploadingSender(Sender):
         def sent(done: int, size: int) -> None:
             if self._stopping.is_set():
                 raise Interrupted()
-            show_upload(display, recording.name, done, size)
+            display.transfer(recording.name, "sending", done, size)
 
         options, key = self._request.options, self._request.key(fingerprint.sha256)
         with suppress(InvalidRequest):  # the farm has it already, or misses the upload
@@ -216,12 +173,6 @@ def reading(display: Display, name: str) -> Progress:
             display.advance(name, done, size, BYTES)
 
     return read
-
-
-def show_upload(display: Display, name: str, done: int, size: int) -> None:
-    """Show how much of a recording was sent."""
-    display.begin(name, "sending")
-    display.advance(name, done, size, BYTES)
 
 
 def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | None:

@@ -20,13 +20,11 @@ import click
 
 from whisper_farm import __version__
 from whisper_farm.cli.connection import ADMIN_TOKEN_FILE, DEFAULT_SERVER, on_this_machine, settled
-from whisper_farm.cli.machine_flags import worker_settings
 from whisper_farm.cli.recognition_flags import engine_name
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.worker import worker_settings
 
 if TYPE_CHECKING:
-    from structlog.stdlib import BoundLogger
-
     from whisper_farm.farm import LocalWorker
     from whisper_farm.settings import ServerSettings
     from whisper_farm.worker.notices import Notice
@@ -80,11 +78,17 @@ def run(settings: ServerSettings, engine: str | None) -> None:
     from whisper_farm.coordinator.server import open_stores, worker_token
     from whisper_farm.coordinator.sign_in_links import first_link
     from whisper_farm.farm import FarmThread
-    from whisper_farm.log import set_up_logging
+    from whisper_farm.log import logger, set_up_logging
     from whisper_farm.settings import Policy
 
     policy = settled(Policy)
     set_up_logging(settings.log_format)
+    log = logger()
+
+    def note(notice: Notice) -> None:
+        if notice.kind not in UNSAID:
+            log.info(notice.message, action=f"worker_{notice.kind}")
+
     with stop_signals() as told, open_stores(settings) as (database, blobs):
         token = worker_token(database, settings.data)
         with FarmThread(settings, policy, database, blobs) as farm:
@@ -94,7 +98,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
             while not told.wait(LOOK_SECONDS):
                 farm.check()
                 if farm.worker is not None and (line := last_words(farm.worker)):
-                    log().warning(line, action="worker_ended")
+                    log.warning(line, action="worker_ended")
                     farm.worker = None
 
 
@@ -118,19 +122,6 @@ def last_words(worker: LocalWorker) -> str | None:
         return "The worker of this server has left: it was sent away. The server goes on." if worker.ending() else None
     except FarmError as error:
         return f"The worker of this server has ended: {error.message} The server goes on."
-
-
-def note(notice: Notice) -> None:
-    """A line of the log for what the worker beside the server has to say."""
-    if notice.kind not in UNSAID:
-        log().info(notice.message, action=f"worker_{notice.kind}")
-
-
-def log() -> BoundLogger:
-    """The log of the server."""
-    from whisper_farm.log import logger
-
-    return logger()
 
 
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:

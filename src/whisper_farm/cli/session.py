@@ -10,35 +10,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 
 from whisper_farm.cli.files import Outputs, Recording
-from whisper_farm.cli.following import Following, Watched
-from whisper_farm.cli.progress import Display, clock, span, speed
+from whisper_farm.cli.following import Ended, Following, Watched
+from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Sender
+from whisper_farm.cli.words import clock, span, speed
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
 from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 
 GAPS_SHOWN = 3
-FIRST_JOBS = 20
-"""Jobs of a recording among which the one that was begun first is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A recording that needs nothing more from the farm: what is left to say of it when its turn comes."""
-
-    has_transcript: bool
-    line: str | None = None
 
 
 class TranscriptionRun:
-    """A run. Its hooks tell whoever has the farm what it may want to know, and ask what only that one knows."""
+    """A run. `sender` has the farm: it hears what becomes of each recording, and is asked what it alone knows."""
 
     def __init__(
         self, farm: FarmClient, sender: Sender, outputs: Outputs, display: Display, stopping: threading.Event
@@ -46,28 +35,14 @@ class TranscriptionRun:
         self._farm, self._sender, self._outputs, self._display = farm, sender, outputs, display
         self._stopping = stopping
         self._recordings: dict[Watched, Recording] = {}
-        self._ended: dict[Watched, Ended] = {}
-        self.done = 0
         self.failed = 0
         self.audio_seconds = 0.0
         """How much of the recordings was transcribed in this run."""
-        self.sent: Callable[[TranscriptionView], None] = lambda view: None
-        """Told of each recording that the farm has."""
-        self.written: Callable[[TranscriptionView], None] = lambda view: None
-        """Told of each transcription whose outputs are there."""
-        self.check: Callable[[], None] = lambda: None
-        """Asked now and then whether there is reason to go on; raises if there is none."""
-        self.workers: Callable[[Transcript], str] = lambda made: counted(len(made.maker.workers), "worker")
-        """Who did it, in words."""
-        self.worked_seconds: Callable[[TranscriptionView], float | None] = self._since_claimed
-        """How long ago the work on a transcription itself began: that it waited for others makes it no slower."""
-        self.warns = True
-        """Whether the farm's warnings are worth showing."""
 
     def run(self, recordings: Sequence[Recording]) -> None:
         """Transcribe them all."""
         pool = ThreadPoolExecutor(1, "sending")
-        with Following(self._farm, self._display, len(recordings) > 1, self.warns) as following:
+        with Following(self._farm, self._display, len(recordings) > 1, self._sender.warns) as following:
             sending = deque(
                 (recording, pool.submit(self._sender.send, recording, number, self._display))
                 for number, recording in enumerate(recordings)
@@ -85,7 +60,7 @@ class TranscriptionRun:
         return [
             f"{one.name} up to {clock(one.view.progress.done_seconds)}"
             for one in self._recordings
-            if one not in self._ended and not one.finished and one.view.progress.done_seconds
+            if one.end is None and not one.finished and one.view.progress.done_seconds
         ]
 
     def _follow(self, following: Following, sending: deque[tuple[Recording, Future[TranscriptionView]]]) -> None:
@@ -93,9 +68,9 @@ class TranscriptionRun:
             while sending and sending[0][1].done():
                 self._take_up(following, *sending.popleft())
             for one in following.step():
-                self._ended[one] = self._finish(one)
-            self._show_in_order(following)
-            self.check()
+                one.end = self._finish(one)
+            following.end_turns()
+            self._sender.check()
 
     def _take_up(self, following: Following, recording: Recording, sent: Future[TranscriptionView]) -> None:
         try:
@@ -105,7 +80,7 @@ class TranscriptionRun:
             self._fail(recording.name, error.message)
         else:
             self._recordings[following.watch(recording.name, view)] = recording
-            self.sent(view)
+            self._sender.sent(view)
 
     def _finish(self, one: Watched) -> Ended:
         """Write the outputs of a recording that has ended, or say why there are none."""
@@ -122,47 +97,30 @@ class TranscriptionRun:
         self._sender.check_unchanged(recording, one.view.id)
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
-        self.written(one.view)
+        self._sender.written(one.view)
         for line in (*one.view.remarks, short_damage(one.view), speech_in_words(transcript)):
             if line:
                 self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":
             self._fail(one.name, f"the transcript is incomplete: {why_not(one.view)}")
-        else:
-            self.done += 1
         files = self._outputs.named(recording.stem)
-        return Ended(True, f"{one.name}: {self._summary(one, transcript)} → {files}")
+        return Ended(True, [f"{one.name}: {self._summary(one, transcript)} → {files}"])
 
     def _summary(self, one: Watched, transcript: Transcript) -> str:
         if one.ended_before:
             return f"{span(transcript.duration)}, transcribed before"
         known_seconds, new_seconds = time.monotonic() - one.since, transcript.duration - one.done_before
-        took_seconds = min(known_seconds, self.worked_seconds(one.view) or known_seconds)
+        took_seconds = min(known_seconds, self._sender.worked_seconds(one.view) or known_seconds)
         self.audio_seconds += new_seconds
         earlier = f", {span(one.done_before)} of it before" if one.done_before else ""
         pace = speed(new_seconds / max(took_seconds, 0.001))
-        workers = self.workers(transcript)
+        workers = self._sender.workers(transcript)
         return f"{span(transcript.duration)} in {span(took_seconds)}{earlier}, {pace} real time, {workers}"
-
-    def _since_claimed(self, view: TranscriptionView) -> float | None:
-        """From the moment its first chunk was given to a worker, by the farm's clock."""
-        jobs = [job for job in islice(self._farm.jobs(view.id), FIRST_JOBS) if job.kind == "transcribe"]
-        claimed = [attempt.started_at for job in jobs for attempt in job.attempts]
-        return view.finished_at - min(claimed) if claimed and view.finished_at is not None else None
 
     def _fail(self, name: str, reason: str) -> Ended:
         self.failed += 1
         self._display.error(reason if name in reason else f"{name}: {reason}")
         return Ended(False)
-
-    def _show_in_order(self, following: Following) -> None:
-        while following.turn is not None and following.turn in self._ended:
-            one = following.turn
-            ended = self._ended.pop(one)
-            following.end_turn(ended.has_transcript)
-            if ended.line:
-                self._display.note(ended.line)
-            del self._recordings[one]
 
 
 def why_not(view: TranscriptionView) -> str:
@@ -197,8 +155,3 @@ def gaps_in_words(gaps: Sequence[Gap]) -> str:
     if len(gaps) > GAPS_SHOWN:
         words.append(f"and {len(gaps) - GAPS_SHOWN} more stretches")
     return "; ".join(words)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 worker`, `2 workers`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -63,14 +63,13 @@ def _send(
     farm: FarmClient, place: Path | str, request: TranscriptionRequest, display: Display
 ) -> TranscriptionView | None:
     """Send one recording; None, after a line that says why, if that fails."""
-    from whisper_farm.cli.sending import show_upload
     from whisper_farm.cli.stopping import saying
     from whisper_farm.errors import FarmError
     from whisper_farm.ingest.addresses import link_name
     from whisper_farm.protocol.client import Submission
 
     name = str(place)
-    progress = partial(show_upload, display, name)
+    progress = partial(display.transfer, name, "sending")
     try:
         with saying(f"stopped while {name} was being sent."):
             if isinstance(place, str):

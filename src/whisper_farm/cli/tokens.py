@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from whisper_farm.cli.connection import DEFAULT_SERVER, connect, server_flags
+from whisper_farm.cli.connection import DEFAULT_SERVER, on_farm
 from whisper_farm.cli.jobs import each
 from whisper_farm.cli.whisper_flags import Command
+from whisper_farm.cli.words import columns, printable, when
 
 if TYPE_CHECKING:
+    from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import Scope
 
 SCOPES = ("user", "worker", "admin")
@@ -28,36 +30,29 @@ def token() -> None:
 @click.argument("name")
 @click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.", show_default=True)
 @click.option("--owner", metavar="WHO", help="Whom it acts for. [default: NAME for users, else you]")
-@server_flags
-def create(name: str, scope: str, owner: str | None, server: str | None, token: str | None) -> None:
+@on_farm
+def create(farm: FarmClient, name: str, scope: str, owner: str | None) -> None:
     """Make a token called NAME and print it: it cannot be shown again."""
-    with connect(server, token) as farm:
-        made = farm.create_token(name, cast("Scope", scope), owner or (name if scope == "user" else None))
-    print(made.token)
+    print(farm.create_token(name, cast("Scope", scope), owner or (name if scope == "user" else None)).token)
 
 
 @token.command("list", cls=Command)
-@server_flags
-def list_(server: str | None, token: str | None) -> None:
+@on_farm
+def list_(farm: FarmClient) -> None:
     """List the tokens, without their secrets."""
-    from whisper_farm.cli.describing import columns, when
-    from whisper_farm.cli.progress import printable
-
-    with connect(server, token) as farm:
-        tokens = farm.tokens()
     rows = [
         (one.id, one.scope, one.owner, when(one.last_used_at) if one.last_used_at else "never", printable(one.name))
-        for one in tokens
+        for one in farm.tokens()
     ]
     print(columns([("ID", "SCOPE", "OWNER", "LAST USED", "NAME"), *rows]))
 
 
 @token.command(cls=Command)
 @click.argument("token_id", nargs=-1, required=True, metavar="ID...")
-@server_flags
-def revoke(token_id: tuple[str, ...], server: str | None, token: str | None) -> int:
+@on_farm
+def revoke(farm: FarmClient, token_id: tuple[str, ...]) -> int:
     """Make tokens useless, at once and for good."""
-    return each(token_id, server, token, lambda farm, one: farm.revoke_token(one), "revoked")
+    return each(token_id, farm.revoke_token, "revoked")
 
 
 @click.command(cls=Command)

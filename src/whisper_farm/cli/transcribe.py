@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.machine_flags import MACHINE, machine_flags
 from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.worker import MACHINE, machine_flags
 
 SECTIONS = {
     "Recognition": RECOGNITION,

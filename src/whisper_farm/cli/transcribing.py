@@ -12,26 +12,23 @@ from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
-from whisper_farm.cli.machine_flags import machine_settings, worker_settings
-from whisper_farm.cli.progress import BYTES, Display, open_display, span, speed
+from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
-from whisper_farm.cli.sending import LocalSender, TranscriptionRequest, UploadingSender, can_be_mended
-from whisper_farm.cli.session import TranscriptionRun, counted
+from whisper_farm.cli.sending import Sender, TranscriptionRequest
+from whisper_farm.cli.session import TranscriptionRun
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
+from whisper_farm.cli.words import counted, span, speed
+from whisper_farm.cli.worker import machine_settings, worker_settings
 from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest
-from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.transcript.formats import FORMATS
-from whisper_farm.worker.notices import Notice
-from whisper_farm.worker.pipe import Fetching
 
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
 """What a worker's claim can name."""
-SAID = frozenset({"child_died", "unreachable", "reachable"})
 LOCAL_FOLDER = "transcribe"
 """Below the data folder: the state of `transcribe`, apart from that of a server on this machine."""
 LOOKING = "model"
@@ -88,37 +85,14 @@ def _elsewhere(
     stopping = threading.Event()
     with connect(flags["server"], flags["token"]) as farm:
         farm.server()
-        session = TranscriptionRun(farm, UploadingSender(farm, request, stopping), outputs, display, stopping)
+        session = TranscriptionRun(farm, Sender(farm, request, stopping), outputs, display, stopping)
         return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it")
-
-
-class Notices:
-    """Shows what the worker of this command has to say; the daily work is seen in the progress."""
-
-    def __init__(self, display: Display) -> None:
-        self._display = display
-        self._began: dict[str, float] = {}
-
-    def seconds_since_work_began(self, view: TranscriptionView) -> float | None:
-        """Since the worker took up the first chunk of a transcription; None if it has done none."""
-        began = self._began.get(view.id)
-        return None if began is None else time.monotonic() - began
-
-    def __call__(self, notice: Notice) -> None:
-        if isinstance(seconds := notice.data.get("work_seconds"), float):
-            self._began.setdefault(str(notice.data["transcription_id"]), time.monotonic() - seconds)
-        if notice.kind == "model_fetching":
-            news = Fetching.model_validate(notice.data)
-            show_fetch(self._display, news.model, news.done_bytes, news.total_bytes)
-        elif notice.kind in SAID:
-            self._display.note(notice.message)
-        if notice.kind in ("model_ready", "model_unavailable"):
-            self._display.end(f"model {notice.data.get('model')}")
 
 
 def _here(
     wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
 ) -> TranscriptionRun:
+    from whisper_farm.cli.local_sending import LocalSender, Notices
     from whisper_farm.farm import LocalFarm
 
     if len(todo) > MOST_RECORDINGS:
@@ -131,23 +105,9 @@ def _here(
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
-        sender = LocalSender(farm.client, request, stopping, farm.point_to)
-        session = TranscriptionRun(farm.client, sender, outputs, display, stopping)
-
-        def sent(view: TranscriptionView) -> None:
-            if view.state not in FINISHED:
-                if not farm.has_worker:
-                    display.begin(f"model {model}", "loading")
-                farm.start_worker()
-
-        def written(view: TranscriptionView) -> None:
-            if not can_be_mended(view):
-                farm.drop_audio(view.id)
-
-        session.sent, session.written, session.check = sent, written, farm.check
-        session.worked_seconds = notices.seconds_since_work_began
-        session.workers = lambda made: f"1 worker with {counted(farm.slots(), 'slot')}"
-        session.warns = False
+        session = TranscriptionRun(
+            farm.client, LocalSender(farm, request, stopping, notices), outputs, display, stopping
+        )
         return _run(session, todo, display, "what is done is kept; the same command goes on from there")
 
 
@@ -172,7 +132,7 @@ def chosen_model(wish: RecognitionWish, worker: WorkerSettings, display: Display
     def fetching(news: FetchProgress) -> None:
         display.end(LOOKING)
         fetched.add(f"model {news.model}")
-        show_fetch(display, news.model, news.done_bytes, news.total_bytes)
+        display.transfer(f"model {news.model}", "fetching", news.done_bytes, news.total_bytes)
 
     settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
     try:
@@ -180,9 +140,3 @@ def chosen_model(wish: RecognitionWish, worker: WorkerSettings, display: Display
     finally:
         for name in (LOOKING, *fetched):
             display.end(name)
-
-
-def show_fetch(display: Display, model: str, done_bytes: int, total_bytes: int | None) -> None:
-    """Show how far the fetch of a model is."""
-    display.begin(f"model {model}", "fetching")
-    display.advance(f"model {model}", done_bytes, total_bytes, BYTES)

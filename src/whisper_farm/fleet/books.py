@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from whisper_farm.fleet.pools import Pool
-from whisper_farm.fleet.providers.provider import NO_RETRY, NOTHING_MADE, Failure, Seen
+from whisper_farm.fleet.providers.provider import NO_RETRY, NOTHING_MADE, CallFailed, Seen
 from whisper_farm.fleet.snapshot import ALIVE, Decision, Snapshot, Verdict
 from whisper_farm.store.machines import LogRow, MachineRow, PoolRow, PresentWorker
 
@@ -286,7 +286,7 @@ class Books:
         if seen.state == "running":
             self._runs(row, seen)
 
-    def refused(self, decision: Decision, failure: Failure, was_unsure: bool = False) -> None:
+    def refused(self, decision: Decision, failure: CallFailed, was_unsure: bool = False) -> None:
         """A call failed. Each sort of failure has its own answer.
 
         `was_unsure`: an earlier ask of this launch went unanswered, so that a refusal now does not prove that nothing
@@ -302,7 +302,7 @@ class Books:
         elif failure.fault in NO_RETRY:
             self._block(row.pool, failure.message)
 
-    def _launch_refused(self, row: MachineRow, failure: Failure, was_unsure: bool) -> None:
+    def _launch_refused(self, row: MachineRow, failure: CallFailed, was_unsure: bool) -> None:
         unsure = was_unsure if failure.fault in NOTHING_MADE else True
         pool = self.pool(row.pool)
         if failure.fault in NO_RETRY:

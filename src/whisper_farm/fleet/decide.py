@@ -40,8 +40,10 @@ def decide(books: Books) -> list[Decision]:
 
 def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
     """What one machine's own state asks for."""
-    if row.state == "gone":
-        yield from _after_the_end(books, row)
+    worker = books.worker_of(row)
+    if row.state == "gone":  # a machine that was given up, and whose worker is heard of after all, counts again
+        if worker is not None and worker.state == "live":
+            yield about(row, "dismiss", "It was given up, and its worker lives: it is told to leave.")
         return
     pool, switch = books.snapshot.fleet.pools.get(row.pool), books.pool(row.pool).switch
     if row.state not in ("destroying", "orphan"):
@@ -70,13 +72,6 @@ def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
             yield from _destroying(books, row)
         case "stopped" | "orphan":
             pass
-
-
-def _after_the_end(books: Books, row: MachineRow) -> Iterator[Decision]:
-    """A machine that was given up and whose worker is heard of after all: it is told to leave, and counts again."""
-    worker = books.worker_of(row)
-    if worker is not None and worker.state == "live":
-        yield about(row, "dismiss", "It was given up, and its worker lives: it is told to leave.")
 
 
 def _wished(books: Books, row: MachineRow) -> Decision | None:
@@ -121,35 +116,26 @@ def _intended(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Deci
         why = f"No provider took it within {age:.0f} s. {row.failure or ''}".strip()
         yield about(row, "destroy" if row.unsure else "close", why)
     elif pool is not None and books.now >= row.next_call_at and books.pool(row.pool).blocked_until <= books.now:
-        region = books.region(pool)
-        if region is None or not _may_ask_again(books, row):
-            return
-        yield about(row, "ask", f"Asked again, {row.asks} times so far: {row.failure or 'no answer'}", region)
-
-
-def _may_ask_again(books: Books, row: MachineRow) -> bool:
-    """Whether the last ask is known to have made nothing: it was refused, or a look some time later shows nothing."""
-    heard = books.snapshot.listed_at.get(row.provider, 0)
-    if not row.unsure:
-        return books.is_fresh(row.provider)
-    return heard > row.asked_at and books.now - row.asked_at >= books.rules.settle_seconds
+        region, heard = books.region(pool), books.snapshot.listed_at.get(row.provider, 0)
+        nothing_made = books.is_fresh(row.provider)
+        if row.unsure:  # then a look some time later must have shown nothing
+            nothing_made = heard > row.asked_at and books.now - row.asked_at >= books.rules.settle_seconds
+        if region is not None and nothing_made:
+            yield about(row, "ask", f"Asked again, {row.asks} times so far: {row.failure or 'no answer'}", region)
 
 
 def _on_its_way(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decision]:
     """The second and the third deadline."""
     if row.state == "accepted":
         limit = (pool.started_seconds if pool else None) or books.rules.started_seconds
-        since, what = row.accepted_at or row.asked_at, "did not run"
+        since, what, step = row.accepted_at or row.asked_at, "did not run", "it was taken"
     else:
-        since, limit, what = row.started_at or row.asked_at, books.rules.registered_seconds, "had no worker"
+        since, limit = row.started_at or row.asked_at, books.rules.registered_seconds
+        what, step = "had no worker", "it began to run"
     if books.now - since >= limit:
         if row.state == "started":
             books.count_crash(row, f"No worker registered within {limit:g} s.")
-        yield about(row, "destroy", f"It {what} {books.now - since:.0f} s after {_step(row)}; at most {limit:g} s.")
-
-
-def _step(row: MachineRow) -> str:
-    return "it was taken" if row.state == "accepted" else "it began to run"
+        yield about(row, "destroy", f"It {what} {books.now - since:.0f} s after {step}; at most {limit:g} s.")
 
 
 def _working(books: Books, row: MachineRow, pool: Pool | None) -> Iterator[Decision]:

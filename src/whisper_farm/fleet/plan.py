@@ -7,7 +7,6 @@ nothing went wrong, and no more.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -74,7 +73,6 @@ class _Machine:
     state: Literal["live", "draining", "gone"] = "live"
     registered: bool = False
     ended_at: float | None = None
-    heard: float = 0.0
 
 
 @dataclass(slots=True)
@@ -136,7 +134,6 @@ class _World:
             pool = self.fleet.pools[self.rows[one.launch_id].pool]
             heard = min(self.left, self.backlog.speed * seconds) if one.state == "live" else 0.0
             self.left -= heard
-            one.heard += heard
             one.idle_since = self.now if heard > 0 else one.idle_since
             if one.state == "draining" or self.now - one.idle_since >= pool.idle_seconds:
                 one.state, one.ended_at = "gone", self.now
@@ -177,7 +174,11 @@ def make_plan(fleet: Fleet, backlog: Backlog) -> Plan:
     most = dict.fromkeys(fleet.pools, 0)
     why = dict.fromkeys(fleet.pools, "")
     done_at: float | None = None
-    for _ in itertools.takewhile(lambda _: world.now - backlog.begins_at < LONGEST_SECONDS, itertools.count()):
+    endless = any(  # another day, or another hour, may bring money or machines
+        pool.budget_total is None or pool.budget_per_day is not None or pool.hours is not None
+        for pool in fleet.pools.values()
+    )
+    while world.now - backlog.begins_at < LONGEST_SECONDS:
         books = Books(world.snapshot(), draw=lambda: 0.5)
         for provider in {pool.provider for pool in fleet.pools.values()}:
             books.observe(provider, world.seen(provider))
@@ -189,25 +190,15 @@ def make_plan(fleet: Fleet, backlog: Backlog) -> Plan:
                 most[name], why[name] = there, world.pools[name].why
         if world.left <= 0 and done_at is None:
             done_at = world.now - backlog.begins_at
-        if not world.there() and (world.left <= 0 or _is_over(world)):
+        if not world.there() and (world.left <= 0 or (world.machines and not endless)):
             break
         world.live(IDLE_SECONDS if not world.there() else world.step)
-    pools = tuple(_pool_plan(world, name, most[name], why[name] or world.pools[name].why) for name in fleet.pools)
-    return Plan(done_at, world.left, pools)
-
-
-def _is_over(world: _World) -> bool:
-    """Whether nothing will ever be started again: every budget in all is spent, and no day brings another."""
-    return all(
-        pool.budget_total is not None and pool.budget_per_day is None and pool.hours is None and world.machines
-        for pool in world.fleet.pools.values()
-    )
-
-
-def _pool_plan(world: _World, name: str, most: int, why: str) -> PoolPlan:
-    mine = [row for row in world.rows.values() if row.pool == name]
-    seconds = sum(row.seconds(world.now) for row in mine)
-    return PoolPlan(name, most, seconds, sum(row.cost(world.now) for row in mine), why)
+    pools = []
+    for name in fleet.pools:
+        mine = [row for row in world.rows.values() if row.pool == name]
+        seconds, cost = sum(row.seconds(world.now) for row in mine), sum(row.cost(world.now) for row in mine)
+        pools.append(PoolPlan(name, most[name], seconds, cost, why[name] or world.pools[name].why))
+    return Plan(done_at, world.left, tuple(pools))
 
 
 def plan_for_deadline(fleet: Fleet, backlog: Backlog, seconds: float) -> Plan:

@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -214,16 +215,7 @@ def line_of(text: str, path: list[str]) -> int:
             here = [*table, key[1]]
         else:
             continue
-        said = _common(here, path)
+        said = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(here, path, strict=False))))
         if said > best:
             best, found = said, number
     return found
-
-
-def _common(one: list[str], other: list[str]) -> int:
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count

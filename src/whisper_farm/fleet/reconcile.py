@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -18,7 +19,7 @@ from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet, Pool
-from whisper_farm.fleet.providers.provider import Failure, Launch, Provider, Seen, classified
+from whisper_farm.fleet.providers.provider import CallFailed, Launch, Provider, Seen, classified
 from whisper_farm.fleet.snapshot import CALLS, DAY_SECONDS, Decision, Snapshot
 from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store import machines as rows
@@ -43,26 +44,6 @@ class Round:
     failed: int = 0
 
 
-class Keeper(Protocol):
-    """Where the books are kept between rounds."""
-
-    async def take_turn(self) -> str | None:
-        """Begin or go on: the farm's tag if it is our turn."""
-        ...
-
-    async def known(self) -> list[MachineRow]:
-        """Every launch that counts."""
-        ...
-
-    async def snapshot(self, fleet: Fleet, listed_at: Mapping[str, float], launch_ids: Sequence[str]) -> Snapshot:
-        """All that is known now, read in one transaction; these launches also if they are gone."""
-        ...
-
-    async def keep(self, books: Books, decisions: Sequence[Decision]) -> None:
-        """Write what has changed, and tell workers to leave; raises `WrongState` if it is not our turn any more."""
-        ...
-
-
 class Reconciler:
     """Looks after the machines of one farm. `environment` is what a worker must find around it."""
 
@@ -70,7 +51,7 @@ class Reconciler:
         self,
         fleet: Fleet,
         providers: Mapping[str, Provider],
-        keeper: Keeper,
+        keeper: DatabaseKeeper,
         environment: Callable[[Pool, str, str], Mapping[str, str]],
         dry_run: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -82,8 +63,7 @@ class Reconciler:
         self._environment = environment
         self._clock = clock
         self._listed_at: dict[str, float] = {}
-        self._silent: dict[str, str] = {}
-        self._noted: dict[str, str] = {}
+        self._silent: Mapping[str, str] = {}
 
     async def round(self) -> Round:
         """Look, decide and do, once."""
@@ -93,17 +73,15 @@ class Reconciler:
             return Round(mine=False)
         known = await self._keeper.known()
         listed = await self._look(owner, known)
-        launch_ids = [one.launch_id for seen in listed.values() if seen is not None for one in seen if one.launch_id]
+        answered = {name: seen for name, seen in listed.items() if not isinstance(seen, CallFailed)}
+        launch_ids = [one.launch_id for seen in answered.values() for one in seen if one.launch_id]
         snapshot = await self._keeper.snapshot(self.fleet, self._listed_at, launch_ids)
-        for name, seen in listed.items():
-            if seen is not None:
-                self._listed_at[name] = snapshot.now
+        self._listed_at |= dict.fromkeys(answered, snapshot.now)
         snapshot.listed_at = dict(self._listed_at)
         books = Books(snapshot)
-        self._note_silence(books)
-        for name, seen in listed.items():
-            if seen is not None:
-                books.observe(name, seen)
+        self._note_silence(books, {name: one.message for name, one in listed.items() if isinstance(one, CallFailed)})
+        for name, seen in answered.items():
+            books.observe(name, seen)
         books.meet()
         decisions = decide(books)
         if self.dry_run:
@@ -113,31 +91,27 @@ class Reconciler:
         failed = await self._do(owner, books, decisions)
         return Round(decisions=decisions, failed=failed)
 
-    async def _look(self, owner: str, known: Sequence[MachineRow]) -> dict[str, Sequence[Seen] | None]:
-        """What each provider shows; None for one that does not answer."""
+    async def _look(self, owner: str, known: Sequence[MachineRow]) -> dict[str, Sequence[Seen] | CallFailed]:
+        """What each provider shows, or why it does not."""
 
-        async def look(name: str, provider: Provider) -> Sequence[Seen] | None:
+        async def look(name: str, provider: Provider) -> Sequence[Seen] | CallFailed:
             ids = {row.launch_id: row.machine_id for row in known if row.provider == name}
             try:
                 async with asyncio.timeout(LIST_SECONDS):
-                    seen = await provider.look(owner, ids)
+                    return await provider.look(owner, ids)
             except Exception as error:
-                self._silent[name] = self._classified(provider, error).message
-                return None
-            self._silent.pop(name, None)
-            return seen
+                return classified(error)
 
         found = await asyncio.gather(*(look(name, provider) for name, provider in self.providers.items()))
         return dict(zip(self.providers, found, strict=True))
 
-    def _note_silence(self, books: Books) -> None:
+    def _note_silence(self, books: Books, silent: Mapping[str, str]) -> None:
         """Say once that a provider does not answer, and why."""
-        new = {name: message for name, message in self._silent.items() if self._noted.get(name) != message}
-        self._noted = dict(self._silent)
-        for name, message in new.items():
-            for pool in self.fleet.pools.values():
-                if pool.provider == name:
-                    books.log.append(LogRow(books.now, pool.name, None, "list failed", message))
+        for pool in self.fleet.pools.values():
+            message = silent.get(pool.provider)
+            if message is not None and self._silent.get(pool.provider) != message:
+                books.log.append(LogRow(books.now, pool.name, None, "list failed", message))
+        self._silent = silent
 
     async def _only_say(self, books: Books, decisions: Sequence[Decision]) -> None:
         """What a dry run keeps: the verdicts, and what would have been done."""
@@ -171,20 +145,16 @@ class Reconciler:
     ) -> bool:
         row = books.machine(decision.launch_id)
         provider = self.providers.get(row.provider)
-        was_unsure = decision.action == "ask"
         if provider is None:
             return False
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 seen = await self._ask(owner, provider, books, decision)
         except Exception as error:
-            failure = self._classified(provider, error)
+            failure, was_unsure = classified(error), decision.action == "ask"
             await answer(lambda: books.refused(decision, failure, was_unsure))
             return False
-        if seen is not None:
-            await answer(lambda: books.accepted(decision.launch_id, seen))
-        else:
-            await answer(lambda: books.done(decision))
+        await answer(lambda: books.accepted(decision.launch_id, seen) if seen is not None else books.done(decision))
         return True
 
     async def _ask(self, owner: str, provider: Provider, books: Books, decision: Decision) -> Seen | None:
@@ -209,9 +179,6 @@ class Reconciler:
                 raise AssertionError(f"{decision.action} is no call")
         return None
 
-    def _classified(self, provider: Provider, error: Exception) -> Failure:
-        return classified(error) if isinstance(error, TimeoutError) else provider.classify(error)
-
 
 class Threads(Protocol):
     """The database, for asynchronous callers."""
@@ -230,7 +197,7 @@ class DatabaseKeeper:
     """How long this coordinator may be unheard of before another one acts; renew the turn more often than that."""
 
     async def take_turn(self) -> str | None:
-        """See `Keeper`."""
+        """Begin or go on: the farm's tag if it is our turn."""
 
         def take(tx: Transaction) -> str | None:
             return rows.owner_tag(tx) if rows.take_turn(tx, self.holder, self.turn_seconds) else None
@@ -242,15 +209,15 @@ class DatabaseKeeper:
         await self.store.write(lambda tx: rows.leave_turn(tx, self.holder))
 
     async def known(self) -> list[MachineRow]:
-        """See `Keeper`."""
+        """Every launch that counts."""
         return await self.store.read(rows.counted_machines)
 
     async def snapshot(self, fleet: Fleet, listed_at: Mapping[str, float], launch_ids: Sequence[str]) -> Snapshot:
-        """See `Keeper`."""
+        """All that is known now, read in one transaction; these launches also if they are gone."""
         return await self.store.read(lambda tx: snapshot_of(tx, fleet, listed_at, launch_ids))
 
     async def keep(self, books: Books, decisions: Sequence[Decision]) -> None:
-        """See `Keeper`."""
+        """Write what has changed, and tell workers to leave; raises `WrongState` if it is not our turn any more."""
         machines, pools, log = books.taken()
         leaving = [(one, books.machine(one.launch_id).worker_id) for one in decisions]
         wished = [row for row in books.snapshot.machines.values() if row.wish] if decisions else []
@@ -259,21 +226,14 @@ class DatabaseKeeper:
             rows.check_turn(tx, self.holder)
             for decision, worker_id in leaving:
                 if worker_id is not None and decision.action in ("drain", "dismiss"):
-                    _tell(tx, worker_id, drain if decision.action == "drain" else dismiss)
+                    with suppress(NotFound, WrongState):  # it has left already
+                        (drain if decision.action == "drain" else dismiss)(tx, worker_id)
             for row in wished:
                 if row.wish is not None:
                     rows.fulfilled(tx, row.launch_id, row.wish)
             rows.keep(tx, machines, pools, log)
 
         await self.store.write(write)
-
-
-def _tell(tx: Transaction, worker_id: str, how: Callable[[Transaction, str], None]) -> None:
-    """Tell a worker to leave; one that has left already is no error."""
-    try:
-        how(tx, worker_id)
-    except (NotFound, WrongState):
-        return
 
 
 def snapshot_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Pool
@@ -77,6 +77,8 @@ def _sizes(books: Books, pool: Pool, work: list[Work]) -> Sizes:
     gone_now = [row for row in books.snapshot.machines.values() if row.pool == pool.name and row.state == "gone"]
     mine = [one for one in work if pool.serves(one.engine, one.model)]
     midnight = books.now - books.now % DAY_SECONDS
+    registered = [row for row in [*ended, *gone_now, *rows] if row.registered_at is not None][-BOOT_SAMPLES:]
+    boots = [(row.registered_at or 0) - row.intended_at for row in registered]
     return Sizes(
         coming=sum(row.state in COMING for row in rows),
         serving=sum(row.state in SERVING for row in rows),
@@ -84,7 +86,7 @@ def _sizes(books: Books, pool: Pool, work: list[Work]) -> Sizes:
         jobs=sum(one.jobs for one in mine),
         audio_seconds=sum(one.audio_seconds for one in mine),
         speed=measured_speed(books, pool),
-        boot_seconds=_boot_seconds([*ended, *gone_now, *rows]),
+        boot_seconds=sum(boots) / len(boots) if boots else None,
         spent_today=sum(row.cost(books.now, midnight) for row in [*rows, *gone_now, *ended]),
         spent=books.snapshot.spent.get(pool.name, 0) + sum(row.cost(books.now) for row in [*rows, *gone_now]),
     )
@@ -102,11 +104,6 @@ def measured_speed(books: Books, pool: Pool) -> float | None:
     return sum(one.slots * one.audio_seconds for one in workers) / sum(one.work_seconds for one in workers)
 
 
-def _boot_seconds(rows: list[MachineRow]) -> float | None:
-    took = [row.registered_at - row.intended_at for row in rows if row.registered_at is not None][-BOOT_SAMPLES:]
-    return sum(took) / len(took) if took else None
-
-
 def resize(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
     """Make a pool larger or smaller, and say why it is as large as it is."""
     sizes = _sizes(books, pool, work)
@@ -122,13 +119,7 @@ def resize(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
     _take(mine, served * pool.slots, served * (sizes.speed or 0) * books.rules.target_drain_seconds)
     if wanted > present + grow:
         why += f" Only {grow} more now: {limit}."
-    inputs = {
-        "backlog_audio_seconds": round(sizes.audio_seconds, 1), "claimable_jobs": math.ceil(sizes.jobs),
-        "speed": None if sizes.speed is None else round(sizes.speed, 2), "coming": sizes.coming,
-        "serving": sizes.serving, "counted": sizes.counted, "spent_today": round(sizes.spent_today, 4),
-        "spent": round(sizes.spent, 4),
-        "boot_seconds": None if sizes.boot_seconds is None else round(sizes.boot_seconds, 1),
-    }  # fmt: skip
+    inputs = {name: round(value, 4) for name, value in asdict(sizes).items() if value is not None}
     books.judge(Verdict(pool.name, max(wanted, 0), why, inputs))
     yield from _grow(books, pool, grow, why)
     yield from _shrink(books, pool, sizes, _unpaid(books, pool, sizes))

@@ -12,29 +12,20 @@ import asyncio
 import contextlib
 import platform
 import re
-import secrets
 import socket
 from collections.abc import Coroutine, Sequence
 from typing import Literal, assert_never
 
 from whisper_farm import __version__
-from whisper_farm.errors import FarmError, OptionUnsupported
+from whisper_farm.errors import FarmError, LeaseLost, OptionUnsupported
+from whisper_farm.protocol import worker
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.protocol.worker import (
-    ChunkTask,
-    Claim,
-    EngineOffer,
-    PeaksTask,
-    RegisterRequest,
-    ReleaseRequest,
-    TranscribeTask,
-)
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls
 from whisper_farm.worker.cutting import Cutting
-from whisper_farm.worker.handing_in import HandingIn, JobFailure
+from whisper_farm.worker.handing_in import HandingIn, JobFailure, failed_by
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.machine import machine_facts
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
@@ -57,7 +48,6 @@ class Agent:
     """A worker with the settings of its owner, who hears of everything by `notice`. Run it once."""
 
     def __init__(self, settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
-        self.worker_id = secrets.token_hex(8)
         self.name = (settings.name or socket.gethostname() or "worker")[:_NAME_LENGTH]
         self._settings = settings
         self._tell = notice
@@ -66,47 +56,23 @@ class Agent:
         self._over = asyncio.Event()
         self._draining = False
         self._untouched: list[str] = []
-        self._introduced: RegisterRequest | None = None
+        self._introduced: worker.RegisterRequest | None = None
         self._introduction_changed = Wakeup()
         self._tasks = BackgroundTasks(failed=self._over.set)
         self._api = WorkerApi(settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_server)
+        self.worker_id = self._api.worker_id
         self._api.on_unknown = self._introduce_again
         self._api.on_strange_claim = self._not_understood
         self._leases = Leases(self._gone)
-        self._heartbeats = Heartbeats(self._api, self.worker_id, self._leases, self._told_to_go)
-        self._claiming = ClaimCalls(self._api, self.worker_id, self._room, self._taken, self._told_to_go, notice)
-        self._handing_in = HandingIn(
-            self._api, self.worker_id, self._leases, self._heartbeats, self._claiming, self._tell
-        )
+        self._heartbeats = Heartbeats(self._api, self._leases, self._told_to_go)
+        self._claiming = ClaimCalls(self._api, self._room, self._taken, self._told_to_go, notice)
+        self._handing_in = HandingIn(self._api, self._leases, self._heartbeats, self._claiming, self._tell)
         self._pool = RecogniserPool(settings, self._tasks, self._pool_changed, notice)
-        self._recognising = Recognising(
-            self._api,
-            self._pool,
-            self._tasks,
-            settings.chunk_timeout_seconds,
-            finished=self._handing_in.put,
-            lost=self._lost,
-            room_changed=self._claiming.changed.notify_all,
-        )
-        self._cutting = Cutting(
-            self._api,
-            self.worker_id,
-            self._heartbeats,
-            self._tasks,
-            settings.chunk_timeout_seconds,
-            finished=self._handing_in.put,
-            lost=self._lost,
-            tell=notice,
-        )
-        self._peaks = PeaksMaking(
-            self._api,
-            self.worker_id,
-            self._heartbeats,
-            self._tasks,
-            settings.chunk_timeout_seconds,
-            finished=self._handing_in.put,
-            lost=self._lost,
-        )
+        room_changed, timeout_seconds = self._claiming.changed.notify_all, settings.chunk_timeout_seconds
+        self._recognising = Recognising(self._api, self._pool, self._tasks, timeout_seconds, room_changed)
+        self._cutting = Cutting(self._api, self._heartbeats, timeout_seconds, notice)
+        self._peaks = PeaksMaking(self._api, self._heartbeats, timeout_seconds)
+        self._jobs: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event) -> Ending:
         """Work until `stop` is set (or the farm says so) and what was begun is done; or until `leave_now`.
@@ -134,7 +100,9 @@ class Agent:
     async def _work(self, stop: asyncio.Event) -> None:
         self._tasks.start(self._heed(stop), "wait for the end")
         if await self._unless_stopped(self._begin()):
-            claiming = [self._tasks.start(self._claiming.run(kind), f"claims to {kind}") for kind in self._kinds()]
+            kinds: list[JobKind] = ["transcribe"] if self._settings.engines else []
+            kinds += ["chunk", "peaks"] if self._settings.cuts else []
+            claiming = [self._tasks.start(self._claiming.run(kind), f"claims to {kind}") for kind in kinds]
             self._tasks.start(self._heartbeats.run(), "heartbeats")
             self._tasks.start(self._handing_in.run(), "results")
             self._tasks.start(self._recognising.run(), "recognition")
@@ -165,27 +133,28 @@ class Agent:
         """Look around, start loading the model if there is only one to serve, and introduce the worker."""
         settings = self._settings
         if settings.cuts:
-            self._cutting.warm_up()
+            self._tasks.start(self._cutting.warm_up(), "start of the cutter")
         await self._pool.look_around()
         if settings.models and len(settings.models) == len(settings.engines) == 1:
             await self._pool.switch(RecognitionOptions(engine=settings.engines[0], model=settings.models[0]))
         await self._introduce()
-
-    def _kinds(self) -> list[JobKind]:
-        kinds: list[JobKind] = ["transcribe"] if self._settings.engines else []
-        return [*kinds, "chunk", "peaks"] if self._settings.cuts else kinds
 
     async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:
         """Claim no more, hand back what no child has begun, finish the rest. Heartbeats go on meanwhile."""
         self._draining = True
         for task in claiming:
             task.cancel()
-        handed_back = [*self._recognising.drain(), *self._cutting.drain(), *self._peaks.drain()]
+        begun = self._recognising.drain()
+        handed_back = [token for token in self._jobs if token not in begun]
+        for token in handed_back:
+            self._jobs[token].cancel()
+        finishing = [self._jobs[token] for token in begun if token in self._jobs]
         running = len(self._leases) - len(handed_back)
         self._tell(Notice("draining", f"Draining: {running} jobs to finish.", {"jobs": running}))
         await self._claiming.recover()
         await self._hand_back([*handed_back, *self._untouched])
-        await self._recognising.idle()
+        if finishing:
+            await asyncio.wait(finishing)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(LEAVE_SECONDS, self._heartbeats.lease_seconds)):
                 await self._handing_in.all_sent()
@@ -195,7 +164,7 @@ class Agent:
         held = tuple(token for token in tokens if token in self._leases)[:MAX_TOKENS]
         if held:
             with contextlib.suppress(FarmError):
-                await self._api.release(ReleaseRequest(worker_id=self.worker_id, tokens=held), LEAVE_SECONDS)
+                await self._api.release(worker.ReleaseRequest(worker_id=self.worker_id, tokens=held), LEAVE_SECONDS)
                 for token in held:
                     self._leases.end(token)
 
@@ -210,7 +179,9 @@ class Agent:
     async def _leave(self) -> None:
         if self._introduced is None:
             return
-        goodbye = ReleaseRequest(worker_id=self.worker_id, tokens=self._leases.tokens()[:MAX_TOKENS], leaving=True)
+        goodbye = worker.ReleaseRequest(
+            worker_id=self.worker_id, tokens=self._leases.tokens()[:MAX_TOKENS], leaving=True
+        )
         with contextlib.suppress(FarmError):
             await self._api.release(goodbye, LEAVE_SECONDS)
             self._tell(Notice("left", f"Worker {self.name} has left the farm."))
@@ -244,10 +215,10 @@ class Agent:
                 await self._introduce_again()
             await self._introduction_changed.wait(1.0)
 
-    def _introduction(self) -> RegisterRequest:
+    def _introduction(self) -> worker.RegisterRequest:
         capabilities, ready, models = self._pool.capabilities.values(), self._pool.ready, self._settings.models
         offers = tuple(
-            EngineOffer(
+            worker.EngineOffer(
                 engine=each.engine,
                 version=each.version,
                 models=models or each.models,
@@ -258,7 +229,7 @@ class Agent:
             )
             for each in capabilities
         )
-        return RegisterRequest(
+        return worker.RegisterRequest(
             worker_id=self.worker_id,
             name=self.name,
             version=__version__,
@@ -283,34 +254,43 @@ class Agent:
                 return self._recognising.room(held)
         assert_never(kind)
 
-    def _taken(self, claim: Claim) -> None:
+    def _taken(self, claim: worker.Claim) -> None:
         if not self._leases.add(claim):
             return
         self._heartbeats.keep_up_with(claim.lease_seconds)
         if self._draining:
             self._untouched.append(claim.token)
             return
-        match claim.task:
-            case ChunkTask():
-                self._cutting.take(claim, claim.task)
-            case PeaksTask():
-                self._peaks.take(claim, claim.task)
-            case TranscribeTask():
-                self._recognising.take(claim, claim.task)
-            case _:
-                assert_never(claim.task)
+        self._jobs[claim.token] = job = self._tasks.start(self._do(claim), f"job {claim.job_id}")
+        job.add_done_callback(lambda _: self._jobs.pop(claim.token, None))
 
-    def _gone(self, claim: Claim, how: HowGone) -> None:
-        self._cutting.drop(claim.token)
-        self._peaks.drop(claim.token)
-        self._recognising.drop(claim.token)
+    async def _do(self, claim: worker.Claim) -> None:
+        """Do a job to its end, and hand that in."""
+        end: worker.Result | JobFailure
+        try:
+            match claim.task:
+                case worker.ChunkTask():
+                    end = await self._cutting.cut(claim, claim.task)
+                case worker.PeaksTask():
+                    end = await self._peaks.make(claim, claim.task)
+                case worker.TranscribeTask():
+                    end = await self._recognising.recognise(claim, claim.task)
+                case _:
+                    assert_never(claim.task)
+        except LeaseLost:
+            self._leases.take_away([claim.token], "lost")
+        except Exception as error:
+            self._handing_in.put(claim, failed_by(error))
+        else:
+            self._handing_in.put(claim, end)
+
+    def _gone(self, claim: worker.Claim, how: HowGone) -> None:
+        if job := self._jobs.get(claim.token):
+            job.cancel()
         self._claiming.changed.notify_all()
         data: dict[str, object] = {"job_id": claim.job_id, "transcription_id": claim.transcription_id, "how": how}
         why = "was cancelled, or done by another worker" if how == "cancelled" else "is no longer held by this worker"
         self._tell(Notice("job_dropped", f"Job {claim.job_id} {why}: dropped.", data))
-
-    def _lost(self, claim: Claim) -> None:
-        self._leases.take_away([claim.token], "lost")
 
     def _not_understood(self, token: str, why: str) -> None:
         """A claim that is beyond this worker: others may have the job. The farm counts how often that happens."""

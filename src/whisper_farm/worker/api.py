@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ class WorkerApi:
         headers = {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
         self._transport = Transport(server, headers)
         self.server = self._transport.server
+        self.worker_id = secrets.token_hex(8)
         self.token = token
         self.timeout_seconds = timeout_seconds
         self._told = told
@@ -125,15 +127,11 @@ class WorkerApi:
                     return data
         raise DigestMismatch(f"The audio that arrived is not what was announced ({len(data)} bytes instead of {size}).")
 
-    async def upload(self, transfer: wire.Transfer, data: bytes) -> None:
-        """Send the bytes."""
+    async def upload(self, transfer: wire.Transfer, content: bytes | Path) -> None:
+        """Send these bytes, or this file, a block at a time."""
         async with self._uploads:
-            await self._transferred(transfer, len(data), lambda: data)
-
-    async def upload_file(self, transfer: wire.Transfer, path: Path, size: int) -> None:
-        """Send a file of that size, a block at a time."""
-        async with self._uploads:
-            await self._transferred(transfer, size, lambda: _blocks(path))
+            size = len(content) if isinstance(content, bytes) else (await asyncio.to_thread(content.stat)).st_size
+            await self._transferred(transfer, size, lambda: _blocks(content) if isinstance(content, Path) else content)
 
     async def read(self, transfer: wire.Transfer, first: int, last: int, patience_seconds: float) -> bytes:
         """Bytes `first` to `last` of a source, and never more in memory. BlobMissing if an object store has it not."""

@@ -130,23 +130,19 @@ class Child:
         must not end the worker.
         """
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self.kill("was closed")
         self._process.stdin.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._drop_what_is_left()
+                with contextlib.suppress(RuntimeError):  # somebody else is reading
+                    while await self._process.stdout.read(_PIPE_BYTES):  # only at its end asyncio lets go of the pipe
+                        pass
                 await self._process.wait()
         except TimeoutError:
             self._process._transport.close()  # type: ignore[attr-defined]
         await asyncio.wait([self._listening], timeout=1.0)
         self._listening.cancel()
-
-    async def _drop_what_is_left(self) -> None:
-        """Read the pipe to its end, for only then does asyncio let go of it; unless somebody else is reading."""
-        assert self._process.stdout is not None
-        with contextlib.suppress(RuntimeError):
-            while await self._process.stdout.read(_PIPE_BYTES):
-                pass
 
     @contextlib.asynccontextmanager
     async def _killed_after(self, seconds: float | None) -> AsyncIterator[None]:

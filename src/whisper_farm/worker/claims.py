@@ -33,7 +33,6 @@ class ClaimCalls:
     def __init__(
         self,
         api: WorkerApi,
-        worker_id: str,
         room: Callable[[JobKind], int],
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
@@ -42,7 +41,6 @@ class ClaimCalls:
         self.changed = Wakeup()
         """Notify it when there may be more room."""
         self._api = api
-        self._worker_id = worker_id
         self._room = room
         self._taken = taken
         self._told_to_go = told_to_go
@@ -78,10 +76,9 @@ class ClaimCalls:
         room = self._room("transcribe")
         return None if room <= 0 or "transcribe" in self._asking else self._request("transcribe", room, 0)
 
-    def came_along(self, claims: tuple[Claim, ...], drain: bool) -> None:
-        """Take what the answer to completions brought (nothing, if it failed)."""
+    def came_along(self) -> None:
+        """The claim that went along is answered, or lost."""
         self._asking.pop("transcribe", None)
-        self.take(claims, drain)
         self.changed.notify_all()
 
     def take(self, claims: tuple[Claim, ...], drain: bool) -> None:
@@ -94,7 +91,7 @@ class ClaimCalls:
     async def recover(self) -> None:
         """After `run` was cancelled: find out what the calls under way claimed, and take it (to be handed back)."""
         for request_id in tuple(self._asking.values()):
-            again = ClaimRequest(worker_id=self._worker_id, request_id=request_id)
+            again = ClaimRequest(worker_id=self._api.worker_id, request_id=request_id)
             with contextlib.suppress(FarmError):
                 answer: ClaimAnswer = await self._api.claim(again, _RECOVER_SECONDS)
                 self.take(answer.claims, False)
@@ -102,7 +99,7 @@ class ClaimCalls:
     def _request(self, kind: JobKind, room: int, wait_seconds: float) -> ClaimRequest:
         self._asking[kind] = secrets.token_hex(12)
         return ClaimRequest(
-            worker_id=self._worker_id,
+            worker_id=self._api.worker_id,
             request_id=self._asking[kind],
             jobs={kind: min(room, MAX_BATCH)},
             wait_seconds=wait_seconds,

@@ -21,20 +21,10 @@ from whisper_farm.audio.listening import listen
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import AudioError, FarmError, TooLarge
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
-from whisper_farm.protocol.worker import ChunkResult, ChunkTask
+from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask
+from whisper_farm.worker import pipe
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import OPEN_SECONDS, STEP_SECONDS, bound_processor
-from whisper_farm.worker.pipe import (
-    AgentPipe,
-    Cut,
-    CutChunk,
-    CutEnded,
-    CutFailed,
-    MakePeaks,
-    PeaksGoOn,
-    PeaksMade,
-    or_crash,
-)
 from whisper_farm.worker.source_reader import SourceReader
 
 BUFFER_BYTES = 1 << 17
@@ -45,19 +35,19 @@ _MOST_DAMAGED = 1000
 class CutterChild:
     """Serves one agent over its pipe."""
 
-    def __init__(self, pipe: AgentPipe) -> None:
-        self._pipe = pipe
+    def __init__(self, agent: pipe.AgentPipe) -> None:
+        self._pipe = agent
 
     def serve(self) -> None:
         """Cut what the agent names, one recording after the other, until it closes the pipe."""
         for message, _ in self._pipe.received():
-            if isinstance(message, MakePeaks):
-                give_way()
-            elif not isinstance(message, Cut):
+            if not isinstance(message, pipe.ReadRecording):
                 raise RuntimeError(f"A cutter does not understand {message!r}.")
-            threading.Thread(target=or_crash(partial(self._do, message)), name="cut", daemon=True).start()
+            if isinstance(message.task, PeaksTask):
+                give_way()
+            threading.Thread(target=pipe.or_crash(partial(self._do, message)), name="cut", daemon=True).start()
 
-    def _do(self, order: Cut | MakePeaks) -> None:
+    def _do(self, order: pipe.ReadRecording) -> None:
         loop = LoopThread("source")
         api = WorkerApi(order.server, order.token, order.timeout_seconds)
         try:
@@ -65,23 +55,23 @@ class CutterChild:
                 self._pipe.send(self._done(order, io.BufferedReader(source, BUFFER_BYTES)))
         except FarmError as error:
             permanent = isinstance(error, AudioError | TooLarge)
-            self._pipe.send(CutFailed(code=error.code, message=error.message, permanent=permanent))
+            self._pipe.send(pipe.CutFailed(code=error.code, message=error.message, permanent=permanent))
         finally:
             loop.run(api.close())
             loop.close()
 
-    def _done(self, order: Cut | MakePeaks, file: io.BufferedReader) -> CutEnded | PeaksMade:
-        if isinstance(order, Cut):
-            return CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
+    def _done(self, order: pipe.ReadRecording, file: io.BufferedReader) -> pipe.CutEnded | pipe.PeaksMade:
+        if isinstance(order.task, ChunkTask):
+            return pipe.CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
         bound_processor(OPEN_SECONDS + STEP_SECONDS)
         made = listen(
             file, order.task.source.name, Path(order.copy_path), MAX_COPY_BYTES, self._went_on, order.task.track
         )
-        return PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
+        return pipe.PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
 
     def _went_on(self, seconds: float) -> None:
         bound_processor(STEP_SECONDS)
-        self._pipe.send(PeaksGoOn(seconds=seconds))
+        self._pipe.send(pipe.PeaksGoOn(seconds=seconds))
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
@@ -92,7 +82,7 @@ class CutterChild:
             bound_processor(STEP_SECONDS)
             for chunk in chunking:
                 bound_processor(STEP_SECONDS)
-                cut = CutChunk(
+                cut = pipe.CutChunk(
                     position=chunk.position,
                     start_seconds=chunk.start_seconds,
                     end_seconds=chunk.end_seconds,

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from whisper_farm.errors import (
     InvalidRequest,
@@ -22,105 +23,62 @@ from whisper_farm.errors import (
     ServerUnreachable,
     SourceTooCostly,
 )
-from whisper_farm.protocol.worker import (
-    AppendRequest,
-    ChunkResult,
-    ChunkTask,
-    ChunkUpload,
-    Claim,
-    NewChunk,
-    UploadRequest,
-)
+from whisper_farm.protocol import worker
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
-from whisper_farm.worker.handing_in import JobFailure, failed_by
+from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.pipe import Cut, CutChunk, CutEnded, CutFailed
-from whisper_farm.worker.tasks import BackgroundTasks, ended
+from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed, ReadRecording
+from whisper_farm.worker.tasks import ended
 
 GROUP = 16
+UPLOAD_TRIES = 3
 AHEAD_SECONDS = 480.0
 """Audio that may wait in memory between the child and the farm."""
 
-UPLOAD_TRIES = 3
-
 _ChunkAudio = tuple[CutChunk, bytes]
-_End = CutEnded | CutFailed | ChildDiedError
+_End = CutEnded | CutFailed | Exception
 _Chunks = asyncio.Queue[_ChunkAudio | _End]
 
 
-class Cutting:
-    """The chunk job of one worker. `finished` receives its end, `lost` a claim the farm denies."""
+def order_to_read(api: WorkerApi, task: worker.ChunkTask | worker.PeaksTask, copy_path: str = "") -> ReadRecording:
+    """What a cutter child is told."""
+    return ReadRecording(
+        server=api.server, token=api.token, timeout_seconds=api.timeout_seconds, task=task, copy_path=copy_path
+    )
 
-    def __init__(
-        self,
-        api: WorkerApi,
-        worker_id: str,
-        heartbeats: Heartbeats,
-        tasks: BackgroundTasks,
-        silence_seconds: float,
-        finished: Callable[[Claim, ChunkResult | JobFailure], None],
-        lost: Callable[[Claim], None],
-        tell: Tell,
-    ) -> None:
+
+class Cutting:
+    """The chunk job of one worker."""
+
+    def __init__(self, api: WorkerApi, heartbeats: Heartbeats, silence_seconds: float, tell: Tell) -> None:
         self._api = api
-        self._worker_id = worker_id
         self._heartbeats = heartbeats
-        self._tasks = tasks
         self._silence_seconds = silence_seconds
-        self._finished = finished
-        self._lost = lost
         self._tell = tell
-        self._work: dict[str, asyncio.Task[None]] = {}
         self._child: Child | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    def warm_up(self) -> None:
+    async def warm_up(self) -> None:
         """Start a child, so that the first recording need not wait for it."""
-        self._tasks.start(self._warm_up(), "start of the cutter")
-
-    def take(self, claim: Claim, task: ChunkTask) -> None:
-        """Cut the recording of a claim."""
-        work = self._tasks.start(self._cut(claim, task), f"cutting of {claim.job_id}")
-        self._work[claim.token] = work
-        work.add_done_callback(lambda _: self._work.pop(claim.token, None))
-
-    def drop(self, token: str) -> None:
-        """Stop cutting this one, if it is there."""
-        if work := self._work.get(token):
-            work.cancel()
-
-    def drain(self) -> tuple[str, ...]:
-        """Stop cutting; the tokens of what was being cut. What is appended stays."""
-        tokens = tuple(self._work)
-        for token in tokens:
-            self.drop(token)
-        return tokens
-
-    async def close(self) -> None:
-        """End the child and collect it, when the tasks have ended."""
-        await self._end_child()
-
-    async def _warm_up(self) -> None:
         with contextlib.suppress(ChildDiedError):
             async with self._one_at_a_time:
                 await self._ready_child()
 
-    async def _cut(self, claim: Claim, task: ChunkTask) -> None:
-        try:
-            async with self._one_at_a_time:
-                end = await self._cut_in_children(
-                    Appending(self._api, self._worker_id, self._heartbeats, claim, task), task
-                )
-        except LeaseLost:
-            self._lost(claim)
-        except Exception as error:
-            self._finished(claim, failed_by(error))
-        else:
-            self._finished(claim, end)
+    async def cut(self, claim: worker.Claim, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
+        """Cut the recording of a claim; cancel this to stop. What is appended stays."""
+        storing = Storing(self._api, self._heartbeats, claim.token)
+        async with self._one_at_a_time:
+            return await self._cut_in_children(Appending(storing, claim, task), task)
 
-    async def _cut_in_children(self, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
+    async def close(self) -> None:
+        """End the child and collect it. It is no child for the next recording any more."""
+        if self._child:
+            await self._child.close()
+            self._child = None
+
+    async def _cut_in_children(self, appending: Appending, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
         """Cut to the end; a child that dies has a successor, unless its predecessor died at the same place."""
         died_at: int | None = None
         while True:
@@ -134,31 +92,29 @@ class Cutting:
                     return JobFailure(RecogniserCrashed.code, death.evidence)
                 died_at = appending.position
 
-    async def _cut_in(self, child: Child, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
-        await child.send(self._order(appending, task))
+    async def _cut_in(
+        self, child: Child, appending: Appending, task: worker.ChunkTask
+    ) -> worker.ChunkResult | JobFailure:
+        place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
+        await child.send(order_to_read(self._api, task.model_copy(update=place)))
         queue = _Chunks(max(1, min(GROUP, int(AHEAD_SECONDS / task.chunk_seconds))))
-        pump = self._tasks.start(self._pump(child, queue), "chunks from the cutter")
+        pump = asyncio.create_task(self._pump(child, queue), name="chunks from the cutter")
         end: _End | None = None
         try:
             while end is None:
                 group, end = await _next_group(queue)
                 if group:
                     await appending.append(group)
-                    self._tell_of(appending, len(group))
+                    self._tell(appending.notice(len(group)))
         finally:
             await ended(pump)
             if end is None:
-                await self._end_child()
-        if isinstance(end, ChildDiedError):
+                await self.close()
+        if isinstance(end, Exception):
             raise end
         if isinstance(end, CutFailed):
             return failure_of(end)
         return end.result
-
-    def _order(self, appending: Appending, task: ChunkTask) -> Cut:
-        place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
-        api, rest = self._api, task.model_copy(update=place)
-        return Cut(server=api.server, token=api.token, timeout_seconds=api.timeout_seconds, task=rest)
 
     async def _pump(self, child: Child, queue: _Chunks) -> None:
         """Move what the child sends to the queue, which makes the child wait when it is full."""
@@ -169,75 +125,84 @@ class Cutting:
                     await queue.put((message, flac))
                 elif isinstance(message, CutEnded | CutFailed):
                     return await queue.put(message)
-        except ChildDiedError as death:
-            await queue.put(death)
+        except Exception as error:
+            await queue.put(error)
 
     async def _ready_child(self) -> Child:
         if self._child is None or not self._child.running:
-            await self._end_child()
+            await self.close()
             self._child = await Child.start("cutter")
         return self._child
 
-    async def _end_child(self) -> None:
-        if self._child:
-            await self._child.close()
-            self._child = None
 
-    def _tell_of(self, appending: Appending, count: int) -> None:
-        message = f"{count} chunks appended, the recording is cut up to {appending.end_seconds:.0f} s."
-        data = {
-            "transcription_id": appending.claim.transcription_id,
-            "count": count,
-            "cut_seconds": appending.end_seconds,
-        }
-        self._tell(Notice("chunks_appended", message, data))
+class Storing:
+    """What one claim stores at the farm before its end: chunks that were cut, or a listening copy."""
+
+    def __init__(self, api: WorkerApi, heartbeats: Heartbeats, token: str) -> None:
+        self._api = api
+        self._heartbeats = heartbeats
+        self._token = token
+
+    async def targets(self, positions: Sequence[int]) -> dict[int, worker.ChunkUpload]:
+        """Where the audio at these positions goes."""
+        await self._heartbeats.sure_of([self._token])
+        request = worker.UploadRequest(worker_id=self._api.worker_id, token=self._token, positions=tuple(positions))
+        targets = {upload.position: upload for upload in (await self._api.uploads(request)).uploads}
+        if missing := set(positions) - set(targets):
+            raise InvalidRequest(f"The farm did not say where the audio {sorted(missing)} goes.")
+        return targets
+
+    async def store(self, target: worker.ChunkUpload, content: bytes | Path) -> str:
+        """Upload these bytes, or this file; gives the key under which the farm keeps them."""
+        for tries_left in reversed(range(UPLOAD_TRIES)):
+            try:
+                await self._api.upload(target.transfer, content)
+                break
+            except (ServerUnreachable, ObjectStoreRefused):
+                if not tries_left:
+                    raise
+                target = (await self.targets([target.position]))[target.position]
+        return target.key
+
+    async def append(self, chunks: Sequence[worker.NewChunk], duration_seconds: float | None) -> None:
+        """Add chunks that are stored to the recording."""
+        me, new = self._api.worker_id, tuple(chunks)
+        await self._api.append(
+            worker.AppendRequest(worker_id=me, token=self._token, chunks=new, duration_seconds=duration_seconds)
+        )
 
 
 class Appending:
     """The chunks of one recording, as far as they are safe."""
 
-    def __init__(self, api: WorkerApi, worker_id: str, heartbeats: Heartbeats, claim: Claim, task: ChunkTask) -> None:
-        self.claim = claim
+    def __init__(self, storing: Storing, claim: worker.Claim, task: worker.ChunkTask) -> None:
+        self._transcription_id = claim.transcription_id
         self.position = task.resume_position
         self.end_seconds = task.resume_seconds
-        self._api = api
-        self._worker_id = worker_id
-        self._heartbeats = heartbeats
-        self._token = claim.token
+        self._storing = storing
 
     async def append(self, group: Sequence[_ChunkAudio]) -> None:
         """Upload and append the next chunks."""
-        await self._heartbeats.sure_of([self._token])
-        targets = await self._targets([chunk.position for chunk, _ in group])
-        new = await _all([self._uploaded(chunk, flac, targets[chunk.position]) for chunk, flac in group])
+        targets = await self._storing.targets([chunk.position for chunk, _ in group])
+        try:
+            async with asyncio.TaskGroup() as uploads:
+                new = [uploads.create_task(self._stored(one, flac, targets[one.position])) for one, flac in group]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         last = group[-1][0]
-        request = AppendRequest(
-            worker_id=self._worker_id,
-            token=self._token,
-            chunks=tuple(new),
-            duration_seconds=last.declared_seconds,
-        )
-        await self._api.append(request)
+        await self._storing.append([one.result() for one in new], last.declared_seconds)
         self.position, self.end_seconds = last.position + 1, last.end_seconds
 
-    async def _targets(self, positions: Sequence[int]) -> dict[int, ChunkUpload]:
-        request = UploadRequest(worker_id=self._worker_id, token=self._token, positions=tuple(positions))
-        targets = {upload.position: upload for upload in (await self._api.uploads(request)).uploads}
-        if missing := set(positions) - set(targets):
-            raise InvalidRequest(f"The farm did not say where the chunks {sorted(missing)} go.")
-        return targets
+    def notice(self, count: int) -> Notice:
+        """So many chunks were appended."""
+        message = f"{count} chunks appended, the recording is cut up to {self.end_seconds:.0f} s."
+        data = {"transcription_id": self._transcription_id, "count": count, "cut_seconds": self.end_seconds}
+        return Notice("chunks_appended", message, data)
 
-    async def _uploaded(self, chunk: CutChunk, flac: bytes, target: ChunkUpload) -> NewChunk:
-        for tries_left in reversed(range(UPLOAD_TRIES)):
-            try:
-                await self._api.upload(target.transfer, flac)
-                break
-            except (ServerUnreachable, ObjectStoreRefused):
-                if not tries_left:
-                    raise
-                target = (await self._targets([chunk.position]))[chunk.position]
+    async def _stored(self, chunk: CutChunk, flac: bytes, target: worker.ChunkUpload) -> worker.NewChunk:
+        key = await self._storing.store(target, flac)
         cut, digest = chunk.model_dump(exclude={"declared_seconds"}), hashlib.sha256(flac).hexdigest()
-        return NewChunk(**cut, key=target.key, size=len(flac), sha256=digest)
+        return worker.NewChunk(**cut, key=key, size=len(flac), sha256=digest)
 
 
 async def _next_group(queue: _Chunks) -> tuple[list[_ChunkAudio], _End | None]:
@@ -258,13 +223,3 @@ def failure_of(end: CutFailed) -> JobFailure:
         raise LeaseLost(end.message)
     passing = end.code in (ServerUnreachable.code, ObjectStoreRefused.code)
     return JobFailure(end.code, end.message, end.permanent, charged=not passing)
-
-
-async def _all(uploads: Sequence[Coroutine[None, None, NewChunk]]) -> list[NewChunk]:
-    """All of them at once; the first error ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(upload) for upload in uploads]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -23,18 +23,8 @@ from whisper_farm.errors import (
     ServerUnreachable,
     TooLarge,
 )
+from whisper_farm.protocol import worker
 from whisper_farm.protocol.wire import MAX_BATCH
-from whisper_farm.protocol.worker import (
-    AttemptFailure,
-    Claim,
-    CompleteRequest,
-    Completion,
-    FailRequest,
-    Outcome,
-    Result,
-    TranscribeResult,
-    TranscribeTask,
-)
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls
 from whisper_farm.worker.heartbeats import Heartbeats, Leases
@@ -75,9 +65,9 @@ class _Ending:
     """The end of one job. There is no claim where the worker did not understand it."""
 
     token: str
-    claim: Claim | None
-    completion: Completion | None = None
-    failure: AttemptFailure | None = None
+    claim: worker.Claim | None
+    completion: worker.Completion | None = None
+    failure: worker.AttemptFailure | None = None
     work_seconds: float | None = None
     size: int = 0
 
@@ -86,16 +76,9 @@ class HandingIn:
     """What one worker has to hand in."""
 
     def __init__(
-        self,
-        api: WorkerApi,
-        worker_id: str,
-        leases: Leases,
-        heartbeats: Heartbeats,
-        claiming: ClaimCalls,
-        tell: Tell,
+        self, api: WorkerApi, leases: Leases, heartbeats: Heartbeats, claiming: ClaimCalls, tell: Tell
     ) -> None:
         self._api = api
-        self._worker_id = worker_id
         self._leases = leases
         self._heartbeats = heartbeats
         self._claiming = claiming
@@ -105,7 +88,7 @@ class HandingIn:
         self._arrived = asyncio.Event()
         self._changed = Wakeup()
 
-    def put(self, claim: Claim, end: Result | JobFailure) -> None:
+    def put(self, claim: worker.Claim, end: worker.Result | JobFailure) -> None:
         """Hand this in, soon. A job that is no longer held is forgotten."""
         if claim.token not in self._leases:
             return
@@ -152,34 +135,31 @@ class HandingIn:
         return group
 
     async def _complete(self, group: Sequence[_Ending]) -> None:
+        """Hand results in. Where the server refuses the call as a whole: one by one, to find what it cannot take."""
         if not group:
             return
         completions = tuple(each.completion for each in group if each.completion)
         claim = self._claiming.to_go_along()
-        request = CompleteRequest(worker_id=self._worker_id, completions=completions, claim=claim)
+        request = worker.CompleteRequest(worker_id=self._api.worker_id, completions=completions, claim=claim)
+        answer: worker.CompleteAnswer | None = None
         try:
             answer = await self._api.complete(request)
         except FATAL:
             raise
         except FarmError as error:
-            answer = None
-            await self._one_by_one(group, error)
+            if len(group) == 1:
+                await self._fail([_instead(group[0], JobFailure(error.code, error.message))])
+            else:
+                for each in group:
+                    await self._complete([each])
         finally:
             if claim:
-                self._claiming.came_along((), False)
+                self._claiming.came_along()
         if answer:
             self._claiming.take(answer.claims, answer.drain)
             await self._ended(group, answer.outcomes)
 
-    async def _one_by_one(self, group: Sequence[_Ending], error: FarmError) -> None:
-        """The server refuses the call as a whole: find the result that it cannot take, and fail that job."""
-        if len(group) > 1:
-            for each in group:
-                await self._complete([each])
-        else:
-            await self._fail([_instead(group[0], JobFailure(error.code, error.message))])
-
-    async def _ended(self, group: Sequence[_Ending], outcomes: Sequence[Outcome]) -> None:
+    async def _ended(self, group: Sequence[_Ending], outcomes: Sequence[worker.Outcome]) -> None:
         """Strike out what has ended; what was refused and still lives is failed."""
         refused = []
         by_token = {outcome.token: outcome for outcome in outcomes}
@@ -198,7 +178,7 @@ class HandingIn:
             return
         failures = tuple(each.failure for each in group if each.failure)
         try:
-            await self._api.fail(FailRequest(worker_id=self._worker_id, failures=failures))
+            await self._api.fail(worker.FailRequest(worker_id=self._api.worker_id, failures=failures))
         except FATAL:
             raise
         except FarmError as error:
@@ -212,12 +192,12 @@ class HandingIn:
             self._tell(_notice(each, None))
 
 
-def _ending(claim: Claim, end: Result | JobFailure) -> _Ending:
+def _ending(claim: worker.Claim, end: worker.Result | JobFailure) -> _Ending:
     token = claim.token
     if isinstance(end, JobFailure):
         return _Ending(token, claim, failure=_reported(token, end))
-    completion = Completion.of(token, end)
-    seconds = end.work_seconds if isinstance(end, TranscribeResult) else None
+    completion = worker.Completion.of(token, end)
+    seconds = end.work_seconds if isinstance(end, worker.TranscribeResult) else None
     return _Ending(token, claim, completion, work_seconds=seconds, size=len(completion.result))
 
 
@@ -226,14 +206,16 @@ def _instead(ending: _Ending, failure: JobFailure) -> _Ending:
     return _Ending(ending.token, ending.claim, failure=_reported(ending.token, failure))
 
 
-def _reported(token: str, failure: JobFailure) -> AttemptFailure:
+def _reported(token: str, failure: JobFailure) -> worker.AttemptFailure:
     """The failure as a message that the server takes, whatever an engine or a server made of code and text."""
     code = failure.code if re.fullmatch(_CODE, failure.code) else EngineError.code
     text = failure.message.replace("\0", "").encode(errors="replace").decode()[:_MESSAGE_LENGTH]
-    return AttemptFailure(token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged)
+    return worker.AttemptFailure(
+        token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged
+    )
 
 
-def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
+def _notice(ending: _Ending, outcome: worker.Outcome | None) -> Notice:
     """What became of a job, for the owner of the worker."""
     claim = ending.claim
     if claim is None:
@@ -251,7 +233,7 @@ def _notice(ending: _Ending, outcome: Outcome | None) -> Notice:
     if outcome and outcome.error_code:
         data["code"] = outcome.error_code
         return Notice("job_refused", f"The result of job {claim.job_id} came too late: {outcome.message}", data)
-    if isinstance(claim.task, TranscribeTask):
+    if isinstance(claim.task, worker.TranscribeTask):
         data["audio_seconds"] = claim.task.end_seconds - claim.task.start_seconds
     if ending.work_seconds is not None:
         data["work_seconds"] = ending.work_seconds

@@ -15,7 +15,7 @@ from typing import Literal
 
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.protocol.worker import Claim, HeartbeatAnswer, HeartbeatRequest
+from whisper_farm.protocol.worker import Claim, HeartbeatRequest
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.tasks import Wakeup, now
 
@@ -103,17 +103,10 @@ class Leases:
 class Heartbeats:
     """The heart of one worker. `told_to_go` is called with True to leave at once, False to drain."""
 
-    def __init__(
-        self,
-        api: WorkerApi,
-        worker_id: str,
-        leases: Leases,
-        told_to_go: Callable[[bool], None],
-    ) -> None:
+    def __init__(self, api: WorkerApi, leases: Leases, told_to_go: Callable[[bool], None]) -> None:
         self.lease_seconds = 20.0
         self.heartbeat_seconds = 5.0
         self._api = api
-        self._worker_id = worker_id
         self._leases = leases
         self._told_to_go = told_to_go
         self._beating = asyncio.Lock()
@@ -161,13 +154,10 @@ class Heartbeats:
     async def _renew(self, tokens: tuple[str, ...]) -> None:
         sent_at = now()
         seconds = max(1.0, min(self.lease_seconds / 4, self._api.timeout_seconds))
-        answer = await self._api.heartbeat(HeartbeatRequest(worker_id=self._worker_id, tokens=tokens), seconds)
+        answer = await self._api.heartbeat(HeartbeatRequest(worker_id=self._api.worker_id, tokens=tokens), seconds)
         self.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
         self._leases.take_away(answer.lost, "lost")
         self._leases.take_away(answer.cancelled, "cancelled")
         self._leases.renewed(tokens, sent_at, answer.lease_seconds)
-        self._obey(answer)
-
-    def _obey(self, answer: HeartbeatAnswer) -> None:
         if answer.dismissed or answer.drain:
             self._told_to_go(answer.dismissed)

@@ -60,7 +60,7 @@ class PlacedWorker:
         """Set `stop` when it is time to drain; call `leave_now` when there is no time left. Ends with the worker."""
         stopped_at: float | None = None
         while True:
-            if self._orphaned():
+            if self._settings.parent is not None and os.getppid() != self._settings.parent:
                 self._say("The process that started this worker is gone: it ends.")
                 stop.set()
                 leave_now()
@@ -75,9 +75,6 @@ class PlacedWorker:
                     leave_now()
                     return
             await asyncio.sleep(LOOK_SECONDS)
-
-    def _orphaned(self) -> bool:
-        return self._settings.parent is not None and os.getppid() != self._settings.parent
 
     def _reason(self) -> str | None:
         now, settings = self._clock(), self._settings

@@ -4,8 +4,8 @@ A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Load` → `
 A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
 any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
-A cutter child: `Cut` → `CutChunk`… (audio in the body), then `CutEnded` or `CutFailed`. Or `MakePeaks` → `PeaksGoOn`…,
-then `PeaksMade` or `CutFailed`.
+A cutter child: `ReadRecording` → `CutChunk`… (audio in the body), then `CutEnded`; or `PeaksGoOn`…, then `PeaksMade`;
+or `CutFailed`.
 
 A message is its kind and JSON, with a body of bytes (may be empty), both of bounded length. A mark before each shows at
 once that something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its
@@ -162,23 +162,15 @@ class BatchEnded(PipeMessage):
     message: str | None = None
 
 
-class Cut(PipeMessage):
-    """Cut a recording of this farm, from where the chunks that are there already end."""
+class ReadRecording(PipeMessage):
+    """Read a recording of this farm. Cut it from where the chunks that are there already end; or find its peaks, and
+    write its listening copy to a file."""
 
     server: str
     token: str
     timeout_seconds: float
-    task: ChunkTask
-
-
-class MakePeaks(PipeMessage):
-    """Write the listening copy of a recording of this farm to a file, and find the peaks of its waveform."""
-
-    server: str
-    token: str
-    timeout_seconds: float
-    task: PeaksTask
-    copy_path: str
+    task: ChunkTask | PeaksTask = Field(discriminator="kind")
+    copy_path: str = ""
 
 
 class PeaksGoOn(PipeMessage):

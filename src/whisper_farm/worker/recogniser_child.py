@@ -20,23 +20,7 @@ from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineS
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
-from whisper_farm.worker import apart
-from whisper_farm.worker.pipe import (
-    AgentPipe,
-    BatchChunk,
-    BatchEnded,
-    Cancel,
-    Capability,
-    Fetching,
-    Load,
-    LookAround,
-    Ready,
-    Recognise,
-    Recognised,
-    Refused,
-    Unavailable,
-    or_crash,
-)
+from whisper_farm.worker import apart, pipe
 
 _NEWS_SECONDS = 0.2
 
@@ -44,96 +28,97 @@ _NEWS_SECONDS = 0.2
 class RecogniserChild:
     """Serves one agent over its pipe."""
 
-    def __init__(self, pipe: AgentPipe) -> None:
-        self._pipe = pipe
-        self._order = LookAround(engine="")
+    def __init__(self, agent: pipe.AgentPipe) -> None:
+        self._pipe = agent
+        self._order = pipe.LookAround(engine="")
         self._engine: Engine | None = None
         self._slots = ThreadPoolExecutor(1, "slot")
-        self._chunks: defaultdict[int, list[tuple[BatchChunk, bytes]]] = defaultdict(list)
+        self._chunks: defaultdict[int, list[tuple[pipe.BatchChunk, bytes]]] = defaultdict(list)
         self._cancelled: set[tuple[int, int]] = set()
 
     def serve(self) -> None:
         """Do what the agent says until it closes the pipe. The work itself happens in the threads of the slots."""
         for message, body in self._pipe.received():
             match message:
-                case LookAround():
+                case pipe.LookAround():
                     self._order = message
-                    self._in_slot(self._look_around)
-                case Load():
+                    self._in_slot(partial(capability, message))
+                case pipe.Load():
                     self._slots = ThreadPoolExecutor(message.slots, "slot")
                     self._in_slot(partial(self._load, message))
-                case BatchChunk():
+                case pipe.BatchChunk():
                     self._chunks[message.batch].append((message, body))
-                case Recognise():
+                case pipe.Recognise():
                     self._in_slot(partial(self._recognise, message, self._chunks.pop(message.batch, [])))
-                case Cancel():
+                case pipe.Cancel():
                     self._cancelled.add((message.batch, message.index))
                 case _:
                     raise RuntimeError(f"A recogniser does not understand {message!r}.")
 
-    def _in_slot(self, work: Callable[[], None]) -> None:
-        self._slots.submit(or_crash(work))
+    def _in_slot(self, work: Callable[[], pipe.PipeMessage]) -> None:
+        """Do this in a thread of the slots, and send what comes of it."""
 
-    def _look_around(self) -> None:
-        try:
-            self._pipe.send(capability(self._order))
-        except EngineError as error:
-            self._pipe.send(Unavailable(code=error.code, message=error.message))
+        def run() -> None:
+            try:
+                answer = work()
+            except EngineError as error:
+                answer = pipe.Unavailable(code=error.code, message=error.message)
+            self._pipe.send(answer)
 
-    def _load(self, load: Load) -> None:
-        order, news = self._order, _News(self._pipe)
+        self._slots.submit(pipe.or_crash(run))
+
+    def _load(self, load: pipe.Load) -> pipe.Ready:
+        order, news = self._order, _news(self._pipe)
         shared = order.model_dump(include=set(EngineSettings.__dataclass_fields__))
         settings = EngineSettings(**{**shared, "threads": load.threads, "slots": load.slots})
-        try:
-            self._engine = engine_traits(order.engine).load(load.options, settings, news)
-        except EngineError as error:
-            self._pipe.send(Unavailable(code=error.code, message=error.message))
-        else:
-            self._pipe.send(Ready(**asdict(self._engine.facts)))
+        self._engine = engine_traits(order.engine).load(load.options, settings, news)
+        return pipe.Ready(**asdict(self._engine.facts))
 
-    def _recognise(self, order: Recognise, chunks: list[tuple[BatchChunk, bytes]]) -> None:
+    def _recognise(self, order: pipe.Recognise, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> pipe.BatchEnded:
         assert self._engine is not None
         batch, code, why = order.batch, None, None
         readable = self._decoded(batch, chunks)
         indexes = list(readable)
-        gone = lambda place: (batch, indexes[place]) in self._cancelled  # noqa: E731
-        answers = apart.recognise(self._engine, list(readable.values()), order.options, gone)
         began = time.monotonic()
         try:
+            answers = apart.recognise(
+                self._engine,
+                list(readable.values()),
+                order.options,
+                lambda place: (batch, indexes[place]) in self._cancelled,
+            )
             for place, recognition in answers:
                 index, ended = indexes[place], time.monotonic()
                 result = _result(recognition, chunks[index][0].start_seconds, self._engine.facts, ended - began)
-                self._pipe.send(Recognised(batch=batch, index=index, result=result))
+                self._pipe.send(pipe.Recognised(batch=batch, index=index, result=result))
                 began = ended
         except EngineError as error:
             code, why = error.code, error.message
         self._cancelled -= {(batch, index) for index in range(len(chunks))}
-        self._pipe.send(BatchEnded(batch=batch, code=code, message=why))
+        return pipe.BatchEnded(batch=batch, code=code, message=why)
 
-    def _decoded(self, batch: int, chunks: list[tuple[BatchChunk, bytes]]) -> dict[int, ChunkAudio]:
+    def _decoded(self, batch: int, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> dict[int, ChunkAudio]:
         """The audio by index; what cannot be decoded is refused at once."""
         readable = {}
         for index, (chunk, flac) in enumerate(chunks):
             try:
                 readable[index] = ChunkAudio(decode_flac(flac, chunk.seconds), chunk.language)
             except AudioError as error:
-                self._pipe.send(Refused(batch=batch, index=index, code=error.code, message=error.message))
+                self._pipe.send(pipe.Refused(batch=batch, index=index, code=error.code, message=error.message))
         return readable
 
 
-class _News:
+def _news(agent: pipe.AgentPipe) -> Callable[[FetchProgress], None]:
     """Passes the progress of a fetch on, a few times a second."""
+    told_at = 0.0
 
-    def __init__(self, pipe: AgentPipe) -> None:
-        self._pipe = pipe
-        self._told_at = 0.0
+    def news(progress: FetchProgress) -> None:
+        nonlocal told_at
+        if time.monotonic() >= told_at + _NEWS_SECONDS or progress.done_bytes == progress.total_bytes:
+            told_at = time.monotonic()
+            agent.send(pipe.Fetching(**asdict(progress)))
 
-    def __call__(self, progress: FetchProgress) -> None:
-        if time.monotonic() < self._told_at + _NEWS_SECONDS and progress.done_bytes != progress.total_bytes:
-            return
-        self._told_at = time.monotonic()
-        model, done, total = progress.model, progress.done_bytes, progress.total_bytes
-        self._pipe.send(Fetching(model=model, done_bytes=done, total_bytes=total))
+    return news
 
 
 def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
@@ -153,13 +138,13 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
     )
 
 
-def capability(order: LookAround) -> Capability:
+def capability(order: pipe.LookAround) -> pipe.Capability:
     """The engine's device, slots and batch here. What the owner set stands. EngineUnavailable if it cannot run."""
     traits = engine_traits(order.engine)
     version = library_version(traits)
     device = device_of(traits, order.device)
     division = division_for(traits, device, order.slots, batch=order.batch_size)
-    return Capability(
+    return pipe.Capability(
         engine=traits.name,
         version=version,
         device=device,

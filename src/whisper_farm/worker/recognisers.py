@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, every_error
 from whisper_farm.protocol.wire import MAX_BATCH
-from whisper_farm.protocol.worker import Claim, TranscribeTask
+from whisper_farm.protocol.worker import Claim, TranscribeResult, TranscribeTask
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
 from whisper_farm.worker.child import Child, ChildDiedError
+from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.notices import Notice, Tell
 from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
@@ -31,6 +32,7 @@ UNWANTED_SECONDS = 30.0
 LOAD_DEATHS = 3
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
+ChunkEnd = TranscribeResult | JobFailure
 _Answer = pipe.Recognised | pipe.Refused | pipe.BatchEnded
 
 
@@ -42,7 +44,12 @@ class ChunkJob:
     task: TranscribeTask
     flac: bytes
     suspect: bool
-    wanted: bool = True
+    end: asyncio.Future[ChunkEnd] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def wanted(self) -> bool:
+        """Whether nobody has given it up and it has no end yet."""
+        return not self.end.done()
 
 
 @dataclass(eq=False, slots=True)
@@ -90,10 +97,7 @@ class Recogniser:
         return True
 
     async def load(
-        self,
-        options: RecognitionOptions,
-        news: Callable[[pipe.Fetching], None],
-        died: Callable[[ChildDiedError], None],
+        self, options: RecognitionOptions, news: Callable[[pipe.Fetching], None], died: Callable[[ChildDiedError], None]
     ) -> pipe.Ready:
         """Load the model. EngineError if it cannot be had, ChildDiedError if that killed the process. Afterwards `died`
         is called when the process is gone, whether or not it was working."""
@@ -144,7 +148,6 @@ class Recogniser:
 
     def cancel(self, job: ChunkJob) -> None:
         """Nobody wants this job any more: tell the process, which has a while to let go of it."""
-        job.wanted = False
         for number, batch in self._batches.items():
             if job in batch.jobs:
                 self._child.post(pipe.Cancel(batch=number, index=batch.jobs.index(job)))

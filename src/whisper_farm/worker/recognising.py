@@ -14,19 +14,18 @@ from collections.abc import Callable, Iterable
 from whisper_farm.errors import (
     EngineError,
     EngineUnavailable,
-    LeaseLost,
     ModelUnavailable,
     OptionUnsupported,
     RecogniserCrashed,
     TooLarge,
 )
-from whisper_farm.protocol.worker import Claim, TranscribeResult, TranscribeTask
+from whisper_farm.protocol.worker import Claim, TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure, failed_by
 from whisper_farm.worker.pipe import MAX_BODY_BYTES, BatchEnded, Recognised, Refused
-from whisper_farm.worker.recognisers import ChunkJob, Recogniser, RecogniserPool
+from whisper_farm.worker.recognisers import ChunkEnd, ChunkJob, Recogniser, RecogniserPool
 from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, now
 
 COMPANY_SECONDS = 1.0
@@ -40,7 +39,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Recognising:
-    """All transcribe jobs of one worker. `finished` receives the end of each, `lost` a claim the farm denies."""
+    """All transcribe jobs of one worker."""
 
     def __init__(
         self,
@@ -48,8 +47,6 @@ class Recognising:
         pool: RecogniserPool,
         tasks: BackgroundTasks,
         chunk_timeout_seconds: float,
-        finished: Callable[[Claim, TranscribeResult | JobFailure], None],
-        lost: Callable[[Claim], None],
         room_changed: Callable[[], None],
     ) -> None:
         self.changed = Wakeup()
@@ -57,13 +54,10 @@ class Recognising:
         self._pool = pool
         self._tasks = tasks
         self._chunk_timeout_seconds = chunk_timeout_seconds
-        self._finished = finished
-        self._lost = lost
         self._room_changed = room_changed
-        self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._jobs: dict[str, ChunkJob] = {}
+        self._fetching = 0
         self._pending: list[ChunkJob] = []
-        self._batches: set[asyncio.Task[None]] = set()
+        self._begun: set[ChunkJob] = set()
         self._waiting_since = 0.0
         self._draining = False
 
@@ -75,40 +69,42 @@ class Recognising:
             return 0
         if not pool.slots:
             return 0 if pool.loading else 1 - held
-        waiting = held - (len(self._jobs) - len(self._pending))
+        waiting = held - len(self._begun)
         if pool.free_slots:
             return pool.batch * pool.free_slots - waiting
         ahead = pool.batch * -(-pool.slots // SLOTS_PER_BATCH_AHEAD)
         return ahead - waiting if ahead - waiting >= ahead // WORTH_ASKING else 0
 
-    def take(self, claim: Claim, task: TranscribeTask) -> None:
-        """Fetch the audio of a claim and recognise it."""
-        self._fetching[claim.token] = self._tasks.start(self._fetch(claim, task), f"audio of {claim.job_id}")
-
-    def drop(self, token: str) -> None:
-        """Forget a job, wherever it is."""
-        if fetching := self._fetching.pop(token, None):
-            fetching.cancel()
-        if job := self._jobs.pop(token, None):
-            job.wanted = False
+    async def recognise(self, claim: Claim, task: TranscribeTask) -> ChunkEnd:
+        """Fetch the audio of a claim and recognise it; cancel this to forget it, wherever it is."""
+        if task.size > MAX_BODY_BYTES:
+            raise TooLarge(f"The chunk of job {claim.job_id} has {task.size} bytes, more than a worker takes.")
+        self._fetching += 1
+        try:
+            flac = await self._api.download(task.transfer, task.size, task.sha256)
+        finally:
+            self._fetching -= 1
+            self.changed.notify_all()
+        job = ChunkJob(claim, task, flac, suspect=task.alone)
+        if not self._pending:
+            self._waiting_since = now()
+        self._pending.append(job)
+        try:
+            return await job.end
+        except asyncio.CancelledError:
             if job in self._pending:
                 self._pending.remove(job)
             for recogniser in self._pool.recognisers:
                 recogniser.cancel(job)
-        self.changed.notify_all()
+            raise
+        finally:
+            self._begun.discard(job)
+            self.changed.notify_all()
 
-    def drain(self) -> tuple[str, ...]:
-        """Begin nothing more; the tokens of what no child has begun, forgotten here."""
+    def drain(self) -> frozenset[str]:
+        """Begin nothing more; the tokens of what a child has begun."""
         self._draining = True
-        tokens = (*self._fetching, *(job.claim.token for job in self._pending))
-        for token in tokens:
-            self.drop(token)
-        return tokens
-
-    async def idle(self) -> None:
-        """Return when no child is recognising anything."""
-        while self._batches:
-            await self.changed.wait(_LOOK_SECONDS)
+        return frozenset(job.claim.token for job in self._begun)
 
     async def run(self) -> None:
         """Give the children work until cancelled."""
@@ -127,7 +123,7 @@ class Recognising:
         options = self._pending[0].task.options
         if self._pool.serves(options):
             return self._begin_batch()
-        if self._batches:
+        if self._pool.free_slots < self._pool.slots:
             return False
         await self._pool.switch(options)
         return True
@@ -150,8 +146,8 @@ class Recognising:
         jobs = [head] if head.suspect else self._company_of(head)
         for job in jobs:
             self._pending.remove(job)
+            self._begun.add(job)
         batch = self._tasks.start(self._recognise(recogniser, jobs), f"batch of {len(jobs)}")
-        self._batches.add(batch)
         batch.add_done_callback(self._batch_done)
         self._room_changed()
         return True
@@ -169,30 +165,8 @@ class Recognising:
         return group[: min(self._pool.batch, -(-len(group) // slots))]
 
     def _batch_done(self, batch: asyncio.Task[None]) -> None:
-        self._batches.discard(batch)
         self.changed.notify_all()
         self._room_changed()
-
-    async def _fetch(self, claim: Claim, task: TranscribeTask) -> None:
-        try:
-            if task.size > MAX_BODY_BYTES:
-                raise TooLarge(f"The chunk of job {claim.job_id} has {task.size} bytes, more than a worker takes.")
-            flac = await self._api.download(task.transfer, task.size, task.sha256)
-        except LeaseLost:
-            self._lost(claim)
-        except Exception as error:
-            self._finished(claim, failed_by(error))
-        else:
-            self._arrived(ChunkJob(claim, task, flac, suspect=task.alone))
-        finally:
-            self._fetching.pop(claim.token, None)
-            self.changed.notify_all()
-
-    def _arrived(self, job: ChunkJob) -> None:
-        if not self._pending:
-            self._waiting_since = now()
-        self._jobs[job.claim.token] = job
-        self._pending.append(job)
 
     async def _recognise(self, recogniser: Recogniser, jobs: list[ChunkJob]) -> None:
         left = dict.fromkeys(jobs)
@@ -225,14 +199,16 @@ class Recognising:
             elif job.wanted:
                 job.suspect = True
                 again.append(job)
+                self._begun.discard(job)
+                if self._draining:  # nobody begins it here any more: it is handed back
+                    job.end.cancel()
         self._pending[:0] = again
 
-    def _end(self, job: ChunkJob, end: TranscribeResult | JobFailure) -> None:
-        self._jobs.pop(job.claim.token, None)
+    def _end(self, job: ChunkJob, end: ChunkEnd) -> None:
         if job in self._pending:
             self._pending.remove(job)
         if job.wanted:
-            self._finished(job.claim, end)
+            job.end.set_result(end)
 
 
 def _key(options: RecognitionOptions) -> RecognitionOptions:
@@ -240,7 +216,7 @@ def _key(options: RecognitionOptions) -> RecognitionOptions:
     return options.model_copy(update={"language": None, "revision": None})
 
 
-def _end_of(answer: Recognised | Refused) -> TranscribeResult | JobFailure:
+def _end_of(answer: Recognised | Refused) -> ChunkEnd:
     if isinstance(answer, Recognised):
         return answer.result
     return JobFailure(answer.code, answer.message, permanent=True)

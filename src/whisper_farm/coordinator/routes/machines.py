@@ -128,7 +128,7 @@ def _pool_view(snapshot: Snapshot, pool: Pool) -> protocol.PoolView:
     mine = [row for row in snapshot.machines.values() if row.pool == pool.name]
     today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
     working = sum(row.state == "working" for row in mine)
-    speed, backlog = kept.inputs.get("speed"), kept.inputs.get("backlog_audio_seconds", 0)
+    speed, backlog = kept.inputs.get("speed"), kept.inputs.get("audio_seconds", 0)
     return protocol.PoolView.of(
         kept,
         pool,

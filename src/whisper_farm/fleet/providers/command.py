@@ -17,13 +17,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_farm.fleet.pools import Strict, Word
-from whisper_farm.fleet.providers.processes import Output, run
-from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
+from whisper_farm.fleet.providers.calls import Output, run
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Fault, Launch, Provider, Seen, SeenState
 
 FAULTS = frozenset(get_args(Fault))
 Line = Annotated[tuple[Word, ...], Field(min_length=1, max_length=64)]
@@ -57,23 +57,19 @@ class DescribedMachine(BaseModel):
     message: str = ""
 
 
-class CommandProvider:
+class CommandProvider(Provider):
     """Whatever these commands reach."""
-
-    kind: ClassVar[str] = "command"
 
     def __init__(self, **settings: Any) -> None:
         self._told = CommandSettings(**settings)
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """See `Provider`."""
         printed = await self._run(self._told.list, {"owner": owner})
         if not isinstance(printed, list):
             raise CallFailed.of("configuration", "The command `list` must print a JSON list of machines.")
         return [_seen(one) for one in printed]
 
     async def create(self, launch: Launch) -> Seen:
-        """See `Provider`."""
         pool = launch.pool
         words = {
             "launch_id": launch.launch_id, "owner": launch.owner, "pool": pool.name, "region": launch.region,
@@ -83,26 +79,16 @@ class CommandProvider:
         return _seen(await self._run(self._told.create, words, launch.environment, creates=True))
 
     async def start(self, machine_id: str) -> None:
-        """See `Provider`."""
         if self._told.start is None:
             raise CallFailed.of("configuration", "This provider has no command `start`.")
         await self._run(self._told.start, {"machine_id": machine_id}, answers=False)
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
-        """See `Provider`."""
         words = {"machine_id": machine_id, "grace_seconds": f"{grace_seconds:g}"}
         await self._run(self._told.stop or self._told.destroy, words, answers=False)
 
     async def destroy(self, machine_id: str) -> None:
-        """See `Provider`."""
         await self._run(self._told.destroy, {"machine_id": machine_id}, answers=False)
-
-    def classify(self, error: Exception) -> Failure:
-        """See `Provider`."""
-        return classified(error)
-
-    async def close(self) -> None:
-        """See `Provider`. The machines go on."""
 
     async def _run(
         self,

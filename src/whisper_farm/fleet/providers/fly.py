@@ -14,20 +14,20 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from pydantic import Field
 
 from whisper_farm.fleet.pools import Pool, Strict
-from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
+from whisper_farm.fleet.providers.calls import JsonApi
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Fault, Launch, Provider, Seen, SeenState
 
 ADDRESS = "https://api.machines.dev"
 OWNER, POOL, LAUNCH = "whisper_farm_owner", "whisper_farm_pool", "whisper_farm_launch"
 PAGE = 200
 MAX_PAGES = 1000
-REQUEST_SECONDS = 25.0
 MAX_STOP_SECONDS = 300
 STATES: dict[str, SeenState] = {
     "created": "coming", "creating": "coming", "starting": "coming", "replacing": "coming", "updating": "coming",
@@ -55,21 +55,19 @@ class FlySettings(Strict):
     address: str | None = Field(default=None, pattern=r"^https?://")
 
 
-class FlyProvider:
+class FlyProvider(Provider):
     """One app of Fly.io."""
-
-    kind: ClassVar[str] = "fly"
 
     def __init__(self, **settings: Any) -> None:
         told = FlySettings(**settings)
         address = told.address or os.environ.get("FLY_FLAPS_BASE_URL") or ADDRESS
         self._machines = f"/v1/apps/{quote(told.app, safe='')}/machines"
         self._token = os.environ.get("FLY_API_TOKEN", "")
-        self._client = httpx.AsyncClient(base_url=address.rstrip("/"), timeout=REQUEST_SECONDS)
+        self._api = JsonApi("Fly's API", address, self._token)
         self._pace = {"create": CallRate(0.9, 3), "list": CallRate(0.9, 3), "get": CallRate(4.5, 10)}
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """See `Provider`. A machine that the list has left out is asked for by its id, a launch by its metadata."""
+        """A machine that the list has left out is asked for by its id, a launch by its metadata."""
         listed = [one for one in await self._listed({f"metadata.{OWNER}": owner}) if _owner(one) in (owner, None)]
         found = {str(one["id"]): _seen(one) for one in listed}
         launches = {one.launch_id for one in found.values()}
@@ -88,7 +86,6 @@ class FlyProvider:
         return [_seen(one) for one in await self._listed(query) if _metadata(one).get(LAUNCH) == launch_id]
 
     async def create(self, launch: Launch) -> Seen:
-        """See `Provider`."""
         await self._pace["create"].wait()
         body: dict[str, Any] = {"name": launch.launch_id, "config": config_of(launch)}
         if launch.region:
@@ -96,7 +93,7 @@ class FlyProvider:
         return _seen(await self._call("POST", self._machines, "create", json=body))
 
     async def start(self, machine_id: str) -> None:
-        """See `Provider`. A machine that is starting already is as good as started."""
+        """A machine that is starting already is as good as started."""
         try:
             await self._call("POST", f"{self._one(machine_id)}/start", "start")
         except CallFailed as refused:
@@ -104,21 +101,15 @@ class FlyProvider:
                 raise
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
-        """See `Provider`."""
         body = {"signal": "SIGTERM", "timeout": _seconds(grace_seconds)}
         await self._call("POST", f"{self._one(machine_id)}/stop", "stop", json=body)
 
     async def destroy(self, machine_id: str) -> None:
-        """See `Provider`."""
         await self._call("DELETE", self._one(machine_id), "destroy", params={"force": "true"})
 
-    def classify(self, error: Exception) -> Failure:
-        """See `Provider`."""
-        return classified(error)
-
     async def close(self) -> None:
-        """See `Provider`. The machines go on."""
-        await self._client.aclose()
+        """The machines go on."""
+        await self._api.close()
 
     async def _listed(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         """All pages. A page may be empty while others follow; the last one names no cursor."""
@@ -128,7 +119,7 @@ class FlyProvider:
             await self._pace["list"].wait()
             params = {**query, "limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
             answer = await self._send("GET", self._machines, "list", params=params)
-            found += _json(answer, list)
+            found += self._api.read(answer, list)
             if not (cursor := answer.headers.get("fly-next-cursor")):
                 return found
         raise CallFailed.of("transient", f"The list of machines does not end after {MAX_PAGES} pages.")
@@ -149,22 +140,13 @@ class FlyProvider:
         return f"{self._machines}/{quote(machine_id, safe='')}"
 
     async def _call(self, method: str, path: str, call: str, **given: Any) -> dict[str, Any]:
-        found: dict[str, Any] = _json(await self._send(method, path, call, **given), dict)
+        found: dict[str, Any] = self._api.read(await self._send(method, path, call, **given), dict)
         return found
 
     async def _send(self, method: str, path: str, call: str, **given: Any) -> httpx.Response:
         if not self._token:
             raise CallFailed.of("auth", "FLY_API_TOKEN is not set: make one with `fly tokens create deploy`.")
-        headers = {"Authorization": f"Bearer {self._token}"}
-        try:
-            answer = await self._client.request(method, path, headers=headers, **given)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise CallFailed.of("transient", f"Fly's API cannot be reached: {error}") from error
-        except httpx.HTTPError as error:
-            raise CallFailed.of("unknown", f"Fly's API did not answer: {type(error).__name__} {error}") from error
-        if answer.is_success:
-            return answer
-        raise refusal(answer, call)
+        return await self._api.send(method, path, lambda answer: refusal(answer, call), **given)
 
 
 class CallRate:
@@ -251,16 +233,6 @@ def _fault(status: int, code: str, text: str, call: str) -> Fault:
     return "configuration"
 
 
-def _json(answer: httpx.Response, kind: type) -> Any:
-    try:
-        found = answer.json()
-    except ValueError as error:
-        raise CallFailed.of("unknown", "Fly's API answered with something that is no JSON.") from error
-    if not isinstance(found, kind):
-        raise CallFailed.of("unknown", f"Fly's API answered with {type(found).__name__}, not with {kind.__name__}.")
-    return found
-
-
 def _metadata(machine: Mapping[str, Any]) -> dict[str, str]:
     """Its metadata. When its host is away the configuration is in another place, or nowhere."""
     config = machine.get("config") or machine.get("incomplete_config") or {}
@@ -277,6 +249,8 @@ def _seen(machine: Mapping[str, Any]) -> Seen:
     if machine.get("host_status", "ok") == "unreachable" and state != "gone":
         state = "unreachable"
     started, ended, exit_, message = _run_of(machine)
+    if state not in ("stopped", "failed", "gone"):
+        ended, exit_, message = None, None, ""
     return Seen(
         machine_id=str(machine["id"]),
         launch_id=metadata.get(LAUNCH) or machine.get("name"),
@@ -284,9 +258,9 @@ def _seen(machine: Mapping[str, Any]) -> Seen:
         region=str(machine.get("region", "")),
         pool=metadata.get(POOL),
         started_at=started,
-        ended_at=ended if state in ("stopped", "failed", "gone") else None,
-        exit=exit_ if state in ("stopped", "failed", "gone") else None,
-        message=message if state in ("stopped", "failed", "gone") else "",
+        ended_at=ended,
+        exit=exit_,
+        message=message,
     )
 
 

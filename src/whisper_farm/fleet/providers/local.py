@@ -19,9 +19,9 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Launch, Seen, classified
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Launch, Provider, Seen
 
 try:
     import fcntl
@@ -49,10 +49,8 @@ class LocalProcess:
     asked: bool = False
 
 
-class LocalProvider:
+class LocalProvider(Provider):
     """The processes of this machine. `folder` holds their locks and logs, one folder below it for each farm."""
-
-    kind: ClassVar[str] = "local"
 
     def __init__(self, folder: str | None = None) -> None:
         if fcntl is None:
@@ -62,7 +60,7 @@ class LocalProvider:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """See `Provider`. What ended is told until its files are forgotten."""
+        """What ended is told until its files are forgotten."""
         found = []
         for lock in sorted(self._of(owner).glob("*.lock")):
             seen = self._look(lock)
@@ -73,7 +71,6 @@ class LocalProvider:
         return found
 
     async def create(self, launch: Launch) -> Seen:
-        """See `Provider`."""
         if not _SAFE.match(launch.launch_id):
             raise CallFailed.of("configuration", f"{launch.launch_id} is no name of a launch.")
         lock = self._of(launch.owner) / f"{launch.launch_id}.lock"
@@ -91,23 +88,14 @@ class LocalProvider:
         self._keep(self._reap(lock, process, told))
         return self._look(lock)
 
-    async def start(self, machine_id: str) -> None:
-        """See `Provider`. A process that has ended does not start again."""
-        raise CallFailed.of("missing", "A process that has ended cannot be started again.")
-
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
-        """See `Provider`."""
         lock = self._find(machine_id)
         self._signal(lock, signal.SIGTERM)
         self._keep(self._kill_after(lock, grace_seconds))
 
     async def destroy(self, machine_id: str) -> None:
-        """See `Provider`. The processes that it started are ended with it."""
+        """The processes that it started are ended with it."""
         self._signal(self._find(machine_id), signal.SIGKILL)
-
-    def classify(self, error: Exception) -> Failure:
-        """See `Provider`."""
-        return classified(error)
 
     async def close(self) -> None:
         """End the processes that this coordinator started, and collect them."""

@@ -1,16 +1,17 @@
-"""What a provider of machines is: six calls, and one word for each way they can fail.
+"""What a provider of machines is: its calls, and one word for each way they can fail.
 
 A provider is a file here (or in another package) with a class, named by an entry point of the group
 `whisper_farm.providers`. It keeps nothing between calls that it could not find out again: the books are the farm's.
-Every call ends within its own time limit and raises only what `classify` knows.
+Every call ends within its own time limit, and raises `CallFailed` for what it knows the meaning of.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal
 
 from whisper_farm.errors import FleetError, PoolsInvalid
 from whisper_farm.fleet.pools import Fleet, Pool
@@ -29,14 +30,6 @@ machine. `conflict`: not in the machine's present state. `quota`, `auth`, `confi
 NOTHING_MADE: frozenset[Fault] = frozenset({"capacity", "transient", "quota", "auth", "configuration"})
 """After these it is certain that no machine exists."""
 NO_RETRY: frozenset[Fault] = frozenset({"quota", "auth", "configuration"})
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One failed call in the farm's words; `message` holds the provider's own."""
-
-    fault: Fault
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,68 +61,58 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Provider(Protocol):
-    """One account, cluster or computer on which machines can be had."""
+class Provider(ABC):
+    """One account, cluster or computer on which machines can be had. Machines go on when it is closed."""
 
-    kind: ClassVar[str]
-
+    @abstractmethod
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
         """All machines with that tag. Of the `known` launches also those that have ended, if it can tell.
 
         `known` gives the id of each launch's machine, None where no answer has told it.
         """
-        ...
 
+    @abstractmethod
     async def create(self, launch: Launch) -> Seen:
         """Make a machine that carries the launch id. The same launch twice makes one machine, if it can be helped."""
-        ...
 
     async def start(self, machine_id: str) -> None:
         """Let a stopped machine run again."""
-        ...
+        raise CallFailed.of("missing", "What has ended here cannot be started again.")
 
+    @abstractmethod
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         """Ask its worker to end; after the grace it is ended."""
-        ...
 
+    @abstractmethod
     async def destroy(self, machine_id: str) -> None:
         """End it at once and for good; done already is no error."""
-        ...
 
-    def classify(self, error: Exception) -> Failure:
-        """What a failed call means."""
-        ...
-
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 (most hold nothing)
         """End what it holds."""
-        ...
 
 
-class CallFailed(FleetError):
+class CallFailed(FleetError, status=502):
     """A provider's call failed, in a way that the provider knows. The loop answers it; no client ever sees it."""
-
-    code = "provider_failed"
-    status = 502
 
     fault: Fault = "unknown"
 
     @classmethod
     def of(cls, fault: Fault, message: str) -> CallFailed:
-        """The error of a call that failed in this way."""
+        """The error of a call that failed in this way; `message` holds the provider's own words."""
         error = cls(message)
         error.fault = fault
         return error
 
 
-def classified(error: Exception) -> Failure:
+def classified(error: Exception) -> CallFailed:
     """What an error means that says so itself; anything else may have been done or not."""
     if isinstance(error, CallFailed):
-        return Failure(error.fault, error.message)
+        return error
     if isinstance(error, FleetError):
-        return Failure("configuration", error.message)
+        return CallFailed.of("configuration", error.message)
     if isinstance(error, TimeoutError):
-        return Failure("unknown", "The provider did not answer in time.")
-    return Failure("unknown", f"{type(error).__name__}: {error}")
+        return CallFailed.of("unknown", "The provider did not answer in time.")
+    return CallFailed.of("unknown", f"{type(error).__name__}: {error}")
 
 
 def open_providers(fleet: Fleet) -> dict[str, Provider]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from pydantic import Field
 
 from whisper_farm.fleet.pools import Strict, Word
-from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
+from whisper_farm.fleet.providers.calls import JsonApi
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Fault, Launch, Provider, Seen, SeenState
 
-REQUEST_SECONDS = 25.0
 OWNER, POOL = "whisper_farm_owner", "whisper_farm_pool"
 PROGRAM = ("whisper-farm", "worker")
 STATES: dict[str, SeenState] = {"PENDING": "coming", "RUNNING": "running"}
@@ -37,26 +37,21 @@ class RaySettings(Strict):
     resources: dict[Word, float] = Field(default_factory=dict, max_length=16)
 
 
-class RayProvider:
+class RayProvider(Provider):
     """One Ray cluster."""
-
-    kind: ClassVar[str] = "ray"
 
     def __init__(self, **settings: Any) -> None:
         self._told = RaySettings(**settings)
-        token = os.environ.get("RAY_AUTH_TOKEN")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.AsyncClient(base_url=self._told.address, headers=headers, timeout=REQUEST_SECONDS)
+        self._api = JsonApi("Ray's head", self._told.address, os.environ.get("RAY_AUTH_TOKEN"))
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """See `Provider`. Ended jobs are told of the known launches only: Ray never forgets one by itself."""
-        listed = _json(await self._call("GET", "/api/jobs/"), list)
+        """Ended jobs are told of the known launches only: Ray never forgets one by itself."""
+        listed = self._api.read(await self._call("GET", "/api/jobs/"), list)
         mine = [one for one in listed if one.get("submission_id") and (one.get("metadata") or {}).get(OWNER) == owner]
         seen = [_seen(one) for one in mine]
         return [one for one in seen if one.state != "gone" or one.launch_id in known]
 
     async def create(self, launch: Launch) -> Seen:
-        """See `Provider`."""
         told, pool = self._told, launch.pool
         body: dict[str, Any] = {
             "entrypoint": f"exec {shlex.join(pool.command or PROGRAM)}",
@@ -78,51 +73,42 @@ class RayProvider:
             return await self._found_again(launch.launch_id, refused)
         return Seen(launch.launch_id, launch.launch_id, "coming", "", pool.name)
 
-    async def start(self, machine_id: str) -> None:
-        """See `Provider`. Ray never starts a job again."""
-        raise CallFailed.of("missing", "A job that has ended cannot be started again.")
-
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
-        """See `Provider`. The grace is the cluster's own: `RAY_JOB_STOP_WAIT_TIME_S` on its nodes."""
-        if _seen(_json(await self._call("GET", _job(machine_id)), dict)).state == "coming":
+        """The grace is the cluster's own: `RAY_JOB_STOP_WAIT_TIME_S` on its nodes."""
+        if (await self._job(machine_id)).state == "coming":
             raise CallFailed.of("conflict", "Ray does not stop a job that waits; it is stopped when it runs.")
-        await self._call("POST", f"{_job(machine_id)}/stop")
+        await self._call("POST", f"{_path(machine_id)}/stop")
 
     async def destroy(self, machine_id: str) -> None:
-        """See `Provider`. A job that has ended is forgotten by Ray, too."""
-        seen = _seen(_json(await self._call("GET", _job(machine_id)), dict))
+        """A job that has ended is forgotten by Ray, too."""
+        seen = await self._job(machine_id)
         if seen.state == "gone":
-            await self._call("DELETE", _job(machine_id))
+            await self._call("DELETE", _path(machine_id))
         else:
             await self.stop(machine_id, 0)
 
-    def classify(self, error: Exception) -> Failure:
-        """See `Provider`."""
-        return classified(error)
-
     async def close(self) -> None:
-        """See `Provider`. The jobs go on."""
-        await self._client.aclose()
+        """The jobs go on."""
+        await self._api.close()
 
     async def _found_again(self, launch_id: str, refused: CallFailed) -> Seen:
         """The job of a create that failed, if it was made: a second submission and a head that starts are both 500."""
         try:
-            return _seen(_json(await self._call("GET", _job(launch_id)), dict))
+            return await self._job(launch_id)
         except CallFailed as missing:
             fault: Fault = "transient" if missing.fault == "missing" else "unknown"
             raise CallFailed.of(fault, refused.message) from refused
 
+    async def _job(self, job: str) -> Seen:
+        return _seen(self._api.read(await self._call("GET", _path(job)), dict))
+
     async def _call(self, method: str, path: str, **given: Any) -> httpx.Response:
-        try:
-            answer = await self._client.request(method, path, **given)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise CallFailed.of("transient", f"Ray's head cannot be reached: {error}") from error
-        except httpx.HTTPError as error:
-            raise CallFailed.of("unknown", f"Ray's head did not answer: {type(error).__name__} {error}") from error
-        if answer.is_success:
-            return answer
-        lines = [line for line in answer.text.splitlines() if line.strip()] or [answer.reason_phrase]
-        raise CallFailed.of(_fault(answer.status_code), f"{lines[-1].strip()[:500]} (HTTP {answer.status_code})")
+        return await self._api.send(method, path, _refusal, **given)
+
+
+def _refusal(answer: httpx.Response) -> CallFailed:
+    lines = [line for line in answer.text.splitlines() if line.strip()] or [answer.reason_phrase]
+    return CallFailed.of(_fault(answer.status_code), f"{lines[-1].strip()[:500]} (HTTP {answer.status_code})")
 
 
 def _fault(status: int) -> Fault:
@@ -133,18 +119,8 @@ def _fault(status: int) -> Fault:
     return "configuration" if status in (400, 405, 422) else "unknown"
 
 
-def _job(machine_id: str) -> str:
+def _path(machine_id: str) -> str:
     return f"/api/jobs/{quote(machine_id, safe='')}"
-
-
-def _json(answer: httpx.Response, kind: type) -> Any:
-    try:
-        found = answer.json()
-    except ValueError as error:
-        raise CallFailed.of("unknown", "Ray's head answered with something that is no JSON.") from error
-    if not isinstance(found, kind):
-        raise CallFailed.of("unknown", f"Ray's head answered with {type(found).__name__}, not with {kind.__name__}.")
-    return found
 
 
 def _seen(job: Mapping[str, Any]) -> Seen:

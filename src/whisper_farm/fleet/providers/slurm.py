@@ -14,13 +14,13 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
 from whisper_farm.fleet.pools import LATE_SECONDS, Strict, Word
-from whisper_farm.fleet.providers.processes import Output, run
-from whisper_farm.fleet.providers.provider import CallFailed, Exit, Failure, Fault, Launch, Seen, SeenState, classified
+from whisper_farm.fleet.providers.calls import Output, run
+from whisper_farm.fleet.providers.provider import CallFailed, Exit, Fault, Launch, Provider, Seen, SeenState
 
 CALL_SECONDS = 20.0
 PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
@@ -67,16 +67,14 @@ class SlurmSettings(Strict):
     """The cluster's `slurm.conf`, where it is not in its usual place."""
 
 
-class SlurmProvider:
+class SlurmProvider(Provider):
     """One cluster, or one partition of it."""
-
-    kind: ClassVar[str] = "slurm"
 
     def __init__(self, **settings: Any) -> None:
         self._told = SlurmSettings(**settings)
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """See `Provider`. Slurm remembers ended jobs for some minutes."""
+        """Slurm remembers ended jobs for some minutes."""
         printed = await self._call("squeue", "-h", "-r", "-o", "%i|%T|%S|%k", "-t", "all", "--me")
         listed = [one for line in printed.splitlines() if (one := _listed(line, owner)) is not None]
         seen = [one for one in listed if one.state != "gone"]
@@ -88,7 +86,6 @@ class SlurmProvider:
         return seen
 
     async def create(self, launch: Launch) -> Seen:
-        """See `Provider`."""
         told, pool = self._told, launch.pool
         minutes = math.ceil((pool.maximum_life_seconds + LATE_SECONDS) / 60)
         line = [
@@ -109,26 +106,15 @@ class SlurmProvider:
             raise CallFailed.of("unknown", f"sbatch printed no number of a job: {printed.strip()[:200]}")
         return Seen(job, launch.launch_id, "coming", launch.region, pool.name)
 
-    async def start(self, machine_id: str) -> None:
-        """See `Provider`. A job that has ended does not start again."""
-        raise CallFailed.of("missing", "A job that has ended cannot be started again.")
-
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
-        """See `Provider`. One SIGTERM; a job that still waits is cancelled."""
+        """One SIGTERM; a job that still waits is cancelled."""
         await self._call("scancel", "--state=PENDING", machine_id)
         await self._call("scancel", "--batch", "--signal=TERM", machine_id)
 
     async def destroy(self, machine_id: str) -> None:
-        """See `Provider`. The worker and what it started are killed; Slurm's own cancel makes sure of the job."""
+        """The worker and what it started are killed; Slurm's own cancel makes sure of the job."""
         await self._call("scancel", "--signal=KILL", "--full", machine_id)
         await self._call("scancel", machine_id)
-
-    def classify(self, error: Exception) -> Failure:
-        """See `Provider`."""
-        return classified(error)
-
-    async def close(self) -> None:
-        """See `Provider`. The jobs go on."""
 
     async def _ended(self, machine_id: str) -> list[Seen]:
         """A job that the queue does not show any more, if Slurm remembers it."""

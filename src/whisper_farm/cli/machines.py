@@ -1,17 +1,22 @@
-"""`whisper-farm workers`: the machines of a farm, how many there shall be, and what they cost."""
+"""`whisper-farm workers` and `plan`: the machines of a farm, how many there shall be, and what they cost."""
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.words import columns, span, when
 
 if TYPE_CHECKING:
+    from whisper_farm.fleet.plan import Plan
     from whisper_farm.protocol.machines import MachineLine, MachineList, MachineView, PoolChange, PoolView
 
 SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stopped"}
@@ -64,7 +69,10 @@ def workers(
         listed = farm.machines()
         if pool is not None:
             found = named(listed, pool)
-            listed = farm.change_pool(found, change) if change is not None else _only(listed, found)
+            pools = tuple(one for one in listed.pools if one.name == found)
+            machines = tuple(one for one in listed.machines if one.pool == found)
+            only = listed.model_copy(update={"pools": pools, "machines": machines})
+            listed = farm.change_pool(found, change) if change is not None else only
     print(listed.model_dump_json() if json else "\n".join(describe(listed)))
 
 
@@ -95,19 +103,8 @@ def named(listed: MachineList, name: str) -> str:
     raise click.UsageError(f"There is no pool {name}. The pools are: {known}.")
 
 
-def _only(listed: MachineList, pool: str) -> MachineList:
-    return listed.model_copy(
-        update={
-            "pools": tuple(one for one in listed.pools if one.name == pool),
-            "machines": tuple(one for one in listed.machines if one.pool == pool),
-        }
-    )
-
-
 def describe(listed: MachineList) -> Iterator[str]:
     """Pools and machines in words."""
-    from whisper_farm.cli.describing import columns
-
     if not listed.pools and not listed.machines:
         yield "This farm places no workers: its server was given no --pools FILE."
         return
@@ -123,8 +120,6 @@ def describe(listed: MachineList) -> Iterator[str]:
 
 
 def _pool(pool: PoolView) -> Iterator[str]:
-    from whisper_farm.cli.progress import span
-
     state = "" if pool.switch == "on" else f", {pool.switch}"
     asked = "" if pool.fixed is None else f", {pool.fixed} by hand"
     yield f"{pool.name} ({pool.provider}{state}{asked}): {pool.working} work of {pool.counted}; {pool.why}"
@@ -144,19 +139,84 @@ def _pool(pool: PoolView) -> Iterator[str]:
 
 
 def _row(machine: MachineView) -> tuple[str, ...]:
-    from whisper_farm.cli.progress import span
-
     why = machine.failure or machine.why
     cost = f"{machine.cost:.3f}"
     return machine.id, machine.state, machine.region or "-", span(machine.age_seconds), cost, str(machine.jobs), why
 
 
 def _print(lines: tuple[MachineLine, ...], json: bool) -> None:
-    from whisper_farm.cli.describing import when
-
     for line in lines:
         print(
             line.model_dump_json() if json else f"{when(line.at)} {line.machine or line.pool} {line.kind}: {line.text}"
         )
     if not lines:
         print("Nothing has happened yet.", file=sys.stderr)
+
+
+SPAN = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?$")
+SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def time_span(written: str | float) -> float:
+    """The seconds of a stretch of time: `90`, `15m`, `10h`, `2d`."""
+    found = SPAN.match(str(written))
+    if found is None or float(found[1]) == 0:
+        raise click.BadParameter(f"'{written}' is no length of time; write 90, 15m, 10h or 2d.")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+@click.command(cls=Command)
+@click.option("--pools", required=True, metavar="FILE", help="The file of pools.")
+@click.option("--audio", required=True, type=time_span, metavar="TIME", help="How much there is to transcribe, as 10h.")
+@click.option("--speed", type=click.FloatRange(0.01, 10_000), default=10.0, metavar="X", help="Of one machine.")
+@click.option("--boot", type=time_span, default=60.0, metavar="TIME", help="From a machine's start to its first work.")
+@click.option("--engine", metavar="NAME", help="[default: that of the first pool]")
+@click.option("--model", metavar="NAME", help="[default: that of the first pool]")
+@click.option("--deadline", type=time_span, metavar="TIME", help="When it must be done, from now, as 2h.")
+@click.option("--budget", type=click.FloatRange(0, 100_000_000), metavar="MONEY", help="What it may cost.")
+def plan(
+    pools: str,
+    audio: float,
+    speed: float,
+    boot: float,
+    engine: str | None,
+    model: str | None,
+    deadline: float | None,
+    budget: float | None,
+) -> None:
+    """Say how many machines of which pool a backlog gets, what that costs, and when it is done.
+
+    It is the decision of the farm itself, on a virtual clock, in a world in which nothing goes wrong.
+
+    \b
+    whisper-farm plan --pools farm.toml --audio 100h --speed 20 --deadline 2h
+    """
+    from whisper_farm.fleet.plan import Backlog, make_plan, plan_for_budget, plan_for_deadline
+    from whisper_farm.fleet.pools import read_pools
+
+    if deadline is not None and budget is not None:
+        raise click.UsageError("--deadline and --budget exclude each other: a plan keeps to one of them.")
+    fleet = read_pools(Path(pools))
+    first = next(iter(fleet.pools.values()), None)
+    if first is None:
+        raise click.UsageError(f"{pools} describes no pool.")
+    backlog = Backlog(engine or first.engine, model or first.model or "any", audio, speed, boot, time.time())
+    if deadline is not None:
+        made = plan_for_deadline(fleet, backlog, deadline)
+    elif budget is not None:
+        made = plan_for_budget(fleet, backlog, budget)
+    else:
+        made = make_plan(fleet, backlog)
+    print("\n".join(describe_plan(made, deadline)))
+
+
+def describe_plan(made: Plan, deadline: float | None) -> Iterator[str]:
+    """The plan in words."""
+    rows = [(one.pool, str(one.most), f"{one.machine_seconds / 3600:.2f}", f"{one.cost:.2f}") for one in made.pools]
+    yield columns([("POOL", "MACHINES", "HOURS", "COST"), *rows])
+    if made.seconds is None:
+        yield f"It is never done: {span(made.left_seconds)} of audio are left."
+    else:
+        yield f"It is done in {span(made.seconds)}, for {made.cost:.2f}."
+    if deadline is not None and (made.seconds is None or made.seconds > deadline):
+        yield f"The pools cannot do it in {span(deadline)}: {'; '.join(pool.why for pool in made.pools if pool.why)}"

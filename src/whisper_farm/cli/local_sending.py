@@ -1,0 +1,120 @@
+"""The way of a run's recordings to the farm inside this command: by path, and with its worker.
+
+Promises: a file that changes while it is transcribed is noticed. The worker is started when there is something to do.
+What it has to say is shown, but for the daily work, which is seen in the progress.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from whisper_farm.cli.files import Recording
+from whisper_farm.cli.progress import Display
+from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest, can_be_mended
+from whisper_farm.cli.words import counted
+from whisper_farm.errors import SourceUnreadable
+from whisper_farm.farm import LocalFarm
+from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
+from whisper_farm.transcript.transcript import Transcript
+from whisper_farm.worker.notices import Notice
+from whisper_farm.worker.pipe import Fetching
+
+LOWEST_PRIORITY = -100
+SAID = frozenset({"child_died", "unreachable", "reachable"})
+
+
+class Notices:
+    """Shows what the worker of this command has to say; the daily work is seen in the progress."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.began: dict[str, float] = {}
+        """When the worker took up the first chunk of a transcription."""
+
+    def __call__(self, notice: Notice) -> None:
+        if isinstance(seconds := notice.data.get("work_seconds"), float):
+            self.began.setdefault(str(notice.data["transcription_id"]), time.monotonic() - seconds)
+        if notice.kind == "model_fetching":
+            news = Fetching.model_validate(notice.data)
+            self.display.transfer(f"model {news.model}", "fetching", news.done_bytes, news.total_bytes)
+        elif notice.kind in SAID:
+            self.display.note(notice.message)
+        if notice.kind in ("model_ready", "model_unavailable"):
+            self.display.end(f"model {notice.data.get('model')}")
+
+
+class LocalSender(Sender):
+    """Submits by path: the farm of this command reads the file where it is."""
+
+    warns = False
+
+    def __init__(
+        self, farm: LocalFarm, request: TranscriptionRequest, stopping: threading.Event, notices: Notices
+    ) -> None:
+        super().__init__(farm.client, request, stopping)
+        self._local = farm
+        self._notices = notices
+        self._fingerprints: dict[Path, Fingerprint] = {}
+
+    def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
+        view = super().send(recording, number, display)
+        if not recording.link and view.state not in FINISHED and not view.progress.chunking_done:
+            self._local.point_to(view.id, recording.path.resolve())
+        return view
+
+    def sent(self, view: TranscriptionView) -> None:
+        if view.state not in FINISHED:
+            if not self._local.has_worker:
+                self._notices.display.begin(f"model {self._request.options.model}", "loading")
+            self._local.start_worker()
+
+    def check(self) -> None:
+        self._local.check()
+
+    def check_unchanged(self, recording: Recording, transcription_id: str) -> None:
+        """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
+        if recording.link:
+            return
+        fingerprint = self._fingerprints[recording.path]
+        try:
+            facts = recording.path.stat()
+        except OSError:
+            return
+        if (facts.st_size, facts.st_mtime_ns) != (fingerprint.size, fingerprint.modified_ns):
+            self._farm.delete(transcription_id)
+            raise SourceUnreadable(f"{recording.name}: changed while it was being transcribed; run the command again.")
+
+    def written(self, view: TranscriptionView) -> None:
+        if not can_be_mended(view):
+            self._local.drop_audio(view.id)
+
+    def worked_seconds(self, view: TranscriptionView) -> float | None:
+        began = self._notices.began.get(view.id)
+        return None if began is None else time.monotonic() - began
+
+    def workers(self, transcript: Transcript) -> str:
+        return f"1 worker with {counted(self._local.slots(), 'slot')}"
+
+    def _submit(
+        self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
+    ) -> TranscriptionView:
+        self._fingerprints[recording.path] = fingerprint
+        path = str(recording.path.resolve())
+        if any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
+        submission = Submission(
+            name=str(recording.path)[-255:],
+            path=path,
+            sha256=fingerprint.sha256,
+            options=self._request.options,
+            chunk_seconds=self._request.chunk_seconds,
+            key=self._request.key(fingerprint.sha256),
+            **self._asked(number),
+        )
+        return self._farm.submit(submission)
+
+    def _asked(self, number: int) -> dict[str, Any]:
+        return {"priority": max(LOWEST_PRIORITY, -number), "label": self._request.label, "peaks": False}

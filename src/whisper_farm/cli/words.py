@@ -1,0 +1,71 @@
+"""How the command line says times, amounts and names. It is light: every command may import it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from unicodedata import category
+
+NAME_WIDTH = 36
+CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the writing around: they could make a name read as another."""
+
+
+def clock(seconds: float) -> str:
+    """`4:07`, or `1:02:11` from an hour on."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def span(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `3 min 2 s`, `10 h 5 min`: how long something took or will take."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{rest} s"
+
+
+def speed(times_real_time: float) -> str:
+    """`4.4 ×`, `310 ×`."""
+    return f"{times_real_time:.1f} ×" if times_real_time < 99.95 else f"{times_real_time:.0f} ×"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def printable(name: str) -> str:
+    """A name or a text without anything a terminal would obey instead of show."""
+    return "".join("�" if letter in DIRECTIONS or category(letter) in CONTROLS else letter for letter in name)
+
+
+def shortened(name: str, width: int = NAME_WIDTH) -> str:
+    """A name that fits, its middle left out: beginning and ending tell files apart."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return name[: width - 1 - tail] + "…" + name[-tail:]
+
+
+def when(epoch_seconds: float) -> str:
+    """A moment, in the local time of whoever reads it."""
+    return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """The rows with their columns lined up; the last column is left as it is."""
+    from rich.cells import cell_len, set_cell_size
+
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    )
