@@ -13,7 +13,8 @@ from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import parse_pools
 from whisper_farm.fleet.snapshot import Snapshot
-from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow, PresentWorker
+from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
+from whisper_farm.store.workers import PresentWorker
 
 Make = Callable[..., World]
 

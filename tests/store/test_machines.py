@@ -16,6 +16,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store import machines as books
 from whisper_farm.store.database import Database
 from whisper_farm.store.machines import LogRow, MachineRow, NeedRow, PoolRow
+from whisper_farm.store.workers import unlabelled_workers
 
 ROW = MachineRow(
     "p-1", "p", "fly", "cdg", "started", 3.6, 100, 100, "It runs.", "m1", asks=1, unsure=True, accepted_at=101,
@@ -131,7 +132,7 @@ def test_a_worker_tells_the_launch_that_brought_it(database: Database) -> None:
         worker_id="w", name="w", version="1", platform="p", slots=2, engines=(offer,), machine=facts
     )
     database.write(lambda tx: register_worker(tx, hello, "ann", Policy(), "1"))
-    (worker,) = database.read(lambda tx: books.present_workers(tx, tx.now))
+    (worker,) = database.read(lambda tx: unlabelled_workers(tx, tx.now))
     assert (worker.launch_id, worker.slots, worker.jobs, worker.speed) == ("p-1", 2, 0, None)
 
 

@@ -12,7 +12,7 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES
 from whisper_farm.errors import BlobMissing, FarmMismatch
 from whisper_farm.store.blobs import Blobs
-from whisper_farm.store.identity import farm_id, knows_blobs, set_farm_id
+from whisper_farm.store.references import farm_id, knows_blobs, set_farm_id
 
 ID_KEY = "farm-id"
 ID_BYTES = 64

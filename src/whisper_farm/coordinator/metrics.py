@@ -80,8 +80,8 @@ def farm_gauges(tx: Transaction) -> CollectorRegistry:
     _leases(tx, gauge)
     _workers(tx, gauge)
     unfinished = gauge("transcriptions", "Transcriptions that are not finished", "state")
-    for row in unfinished_transcriptions(tx):
-        unfinished.labels(row.state).set(row.transcriptions)
+    for state, transcriptions in unfinished_transcriptions(tx):
+        unfinished.labels(state).set(transcriptions)
     return registry
 
 
@@ -98,8 +98,8 @@ def _queue(tx: Transaction, gauge: MakeGauge) -> None:
         age.labels(queued.kind).set(max(0.0, tx.now - queued.oldest_at))
         if queued.kind == "transcribe":
             audio.set(queued.audio_seconds)
-    for row in running_jobs(tx):
-        running.labels(row.kind).set(row.jobs)
+    for kind, jobs in running_jobs(tx):
+        running.labels(kind).set(jobs)
 
 
 def _leases(tx: Transaction, gauge: MakeGauge) -> None:

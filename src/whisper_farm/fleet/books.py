@@ -17,7 +17,8 @@ from typing import Any
 from whisper_farm.fleet.pools import Pool
 from whisper_farm.fleet.providers.provider import NO_RETRY, NOTHING_MADE, CallFailed, Seen
 from whisper_farm.fleet.snapshot import ALIVE, Decision, Snapshot, Verdict
-from whisper_farm.store.machines import LogRow, MachineRow, PoolRow, PresentWorker
+from whisper_farm.store.machines import LogRow, MachineRow, PoolRow
+from whisper_farm.store.workers import PresentWorker
 
 LOOKS = 2
 """So many looks that do not show a machine prove that it is gone."""

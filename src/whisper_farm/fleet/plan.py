@@ -16,7 +16,8 @@ from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet
 from whisper_farm.fleet.providers.provider import Seen
 from whisper_farm.fleet.snapshot import Decision, Snapshot
-from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow, PresentWorker
+from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
+from whisper_farm.store.workers import PresentWorker
 
 LONGEST_SECONDS = 14 * 86_400.0
 CHUNK_SECONDS = 30.0

@@ -25,6 +25,7 @@ from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import LogRow, MachineRow
+from whisper_farm.store.workers import unlabelled_workers
 
 T = TypeVar("T")
 CALL_SECONDS = 60.0
@@ -240,7 +241,7 @@ def snapshot_of(
     tx: Transaction, fleet: Fleet, listed_at: Mapping[str, float], launch_ids: Sequence[str] = ()
 ) -> Snapshot:
     """Machines, pools, backlog and workers as they are in one transaction."""
-    workers = rows.present_workers(tx, tx.now - GONE_SECONDS)
+    workers = unlabelled_workers(tx, tx.now - GONE_SECONDS)
     machines = {row.launch_id: row for row in rows.counted_machines(tx)}
     lively = [one.launch_id for one in workers if one.launch_id and one.state != "gone"]
     machines |= {row.launch_id: row for row in rows.machines_of(tx, sorted({*launch_ids, *lively} - machines.keys()))}

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Pool
 from whisper_farm.fleet.snapshot import COMING, DAY_SECONDS, LEAVING, SERVING, Decision, Snapshot, Verdict, about
-from whisper_farm.store.machines import MachineRow, PresentWorker
+from whisper_farm.store.machines import MachineRow
+from whisper_farm.store.workers import PresentWorker
 
 BOOT_SAMPLES = 20
 
@@ -37,7 +38,7 @@ def work_left(books: Books) -> list[Work]:
         if worker.launch_id in books.snapshot.machines or worker.state != "live":
             continue
         mine = [one for one in work if _offers(worker, one)]
-        _take(mine, worker.slots, (worker.speed or 0) * target)
+        _take(mine, worker.slots, worker.slots * (worker.speed or 0) * target)
     return work
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from whisper_farm.fleet.pools import Fleet
-from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow, PresentWorker
+from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
+from whisper_farm.store.workers import PresentWorker
 
 DAY_SECONDS = 86_400
 Action = Literal["create", "ask", "start", "drain", "dismiss", "expect", "stop", "destroy", "close"]

@@ -7,19 +7,17 @@ so the database keeps their SHA-256 only. Passwords come here as hashes that som
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.tokens import digest
 
 SESSION_SECONDS = 30 * 86_400.0
 """A session that is not used for so long is over."""
-TOUCH_SECONDS = 60.0
-"""`last_used_at` of a session is this exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class SessionRow:
     last_used_at: float
 
 
-ACCOUNTS = "SELECT name, scope, password_hash, created_at, signed_in_at FROM accounts"
+ACCOUNTS = f"SELECT {columns(AccountRow)} FROM accounts"
 FIND = Query[AccountRow](f"{ACCOUNTS} WHERE name = :name")
 LIST = Query[AccountRow](f"{ACCOUNTS} ORDER BY name")
 INSERT = Change("INSERT INTO accounts (name, scope, created_at) VALUES (:name, :scope, :now)")
@@ -71,7 +69,7 @@ def make_account(tx: Transaction, name: str, scope: Scope) -> AccountRow:
     """A new person; raises `WrongState` if the name is taken."""
     if tx.first(FIND, {"name": name}) is not None:
         raise WrongState(f"There is an account {name} already.")
-    tx.change(INSERT, {"name": name, "scope": scope, "now": tx.now})
+    tx.change(INSERT, {"name": name, "scope": scope})
     return AccountRow(name, scope, None, tx.now, None)
 
 
@@ -92,7 +90,7 @@ def remove_account(tx: Transaction, name: str) -> None:
         raise NotFound(f"There is no account {name}.")
     if {other.name for other in everybody.values() if other.scope == "admin"} == {name}:
         raise WrongState(f"{name} is the only administrator; make another one first.")
-    tx.change(REVOKE_TOKENS, {"name": name, "now": tx.now})
+    tx.change(REVOKE_TOKENS, {"name": name})
     tx.change(REMOVE, {"name": name})
 
 
@@ -110,14 +108,14 @@ def anybody_signed_in(tx: Transaction) -> bool:
 def make_link(tx: Transaction, account: str, seconds: float) -> str:
     """A secret that signs in to the account once, within so many seconds. Earlier links of the account end."""
     secret = secrets.token_urlsafe(32)
-    tx.change(FORGET_LINKS, {"account": account, "now": tx.now})
+    tx.change(FORGET_LINKS, {"account": account})
     tx.change(MAKE_LINK, {"hash": digest(secret), "account": account, "expires_at": tx.now + seconds})
     return secret
 
 
 def use_link(tx: Transaction, secret: str) -> AccountRow | None:
     """Whom a link signs in; it works no more after this."""
-    name = tx.first(USE_LINK, {"hash": digest(secret), "now": tx.now})
+    name = tx.first(USE_LINK, {"hash": digest(secret)})
     return None if name is None else find_account(tx, name)
 
 
@@ -125,8 +123,8 @@ def start_session(tx: Transaction, account: str) -> str:
     """Sign a browser in; returns the secret of the session. Sessions that are over are forgotten."""
     secret = secrets.token_urlsafe(32)
     tx.change(END_OLD, {"oldest": tx.now - SESSION_SECONDS})
-    tx.change(START, {"hash": digest(secret), "account": account, "now": tx.now})
-    tx.change(SIGNED_IN, {"name": account, "now": tx.now})
+    tx.change(START, {"hash": digest(secret), "account": account})
+    tx.change(SIGNED_IN, {"name": account})
     return secret
 
 
@@ -135,14 +133,9 @@ def find_session(tx: Transaction, secret: str) -> SessionRow | None:
     return tx.first(SESSION, {"hash": digest(secret), "oldest": tx.now - SESSION_SECONDS})
 
 
-def stale(session: SessionRow, now: float) -> bool:
-    """Whether the time of last use is old enough to be written anew."""
-    return now - session.last_used_at >= TOUCH_SECONDS
-
-
 def touch_session(tx: Transaction, session: SessionRow) -> None:
     """Note that the session was used."""
-    tx.change(TOUCH, {"hash": session.hash, "now": tx.now})
+    tx.change(TOUCH, {"hash": session.hash})
 
 
 def end_session(tx: Transaction, secret: str) -> None:
@@ -153,8 +146,3 @@ def end_session(tx: Transaction, secret: str) -> None:
 def end_sessions(tx: Transaction, account: str) -> None:
     """Sign all browsers of an account out."""
     tx.change(END_ALL, {"account": account, "but": ""})
-
-
-def digest(secret: str) -> str:
-    """As it is kept."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -21,14 +21,6 @@ class QueuedJobs:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningJobs:
-    """How many jobs of one kind are held by workers."""
-
-    kind: JobKind
-    jobs: int
-
-
-@dataclass(frozen=True, slots=True)
 class LiveLeases:
     """Attempts under way; `lapsed` counts those among them whose worker was not heard of for a lease."""
 
@@ -37,19 +29,11 @@ class LiveLeases:
     lapsed: int
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedTranscriptions:
-    """How many transcriptions are in one state."""
-
-    state: TranscriptionState
-    transcriptions: int
-
-
 QUEUED = Query[QueuedJobs]("""
     SELECT kind, count(*) AS jobs, min(created_at) AS oldest_at, sum(end_seconds - start_seconds) AS audio_seconds
       FROM jobs WHERE state = 'queued' GROUP BY kind
 """)
-RUNNING = Query[RunningJobs]("""
+RUNNING = Query[tuple[JobKind, int]]("""
     SELECT jobs.kind, count(DISTINCT jobs.id) AS jobs
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.state = 'live' GROUP BY jobs.kind
@@ -58,7 +42,7 @@ LEASES = Query[LiveLeases]("""
     SELECT hedge, count(*) AS live, count(*) FILTER (WHERE lease_until <= :now) AS lapsed
       FROM attempts WHERE state = 'live' GROUP BY hedge
 """)
-UNFINISHED = Query[UnfinishedTranscriptions]("""
+UNFINISHED = Query[tuple[TranscriptionState, int]]("""
     SELECT state, count(*) AS transcriptions
       FROM transcriptions WHERE state IN ('fetching', 'queued', 'running', 'assembling') GROUP BY state
 """)
@@ -69,16 +53,16 @@ def queued_jobs(tx: Transaction) -> list[QueuedJobs]:
     return tx.rows(QUEUED)
 
 
-def running_jobs(tx: Transaction) -> list[RunningJobs]:
+def running_jobs(tx: Transaction) -> list[tuple[JobKind, int]]:
     """Jobs that workers hold, by kind."""
     return tx.rows(RUNNING)
 
 
 def live_leases(tx: Transaction) -> list[LiveLeases]:
     """Attempts under way: first tries and hedges."""
-    return tx.rows(LEASES, {"now": tx.now})
+    return tx.rows(LEASES)
 
 
-def unfinished_transcriptions(tx: Transaction) -> list[UnfinishedTranscriptions]:
+def unfinished_transcriptions(tx: Transaction) -> list[tuple[TranscriptionState, int]]:
     """Transcriptions that are not finished, by state."""
     return tx.rows(UNFINISHED)

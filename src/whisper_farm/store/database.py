@@ -24,7 +24,7 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from whisper_farm.errors import StoreUnavailable
+from whisper_farm.errors import NotFound, StoreUnavailable
 from whisper_farm.store.backend import Access, Backend, Pending, Watch
 from whisper_farm.store.statements import Change, Parameters, Query
 
@@ -69,6 +69,12 @@ class Transaction:
     def first(self, statement: Query[R], values: Parameters = NOTHING) -> R | None:
         """The first row that a statement finds, or None."""
         return next(iter(self.rows(statement, values)), None)
+
+    def one(self, statement: Query[R], values: Parameters, what: str) -> R:
+        """The first row that a statement finds; raises `NotFound` if there is no such `what`."""
+        for row in self.rows(statement, values):
+            return row
+        raise NotFound(f"There is no {what}.")
 
     def change(self, statement: Change, values: Parameters | Sequence[Parameters] = NOTHING) -> None:
         """Run a statement whose answer is not needed, in time for the next one that is read, or for the commit.

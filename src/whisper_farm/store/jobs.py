@@ -13,7 +13,7 @@ from whisper_farm.errors import InvalidRequest, LeaseLost
 from whisper_farm.protocol.client import AttemptState, JobState
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Query
+from whisper_farm.store.statements import Query, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +118,22 @@ class AttemptedJob:
     end_seconds: float
 
 
-JOB = "SELECT id, kind, position, state, start_seconds, end_seconds, charged_attempts FROM jobs"
-WHOLE = Query[JobRow](f"{JOB} WHERE transcription_id = :transcription AND kind <> 'transcribe' ORDER BY kind")
-CHUNKS = Query[JobRow](
-    f"{JOB} WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after"
-    " ORDER BY position LIMIT :limit"
-)
+JOB = f"SELECT {columns(JobRow)} FROM jobs WHERE transcription_id = :transcription AND kind"
+WHOLE = Query[JobRow](f"{JOB} <> 'transcribe' ORDER BY kind")
+CHUNKS = Query[JobRow](f"{JOB} = 'transcribe' AND position > :after ORDER BY position LIMIT :limit")
 ATTEMPTS = Query[AttemptRow]("""
     SELECT job_id, number, worker_id, workers.name AS worker_name, attempts.state, charged, hedge, started_at, ended_at,
            error_code, error_message
       FROM attempts LEFT JOIN workers ON workers.id = attempts.worker_id
      WHERE job_id IN :jobs ORDER BY job_id, number
 """)
-CHUNKS_AFTER = Query[ChunkRow]("""
-    SELECT position, state, start_seconds, end_seconds, result_key FROM jobs
+CHUNKS_AFTER = Query[ChunkRow](f"""
+    SELECT {columns(ChunkRow)} FROM jobs
      WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after
      ORDER BY position LIMIT :limit
 """)
-FAILED = Query[FailedJob]("""
-    SELECT transcription_id, kind, position, start_seconds, end_seconds, error_code, error_message FROM jobs
+FAILED = Query[FailedJob](f"""
+    SELECT {columns(FailedJob)} FROM jobs
      WHERE state = 'failed' AND transcription_id IN :transcriptions AND kind <> 'peaks' ORDER BY kind DESC, position
 """)
 RESULTS = Query[ResultFacts]("""
@@ -159,8 +156,8 @@ ATTEMPTED = Query[AttemptedJob]("""
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
      WHERE attempts.token IN :tokens
 """)
-PLAYABLE = Query[PlayableRow]("""
-    SELECT audio_key, audio_size, result_key, result_size FROM jobs
+PLAYABLE = Query[PlayableRow](f"""
+    SELECT {columns(PlayableRow)} FROM jobs
      WHERE transcription_id = :transcription AND kind = 'peaks' AND state = 'done'
 """)
 AUDIO_DONE = Query[str]("""

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.errors import WrongState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Json, Query
+from whisper_farm.store.statements import Change, Json, Query, columns, insert
+from whisper_farm.store.statements import keep as keep_row
 
 MachineState = Literal[
     "intended", "accepted", "started", "working", "draining", "stopping", "stopped", "destroying", "orphan", "gone"
@@ -55,11 +56,8 @@ class MachineRow:
 
     def seconds(self, now: float, since: float = 0) -> float:
         """For how long it ran after `since`, until now."""
-        ran = (
-            [*self.stretches, [self.running_since, max(now, self.running_since)]]
-            if self.running_since
-            else (self.stretches)
-        )
+        running = [[self.running_since, max(now, self.running_since)]] if self.running_since else []
+        ran = [*self.stretches, *running]
         return sum(max(0.0, end - max(begin, since)) for begin, end in ran)
 
     def cost(self, now: float, since: float = 0) -> float:
@@ -109,76 +107,21 @@ class NeedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PresentWorker:
-    """A worker as the fleet sees it. `machine` is what it said of the machine that it runs on."""
-
-    id: str
-    state: Literal["live", "draining", "dismissed", "gone"]
-    slots: int
-    engines: list[dict[str, Any]]
-    machine: dict[str, Any] | None
-    last_seen_at: float
-    audio_seconds: float
-    work_seconds: float
-    jobs: int
-
-    @property
-    def launch_id(self) -> str | None:
-        """The launch that brought it here; None if nobody launched it."""
-        return None if self.machine is None else self.machine["launch_id"]
-
-    @property
-    def speed(self) -> float | None:
-        """Audio-seconds a second of all its slots; None before its first result."""
-        return self.slots * self.audio_seconds / self.work_seconds if self.work_seconds > 0 else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Spent:
-    pool: str
-    spent: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Turn:
     owner: str
     holder: str | None
     held_until: float
 
 
-_MACHINE = (
-    "launch_id, pool, provider, region, state, machine_id, worker_id, price_per_hour, asks, unsure, missing,"
-    " next_call_at, intended_at, asked_at, accepted_at, started_at, registered_at, drained_at, ending_at, ended_at,"
-    " running_since, stretches, spent, failure, why, wish"
-)
-_KEPT = [name.strip() for name in _MACHINE.split(",") if name.strip() != "wish"]
-COUNTED = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE state <> 'gone' ORDER BY intended_at, launch_id")
-LATELY_GONE = Query[MachineRow](
-    f"SELECT {_MACHINE} FROM machines WHERE ended_at >= :since ORDER BY intended_at, launch_id"
-)
-ONE = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE launch_id = :launch_id")
-THESE = Query[MachineRow](f"SELECT {_MACHINE} FROM machines WHERE launch_id IN :launch_ids")
-SPENT = Query[_Spent]("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool")
-POOLS = Query[PoolRow]("""
-    SELECT name, switch, fixed, blocked_until, blocked_why, failures, crashes, next_launch_at, full_regions, wanted,
-           why, inputs, decided_at
-      FROM machine_pools ORDER BY name
-""")
-KEEP_MACHINE = Change(f"""
-    INSERT INTO machines ({", ".join(_KEPT)}) VALUES ({", ".join(f":{name}" for name in _KEPT)})
-    ON CONFLICT (launch_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _KEPT[1:])}
-""")
+MACHINES = f"SELECT {columns(MachineRow)} FROM machines"
+COUNTED = Query[MachineRow](f"{MACHINES} WHERE state <> 'gone' ORDER BY intended_at, launch_id")
+LATELY_GONE = Query[MachineRow](f"{MACHINES} WHERE ended_at >= :since ORDER BY intended_at, launch_id")
+THESE = Query[MachineRow](f"{MACHINES} WHERE launch_id IN :launch_ids")
+SPENT = Query[tuple[str, float]]("SELECT pool, sum(spent) AS spent FROM machines WHERE state = 'gone' GROUP BY pool")
+POOLS = Query[PoolRow](f"SELECT {columns(PoolRow)} FROM machine_pools ORDER BY name")
+KEEP_MACHINE = keep_row("machines", MachineRow, "launch_id", "wish")
+KEEP_POOL = keep_row("machine_pools", PoolRow, "name", "switch", "fixed")
 FULFILLED = Change("UPDATE machines SET wish = NULL WHERE launch_id = :launch_id AND wish = :wish")
-KEEP_POOL = Change("""
-    INSERT INTO machine_pools (name, switch, blocked_until, blocked_why, failures, crashes, next_launch_at,
-                               full_regions, wanted, why, inputs, decided_at)
-    VALUES (:name, 'on', :blocked_until, :blocked_why, :failures, :crashes, :next_launch_at, :full_regions, :wanted,
-            :why, :inputs, :decided_at)
-    ON CONFLICT (name) DO UPDATE
-       SET blocked_until = excluded.blocked_until, blocked_why = excluded.blocked_why, failures = excluded.failures,
-           crashes = excluded.crashes, next_launch_at = excluded.next_launch_at, full_regions = excluded.full_regions,
-           wanted = excluded.wanted, why = excluded.why, inputs = excluded.inputs, decided_at = excluded.decided_at
-""")
 SWITCH = Change("""
     INSERT INTO machine_pools (name, switch, full_regions, why, inputs)
     VALUES (:name, :switch, :nothing, 'Nothing was decided yet.', :nothing)
@@ -190,12 +133,9 @@ FIX = Change("""
     ON CONFLICT (name) DO UPDATE SET fixed = excluded.fixed
 """)
 WISH = Change("UPDATE machines SET wish = :wish WHERE launch_id = :launch_id AND state <> 'gone'")
-WRITE_LOG = Change(
-    "INSERT INTO machine_log (at, pool, launch_id, kind, text) VALUES (:at, :pool, :launch_id, :kind, :text)"
-)
-LOG = Query[LogRow]("""
-    SELECT at, pool, launch_id, kind, text FROM machine_log
-     WHERE (:every OR launch_id = :launch_id) ORDER BY id DESC LIMIT :limit
+WRITE_LOG = insert("machine_log", LogRow)
+LOG = Query[LogRow](f"""
+    SELECT {columns(LogRow)} FROM machine_log WHERE (:every OR launch_id = :launch_id) ORDER BY id DESC LIMIT :limit
 """)
 OLD_LOG = Change("DELETE FROM machine_log WHERE at < :before")
 NEEDS = Query[NeedRow]("""
@@ -209,11 +149,6 @@ NEEDS = Query[NeedRow]("""
      WHERE jobs.state IN ('queued', 'running') AND jobs.kind <> 'peaks' AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
 """)
-WORKERS = Query[PresentWorker]("""
-    SELECT id, state, slots, engines, machine, last_seen_at, audio_seconds, work_seconds,
-           (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
-      FROM workers WHERE label = '' AND (state <> 'gone' OR last_seen_at >= :since) ORDER BY id
-""")
 TURN = Query[_Turn]("SELECT owner, holder, held_until FROM fleet")
 FIRST_TURN = Change("INSERT INTO fleet (id, owner) VALUES (1, :owner) ON CONFLICT (id) DO NOTHING")
 TAKE_TURN = Change("""
@@ -226,7 +161,7 @@ LEAVE_TURN = Change("UPDATE fleet SET holder = NULL, held_until = 0 WHERE id = 1
 def take_turn(tx: Transaction, holder: str, seconds: float) -> bool:
     """Begin or go on looking after the machines; False while another coordinator does."""
     tx.changed(FIRST_TURN, {"owner": f"wf-{secrets.token_hex(6)}"})
-    return tx.changed(TAKE_TURN, {"holder": holder, "until": tx.now + seconds, "now": tx.now}) > 0
+    return tx.changed(TAKE_TURN, {"holder": holder, "until": tx.now + seconds}) > 0
 
 
 def leave_turn(tx: Transaction, holder: str) -> None:
@@ -264,15 +199,12 @@ def machines_of(tx: Transaction, launch_ids: Sequence[str]) -> list[MachineRow]:
 
 def find_machine(tx: Transaction, launch_id: str) -> MachineRow:
     """One launch; raises `NotFound`."""
-    found = tx.first(ONE, {"launch_id": launch_id})
-    if found is None:
-        raise NotFound(f"There is no machine {launch_id}.")
-    return found
+    return tx.one(THESE, {"launch_ids": [launch_id]}, f"machine {launch_id}")
 
 
 def spent_by_pool(tx: Transaction) -> dict[str, float]:
     """What the machines that are gone have cost, by pool."""
-    return {row.pool: row.spent for row in tx.rows(SPENT)}
+    return dict(tx.rows(SPENT))
 
 
 def pool_rows(tx: Transaction) -> dict[str, PoolRow]:
@@ -283,11 +215,10 @@ def pool_rows(tx: Transaction) -> dict[str, PoolRow]:
 def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRow], log: Sequence[LogRow]) -> None:
     """Write these rows as they are now, but for switches and wishes."""
     for machine in machines:
-        row = {name: value for name, value in asdict(machine).items() if name != "wish"}
-        tx.change(KEEP_MACHINE, row | {"stretches": Json(machine.stretches)})
+        tx.change(KEEP_MACHINE, asdict(machine) | {"stretches": Json(machine.stretches)})
     for pool in pools:
-        row = {name: value for name, value in asdict(pool).items() if name not in ("switch", "fixed")}
-        tx.change(KEEP_POOL, row | {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)})
+        told = {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)}
+        tx.change(KEEP_POOL, asdict(pool) | told)
     for line in log:
         tx.change(WRITE_LOG, asdict(line))
 
@@ -330,8 +261,3 @@ def forget_log(tx: Transaction, before: float) -> None:
 def needs(tx: Transaction) -> list[NeedRow]:
     """The work that is there, by engine and model, with what is still to be cut; none with a label of its own."""
     return tx.rows(NEEDS)
-
-
-def present_workers(tx: Transaction, gone_since: float) -> list[PresentWorker]:
-    """The workers that are there, and those that went since then."""
-    return tx.rows(WORKERS, {"since": gone_since})

@@ -1,24 +1,17 @@
-"""Which blobs the database names. What it does not name belongs to nobody, and is swept once it is old."""
+"""Which blobs the database names, which farm they belong to, and the trash.
+
+What the database does not name belongs to nobody. It waits in the trash, for a backup may know it, and is swept then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import FetchRow
-from whisper_farm.store.statements import Query, columns
+from whisper_farm.store.statements import Change, Query, columns
 
-
-@dataclass(frozen=True, slots=True)
-class AnnouncedSize:
-    """How large the file behind a key was announced to be."""
-
-    key: str
-    size: int
-
-
-ANNOUNCED = Query[AnnouncedSize]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
+ANNOUNCED = Query[tuple[str, int]]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
 UPLOADS = Query[str]("SELECT key FROM uploads WHERE key IN :keys")
 SOURCES = Query[str]("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources")
 TRANSCRIPTS = Query[str]("""
@@ -31,6 +24,14 @@ RESULTS = Query[str](
     "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys"
 )
 PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
+ID = Query[str]("SELECT farm_id FROM identity")
+SET_ID = Change("INSERT INTO identity (id, farm_id) VALUES (1, :farm_id) ON CONFLICT (id) DO NOTHING")
+KNOWS_BLOBS = Query[bool](
+    "SELECT EXISTS (SELECT 1 FROM transcriptions) OR EXISTS (SELECT 1 FROM uploads) AS knows_blobs"
+)
+NOTE = Change("INSERT INTO trash (key, found_at) VALUES (:key, :now) ON CONFLICT (key) DO NOTHING")
+RIPE = Query[str]("SELECT key FROM trash WHERE key IN :keys AND found_at <= :before")
+EMPTY = Change("DELETE FROM trash WHERE key IN :keys")
 
 
 def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Collection[str]) -> set[str]:
@@ -46,4 +47,31 @@ def overfull_uploads(tx: Transaction, sizes: Mapping[str, int]) -> set[str]:
 
     A presigned URL takes any number of bytes. Who sends too many is found out here, or with the submission.
     """
-    return {row.key for row in tx.rows(ANNOUNCED, {"keys": list(sizes)}) if sizes[row.key] > row.size}
+    return {key for key, size in tx.rows(ANNOUNCED, {"keys": list(sizes)}) if sizes[key] > size}
+
+
+def farm_id(tx: Transaction) -> str | None:
+    """The id of the farm whose database this is; None before its first start."""
+    return tx.first(ID)
+
+
+def set_farm_id(tx: Transaction, wanted: str) -> str:
+    """Give the database this id, unless it has one; returns the one it has."""
+    tx.change(SET_ID, {"farm_id": wanted})
+    return tx.first(ID) or wanted
+
+
+def knows_blobs(tx: Transaction) -> bool:
+    """Whether the database has anything that was uploaded or submitted."""
+    return bool(tx.first(KNOWS_BLOBS))
+
+
+def note_trash(tx: Transaction, keys: Collection[str], before: float) -> list[str]:
+    """Note that no row names these blobs; returns those of which that was noted before that time already."""
+    tx.change(NOTE, [{"key": key} for key in sorted(keys)])
+    return tx.rows(RIPE, {"keys": sorted(keys), "before": before})
+
+
+def empty_trash(tx: Transaction, keys: Collection[str]) -> None:
+    """Forget these blobs: they are deleted, or a row names them after all."""
+    tx.change(EMPTY, {"keys": sorted(keys)})

@@ -15,7 +15,6 @@ no connection and begins no transaction.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import types
@@ -133,7 +132,19 @@ def _filled(row: Any, names: Sequence[str], dialect: str) -> Callable[[Sequence[
 
 def columns(row: type[Any]) -> str:
     """The names of a row's fields, for a SELECT. `SELECT *` would fail as soon as a newer release adds a column."""
-    return ", ".join(field.name for field in dataclasses.fields(row))
+    return ", ".join(row.__match_args__)
+
+
+def insert(table: str, row: type[Any]) -> Change:
+    """Add a row of that type."""
+    names = row.__match_args__
+    return Change(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})")
+
+
+def keep(table: str, row: type[Any], key: str, *but: str) -> Change:
+    """Add a row of that type, or bring the one with its key up to date, in all columns but those."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in row.__match_args__ if name not in (key, *but))
+    return Change(f"{insert(table, row).sqlite} ON CONFLICT ({key}) DO UPDATE SET {changed}")
 
 
 def execute(run: Callable[..., object], text: str, values: object) -> None:

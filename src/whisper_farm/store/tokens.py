@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from whisper_farm.errors import InvalidRequest, QuotaReached
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns, insert
 
 TOUCH_SECONDS = 60.0
 """`last_used_at` is this exact, and costs at most one write in this time."""
@@ -35,21 +35,16 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class PresentedToken(TokenRow):
-    """A token, and the digest by which it was found."""
+    """A token, and what is kept of its secret, by which it was found."""
 
-    digest: str
+    hash: str
 
 
-VALID = "SELECT id, name, owner, scope, created_at, last_used_at FROM tokens WHERE revoked_at IS NULL"
-INSERT = Change("""
-    INSERT INTO tokens (id, hash, name, owner, scope, created_at, last_used_at)
-    VALUES (:id, :hash, :name, :owner, :scope, :created_at, :last_used_at)
-""")
-FIND = Query[TokenRow](f"{VALID} AND hash = :hash")
-FIND_ALL = Query[PresentedToken]("""
-    SELECT id, name, owner, scope, created_at, last_used_at, hash AS digest FROM tokens
-     WHERE revoked_at IS NULL AND hash IN :digests
-""")
+INSERT = insert("tokens", PresentedToken)
+VALID = f"SELECT {columns(TokenRow)} FROM tokens WHERE revoked_at IS NULL"
+FIND = Query[PresentedToken](
+    f"SELECT {columns(PresentedToken)} FROM tokens WHERE revoked_at IS NULL AND hash IN :hashes"
+)
 LIST = Query[TokenRow](f"""
     {VALID} AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user')) ORDER BY created_at, id
 """)
@@ -71,7 +66,7 @@ def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[To
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
     row = TokenRow(secrets.token_hex(6), name, owner, scope, tx.now, None)
-    tx.change(INSERT, asdict(row) | {"hash": token_digest(secret)})
+    tx.change(INSERT, asdict(row) | {"hash": digest(secret)})
     return row, secret
 
 
@@ -83,22 +78,22 @@ def must_have_room(tx: Transaction, owner: str, most: int) -> None:
 
 def find_token(tx: Transaction, secret: str) -> TokenRow | None:
     """The token with this secret, unless there is none or it was revoked."""
-    return tx.first(FIND, {"hash": token_digest(secret)})
+    return tx.first(FIND, {"hashes": [digest(secret)]})
 
 
 def find_tokens(tx: Transaction, digests: Collection[str]) -> list[PresentedToken]:
     """The tokens of these digests that are there and not revoked."""
-    return tx.rows(FIND_ALL, {"digests": list(digests)})
+    return tx.rows(FIND, {"hashes": list(digests)})
 
 
 def touch_token(tx: Transaction, token: TokenRow) -> None:
     """Note that the token was used. Worth a call only when `stale`; `Database.beat` is enough for it."""
-    tx.change(TOUCH, {"id": token.id, "now": tx.now})
+    tx.change(TOUCH, {"id": token.id})
 
 
-def stale(token: TokenRow, now: float) -> bool:
-    """Whether the time of last use is old enough to be written anew."""
-    return token.last_used_at is None or now - token.last_used_at >= TOUCH_SECONDS
+def stale(last_used_at: float | None, now: float) -> bool:
+    """Whether the time of last use, of a token or a session, is old enough to be written anew."""
+    return last_used_at is None or now - last_used_at >= TOUCH_SECONDS
 
 
 def list_tokens(tx: Transaction, owner: str | None = None) -> list[TokenRow]:
@@ -108,7 +103,7 @@ def list_tokens(tx: Transaction, owner: str | None = None) -> list[TokenRow]:
 
 def revoke_token(tx: Transaction, token_id: str, owner: str | None = None) -> bool:
     """Make a token useless, for good; False if there is no such token (no user token of that owner, if given)."""
-    return tx.changed(REVOKE, {"id": token_id, "owner": owner, "now": tx.now}) == 1
+    return tx.changed(REVOKE, {"id": token_id, "owner": owner}) == 1
 
 
 def has_admin(tx: Transaction) -> bool:
@@ -116,6 +111,6 @@ def has_admin(tx: Transaction) -> bool:
     return bool(tx.first(HAS_ADMIN))
 
 
-def token_digest(secret: str) -> str:
+def digest(secret: str) -> str:
     """What the database keeps of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

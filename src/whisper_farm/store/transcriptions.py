@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import ListOrder, TranscriptionState
 from whisper_farm.protocol.events import TranscriptionRenamed
 from whisper_farm.store.database import Transaction
@@ -126,10 +125,7 @@ def pinned(options: dict[str, Any], language: str | None, revision: str | None) 
 
 def find(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     """The row of that id; raises `NotFound`."""
-    row = tx.first(FIND, {"id": transcription_id})
-    if row is None:
-        raise NotFound(f"There is no transcription {transcription_id}.")
-    return row
+    return tx.one(FIND, {"id": transcription_id}, f"transcription {transcription_id}")
 
 
 def find_by_key(tx: Transaction, owner: str, key: str) -> TranscriptionRow | None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from whisper_farm.errors import NotFound, QuotaReached, WrongState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.statements import Change, Query, columns, insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,7 @@ class UploadRow:
 
 
 COUNT_OPEN = Query[int]("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'")
-INSERT = Change("""
-    INSERT INTO uploads (id, owner, name, size, key, state, sha256, created_at)
-    VALUES (:id, :owner, :name, :size, :key, :state, :sha256, :created_at)
-""")
+INSERT = insert("uploads", UploadRow)
 FIND = Query[UploadRow](f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner")
 IS_USED = Query[bool]("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used")
 STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")

@@ -11,9 +11,9 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from whisper_farm.errors import NotFound, WrongState
+from whisper_farm.errors import WrongState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Json, Query, columns
+from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
 MOST_WEBHOOKS = 20
 """Of one owner."""
@@ -66,15 +66,10 @@ class DueDelivery:
 
 
 COUNT = Query[int]("SELECT count(*) AS webhooks FROM webhooks WHERE owner = :owner")
-ADD = Change("""
-    INSERT INTO webhooks (id, owner, url, secret, position, created_at)
-    VALUES (:id, :owner, :url, :secret, :position, :created_at)
-""")
-OF_OWNER = Query[WebhookRow](f"""
-    SELECT {columns(WebhookRow)} FROM webhooks
-     WHERE CAST(:owner AS TEXT) IS NULL OR owner = :owner ORDER BY created_at, id
-""")
-FIND = Query[WebhookRow](f"SELECT {columns(WebhookRow)} FROM webhooks WHERE id = :id")
+ADD = insert("webhooks", WebhookRow)
+ROW = f"SELECT {columns(WebhookRow)} FROM webhooks WHERE (CAST(:owner AS TEXT) IS NULL OR owner = :owner)"
+OF_OWNER = Query[WebhookRow](f"{ROW} ORDER BY created_at, id")
+FIND = Query[WebhookRow](f"{ROW} AND id = :id")
 MOVE = Change("UPDATE webhooks SET position = :position WHERE id = :id AND position < :position")
 DELETE_DELIVERIES = Change("DELETE FROM deliveries WHERE webhook_id = :id")
 DELETE = Change("DELETE FROM webhooks WHERE id = :id")
@@ -113,10 +108,7 @@ def webhooks_of(tx: Transaction, owner: str | None = None) -> list[WebhookRow]:
 
 def find_webhook(tx: Transaction, webhook_id: str, owner: str | None) -> WebhookRow:
     """One webhook, if it is this owner's (or anybody's, for None); raises `NotFound`."""
-    found = tx.first(FIND, {"id": webhook_id})
-    if found is None or owner not in (None, found.owner):
-        raise NotFound(f"There is no webhook {webhook_id}.")
-    return found
+    return tx.one(FIND, {"id": webhook_id, "owner": owner}, f"webhook {webhook_id}")
 
 
 def delete_webhook(tx: Transaction, webhook_id: str, owner: str | None) -> None:
@@ -135,7 +127,7 @@ def add_delivery(tx: Transaction, webhook_id: str, kind: str, transcription_id: 
     """A message to be sent."""
     message = f"msg_{secrets.token_hex(12)}"
     given = {"id": message, "webhook": webhook_id, "kind": kind, "transcription": transcription_id}
-    tx.change(ADD_DELIVERY, given | {"body": Json(body), "now": tx.now})
+    tx.change(ADD_DELIVERY, given | {"body": Json(body)})
 
 
 def deliveries_of(tx: Transaction, webhook_id: str, limit: int) -> list[DeliveryRow]:
@@ -145,7 +137,7 @@ def deliveries_of(tx: Transaction, webhook_id: str, limit: int) -> list[Delivery
 
 def take_due(tx: Transaction, limit: int) -> list[DueDelivery]:
     """The messages whose time has come, for the caller alone to try."""
-    due = tx.rows(DUE, {"now": tx.now, "limit": limit})
+    due = tx.rows(DUE, {"limit": limit})
     if due:
         tx.change(TAKE, {"ids": [each.id for each in due], "until": tx.now + TAKEN_SECONDS})
     return due

@@ -9,35 +9,48 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from whisper_farm.errors import NotFound
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A worker, and how many jobs it holds."""
+class PresentWorker:
+    """What a worker does, and how many jobs it holds. `machine` is what it said of the machine that it runs on."""
 
     id: str
-    name: str
-    version: str
-    platform: str
+    state: Literal["live", "draining", "dismissed", "gone"]
     slots: int
     engines: list[dict[str, Any]]
-    state: Literal["live", "draining", "dismissed", "gone"]
+    machine: dict[str, Any] | None
     last_seen_at: float
     audio_seconds: float
     work_seconds: float
     jobs: int
 
     @property
+    def launch_id(self) -> str | None:
+        """The launch that brought it here; None if nobody launched it."""
+        return None if self.machine is None else self.machine["launch_id"]
+
+    @property
     def speed(self) -> float | None:
-        """Audio-seconds a second of recognition, over the worker's life; None before its first result."""
+        """Audio-seconds a second of recognition in one slot, over its life; None before its first result."""
         return self.audio_seconds / self.work_seconds if self.work_seconds > 0 else None
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerRow(PresentWorker):
+    """A worker as people see it."""
+
+    name: str
+    version: str
+    platform: str
+    label: str
+
+
 COLUMNS = """
-    SELECT id, name, version, platform, slots, engines, state, last_seen_at, audio_seconds, work_seconds,
+    SELECT id, name, version, platform, label, slots, engines, machine, state, last_seen_at, audio_seconds,
+           work_seconds,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers
 """
@@ -57,12 +70,14 @@ def list_workers(tx: Transaction, gone_since: float = float("inf")) -> list[Work
     return tx.rows(PRESENT, {"gone_since": gone_since})
 
 
+def unlabelled_workers(tx: Transaction, gone_since: float) -> list[PresentWorker]:
+    """Those of them without a label, which the machines of the fleet are started for."""
+    return [one for one in list_workers(tx, gone_since) if not one.label]
+
+
 def find_worker(tx: Transaction, worker_id: str) -> WorkerRow:
     """One worker; raises `NotFound`."""
-    found = tx.first(FIND, {"id": worker_id})
-    if found is None:
-        raise NotFound(f"There is no worker {worker_id}.")
-    return found
+    return tx.one(FIND, {"id": worker_id}, f"worker {worker_id}")
 
 
 def owner_of_worker(tx: Transaction, worker_id: str) -> str | None:

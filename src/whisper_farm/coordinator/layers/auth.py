@@ -29,7 +29,8 @@ from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.tokens import find_tokens, stale, token_digest, touch_token
+from whisper_farm.store.tokens import digest as digest_of
+from whisper_farm.store.tokens import find_tokens, stale, touch_token
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.workers import owner_of_worker
 
@@ -73,7 +74,7 @@ class KnownTokens:
 
     async def caller(self, secret: str) -> Caller:
         """Who presents this secret; raises `Unauthorized`."""
-        digest = token_digest(secret)
+        digest = digest_of(secret)
         until, found = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
             found = await self._look_up(digest)
@@ -107,10 +108,10 @@ class KnownTokens:
     async def _find(self, digests: Collection[str]) -> dict[str, Caller]:
         rows, now = await self._store.read(lambda tx: (find_tokens(tx, digests), tx.now))
         for row in rows:
-            if stale(row, now):
+            if stale(row.last_used_at, now):
                 with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
                     await self._store.beat(partial(touch_token, token=row))
-        return {row.digest: Caller(row.id, row.owner, row.scope) for row in rows}
+        return {row.hash: Caller(row.id, row.owner, row.scope) for row in rows}
 
     def _remember(self, digest: str, found: Caller | None) -> None:
         seconds = REFUSED_SECONDS if found is None else REMEMBER_SECONDS

@@ -32,8 +32,9 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import Forbidden, StorageError, Unauthorized
 from whisper_farm.protocol.client import Scope as TokenScope
 from whisper_farm.settings import ServerSettings
-from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, digest, find_session, stale, touch_session
+from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, find_session, touch_session
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.tokens import digest, stale
 
 COOKIE = "farm_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
@@ -159,7 +160,7 @@ def _find(tx: Transaction, secret: str) -> tuple[SessionRow, bool]:
     row = find_session(tx, secret)
     if row is None:
         raise Unauthorized("You are not signed in any more.")
-    return row, stale(row, tx.now)
+    return row, stale(row.last_used_at, tx.now)
 
 
 def _is_address(host: str) -> bool:

@@ -21,6 +21,7 @@ from whisper_farm.protocol import machines as protocol
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import MachineRow, PoolRow
+from whisper_farm.store.workers import unlabelled_workers
 
 router = routes_for("machines")
 PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -108,7 +109,7 @@ def _list(tx: Transaction, fleet: Fleet) -> protocol.MachineList:
 
 
 def _machine_view(tx: Transaction, row: MachineRow) -> protocol.MachineView:
-    workers = rows.present_workers(tx, tx.now)
+    workers = unlabelled_workers(tx, tx.now)
     return _view(row, tx.now, next((one.jobs for one in workers if one.launch_id == row.launch_id), 0))
 
 

@@ -20,8 +20,7 @@ from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
-from whisper_farm.store.identity import empty_trash, note_trash
-from whisper_farm.store.references import named_blobs, overfull_uploads
+from whisper_farm.store.references import empty_trash, named_blobs, note_trash, overfull_uploads
 from whisper_farm.store.transcriptions import finished_before
 from whisper_farm.store.uploads import forget_uploads
 from whisper_farm.store.workers import forget_workers, long_gone
