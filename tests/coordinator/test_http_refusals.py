@@ -23,7 +23,7 @@ from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.store import schema
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import metadata
-from whisper_farm.store.tokens import PresentedToken, mint_token
+from whisper_farm.store.tokens import TokenRow, mint_token
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -217,7 +217,7 @@ def test_junk_tokens_are_looked_up_together_and_keep_a_good_one_waiting_for_no_m
     good = farm.token_for("user", "ann")
     find, reads, junk = auth.find_tokens, list[int](), 60
 
-    def slow(tx: Transaction, digests: Collection[str]) -> list[PresentedToken]:
+    def slow(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
         reads.append(len(digests))
         threading.Event().wait(0.2)
         return find(tx, digests)

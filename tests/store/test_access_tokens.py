@@ -13,6 +13,7 @@ from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Database
 from whisper_farm.store.tokens import (
     TokenRow,
+    digest,
     find_token,
     has_admin,
     list_tokens,
@@ -29,7 +30,7 @@ def test_a_minted_token_is_found_by_its_secret_alone(database: Database) -> None
     for scope in SCOPES:
         token, secret = database.write(partial(mint_token, name="laptop", owner="ann", scope=scope), now=5.0)
         assert re.fullmatch(rf"wf_{scope}_[A-Za-z0-9_-]{{43}}", secret)
-        assert token == TokenRow(token.id, "laptop", "ann", scope, 5.0, None)
+        assert token == TokenRow(token.id, digest(secret), "laptop", "ann", scope, 5.0, None)
         assert database.read(partial(find_token, secret=secret)) == token
 
 
@@ -59,13 +60,13 @@ def test_a_revoked_token_is_of_no_use(database: Database) -> None:
 
 def test_the_last_use_is_noted_once_a_minute(database: Database) -> None:
     token, secret = database.write(lambda tx: mint_token(tx, "laptop", "ann", "user"))
-    assert stale(token, now=100.0)
+    assert stale(token.last_used_at, now=100.0)
     database.beat(lambda tx: touch_token(tx, token), now=100.0)
     used = database.read(lambda tx: find_token(tx, secret))
     assert used is not None
     assert used.last_used_at == 100.0
-    assert not stale(used, now=159.0)
-    assert stale(used, now=160.0)
+    assert not stale(used.last_used_at, now=159.0)
+    assert stale(used.last_used_at, now=160.0)
 
 
 def test_tokens_are_listed_by_owner(database: Database) -> None:

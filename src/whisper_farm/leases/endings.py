@@ -10,18 +10,8 @@ from typing import Literal
 
 from whisper_farm.leases.attempts import Job
 from whisper_farm.leases.kinds import RECOGNITION
+from whisper_farm.protocol import events
 from whisper_farm.protocol.client import JobState
-from whisper_farm.protocol.events import (
-    FarmEvent,
-    JobRedo,
-    JobSetAside,
-    LanguageDecided,
-    TranscriptionAssembling,
-    TranscriptionCancelled,
-    TranscriptionDone,
-    TranscriptionFailed,
-    TranscriptionIncomplete,
-)
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
@@ -30,15 +20,16 @@ from whisper_farm.store.transcriptions import ROW, TranscriptionRow
 
 ClosedState = Literal["assembling", "done", "incomplete", "failed", "cancelled"]
 """A state with no jobs left to do."""
-CLOSED: Mapping[ClosedState, Callable[[], FarmEvent]] = {
-    "assembling": TranscriptionAssembling,
-    "done": TranscriptionDone,
-    "incomplete": TranscriptionIncomplete,
-    "cancelled": TranscriptionCancelled,
+CLOSED: Mapping[ClosedState, Callable[[], events.FarmEvent]] = {
+    "assembling": events.TranscriptionAssembling,
+    "done": events.TranscriptionDone,
+    "incomplete": events.TranscriptionIncomplete,
+    "cancelled": events.TranscriptionCancelled,
 }
 """What is said of each; what failed has an error to tell."""
 SET_ASIDE = Change("""
-    UPDATE jobs SET state = 'failed', ended_at = :now, available_at = 0, error_code = :code, error_message = :message
+    UPDATE jobs SET state = 'failed', ended_at = :now, available_at = 0, error_code = :code, error_message = :message,
+           result_key = NULL, result_size = NULL, result_digest = NULL, language = NULL
      WHERE id = :job
 """)
 COUNT_FAILED = Change("UPDATE transcriptions SET chunks_failed = chunks_failed + 1 WHERE id = :id")
@@ -80,8 +71,13 @@ def set_aside(tx: Transaction, given_up: Sequence[tuple[Job, str, str]]) -> None
     tx.change(COUNT_FAILED, [{"id": job.transcription_id} for job, *_ in given_up if job.kind == RECOGNITION.name])
     for job, code, message in given_up:
         where = {"job_kind": job.kind, "position": job.position, "start": job.start_seconds, "end": job.end_seconds}
-        said = JobSetAside.model_validate({"code": code, "message": message, **where})
+        said = events.JobSetAside.model_validate({"code": code, "message": message, **where})
         emit(tx, said, job.transcription_id, job.owner)
+
+
+def uncount(tx: Transaction, transcription_id: str, seconds: Sequence[float]) -> None:
+    """Chunks of these lengths count as done no longer."""
+    tx.change(UNCOUNT, {"id": transcription_id, "chunks": len(seconds), "seconds": sum(seconds)})
 
 
 def conclude(tx: Transaction, transcription_ids: Collection[str], policy: Policy) -> None:
@@ -118,7 +114,7 @@ def close(
     code, message = error or (None, None)
     at = None if state == "assembling" else tx.now
     tx.change(CLOSE, {"id": transcription_id, "state": state, "at": at, "code": code, "message": message})
-    said = TranscriptionFailed(code=error[0], message=error[1]) if error else CLOSED[state]()
+    said = events.TranscriptionFailed(code=error[0], message=error[1]) if error else CLOSED[state]()
     emit(tx, said, transcription_id, owner)
 
 
@@ -134,11 +130,11 @@ def _decide(tx: Transaction, row: TranscriptionRow, ended: bool, policy: Policy)
         return False
     language = found[1]
     tx.change(DECIDE, {"id": row.id, "language": language})
-    emit(tx, LanguageDecided(language=language), row.id, row.owner)
+    emit(tx, events.LanguageDecided(language=language), row.id, row.owner)
     if row.multilingual:  # every chunk has a language of its own
         return False
     again = sorted(tx.rows(REDO, {"id": row.id, "language": language}))
-    tx.change(UNCOUNT, {"id": row.id, "chunks": len(again), "seconds": sum(seconds for _, seconds in again)})
+    uncount(tx, row.id, [seconds for _, seconds in again])
     for position, _ in again:
-        emit(tx, JobRedo(position=position), row.id, row.owner)
+        emit(tx, events.JobRedo(position=position), row.id, row.owner)
     return bool(again)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from whisper_farm.errors import LeaseLost
 from whisper_farm.leases.attempts import HELD, LOCK, Held, Job, evidence
 from whisper_farm.leases.endings import conclude, set_aside
-from whisper_farm.leases.rules import stretched
-from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, present_workers
+from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, timing
 from whisper_farm.protocol.events import JobRetried
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -119,5 +118,4 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
     alone = {job: of for job, of in lapsed.items() if there.isdisjoint(held.worker_id for held in of)}
     abandoned = {job: of for job, of in alone.items() if not fleet.serves(of[0].needs)}
     _, ended = set_aside_spent(tx, abandoned, policy, fleet)
-    lease = stretched(policy, present_workers(tx)).lease_seconds
-    return ReapReport(give_up_silent(tx, tx.now - SILENT_LEASES * lease), ended)
+    return ReapReport(give_up_silent(tx, tx.now - SILENT_LEASES * timing(tx, policy).lease_seconds), ended)

@@ -7,20 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from whisper_farm.errors import BlobMissing, WrongState
-from whisper_farm.leases.attempts import LOCK, end_attempts, live_attempts_of
+from whisper_farm.leases.attempts import FROM_JOBS, JOB, LOCK, Job, end_attempts, live_attempts_of
 from whisper_farm.leases.claim import farm_turn, present_turn
-from whisper_farm.leases.endings import close, close_ended
+from whisper_farm.leases.endings import close, close_ended, set_aside, uncount
 from whisper_farm.leases.kinds import ADD as ADD_JOB
 from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION
 from whisper_farm.leases.rules import RANDOM, Mint, profile_id
+from whisper_farm.protocol import events
 from whisper_farm.protocol.client import FINISHED
-from whisper_farm.protocol.events import (
-    JobSetAside,
-    TranscriptionDeleted,
-    TranscriptionFetched,
-    TranscriptionRetried,
-    TranscriptionSubmitted,
-)
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.fetches import add_fetch, forget_fetch
@@ -124,22 +118,12 @@ NEXT_TO_ASSEMBLE = Query[str]("""
 KEEP = Change("""
     UPDATE transcriptions SET transcript_key = :key, transcript_size = :size, coverage = :coverage WHERE id = :id
 """)
-LOSE_RESULTS = Change("""
-    UPDATE jobs SET state = 'failed', result_key = NULL, result_size = NULL, result_digest = NULL, language = NULL,
-           error_code = 'blob_missing', error_message = :message, ended_at = :now
-     WHERE id IN :jobs
-""")
-COUNT_LOST = Change("""
-    UPDATE transcriptions SET chunks_done = chunks_done - :count, chunks_failed = chunks_failed + :count,
-           done_seconds = done_seconds - :seconds
-     WHERE id = :id
-""")
+LOST = Query[Job](f"SELECT {JOB} {FROM_JOBS} WHERE jobs.id IN :jobs ORDER BY position")
 ATTEMPTS_OF = """
     SELECT token FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id) ORDER BY token"""
 HOLD_ATTEMPTS = Query[str](ATTEMPTS_OF, postgres=ATTEMPTS_OF + LOCK)
-DELETE_ATTEMPTS = Change("DELETE FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE transcription_id = :id)")
-DELETE_JOBS = Change("DELETE FROM jobs WHERE transcription_id = :id")
 DELETE = Change("DELETE FROM transcriptions WHERE id = :id")
+"""Jobs and attempts go with it, for their tables say so."""
 TWIN = Query[str]("SELECT id FROM transcriptions WHERE source = :source LIMIT 1")
 DELETE_UPLOAD = Change("DELETE FROM uploads WHERE key = :key")
 BLOBS = Query[str]("""
@@ -173,7 +157,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         add_fetch(tx, made, new.owner)
     else:
         tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
-    emit(tx, TranscriptionSubmitted(name=new.name), made, new.owner)
+    emit(tx, events.TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
 
 
@@ -187,7 +171,7 @@ def fetched(tx: Transaction, transcription_id: str, key: str, size: int, sha256:
         return [key]
     tx.change(FETCHED, {"id": row.id, "source": f"blob:{key}", "size": size, "sha256": sha256})
     tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, row.id), farm_turn(tx) or 0))
-    emit(tx, TranscriptionFetched(received_bytes=size), row.id, row.owner)
+    emit(tx, events.TranscriptionFetched(received_bytes=size), row.id, row.owner)
     return forget_fetch(tx, row.id)
 
 
@@ -237,7 +221,7 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     tx.change(RETRY, {"id": row.id, "later": later})
     if row.link is not None:
         add_fetch(tx, row.id, row.owner)
-    emit(tx, TranscriptionRetried(), row.id, row.owner)
+    emit(tx, events.TranscriptionRetried(), row.id, row.owner)
     close_ended(tx, find(tx, row.id))
     return find(tx, row.id)
 
@@ -260,24 +244,17 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
     """
     row = find(tx, transcription_id)
     if row.state == "assembling" and results_of(tx, row.id) == list(made.results):
-        _set_aside_lost(tx, row, [one for one in made.results if one[0] in made.lost])
+        _set_aside_lost(tx, row, made.lost)
         coverage = Json(asdict(made.coverage))
         tx.change(KEEP, {"id": row.id, "key": made.key, "size": made.size, "coverage": coverage})
         close(tx, row.id, row.owner, "done" if made.coverage.recognised else "incomplete")
     return find(tx, row.id)
 
 
-def _set_aside_lost(tx: Transaction, row: TranscriptionRow, lost: Sequence[DoneChunk]) -> None:
-    if not lost:
-        return
-    message, jobs = "Its stored result is gone or damaged.", [RECOGNITION.job_id(row.id, one[0]) for one in lost]
-    tx.change(LOSE_RESULTS, {"jobs": jobs, "message": message})
-    seconds = sum(end - start for _, start, end, _ in lost)
-    tx.change(COUNT_LOST, {"id": row.id, "count": len(lost), "seconds": seconds})
-    told = {"code": BlobMissing.code, "message": message, "job_kind": RECOGNITION.name}
-    for position, start, end, _ in lost:
-        said = JobSetAside.model_validate({**told, "position": position, "start": start, "end": end})
-        emit(tx, said, row.id, row.owner)
+def _set_aside_lost(tx: Transaction, row: TranscriptionRow, positions: Collection[int]) -> None:
+    lost = tx.rows(LOST, {"jobs": [RECOGNITION.job_id(row.id, position) for position in positions]})
+    uncount(tx, row.id, [job.seconds for job in lost])
+    set_aside(tx, [(job, BlobMissing.code, "Its stored result is gone or damaged.") for job in lost])
 
 
 def delete(tx: Transaction, transcription_id: str) -> list[str]:
@@ -287,9 +264,8 @@ def delete(tx: Transaction, transcription_id: str) -> list[str]:
         raise WrongState(f"{row.name} is {row.state}; cancel it first.")
     keys = {*blob_keys_of(tx, row.id), *forget_fetch(tx, row.id)}
     tx.rows(HOLD_ATTEMPTS, {"id": row.id})
-    for change in (DELETE_ATTEMPTS, DELETE_JOBS, DELETE):
-        tx.change(change, {"id": row.id})
-    emit(tx, TranscriptionDeleted(), row.id, row.owner)
+    tx.change(DELETE, {"id": row.id})
+    emit(tx, events.TranscriptionDeleted(), row.id, row.owner)
     if tx.first(TWIN, {"source": row.source}) is not None:  # only a source may be another transcription's, too
         return sorted(keys - {row.source_key})
     tx.change(DELETE_UPLOAD, {"key": row.source_key})

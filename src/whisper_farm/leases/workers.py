@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar
 
-from whisper_farm.errors import Forbidden, NotFound, WorkerUnknown, WrongState
-from whisper_farm.leases.rules import stretched
+from whisper_farm.errors import Forbidden, WorkerUnknown, WrongState
+from whisper_farm.leases.rules import LeaseTiming, stretched
 from whisper_farm.protocol.events import WorkerDismissed, WorkerDraining, WorkerGone, WorkerJoined
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
@@ -107,18 +107,16 @@ def register_worker(
     if known is not None and known.owner != owner:
         raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
     told = request.model_dump(mode="json")
-    machine = None if request.machine is None else Json(told["machine"])
-    row = told | {"engines": Json(told["engines"]), "machine": machine}
-    tx.change(REGISTER, row | {"owner": owner})
+    machine = told["machine"] and Json(told["machine"])
+    tx.change(REGISTER, told | {"engines": Json(told["engines"]), "machine": machine, "owner": owner})
     if known is None or known.state == "gone":
         emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
-    timing = stretched(policy, present_workers(tx))
-    return RegisterAnswer(**asdict(timing), server_version=server_version)
+    return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version)
 
 
-def present_workers(tx: Transaction) -> int:
-    """How many workers are not gone."""
-    return tx.first(PRESENT) or 0
+def timing(tx: Transaction, policy: Policy) -> LeaseTiming:
+    """How long leases last now, with so many workers as are not gone."""
+    return stretched(policy, tx.first(PRESENT) or 0)
 
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:
@@ -143,7 +141,7 @@ class LiveWorkers:
     @cached_property
     def offers(self) -> list[Offers]:
         """What the live workers can run."""
-        since = self._tx.now - stretched(self._policy, present_workers(self._tx)).lease_seconds
+        since = self._tx.now - timing(self._tx, self._policy).lease_seconds
         return self._tx.rows(LIVE, {"since": since, "asking": self._asking or ""})
 
     def serves(self, needs: str, but: Collection[str] = ()) -> bool:
@@ -163,26 +161,24 @@ class LiveWorkers:
 
 def drain(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to finish what it holds and leave; told again, nothing changes."""
-    if worker := _tell(tx, worker_id, "draining", before=("live",)):
-        emit(tx, WorkerDraining(worker_id=worker_id, name=worker.name), owner=worker.owner)
+    _tell(tx, worker_id, "draining", ("live",), WorkerDraining)
 
 
 def dismiss(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to hand everything back and leave at once."""
-    if worker := _tell(tx, worker_id, "dismissed", before=("live", "draining")):
-        emit(tx, WorkerDismissed(worker_id=worker_id, name=worker.name), owner=worker.owner)
+    _tell(tx, worker_id, "dismissed", ("live", "draining"), WorkerDismissed)
 
 
-def _tell(tx: Transaction, worker_id: str, state: WorkerState, before: Collection[str]) -> Worker | None:
-    worker = tx.first(FIND, {"me": worker_id})
-    if worker is None:
-        raise NotFound(f"There is no worker {worker_id}.")
+def _tell(
+    tx: Transaction, worker_id: str, state: WorkerState, before: Collection[str],
+    said: type[WorkerDraining | WorkerDismissed],
+) -> None:  # fmt: skip
+    worker = tx.one(FIND, {"me": worker_id}, f"worker {worker_id}")
     if worker.state == "gone":
         raise WrongState(f"The worker {worker_id} is gone already.")
-    if worker.state not in before:
-        return None
-    tx.change(TELL, {"me": worker_id, "state": state})
-    return worker
+    if worker.state in before:
+        tx.change(TELL, {"me": worker_id, "state": state})
+        emit(tx, said(worker_id=worker_id, name=worker.name), owner=worker.owner)
 
 
 def leave(tx: Transaction, worker_id: str) -> None:

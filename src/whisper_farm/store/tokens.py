@@ -23,9 +23,10 @@ SCOPES = ("admin", "user", "worker")
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A token without its secret."""
+    """A token without its secret; `hash` is what is kept of that."""
 
     id: str
+    hash: str
     name: str
     owner: str
     scope: Scope
@@ -33,18 +34,9 @@ class TokenRow:
     last_used_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class PresentedToken(TokenRow):
-    """A token, and what is kept of its secret, by which it was found."""
-
-    hash: str
-
-
-INSERT = insert("tokens", PresentedToken)
+INSERT = insert("tokens", TokenRow)
 VALID = f"SELECT {columns(TokenRow)} FROM tokens WHERE revoked_at IS NULL"
-FIND = Query[PresentedToken](
-    f"SELECT {columns(PresentedToken)} FROM tokens WHERE revoked_at IS NULL AND hash IN :hashes"
-)
+FIND = Query[TokenRow](f"SELECT {columns(TokenRow)} FROM tokens WHERE revoked_at IS NULL AND hash IN :hashes")
 LIST = Query[TokenRow](f"""
     {VALID} AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user')) ORDER BY created_at, id
 """)
@@ -65,8 +57,8 @@ def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[To
     if scope not in SCOPES:
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
-    row = TokenRow(secrets.token_hex(6), name, owner, scope, tx.now, None)
-    tx.change(INSERT, asdict(row) | {"hash": digest(secret)})
+    row = TokenRow(secrets.token_hex(6), digest(secret), name, owner, scope, tx.now, None)
+    tx.change(INSERT, asdict(row))
     return row, secret
 
 
@@ -78,10 +70,10 @@ def must_have_room(tx: Transaction, owner: str, most: int) -> None:
 
 def find_token(tx: Transaction, secret: str) -> TokenRow | None:
     """The token with this secret, unless there is none or it was revoked."""
-    return tx.first(FIND, {"hashes": [digest(secret)]})
+    return next(iter(find_tokens(tx, [digest(secret)])), None)
 
 
-def find_tokens(tx: Transaction, digests: Collection[str]) -> list[PresentedToken]:
+def find_tokens(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
     """The tokens of these digests that are there and not revoked."""
     return tx.rows(FIND, {"hashes": list(digests)})
 
