@@ -77,18 +77,19 @@ class Books:
                 extra.append(one)
             else:
                 mine[row.launch_id] = one
-        rows = [row for row in self.snapshot.machines.values() if row.provider == provider and row.state != "gone"]
-        for row in self.snapshot.machines.copy().values():
-            if row.launch_id in mine and row.state == "gone" and mine[row.launch_id].state in ("coming", "running"):
-                self._woken(row, mine[row.launch_id])
-        for row in rows:
-            if row.launch_id in mine:
-                self._found(row, mine[row.launch_id])
+        known = [row for row in self.snapshot.machines.values() if row.provider == provider]
+        for row in known:
+            if (found := mine.get(row.launch_id)) is None:
+                continue
+            if row.state != "gone":
+                self._found(row, found)
+            elif found.state in ("coming", "running"):
+                self._woken(row, found)
         for one in extra:
             self._unexpected(provider, one)
         shown = {one.machine_id for one in extra}
-        for row in rows:
-            if row.launch_id not in mine and row.machine_id not in shown:
+        for row in known:
+            if row.state != "gone" and row.launch_id not in mine and row.machine_id not in shown:
                 self._missed(self.machine(row.launch_id))
 
     def meet(self) -> None:
@@ -98,17 +99,14 @@ class Books:
             if worker is None:
                 continue
             if row.worker_id is None:
-                facts = {"worker_id": worker.id, "registered_at": self.now}
-                self._change(row, **facts)
+                row = self._change(row, worker_id=worker.id, registered_at=self.now)
                 self._note(row, "registered", f"Its worker {worker.id} has registered.")
                 self._pool_changed(row.pool, crashes=0)
-                row = self.machine(row.launch_id)
             if worker.state in ALIVE and row.state in ("intended", "accepted", "started", "orphan"):
                 self._change(row, state="working", why="Its worker works.")
             elif worker.state in ALIVE and row.state == "stopped":
-                self._change(
-                    row, state="draining", drained_at=self.now, why="It should be stopped, but its worker lives."
-                )
+                why = "It should be stopped, but its worker lives."
+                self._change(row, state="draining", drained_at=self.now, why=why)
 
     def _found(self, row: MachineRow, seen: Seen) -> None:
         facts: dict[str, Any] = {"missing": 0, "machine_id": seen.machine_id, "region": seen.region or row.region}
@@ -166,11 +164,11 @@ class Books:
 
     def count_crash(self, row: MachineRow, message: str) -> None:
         """Count a machine that came to nothing; several in a row stop the pool."""
-        pool = row.pool
-        crashes = self.pool(pool).crashes + 1
-        self._pool_changed(pool, crashes=crashes, next_launch_at=self.now + self._pause(crashes))
+        crashes = self.pool(row.pool).crashes + 1
+        self._pool_changed(row.pool, crashes=crashes, next_launch_at=self.now + self._pause(crashes))
         if crashes >= self.rules.crashes_most:
-            self._block(pool, f"{crashes} machines in a row ended before they worked; is the image right? {message}")
+            why = f"{crashes} machines in a row ended before they worked; is the image right? {message}"
+            self._block(row.pool, why)
 
     def _missed(self, row: MachineRow) -> None:
         """A look that does not show it. The first one proves nothing; a new machine may be left out for a while."""
@@ -180,7 +178,7 @@ class Books:
             return
         row = self._change(row, missing=row.missing + 1)
         if row.missing >= LOOKS:
-            if row.state in ("started",) and row.registered_at is None:
+            if row.state == "started" and row.registered_at is None:
                 self._note(row, "lost", "It vanished before its worker registered.")
             self._gone(row, f"Its provider did not show it {LOOKS} times.")
 
@@ -195,9 +193,7 @@ class Books:
         if row is not None:
             if row.state == "gone":
                 return
-            row = self._change(row, missing=0)
-            self._runs_or_ends(row, seen)
-            row = self.machine(launch_id)
+            row = self._runs_or_ends(self._change(row, missing=0), seen)
             if row.state == "orphan":
                 why = "Nobody asked for it, and it was seen twice."
                 self._change(row, state="destroying", ending_at=self.now, asks=0, next_call_at=self.now, why=why)
@@ -208,23 +204,19 @@ class Books:
             launch_id, name, provider, seen.region, "orphan", pool.price_per_hour if pool else 0, self.now, self.now,
             "It carries the tag of this farm, but nobody here asked for it.", seen.machine_id, accepted_at=self.now,
         )  # fmt: skip
-        lives = next((one for one in self.snapshot.workers if one.launch_id == seen.launch_id), None)
-        if (
-            seen.launch_id
-            and lives is not None
-            and lives.state in ALIVE
-            and seen.launch_id not in self.snapshot.machines
-        ):
+        lives = self._by_launch.get(seen.launch_id or "")
+        if seen.launch_id and lives and lives.state in ALIVE and seen.launch_id not in self.snapshot.machines:
             row = replace(row, launch_id=seen.launch_id, why="Its worker lives: it belongs to us after all.")
         self._add(row)
         self._note(row, "orphan", row.why)
         self._runs_or_ends(row, seen)
 
-    def _runs_or_ends(self, row: MachineRow, seen: Seen) -> None:
-        if seen.state in ("running", "stopping") and row.running_since is None:
-            self._change(row, running_since=seen.started_at if seen.started_at is not None else self.now)
+    def _runs_or_ends(self, row: MachineRow, seen: Seen) -> MachineRow:
+        if seen.state in ("running", "stopping"):
+            self._runs(row, seen)
         elif seen.state in ("stopped", "failed"):
             self._stop_clock(row, seen.ended_at)
+        return self.machine(row.launch_id)
 
     # what was decided
 
@@ -304,24 +296,22 @@ class Books:
             self._block(row.pool, failure.message)
 
     def _launch_refused(self, row: MachineRow, failure: CallFailed, was_unsure: bool) -> None:
-        unsure = was_unsure if failure.fault in NOTHING_MADE else True
+        unsure = was_unsure or failure.fault not in NOTHING_MADE
         pool = self.pool(row.pool)
+        failures = pool.failures + 1
+        again_at = self.now + self._pause(failures)
         if failure.fault in NO_RETRY:
             self._block(row.pool, failure.message)
-            if not unsure:
+            if unsure:
+                self._change(row, unsure=True)
+            else:
                 self._gone(row, f"It was refused: {failure.message}")
-                return
-            self._change(row, unsure=True)
-            return
-        pause = self._pause(pool.failures + 1)
-        if failure.fault == "capacity":
-            full = pool.full_regions | {row.region: self.now + pause}
-            self._pool_changed(row.pool, full_regions=full)
+        elif failure.fault == "capacity":
+            self._pool_changed(row.pool, failures=failures, full_regions=pool.full_regions | {row.region: again_at})
             self._change(row, unsure=unsure, next_call_at=self.now, why=f"No room: {failure.message}")
-            self._pool_changed(row.pool, failures=pool.failures + 1)
-            return
-        self._pool_changed(row.pool, failures=pool.failures + 1, next_launch_at=self.now + pause)
-        self._change(row, unsure=unsure, next_call_at=self.now + pause, why=f"Not made yet: {failure.message}")
+        else:
+            self._pool_changed(row.pool, failures=failures, next_launch_at=again_at)
+            self._change(row, unsure=unsure, next_call_at=again_at, why=f"Not made yet: {failure.message}")
 
     def done(self, decision: Decision) -> None:
         """A call about a machine that exists was answered well."""
@@ -332,8 +322,8 @@ class Books:
         before = self.pool(verdict.pool)
         if _NUMBER.sub("", before.why) != _NUMBER.sub("", verdict.why) or before.wanted != verdict.wanted:
             self.log.append(LogRow(self.now, verdict.pool, None, "wanted", verdict.why))
-        facts = {"wanted": verdict.wanted, "why": verdict.why, "inputs": verdict.inputs, "decided_at": self.now}
-        self._pool_changed(verdict.pool, **facts)
+        told = {"wanted": verdict.wanted, "why": verdict.why, "inputs": verdict.inputs}
+        self._pool_changed(verdict.pool, decided_at=self.now, **told)
 
     def taken(self) -> tuple[list[MachineRow], list[PoolRow], list[LogRow]]:
         """What has changed since the last time, to be kept."""
