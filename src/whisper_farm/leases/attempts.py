@@ -34,10 +34,12 @@ class Job:
     created_at: float
     start_seconds: float
     end_seconds: float
+    attempts: int
     charged_attempts: int
     tries: int
     owner: str
     transcription_state: TranscriptionState
+    language: str | None
 
     @property
     def order(self) -> Order:
@@ -71,9 +73,9 @@ class Held(Job):
 
 
 JOB = """jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.priority,
-    jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.charged_attempts,
+    jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.attempts, jobs.charged_attempts,
     jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner,
-    transcriptions.state AS transcription_state"""
+    transcriptions.state AS transcription_state, transcriptions.language"""
 FROM_JOBS = "FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id"
 HELD = f"""
     SELECT {JOB}, attempts.token, attempts.worker_id, attempts.number, attempts.state,

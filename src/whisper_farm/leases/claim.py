@@ -148,10 +148,9 @@ DENIED = Query[bool]("""
 """)
 SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id = :me")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
-MAKE = Change(f"""
+MAKE = Change("""
     INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, hedge, language, lease_until, started_at)
-    SELECT :token, jobs.id, jobs.attempts, :me, :request, 'live', :hedge, transcriptions.language, :until, :now
-    {FROM_JOBS} WHERE jobs.id = :job
+    VALUES (:token, :job, :number, :me, :request, 'live', :hedge, :language, :until, :now)
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
@@ -251,11 +250,14 @@ class Claiming:
             self.tx.change(START, {"transcriptions": sorted(queued)})
         for transcription_id, owner in sorted(queued.items()):
             emit(self.tx, TranscriptionStarted(), transcription_id, owner)
-        same = {"me": self.worker.id, "request": self.request.request_id, "hedge": hedge}
-        same["until"] = self.tx.now + self.lease_seconds
         self.tx.change(RUN, {"jobs": [job.job_id for job in jobs]})
-        self.tx.change(MAKE, [{**same, "job": job.job_id, "token": self.mint.claim_token()} for job in jobs])
+        self.tx.change(MAKE, [self._new(job, hedge) for job in jobs])
         return len(jobs)
+
+    def _new(self, job: Job, hedge: bool) -> dict[str, object]:
+        mine = {"me": self.worker.id, "request": self.request.request_id, "until": self.tx.now + self.lease_seconds}
+        told = {"job": job.job_id, "number": job.attempts + 1, "hedge": hedge, "language": job.language}
+        return {"token": self.mint.claim_token(), **mine, **told}
 
 
 def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list[Job]:

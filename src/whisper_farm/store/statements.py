@@ -30,6 +30,8 @@ Parameters = Mapping[str, Any]
 _LIST = re.compile(r"\bIN (:\w+)")
 _PARAMETER = re.compile(r"(?<!:):([a-z_]\w*)")
 _PLAIN = (str, int, float, bool)
+_AS_IT_IS = frozenset({*_PLAIN, type(None)})
+_json = json.JSONEncoder(ensure_ascii=False).encode
 _CONVERTERS: dict[Any, Callable[[Any], Any]] = {bool: bool, dict: json.loads, list: json.loads}
 
 
@@ -69,7 +71,9 @@ class Change:
 
     def _bound(self, connection: Connection, values: Parameters) -> tuple[str, Parameters]:
         if connection.dialect.name == "sqlite":
-            return self.sqlite, {name: _for_sqlite(value) for name, value in values.items()}
+            return self.sqlite, {
+                name: value if type(value) in _AS_IT_IS else _for_sqlite(value) for name, value in values.items()
+            }
         return self.postgres, {name: _for_postgres(value) for name, value in values.items()}
 
 
@@ -161,9 +165,9 @@ def _bare(kind: Any) -> Any:
 
 def _for_sqlite(value: Any) -> Any:
     if isinstance(value, Json):
-        return json.dumps(value.value, ensure_ascii=False)
+        return _json(value.value)
     if isinstance(value, list | tuple | set | frozenset):
-        return json.dumps(list(value))
+        return _json(list(value))
     return value
 
 
