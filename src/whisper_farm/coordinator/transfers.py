@@ -26,7 +26,7 @@ from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
 from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, PeaksTask, Source, Task, TranscribeTask
 from whisper_farm.store.blobs import Blobs
-from whisper_farm.store.jobs import HeldJob
+from whisper_farm.store.jobs import AttemptedJob
 
 SOURCE_SECONDS = 6 * 3600
 """How long a presigned address of a recording works: a slow machine may need that long to cut ten hours."""
@@ -52,7 +52,7 @@ class Transfers:
         """Several of them."""
         return tuple([await self.claim(one) for one in claimed])
 
-    async def upload(self, held: HeldJob, token: str, position: int) -> ChunkUpload:
+    async def upload(self, held: AttemptedJob, token: str, position: int) -> ChunkUpload:
         """Where this attempt puts the audio of one chunk, or the listening copy."""
         key = upload_key(held, token, position)
         path = f"/api/work/uploads/{token}/{position}"
@@ -131,7 +131,7 @@ def listening_key(transcription_id: str, token: str) -> str:
     return f"listening/{transcription_id}/{_attempt(token)}.m4a"
 
 
-def upload_key(held: HeldJob, token: str, position: int) -> str:
+def upload_key(held: AttemptedJob, token: str, position: int) -> str:
     """Where the holder of this job puts what it made at that position."""
     if held.kind == "chunk":
         return chunk_key(held.transcription_id, token, position)

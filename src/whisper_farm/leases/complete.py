@@ -119,10 +119,10 @@ class Completing:
 
     def write(self) -> None:
         """Write what was judged."""
-        change = self.tx.change
-        change(END, [self._ended(held, finished) for held, finished in self.taken])
+        change, told = self.tx.change, [self._told(held, finished) for held, finished in self.taken]
+        change(END, told)
         end_attempts(self.tx, rivals(self.held, self.done), "superseded")
-        change(DONE, [self._done(held, finished) for held, finished in self.taken])
+        change(DONE, told)
         same = ("revision", "chunks_done", "done_seconds")
         grown = [one for one in self.growing.values() if one.chunks_done > one.row.chunks_done]
         change(COUNT, [{"id": one.row.id} | {name: getattr(one, name) for name in same} for one in grown])
@@ -132,20 +132,21 @@ class Completing:
         for held in requeue(self.tx, self.other_language):
             emit(self.tx, JobRedo(position=held.position), held.transcription_id, held.owner)
 
-    def _ended(self, held: Held, finished: Finished) -> dict[str, object]:
-        heard = finished.result if isinstance(finished.result, TranscribeResult) else None
-        facts = Json(heard.model_dump(exclude={"segments"})) if heard else None
-        return {"token": held.token, "digest": finished.digest, "facts": facts}
-
-    def _done(self, held: Held, finished: Finished) -> dict[str, object]:
+    def _told(self, held: Held, finished: Finished) -> dict[str, object]:
+        """What is told of this result to `END` and to `DONE`."""
         heard = finished.result if isinstance(finished.result, TranscribeResult) else None
         row = self.growing[held.transcription_id].row
         pinned = None if row.multilingual else row.language
         blob = {"key": finished.result_key, "size": finished.result_size, "digest": finished.digest}
-        return blob | {
+        facts = Json(heard.model_dump(exclude={"segments"})) if heard else None
+        language = (pinned or heard.language) if heard else None
+        return {
+            "token": held.token,
+            "facts": facts,
             "job": held.job_id,
             "end": held.end_seconds,
-            "language": (pinned or heard.language) if heard else None,
+            **blob,
+            "language": language,
         }
 
     def _paces(self) -> list[dict[str, object]]:

@@ -31,14 +31,6 @@ class Event:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class LogEnds:
-    """The ids of the oldest and the newest event; None before the first."""
-
-    oldest: int | None
-    newest: int | None
-
-
 INSERT = Change(
     """
     INSERT INTO events (at, kind, transcription_id, owner, data)
@@ -61,7 +53,9 @@ AFTER_OF_TRANSCRIPTION = Query[Event](f"""
      WHERE transcription_id = :transcription AND id > :after AND (CAST(:owner AS TEXT) IS NULL OR owner = :owner)
      ORDER BY id LIMIT :limit
 """)
-ENDS = Query[LogEnds]("SELECT (SELECT min(id) FROM events) AS oldest, (SELECT max(id) FROM events) AS newest")
+ENDS = Query[tuple[int | None, int | None]](
+    "SELECT (SELECT min(id) FROM events) AS oldest, (SELECT max(id) FROM events) AS newest"
+)
 RETIRE = Change("""
     DELETE FROM events WHERE id IN (
         SELECT id FROM events WHERE at < :before AND id < (SELECT max(id) FROM events) ORDER BY at LIMIT :limit
@@ -90,23 +84,18 @@ def events_after(
 
 def newest_event(tx: Transaction) -> int:
     """The id of the newest event; 0 before the first. Where to start when only the future matters."""
-    return _ends(tx).newest or 0
+    ((_, newest),) = tx.rows(ENDS)
+    return newest or 0
 
 
 def missed(tx: Transaction, last_id: int) -> bool:
     """Whether events after `last_id` may be gone, or it was never given out here: then start over (`reset`)."""
-    ends = _ends(tx)
-    if ends.oldest is None or ends.newest is None:
+    ((oldest, newest),) = tx.rows(ENDS)
+    if oldest is None or newest is None:
         return last_id > 0
-    return not ends.oldest - 1 <= last_id <= ends.newest
+    return not oldest - 1 <= last_id <= newest
 
 
 def retire_events(tx: Transaction, before: float, limit: int = RETIRE_BATCH) -> int:
     """Remove events older than the time `before`, all but the newest one; returns how many, `limit` at most."""
     return tx.changed(RETIRE, {"before": before, "limit": limit})
-
-
-def _ends(tx: Transaction) -> LogEnds:
-    ends = tx.first(ENDS)
-    assert ends is not None  # a SELECT without FROM has one row
-    return ends

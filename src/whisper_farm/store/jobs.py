@@ -90,32 +90,24 @@ class PlayableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldJob:
-    """What a live claim lets its worker fetch and send; `chunks` are appended so far."""
-
-    worker_id: str
-    kind: JobKind
-    transcription_id: str
-    source_name: str
-    source: str
-    source_size: int
-    chunks: int
-    audio_key: str | None
-    audio_size: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class AttemptedJob:
-    """What the job of an attempt is, as far as its result must fit it."""
+    """The job of a claim: what its result must fit, and what its worker may fetch. `chunks` are appended so far."""
 
     token: str
+    worker_id: str
+    state: AttemptState
     job_id: str
     kind: JobKind
-    state: AttemptState
     transcription_id: str
     position: int
     start_seconds: float
     end_seconds: float
+    audio_key: str | None
+    audio_size: int | None
+    source_name: str
+    source: str
+    source_size: int
+    chunks: int
 
 
 JOB = f"SELECT {columns(JobRow)} FROM jobs WHERE transcription_id = :transcription AND kind"
@@ -143,17 +135,12 @@ RESULTS = Query[ResultFacts]("""
      WHERE jobs.transcription_id = :transcription AND jobs.kind = 'transcribe' AND jobs.state = 'done'
        AND attempts.state = 'done'
 """)
-HELD = Query[HeldJob]("""
-    SELECT attempts.worker_id, jobs.kind, jobs.transcription_id, transcriptions.name AS source_name,
-           transcriptions.source, transcriptions.source_size, transcriptions.chunks, jobs.audio_key, jobs.audio_size
+ATTEMPTED = Query[AttemptedJob]("""
+    SELECT attempts.token, attempts.worker_id, attempts.state, attempts.job_id, jobs.kind, jobs.transcription_id,
+           jobs.position, jobs.start_seconds, jobs.end_seconds, jobs.audio_key, jobs.audio_size,
+           transcriptions.name AS source_name, transcriptions.source, transcriptions.source_size, transcriptions.chunks
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
-     WHERE attempts.token = :token AND attempts.state = 'live'
-""")
-ATTEMPTED = Query[AttemptedJob]("""
-    SELECT attempts.token, attempts.job_id, jobs.kind, attempts.state, jobs.transcription_id, jobs.position,
-           jobs.start_seconds, jobs.end_seconds
-      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
      WHERE attempts.token IN :tokens
 """)
 PLAYABLE = Query[PlayableRow](f"""
@@ -196,10 +183,10 @@ def makers_of(tx: Transaction, transcription_id: str) -> list[ResultFacts]:
     return tx.rows(RESULTS, {"transcription": transcription_id})
 
 
-def held_job(tx: Transaction, token: str, *kinds: JobKind) -> HeldJob:
+def held_job(tx: Transaction, token: str, *kinds: JobKind) -> AttemptedJob:
     """The job of a live claim, if it is of one of those kinds; raises `LeaseLost` and `InvalidRequest`."""
-    found = tx.first(HELD, {"token": token})
-    if found is None:
+    found = tx.first(ATTEMPTED, {"tokens": [token]})
+    if found is None or found.state != "live":
         raise LeaseLost
     if found.kind not in kinds:
         raise InvalidRequest(f"This claim is for a {found.kind} job, not for a {' or '.join(kinds)} job.")

@@ -49,7 +49,7 @@ from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.jobs import HeldJob, held_job
+from whisper_farm.store.jobs import AttemptedJob, held_job
 
 VERIFIES_AT_ONCE = 8
 LIST_BYTES = 512 << 10
@@ -214,7 +214,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _holding(farm: Coordinator, token: str, worker_id: str, *kinds: JobKind) -> HeldJob:
+async def _holding(farm: Coordinator, token: str, worker_id: str, *kinds: JobKind) -> AttemptedJob:
     """The job behind a token, which that worker holds."""
     held = await farm.store.read(lambda tx: held_job(tx, token, *kinds))
     if held.worker_id != worker_id:
