@@ -31,7 +31,8 @@ export const theme = createTheme({
   components: {
     Badge: { defaultProps: { variant: "light", radius: "sm", tt: "none", fw: 600, flex: "none" } },
     Anchor: { defaultProps: { c: "light-dark(var(--mantine-color-farm-9), var(--mantine-color-farm-3))" } },
-    Modal: { defaultProps: { centered: true } },
+    // Its <header> would be a second one of the page.
+    Modal: { defaultProps: { centered: true, attributes: { header: { role: "presentation" } } } },
   },
 });
 

@@ -11,6 +11,7 @@ export class ApiError extends Error {
     readonly status: number,
     readonly code: string,
     message: string,
+    readonly details: Readonly<Record<string, unknown>> = {},
   ) {
     super(message);
   }
@@ -27,7 +28,7 @@ export async function data<T>(call: Promise<{ data?: T; error?: unknown; respons
 
 export function refusal(status: number, body: unknown): ApiError {
   const said = (body as ErrorBody | undefined)?.error;
-  return new ApiError(status, said?.code ?? "unknown", said?.message ?? `HTTP ${status}`);
+  return new ApiError(status, said?.code ?? "unknown", said?.message ?? `HTTP ${status}`, said?.details);
 }
 
 /** The address of something of the API, for links, media and uploads. */

@@ -29,6 +29,8 @@ export class Applied {
       this.progress(id, event);
       this.stale(["jobs", id]);
       this.stale(["server"]);
+    } else if (event.kind === "transcription_edited" && id !== null) {
+      this.stale(["edits", id]);
     } else if (event.kind === "peaks_done" && id !== null) {
       this.stale(["audio", id]);
       this.stale(["peaks", id]);

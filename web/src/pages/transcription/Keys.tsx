@@ -8,7 +8,8 @@ import { type Player, RATES } from "./usePlayer";
 
 export interface Doubts {
   readonly count: number;
-  step(by: 1 | -1): void;
+  /** Go to the next or previous one; `edit` says that it is to be corrected. */
+  step(by: 1 | -1, edit?: boolean): void;
 }
 
 interface Keys {
@@ -19,16 +20,19 @@ interface Keys {
   readonly finder: { readonly open: () => void };
   readonly keys: { readonly toggle: () => void };
   readonly link: () => void;
+  /** Correct what is heard. */
+  readonly edit: () => void;
+  readonly undo: (redo: boolean) => void;
 }
 
-export function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys): void {
+export function useKeys({ player, seek, now, doubts, finder, keys, link, edit, undo }: Keys): void {
   const skip = (by: number) => () => player && seek(player.audio.currentTime + by);
   const faster = (by: 1 | -1) => () => {
     if (!player) return;
     const next = RATES[RATES.indexOf(player.rate) + by];
     if (next !== undefined) player.setRate(next);
   };
-  const actions: Readonly<Record<string, () => void>> = {
+  const actions: Readonly<Record<string, (shift: boolean) => void>> = {
     k: () => player?.toggle(),
     " ": () => player?.toggle(),
     j: skip(-5),
@@ -42,19 +46,22 @@ export function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys)
     f: now,
     "/": finder.open,
     c: link,
+    e: edit,
     "?": keys.toggle,
   };
-  const latest = useRef(actions);
-  useEffect(() => void (latest.current = actions));
+  const withControl: Readonly<Record<string, (shift: boolean) => void>> = { z: undo, y: () => undo(true) };
+  const latest = useRef({ actions, withControl });
+  useEffect(() => void (latest.current = { actions, withControl }));
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const at = event.target as Element;
-      if (event.ctrlKey || event.metaKey || event.altKey || at.closest(TYPING)) return;
+      if (event.altKey || at.closest(TYPING)) return;
       if (event.key === " " && at.closest("button, a")) return;
-      const action = latest.current[event.key];
+      const control = event.ctrlKey || event.metaKey;
+      const action = control ? latest.current.withControl[event.key.toLowerCase()] : latest.current.actions[event.key];
       if (!action) return;
       event.preventDefault();
-      action();
+      action(event.shiftKey);
     };
     document.addEventListener("keydown", pressed);
     return () => document.removeEventListener("keydown", pressed);
@@ -64,8 +71,20 @@ export function useKeys({ player, seek, now, doubts, finder, keys, link }: Keys)
 /** Where keys have another meaning. */
 const TYPING = "input, textarea, select, [role=slider], [role=menu]";
 
-export function KeySheet({ opened, onClose }: { opened: boolean; onClose: () => void }) {
+export function KeySheet({ opened, onClose, edits }: { opened: boolean; onClose: () => void; edits: boolean }) {
   const { t } = useWords();
+  const editing: [string, string][] = [
+    [`E, ${t.reader.editKeys.doubleClick}`, t.reader.editKeys.open],
+    ["Enter", t.reader.editKeys.split],
+    ["⌫, Del", t.reader.editKeys.merge],
+    ["Alt K", t.reader.editKeys.play],
+    ["Alt J, Alt L", t.reader.editKeys.skip],
+    ["Alt N, Alt Shift N", t.reader.editKeys.doubt],
+    ["Alt X", t.reader.editKeys.strike],
+    ["Alt R", t.reader.editKeys.restore],
+    ["Ctrl Z, Ctrl Shift Z", t.reader.keys.undo],
+    ["Esc", t.reader.editKeys.leave],
+  ];
   const rows: [string, string][] = [
     ["Space, K", t.reader.keys.play],
     ["J, L, ←, →", t.reader.keys.skip],
@@ -78,16 +97,28 @@ export function KeySheet({ opened, onClose }: { opened: boolean; onClose: () => 
   ];
   return (
     <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle} closeButtonProps={{ "aria-label": t.close }}>
-      <dl className={style.keys}>
-        {rows.map(([key, said]) => (
-          <div key={key}>
-            <dt>
-              <kbd>{key}</kbd>
-            </dt>
-            <dd>{said}</dd>
-          </div>
-        ))}
-      </dl>
+      <Sheet rows={rows} />
+      {edits && (
+        <>
+          <h3 className={style.keysTitle}>{t.reader.whileEditing}</h3>
+          <Sheet rows={editing} />
+        </>
+      )}
     </Modal>
+  );
+}
+
+function Sheet({ rows }: { rows: readonly [string, string][] }) {
+  return (
+    <dl className={style.keys}>
+      {rows.map(([key, said]) => (
+        <div key={key}>
+          <dt>
+            <kbd>{key}</kbd>
+          </dt>
+          <dd>{said}</dd>
+        </div>
+      ))}
+    </dl>
   );
 }

@@ -1,13 +1,15 @@
 // The text: rows as far as they are seen, words that can be clicked, the spoken word marked and followed.
-import { ActionIcon } from "@mantine/core";
+import { ActionIcon, Button } from "@mantine/core";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
-import { IconLink } from "@tabler/icons-react";
+import { IconLink, IconPencil, IconSparkles } from "@tabler/icons-react";
 import { memo, type MouseEvent, type Ref, useCallback, useEffect, useImperativeHandle, useRef } from "react";
 
 import { clock, useWords } from "../../words";
+import { EditedRow, type EditorHandle } from "./Editor";
 import { addMark, clearMark, letterAt, setMark } from "./highlights";
 import style from "./Transcription.module.css";
-import { DOUBTFUL, type Match, type Paragraph, type Row, rowAt, wordAt, wordAtPlace } from "./rows";
+import { DOUBTFUL, type Match, type Paragraph, pieceAt, type Row, rowAt, wordAt, wordAtPlace } from "./rows";
+import { SpeakerMenu } from "./Speakers";
 
 export interface ReaderHandle {
   /** Show a row, and mark letters of it if given. */
@@ -21,10 +23,13 @@ interface Props {
   readonly matches: readonly Match[];
   readonly onSeek: (seconds: number) => void;
   readonly onLink: (seconds: number) => void;
+  /** What corrects the text; null where it cannot be corrected. */
+  readonly editor: EditorHandle | null;
   readonly ref: Ref<ReaderHandle>;
 }
 
-export function Reader({ rows, matches, onSeek, onLink, ref }: Props) {
+export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
+  const active = editor?.active?.start;
   const list = useRef<HTMLDivElement>(null);
   const virtual = useWindowVirtualizer({
     count: rows.length,
@@ -47,10 +52,15 @@ export function Reader({ rows, matches, onSeek, onLink, ref }: Props) {
             role="listitem"
             style={{ transform: `translateY(${item.start - virtual.options.scrollMargin}px)` }}
           >
-            {row.kind === "text" ? (
-              <Text row={row} index={item.index} matches={matches} onSeek={onSeek} onLink={onLink} />
+            {row.kind === "hole" ? (
+              <Hole row={row} onSeek={onSeek} editor={editor} />
+            ) : editor && row.pieces.some(({ segment }) => segment.start === active) ? (
+              <>
+                <Side row={row} onSeek={onSeek} onLink={onLink} editor={null} />
+                <EditedRow row={row} editor={editor} />
+              </>
             ) : (
-              <Hole row={row} onSeek={onSeek} />
+              <Text row={row} index={item.index} matches={matches} onSeek={onSeek} onLink={onLink} editor={editor} />
             )}
           </div>
         ) : null;
@@ -113,16 +123,17 @@ interface TextProps {
   readonly matches: readonly Match[];
   readonly onSeek: (seconds: number) => void;
   readonly onLink: (seconds: number) => void;
+  readonly editor: EditorHandle | null;
 }
 
-const Text = memo(function Text({ row, index, matches, onSeek, onLink }: TextProps) {
-  const { t } = useWords();
+const Text = memo(function Text({ row, index, matches, onSeek, onLink, editor }: TextProps) {
   const text = useRef<HTMLParagraphElement>(null);
   useEffect(() => {
     const undo = row.words
       .filter(({ probability }) => probability !== null && probability < DOUBTFUL)
       .map(({ from, to }) => addMark("doubtful", text.current, from, to));
-    return () => undo.forEach((one) => one());
+    const struck = row.pieces.filter(({ segment }) => segment.struck).map(({ from, to }) => addMark("struck", text.current, from, to));
+    return () => [...undo, ...struck].forEach((one) => one());
   }, [row]);
   useEffect(() => {
     const undo = matches.filter((one) => one.row === index).map(({ from, to }) => addMark("found", text.current, from, to));
@@ -134,31 +145,54 @@ const Text = memo(function Text({ row, index, matches, onSeek, onLink }: TextPro
     const word = letter === null ? undefined : wordAtPlace(row.words, letter);
     onSeek(word?.start ?? row.start);
   };
+  const edit = (event: MouseEvent<HTMLParagraphElement>) => {
+    const letter = letterAt(event.clientX, event.clientY, event.currentTarget) ?? 0;
+    const piece = pieceAt(row, letter);
+    if (!editor || !piece) return;
+    getSelection()?.removeAllRanges();
+    editor.open({ start: piece.segment.start, caret: Math.max(0, letter - piece.from) });
+  };
+  const [first, last] = [row.pieces[0]?.index ?? 0, row.pieces.at(-1)?.index ?? 0];
   return (
     <>
-      <div className={style.side}>
-        <button type="button" className={style.time} aria-label={t.reader.playFrom(clock(row.start))} onClick={() => onSeek(row.start)}>
-          {clock(row.start)}
-        </button>
-        <ActionIcon
-          className={style.link}
-          variant="subtle"
-          color="gray"
-          size="sm"
-          aria-label={`${t.reader.copyLink} (${clock(row.start)})`}
-          onClick={() => onLink(row.start)}
-        >
-          <IconLink size={14} />
-        </ActionIcon>
+      <Side row={row} onSeek={onSeek} onLink={onLink} editor={editor} />
+      <div>
+        {row.begins && (
+          <div className={style.who}>
+            {editor ? <SpeakerMenu speaker={row.speaker} editor={editor} from={first} to={last + 1} /> : <b>{row.speaker}</b>}
+          </div>
+        )}
+        <p ref={text} className={style.text} onClick={click} onDoubleClick={edit} dir="auto">
+          {row.text}
+        </p>
       </div>
-      <p ref={text} className={style.text} onClick={click} dir="auto">
-        {row.text}
-      </p>
     </>
   );
 });
 
-function Hole({ row, onSeek }: { row: Exclude<Row, Paragraph>; onSeek: (seconds: number) => void }) {
+function Side({ row, onSeek, onLink, editor }: Pick<TextProps, "row" | "onSeek" | "onLink" | "editor">) {
+  const { t } = useWords();
+  const at = clock(row.start);
+  return (
+    <div className={style.side}>
+      <button type="button" className={style.time} aria-label={t.reader.playFrom(at)} onClick={() => onSeek(row.start)}>
+        {at}
+      </button>
+      <span className={style.tools}>
+        <ActionIcon className={style.link} variant="subtle" color="gray" size="sm" aria-label={`${t.reader.copyLink} (${at})`} onClick={() => onLink(row.start)}>
+          <IconLink size={14} />
+        </ActionIcon>
+        {editor && (
+          <ActionIcon className={style.link} variant="subtle" color="gray" size="sm" aria-label={t.edit.open(at)} onClick={() => editor.open({ start: row.pieces[0]?.segment.start ?? row.start, caret: 0 })}>
+            <IconPencil size={14} />
+          </ActionIcon>
+        )}
+      </span>
+    </div>
+  );
+}
+
+function Hole({ row, onSeek, editor }: { row: Exclude<Row, Paragraph>; onSeek: (seconds: number) => void; editor: EditorHandle | null }) {
   const { t } = useWords();
   const said = {
     waiting: () => t.reader.waiting,
@@ -175,6 +209,11 @@ function Hole({ row, onSeek }: { row: Exclude<Row, Paragraph>; onSeek: (seconds:
       </div>
       <div className={style.hole} data-state={row.state}>
         {said} <span className={style.span}>{t.reader.seconds(clock(row.start), clock(row.end))}</span>
+        {editor && row.state === "missing" && (
+          <Button size="compact-sm" variant="subtle" color="red" leftSection={<IconSparkles size={15} aria-hidden />} onClick={() => editor.again(row.start, row.end)}>
+            {t.edit.again}
+          </Button>
+        )}
       </div>
     </>
   );

@@ -24,12 +24,17 @@ import { Problem } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
+import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
+import type { Active } from "./Editor";
 import { FindBar } from "./FindBar";
 import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
 import { doubtsOf, find, plainText, type Row, rowAt, wordAt } from "./rows";
+import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
+import { useCorrections } from "./useCorrections";
+import { placeAt, useActive, useEditor, useLetters } from "./useEditor";
 import { type Player, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 
@@ -47,15 +52,22 @@ export function Transcription() {
 
 function Shown({ one }: { one: TranscriptionView }) {
   const { t } = useWords();
-  const reading = useTranscript(one);
+  const [editing, setEditing] = useState(false);
+  const reading = useTranscript(one, editing);
   const player = usePlayer(one.id);
+  const correcting = useCorrections(one);
+  const { active, open } = useActive(reading.segments);
+  useEffect(() => setEditing(active !== null), [active]);
+  const [letters, setLetters] = useLetters();
+  const [speakersShown, speakers] = useDisclosure(false);
   const reader = useRef<ReaderHandle>(null);
   const [keysShown, keys] = useDisclosure(false);
   const [finding, finder] = useDisclosure(false);
   const [wanted, setWanted] = useState("");
   const matches = useMemo(() => (finding ? find(reading.rows, wanted) : NOTHING), [finding, reading.rows, wanted]);
   const { following, away, seek, now } = useFollowing(player, reader, reading.rows);
-  const doubts = useDoubts(reading.rows, reader, seek);
+  const doubts = useDoubts(reading.rows, reader, seek, correcting ? open : null);
+  const editor = useEditor(active, open, letters, { correcting, segments: reading.segments, player, seek, doubts, again: () => undefined });
   const link = useCallback(
     (seconds: number) => void copy(`${address("")}#/transcriptions/${one.id}?t=${Math.floor(seconds)}`, t),
     [one.id, t],
@@ -65,13 +77,30 @@ function Shown({ one }: { one: TranscriptionView }) {
     document.title = `${one.name} · ${t.app}`;
     return () => void (document.title = t.app);
   }, [one.name, t]);
-  useKeys({ player, seek, now, doubts, finder, keys, link: () => link(player?.audio.currentTime ?? following.current) });
+  const heard = () => player?.audio.currentTime ?? following.current;
+  useKeys({
+    ...{ player, seek, now, doubts, finder, keys },
+    link: () => link(heard()),
+    edit: () => editor?.open(placeAt(reading.rows, heard())),
+    undo: (redo) => editor?.undo(redo),
+  });
   return (
     <Container size="md" py="lg" className={player ? style.withPlayer : ""}>
       <Stack gap="md">
-        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} doubts={doubts} />
+        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} doubts={doubts}>
+          {correcting && editor && (
+            <>
+              <UndoButtons correcting={correcting} onUndo={editor.undo} />
+              <MoreMenu id={one.id} correcting={correcting} letters={letters} onLetters={setLetters} onSpeakers={speakers.open} />
+              <Saved correcting={correcting} />
+            </>
+          )}
+        </Head>
+        {correcting && <Conflicts correcting={correcting} onShow={(at) => reader.current?.show(rowAt(reading.rows, at))} />}
         {finding && (
           <FindBar
+            rows={reading.rows}
+            editor={editor}
             wanted={wanted}
             onWanted={setWanted}
             matches={matches}
@@ -86,7 +115,7 @@ function Shown({ one }: { one: TranscriptionView }) {
           />
         )}
         <Body one={one} reading={reading}>
-          <Reader ref={reader} rows={reading.rows} matches={matches} onSeek={seek} onLink={link} />
+          <Reader ref={reader} rows={reading.rows} matches={matches} onSeek={seek} onLink={link} editor={editor} />
         </Body>
       </Stack>
       {player && (
@@ -99,7 +128,8 @@ function Shown({ one }: { one: TranscriptionView }) {
           onNow={now}
         />
       )}
-      <KeySheet opened={keysShown} onClose={keys.close} />
+      <KeySheet opened={keysShown} onClose={keys.close} edits={editor !== null} />
+      {editor && <Speakers editor={editor} opened={speakersShown} onClose={speakers.close} hear={player?.hear ?? null} />}
     </Container>
   );
 }
@@ -115,12 +145,13 @@ function Body({ one, reading, children }: { one: TranscriptionView; reading: Rea
   return children;
 }
 
-function Head({ one, rows, onKeys, onFind, doubts }: {
+function Head({ one, rows, onKeys, onFind, doubts, children }: {
   one: TranscriptionView;
   rows: readonly Row[];
   onKeys: () => void;
   onFind: () => void;
   doubts: Doubts;
+  children: React.ReactNode;
 }) {
   const { t, languageName } = useWords();
   const now = useNow(isActive(one) ? 1 : 60);
@@ -165,6 +196,7 @@ function Head({ one, rows, onKeys, onFind, doubts }: {
             </Button>
           </Button.Group>
         )}
+        {children}
         <Button variant="subtle" color="gray" visibleFrom="sm" leftSection={<IconKeyboard size={18} aria-hidden />} onClick={onKeys}>
           {t.reader.keysButton}
         </Button>
@@ -252,25 +284,32 @@ function useFollowing(player: Player | null, reader: React.RefObject<ReaderHandl
   return { following, away: away && playing, seek, now };
 }
 
-function useDoubts(rows: readonly Row[], reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): Doubts {
+function useDoubts(
+  rows: readonly Row[],
+  reader: React.RefObject<ReaderHandle | null>,
+  seek: (seconds: number) => void,
+  open: ((active: Active | null) => void) | null,
+): Doubts {
   const { t } = useWords();
   const doubts = useMemo(() => doubtsOf(rows), [rows]);
-  const at = useRef(-1);
+  const last = useRef<number | null>(null); // by its time: what is corrected is no doubt any more
   return useMemo(
     () => ({
       count: doubts.length,
-      step(by) {
-        if (!doubts.length) return;
-        at.current = (Math.max(at.current, by < 0 ? 0 : -1) + by + doubts.length) % doubts.length;
-        const doubt = doubts[at.current];
+      step(by, edit) {
+        const before = last.current ?? (by > 0 ? -Infinity : Infinity);
+        const next = by > 0 ? doubts.find(({ start }) => start > before) : doubts.findLast(({ start }) => start < before);
+        const doubt = next ?? doubts.at(by > 0 ? 0 : -1);
         if (!doubt) return;
+        last.current = doubt.start;
         seek(doubt.start);
         reader.current?.show(doubt.row, doubt);
+        if (edit && open && doubt.text !== null) open(placeAt(rows, doubt.start));
         const when = clock(doubt.start);
         say(doubt.text === null ? t.reader.gap(when) : t.reader.doubt(doubt.text, when));
       },
     }),
-    [doubts, reader, seek, t],
+    [doubts, rows, reader, seek, open, t],
   );
 }
 

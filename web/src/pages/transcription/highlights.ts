@@ -1,7 +1,7 @@
 // Marks in the text by the CSS Highlight API: no element for each word, so ten hours stay light.
 // Where a browser has no such marks the text is simply not marked.
 
-export type Mark = "spoken" | "doubtful" | "current" | "found";
+export type Mark = "spoken" | "doubtful" | "current" | "found" | "struck";
 
 const marks = new Map<Mark, Highlight>();
 
@@ -10,7 +10,7 @@ function markOf(name: Mark): Highlight | null {
   let mark = marks.get(name);
   if (!mark) {
     mark = new Highlight();
-    mark.priority = ["doubtful", "found", "spoken", "current"].indexOf(name);
+    mark.priority = ["struck", "doubtful", "found", "spoken", "current"].indexOf(name);
     marks.set(name, mark);
     CSS.highlights.set(name, mark);
   }

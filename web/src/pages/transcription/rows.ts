@@ -1,8 +1,9 @@
 // The rows of the reader: paragraphs of text, and the parts that are missing, in the order of time.
 // Pure: from segments and holes to rows, from a time to a word, from a place in the text to a word.
-import type { JobView, SegmentPage } from "../../api/schema";
+import type { JobView } from "../../api/schema";
+import { joined, placed, type Segment, textOf } from "./segments";
 
-export type Segment = SegmentPage["segments"][number];
+export type { Segment };
 
 /** A word in its paragraph: seconds, and where its letters are. */
 export interface PlacedWord {
@@ -19,6 +20,18 @@ export interface Paragraph {
   readonly end: number;
   readonly text: string;
   readonly words: readonly PlacedWord[];
+  readonly speaker: string | null;
+  /** Whether somebody else spoke before. */
+  readonly begins: boolean;
+  readonly pieces: readonly Piece[];
+}
+
+/** A segment in its paragraph: its number in the text, and where its letters are. */
+export interface Piece {
+  readonly segment: Segment;
+  readonly index: number;
+  readonly from: number;
+  readonly to: number;
 }
 
 /** A part without text: not done yet, or missing for good. */
@@ -39,25 +52,28 @@ const MOST_LETTERS = 700;
 const TOLERANCE_SECONDS = 0.05;
 const ROUNDING_SECONDS = 0.02;
 export const DOUBTFUL = 0.5;
-const UNSPACED = /[\u3040-\u30ff\u3400-\u9fff\uff00-\uffef]$/;
 
-export function toRows(segments: readonly Segment[], holes: readonly Hole[]): Row[] {
+/** `kept` are where paragraphs began before: while somebody edits, they go on beginning there. */
+export function toRows(segments: readonly Segment[], holes: readonly Hole[], kept: ReadonlySet<number> | null = null): Row[] {
   const rows: Row[] = [];
   let open: Builder | null = null;
   let next = 0;
+  let before: string | null = null;
   const close = () => {
-    if (open) rows.push(open.paragraph());
+    if (!open) return;
+    rows.push(open.paragraph(before));
+    before = open.speaker;
     open = null;
   };
-  for (const segment of segments) {
+  for (const [index, segment] of segments.entries()) {
     for (let hole = holes[next]; hole && hole.start <= segment.start + TOLERANCE_SECONDS; hole = holes[++next]) {
       close();
       rows.push(hole);
     }
     if (!segment.text.trim()) continue;
-    if (open && !(open as Builder).takes(segment)) close();
-    open ??= new Builder(segment.start);
-    open.add(segment);
+    if (open && !(open as Builder).takes(segment, kept)) close();
+    open ??= new Builder(segment.start, segment.speaker ?? null);
+    open.add(segment, index);
   }
   close();
   rows.push(...holes.slice(next));
@@ -67,35 +83,35 @@ export function toRows(segments: readonly Segment[], holes: readonly Hole[]): Ro
 class Builder {
   private text = "";
   private words: PlacedWord[] = [];
+  private pieces: Piece[] = [];
   private end: number;
 
-  constructor(private readonly start: number) {
+  constructor(
+    private readonly start: number,
+    readonly speaker: string | null,
+  ) {
     this.end = start;
   }
 
-  takes(segment: Segment): boolean {
-    if (segment.start - this.end > PAUSE_SECONDS) return false;
+  takes(segment: Segment, kept: ReadonlySet<number> | null): boolean {
+    if (segment.start - this.end > PAUSE_SECONDS || (segment.speaker ?? null) !== this.speaker) return false;
+    if (kept) return !kept.has(segment.start);
     const ends = /[.!?…。！？]["'”’»)]*$/.test(this.text);
     return this.text.length < LETTERS || (!ends && this.text.length < MOST_LETTERS);
   }
 
-  add(segment: Segment): void {
-    const text = segment.text.trim();
-    if (this.text && !UNSPACED.test(this.text)) this.text += " ";
-    let from = this.text.length;
-    this.text += text;
+  add(segment: Segment, index: number): void {
+    const text = textOf(segment);
+    const before = joined(this.text, text).length - text.length;
+    this.text = joined(this.text, text);
     this.end = Math.max(this.end, segment.end);
-    for (const word of segment.words ?? []) {
-      const letters = word.text.trim();
-      const place = letters ? this.text.indexOf(letters, from) : -1;
-      if (place < 0) continue;
-      from = place + letters.length;
-      this.words.push({ start: word.start, end: word.end, from: place, to: from, probability: word.probability ?? null });
-    }
+    this.pieces.push({ segment, index, from: before, to: this.text.length });
+    for (const word of placed(segment)) this.words.push({ ...word, from: word.from + before, to: word.to + before });
   }
 
-  paragraph(): Paragraph {
-    return { kind: "text", start: this.start, end: this.end, text: this.text, words: this.words };
+  paragraph(before: string | null): Paragraph {
+    const { start, end, text, words, speaker, pieces } = this;
+    return { kind: "text", start, end, text, words, speaker, begins: speaker !== null && speaker !== before, pieces };
   }
 }
 
@@ -224,6 +240,24 @@ export function find(rows: readonly Row[], wanted: string): Match[] {
   });
 }
 
+/** The text as the files have it: without what is struck out, and with the names of speakers. */
 export function plainText(rows: readonly Row[]): string {
-  return rows.flatMap((row) => (row.kind === "text" ? [row.text] : [])).join("\n\n");
+  const said = rows.flatMap((row) => {
+    if (row.kind === "hole") return [];
+    const text = row.pieces.reduce((all, { segment }) => (segment.struck ? all : joined(all, textOf(segment))), "");
+    return text ? [row.begins ? `${row.speaker}: ${text}` : text] : [];
+  });
+  return said.join("\n\n");
+}
+
+/** The piece of a paragraph at a letter. */
+export function pieceAt(row: Paragraph, offset: number): Piece | undefined {
+  return row.pieces.findLast(({ from }) => from <= offset) ?? row.pieces[0];
+}
+
+/** The piece that a match lies in; undefined if it goes over two, or is struck out. */
+export function wholeIn(rows: readonly Row[], match: Match): Piece | undefined {
+  const row = rows[match.row];
+  if (row?.kind !== "text") return undefined;
+  return row.pieces.find(({ from, to, segment }) => from <= match.from && match.to <= to && !segment.struck);
 }

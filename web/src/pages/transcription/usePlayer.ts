@@ -1,6 +1,6 @@
 // The sound: one audio element over the recording, if the farm has one that can be heard.
 import { useQuery } from "@tanstack/react-query";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 
 import { address } from "../../api/client";
 
@@ -11,7 +11,13 @@ export interface Player {
   seek(seconds: number): void;
   toggle(): void;
   setRate(rate: number): void;
+  /** Wait while somebody types; what was heard last is heard again when it goes on. */
+  yieldTo(): void;
+  /** Play a few seconds and stop. */
+  hear(start: number, seconds: number): void;
 }
+
+const ROLL_BACK_SECONDS = 1;
 
 export const RATES = [0.75, 1, 1.25, 1.5, 1.75, 2];
 
@@ -27,13 +33,16 @@ export function usePlayer(id: string): Player | null {
   const [playing, setPlaying] = useState(false);
   const [rate, setRate] = useState(1);
   const [broken, setBroken] = useState(false);
+  const waits = useRef({ typed: false, until: Infinity });
   useEffect(() => {
     if (!there) return;
     const changed = () => setPlaying(!audio.paused);
     const failed = () => setBroken(true);
+    const enough = () => audio.currentTime >= waits.current.until && audio.pause();
     audio.addEventListener("play", changed);
     audio.addEventListener("pause", changed);
     audio.addEventListener("error", failed);
+    audio.addEventListener("timeupdate", enough);
     audio.preload = "metadata";
     audio.src = url;
     document.body.append(audio);
@@ -41,6 +50,7 @@ export function usePlayer(id: string): Player | null {
       audio.removeEventListener("play", changed);
       audio.removeEventListener("pause", changed);
       audio.removeEventListener("error", failed);
+      audio.removeEventListener("timeupdate", enough);
       audio.pause();
       audio.removeAttribute("src");
       audio.load();
@@ -55,9 +65,25 @@ export function usePlayer(id: string): Player | null {
             playing,
             rate,
             seek: (seconds) => {
+              waits.current = { typed: false, until: Infinity };
               audio.currentTime = Math.max(0, seconds);
             },
-            toggle: () => void (audio.paused ? audio.play().catch(() => undefined) : audio.pause()),
+            toggle: () => {
+              if (!audio.paused) return audio.pause();
+              if (waits.current.typed) audio.currentTime = Math.max(0, audio.currentTime - ROLL_BACK_SECONDS);
+              waits.current = { typed: false, until: Infinity };
+              void audio.play().catch(() => undefined);
+            },
+            yieldTo: () => {
+              if (audio.paused) return;
+              audio.pause();
+              waits.current.typed = true;
+            },
+            hear: (start, seconds) => {
+              waits.current = { typed: false, until: start + seconds };
+              audio.currentTime = start;
+              void audio.play().catch(() => undefined);
+            },
             setRate: (chosen) => {
               audio.playbackRate = chosen;
               setRate(chosen);

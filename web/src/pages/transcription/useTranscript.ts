@@ -5,54 +5,84 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import { address, api, data, refusal } from "../../api/client";
 import { hasTranscript, jobsQuery } from "../../api/queries";
 import type { JobView, TranscriptionView } from "../../api/schema";
+import type { Text } from "./corrections";
 import { type Hole, holesOf, type Row, type Segment, toRows } from "./rows";
 import { Runs } from "./runs";
 
 /** What the app reads of the document that `?format=json` gives. */
 interface Document {
-  readonly segments: readonly {
-    readonly start: number;
-    readonly end: number;
-    readonly text: string;
+  readonly segments: readonly (Omit<Segment, "words"> & {
     readonly words?: readonly { word: string; start: number; end: number; probability: number | null }[];
-  }[];
+  })[];
   readonly coverage: { readonly missing: readonly { start: number; end: number; reason: string }[] };
+  readonly edits?: number;
 }
 
-const documentQuery = (one: TranscriptionView) =>
+export interface Transcript extends Text {
+  readonly missing: readonly Hole[];
+}
+
+export const transcriptQuery = (one: TranscriptionView) =>
   queryOptions({
     queryKey: ["transcript", one.id, one.finished_at],
     staleTime: Infinity,
     queryFn: async () => {
-      const answer = await fetch(address(`api/transcriptions/${one.id}/transcript?format=json`));
+      const answer = await fetch(address(`api/transcriptions/${one.id}/transcript?format=json&struck=true`));
       if (!answer.ok) throw refusal(answer.status, await answer.json().catch(() => undefined));
-      return (await answer.json()) as Document;
+      return transcriptOf((await answer.json()) as Document);
     },
   });
 
+function transcriptOf(document: Document): Transcript {
+  return {
+    number: document.edits ?? 0,
+    segments: document.segments.map((segment) => ({
+      ...segment,
+      words: (segment.words ?? []).map(({ word, ...rest }) => ({ ...rest, text: word })),
+    })),
+    missing: document.coverage.missing.map(
+      ({ start, end, reason }): Hole => ({ kind: "hole", start, end, state: "missing", said: reason }),
+    ),
+  };
+}
+
 export interface Reading {
+  readonly segments: readonly Segment[];
   readonly rows: readonly Row[];
   readonly jobs: readonly JobView[];
   readonly loading: boolean;
   readonly error: Error | null;
 }
 
-export function useTranscript(one: TranscriptionView): Reading {
+/** `editing` keeps the paragraphs as they are. */
+export function useTranscript(one: TranscriptionView, editing: boolean): Reading {
   const finished = hasTranscript(one);
-  const document = useQuery({ ...documentQuery(one), enabled: finished });
+  const transcript = useQuery({ ...transcriptQuery(one), enabled: finished });
   const jobs = useQuery({ ...jobsQuery(one.id), enabled: !finished });
   const runs = useRuns(one.id, finished ? undefined : jobs.data);
   const whole = one.progress.duration_seconds ?? null;
+  const kept = useRef<ReadonlySet<number> | null>(null);
+  const segments = finished ? (transcript.data?.segments ?? NOTHING) : runs;
   const rows = useMemo(() => {
-    if (finished) return document.data ? rowsOf(document.data) : [];
-    return toRows(runs, holesOf(jobs.data ?? [], whole));
-  }, [finished, document.data, runs, jobs.data, whole]);
+    const holes = finished ? unfilled(transcript.data?.missing ?? NOTHING, segments) : holesOf(jobs.data ?? [], whole);
+    const made = toRows(segments, holes, editing ? kept.current : null);
+    if (!editing) kept.current = new Set(made.map(({ start }) => start));
+    return made;
+  }, [finished, transcript.data, segments, jobs.data, whole, editing]);
   return {
+    segments,
     rows,
     jobs: jobs.data ?? [],
-    loading: finished ? document.isPending : jobs.isPending,
-    error: finished ? document.error : jobs.error,
+    loading: finished ? transcript.isPending : jobs.isPending,
+    error: finished ? transcript.error : jobs.error,
   };
+}
+
+const NOTHING: readonly never[] = [];
+
+/** The missing parts that nobody has filled. */
+function unfilled(holes: readonly Hole[], segments: readonly Segment[]): Hole[] {
+  return holes.filter((hole) => !segments.some(({ start, end }) => hole.start <= (start + end) / 2 && (start + end) / 2 < hole.end));
 }
 
 function useRuns(id: string, jobs: readonly JobView[] | undefined): readonly Segment[] {
@@ -87,14 +117,3 @@ const page = (id: string, after: number) =>
       params: { path: { transcription_id: id }, query: { after } },
     }),
   );
-
-function rowsOf(document: Document): Row[] {
-  const segments = document.segments.map((segment) => ({
-    ...segment,
-    words: (segment.words ?? []).map(({ word, ...rest }) => ({ ...rest, text: word })),
-  }));
-  const holes = document.coverage.missing.map(
-    ({ start, end, reason }): Hole => ({ kind: "hole", start, end, state: "missing", said: reason }),
-  );
-  return toRows(segments as readonly Segment[], holes);
-}
