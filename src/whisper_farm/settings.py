@@ -77,6 +77,10 @@ class ServerSettings(BaseSettings):
     public_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which browsers reach this server; its addresses and the names of its machine need no mention."""
+    proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    """A header in which a reverse proxy names the person it has let in (Authelia: `Remote-User`). Empty: none does."""
+    proxy_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Addresses of that proxy. From any other the header means nothing."""
     max_upload_bytes: int = Field(default=20 << 30, ge=1, le=1 << 44)
     max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 26)
     """Of any request that is not an upload: the results of a worker are the largest."""

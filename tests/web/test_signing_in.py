@@ -68,7 +68,7 @@ def test_over_https_the_cookie_is_bound_to_its_host() -> None:
     ]:
         answer = Response()
         scope = {"type": "http", "scheme": scheme, "headers": [(b"host", host)]}
-        sessions.give_cookie(answer, scope, "secret", settings)
+        sessions.give_cookie(answer, scope, sessions.COOKIE, "secret", settings)
         cookie = answer.headers["Set-Cookie"]
         assert cookie.startswith("__Host-farm_session=" if secure else "farm_session=")
         assert ("Secure" in cookie) is secure

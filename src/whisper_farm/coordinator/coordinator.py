@@ -19,7 +19,8 @@ from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
-from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, token_or_session
+from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
+from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
@@ -60,7 +61,8 @@ class Coordinator:
         self.sessions = KnownSessions(self.store)
         self.names = OwnNames(settings)
         self.failed_tries = FailedTries()
-        self.enter = token_or_session(self.tokens, self.sessions, self.names, "user", "admin")
+        ways = Readers(self.store), ProxiedPeople(self.store, settings)
+        self.enter = WaysIn(self.tokens, self.sessions, *ways, self.names).enter
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
         self.streams_at_once = AtOnce(settings.max_streams, "event streams")
         self.web_app = WebApp.read()

@@ -139,6 +139,20 @@ class HitList(Answer):
     hits: tuple[Hit, ...]
 
 
+class ShareView(Answer):
+    """A link that lets anybody read one transcription."""
+
+    id: Id
+    made_by: Name
+    created_at: float
+    secret: str | None = None
+    """Only in the answer that makes it. The link is `PAGE#/shared/TRANSCRIPTION/SECRET`."""
+
+
+class ShareList(Answer):
+    shares: tuple[ShareView, ...]
+
+
 class AttemptView(Answer):
     number: int
     worker_id: Id

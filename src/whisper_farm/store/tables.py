@@ -301,6 +301,17 @@ sign_in_links = table(
 )
 """Links that sign in once."""
 
+shares = table(
+    "shares",
+    key("id"),
+    of("transcription_id", "transcriptions.id"),
+    each(TEXT, "hash made_by"),
+    each(REAL, "created_at"),
+    UniqueConstraint("hash"),
+    index("transcription_id"),
+)
+"""Links that let anybody read one transcription; only the hash of the secret is kept."""
+
 webhooks = table(
     "webhooks",
     key("id"),

@@ -51,6 +51,8 @@ class Caller:
     token_id: str
     owner: str
     scope: client.Scope
+    reads: str | None = None
+    """The one transcription that a link has opened; its reader owns nothing."""
 
     @property
     def sees(self) -> str | None:
@@ -228,7 +230,7 @@ def must_speak_our_protocol(scope: Scope) -> None:
 def own(tx: Transaction, caller: Caller, transcription_id: str) -> TranscriptionRow:
     """The transcription, if this caller may know of it; somebody else's is as little there as none."""
     row = find(tx, transcription_id)
-    if caller.sees not in (None, row.owner):
+    if row.id != caller.reads and caller.sees not in (None, row.owner):
         raise NotFound(f"There is no transcription {transcription_id}.")
     return row
 

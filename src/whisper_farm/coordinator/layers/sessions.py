@@ -12,6 +12,7 @@ import socket
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -22,12 +23,12 @@ from whisper_farm.coordinator.layers.auth import (
     REMEMBER_SECONDS,
     REMEMBERED,
     Caller,
-    Enter,
     KnownTokens,
     must_have,
     secret_of,
 )
 from whisper_farm.coordinator.layers.headers import header
+from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers, share_cookie
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import Forbidden, StorageError, Unauthorized
 from whisper_farm.protocol.client import Scope as TokenScope
@@ -37,7 +38,9 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import digest, stale
 
 COOKIE = "farm_session"
-SECURE_COOKIE = f"__Host-{COOKIE}"
+SECURE = "__Host-"
+"""How the name of a cookie begins that only HTTPS carries."""
+PEOPLE: tuple[TokenScope, ...] = ("user", "admin")
 APP_HEADER = "whisper-farm-app"
 """Sent by the app with everything that changes something."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -95,19 +98,33 @@ class OwnNames:
         )
 
 
-def token_or_session(tokens: KnownTokens, sessions: KnownSessions, names: OwnNames, *scopes: TokenScope) -> Enter:
-    """Lets in who presents a token, or a session in a browser, of one of these scopes."""
+@dataclass(frozen=True, slots=True)
+class WaysIn:
+    """All the ways into the client API and the app: a token, and what browsers and their proxies send."""
 
-    async def enter(scope: Scope) -> Caller:
+    tokens: KnownTokens
+    sessions: KnownSessions
+    readers: Readers
+    proxied: ProxiedPeople
+    names: OwnNames
+
+    async def enter(self, scope: Scope) -> Caller:
+        """Whoever calls, by the first of the ways that leads in."""
         if header(scope, "authorization"):
-            return must_have(await tokens.caller(secret_of(scope)), *scopes)
-        secret = session_secret(scope)
-        if secret is None:
+            return must_have(await self.tokens.caller(secret_of(scope)), *PEOPLE)
+        wanted = self.readers.asks(scope)
+        link = wanted and cookie(scope, share_cookie(wanted))
+        proxied, session = self.proxied.name(scope), cookie(scope, COOKIE)
+        if not (link or proxied or session):
             raise Unauthorized
-        must_come_from_our_page(scope, names)
-        return must_have(await sessions.caller(secret), *scopes)
-
-    return enter
+        must_come_from_our_page(scope, self.names)
+        if wanted and link and (reader := await self.readers.reader(wanted, link)):
+            return reader
+        if proxied:
+            return must_have(await self.proxied.caller(proxied), *PEOPLE)
+        if session:
+            return must_have(await self.sessions.caller(session), *PEOPLE)
+        raise Unauthorized("This link works no more.")
 
 
 def must_come_from_our_page(scope: Scope, names: OwnNames) -> None:
@@ -119,21 +136,21 @@ def must_come_from_our_page(scope: Scope, names: OwnNames) -> None:
         raise Forbidden("A change by a browser must come from the farm's own page.")
 
 
-def session_secret(scope: Scope) -> str | None:
-    """The secret in the request's cookie."""
+def cookie(scope: Scope, name: str) -> str | None:
+    """The secret in the request's cookie of that name, or in the one that only HTTPS carries."""
     try:
         cookies = SimpleCookie(header(scope, "cookie"))
     except CookieError:
         return None
-    found = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
+    found = cookies.get(SECURE + name) or cookies.get(name)
     return found.value if found is not None and found.value else None
 
 
-def give_cookie(answer: Response, scope: Scope, secret: str, settings: ServerSettings) -> None:
-    """Let the browser keep the session; over HTTPS in a cookie that only HTTPS carries."""
+def give_cookie(answer: Response, scope: Scope, name: str, secret: str, settings: ServerSettings) -> None:
+    """Let the browser keep a secret; over HTTPS in a cookie that only HTTPS carries."""
     secure = over_https(scope, settings)
     answer.set_cookie(
-        SECURE_COOKIE if secure else COOKIE,
+        SECURE + name if secure else name,
         secret,
         max_age=int(SESSION_SECONDS),
         path="/",
@@ -145,7 +162,7 @@ def give_cookie(answer: Response, scope: Scope, secret: str, settings: ServerSet
 
 def take_cookie(answer: Response) -> None:
     """Let the browser forget the session."""
-    answer.delete_cookie(SECURE_COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    answer.delete_cookie(SECURE + COOKIE, path="/", secure=True, httponly=True, samesite="strict")
     answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
 

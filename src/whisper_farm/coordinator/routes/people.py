@@ -10,6 +10,7 @@ from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import Admin
+from whisper_farm.coordinator.layers.ways_in import PERSON
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.protocol.wire import Answer, Name
@@ -19,7 +20,7 @@ from whisper_farm.store.database import Transaction
 
 INVITATION_SECONDS = 3 * 86_400.0
 
-PersonName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+PersonName = Annotated[str, Field(pattern=PERSON)]
 
 router = routes_for("web")
 

@@ -23,20 +23,23 @@ from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.sessions import (
+    COOKIE,
+    cookie,
     give_cookie,
     must_come_from_our_page,
-    session_secret,
     take_cookie,
 )
+from whisper_farm.coordinator.layers.ways_in import share_cookie
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
 from whisper_farm.errors import Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
 from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.client import Scope
-from whisper_farm.protocol.wire import Answer
+from whisper_farm.protocol.wire import Answer, Id
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store import accounts
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.shares import is_shared
 from whisper_farm.store.workers import list_workers
 
 FOR_GOOD = "public, max-age=31536000, immutable"
@@ -54,6 +57,13 @@ class SignIn(Body):
     link: Annotated[str, Field(max_length=128)] | None = None
     name: Annotated[str, Field(max_length=64)] | None = None
     password: Annotated[str, Field(max_length=256)] | None = None
+
+
+class OpenLink(Body):
+    """The link that lets anybody read one transcription."""
+
+    transcription_id: Id
+    secret: Annotated[str, Field(max_length=128)]
 
 
 class NewPassword(Body):
@@ -78,7 +88,7 @@ def web_app(coordinator: Coordinator, people: APIRouter) -> FastAPI:
     """The dialect of the app at `/app`. Its files and the way in are open; the rest needs a session or a token."""
     files = coordinator.web_app.files
     app = sub_application(
-        coordinator, [router, people], enter=coordinator.enter, open_paths=frozenset({"/session", *files})
+        coordinator, [router, people], enter=coordinator.enter, open_paths=frozenset({"/session", "/shared", *files})
     )
 
     async def file(path: str, request: Request) -> Response:
@@ -141,16 +151,28 @@ async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response
         farm.failed_tries.failed(*keys)
         raise Unauthorized("This link works no more." if body.link else "Name or password is wrong.")
     name = account.name
-    before = session_secret(request.scope)
+    before = cookie(request.scope, COOKIE)
 
     def start(tx: Transaction) -> str:
         if before is not None:
             accounts.end_session(tx, before)
         return accounts.start_session(tx, name)
 
-    give_cookie(response, request.scope, await farm.store.write(start), farm.settings)
+    give_cookie(response, request.scope, COOKIE, await farm.store.write(start), farm.settings)
     farm.sessions.forget()
     farm.log.info("somebody signed in", action="signed_in", owner=name)
+
+
+@router.post("/shared", status_code=204, responses=documented(TooManyTries))
+async def open_link(body: OpenLink, request: Request, farm: Farm, response: Response) -> None:
+    """Let this browser read the transcription that a link shares; the secret is in a cookie."""
+    must_come_from_our_page(request.scope, farm.names)
+    address = f"address {request.client.host if request.client else ''}"
+    farm.failed_tries.check(address)
+    if not await farm.store.read(lambda tx: is_shared(tx, body.transcription_id, body.secret)):
+        farm.failed_tries.failed(address)
+        raise Unauthorized("This link works no more.")
+    give_cookie(response, request.scope, share_cookie(body.transcription_id), body.secret, farm.settings)
 
 
 @router.delete("/session", status_code=204)
@@ -162,7 +184,7 @@ async def sign_out(
 ) -> None:
     """Sign out, here or everywhere."""
     must_come_from_our_page(request.scope, farm.names)
-    secret = session_secret(request.scope)
+    secret = cookie(request.scope, COOKIE)
     if secret is not None:
         caller = await farm.sessions.caller(secret) if everywhere else None
         await farm.store.write(
@@ -175,7 +197,7 @@ async def sign_out(
 @router.put("/password", status_code=204, responses=documented(NotFound, TooManyTries))
 async def change_password(body: NewPassword, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """Set the own password. All other sessions of the account end."""
-    if session_secret(request.scope) is None or header(request.scope, "authorization"):
+    if cookie(request.scope, COOKIE) is None or header(request.scope, "authorization"):
         raise Forbidden("A password is set by whoever is signed in, not by a token.")
     account = await farm.store.read(lambda tx: accounts.find_account(tx, caller.owner))
     if account is None:

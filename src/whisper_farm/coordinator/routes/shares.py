@@ -1,0 +1,51 @@
+"""Links that let anybody read one transcription: make, list and revoke them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path
+
+from whisper_farm.coordinator.answers.openapi import ID, TranscriptionId
+from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.dialect import routes_for
+from whisper_farm.coordinator.layers.auth import AnyCaller, own
+from whisper_farm.errors import NotFound
+from whisper_farm.protocol.client import ShareList, ShareView
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.shares import ShareRow, revoke_share, share, shares_of
+
+router = routes_for("transcriptions", "/transcriptions/{transcription_id}/shares", NotFound)
+
+
+@router.post("", status_code=201)
+async def create_share(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> ShareView:
+    """Make a link. Its secret is in this answer and nowhere else."""
+
+    def make(tx: Transaction) -> tuple[ShareRow, str]:
+        return share(tx, own(tx, caller, transcription_id).id, caller.owner)
+
+    row, secret = await farm.store.write(make)
+    farm.log.info("a transcription was shared", action="shared", transcription_id=transcription_id, share_id=row.id)
+    return ShareView.of(row, secret=secret)
+
+
+@router.get("")
+async def list_shares(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> ShareList:
+    """Its links, without their secrets."""
+    rows = await farm.store.read(lambda tx: shares_of(tx, own(tx, caller, transcription_id).id))
+    return ShareList(shares=tuple(ShareView.of(row) for row in rows))
+
+
+@router.delete("/{share_id}", status_code=204)
+async def delete_share(
+    transcription_id: TranscriptionId, share_id: Annotated[str, Path(pattern=ID)], caller: AnyCaller, farm: Farm
+) -> None:
+    """Revoke a link: it opens nothing any more, also where it was opened before."""
+
+    def revoke(tx: Transaction) -> None:
+        if not revoke_share(tx, own(tx, caller, transcription_id).id, share_id):
+            raise NotFound(f"There is no link {share_id}.")
+
+    await farm.store.write(revoke)
+    farm.log.info("a link was revoked", action="share_revoked", transcription_id=transcription_id, share_id=share_id)
