@@ -6,9 +6,9 @@ import secrets
 from dataclasses import asdict, dataclass
 
 from whisper_farm.errors import QuotaReached
-from whisper_farm.store.accounts import digest
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.tokens import digest
 
 MOST = 50
 """Links of one transcription."""
