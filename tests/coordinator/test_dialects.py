@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+from pkgutil import iter_modules
+
 import pytest
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 from support.served_farm import ServedFarm, StartFarm, refused
 
 from whisper_farm.coordinator import app as app_module
+from whisper_farm.coordinator import routes
+from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller
@@ -101,3 +107,20 @@ def test_a_dialect_is_counted_like_the_others(farm: ServedFarm) -> None:
     ali.get("/cave/who")
     counted = 'whisper_farm_request_seconds_count{method="GET",route="/cave/who",status="200"} 1.0'
     assert counted in farm.admin.get("/metrics").text
+
+
+def routers_of_ours() -> list[APIRouter]:
+    """Every router of every file of routes."""
+    modules = [importlib.import_module(f"{routes.__name__}.{each.name}") for each in iter_modules(routes.__path__)]
+    return [found for module in modules for found in vars(module).values() if isinstance(found, APIRouter)]
+
+
+def test_every_body_of_ours_is_read_with_a_bounded_list_of_what_is_wrong() -> None:
+    with_body = [
+        route
+        for router in routers_of_ours()
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.body_field is not None
+    ]
+    assert len(with_body) > 15
+    assert [route.path for route in with_body if not isinstance(route, CheckedRoute)] == []

@@ -1,8 +1,8 @@
 """One connection of the web server, with what a peer may cost before anybody knows who it is.
 
-Promises: the head of a request, and the trailer after a body in chunks, have a bounded size, a bounded number of
-lines and a bounded time. What exceeds them is answered with 431, and the connection ends. A peer that vanished without
-a word is noticed by the operating system. It does not look at bodies: `layers/limits.py` does.
+Promises: the head of a request, and the trailer after a body in chunks, are bounded in size, in lines and in time.
+What exceeds them is answered with 431, and the connection ends. A peer that vanished without a word is noticed by the
+operating system. It does not look at bodies: `layers/limits.py` does.
 """
 
 from __future__ import annotations

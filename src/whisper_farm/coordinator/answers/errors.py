@@ -45,17 +45,8 @@ ErrorShape = Callable[[int, ErrorDetail], Response]
 """Writes the answer of a dialect for a status and what went wrong."""
 
 ALWAYS: tuple[type[FarmError], ...] = (
-    Unauthorized,
-    Forbidden,
-    InvalidRequest,
-    TooLarge,
-    TooSlow,
-    QuotaReached,
-    NoSpace,
-    StoreUnavailable,
-    ObjectStoreRefused,
-    ServerBusy,
-    Internal,
+    *(Unauthorized, Forbidden, InvalidRequest, TooLarge, TooSlow, QuotaReached),
+    *(NoSpace, StoreUnavailable, ObjectStoreRefused, ServerBusy, Internal),
 )
 """What any call of the API that needs a token may answer."""
 ALWAYS_WORK: tuple[type[FarmError], ...] = (*ALWAYS, ProtocolMismatch)

@@ -1,8 +1,8 @@
 """Long polls: claims that wait for work, woken by commits and due times.
 
 A claim is tried at once. If there is nothing, it waits here. When something may have become claimable, the waiting
-claims are tried one after another, longest waiting first, those with a model in memory before the others. Of workers
-that want the same, the rest is left waiting when two in a row find nothing: three hundred idle workers cost two empty
+claims are tried one after another, longest waiting first. Those with a model in memory come first. Of workers that
+want the same, the rest is left waiting when two in a row find nothing: three hundred idle workers cost two empty
 claims, not three hundred.
 
 Whatever was claimed is answered, however late: a wait that ends while its claim is being tried waits for the

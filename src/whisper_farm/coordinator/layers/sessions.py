@@ -1,8 +1,8 @@
 """People in browsers: sessions in cookies, and what keeps other sites from using them.
 
 A session is looked up like a token and is remembered as briefly. Its cookie is never readable by scripts and never
-sent by another site. Whatever changes something must carry a header that no other site's page can send, and a browser
-must have reached us by a name that is ours: a foreign name that was made to lead here is refused.
+sent by another site. Whatever changes something must carry a header that no other site's page can send. A browser must
+have reached us by a name that is ours: a foreign name that was made to lead here is refused.
 """
 
 from __future__ import annotations
