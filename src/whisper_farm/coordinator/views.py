@@ -9,20 +9,7 @@ from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.workers import LiveWorkers
-from whisper_farm.protocol.client import (
-    FINISHED,
-    AttemptView,
-    FetchView,
-    JobList,
-    JobView,
-    ListOrder,
-    Progress,
-    TranscriptionList,
-    TranscriptionState,
-    TranscriptionView,
-    WorkerList,
-    WorkerView,
-)
+from whisper_farm.protocol import client as protocol
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import FetchRow, fetches_of
@@ -37,7 +24,7 @@ MOST_GAPS = 100
 """A recording with more of them shows its gaps only by itself, not in a list."""
 
 
-def transcription_view(tx: Transaction, transcription_id: str, policy: Policy) -> TranscriptionView:
+def transcription_view(tx: Transaction, transcription_id: str, policy: Policy) -> protocol.TranscriptionView:
     """One transcription; raises `NotFound`."""
     return _views(tx, [find(tx, transcription_id)], policy)[0]
 
@@ -48,10 +35,10 @@ def transcription_list(
     owner: str | None = None,
     after: str | None = None,
     limit: int = PAGE,
-    states: Collection[TranscriptionState] = (),
+    states: Collection[protocol.TranscriptionState] = (),
     title: str = "",
-    order: ListOrder = "newest",
-) -> TranscriptionList:
+    order: protocol.ListOrder = "newest",
+) -> protocol.TranscriptionList:
     """A page of transcriptions, of one owner, states or words of the name if given.
 
     `after` is the `next` of the page before, which had the same order.
@@ -61,10 +48,10 @@ def transcription_list(
     rows = list_transcriptions(tx, limit + 1, owner, states, title, order, before)
     page = rows[:limit]
     following = f"{place(page[-1], order)}:{page[-1].id}" if len(rows) > limit else None
-    return TranscriptionList(transcriptions=tuple(_views(tx, page, policy)), next=following)
+    return protocol.TranscriptionList(transcriptions=tuple(_views(tx, page, policy)), next=following)
 
 
-def _cursor(after: str, order: ListOrder) -> tuple[str | float, str]:
+def _cursor(after: str, order: protocol.ListOrder) -> tuple[str | float, str]:
     value, _, last_id = after.rpartition(":")
     if order == "name":
         return value, last_id
@@ -74,12 +61,12 @@ def _cursor(after: str, order: ListOrder) -> tuple[str | float, str]:
         raise InvalidRequest("`after` must be the `next` of an earlier page.") from None
 
 
-def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[TranscriptionView]:
+def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[protocol.TranscriptionView]:
     gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
     fleet = LiveWorkers(tx, policy)
     fetches = fetches_of(tx, [row.id for row in rows if row.link is not None])
     return [
-        TranscriptionView.of(
+        protocol.TranscriptionView.of(
             row,
             options=row.recognition,
             progress=_progress(row),
@@ -97,24 +84,24 @@ def _at_most_gaps(row: TranscriptionRow) -> int:
     return row.chunks_failed + len(row.damaged or ())
 
 
-def _progress(row: TranscriptionRow) -> Progress:
+def _progress(row: TranscriptionRow) -> protocol.Progress:
     whole = row.duration_seconds if row.duration_seconds is not None else row.declared_seconds
     done = min(max(row.done_seconds, 0.0), row.cut_seconds)
-    return Progress.of(row, duration_seconds=whole, done_seconds=done)
+    return protocol.Progress.of(row, duration_seconds=whole, done_seconds=done)
 
 
-def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> FetchView | None:
+def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> protocol.FetchView | None:
     if row.link is None or fetch is None:
         return None
     waits = row.state == "fetching" and fetch.holder is None
-    return FetchView.of(fetch, url=row.link, next_at=fetch.next_at if waits else None)
+    return protocol.FetchView.of(fetch, url=row.link, next_at=fetch.next_at if waits else None)
 
 
 def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> str | None:
     """What keeps a recording from moving on, said aloud."""
     if row.state == "fetching":
         return f"{fetch.error} It is tried again." if fetch is not None and fetch.error else None
-    if row.state in FINISHED or row.state == "assembling":
+    if row.state in protocol.FINISHED or row.state == "assembling":
         return None
     mine = [offers for offers in fleet.offers if offers.label == row.label]
     if not mine:
@@ -127,25 +114,25 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) 
     return None
 
 
-def job_list(tx: Transaction, transcription_id: str, after: int | None = None, limit: int = PAGE) -> JobList:
+def job_list(tx: Transaction, transcription_id: str, after: int | None = None, limit: int = PAGE) -> protocol.JobList:
     """A page of a transcription's jobs with all attempts: those about the whole recording, then the chunks in order."""
     find(tx, transcription_id)
     limit = min(max(limit, 1), MOST)
     whole = jobs_of_whole(tx, transcription_id) if after is None else []
     rows = chunk_jobs(tx, transcription_id, -1 if after is None else after, limit + 1)
     page = [*whole, *rows[:limit]]
-    evidence: dict[str, list[AttemptView]] = {row.id: [] for row in page}
+    evidence: dict[str, list[protocol.AttemptView]] = {row.id: [] for row in page}
     for attempt in attempts_at(tx, list(evidence)):
-        evidence[attempt.job_id].append(AttemptView.of(attempt))
-    views = tuple(JobView.of(row, attempts=evidence[row.id]) for row in page)
-    return JobList(jobs=views, next=rows[limit - 1].position if len(rows) > limit else None)
+        evidence[attempt.job_id].append(protocol.AttemptView.of(attempt))
+    views = tuple(protocol.JobView.of(row, attempts=evidence[row.id]) for row in page)
+    return protocol.JobList(jobs=views, next=rows[limit - 1].position if len(rows) > limit else None)
 
 
-def worker_list(tx: Transaction, gone_since: float = math.inf) -> WorkerList:
+def worker_list(tx: Transaction, gone_since: float = math.inf) -> protocol.WorkerList:
     """The workers that are there, and those that went since a time if given; by name."""
-    return WorkerList(workers=tuple(WorkerView.of(row) for row in list_workers(tx, gone_since)))
+    return protocol.WorkerList(workers=tuple(protocol.WorkerView.of(row) for row in list_workers(tx, gone_since)))
 
 
-def worker_view(tx: Transaction, worker_id: str) -> WorkerView:
+def worker_view(tx: Transaction, worker_id: str) -> protocol.WorkerView:
     """One worker; raises `NotFound`."""
-    return WorkerView.of(find_worker(tx, worker_id))
+    return protocol.WorkerView.of(find_worker(tx, worker_id))

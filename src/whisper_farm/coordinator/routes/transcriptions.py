@@ -53,7 +53,6 @@ from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 COPY_MEDIA_TYPE = "audio/mp4"
 STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
-_MEDIA_TYPES = [format.media_type for format in FORMATS.values()]
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 router = routes_for("transcriptions", "/transcriptions")
 _SOURCE = (DigestMismatch, SourceMissing, SourceUnreadable, SourceEmpty)
