@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from whisper_farm.coordinator.answers.errors import ALWAYS, ALWAYS_WORK
+from whisper_farm.coordinator.answers.errors import ALWAYS
 from whisper_farm.coordinator.answers.openapi import openapi_document
 from whisper_farm.coordinator.app import dialects
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, ProtocolMismatch
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
+WORKERS = (*ALWAYS, ProtocolMismatch)
+"""What any call of a worker may answer."""
 CALL = re.compile(r"^\| `((?:GET|HEAD|POST|PUT|PATCH|DELETE) \S+)` \|.*\|([^|]*)\|$", re.MULTILINE)
 ANY_CALL = re.compile(r"^Any call with a token can also answer (.+?); any call of a worker also (.+?)\.$", re.M | re.S)
 
@@ -57,7 +59,7 @@ def of_any(name: str, call: dict[str, Any]) -> set[str]:
     """The errors of a call that are none of its own."""
     if "security" not in call:
         return set()
-    return codes(ALWAYS_WORK if " /api/work/" in name else ALWAYS)
+    return codes(WORKERS if " /api/work/" in name else ALWAYS)
 
 
 def test_every_call_is_on_the_page_of_the_protocol(calls: dict[str, Any]) -> None:
@@ -75,6 +77,6 @@ def test_what_any_call_may_answer_is_named_once(calls: dict[str, Any]) -> None:
     told = ANY_CALL.search(PAGE)
     assert told is not None
     assert named(told[1]) == codes(ALWAYS)
-    assert named(told[2]) == codes(ALWAYS_WORK) - codes(ALWAYS)
+    assert named(told[2]) == codes(WORKERS) - codes(ALWAYS)
     on_page = described()
     assert {name: again for name, call in calls.items() if (again := on_page[name] & of_any(name, call))} == {}

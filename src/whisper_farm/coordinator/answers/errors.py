@@ -26,7 +26,6 @@ from whisper_farm.errors import (
     NoSpace,
     NotFound,
     ObjectStoreRefused,
-    ProtocolMismatch,
     QuotaReached,
     ServerBusy,
     StoreUnavailable,
@@ -49,8 +48,6 @@ ALWAYS: tuple[type[FarmError], ...] = (
     *(NoSpace, StoreUnavailable, ObjectStoreRefused, ServerBusy, Internal),
 )
 """What any call of the API that needs a token may answer."""
-ALWAYS_WORK: tuple[type[FarmError], ...] = (*ALWAYS, ProtocolMismatch)
-"""What any call of the worker API may answer."""
 
 _BODY: dict[str, Any] = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}}
 """By name, because the framework would build a validator for each mention of the model; `/readyz` defines it."""
