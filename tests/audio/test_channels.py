@@ -118,3 +118,52 @@ def test_tags_of_languages_are_those_of_whisper(tag: str, code: str | None) -> N
     assert code_of_tag(tag) == code
     if code:
         assert code_of(tag) == code
+
+
+def headerless(sound: Waveform, codec: str, rate: int) -> bytes:
+    """The bare samples, as telephone systems keep them."""
+    return b"".join(bytes(packet) for packet in packets_of(encoded(sound, "wav", codec, rate)))
+
+
+def packets_of(recording: bytes) -> list[av.Packet]:
+    with av.open(io.BytesIO(recording)) as container:
+        return [packet for packet in container.demux(audio=0) if packet.size]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("call.al", "pcm_alaw"), ("CALL.ALAW", "pcm_alaw"), ("call.ul", "pcm_mulaw"), ("c.ulaw", "pcm_mulaw")],
+)
+def test_telephone_recordings_without_a_header_are_known_by_their_names(name: str, codec: str) -> None:
+    with chunks(io.BytesIO(headerless(LEFT, codec, 8_000)), name) as cutting:
+        sound = np.concatenate([decode_flac(chunk.flac) for chunk in cutting])
+    assert beep_times(sound) == pytest.approx([1.0, 5.0], abs=0.05)
+    assert len(sound) == pytest.approx(9 * SAMPLE_RATE, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "codec", "rate"),
+    [
+        ("s16le@16000", "pcm_s16le", 16_000),
+        ("s16le", "pcm_s16le", 8_000),
+        ("f32le@48000", "pcm_f32le", 48_000),
+        ("alaw", "pcm_alaw", 8_000),
+        ("mulaw@16000", "pcm_mulaw", 16_000),
+    ],
+)
+def test_other_recordings_without_a_header_are_read_as_they_are_said_to_be(raw: str, codec: str, rate: int) -> None:
+    with chunks(io.BytesIO(headerless(LEFT, codec, rate)), "call.raw", raw=raw) as cutting:
+        sound = np.concatenate([decode_flac(chunk.flac) for chunk in cutting])
+    assert beep_times(sound) == pytest.approx([1.0, 5.0], abs=0.05)
+    assert len(sound) == pytest.approx(9 * SAMPLE_RATE, abs=1)
+
+
+def test_a_header_counts_more_than_a_name() -> None:
+    with chunks(io.BytesIO(encoded(LEFT, "wav", "pcm_s16le", 16_000)), "call.al") as cutting:
+        assert cutting.facts.container == "wav"
+
+
+def test_gsm_without_a_header_is_known_by_its_name() -> None:
+    frames = (bytes([0xD0]) + bytes(32)) * 100
+    with chunks(io.BytesIO(frames), "call.gsm") as cutting:
+        assert sum(chunk.end_seconds - chunk.start_seconds for chunk in cutting) == pytest.approx(2.0)

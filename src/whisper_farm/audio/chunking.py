@@ -19,7 +19,7 @@ from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import Waveform, either, samples_of, seconds_of
 from whisper_farm.audio.source import AudioFile, AudioSource, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
-from whisper_farm.transcript.options import Channel, Track
+from whisper_farm.transcript.options import Channel, Raw, Track
 
 ENCODE_TIMEOUT_SECONDS = 600.0
 
@@ -119,10 +119,11 @@ def chunks(
     resume_seconds: float = 0.0,
     channel: Channel = "mix",
     track: Track | None = None,
+    raw: Raw | None = None,
 ) -> Chunking:
     """Open a recording and cut it. `resume_*` are the position after, and the end of, the last chunk that is safe.
 
     Raises an `AudioError` that names the recording, here or while iterating, if it cannot be used;
     what a file object raises while it is read comes through as it is (an `OSError` as `SourceUnreadable`).
     """
-    return Chunking(AudioSource(file, name, channel, track), chunk_seconds, resume_position, resume_seconds)
+    return Chunking(AudioSource(file, name, channel, track, raw), chunk_seconds, resume_position, resume_seconds)

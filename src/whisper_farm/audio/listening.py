@@ -21,7 +21,7 @@ from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.sound import Waveform
 from whisper_farm.audio.source import AudioFile, AudioSource
 from whisper_farm.errors import NoSpace, TooLarge
-from whisper_farm.transcript.options import Track
+from whisper_farm.transcript.options import Raw, Track
 
 RATE = 32_000
 """Samples a second of the copy: all that is heard of a voice, and most of music."""
@@ -85,7 +85,13 @@ def _halved(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def listen(
-    file: AudioFile, name: str, copy: Path, max_bytes: int, went_on: Callable[[float], None], track: Track | None = None
+    file: AudioFile,
+    name: str,
+    copy: Path,
+    max_bytes: int,
+    went_on: Callable[[float], None],
+    track: Track | None = None,
+    raw: Raw | None = None,
 ) -> Playable:
     """Decode a recording once, write its listening copy to `copy`, and return the peaks.
 
@@ -94,7 +100,7 @@ def listen(
     """
     peaks, samples, told = WaveformPeaks(), 0, 0
     try:
-        with AudioSource(file, name, track=track) as source, _Copy(copy) as written:
+        with AudioSource(file, name, track=track, raw=raw) as source, _Copy(copy) as written:
             for block in Decoding(source, rate=RATE).blocks():
                 peaks.add(block)
                 written.add(block, samples)

@@ -29,13 +29,19 @@ from av.stream import Discard
 from whisper_farm.audio.channels import cancelling_channel
 from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio, SourceEmpty, SourceMissing, SourceUnreadable
 from whisper_farm.transcript.languages import code_of_tag
-from whisper_farm.transcript.options import Channel, Track
+from whisper_farm.transcript.options import Channel, Raw, Track
 
 AudioFile = str | os.PathLike[str] | BinaryIO
 """A path, or anything seekable that reads bytes."""
 HEAD_BYTES = 12
-NAMELESS_FORMATS = frozenset((".g722", ".gsm", ".sln", ".al", ".ul"))
-"""Endings of telephone recordings that have no header at all."""
+HEADERLESS: dict[str, Raw] = {
+    ".g722": "g722", ".gsm": "gsm", ".sln": "s16le", ".al": "alaw", ".alaw": "alaw", ".pcma": "alaw",
+    ".ul": "mulaw", ".ulaw": "mulaw", ".mulaw": "mulaw", ".pcmu": "mulaw",
+}  # fmt: skip
+"""How telephone recordings are coded, by the endings of their names: bytes without a header look like anything."""
+HEADERS = (b"RIFF", b"RF64", b"FORM", b"OggS", b"fLaC", b"ID3", b"#!AMR", b".snd", b"caff", b"\x1a\x45\xdf\xa3")
+"""What files begin with that are no telephone recordings, whatever their names."""
+TELEPHONE_RATE = 8_000
 PROBE_BYTES = 256 << 20
 PROBE_SECONDS = 120.0
 """What recognising a file may cost; the index of a video of many hours is tens of megabytes."""
@@ -84,9 +90,8 @@ class Reader:
 
     def __init__(self, file: AudioFile, source_name: str) -> None:
         self.source_name = source_name
-        ending = PurePath(source_name).suffix.lower()
-        self.name = "recording" + (ending if ending in NAMELESS_FORMATS else "")
-        """What FFmpeg is told. Content decides what a file is, except where only the name can."""
+        self.name = "recording"
+        """What FFmpeg is told: content decides what a file is, its name nothing."""
         self._opened_here = isinstance(file, str | os.PathLike)
         self._file = _open(Path(file), source_name) if isinstance(file, str | os.PathLike) else file
         self._failure: BaseException | None = None
@@ -192,9 +197,11 @@ class SourceFacts:
 class AudioSource:
     """A recording opened for one pass. Use it in `with`, or close it."""
 
-    def __init__(self, file: AudioFile, name: str, channel: Channel = "mix", track: Track | None = None) -> None:
+    def __init__(
+        self, file: AudioFile, name: str, channel: Channel = "mix", track: Track | None = None, raw: Raw | None = None
+    ) -> None:
         self.name = name
-        self._wanted, self._channel = track, channel
+        self._wanted, self._channel, self._raw = track, channel, raw
         self.reader = Reader(file, name)
         try:
             self.container = self._open(READ_BYTES)
@@ -266,17 +273,22 @@ class AudioSource:
 
     def _open(self, read_bytes: int) -> InputContainer:
         self.reader.limit(PROBE_BYTES, PROBE_SECONDS)
+        form, _, rate = (self._raw or self._named()).partition("@")
+        pcm = form not in ("", "gsm", "g722")
+        shape = {"sample_rate": rate or str(TELEPHONE_RATE), "ch_layout": "mono"} if pcm else {}
         try:
             return av.open(
                 self.reader,
                 mode="r",
+                format=form or None,
                 # Playlists and file lists name other files and addresses; none of them may be opened.
                 # No decoder but those of sound runs while the file is looked at.
                 container_options={
                     "protocol_whitelist": "none",
-                    "format_whitelist": f"{FORMATS},{PICTURES}",
+                    "format_whitelist": form or f"{FORMATS},{PICTURES}",
                     "codec_whitelist": CODECS,
                     "max_streams": str(MOST_STREAMS),
+                    **shape,
                 },
                 metadata_errors="replace",
                 buffer_size=read_bytes,
@@ -287,6 +299,11 @@ class AudioSource:
         finally:
             self.reader.unlimit()
 
+    def _named(self) -> Raw:
+        """How the recording is coded by its name; nothing where it has a header, or another name."""
+        with_header = self.reader.head.startswith(HEADERS) or self.reader.head[4:8] == b"ftyp"
+        return "" if with_header else HEADERLESS.get(PurePath(self.name).suffix.lower(), "")
+
     def _unrecognised(self) -> AudioError:
         try:
             self.reader.raise_failure()
@@ -294,7 +311,9 @@ class AudioSource:
             return NotAudio(f"{self.name}: not recognised within {PROBE_BYTES >> 20} MB and {PROBE_SECONDS:.0f} s")
         if self.reader.head[4:8] == b"ftyp":
             return NotAudio(f"{self.name}: the index of this MP4 file is missing or damaged; the file seems cut off")
-        return NotAudio(f"{self.name}: it is no audio or video file that FFmpeg's libraries can read")
+        headerless = "; if it is sound without a header, say how it is coded: --raw s16le@8000"
+        hint = headerless if PurePath(self.name).suffix.lower() in (".raw", ".pcm", ".bin") else ""
+        return NotAudio(f"{self.name}: it is no audio or video file that FFmpeg's libraries can read{hint}")
 
     def _track(self) -> AudioStream:
         container, streams = self.container, self.container.streams

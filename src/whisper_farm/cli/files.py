@@ -20,7 +20,7 @@ from whisper_farm.transcript.formats import output_format, save, stems_for
 from whisper_farm.transcript.transcript import Transcript
 
 EXTENSIONS = frozenset({
-    "3gp", "aac", "ac3", "aif", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "flac", "flv", "m4a", "m4b", "m4v",
+    "3gp", "aac", "ac3", "al", "alaw", "g722", "gsm", "sln", "ul", "ulaw", "aif", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "flac", "flv", "m4a", "m4b", "m4v",
     "mka", "mkv", "mov", "mp2", "mp3", "mp4", "mpeg", "mpg", "mpga", "mts", "oga", "ogg", "ogv", "opus", "ra", "ts",
     "tta", "vob", "w64", "wav", "webm", "wma", "wmv", "wv",
 })  # fmt: skip

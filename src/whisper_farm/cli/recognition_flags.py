@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 RECOGNITION = (
     "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
-    "--channel", "--track", "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback",
-    "--chunk_seconds",
+    "--channel", "--track", "--raw", "--vad_filter", "--beam_size", "--temperature",
+    "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
@@ -114,6 +114,7 @@ _FLAGS = [
         show_default=True,
     ),
     click.option("--track", metavar="TRACK", help="Of several audio tracks: its number or language. [default: first]"),
+    click.option("--raw", metavar="CODING", help="Sound without a header: alaw, mulaw, gsm, s16le@16000 …"),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
     truth("--vad_filter", default=True, help="Hold text and speech against each other."),
     click.option(

@@ -71,9 +71,11 @@ class Transfers:
         match claimed.kind:
             case "chunk":
                 options, source = claimed.options, await self._source(claimed)
-                return ChunkTask.of(claimed, source=source, channel=options.channel, track=options.track)
+                heard = options.model_dump(include={"channel", "track", "raw"})
+                return ChunkTask.of(claimed, source=source, **heard)
             case "peaks":
-                return PeaksTask(source=await self._source(claimed), track=claimed.options.track)
+                options, source = claimed.options, await self._source(claimed)
+                return PeaksTask(source=source, track=options.track, raw=options.raw)
             case "transcribe":
                 return await self._transcribe_task(claimed)
         assert_never(claimed.kind)

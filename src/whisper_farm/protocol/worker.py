@@ -33,7 +33,7 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
-from whisper_farm.transcript.options import Channel, RecognitionOptions, Track
+from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
 
@@ -110,6 +110,7 @@ class ChunkTask(Answer):
     source: Source
     channel: Channel = "mix"
     track: Track | None = None
+    raw: Raw | None = None
     chunk_seconds: Annotated[float, Field(ge=1, le=600)]
     resume_position: Position = 0
     resume_seconds: Seconds = 0
@@ -135,6 +136,7 @@ class PeaksTask(Answer):
     kind: Literal["peaks"] = "peaks"
     source: Source
     track: Track | None = None
+    raw: Raw | None = None
 
 
 Task = ChunkTask | TranscribeTask | PeaksTask

@@ -12,6 +12,8 @@ Task = Literal["transcribe", "translate"]
 Channel = Literal["mix", "left", "right", "each"]
 Track = Annotated[str, Field(pattern=r"^([1-9][0-9]?|[a-z]{2,3})$")]
 """Of a recording with several: its number, or its language."""
+Raw = Annotated[str, Field(pattern=r"^(alaw|mulaw|gsm|g722|u8|s8|s16le|s16be|s24le|s32le|f32le)(@[1-9][0-9]{3,5})?$")]
+"""How a recording without any header is coded, and its samples a second: `s16le@16000`; 8,000 where none are given."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -33,6 +35,8 @@ class RecognitionOptions(BaseModel):
     """What of two channels is heard: `each` means apart, as two speakers."""
     track: Track | None = None
     """Which of several tracks is heard; None means the one that players play."""
+    raw: Raw | None = None
+    """Read the recording as sound without a header, in one channel."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
     word_timestamps: bool = True

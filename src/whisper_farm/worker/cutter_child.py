@@ -64,9 +64,8 @@ class CutterChild:
         if isinstance(order.task, ChunkTask):
             return pipe.CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
         bound_processor(OPEN_SECONDS + STEP_SECONDS)
-        made = listen(
-            file, order.task.source.name, Path(order.copy_path), MAX_COPY_BYTES, self._went_on, order.task.track
-        )
+        task, copy = order.task, Path(order.copy_path)
+        made = listen(file, task.source.name, copy, MAX_COPY_BYTES, self._went_on, task.track, task.raw)
         return pipe.PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
 
     def _went_on(self, seconds: float) -> None:
@@ -75,7 +74,7 @@ class CutterChild:
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
-        heard = task.channel, task.track
+        heard = task.channel, task.track, task.raw
         with chunks(
             file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds, *heard
         ) as chunking:
