@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from whisper_farm.errors import AddressRefused, AudioError, FarmError, SourceMissing, SourceUnreadable, StorageError
-from whisper_farm.ingest.addresses import check_url, is_link, link_name
-from whisper_farm.transcript.formats import output_format, save, stems_for
+from whisper_farm.cli.spool import STDIN, spooled
+from whisper_farm.errors import FarmError, SourceMissing, SourceUnreadable, StorageError
+from whisper_farm.ingest.addresses import check_url, is_link
+from whisper_farm.transcript.formats import FORMATS, output_format, save
 from whisper_farm.transcript.transcript import Transcript
 
 EXTENSIONS = frozenset({
-    "3gp", "aac", "ac3", "al", "alaw", "g722", "gsm", "sln", "ul", "ulaw", "aif", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "flac", "flv", "m4a", "m4b", "m4v",
+    "3gp", "aac", "ac3", "aif", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "flac", "flv", "m4a", "m4b", "m4v",
     "mka", "mkv", "mov", "mp2", "mp3", "mp4", "mpeg", "mpg", "mpga", "mts", "oga", "ogg", "ogv", "opus", "ra", "ts",
-    "tta", "vob", "w64", "wav", "webm", "wma", "wmv", "wv",
+    "al", "alaw", "g722", "gsm", "sln", "ul", "ulaw", "tta", "vob", "w64", "wav", "webm", "wma", "wmv", "wv",
 })  # fmt: skip
 """What counts as a recording inside a folder; a file named on the command line is always taken."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_Found = tuple[Path, Path] | FarmError
+"""A file, and where below a folder of the command line it was found; or why something is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +40,56 @@ class Inputs:
     files: tuple[Path, ...]
     links: tuple[str, ...]
     errors: tuple[FarmError, ...]
+    folders: Mapping[Path, Path]
+    """Where below a folder of the command line each file was found."""
+    piped: frozenset[Path]
+    """Files that hold what came through a pipe."""
 
 
-def recordings(words: Sequence[str]) -> Inputs:
-    """All recordings that the words name, each once: files, and links, which are left as they are."""
+def recordings(words: Sequence[str], spool: Path | None = None) -> Inputs:
+    """All recordings that the words name, each once: files, and links, which are left as they are.
+
+    What comes through pipes is written into the folder `spool`.
+    """
     files: dict[str, Path] = {}
+    folders: dict[Path, Path] = {}
+    piped: set[Path] = set()
     links: dict[str, None] = {}
     errors: list[FarmError] = []
-    for word in words:
+    for word in dict.fromkeys(words):
         try:
             if is_link(word):
                 links[check_url(word)] = None
                 continue
-            for found in _expand(word):
-                if isinstance(found, AudioError):
-                    errors.append(found)
-                else:
-                    files.setdefault(os.path.normcase(os.path.realpath(found)), found)
-        except AddressRefused as error:
+            found: Iterable[_Found] = _expand(word)
+            if spool is not None and (word == STDIN or Path(word).is_fifo()):
+                piped.add(file := spooled(word, spool))
+                found = [(file, Path())]
+            for one in found:
+                if isinstance(one, FarmError):
+                    errors.append(one)
+                elif files.setdefault(os.path.normcase(os.path.realpath(one[0])), one[0]) is one[0]:
+                    folders[one[0]] = one[1]
+        except FarmError as error:
             errors.append(error)
         except OSError as error:
             errors.append(SourceUnreadable(f"{word}: this cannot be read ({error.strerror})."))
-    return Inputs(tuple(files.values()), tuple(links), tuple(errors))
+    return Inputs(tuple(files.values()), tuple(links), tuple(errors), folders, frozenset(piped))
 
 
-def _expand(word: str) -> Iterator[Path | AudioError]:
+def _expand(word: str) -> Iterator[_Found]:
     if not word:  # a variable that was never set, most likely; for Path it is the current folder
         yield SourceMissing("'': this names no file; a dot names the current folder.")
         return
     path = Path(word).expanduser()
-    if not os.path.lexists(path) and glob.has_magic(word):
+    if _ADDRESS.match(word) and not os.path.lexists(path):
+        yield SourceUnreadable(f"{word}: this is an address that cannot be fetched; give a file or an https link.")
+    elif not os.path.lexists(path) and glob.has_magic(word):
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob refuses absolute patterns)
         if not matches:
             yield SourceMissing(f"{word}: no file matches this pattern.")
         for match in matches:
-            yield from _inside(Path(match)) if Path(match).is_dir() else [Path(match)]
+            yield from _inside(Path(match)) if Path(match).is_dir() else [(Path(match), Path())]
     elif path.is_dir():
         inside = list(_inside(path))
         yield from inside
@@ -79,17 +100,17 @@ def _expand(word: str) -> Iterator[Path | AudioError]:
     elif not path.is_file():
         yield SourceUnreadable(f"{word}: this is no ordinary file.")
     else:
-        yield path
+        yield path, Path()
 
 
-def _inside(folder: Path) -> Iterator[Path | AudioError]:
+def _inside(folder: Path) -> Iterator[_Found]:
     """The recordings in a folder and below it, in order of name; hidden ones are left alone."""
     refused: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lstrip(".").lower() in EXTENSIONS:
-                yield Path(place, name)
+                yield Path(place, name), Path(place).relative_to(folder)
     for error in refused:
         name = str(error.filename or folder)
         yield SourceUnreadable(f"{name}: this folder cannot be read ({error.strerror}).")
@@ -102,10 +123,11 @@ class Recording:
     path: Path
     stem: str
     link: str | None = None
+    piped: bool = False
 
     @property
     def name(self) -> str:
-        return self.link or str(self.path)
+        return self.link or (self.path.name if self.piped else str(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +158,16 @@ class Outputs:
         """Whether all outputs of a recording exist."""
         return all(file.is_file() for file in self.files(stem))
 
+    def any_there(self, stem: str) -> bool:
+        """Whether any output of a recording exists, in any format."""
+        return any((self.folder / f"{stem}.{known.extension}").is_file() for known in FORMATS.values())
+
     def write(self, transcript: Transcript, stem: str) -> list[Path]:
         """Write a recording's outputs."""
-        return save(transcript, self.folder, stem, self.formats)
+        place = self.folder / stem
+        return save(transcript, place.parent, place.name, self.formats)
 
     def named(self, stem: str) -> str:
         """What was written, in few words: `out/talk.txt, .srt, .vtt`."""
         first, *others = self.files(stem)
         return ", ".join([str(first), *(file.suffix for file in others)])
-
-
-def as_recordings(inputs: Inputs) -> list[Recording]:
-    """The files and links of a run with the names of their outputs."""
-    places = [(path, None) for path in inputs.files] + [(Path(link_name(link)), link) for link in inputs.links]
-    stems = stems_for([path for path, _ in places])
-    return [Recording(path, stem, link) for (path, link), stem in zip(places, stems, strict=True)]

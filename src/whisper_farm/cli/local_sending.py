@@ -14,10 +14,12 @@ from typing import Any
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest, can_be_mended
-from whisper_farm.cli.words import counted
+from whisper_farm.cli.spool import with_plain_name
+from whisper_farm.cli.words import counted, printable
 from whisper_farm.errors import SourceUnreadable
 from whisper_farm.farm import LocalFarm
 from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
+from whisper_farm.settings import data_folder
 from whisper_farm.transcript.transcript import Transcript
 from whisper_farm.worker.notices import Notice
 from whisper_farm.worker.pipe import Fetching
@@ -57,12 +59,11 @@ class LocalSender(Sender):
         super().__init__(farm.client, request, stopping)
         self._local = farm
         self._notices = notices
-        self._fingerprints: dict[Path, Fingerprint] = {}
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
         view = super().send(recording, number, display)
         if not recording.link and view.state not in FINISHED and not view.progress.chunking_done:
-            self._local.point_to(view.id, recording.path.resolve())
+            self._local.point_to(view.id, _place(recording))
         return view
 
     def sent(self, view: TranscriptionView) -> None:
@@ -78,7 +79,7 @@ class LocalSender(Sender):
         """A transcription of a file that changed meanwhile is forgotten: it may be half of either."""
         if recording.link:
             return
-        fingerprint = self._fingerprints[recording.path]
+        fingerprint = self.fingerprints[recording.path]
         try:
             facts = recording.path.stat()
         except OSError:
@@ -101,13 +102,9 @@ class LocalSender(Sender):
     def _submit(
         self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
     ) -> TranscriptionView:
-        self._fingerprints[recording.path] = fingerprint
-        path = str(recording.path.resolve())
-        if any("\ud800" <= letter <= "\udfff" for letter in path):
-            raise SourceUnreadable(f"{recording.name}: the name of this file is no valid text; rename it.")
         submission = Submission(
-            name=str(recording.path)[-255:],
-            path=path,
+            name=printable(recording.name)[-255:],
+            path=str(_place(recording)),
             sha256=fingerprint.sha256,
             options=self._request.options,
             chunk_seconds=self._request.chunk_seconds,
@@ -118,3 +115,8 @@ class LocalSender(Sender):
 
     def _asked(self, number: int) -> dict[str, Any]:
         return {"priority": max(LOWEST_PRIORITY, -number), "label": self._request.label, "peaks": False}
+
+
+def _place(recording: Recording) -> Path:
+    """Where the farm finds a file; names that are no text have another there."""
+    return with_plain_name(recording.path.resolve(), data_folder() / "names")

@@ -84,6 +84,8 @@ class Sender:
         self._request = request
         self._stopping = stopping
         self._sent: set[str] = set()
+        self.fingerprints: dict[Path, Fingerprint] = {}
+        """Of the files that were sent."""
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
         """Submit the `number`th recording, showing what is being done with it meanwhile.
@@ -95,6 +97,7 @@ class Sender:
         if recording.link is not None:
             return self._send_link(recording.link, number, display)
         fingerprint = fingerprint_of(recording.path, self._stopping, reading(display, recording.name))
+        self.fingerprints[recording.path] = fingerprint
         submit = partial(self._submit, recording, number, fingerprint, display)
         view = submit()
         if view.id not in self._sent:

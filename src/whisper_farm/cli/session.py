@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from whisper_farm.cli.files import Outputs, Recording
 from whisper_farm.cli.following import Ended, Following, Watched
+from whisper_farm.cli.naming import Notes
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Sender
 from whisper_farm.cli.words import clock, span, speed
@@ -30,10 +31,16 @@ class TranscriptionRun:
     """A run. `sender` has the farm: it hears what becomes of each recording, and is asked what it alone knows."""
 
     def __init__(
-        self, farm: FarmClient, sender: Sender, outputs: Outputs, display: Display, stopping: threading.Event
+        self,
+        farm: FarmClient,
+        sender: Sender,
+        outputs: Outputs,
+        notes: Notes,
+        display: Display,
+        stopping: threading.Event,
     ) -> None:
         self._farm, self._sender, self._outputs, self._display = farm, sender, outputs, display
-        self._stopping = stopping
+        self._stopping, self._notes = stopping, notes
         self._recordings: dict[Watched, Recording] = {}
         self.failed = 0
         self.audio_seconds = 0.0
@@ -97,6 +104,7 @@ class TranscriptionRun:
         self._sender.check_unchanged(recording, one.view.id)
         transcript = self._farm.transcript(one.view.id)
         self._outputs.write(transcript, recording.stem)
+        self._notes.keep(self._outputs, recording, self._sender.fingerprints.get(recording.path))
         self._sender.written(one.view)
         for line in (*one.view.remarks, short_damage(one.view), speech_in_words(transcript)):
             if line:

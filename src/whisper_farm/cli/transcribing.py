@@ -8,10 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
-from whisper_farm.cli.files import Outputs, Recording, as_recordings, recordings
+from whisper_farm.cli.files import Outputs, Recording, recordings
+from whisper_farm.cli.naming import Notes, as_recordings, is_made_of
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
@@ -42,16 +45,20 @@ def run(flags: Flags) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
     wish = wish_of(flags)
     began = time.monotonic()
-    inputs = recordings(flags["audio"])
-    with open_display(flags["quiet"], flags["verbose"]) as display:
+    data_folder().mkdir(parents=True, exist_ok=True)
+    spooling = TemporaryDirectory(prefix="spool-", dir=data_folder())
+    with spooling as spool, open_display(flags["quiet"], flags["verbose"]) as display:
+        inputs = recordings(flags["audio"], Path(spool))
         for error in inputs.errors:
             display.error(error.message)
         outputs = Outputs.into(flags["output_dir"], flags["output_format"] or tuple(FORMATS))
-        named = as_recordings(inputs)
-        todo = _without_existing(named, outputs, display) if flags["skip_existing"] else named
+        notes = Notes(data_folder() / "outputs")
+        named = as_recordings(inputs, outputs, notes)
+        todo = _without_existing(named, outputs, notes, display) if flags["skip_existing"] else named
+        _claim(todo, outputs, notes, display)
         failed, audio_seconds = len(inputs.errors), 0.0
         if todo:
-            session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, display)
+            session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, notes, display)
             failed, audio_seconds = failed + session.failed, session.audio_seconds
         count, skipped = len(named) + len(inputs.errors), len(named) - len(todo)
         if count > 1:
@@ -70,8 +77,23 @@ def _total(count: int, skipped: int, failed: int, audio_seconds: float, took_sec
     return ", ".join(words) + "."
 
 
-def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Display) -> list[Recording]:
-    there = {recording for recording in named if outputs.there(recording.stem)}
+def _claim(todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display) -> None:
+    """Keep the names of outputs for their recordings, and say what will be replaced that may be another's."""
+    for recording in todo:
+        note = notes.of(outputs, recording.stem)
+        if note is None and any(file.exists() for file in outputs.files(recording.stem)):
+            there = outputs.named(recording.stem)
+            display.note(f"{recording.name}: {there} is there, of a recording that is not known, and will be replaced")
+        notes.keep(outputs, recording, None if note is None else note.made_of)
+
+
+def _without_existing(named: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display) -> list[Recording]:
+    """Those whose outputs are not there, or were made of other bytes; what somebody else made is left alone."""
+    there = set()
+    for recording in named:
+        note = notes.of(outputs, recording.stem)
+        if outputs.there(recording.stem) and (note is None or is_made_of(note, recording)):
+            there.add(recording)
     for recording in named:
         if recording in there:
             display.note(f"{recording.name}: skipped, {outputs.named(recording.stem)} is there")
@@ -79,18 +101,18 @@ def _without_existing(named: Sequence[Recording], outputs: Outputs, display: Dis
 
 
 def _elsewhere(
-    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
+    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display
 ) -> TranscriptionRun:
     request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     stopping = threading.Event()
     with connect(flags["server"], flags["token"]) as farm:
         farm.server()
-        session = TranscriptionRun(farm, Sender(farm, request, stopping), outputs, display, stopping)
+        session = TranscriptionRun(farm, Sender(farm, request, stopping), outputs, notes, display, stopping)
         return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it")
 
 
 def _here(
-    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, display: Display
+    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display
 ) -> TranscriptionRun:
     from whisper_farm.cli.local_sending import LocalSender, Notices
     from whisper_farm.farm import LocalFarm
@@ -106,7 +128,7 @@ def _here(
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
         session = TranscriptionRun(
-            farm.client, LocalSender(farm, request, stopping, notices), outputs, display, stopping
+            farm.client, LocalSender(farm, request, stopping, notices), outputs, notes, display, stopping
         )
         return _run(session, todo, display, "what is done is kept; the same command goes on from there")
 

@@ -207,23 +207,24 @@ def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """
     names = [Path(path).name for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - as whisper splits; pathlib differs
-    count = Counter(_on_disk(stem) for stem in stems)
+    count = Counter(on_disk(stem) for stem in stems)
     taken = {stem for stem, times in count.items() if times == 1}
     return [
-        stem if count[_on_disk(stem)] == 1 else _free_stem(name, taken) for name, stem in zip(names, stems, strict=True)
+        stem if count[on_disk(stem)] == 1 else _free_stem(name, taken) for name, stem in zip(names, stems, strict=True)
     ]
 
 
 def _free_stem(name: str, taken: set[str]) -> str:
     stem, number = name, 1
-    while _on_disk(stem) in taken:
+    while on_disk(stem) in taken:
         number += 1
         stem = f"{name}-{number}"
-    taken.add(_on_disk(stem))
+    taken.add(on_disk(stem))
     return stem
 
 
-def _on_disk(stem: str) -> str:
+def on_disk(stem: str) -> str:
+    """What two names have in common that are one on some disk."""
     return unicodedata.normalize("NFC", stem).casefold()
 
 

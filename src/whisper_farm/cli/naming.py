@@ -1,0 +1,143 @@
+"""What the outputs of recordings are called, and which recording an output is of.
+
+Promises: a recording keeps the names that its outputs have, whatever else is in a command and whatever came beside it
+since. Nothing is called as the outputs of another recording. It is known of which bytes outputs were made, if a command
+of this user made them: notes in the data folder say so. A name fits the file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from whisper_farm.cli.files import Inputs, Outputs, Recording
+from whisper_farm.cli.sending import Fingerprint, fingerprint_of
+from whisper_farm.errors import FarmError
+from whisper_farm.ingest.addresses import link_name
+from whisper_farm.transcript.formats import on_disk, stems_for
+
+CLAIM_SECONDS = 86_400.0
+"""How long a name is kept for a recording that has no outputs yet."""
+MOST_NAMESAKES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Whose outputs have a name: the digest of the path, and what the file was when they were made (None: not yet)."""
+
+    source: str
+    made_of: Fingerprint | None = None
+
+
+class Notes:
+    """The notes of a user, one small file each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, outputs: Outputs, stem: str) -> Note | None:
+        """The note of the outputs with this name; None where there is none, or one that is out of date."""
+        file = self._file(outputs, stem)
+        try:
+            written = json.loads(file.read_text(encoding="utf-8"))
+            made_of = written["made_of"] and Fingerprint(**written["made_of"])
+            claimed = time.time() - file.stat().st_mtime < CLAIM_SECONDS
+            return Note(written["source"], made_of) if claimed or outputs.any_there(stem) else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def keep(self, outputs: Outputs, recording: Recording, made_of: Fingerprint | None = None) -> None:
+        """Note that this name is that recording's, and of what its outputs were made."""
+        file = self._file(outputs, recording.stem)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(asdict(Note(_source(recording), made_of))), encoding="utf-8")
+        part.replace(file)
+
+    def _file(self, outputs: Outputs, stem: str) -> Path:
+        target = os.fsencode(os.path.realpath(outputs.folder / stem))
+        return self._folder / f"{hashlib.sha256(target).hexdigest()[:32]}.json"
+
+
+def as_recordings(inputs: Inputs, outputs: Outputs, notes: Notes) -> list[Recording]:
+    """The files and links of a run with the names of their outputs; what was found inside folders is mirrored."""
+    by_folder: dict[Path, list[Recording]] = defaultdict(list)
+    drafts = [Recording(path, "", None, path in inputs.piped) for path in inputs.files]
+    drafts += [Recording(Path(link_name(link)), "", link) for link in inputs.links]
+    for draft in drafts:
+        by_folder[inputs.folders.get(draft.path, Path())].append(draft)
+    stems: dict[Recording, str] = {}
+    for folder, some in by_folder.items():
+        stems |= _named(folder, some, outputs, notes)
+    return [replace(draft, stem=stems[draft]) for draft in drafts]
+
+
+def _named(folder: Path, drafts: Sequence[Recording], outputs: Outputs, notes: Notes) -> dict[Recording, str]:
+    """The names of recordings whose outputs go into one folder: first those that have one already."""
+    found: dict[Recording, str] = {}
+    for draft in drafts:
+        usual = os.path.splitext(draft.path.name)[0]  # noqa: PTH122 - as `stems_for` splits
+        for number, stem in enumerate(_candidates(draft.path, usual, outputs)):
+            note = notes.of(outputs, str(folder / stem))
+            if note is not None and (note.source == _source(draft) or is_made_of(note, draft)):
+                found[draft] = str(folder / stem)
+            if draft in found or (note is None and number):
+                break
+    taken = {on_disk(stem) for stem in found.values()}
+    fresh = [draft for draft in drafts if draft not in found]
+    for draft, first in zip(fresh, stems_for([draft.path for draft in fresh]), strict=True):
+        for stem in _candidates(draft.path, first, outputs):
+            whole = str(folder / stem)
+            if on_disk(whole) not in taken and notes.of(outputs, whole) is None:
+                break
+        found[draft] = whole
+        taken.add(on_disk(whole))
+    return found
+
+
+def _candidates(path: Path, first: str, outputs: Outputs) -> Iterator[str]:
+    yield _fitting(first, outputs.folder)
+    name = _fitting(path.name, outputs.folder)
+    yield name
+    yield from (f"{name}-{number}" for number in range(2, MOST_NAMESAKES))
+
+
+def _fitting(stem: str, folder: Path) -> str:
+    """The name, shortened to what the file system takes."""
+    while len(stem) > 1:
+        try:
+            os.lstat(folder / f"{stem}-{MOST_NAMESAKES}.json")
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+                stem = stem[:-1]
+                continue
+        break
+    return stem
+
+
+def is_made_of(note: Note, recording: Recording) -> bool:
+    """Whether outputs were made of what the recording is now; what a link leads to is not looked at."""
+    if recording.link or note.made_of is None:
+        return bool(recording.link) and note.source == _source(recording)
+    try:
+        facts, made_of = recording.path.stat(), note.made_of
+        if facts.st_size != made_of.size:
+            return False
+        same = note.source == _source(recording) and facts.st_mtime_ns == made_of.modified_ns
+        return same or fingerprint_of(recording.path, threading.Event()).sha256 == made_of.sha256
+    except (OSError, FarmError):
+        return False
+
+
+def _source(recording: Recording) -> str:
+    file = Path.cwd() / recording.path.name if recording.piped else recording.path
+    place = recording.link or os.path.realpath(file)
+    return hashlib.sha256(os.fsencode(place)).hexdigest()
