@@ -84,6 +84,8 @@ def test_outputs_of_which_nothing_is_known_are_replaced_and_that_is_said_before(
     talk = record("talk.wav", 24)
     Path("talk.txt").write_text("somebody's own", encoding="utf-8")
     assert transcribe("talk.wav", "--skip_existing") == 0
+    assert text_of(Path("talk.txt")) == "somebody's own"
+    assert transcribe("talk.wav") == 0
     assert "talk.wav: ./talk.txt is there" in (err := capsys.readouterr().err) or "talk.wav: talk.txt is there" in err
     assert text_of(Path("talk.txt")) == talk.text
 

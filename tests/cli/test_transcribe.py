@@ -237,8 +237,10 @@ def test_several_recordings_are_shown_one_after_another_and_never_share_a_file(
     talks = [record("a/talk.wav"), record("b/talk.wav"), record("b/other.wav")]
     assert transcribe(".", "-f", "txt", "-o", "out", *TONES) == 0
     out, err = capsys.readouterr()
-    texts = sorted(text_of(file) for file in Path("out").iterdir())
-    assert texts == sorted(talk.text for talk in talks)
+    texts = {str(file): text_of(file) for file in Path("out").rglob("*.*")}
+    assert texts == {
+        f"out/{name}.txt": talk.text for name, talk in zip(["a/talk", "b/talk", "b/other"], talks, strict=True)
+    }
     headings = [line for line in out.splitlines() if line.endswith(".wav:")]
     assert headings == ["a/talk.wav:", "b/other.wav:", "b/talk.wav:"]
     said = " ".join(line.partition("]  ")[2] for line in out.splitlines() if not line.endswith(".wav:"))
