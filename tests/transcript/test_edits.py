@@ -16,8 +16,8 @@ from whisper_farm.transcript.edits import (
     fitted,
     laid,
     next_steps,
+    patches_of,
     replaced,
-    stretches_of,
     within,
 )
 from whisper_farm.transcript.transcript import Segment, Word
@@ -258,9 +258,37 @@ def test_undo_and_redo_go_through_the_own_entries_in_turn() -> None:
 def test_an_undo_changes_the_stretches_of_what_it_undoes_however_often() -> None:
     log = [Edit(1, "ann", (Patch(4, 6, None),))]
     log += [Edit(number, "ann", reverses=(number - 1,)) for number in range(2, 5000)]
-    assert stretches_of(log, [4999]) == [(4, 6)]
+    assert patches_of(log, [4999]) == [Patch(4, 6, None)]
 
 
 def test_what_lies_in_a_stretch_is_parted_between_words() -> None:
     assert text_of(within(TALK, 1, 5)) == "two three|four"
     assert within(TALK, 3, 4) == []
+
+
+def both_at_once() -> list[Segment]:
+    """Ann speaks from 0 to 6, and Bob from 2 to 4."""
+    return [replace(spoken(0, *"abcdef"), speaker="Ann"), replace(spoken(2, "yes", "no"), speaker="Bob")]
+
+
+def test_a_patch_of_one_speaker_leaves_alone_what_another_says_at_the_same_time() -> None:
+    (new,) = fitted([Segment(0, 6, "a b c d e F!", speaker="Ann")], both_at_once()[:1])
+    log = [Edit(1, "ann", (Patch(0, 6, (new,), ("Ann",)),))]
+    text = laid(both_at_once(), log)
+    assert text_of(text) == "a b c d e F!|yes no"
+    assert text_of(within(text, 2, 4, ["Ann"])) == "c d"
+    back = [*log, Edit(2, "ann", (Patch(2, 4, None, ("Bob",)),))]
+    assert text_of(laid(both_at_once(), back)) == "a b c d e F!|yes no"
+
+
+def test_replacing_leaves_alone_what_another_says_at_the_same_time() -> None:
+    patches = replaced(both_at_once(), "f", "x")
+    assert [(one.start, one.end, one.speakers) for one in patches] == [(0, 6, ("Ann",))]
+    assert text_of(laid(both_at_once(), [Edit(1, "ann", tuple(patches))])) == "a b c d e x|yes no"
+
+
+def test_what_a_patch_of_everybody_cuts_stays_in_order_of_time() -> None:
+    talk = [*both_at_once(), replace(spoken(7, "later"), speaker="Bob"), spoken(9, "end")]
+    text = laid(talk, [Edit(1, "ann", (Patch(3, 5, (Segment(3, 5, " both"),)),))])
+    assert text_of(text) == "a b c|yes|both|f|later|end"
+    assert [one.start for one in text] == sorted(one.start for one in text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.coordinator.threads import StoreThreads
@@ -29,10 +29,11 @@ from whisper_farm.transcript.edits import (
     difference,
     fitted,
     laid,
+    names_after,
     next_steps,
+    patches_of,
     renamed,
     replaced,
-    stretches_of,
     within,
 )
 from whisper_farm.transcript.transcript import Segment
@@ -156,7 +157,7 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
         patches = [Patch(wanted.adopt.start, wanted.adopt.end, tuple(adopted))]
     else:
         patches = _patches(text, wanted, now)
-    _must_be_unchanged(text, wanted.based_on, now, [(patch.start, patch.end) for patch in patches])
+    _must_be_unchanged(text, wanted.based_on, now, patches)
     return Edit(number, author, tuple(patches))
 
 
@@ -170,8 +171,9 @@ def _patches(text: Text, wanted: NewEdit, now: Sequence[Segment]) -> list[Patch]
                 Segment(speaker=one.speaker, struck=one.struck, start=one.start, end=one.end, text=one.text)
                 for one in patch.segments
             ]
-            segments = fitted(renamed(new, renames), within(now, patch.start, patch.end))
-        found.append(Patch(patch.start, patch.end, segments))
+            old = within(now, patch.start, patch.end, names_after(patch.speakers, renames))
+            segments = fitted(renamed(new, renames), old)
+        found.append(Patch(patch.start, patch.end, segments, names_after(patch.speakers, renames)))
     return found
 
 
@@ -181,8 +183,11 @@ def _reversible(text: Text, number: int) -> int:
         raise InvalidRequest(f"There is no edit {number}.")
     if all(edit.number != number for edit in counting(text.edits)):
         raise WrongState(f"Edit {number} is undone already.")
-    stretches = stretches_of(text.edits, [number])
-    _must_be_unchanged(text, number, text.at(len(text.edits)), stretches)
+    renames = text.renames_after(number)
+    patches = [
+        replace(patch, speakers=names_after(patch.speakers, renames)) for patch in patches_of(text.edits, [number])
+    ]
+    _must_be_unchanged(text, number, text.at(len(text.edits)), patches)
     return number
 
 
@@ -195,17 +200,16 @@ def _later_than(text: Text, number: int, based_on: int) -> tuple[int, ...]:
     return tuple(range(number + 1, newest + 1))
 
 
-def _must_be_unchanged(
-    text: Text, number: int, now: Sequence[Segment], stretches: Sequence[tuple[float, float]]
-) -> None:
-    """Raise `EditConflict` if one of these stretches is not as it was at that number, names of speakers apart."""
+def _must_be_unchanged(text: Text, number: int, now: Sequence[Segment], patches: Sequence[Patch]) -> None:
+    """Raise `EditConflict` if what a patch changes is not as it was at that number, names of speakers apart."""
     if number == len(text.edits):
         return
     before = renamed(text.at(number), text.renames_after(number))
-    passages = [
-        {"start": start, "end": end, "segments": [asdict(segment) for segment in within(now, start, end)]}
-        for start, end in stretches
-        if within(before, start, end) != within(now, start, end)
-    ]
+    passages = []
+    for patch in patches:
+        stretch = patch.start, patch.end, patch.speakers
+        if within(before, *stretch) != (there := within(now, *stretch)):
+            segments = [asdict(segment) for segment in there]
+            passages.append({"start": patch.start, "end": patch.end, "segments": segments})
     if passages:
         raise EditConflict(number=len(text.edits), passages=passages[:MOST_PASSAGES])

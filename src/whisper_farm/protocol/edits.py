@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -26,10 +27,14 @@ class NewSegment(Request):
 
 
 class NewPatch(Request):
-    """What lies in `[start, end)` becomes these segments; null puts back the machine's text."""
+    """What lies in `[start, end)` becomes these segments; null puts back the machine's text.
+
+    With `speakers` only what they say is changed, null among them being those without a name: two may speak at once.
+    """
 
     start: Seconds
     end: Seconds
+    speakers: Annotated[tuple[SpeakerName | None, ...], Field(max_length=100)] | None = None
     segments: tuple[NewSegment, ...] | None
 
     @model_validator(mode="after")
@@ -37,8 +42,8 @@ class NewPatch(Request):
         reached = self.start
         for segment in self.segments or ():
             if not reached <= segment.start <= segment.end <= self.end:
-                raise ValueError("segments lie in the patch, in order and apart from each other")
-            reached = segment.end
+                raise ValueError("segments lie in the patch, in order of their beginnings")
+            reached = segment.start
         if self.end <= self.start:
             raise ValueError("a patch has a length")
         return self
@@ -81,9 +86,10 @@ class NewEdit(Request):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
-        bounds = [bound for patch in self.patches for bound in (patch.start, patch.end)]
-        if bounds != sorted(bounds):
-            raise ValueError("patches are in order and apart from each other")
+        for one, other in itertools.pairwise(self.patches):
+            shared = one.speakers is None or other.speakers is None or {*one.speakers} & {*other.speakers}
+            if other.start < (one.end if shared else one.start):
+                raise ValueError("patches are in order and apart from each other")
         kinds = [self.rename, self.replace, self.adopt, self.reverse, self.back_to]
         if bool(self.patches) + sum(kind is not None for kind in kinds) != 1:
             raise ValueError("an edit is of exactly one kind")

@@ -4,8 +4,9 @@ An `Edit` is one entry of a numbered log. Its patches say what lies in a stretch
 speaker anew; or it reverses earlier entries, which then do not count. The current text is the machine's text with the
 entries that count laid over it in order (`laid`), so undo is exact and a machine's text that changed is no harm.
 
-Promises: words outside every patch are there exactly once, as the machine heard them. Segments that were in order of
-time and apart from each other stay so. A segment that a patch cuts is parted between its words. Knows no storage.
+Promises: words outside every patch are there exactly once, as the machine heard them. Segments stay in order of time,
+and those that were apart from each other stay so. A segment that a patch cuts is parted between its words. Knows no
+storage.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 
 from whisper_farm.transcript.transcript import Segment, Word
 
+LOOK_BACK = 50
+"""So many segments before a stretch may go over its beginning, where several people speak at once."""
 MOST_COMPARED = 250_000
 """Pairs of words up to which two texts are compared; of longer ones only beginning and end are."""
 UNSPACED = "\u0e00-\u0eff\u1780-\u17ff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
@@ -36,6 +39,8 @@ class Patch:
     start: float
     end: float
     segments: tuple[Segment, ...] | None
+    speakers: tuple[str | None, ...] | None = None
+    """Only what they say: two may speak at once. None means everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ def laid(
     for edit in counting(edits):
         for patch in edit.patches:
             if patch.segments is None:
-                _lay(text, patch, within(machine, patch.start, patch.end))
+                _lay(text, patch, within(machine, patch.start, patch.end, patch.speakers))
             else:
                 _lay(text, patch, patch.segments if start <= patch.start < end else ())
         if edit.rename is not None:
@@ -103,32 +108,48 @@ def renamed(segments: Iterable[Segment], edits: Iterable[Edit]) -> list[Segment]
     return found
 
 
-def within(text: Sequence[Segment], start: float, end: float) -> list[Segment]:
-    """What lies in `[start, end)`; of segments that go over its bounds, the words in the middle of which it is."""
-    parts = (_parted(segment, start, end)[1] for segment in text[_touched(text, start, end)])
-    return [part for part in parts if part is not None]
+def within(
+    text: Sequence[Segment], start: float, end: float, speakers: Sequence[str | None] | None = None
+) -> list[Segment]:
+    """What these speakers say in `[start, end)`; of segments that go over its bounds, the words that have their middle
+    in it."""
+    said = [one for one in text[_touched(text, start, end)] if speakers is None or one.speaker in speakers]
+    return [part for segment in said if (part := _parted(segment, start, end)[1]) is not None]
 
 
-def _lay(text: list[Segment], patch: Patch, segments: Iterable[Segment]) -> None:
+def _lay(text: list[Segment], patch: Patch, new: Sequence[Segment]) -> None:
     touched = _touched(text, patch.start, patch.end)
-    parts = [_parted(segment, patch.start, patch.end) for segment in text[touched]]
-    before = [part for part, _, _ in parts if part is not None]
-    after = [part for _, _, part in parts if part is not None]
-    text[touched] = [*before, *segments, *after]
+    before: list[Segment] = []
+    after: list[Segment] = []
+    for segment in text[touched]:
+        if patch.speakers is not None and segment.speaker not in patch.speakers:
+            before.append(segment)
+            continue
+        left, _, right = _parted(segment, patch.start, patch.end)
+        before += [left] if left is not None else []
+        after += [right] if right is not None else []
+    text[touched] = [*before, *new, *after]
+    until = touched.start + len(before) + len(after) + len(new) + 1
+    if any(two.start < one.start for one, two in itertools.pairwise(text[touched.start : until])):
+        text.sort(key=lambda segment: segment.start)
 
 
 def _touched(text: Sequence[Segment], start: float, end: float) -> slice:
     """The segments that lie in a stretch, or go over its bounds."""
     first = bisect_left(text, start, key=lambda segment: segment.start)
-    while first and text[first - 1].end > start:
-        first -= 1
-    return slice(first, max(first, bisect_left(text, end, key=lambda segment: segment.start)))
+    last = max(first, bisect_left(text, end, lo=first, key=lambda segment: segment.start))
+    for index in range(first - 1, max(-1, first - 1 - LOOK_BACK), -1):
+        if text[index].end > start:
+            first = index
+    return slice(first, last)
 
 
 def _parted(segment: Segment, start: float, end: float) -> tuple[Segment | None, Segment | None, Segment | None]:
     """What of a segment is before a stretch, in it and after it. Without times of words it is not parted."""
     if start <= segment.start and segment.end <= end:
         return None, segment, None
+    if segment.end <= start:
+        return segment, None, None
     words = segment.words if _text_of(segment.words).strip() == segment.text.strip() else ()
     if not words:
         middle = (segment.start + segment.end) / 2
@@ -313,29 +334,50 @@ def replaced(text: Sequence[Segment], wanted: str, by: str) -> list[Patch]:
                 one if one.struck else replace(one, text=pattern.sub(lambda _: by, one.text.strip())) for one in had
             ]
             new = fitted([replace(one, words=()) for one in changed if one.text.strip()], had)
-            found.append(Patch(had[0].start, had[-1].end, new))
+            start, end = had[0].start, max(one.end for one in had)
+            speakers = tuple({one.speaker for one in had})
+            alone = all(one.speaker in speakers for one in text[_touched(text, start, end)])
+            found.append(Patch(start, end, new, None if alone else speakers))
     return found
 
 
 def _apart_until(text: Sequence[Segment], first: int) -> int:
-    """Where the segments end that begin with this one and have a stretch of time of their own: mostly after itself."""
-    last = first + 1
-    while last < len(text) and text[last - 1].end <= text[first].start:
-        last += 1
+    """Where the segments end that begin with this one and that no patch could tell apart: mostly after itself.
+
+    They have a stretch of time together that is not empty, and nobody goes on speaking who spoke in it.
+    """
+    last, end, speakers = first + 1, text[first].end, {text[first].speaker}
+    while last < len(text):
+        after = text[last]
+        if not (end <= text[first].start or (after.start < end and after.speaker in speakers)):
+            break
+        last, end = last + 1, max(end, after.end)
+        speakers.add(after.speaker)
     return last
 
 
-def stretches_of(edits: Sequence[Edit], numbers: Iterable[int]) -> list[tuple[float, float]]:
-    """The stretches that these entries change, those of what they reverse included. `edits` is the log from 1 on."""
-    found = []
+def patches_of(edits: Sequence[Edit], numbers: Iterable[int]) -> list[Patch]:
+    """The patches of these entries, those of what they reverse included. `edits` is the log from 1 on."""
+    found: list[Patch] = []
     left, seen = list(numbers), set[int]()
     while left:
         edit = edits[left.pop() - 1]
         if edit.number not in seen:
             seen.add(edit.number)
-            found += [(patch.start, patch.end) for patch in edit.patches]
+            found += edit.patches
             left += edit.reverses
     return found
+
+
+def names_after(speakers: Sequence[str | None] | None, edits: Iterable[Edit]) -> tuple[str | None, ...] | None:
+    """What speakers are called when these entries have named them anew."""
+    if speakers is None:
+        return None
+    names = list(speakers)
+    for edit in edits:
+        if (rename := edit.rename) is not None:
+            names = [rename.name if name == rename.speaker else name for name in names]
+    return tuple(names)
 
 
 def next_steps(edits: Iterable[Edit], author: str) -> tuple[int | None, int | None]:

@@ -46,8 +46,12 @@ export function EditedRow({ row, editor }: { row: Paragraph; editor: EditorHandl
   const { t } = useWords();
   return (
     <div className={style.paragraph}>
-      {row.pieces.map((piece) => (
-        <SegmentField key={piece.segment.start} piece={piece} editor={editor} />
+      {row.pieces.map((piece, n) => (
+        <SegmentField
+          key={piece.segment.start === row.pieces[n - 1]?.segment.start ? `${piece.segment.start} ${n}` : piece.segment.start}
+          piece={piece}
+          editor={editor}
+        />
       ))}
       <Group gap="xs" justify="flex-end">
         <Button

@@ -36,7 +36,7 @@ export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
     estimateSize: () => 150,
     overscan: 6,
     scrollMargin: list.current?.offsetTop ?? 0,
-    getItemKey: (index) => rows[index]?.start ?? index,
+    getItemKey: (index) => keyOf(rows[index]),
   });
   useHandle(ref, rows, virtual, list);
   return (
@@ -68,6 +68,8 @@ export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
     </div>
   );
 }
+
+const keyOf = (row: Row | undefined) => `${row?.start} ${row?.kind === "text" ? (row.speaker ?? "") : "?"}`;
 
 function useHandle(
   ref: Ref<ReaderHandle>,

@@ -1,5 +1,5 @@
 // One transcription: its text, readable while it is still being made, with the sound where there is one.
-import { Anchor, Button, Container, Group, Loader, Menu, Stack, Text, Title } from "@mantine/core";
+import { ActionIcon, Anchor, Button, Container, Group, Loader, Menu, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
@@ -197,9 +197,9 @@ function Head({ one, rows, onKeys, onFind, doubts, children }: {
           </Button.Group>
         )}
         {children}
-        <Button variant="subtle" color="gray" visibleFrom="sm" leftSection={<IconKeyboard size={18} aria-hidden />} onClick={onKeys}>
-          {t.reader.keysButton}
-        </Button>
+        <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysButton} onClick={onKeys}>
+          <IconKeyboard size={20} />
+        </ActionIcon>
       </Group>
     </header>
   );

@@ -141,7 +141,7 @@ export class Corrections {
     const { number, passages } = error.details as { number: number; passages: { segments: Segment[] }[] };
     const theirs = said(passages[0]?.segments ?? []);
     if (theirs === said(mine.segments ?? [])) return true; // it had arrived, and only the answer was lost
-    this.conflicts = [...this.conflicts, { id: ++this.ids, mine: { ...mine, segments: mine.segments ?? null }, theirs, number }];
+    this.conflicts = [...this.conflicts, { id: ++this.ids, mine, theirs, number }];
     this.tell();
     return false;
   }

@@ -69,9 +69,16 @@ describe("segments", () => {
 
   it("without a length take their neighbour with them into a patch", () => {
     const all = [said(0, "a"), { ...said(1, "ping"), end: 1 }, said(1, "b")];
-    expect(patchOf(all, 0, 1, [])).toEqual({ start: 0, end: 1, segments: [] });
+    expect(patchOf(all, 0, 1, [])).toEqual({ start: 0, end: 1, segments: [], speakers: null });
     const patch = patchOf(all, 1, 2, []);
     expect([patch.start, patch.end, patch.segments?.map(({ text }) => text)]).toEqual([1, 2, ["b"]]);
+  });
+
+  it("of one speaker are changed without what another says at the same time", () => {
+    const all = [said(0, "a b c d", { speaker: "A" }), said(1, "yes", { speaker: "B" }), said(4, "e", { speaker: "A" })];
+    expect(patchOf(all, 0, 1, [])).toMatchObject({ start: 0, end: 4, speakers: ["A"] });
+    expect(patchOf(all, 1, 2, [])).toMatchObject({ start: 1, end: 2, speakers: ["B"] });
+    expect(patchOf(all, 2, 3, [])).toMatchObject({ start: 4, end: 5, speakers: null });
   });
 
   it("are measured as subtitles", () => {

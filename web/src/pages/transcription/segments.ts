@@ -40,19 +40,31 @@ export interface Stretch {
   readonly start: number;
   readonly end: number;
   readonly segments: readonly NewSegment[] | null;
+  /** Only what they say, where others speak at the same time. */
+  readonly speakers?: (string | null)[] | null;
 }
 
-/** A patch that puts others in the place of some segments. One without a length takes its neighbour with it. */
+/** So many segments before and after may overlap one, where several people speak at once. */
+const NEAR = 50;
+const speakerOf = (segment: Segment | undefined): string | null => segment?.speaker ?? null;
+
+/** A patch that puts others in the place of some segments. It takes with it what no patch could tell apart from them. */
 export function patchOf(all: readonly Segment[], from: number, to: number, segments: readonly NewSegment[] | null): Stretch {
   let [first, last] = [from, to];
-  const empty = () => (all[last - 1]?.end ?? 0) <= (all[first]?.start ?? 0);
-  while (last < all.length && empty()) last++;
-  while (first > 0 && empty()) first--;
-  const [begin, end] = [all[first]?.start ?? 0, all[last - 1]?.end ?? 0];
-  if (segments === null) return { start: begin, end, segments };
+  const end = () => all.slice(first, last).reduce((most, one) => Math.max(most, one.end), 0);
+  const begin = () => all[first]?.start ?? 0;
+  const mine = () => new Set(all.slice(first, last).map(speakerOf));
+  const goesOn = () => (all[last]?.start ?? Infinity) < end() && mine().has(speakerOf(all[last]));
+  while (last < all.length && (end() <= begin() || goesOn())) last++;
+  while (first > 0 && end() <= begin()) first--;
+  const stretch = { start: begin(), end: end() };
+  const around = [...all.slice(Math.max(0, first - NEAR), first), ...all.slice(last, last + NEAR)];
+  const alone = around.every((one) => one.end <= stretch.start || one.start >= stretch.end);
+  const speakers = alone ? null : [...mine()];
+  if (segments === null) return { ...stretch, segments, speakers };
   const before = all.slice(first, from).map((one) => sent(one));
   const after = all.slice(to, last).map((one) => sent(one));
-  return { start: begin, end, segments: [...before, ...segments, ...after] };
+  return { ...stretch, segments: [...before, ...segments, ...after], speakers };
 }
 
 /** Where each word of a segment stands in its text. */
