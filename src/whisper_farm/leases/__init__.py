@@ -10,7 +10,7 @@ each other in a circle (`tests/leases/test_locks.py`):
 - Rows of `workers` are written last, with the commit.
 
     transcriptions.py  submit, cancel, retry, assemble, delete      workers.py   who claims
-    claim.py           jobs go out (ready.py, lapse.py)             attempts.py  the fence; heartbeats
+    claim.py           jobs go out, silent ones too (lapse.py)      attempts.py  the fence; heartbeats
     append.py          chunks come in                               complete.py  results come in
     fail.py            failures and releases                        endings.py   the last job of a transcription ends
     rules.py           the policy in numbers and names

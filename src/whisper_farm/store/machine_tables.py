@@ -1,4 +1,4 @@
-"""The tables of the machines that a farm starts; `tables.py` has all the others."""
+"""The tables of the machines that a farm starts."""
 
 from __future__ import annotations
 
