@@ -70,6 +70,7 @@ class Recording:
     declared_seconds: float | None = None
     damaged_packets: int = 0
     damaged: list[list[float]] | None = None
+    remarks: list[str] | None = None
     chunking_done: bool = False
     chunks: int = 0
     chunks_done: int = 0
@@ -502,6 +503,7 @@ class Model:
         recording.chunking_done, recording.duration_seconds = True, result.duration_seconds
         recording.damaged_packets = result.damaged_packets
         recording.damaged = [list(one) for one in result.damaged_seconds]
+        recording.remarks = list(result.remarks)
         job.end_seconds = result.duration_seconds
         self._accept(attempt, finished)
         self._say("chunking_done", recording, chunks=recording.chunks, duration_seconds=result.duration_seconds)
