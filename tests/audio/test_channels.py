@@ -91,6 +91,17 @@ def test_channels_that_cancel_each_other_out_are_said_to() -> None:
     assert cut_up(stereo(LEFT, RIGHT, "wav", "pcm_s16le", 16_000))[1].remarks == ()
 
 
+@pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("mp3", "mp3"), ("flac", "flac")])
+@pytest.mark.parametrize("before", ["silence", "both alike"])
+def test_channels_that_cancel_each_other_out_later_on_are_heard(container: str, codec: str, before: str) -> None:
+    first = 0.0 * talk(60) if before == "silence" else talk(60, seed=2)
+    voice = talk(60, seed=3)
+    left, right = np.concatenate([first, voice]), np.concatenate([first, -voice])
+    sound, end = cut_up(stereo(left, right, container, codec, 44_100))
+    assert end.remarks == ("its two channels cancel each other out, so the left one alone was heard",)
+    assert np.sqrt(np.mean(sound[-30 * SAMPLE_RATE :] ** 2)) > 0.05
+
+
 @pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts", "nut"])
 def test_a_track_is_chosen_by_number_or_language_and_the_others_are_named(container: str) -> None:
     film = tracks([("ger", LEFT), ("eng", RIGHT)], container)

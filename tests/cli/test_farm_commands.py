@@ -134,6 +134,16 @@ def test_a_list_of_one_state_is_made_by_the_server(capsys: Captured) -> None:
     assert [asked.path for asked in server.asked] == ["/api/transcriptions?state=failed"]
 
 
+def test_a_list_says_why_a_transcript_is_not_whole(capsys: Captured) -> None:
+    gaps = [{"start_seconds": 60, "end_seconds": 90, "reason": "engine_error: no"}]
+    with FakeServer() as server:
+        server.tell(
+            "GET /api/transcriptions", (200, b'{"transcriptions": [' + view(state="incomplete", gaps=gaps) + b"]}")
+        )
+        text = said(capsys, "list", "--server", server.address, "--token", "x")
+    assert "(1:00–1:30 is missing (engine_error: no))" in text
+
+
 def test_a_farm_that_takes_nothing_is_one_line_however_many_recordings(
     record: Recorder, capsys: Captured, server: Server
 ) -> None:

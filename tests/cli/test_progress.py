@@ -135,6 +135,17 @@ def test_a_line_about_what_has_no_length_shows_none(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "model small: loading\n"
 
 
+def test_a_log_does_not_say_the_same_line_again(capsys: pytest.CaptureFixture[str]) -> None:
+    hand = Hand()
+    with PlainDisplay(verbose=True, now=hand) as display:
+        for hand.now in (11, 22, 33):
+            display.begin("talk.mp3", "waiting for the first words")
+        hand.now = 44
+        display.begin("talk.mp3", "putting together")
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["talk.mp3: waiting for the first words", "talk.mp3: putting together"]
+
+
 def test_without_verbose_no_transcript_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     PlainDisplay(verbose=False).text([SEGMENT])
     PlainDisplay(verbose=False).heading("talk.mp3")

@@ -1,7 +1,7 @@
 """Two channels that cancel each other out: their mix would be silence, so one of them is heard alone.
 
-Happens where one side of a stereo cable or microphone is wired the wrong way round. Looks at the beginning only, and
-is a function of the recording alone.
+Happens where one side of a stereo cable or microphone is wired the wrong way round, perhaps of one speaker only. Looks
+at some places of a recording, and is a function of the recording alone.
 """
 
 from __future__ import annotations
@@ -13,32 +13,52 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-LOOK_SECONDS = 20.0
-"""How much of a recording is looked at."""
+PLACES = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Where a recording is looked at, as shares of its length."""
+LOOK_SECONDS = 5.0
+"""How much sound is looked at in each place."""
+SILENT_SECONDS = 120.0
+"""How long sound is waited for."""
 CANCELLED_SHARE = 0.01
 """Of the louder channel's energy: a mix that keeps less has lost the sound."""
+LOUDER = 1.05
+"""So much louder the right channel is, to be taken before the left."""
 AUDIBLE = 1e-3
 """Softer sound (full scale is 1) says nothing."""
 
 
-def cancelling_channel(container: InputContainer, stream: AudioStream) -> int | None:
-    """The louder of two channels that cancel each other out; None if they do not. Reads from the container."""
-    mix, each, seconds = 0.0, np.zeros(2), 0.0
-    try:
-        for frame in container.decode(stream):
-            if frame.layout.nb_channels != 2 or not frame.samples:
-                continue
-            left, right = _channels(frame)
-            energies = float(np.sum(left**2)), float(np.sum(right**2))
-            if max(energies) > AUDIBLE**2 * frame.samples:
-                mix += float(np.sum((left + right) ** 2)) / 4
-                each += energies
-            seconds += frame.samples / frame.sample_rate
-            if seconds >= LOOK_SECONDS:
-                break
-    except (av.FFmpegError, ValueError, IndexError):
-        pass  # what is wrong with the recording is found when it is decoded
-    return int(each.argmax()) if mix < CANCELLED_SHARE * each.max() else None
+def cancelling_channel(container: InputContainer, stream: AudioStream, seconds: float) -> int | None:
+    """The louder of two channels that cancel each other out anywhere; None if they do not. Reads from the container."""
+    cancelled = np.zeros(2)
+    for share in PLACES if seconds > LOOK_SECONDS * len(PLACES) else PLACES[:1]:
+        try:
+            if share:
+                container.seek(int(share * seconds * av.time_base))
+            mix, each = _energies(container, stream)
+        except (av.FFmpegError, ValueError, IndexError):
+            continue  # what is wrong with the recording is found when it is decoded
+        if mix < CANCELLED_SHARE * each.max():
+            cancelled += each
+    return int(cancelled[1] > LOUDER * cancelled[0]) if cancelled.any() else None
+
+
+def _energies(container: InputContainer, stream: AudioStream) -> tuple[float, NDArray[np.float64]]:
+    """Of the mix, and of each channel, from here on."""
+    mix, each, looked, seen = 0.0, np.zeros(2), 0.0, 0.0
+    for frame in container.decode(stream):
+        if frame.layout.nb_channels != 2 or not frame.samples:
+            continue
+        length = frame.samples / frame.sample_rate
+        left, right = _channels(frame)
+        energies = float(np.sum(left**2)), float(np.sum(right**2))
+        if max(energies) > AUDIBLE**2 * frame.samples:
+            mix += float(np.sum((left + right) ** 2)) / 4
+            each += energies
+            seen += length
+        looked += length
+        if seen >= LOOK_SECONDS or looked >= SILENT_SECONDS:
+            break
+    return mix, each
 
 
 def _channels(frame: AudioFrame) -> NDArray[np.float64]:

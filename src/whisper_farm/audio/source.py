@@ -371,7 +371,7 @@ class AudioSource:
     def _cancelling_channel(self) -> int | None:
         """Listen to the beginning; then open the recording anew, so that decoding begins where it always does."""
         try:
-            found = cancelling_channel(self.container, self.stream)
+            found = cancelling_channel(self.container, self.stream, self.facts.duration_seconds or 0.0)
         except ReadStoppedError:
             self.reader.raise_failure()
             raise

@@ -9,12 +9,13 @@ from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.following import Ended, Following
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
-from whisper_farm.cli.words import clock, columns, counted, printable, speed, when
+from whisper_farm.cli.words import clock, columns, counted, printable, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.transcript.formats import FORMATS, stems_for
 
 JOBS_SHOWN = 20
+WHY_WIDTH = 100
 
 
 def how_far(view: TranscriptionView) -> str:
@@ -27,7 +28,8 @@ def how_far(view: TranscriptionView) -> str:
 
 def as_row(view: TranscriptionView) -> tuple[str, str, str, str, str]:
     """A line of `list`."""
-    return view.id, view.state, how_far(view), when(view.created_at), printable(view.name)
+    why = f"  ({shortened(why_not(view), WHY_WIDTH)})" if view.state in ("incomplete", "failed") else ""
+    return view.id, view.state, how_far(view), when(view.created_at), printable(view.name + why)
 
 
 def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> Iterator[str]:

@@ -191,14 +191,16 @@ class PlainDisplay(Display):
     def __init__(self, verbose: bool, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__(verbose, quiet=False)
         self._now = now
-        self._said_at = now()
+        self._said_at, self._said = now(), ""
 
     def _changed(self, shown: Shown) -> None:
         news = shown.stage or shown.done
         if news and self._now() - self._said_at >= PLAIN_EVERY_SECONDS:
-            self._said_at = self._now()
             figures = shown.figures() if shown.done or shown.total else ()
-            self.note(f"{shown.name}: {', '.join(word for word in (shown.stage, *figures) if word)}")
+            line = f"{shown.name}: {', '.join(word for word in (shown.stage, *figures) if word)}"
+            if line != self._said:
+                self._said_at, self._said = self._now(), line
+                self.note(line)
 
 
 class TerminalDisplay(Display):

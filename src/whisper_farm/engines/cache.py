@@ -69,6 +69,10 @@ def repository(model: str) -> str:
         return repo
     if _REPOSITORY.fullmatch(model) and ".." not in model and "--" not in model:
         return model
+    if "/" in model or "\\" in model:
+        raise ModelUnavailable(
+            f"There is no model {model!r}: no folder is there, and a repository of the model hub is written owner/name."
+        )
     near = get_close_matches(model, REPOSITORIES, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ModelUnavailable(
