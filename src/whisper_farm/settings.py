@@ -117,6 +117,8 @@ class ServerSettings(BaseSettings):
     """Links that this server fetches at the same time; each may hold 16 MiB of memory."""
     fetch_hours: float = Field(default=24, gt=0, le=168)
     """Time to fetch what a link leads to, all tries and pauses included."""
+    feed_minutes: float = Field(default=30, ge=1, le=10_080)
+    """How often a feed is looked at."""
     yt_dlp: str = "yt-dlp"
     """The program that takes recordings out of pages of video sites, where it is installed; empty uses none."""
     local_models: bool = False

@@ -12,7 +12,7 @@ from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
 from whisper_farm.cli.words import clock, columns, counted, printable, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
-from whisper_farm.transcript.formats import FORMATS, stems_for
+from whisper_farm.transcript.formats import WHISPERS, stems_for
 
 JOBS_SHOWN = 20
 WHY_WIDTH = 100
@@ -115,7 +115,7 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
 
 def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats: Sequence[str]) -> Iterator[str]:
     """Write transcripts as files; yields what was written."""
-    outputs = Outputs.into(folder, formats or tuple(FORMATS))
+    outputs = Outputs.into(folder, formats or WHISPERS)
     views = [farm.get(one) for one in dict.fromkeys(ids)]
     for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
         outputs.write(farm.transcript(view.id), stem)

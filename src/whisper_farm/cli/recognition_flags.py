@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.whisper_flags import Words, truth
-from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.formats import FORMATS, WHISPERS
 from whisper_farm.transcript.languages import code_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def number_or_none(written: str | float) -> float | None:
 def _formats(word: str) -> tuple[str, ...]:
     if word.lower() not in (*FORMATS, "all"):
         raise click.BadParameter(f"'{word}' is not one of {', '.join(FORMATS)}, all.")
-    return tuple(FORMATS) if word.lower() == "all" else (word.lower(),)
+    return WHISPERS if word.lower() == "all" else (word.lower(),)
 
 
 def _temperatures(word: str) -> tuple[float, ...]:

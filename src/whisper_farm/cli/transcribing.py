@@ -27,7 +27,7 @@ from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
-from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.formats import WHISPERS
 
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
@@ -51,7 +51,7 @@ def run(flags: Flags) -> int:
         inputs = recordings(flags["audio"], Path(spool))
         for error in inputs.errors:
             display.error(error.message)
-        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or tuple(FORMATS))
+        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or WHISPERS)
         notes = Notes(data_folder() / "outputs")
         named = as_recordings(inputs, outputs, notes)
         todo = _without_existing(named, outputs, notes, display) if flags["skip_existing"] else named

@@ -35,10 +35,13 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol.client import (
     EventView,
+    FeedList,
+    FeedView,
     Hit,
     HitList,
     JobList,
     JobView,
+    NewFeed,
     NewToken,
     Scope,
     SegmentPage,
@@ -205,6 +208,18 @@ class AsyncFarmClient:
     async def workers(self) -> tuple[WorkerView, ...]:
         """The workers the farm has heard of lately."""
         return (await self._ask(WorkerList, "GET", "/api/workers")).workers
+
+    async def add_feed(self, feed: NewFeed) -> FeedView:
+        """Have the episodes of a feed transcribed."""
+        return await self._ask(FeedView, "POST", "/api/feeds", body=feed)
+
+    async def feeds(self) -> tuple[FeedView, ...]:
+        """The feeds that are looked at."""
+        return (await self._ask(FeedList, "GET", "/api/feeds")).feeds
+
+    async def remove_feed(self, feed_id: str) -> None:
+        """Look at a feed no more; what was transcribed stays."""
+        await self._call("DELETE", f"/api/feeds/{_quoted(feed_id)}", again=True)
 
     async def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""

@@ -25,6 +25,7 @@ from whisper_farm.coordinator.routes import (
     asr,
     edits,
     events,
+    feeds,
     machines,
     openai,
     people,
@@ -55,7 +56,7 @@ CLIENT_ROUTERS = (
         machines.router,
         tokens.router,
     ),
-    *(server.client_router, webhooks.router),
+    *(server.client_router, webhooks.router, feeds.router),
 )
 
 ALIASES = {"/audio": "/v1", "/models": "/v1"} | dict.fromkeys(("/asr", "/detect-language", "/status"), "/webservice")
@@ -109,6 +110,7 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
         "/api": client_api(coordinator),
         "/webservice": asr.asr_webservice(coordinator),
         "/v1": openai.openai_api(coordinator),
+        "/feed": feeds.served_feeds(coordinator),
         "/app": web.web_app(coordinator, people.router),
         "": server.server_pages(coordinator),
     }

@@ -24,6 +24,7 @@ from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
+from whisper_farm.coordinator.services.feeds import Feeds
 from whisper_farm.coordinator.services.fetcher import Fetcher
 from whisper_farm.coordinator.services.reconciler import MachinesService
 from whisper_farm.coordinator.services.service import Service, Services
@@ -78,6 +79,7 @@ class Coordinator:
             Retention(self.store, blobs, settings),
             Sweeper(self.store, blobs, settings),
             Webhooks(self.store, settings),
+            Feeds(self.store, blobs, settings),
             *(Fetcher(self.store, blobs, settings) for _ in range(settings.fetches_at_once)),
         ]
         self.services = Services([*services, self.machines] if self.machines else services)

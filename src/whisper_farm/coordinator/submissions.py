@@ -41,7 +41,7 @@ async def take_submission(farm: Coordinator, submission: Submission, caller: Cal
         before = await farm.store.read(lambda tx: find_by_key(tx, caller.owner, key))
         if before is not None and before.label == submission.label:
             return before.id, False
-    _check_model(farm.settings, submission.options)
+    check_model(farm.settings, submission.options)
     await _must_have_room(farm, caller)
     if sum(one is not None for one in (submission.upload_id, submission.path, submission.url)) != 1:
         raise InvalidRequest("A submission names exactly one of `upload_id`, `url` and `path`.")
@@ -77,7 +77,7 @@ async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
         raise QuotaReached(f"{most} of your transcriptions are not finished; wait until some are.")
 
 
-def _check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
+def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
     if may_be_folder(options.model) and not settings.local_models:
         raise Forbidden("This server takes no folder as a model: give a model's name or a repository of the model hub.")
     if options.task == "translate" and not can_translate(options.model):

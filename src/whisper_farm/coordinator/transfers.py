@@ -5,6 +5,7 @@ and every upload writes under names of its own, so a late one overwrites nothing
 
     sources/{upload}/{random}                               a recording
     fetched/{transcription}/{random}                        a part of a recording that is being fetched
+    feeds/{feed}/{random}                                   the newest copy of a feed
     chunks/{transcription}/{attempt}/{position}.flac        the audio of a chunk
     results/{transcription}/{position}.{attempt}.{digest}.json   what was heard in it
     transcripts/{transcription}/{random}.json               the transcript
@@ -35,7 +36,7 @@ UPLOAD_SECONDS = 3600
 OCTETS = "application/octet-stream"
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
-PREFIXES = ("sources/", "fetched/", "chunks/", "results/", "transcripts/", "listening/")
+PREFIXES = ("sources/", "fetched/", "feeds/", "chunks/", "results/", "transcripts/", "listening/")
 
 
 class Transfers:

@@ -55,6 +55,47 @@ class Submission(Request):
     """Make a listening copy and the peaks of its waveform, too, as the web app plays and draws them."""
 
 
+class NewFeed(Request):
+    """Have the episodes of a feed transcribed, those that are there and those that come."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    options: RecognitionOptions = Field(default_factory=RecognitionOptions)
+    count: int = Field(default=3, ge=1, le=1000)
+    """The newest episodes are looked at, so many."""
+    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    """Only episodes that are not older."""
+    words: Annotated[str, Field(max_length=200)] = ""
+    """Only episodes with these words in their title."""
+    keep_transcripts: bool = False
+    """Leave episodes alone that have a transcript of their publisher."""
+
+
+class FeedView(Answer):
+    """A feed. `served_at` is the path of the same feed with our transcripts, for anybody who knows it."""
+
+    id: Id
+    owner: Name
+    url: str
+    title: str
+    served_at: str
+    count: int
+    days: float | None = None
+    words: str = ""
+    keep_transcripts: bool = False
+    episodes: int
+    """Taken so far."""
+    transcribed: int
+    error: str | None = None
+    """Why the last look was in vain."""
+    looked_at: float | None = None
+    next_at: float
+    created_at: float
+
+
+class FeedList(Answer):
+    feeds: tuple[FeedView, ...]
+
+
 class Gap(Answer):
     """A stretch of the recording without a result, and why."""
 

@@ -1,17 +1,20 @@
-"""The tables of what comes in from elsewhere: links that are being fetched."""
+"""The tables of what comes in from elsewhere: links that are being fetched, feeds and their episodes."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey
+from sqlalchemy import Column, ForeignKey, UniqueConstraint
 
 from whisper_farm.store.columns import (
     BIGINT,
+    BOOLEAN,
     INTEGER,
     JSON_TEXT,
     REAL,
     TEXT,
     each,
     index,
+    key,
+    of,
     some,
     table,
     zero,
@@ -34,4 +37,40 @@ fetches = table(
 
 `validator` says whether they still count. A fetch is held by one try of one coordinator until `next_at`; without a
 holder that is when it is tried next.
+"""
+
+feeds = table(
+    "feeds",
+    key("id"),
+    each(TEXT, "owner url secret"),
+    zero(TEXT, "title words"),
+    each(JSON_TEXT, "options"),
+    some(REAL, "days looked_at"),
+    each(INTEGER, "count"),
+    zero(BOOLEAN, "keep_transcripts"),
+    some(TEXT, "etag modified key error"),
+    zero(INTEGER, "tries"),
+    zero(REAL, "next_at"),
+    each(REAL, "created_at"),
+    UniqueConstraint("owner", "url"),
+    UniqueConstraint("secret"),
+    index("next_at"),
+)
+"""Feeds that are looked at again and again. `key` is the blob of the newest copy, which is served under the `secret`.
+
+`tries` are those in vain since the last that went well. `words`, `days` and `count` say which episodes are wanted.
+"""
+
+episodes = table(
+    "episodes",
+    key("id"),
+    of("feed_id", "feeds.id"),
+    each(TEXT, "guid url title"),
+    some(TEXT, "transcription_id"),
+    each(REAL, "created_at"),
+    index("feed_id", "created_at"),
+)
+"""Episodes that were taken (`FEED.EPISODE`), and their transcription.
+
+There is none where the publisher's own transcript is kept.
 """

@@ -23,6 +23,7 @@ CHUNKS = Query[str](
 RESULTS = Query[str](
     "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys"
 )
+FEEDS = Query[str]("SELECT key FROM feeds WHERE key IN :keys")
 PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
 ID = Query[str]("SELECT farm_id FROM identity")
 SET_ID = Change("INSERT INTO identity (id, farm_id) VALUES (1, :farm_id) ON CONFLICT (id) DO NOTHING")
@@ -39,7 +40,9 @@ def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Colle
     sources = [f"blob:{key}" for key in keys]
     wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
     parts = {key for row in tx.rows(PARTS, wanted) for key, _ in row.parts}
-    return parts | {key for query in (UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)}
+    return parts | {
+        key for query in (FEEDS, UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)
+    }
 
 
 def overfull_uploads(tx: Transaction, sizes: Mapping[str, int]) -> set[str]:

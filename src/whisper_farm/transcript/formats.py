@@ -44,6 +44,8 @@ class OutputFormat:
 
 FORMATS: dict[str, OutputFormat] = {}
 """Every format by its name, in the order in which they are listed."""
+WHISPERS = ("txt", "srt", "vtt", "tsv", "json")
+"""The formats of openai/whisper, which its word `all` means."""
 
 Writer = Callable[["Transcript"], bytes]
 TextWriter = Callable[["Transcript"], str]
@@ -59,12 +61,14 @@ def register(name: str, extension: str, media_type: str) -> Callable[[Writer], W
     return keep
 
 
-def register_text(name: str, media_type: str) -> Callable[[TextWriter], TextWriter]:
-    """Decorate the writer of a format that is text in UTF-8, named as its files end."""
+def register_text(name: str, media_type: str, extension: str | None = None) -> Callable[[TextWriter], TextWriter]:
+    """Decorate the writer of a format that is text in UTF-8, named as its files end unless that is given."""
 
     def keep(write: TextWriter) -> TextWriter:
         # Half a character (a lone surrogate) has no UTF-8; JSON keeps it, the other formats cannot.
-        register(name, name, media_type)(lambda transcript: write(transcript).encode("utf-8", errors="replace"))
+        register(name, extension or name, media_type)(
+            lambda transcript: write(transcript).encode("utf-8", errors="replace")
+        )
         return write
 
     return keep
@@ -99,10 +103,7 @@ def _txt(transcript: Transcript) -> str:
 def _srt(transcript: Transcript) -> str:
     named = zip(_names(transcript.segments), _cues(transcript.segments), strict=True)
     cues = ((start, end, _in_one_cue(name + text.strip())) for name, (start, end, text) in named)
-    return "".join(
-        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{text}\n\n"
-        for number, (start, end, text) in enumerate(cues, start=1)
-    )
+    return _srt_file(cues)
 
 
 @register_text("vtt", "text/vtt; charset=utf-8")
@@ -129,12 +130,53 @@ def _json(transcript: Transcript) -> str:
     return json.dumps(to_json(transcript))
 
 
+@register_text("html", "text/html; charset=utf-8")
+def _html(transcript: Transcript) -> str:
+    from whisper_farm.transcript.podcast import podcast_html
+
+    return podcast_html(transcript)
+
+
+@register_text("podcast-json", "application/json", "podcast.json")
+def _podcast_json(transcript: Transcript) -> str:
+    from whisper_farm.transcript.podcast import podcast_json
+
+    return podcast_json(transcript)
+
+
+@register_text("podcast-srt", "application/x-subrip; charset=utf-8", "podcast.srt")
+def _podcast_srt(transcript: Transcript) -> str:
+    from whisper_farm.transcript.podcast import SRT_LINES, SRT_WIDTH, short_cues
+
+    named = zip(_names(transcript.segments), transcript.segments, strict=True)
+    cues = (cue for name, one in named for cue in short_cues(one, SRT_WIDTH, SRT_LINES, name))
+    return _srt_file((start, end, ARROW.sub("->", text)) for start, end, text in cues)
+
+
+@register_text("podcast-vtt", "text/vtt; charset=utf-8", "podcast.vtt")
+def _podcast_vtt(transcript: Transcript) -> str:
+    from whisper_farm.transcript.podcast import VTT_LINES, VTT_WIDTH, short_cues
+
+    return "WEBVTT\n\n" + "".join(
+        f"{timestamp(start)} --> {timestamp(end)}\n{_voice(one)}{_without_markup(ARROW.sub('->', text))}\n\n"
+        for one in transcript.segments
+        for start, end, text in short_cues(one, VTT_WIDTH, VTT_LINES)
+    )
+
+
 def timestamp(seconds: float, always_hours: bool = False, marker: str = ".") -> str:
     """`MM:SS.mmm`, with hours in front when there are any."""
     minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
     hours, minutes = divmod(minutes, 60)
     front = f"{hours:02d}:" if always_hours or hours else ""
     return f"{front}{minutes:02d}:{milliseconds // 1000:02d}{marker}{milliseconds % 1000:03d}"
+
+
+def _srt_file(cues: Iterable[tuple[float, float, str]]) -> str:
+    return "".join(
+        f"{number}\n{timestamp(start, True, ',')} --> {timestamp(end, True, ',')}\n{text}\n\n"
+        for number, (start, end, text) in enumerate(cues, start=1)
+    )
 
 
 def _names(segments: Sequence[Segment]) -> Iterator[str]:

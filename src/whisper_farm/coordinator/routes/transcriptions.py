@@ -82,7 +82,7 @@ async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Resp
 async def list_transcriptions(
     caller: AnyCaller,
     farm: Farm,
-    state: Annotated[list[TranscriptionState], Query(max_length=7, description="Only those in one of these.")] = [],  # noqa: B006
+    state: Annotated[list[TranscriptionState], Query(max_length=8, description="Only those in one of these.")] = [],  # noqa: B006
     title: Annotated[str, Query(max_length=200, description="Only those with these words in their name.")] = "",
     order: Annotated[ListOrder, Query(description="By time, name or length.")] = "newest",
     after: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,

@@ -1,0 +1,77 @@
+"""`whisper-farm feed add|list|remove`: podcasts whose episodes a farm transcribes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.jobs import each
+from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, recognition_flags, wish_of
+from whisper_farm.cli.whisper_flags import Command, truth
+
+
+@click.group(short_help="Have the episodes of podcasts transcribed, as they come.")
+def feed() -> None:
+    """Have the episodes of podcasts transcribed, as they come, and get the same feeds with transcripts.
+
+    The farm looks at each feed every half hour.
+    """
+
+
+@feed.command(cls=Command, sections={"Recognition": RECOGNITION})
+@click.argument("url")
+@click.option("--count", type=click.IntRange(1, 1000), default=3, help="The newest episodes.", show_default=True)
+@click.option("--days", type=click.FloatRange(0, 36_500, min_open=True), metavar="N", help="None that is older.")
+@click.option("--title", "words", default="", metavar="WORDS", help="Only episodes with these words in their title.")
+@truth("--keep_transcripts", help="Leave episodes alone that have their publisher's transcript.")
+@recognition_flags(ON_A_FARM)
+@server_flags
+def add(url: str, **flags: Any) -> None:
+    """Add a feed (RSS, Atom), or all of a list of feeds (OPML, a link or a file)."""
+    from pathlib import Path
+
+    from whisper_farm.cli.submit import farm_model
+    from whisper_farm.errors import FeedUnreadable
+    from whisper_farm.ingest.addresses import is_link
+    from whisper_farm.protocol.client import NewFeed
+
+    wish = wish_of(flags)
+    asked = {name: flags[name] for name in ("count", "days", "words", "keep_transcripts")}
+    urls = [url]
+    if not is_link(url) and Path(url).is_file():
+        from whisper_farm.ingest.feed_child import outlines
+
+        urls = list(outlines(Path(url).read_bytes()))
+        if not urls:
+            raise FeedUnreadable(f"{url} is no list of feeds (OPML).")
+    with connect(flags["server"], flags["token"]) as farm:
+        for one in urls:
+            made = farm.add_feed(NewFeed(url=one, options=wish.options(wish.engine, farm_model(wish)), **asked))
+            print(f"{made.id}  {farm.address}{made.served_at}")
+
+
+@feed.command("list", cls=Command)
+@server_flags
+def list_(server: str | None, token: str | None) -> None:
+    """List the feeds, and where each is served with its transcripts."""
+    from whisper_farm.cli.describing import columns, when
+    from whisper_farm.cli.progress import printable
+
+    with connect(server, token) as farm:
+        feeds, address = farm.feeds(), farm.address
+    rows = [
+        (one.id, f"{one.transcribed} of {one.episodes}", when(one.looked_at) if one.looked_at else "not yet",
+         f"{address}{one.served_at}", printable(one.error or one.title or one.url))
+        for one in feeds
+    ]  # fmt: skip
+    print(columns([("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), *rows]))
+
+
+@feed.command(cls=Command)
+@click.argument("feed_id", nargs=-1, required=True, metavar="ID...")
+@server_flags
+def remove(feed_id: tuple[str, ...], server: str | None, token: str | None) -> int:
+    """Look at feeds no more, and serve them no more. What was transcribed stays."""
+    return each(feed_id, server, token, lambda farm, one: farm.remove_feed(one), "removed")

@@ -1,0 +1,166 @@
+"""Looks at feeds, and has their new episodes transcribed.
+
+A feed is asked with what it said last time of its version (ETag, date), so that one without news costs little. One that
+fails is asked again later and later, up to a day; what it said before stays. An episode is taken once, under a key of
+its own: two coordinators at once make one transcription of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import AddressRefused, FarmError, FetchFailed, QuotaReached, WrongState
+from whisper_farm.ingest.addresses import check_url, host_of
+from whisper_farm.ingest.feeds import MOST_FEED_BYTES, Episode, ReadFeed, read_feed, wanted
+from whisper_farm.ingest.fetching import ask
+from whisper_farm.ingest.links import guarded_pool
+from whisper_farm.leases.transcriptions import NewTranscription, submit
+from whisper_farm.log import logger
+from whisper_farm.protocol.events import EventKind
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.feeds import (
+    FeedRow,
+    add_episode,
+    add_feed,
+    delete_feed,
+    due_feed,
+    episodes_of,
+    find_feed,
+    note_look,
+    take_feed,
+)
+from whisper_farm.store.transcriptions import count_unfinished
+from whisper_farm.transcript.options import RecognitionOptions
+
+BACK_OFF_SECONDS = 300.0
+MOST_BACK_OFF_SECONDS = 86_400.0
+ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.5"
+
+
+class Feeds:
+    """The service."""
+
+    name: ClassVar[str] = "feeds"
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
+    period_seconds: float = 20
+    timeout_seconds: float = 170
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._settings = settings
+
+    async def run_once(self) -> Report:
+        """Look at the feed whose turn it is."""
+        feed = await self._store.write(take_feed) if await self._store.read(due_feed) else None
+        if feed is None:
+            return Report()
+        try:
+            taken = await self._look(feed)
+        except FarmError as error:
+            logger().warning("a feed was looked at in vain", action="feed_failed", feed_id=feed.id, error=error.message)
+            tries = feed.tries + 1
+            wait = min(BACK_OFF_SECONDS * 2 ** min(tries - 1, 20), MOST_BACK_OFF_SECONDS)
+            wait = max(wait, float(error.details.get("wait_seconds", 0.0)))
+            failed = replace(feed, tries=tries, error=error.message)
+            await self._store.write(lambda tx: note_look(tx, failed, wait))
+            return Report(more=True, failed=1)
+        return Report(more=True, looked=1, taken=taken)
+
+    async def _look(self, feed: FeedRow) -> int:
+        """Take what is new; how many episodes that were."""
+        minutes = self._settings.feed_minutes
+        looked = replace(feed, tries=0, error=None)
+        headers = {"accept": ACCEPTED}
+        headers |= {"if-none-match": feed.etag} if feed.etag else {}
+        headers |= {"if-modified-since": feed.modified} if feed.modified else {}
+        content = b""
+        async with guarded_pool(self._settings.private_networks) as pool, ask(pool, feed.url, headers) as answer:
+            if answer.status not in (200, 304):
+                told = f"{host_of(answer.url)} answered {answer.status}."
+                raise FetchFailed(told, wait_seconds=answer.wait_seconds)
+            if answer.status == 200:
+                looked = replace(
+                    looked, etag=_kept(answer.headers, "etag"), modified=_kept(answer.headers, "last-modified")
+                )
+                async for piece in answer.pieces:
+                    content += piece
+                    if len(content) > MOST_FEED_BYTES:
+                        raise FetchFailed(f"The feed of {host_of(answer.url)} has more than {MOST_FEED_BYTES} bytes.")
+        if not content:
+            await self._store.write(lambda tx: note_look(tx, looked, minutes * 60))
+            return 0
+        found = await read_feed(content)
+        if found.feeds:
+            return await self._add_all(feed, found.feeds)
+        key = f"feeds/{feed.id}/{secrets.token_hex(8)}"
+        await self._blobs.put(key, content)
+        looked = replace(looked, key=key, title=found.title or feed.title)
+        taken, old = await self._store.write(lambda tx: self._take(tx, looked, found, minutes * 60))
+        await self._blobs.delete(old)
+        return taken
+
+    def _take(self, tx: Transaction, feed: FeedRow, found: ReadFeed, wait_seconds: float) -> tuple[int, list[str]]:
+        """Submit what is wanted; how many were taken, and the blobs that nobody needs any more."""
+        before = find_feed(tx, feed.id, None).key
+        if not note_look(tx, feed, wait_seconds):
+            return 0, [str(feed.key)]
+        known = {one.id for one in episodes_of(tx, feed.id)}
+        chosen = wanted(found.episodes, feed.days, feed.words, feed.count, tx.now)
+        room = self._settings.max_unfinished - count_unfinished(tx, feed.owner)
+        taken = [one for one in reversed(chosen) if f"{feed.id}.{one.id}" not in known and _usable(one)][: max(0, room)]
+        for episode in taken:
+            kept = feed.keep_transcripts and episode.has_transcript
+            made = None if kept else submit(tx, _new(feed, episode))
+            add_episode(tx, feed.id, episode.id, episode.guid, episode.url, episode.title, made)
+        return len(taken), [before] if before and before != feed.key else []
+
+    async def _add_all(self, opml: FeedRow, urls: Sequence[str]) -> int:
+        """The feeds of a list take its place."""
+
+        def change(tx: Transaction) -> list[str]:
+            asked = {name: getattr(opml, name) for name in ("words", "options", "days", "count", "keep_transcripts")}
+            for url in urls:
+                try:
+                    add_feed(tx, opml.owner, check_url(url), **asked)
+                except (AddressRefused, WrongState, QuotaReached):
+                    continue
+            return delete_feed(tx, opml)
+
+        await self._blobs.delete(await self._store.write(change))
+        return 0
+
+
+def _new(feed: FeedRow, episode: Episode) -> NewTranscription:
+    options = RecognitionOptions.model_validate(feed.options)
+    told = ". ".join(text for text in (options.initial_prompt, episode.prompt) if text)
+    return NewTranscription(
+        owner=feed.owner,
+        name=episode.title,
+        source=f"link:{episode.url}",
+        source_size=0,
+        options=options.model_copy(update={"initial_prompt": told or None}),
+        key=f"feed:{feed.id}:{episode.id}",
+        peaks=True,
+    )
+
+
+def _usable(episode: Episode) -> bool:
+    try:
+        check_url(episode.url)
+    except AddressRefused:
+        return False
+    return True
+
+
+def _kept(headers: Mapping[str, str], name: str) -> str | None:
+    """What to send back next time, if it can be sent."""
+    found = headers.get(name, "")
+    return found if found and len(found) <= 300 and found.isascii() and found.isprintable() else None

@@ -1,0 +1,100 @@
+"""Transcripts as the Podcasting 2.0 namespace wants them: its JSON, its HTML, and cues of short lines.
+
+Promises: no line is longer than its width, no cue has more lines than it may, and cues follow each other in time. No
+word is lost; one that is longer than a line goes on in the next. Speakers are named where they are known.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from whisper_farm.transcript.cues import readable
+from whisper_farm.transcript.transcript import Segment, Transcript
+
+SRT_WIDTH, SRT_LINES = 32, 2
+VTT_WIDTH, VTT_LINES = 65, 1
+PARAGRAPH_SECONDS = 45.0
+
+Line = tuple[float, float, str]
+"""Start, end and text."""
+
+
+def short_cues(segment: Segment, width: int, lines: int, before: str = "") -> Iterator[Line]:
+    """The cues of a segment; `before` is said before the first word. Their lines are divided by line breaks."""
+    for number, cue in enumerate(readable(segment)):
+        made = list(_lines(cue, width, before if number == 0 else ""))
+        for first in range(0, len(made), lines):
+            group = made[first : first + lines]
+            yield group[0][0], max(group[0][0], group[-1][1]), "\n".join(text for _, _, text in group)
+
+
+def podcast_json(transcript: Transcript) -> str:
+    """Version 1.0.0: a phrase each, with its speaker."""
+    segments = []
+    for one in transcript.segments:
+        spoken: dict[str, object] = {} if one.speaker is None else {"speaker": one.speaker}
+        spoken |= {"startTime": round(one.start, 3), "endTime": round(one.end, 3), "body": one.text.strip()}
+        segments.append(spoken)
+    return json.dumps({"version": "1.0.0", "segments": segments})
+
+
+def podcast_html(transcript: Transcript) -> str:
+    """A paragraph for each turn of a speaker, and a new one when it grows long; each with its time."""
+    made = ['<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Transcript</title></head><body>\n']
+    named: str | None = None
+    for paragraph in _paragraphs(transcript.segments):
+        first = paragraph[0]
+        if first.speaker is not None and first.speaker != named:
+            made.append(f"<cite>{html.escape(first.speaker)}:</cite>\n")
+        named = first.speaker
+        minutes, seconds = divmod(int(first.start), 60)
+        clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+        text = "".join(one.text for one in paragraph).strip()
+        made.append(f"<time>{clock}</time>\n<p>{html.escape(text, quote=False)}</p>\n")
+    return "".join([*made, "</body></html>\n"])
+
+
+def _paragraphs(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    for _, turn in groupby(segments, key=lambda one: one.speaker):
+        paragraph: list[Segment] = []
+        for one in turn:
+            if paragraph and one.end - paragraph[0].start > PARAGRAPH_SECONDS:
+                yield paragraph
+                paragraph = []
+            paragraph.append(one)
+        yield paragraph
+
+
+def _lines(segment: Segment, width: int, before: str) -> Iterator[Line]:
+    """The words in lines of that width at most."""
+    start, end, text = segment.start, segment.start, before
+    for word_start, word_end, word in _words(segment):
+        if text and len((text + word).strip()) > width:
+            yield start, end, text.strip()
+            text = ""
+        if not text.strip() or text == before:
+            start = word_start
+        text += word if text else word.lstrip()
+        end = word_end
+        while len(text.strip()) > width:
+            yield start, end, text.strip()[:width].rstrip()
+            text = text.strip()[width:]
+            start = word_start
+    if text.strip():
+        yield start, end, text.strip()
+
+
+def _words(segment: Segment) -> Iterator[Line]:
+    """Words with their times; those of a segment without any share its time by their letters."""
+    if segment.words and "".join(word.text for word in segment.words).strip() == segment.text.strip():
+        for word in segment.words:
+            yield word.start, word.end, " " * word.text[:1].isspace() + " ".join(word.text.split())
+        return
+    parts, at = segment.text.split(), segment.start
+    pace = (segment.end - segment.start) / max(1, sum(map(len, parts)))
+    for part in parts:
+        yield at, at + pace * len(part), f" {part}"
+        at += pace * len(part)
