@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.connection import connect, server_flags
+from whisper_farm.cli.connection import on_farm
 from whisper_farm.cli.jobs import each
 from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.cli.words import columns, printable, when
+
+if TYPE_CHECKING:
+    from whisper_farm.client.farm import FarmClient
 
 
 @click.group(short_help="Have the episodes of podcasts transcribed, as they come.")
@@ -27,8 +31,8 @@ def feed() -> None:
 @click.option("--title", "words", default="", metavar="WORDS", help="Only episodes with these words in their title.")
 @truth("--keep_transcripts", help="Leave episodes alone that have their publisher's transcript.")
 @recognition_flags(ON_A_FARM)
-@server_flags
-def add(url: str, **flags: Any) -> None:
+@on_farm
+def add(farm: FarmClient, url: str, **flags: Any) -> None:
     """Add a feed (RSS, Atom), or all of a list of feeds (OPML, a link or a file)."""
     from pathlib import Path
 
@@ -46,32 +50,26 @@ def add(url: str, **flags: Any) -> None:
         urls = list(outlines(Path(url).read_bytes()))
         if not urls:
             raise FeedUnreadable(f"{url} is no list of feeds (OPML).")
-    with connect(flags["server"], flags["token"]) as farm:
-        for one in urls:
-            made = farm.add_feed(NewFeed(url=one, options=wish.options(wish.engine, farm_model(wish)), **asked))
-            print(f"{made.id}  {farm.address}{made.served_at}")
+    for one in urls:
+        made = farm.add_feed(NewFeed(url=one, options=wish.options(wish.engine, farm_model(wish)), **asked))
+        print(f"{made.id}  {farm.address}{made.served_at}")
 
 
 @feed.command("list", cls=Command)
-@server_flags
-def list_(server: str | None, token: str | None) -> None:
+@on_farm
+def list_(farm: FarmClient) -> None:
     """List the feeds, and where each is served with its transcripts."""
-    from whisper_farm.cli.describing import columns, when
-    from whisper_farm.cli.progress import printable
-
-    with connect(server, token) as farm:
-        feeds, address = farm.feeds(), farm.address
     rows = [
         (one.id, f"{one.transcribed} of {one.episodes}", when(one.looked_at) if one.looked_at else "not yet",
-         f"{address}{one.served_at}", printable(one.error or one.title or one.url))
-        for one in feeds
+         f"{farm.address}{one.served_at}", printable(one.error or one.title or one.url))
+        for one in farm.feeds()
     ]  # fmt: skip
     print(columns([("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), *rows]))
 
 
 @feed.command(cls=Command)
 @click.argument("feed_id", nargs=-1, required=True, metavar="ID...")
-@server_flags
-def remove(feed_id: tuple[str, ...], server: str | None, token: str | None) -> int:
+@on_farm
+def remove(farm: FarmClient, feed_id: tuple[str, ...]) -> int:
     """Look at feeds no more, and serve them no more. What was transcribed stays."""
-    return each(feed_id, server, token, lambda farm, one: farm.remove_feed(one), "removed")
+    return each(feed_id, farm.remove_feed, "removed")
