@@ -1,7 +1,8 @@
 """A dialect: one sub-application with its own authentication, error shape and limits.
 
 The worker protocol, the client API and the pages of the server are dialects. Another one (a web page, another
-program's API) is a file in `routes/` that calls `sub_application`, and a line in `app.py`.
+program's API) is a file in `routes/` that calls `sub_application`, and a line in `app.py`. Calls of the client API
+about another subject begin with `routes_for`.
 """
 
 from __future__ import annotations
