@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
@@ -55,10 +56,10 @@ def _cursor(after: str, order: protocol.ListOrder) -> tuple[str | float, str]:
     value, _, last_id = after.rpartition(":")
     if order == "name":
         return value, last_id
-    try:
-        return float(value), last_id
-    except ValueError:
-        raise InvalidRequest("`after` must be the `next` of an earlier page.") from None
+    with suppress(ValueError):
+        if not math.isnan(number := float(value)):
+            return number, last_id
+    raise InvalidRequest("`after` must be the `next` of an earlier page.")
 
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[protocol.TranscriptionView]:
