@@ -169,7 +169,7 @@ def test_a_request_that_cannot_be_met_says_why(either_farm: ServedFarm) -> None:
             refused(answer)
         if status == 405:
             assert method not in answer.headers["Allow"], path
-    assert farm.admin.options("/api/transcriptions/x").headers["Allow"] == "DELETE, GET"
+    assert farm.admin.options("/api/transcriptions/x").headers["Allow"] == "DELETE, GET, PATCH"
 
 
 def test_a_worker_of_another_protocol_is_told_so(farm: ServedFarm) -> None:
