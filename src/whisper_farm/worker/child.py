@@ -29,8 +29,8 @@ _KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(32 << 30),
 }
-"""For glibc (others ignore it): keep freed memory. A recogniser asks for the same big buffers in every batch, and
-handing them back in between cost a tenth of its time in page faults."""
+"""For glibc (others ignore it): keep freed memory. A recogniser asks for the same big buffers in every batch. To
+hand them back in between cost a tenth of its time in page faults."""
 
 
 class ChildDiedError(Exception):

@@ -1,7 +1,7 @@
 """Heartbeats: one call for all leases, as often as the server says; and the book of these leases.
 
-Promises: a heartbeat that fails changes nothing and is tried again soon, with a short limit of its own, so that a dead
-line does not hold up the next. What the server says is gone is dropped at once. A worker that was stopped longer than a
+Promises: a heartbeat that fails changes nothing and is tried again soon. Each has a short limit, so that a dead line
+does not hold up the next. What the server says is gone is dropped at once. A worker that was stopped longer than a
 lease learns what it still holds (`sure_of`) before it publishes anything.
 """
 

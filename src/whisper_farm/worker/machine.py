@@ -1,8 +1,8 @@
 """A worker that somebody placed on a machine: what it says of that machine, and when it ends by itself.
 
-It ends when it was idle for its time, when its life is over, when the farm was away for longer than its patience, and
-when the process that started it is gone. With a grace, one signal is enough: what is not finished in time is handed
-back before the end. None of this applies unless it was set. This module does no work and speaks to nobody.
+It ends when it was idle for its time, and when its life is over. It ends when the farm was away for longer than its
+patience, and when the process that started it is gone. With a grace, one signal is enough: what is not finished in time
+is handed back before the end. None of this applies unless it was set. This module does no work and speaks to nobody.
 """
 
 from __future__ import annotations

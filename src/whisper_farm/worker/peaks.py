@@ -1,8 +1,8 @@
 """What is played and drawn of a recording: a child makes it, the agent uploads the copy and hands the peaks in.
 
-Promises: nothing waits for this. It has a child of its own that gives way to everything else on this machine, so that
-no cutting and no recognition is held up; a worker that cuts asks for no such job. Memory is bounded: the copy is a file
-in a folder that is removed, whatever happens. A child that dies costs the job an attempt.
+Promises: nothing waits for this. Its child gives way to everything else on this machine: no cutting and no recognition
+is held up. A worker that cuts asks for no such job. Memory is bounded: the copy is a file in a folder that is removed,
+whatever happens. A child that dies costs the job an attempt.
 """
 
 from __future__ import annotations

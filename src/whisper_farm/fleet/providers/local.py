@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +130,8 @@ class LocalProvider(Provider):
 
     async def _reap(self, lock: Path, process: asyncio.subprocess.Process, told: LocalProcess) -> None:
         status = await process.wait()
-        before = _read(lock) or told
-        ended = {**asdict(before), "ended_at": time.time(), "status": status}
         with contextlib.suppress(OSError):
-            _write(lock, LocalProcess(**ended))
+            _write(lock, replace(_read(lock) or told, ended_at=time.time(), status=status))
         self._running.pop(told.launch_id, None)
 
     async def _kill_after(self, lock: Path, seconds: float) -> None:
@@ -181,7 +179,7 @@ class LocalProvider(Provider):
             raise CallFailed.of("missing", f"The process {lock.stem} has ended.")
         if told is None:
             raise CallFailed.of("transient", f"The process {lock.stem} is just being started.")
-        _write(lock, LocalProcess(**{**asdict(told), "asked": True}))
+        _write(lock, replace(told, asked=True))
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 os.killpg(told.pid, number)
