@@ -10,7 +10,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -40,7 +39,8 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
 
     async def blocks(span: Span) -> AsyncIterator[bytes]:
         try:
-            return _file_blocks(await asyncio.to_thread(path.open, "rb"), span)
+            first = await asyncio.to_thread(_read, path, span.start, min(BLOCK_BYTES, span.length))
+            return _file_blocks(path, first, span)
         except OSError as error:
             raise SourceUnreadable(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -60,15 +60,19 @@ async def _serve(
     return StreamingResponse(await content(span), status, span.headers(), media_type)
 
 
-async def _file_blocks(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
-    left = span.length
-    try:
-        await asyncio.to_thread(file.seek, span.start)
-        while left and (block := await asyncio.to_thread(file.read, min(BLOCK_BYTES, left))):
-            left -= len(block)
-            yield block
-    finally:
-        await asyncio.to_thread(file.close)
+async def _file_blocks(path: Path, first: bytes, span: Span) -> AsyncIterator[bytes]:
+    """No file stays open between two blocks: a request may end at any moment."""
+    block, at = first, span.start
+    while block:
+        yield block
+        at += len(block)
+        block = await asyncio.to_thread(_read, path, at, min(BLOCK_BYTES, span.end - at))
+
+
+def _read(path: Path, start: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
 
 
 @dataclass(frozen=True, slots=True)
