@@ -72,6 +72,24 @@ def test_a_chunk_job_that_died_is_resumed_with_the_very_same_chunks(container: s
         assert end == whole_end
 
 
+@pytest.mark.parametrize(("container", "codec", "rate"), CONTAINERS)
+def test_a_stretch_is_cut_out_of_a_recording_sample_for_sample(container: str, codec: str, rate: int) -> None:
+    recording = encoded(beeps(28, BEEPS), container, codec, rate)
+    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=6.5, end_seconds=19.25) as cutting:
+        found = list(cutting)
+        end = cutting.end
+    assert end is not None
+    assert (found[0].start_seconds, found[-1].end_seconds, end.duration_seconds) == (6.5, 19.25, 19.25)
+    assert (end.chunks, end.damaged_packets) == (len(found), 0)
+    assert end.declared_seconds in (None, 19.25)
+    assert (cutting.expected_seconds or 0) <= 19.25  # some containers only let one guess
+    assert [at + 6.5 for at in beep_times(sound_of(found))] == pytest.approx([7.0, 11.5, 18.0], abs=0.05)
+    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=26.5, end_seconds=90) as cutting:
+        assert [(one.start_seconds, one.end_seconds) for one in cutting] == [(26.5, pytest.approx(28, abs=0.06))]
+    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=60, end_seconds=90) as cutting:
+        assert list(cutting) == []
+
+
 def test_a_path_is_read_like_a_file_object(tmp_path: Path) -> None:
     path = tmp_path / "Aufnahme № 1.mp3"
     path.write_bytes(encoded(talk(12), "mp3", "mp3", 44_100))

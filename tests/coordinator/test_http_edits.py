@@ -13,6 +13,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
 
+from whisper_farm.protocol.worker import ChunkResult
 from whisper_farm.transcript.transcript import Segment, Word
 
 Json = dict[str, Any]
@@ -305,3 +306,48 @@ def test_what_is_not_finished_is_not_edited(farm: ServedFarm) -> None:
     assert refused(ann.ask(patches=[patch(1, 4, "x")])) == (409, "wrong_state")
     assert refused(farm.admin.get(f"{ann.place}/edits")) == (409, "wrong_state")
     assert refused(farm.admin.put(f"{ann.place}/edits/1/name", json={"name": "x"})) == (404, "not_found")
+
+
+def test_a_passage_is_recognised_again_and_adopted(farm: ServedFarm, worker: HandWorker) -> None:
+    ann = farm.user("ann")
+    one = Editor(ann, transcribed(farm, worker, "one two three", "four five", client=ann))
+    one.did(rename={"speaker": None, "name": "Ann"})
+    stretch = {"start_seconds": 10, "end_seconds": 15, "engine": "tones", "model": "instant", "language": "de"}
+    body = {"name": "again", "transcription_id": one.place.rsplit("/", 1)[1], "options": stretch, "peaks": False}
+    assert refused(farm.user("eve").post("/api/transcriptions", json=body)) == (404, "not_found")
+    assert refused(ann.post("/api/transcriptions", json=body | {"upload_id": "x"})) == (422, "invalid_request")
+    wrong = body | {"options": stretch | {"end_seconds": 10}}
+    assert refused(ann.post("/api/transcriptions", json=wrong)) == (422, "invalid_request")
+    made = ann.post("/api/transcriptions", json=body).json()["id"]
+    (cut,) = worker.claim(transcribe=0, chunk=1)
+    assert (cut["task"]["resume_seconds"], cut["task"]["end_seconds"]) == (10, 15)
+    sound = farm.client(farm.token).get(f"/api/transcriptions/{made}").json()["progress"]
+    assert sound["cut_seconds"] == 10
+    chunk = worker.upload(cut, 0) | {"start_seconds": 10, "end_seconds": 15}
+    worker.told("append", token=cut["token"], chunks=[chunk], duration_seconds=15)
+    worker.complete([worker.completion(cut, ChunkResult(duration_seconds=15, declared_seconds=15, chunks=1))])
+    (claim,) = worker.claim(transcribe=1)
+    worker.finish(claim, segments=(said(11, "vier fünf"),), language="de")
+    eventually(lambda: ann.get(f"/api/transcriptions/{made}").json()["state"] == "done", "done")
+    coverage = Editor(ann, made).document()["coverage"]
+    assert (coverage["complete"], coverage["duration"], coverage["covered"]) == (True, 5, 5)
+    one.did(adopt={"transcription_id": made, "start": 10, "end": 15})
+    assert one.text() == "one two three|vier fünf"
+    assert [segment["speaker"] for segment in one.document()["segments"]] == ["Ann", "Ann"]
+    assert ann.delete(f"/api/transcriptions/{made}").status_code == 204
+    assert one.text() == "one two three|vier fünf"
+    assert ann.get(f"{one.place}").status_code == 200
+
+
+def test_another_run_of_the_whole_is_adopted_without_what_people_wrote(farm: ServedFarm, worker: HandWorker) -> None:
+    one = Editor(farm.admin, transcribed(farm, worker, "one two three", "four five", "six"))
+    one.write(11, 13, "FOUR FIVE")
+    other = transcribed(farm, worker, "won too tree", "for fife", "sick")
+    one.did(adopt={"transcription_id": other, "start": 0, "end": 30, "keep_edits": True})
+    assert one.text() == "won too tree|FOUR FIVE|sick"
+    one.did(reverse=one.number)
+    assert one.text() == "one two three|FOUR FIVE|six"
+    one.did(adopt={"transcription_id": other, "start": 0, "end": 30})
+    assert one.text() == "won too tree|for fife|sick"
+    kept = {"transcription_id": other, "start": 0, "end": 30, "keep_edits": True}
+    assert refused(one.ask(adopt=kept)) == (409, "wrong_state")

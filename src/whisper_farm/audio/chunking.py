@@ -54,10 +54,20 @@ class ChunkingEnd:
 class Chunking:
     """An iterator over the chunks of one recording; `facts` is known at once, `end` after the last chunk."""
 
-    def __init__(self, source: AudioSource, chunk_seconds: float, resume_position: int, resume_seconds: float) -> None:
+    def __init__(
+        self,
+        source: AudioSource,
+        chunk_seconds: float,
+        resume_position: int,
+        resume_seconds: float,
+        end_seconds: float | None = None,
+    ) -> None:
         self.facts: SourceFacts = source.facts
+        self.expected_seconds = _at_most(source.facts.duration_seconds, end_seconds)
+        """Where it will end, for progress; None where nobody knows."""
         self.end: ChunkingEnd | None = None
         self._source = source
+        self._end_seconds = end_seconds
         self._chunks = self._cut(chunk_seconds, resume_position, samples_of(resume_seconds))
 
     def __iter__(self) -> Self:
@@ -79,18 +89,32 @@ class Chunking:
 
     def _cut(self, chunk_seconds: float, position: int, start: int) -> Generator[EncodedChunk, None, None]:
         decoding = Decoding(self._source, first=start)
-        for chunk in _encoded(cut(decoding.blocks(), chunk_seconds), position, start):
+        blocks = decoding.blocks()
+        if self._end_seconds is not None:
+            blocks = _limited(blocks, samples_of(self._end_seconds) - start)
+        for chunk in _encoded(cut(blocks, chunk_seconds), position, start):
             position, start = chunk.position + 1, samples_of(chunk.end_seconds)
             yield chunk
         self.end = ChunkingEnd(
             duration_seconds=seconds_of(start),
-            declared_seconds=self.facts.declared_seconds,
+            declared_seconds=_at_most(self.facts.declared_seconds, self._end_seconds),
             chunks=position,
             damaged_packets=decoding.damage.packets,
             damaged_seconds=decoding.damage.seconds(seconds_of(start)),
             remarks=self._source.remarks(),
         )
         self._source.close()
+
+
+def _at_most(seconds: float | None, most: float | None) -> float | None:
+    return seconds if seconds is None or most is None else min(seconds, most)
+
+
+def _limited(blocks: Iterator[Waveform], samples: int) -> Iterator[Waveform]:
+    """The first samples of a stream; the rest is not decoded."""
+    while samples > 0 and (block := next(blocks, None)) is not None:
+        yield block[:samples]
+        samples -= len(block)
 
 
 def _encoded(pieces: Iterable[Waveform], position: int, start: int) -> Iterator[EncodedChunk]:
@@ -120,10 +144,14 @@ def chunks(
     channel: Channel = "mix",
     track: Track | None = None,
     raw: Raw | None = None,
+    end_seconds: float | None = None,
 ) -> Chunking:
     """Open a recording and cut it. `resume_*` are the position after, and the end of, the last chunk that is safe.
+
+    With `end_seconds` only what comes before is cut.
 
     Raises an `AudioError` that names the recording, here or while iterating, if it cannot be used;
     what a file object raises while it is read comes through as it is (an `OSError` as `SourceUnreadable`).
     """
-    return Chunking(AudioSource(file, name, channel, track, raw), chunk_seconds, resume_position, resume_seconds)
+    source = AudioSource(file, name, channel, track, raw)
+    return Chunking(source, chunk_seconds, resume_position, resume_seconds, end_seconds)

@@ -25,6 +25,7 @@ from whisper_farm.transcript.edits import (
     Edit,
     Patch,
     Rename,
+    adoption,
     counting,
     difference,
     fitted,
@@ -154,7 +155,10 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
             raise WrongState("That text stands nowhere any more.")
         return Edit(number, author, tuple(patches))
     if wanted.adopt is not None:
-        patches = [Patch(wanted.adopt.start, wanted.adopt.end, tuple(adopted))]
+        kept = text.edits if wanted.adopt.keep_edits else ()
+        patches = adoption(now, adopted, wanted.adopt.start, wanted.adopt.end, kept)
+        if not patches:
+            raise WrongState("All of this passage was written by people.")
     else:
         patches = _patches(text, wanted, now)
     _must_be_unchanged(text, wanted.based_on, now, patches)

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.layers.auth import Caller
+from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -29,7 +29,7 @@ from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import count_unfinished, find_by_key
+from whisper_farm.store.transcriptions import TranscriptionRow, count_unfinished, find_by_key
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -43,8 +43,11 @@ async def take_submission(farm: Coordinator, submission: Submission, caller: Cal
             return before.id, False
     check_model(farm.settings, submission.options)
     await _must_have_room(farm, caller)
-    if sum(one is not None for one in (submission.upload_id, submission.path, submission.url)) != 1:
-        raise InvalidRequest("A submission names exactly one of `upload_id`, `url` and `path`.")
+    sources = submission.upload_id, submission.path, submission.url, submission.transcription_id
+    if sum(one is not None for one in sources) != 1:
+        raise InvalidRequest("A submission names exactly one of `upload_id`, `url`, `transcription_id` and `path`.")
+    if (again := submission.transcription_id) is not None:
+        return await farm.store.write(lambda tx: _accept(tx, _again(submission, caller, own(tx, caller, again))))
     if submission.url is not None:
         new = _new(submission, caller, f"link:{check_url(submission.url)}", 0, None)
         return await farm.store.write(lambda tx: _accept(tx, new))
@@ -124,6 +127,13 @@ def _new(submission: Submission, caller: Caller, source: str, size: int, sha256:
         label=submission.label,
         peaks=submission.peaks,
     )
+
+
+def _again(submission: Submission, caller: Caller, row: TranscriptionRow) -> NewTranscription:
+    """Another transcription of the same recording."""
+    if row.source.startswith("link:"):
+        raise WrongState(f"{row.name} is not fetched yet; wait until it is.")
+    return _new(submission, caller, row.source, row.source_size, row.source_sha256)
 
 
 def _local_size(path: Path) -> int:

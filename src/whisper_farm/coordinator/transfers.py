@@ -72,7 +72,7 @@ class Transfers:
         match claimed.kind:
             case "chunk":
                 options, source = claimed.options, await self._source(claimed)
-                heard = options.model_dump(include={"channel", "track", "raw"})
+                heard = options.model_dump(include={"channel", "track", "raw", "end_seconds"})
                 return ChunkTask.of(claimed, source=source, **heard)
             case "peaks":
                 options, source = claimed.options, await self._source(claimed)

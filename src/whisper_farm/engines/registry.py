@@ -14,7 +14,7 @@ from whisper_farm.errors import EngineUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
 
 GROUP = "whisper_farm.engines"
-_GENERAL = frozenset({"engine", "model", "revision", "channel", "track", "raw"})
+_GENERAL = frozenset({"engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"})
 """Options that choose the engine and are no matter of what it heeds."""
 
 

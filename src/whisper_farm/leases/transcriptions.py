@@ -77,9 +77,10 @@ ADD_PROFILE = Change("""
 ADD = Change("""
     INSERT INTO transcriptions (id, owner, name, folded_name, key, label, state, priority, source, source_size,
                                 source_sha256, chunk_seconds, peaks, options, profile_id, language, revision,
-                                created_at)
+                                cut_seconds, created_at)
     VALUES (:id, :owner, :name, :folded_name, :key, :label, :state, :priority, :source, :source_size,
-            :source_sha256, :chunk_seconds, :peaks, :options, :profile, :language, :revision, :now)
+            :source_sha256, :chunk_seconds, :peaks, :options, :profile, :language, :revision,
+            :start_seconds, :now)
 """)
 FETCHED = Change("""
     UPDATE transcriptions SET state = 'queued', source = :source, source_size = :size, source_sha256 = :sha256

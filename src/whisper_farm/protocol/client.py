@@ -36,12 +36,14 @@ class UploadTarget(Answer):
 class Submission(Request):
     """Ask for a transcription of an uploaded file, or of what a link leads to, which the farm fetches.
 
-    `path` is for a one-machine farm alone: a file on this machine.
+    `transcription_id` stands for the recording of another transcription, which is recognised again. `path` is for a
+    one-machine farm alone: a file on this machine.
     """
 
     name: Name
     upload_id: Id | None = None
     url: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    transcription_id: Id | None = None
     path: Annotated[str, Field(max_length=4096)] | None = None
     sha256: Sha256 | None = None
     options: RecognitionOptions = Field(default_factory=RecognitionOptions)

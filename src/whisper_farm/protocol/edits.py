@@ -64,11 +64,15 @@ class NewReplacement(Request):
 
 
 class Adoption(Request):
-    """What another transcription says in `[start, end)` replaces what lies there."""
+    """What another transcription says in `[start, end)` replaces what lies there; its speakers are those of before.
+
+    With `keep_edits` what people have written stays as it is.
+    """
 
     transcription_id: Id
     start: Seconds
     end: Seconds
+    keep_edits: bool = False
 
 
 class NewEdit(Request):

@@ -104,7 +104,7 @@ class Source(Answer):
 
 
 class ChunkTask(Answer):
-    """Cut the recording. `resume_*` say where the chunks already appended end."""
+    """Cut the recording, up to `end_seconds` if that is given. `resume_*` say where the chunks already appended end."""
 
     kind: Literal["chunk"] = "chunk"
     source: Source
@@ -114,6 +114,7 @@ class ChunkTask(Answer):
     chunk_seconds: Annotated[float, Field(ge=1, le=600)]
     resume_position: Position = 0
     resume_seconds: Seconds = 0
+    end_seconds: Seconds | None = None
 
 
 class TranscribeTask(Answer):

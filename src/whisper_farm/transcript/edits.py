@@ -341,6 +341,29 @@ def replaced(text: Sequence[Segment], wanted: str, by: str) -> list[Patch]:
     return found
 
 
+def adoption(
+    now: Sequence[Segment], adopted: Sequence[Segment], start: float, end: float, kept: Sequence[Edit] = ()
+) -> list[Patch]:
+    """What puts other segments into a stretch, each with the speaker of who spoke in its middle.
+
+    What people have written in the entries `kept` stays as it is.
+    """
+    written = [(one.start, one.end) for edit in counting(kept) for one in edit.patches if one.segments is not None]
+    found: list[Patch] = []
+    for until, after in [*sorted(written), (end, end)]:
+        if start < min(until, end):
+            new = within(adopted, start, min(until, end))
+            found.append(Patch(start, min(until, end), tuple(_spoken_by(segment, now) for segment in new)))
+        start = max(start, after)
+    return found
+
+
+def _spoken_by(segment: Segment, now: Sequence[Segment]) -> Segment:
+    middle = (segment.start + segment.end) / 2
+    there = next((one.speaker for one in now[_touched(now, middle, middle)] if one.end > middle), None)
+    return segment if segment.speaker is not None or there is None else replace(segment, speaker=there)
+
+
 def _apart_until(text: Sequence[Segment], first: int) -> int:
     """Where the segments end that begin with this one and that no patch could tell apart: mostly after itself.
 

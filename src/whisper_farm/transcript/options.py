@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from whisper_farm.models import DEFAULT_ENGINE, ModelName
 
@@ -37,6 +37,9 @@ class RecognitionOptions(BaseModel):
     """Which of several tracks is heard; None means the one that players play."""
     raw: Raw | None = None
     """Read the recording as sound without a header, in one channel."""
+    start_seconds: float = Field(default=0, ge=0, le=10_000_000)
+    end_seconds: float | None = Field(default=None, gt=0, le=10_000_000)
+    """The stretch that is heard; None means to the end of the recording."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
     word_timestamps: bool = True
@@ -49,3 +52,9 @@ class RecognitionOptions(BaseModel):
     logprob_threshold: float | None = -1.0
     no_speech_threshold: float | None = 0.6
     max_new_tokens: int | None = Field(default=None, ge=1, le=448)
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Self:
+        if self.end_seconds is not None and self.end_seconds <= self.start_seconds:
+            raise ValueError("end_seconds comes after start_seconds")
+        return self

@@ -74,7 +74,7 @@ class CutterChild:
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
-        heard = task.channel, task.track, task.raw
+        heard = task.channel, task.track, task.raw, task.end_seconds
         with chunks(
             file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds, *heard
         ) as chunking:
@@ -86,7 +86,7 @@ class CutterChild:
                     start_seconds=chunk.start_seconds,
                     end_seconds=chunk.end_seconds,
                     speech_seconds=chunk.speech_seconds,
-                    declared_seconds=chunking.facts.duration_seconds,
+                    declared_seconds=chunking.expected_seconds,
                 )
                 self._pipe.send(cut, chunk.flac)
         assert chunking.end is not None

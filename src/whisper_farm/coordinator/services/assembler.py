@@ -149,7 +149,8 @@ class Draft:
         A chunk may have been recognised around a stretch where the file is damaged: that is missing all the same.
         """
         missing = tuple(sorted(self.missing, key=lambda stretch: stretch.start))
-        duration = max([self._duration, *(stretch.end for stretch in missing)])
+        end = max([self._duration, *(stretch.end for stretch in missing)])
+        duration = end - self.row.recognition.start_seconds
         gone = [(stretch.start, stretch.end) for stretch in missing]
         covered = max(0.0, length_of([*self.recognised, *gone]) - length_of(gone))
         return Coverage(duration, covered, self.row.chunks, missing, self.row.damaged_packets)
