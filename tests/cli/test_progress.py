@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,7 @@ class Hand:
 
 def test_a_line_looks_as_whisper_prints_it() -> None:
     assert transcript_line(SEGMENT) == "[00:00.000 --> 00:04.200]  Good evening."
+    assert transcript_line(replace(SEGMENT, speaker="Left")) == "[00:00.000 --> 00:04.200]  Left: Good evening."
 
 
 def test_names_and_words_cannot_command_the_terminal() -> None:

@@ -35,7 +35,8 @@ MOST_BARS = 10
 
 def transcript_line(segment: Segment) -> str:
     """`[00:00.000 --> 00:04.200]  text`, as Whisper prints it."""
-    return f"[{timestamp(segment.start)} --> {timestamp(segment.end)}]  {printable(segment.text.strip())}"
+    said = f"{segment.speaker}: {segment.text.strip()}" if segment.speaker else segment.text.strip()
+    return f"[{timestamp(segment.start)} --> {timestamp(segment.end)}]  {printable(said)}"
 
 
 @dataclass(slots=True)
