@@ -126,6 +126,16 @@ def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: 
     assert display.shown == {}
 
 
+def test_what_is_piped_can_be_submitted(record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = record("talk.wav", 24)
+    with talk.path.open("rb") as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        one, name = said(capsys, "submit", "-", *INSTANT).split()
+    assert name == "stdin"
+    said(capsys, "follow", one)
+    assert said(capsys, "get", one).split() == talk.text.split()
+
+
 def test_a_list_of_one_state_is_made_by_the_server(capsys: Captured) -> None:
     with FakeServer() as server:
         server.tell("GET /api/transcriptions", (200, b'{"transcriptions": [' + view(state="failed") + b"]}"))

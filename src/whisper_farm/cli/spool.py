@@ -11,9 +11,13 @@ import os
 import select
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from whisper_farm.errors import NoSpace, SourceUnreadable, TooLarge
+from whisper_farm.settings import data_folder
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
@@ -22,6 +26,14 @@ SPARE_BYTES = 256 << 20
 """What is left free on the disk."""
 PATIENCE_SECONDS = 600.0
 """How long nothing may come."""
+
+
+@contextmanager
+def spooling() -> Iterator[Path]:
+    """A folder for what comes through pipes, as long as it is needed."""
+    data_folder().mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="spool-", dir=data_folder()) as folder:
+        yield Path(folder)
 
 
 def spooled(word: str, folder: Path) -> Path:

@@ -12,8 +12,10 @@ from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, Recogniti
 from whisper_farm.cli.whisper_flags import Command, truth
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from whisper_farm.cli.files import Inputs
     from whisper_farm.cli.progress import Display
     from whisper_farm.cli.sending import TranscriptionRequest
     from whisper_farm.client.farm import FarmClient
@@ -35,12 +37,18 @@ def submit(**flags: Any) -> int:
     whisper-farm follow $(whisper-farm submit talk.mp3 --quiet)
     """
     from whisper_farm.cli.files import recordings
+    from whisper_farm.cli.spool import spooling
+
+    wish = wish_of(flags)
+    with spooling() as spool:
+        return _submit(wish, flags, recordings(flags["audio"], spool))
+
+
+def _submit(wish: RecognitionWish, flags: Mapping[str, Any], inputs: Inputs) -> int:
     from whisper_farm.cli.main import complain
     from whisper_farm.cli.progress import open_display
     from whisper_farm.cli.sending import TranscriptionRequest
 
-    wish = wish_of(flags)
-    inputs = recordings(flags["audio"])
     for error in inputs.errors:
         complain(error.message)
     todo: list[Path | str] = [*inputs.files, *inputs.links]
@@ -51,16 +59,17 @@ def submit(**flags: Any) -> int:
     with connect(flags["server"], flags["token"]) as farm, open_display(flags["quiet"], verbose=False) as display:
         farm.server()  # a farm that is not there, or knows no such token, is one line and not one for every recording
         for place in todo:
-            if view := _send(farm, place, request, display):
+            name = str(place) if isinstance(place, str) or place not in inputs.piped else place.name
+            if view := _send(farm, place, name, request, display):
                 sent += 1
-                display.result(view.id if flags["quiet"] else f"{view.id}  {place}")
+                display.result(view.id if flags["quiet"] else f"{view.id}  {name}")
                 if view.warning:
-                    display.note(f"{place}: {view.warning}")
+                    display.note(f"{name}: {view.warning}")
     return 0 if sent == len(todo) and not inputs.errors else 1
 
 
 def _send(
-    farm: FarmClient, place: Path | str, request: TranscriptionRequest, display: Display
+    farm: FarmClient, place: Path | str, name: str, request: TranscriptionRequest, display: Display
 ) -> TranscriptionView | None:
     """Send one recording; None, after a line that says why, if that fails."""
     from whisper_farm.cli.stopping import saying
@@ -68,7 +77,6 @@ def _send(
     from whisper_farm.ingest.addresses import link_name
     from whisper_farm.protocol.client import Submission
 
-    name = str(place)
     progress = partial(display.transfer, name, "sending")
     try:
         with saying(f"stopped while {name} was being sent."):

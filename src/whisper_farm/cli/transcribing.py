@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
@@ -19,6 +17,7 @@ from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
 from whisper_farm.cli.session import TranscriptionRun
+from whisper_farm.cli.spool import spooling
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
 from whisper_farm.cli.words import counted, span, speed
@@ -45,10 +44,8 @@ def run(flags: Flags) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
     wish = wish_of(flags)
     began = time.monotonic()
-    data_folder().mkdir(parents=True, exist_ok=True)
-    spooling = TemporaryDirectory(prefix="spool-", dir=data_folder())
-    with spooling as spool, open_display(flags["quiet"], flags["verbose"]) as display:
-        inputs = recordings(flags["audio"], Path(spool))
+    with spooling() as spool, open_display(flags["quiet"], flags["verbose"]) as display:
+        inputs = recordings(flags["audio"], spool)
         for error in inputs.errors:
             display.error(error.message)
         outputs = Outputs.into(flags["output_dir"], flags["output_format"] or WHISPERS)
