@@ -126,6 +126,7 @@ def test_while_a_recording_is_sent_that_is_shown(record: Recorder, monkeypatch: 
     assert display.shown == {}
 
 
+@pytest.mark.usefixtures("worker")
 def test_what_is_piped_can_be_submitted(record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     talk = record("talk.wav", 24)
     with talk.path.open("rb") as standard_input:
