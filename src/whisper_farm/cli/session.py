@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 
 from whisper_farm.cli.files import Outputs, Recording
 from whisper_farm.cli.following import Ended, Following, Watched
@@ -25,6 +26,10 @@ from whisper_farm.protocol.client import Gap, TranscriptionView
 from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 
 GAPS_SHOWN = 3
+
+
+More = Callable[[], Sequence[Recording]]
+"""Gives recordings that have come since it was asked last."""
 
 
 class TranscriptionRun:
@@ -46,18 +51,25 @@ class TranscriptionRun:
         self.audio_seconds = 0.0
         """How much of the recordings was transcribed in this run."""
 
-    def run(self, recordings: Sequence[Recording]) -> None:
-        """Transcribe them all."""
+    def run(self, recordings: Sequence[Recording], more: More | None = None) -> None:
+        """Transcribe them all; with `more`, also what it gives whenever it is asked, until somebody stops this."""
         pool = ThreadPoolExecutor(1, "sending")
-        with Following(self._farm, self._display, len(recordings) > 1, self._sender.warns) as following:
-            sending = deque(
-                (recording, pool.submit(self._sender.send, recording, number, self._display))
-                for number, recording in enumerate(recordings)
-            )
-            for _, sent in sending:
+        headings = more is not None or len(recordings) > 1
+        with Following(self._farm, self._display, headings, self._sender.warns) as following:
+            numbers, sending = count(), deque[tuple[Recording, Future[TranscriptionView]]]()
+
+            def send(recording: Recording) -> None:
+                sent = pool.submit(self._sender.send, recording, next(numbers), self._display)
                 sent.add_done_callback(lambda _: following.wake.set())
+                sending.append((recording, sent))
+
+            for recording in recordings:
+                send(recording)
             try:
-                self._follow(following, sending)
+                while sending or following.active or more is not None:
+                    self._follow(following, sending)
+                    for recording in more() if more is not None else ():
+                        send(recording)
             finally:
                 self._stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -71,13 +83,12 @@ class TranscriptionRun:
         ]
 
     def _follow(self, following: Following, sending: deque[tuple[Recording, Future[TranscriptionView]]]) -> None:
-        while sending or following.active:
-            while sending and sending[0][1].done():
-                self._take_up(following, *sending.popleft())
-            for one in following.step():
-                one.end = self._finish(one)
-            following.end_turns()
-            self._sender.check()
+        while sending and sending[0][1].done():
+            self._take_up(following, *sending.popleft())
+        for one in following.step():
+            one.end = self._finish(one)
+        following.end_turns()
+        self._sender.check()
 
     def _take_up(self, following: Following, recording: Recording, sent: Future[TranscriptionView]) -> None:
         try:

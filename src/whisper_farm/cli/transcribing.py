@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
@@ -16,7 +18,7 @@ from whisper_farm.cli.naming import Notes, as_recordings, is_made_of
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
-from whisper_farm.cli.session import TranscriptionRun
+from whisper_farm.cli.session import More, TranscriptionRun
 from whisper_farm.cli.spool import spooling
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
@@ -24,7 +26,8 @@ from whisper_farm.cli.words import counted, span, speed
 from whisper_farm.cli.worker import machine_settings, worker_settings
 from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
-from whisper_farm.errors import InvalidRequest
+from whisper_farm.errors import InvalidRequest, SourceMissing
+from whisper_farm.ingest.folders import Settling
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.transcript.formats import WHISPERS
 
@@ -63,6 +66,32 @@ def run(flags: Flags) -> int:
     return 1 if failed else 0
 
 
+def watch_folder(flags: Flags) -> int:
+    """Transcribe what is put into a folder, until the command is stopped."""
+    folder = Path(flags["folder"]).expanduser()
+    if not folder.is_dir():
+        raise SourceMissing(f"{folder}: there is no such folder.")
+    wish, settling, told = wish_of(flags), Settling(flags["settle_seconds"]), set[str]()
+    with open_display(flags["quiet"], flags["verbose"]) as display:
+        outputs = Outputs.into(flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS)
+        notes = Notes(data_folder() / "outputs")
+
+        def more() -> list[Recording]:
+            inputs = recordings([str(folder)])
+            for error in inputs.errors:
+                if not isinstance(error, SourceMissing) and error.message not in told:
+                    told.add(error.message)
+                    display.error(error.message)
+            ready = replace(inputs, files=tuple(settling.ready(inputs.files)))
+            todo = [one for one in as_recordings(ready, outputs, notes) if not _is_there(one, outputs, notes)]
+            _claim(todo, outputs, notes, display)
+            return todo
+
+        display.note(f"watching {folder}; stop it with Ctrl-C.")
+        (_elsewhere if flags["server"] else _here)(wish, flags, [], outputs, notes, display, more)
+    return 0
+
+
 def _total(count: int, skipped: int, failed: int, audio_seconds: float, took_seconds: float) -> str:
     """The last line of a command that was given several recordings."""
     words = [f"{count - skipped - failed} of {counted(count, 'recording')} transcribed"]
@@ -86,30 +115,43 @@ def _claim(todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: D
 
 def _without_existing(named: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display) -> list[Recording]:
     """Those whose outputs are not there, or were made of other bytes; what somebody else made is left alone."""
-    there = set()
-    for recording in named:
-        note = notes.of(outputs, recording.stem)
-        if outputs.there(recording.stem) and (note is None or is_made_of(note, recording)):
-            there.add(recording)
+    there = {recording for recording in named if _is_there(recording, outputs, notes)}
     for recording in named:
         if recording in there:
             display.note(f"{recording.name}: skipped, {outputs.named(recording.stem)} is there")
     return [recording for recording in named if recording not in there]
 
 
+def _is_there(recording: Recording, outputs: Outputs, notes: Notes) -> bool:
+    note = notes.of(outputs, recording.stem)
+    return outputs.there(recording.stem) and (note is None or is_made_of(note, recording))
+
+
 def _elsewhere(
-    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display
+    wish: RecognitionWish,
+    flags: Flags,
+    todo: Sequence[Recording],
+    outputs: Outputs,
+    notes: Notes,
+    display: Display,
+    more: More | None = None,
 ) -> TranscriptionRun:
     request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
     stopping = threading.Event()
     with connect(flags["server"], flags["token"]) as farm:
         farm.server()
         session = TranscriptionRun(farm, Sender(farm, request, stopping), outputs, notes, display, stopping)
-        return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it")
+        return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it", more)
 
 
 def _here(
-    wish: RecognitionWish, flags: Flags, todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display
+    wish: RecognitionWish,
+    flags: Flags,
+    todo: Sequence[Recording],
+    outputs: Outputs,
+    notes: Notes,
+    display: Display,
+    more: More | None = None,
 ) -> TranscriptionRun:
     from whisper_farm.cli.local_sending import LocalSender, Notices
     from whisper_farm.farm import LocalFarm
@@ -120,20 +162,23 @@ def _here(
     policy, machine = settled(Policy), worker_settings(cuts=True, **machine_settings(flags))
     engine, model = wish.engine, chosen_model(wish, machine, display)
     variant = "" if machine.compute_type == "default" else machine.compute_type
-    request = TranscriptionRequest(wish.options(engine, model), wish.chunk_seconds, variant).labelled(todo)
+    request = TranscriptionRequest(wish.options(engine, model), wish.chunk_seconds, variant)
+    request = request.labelled([Recording(Path(flags["folder"]), "")] if more else todo)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
     with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
         session = TranscriptionRun(
             farm.client, LocalSender(farm, request, stopping, notices), outputs, notes, display, stopping
         )
-        return _run(session, todo, display, "what is done is kept; the same command goes on from there")
+        return _run(session, todo, display, "what is done is kept; the same command goes on from there", more)
 
 
-def _run(session: TranscriptionRun, todo: Sequence[Recording], display: Display, kept: str) -> TranscriptionRun:
+def _run(
+    session: TranscriptionRun, todo: Sequence[Recording], display: Display, kept: str, more: More | None
+) -> TranscriptionRun:
     """Run a session. Being told to stop says what is kept, and goes on its way."""
     try:
-        session.run(todo)
+        session.run(todo, more)
     except Stopped as stopped:
         so_far = "; ".join(session.unfinished()[:MENTIONED])
         display.close()
