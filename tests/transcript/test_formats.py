@@ -133,7 +133,7 @@ def test_a_transcript_is_saved_in_every_format_under_its_stem(tmp_path: Path) ->
 
     files = save(TALK, folder, "Лекция 1.теория ☂", FORMATS)
 
-    assert [file.name for file in files] == [f"Лекция 1.теория ☂.{format}" for format in FORMATS]
+    assert [file.name for file in files] == [f"Лекция 1.теория ☂.{format.extension}" for format in FORMATS.values()]
     assert {file.name for file in folder.iterdir()} == {file.name for file in files}
     for file, format in zip(files, FORMATS, strict=True):
         assert file.read_bytes() == render(TALK, format)
@@ -190,7 +190,9 @@ def test_half_a_character_does_not_spoil_the_file(tmp_path: Path) -> None:
     files = save(broken, tmp_path, "talk", FORMATS)
 
     assert files[0].read_text(encoding="utf-8") == "good ? bad\n"
-    assert from_json(json.loads(files[-1].read_text(encoding="utf-8"))) == broken
+    assert from_json(json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))) == broken
+    for file in files:
+        file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
