@@ -91,8 +91,16 @@ def test_channels_that_cancel_each_other_out_are_said_to() -> None:
     assert cut_up(stereo(LEFT, RIGHT, "wav", "pcm_s16le", 16_000))[1].remarks == ()
 
 
-@pytest.mark.parametrize(("container", "codec"), [("wav", "pcm_s16le"), ("mp3", "mp3"), ("flac", "flac")])
-@pytest.mark.parametrize("before", ["silence", "both alike"])
+@pytest.mark.parametrize(
+    ("container", "codec", "before"),
+    [
+        ("wav", "pcm_s16le", "silence"),
+        ("mp3", "mp3", "silence"),
+        ("wav", "pcm_s16le", "both alike"),
+        ("flac", "flac", "both alike"),
+        ("ipod", "aac", "both alike"),
+    ],
+)
 def test_channels_that_cancel_each_other_out_later_on_are_heard(container: str, codec: str, before: str) -> None:
     first = 0.0 * talk(60) if before == "silence" else talk(60, seed=2)
     voice = talk(60, seed=3)
