@@ -263,3 +263,46 @@ def test_correcting_keeps_nobody_out(visitor: Visitor, transcript: Transcript) -
         page.get_by_role("dialog", name="Speakers").wait_for()
         page.wait_for_timeout(300)
         assert barriers(page) == [], scheme
+
+
+def recognise_again(page: Page, transcript: Transcript, scope: str) -> None:
+    transcript.open()
+    page.get_by_role("button", name="Recognise again").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(scope, exact=True).click()
+    assert barriers(page) == []
+    dialog.get_by_role("button", name="Recognise", exact=True).click()
+    page.get_by_text("was recognised again").wait_for(timeout=60_000)
+
+
+def test_a_passage_is_recognised_again_and_both_texts_are_shown_until_one_is_taken(transcript: Transcript) -> None:
+    page = transcript.page
+    heard = transcript.texts()
+    transcript.edit(patches=[patch(transcript.segments()[0], "misheard")])
+    expect(page.locator("p[dir=auto]").first).to_contain_text("misheard")
+    recognise_again(page, transcript, "This passage")
+    page.reload()
+    ready = page.get_by_role("status").filter(has_text="was recognised again")
+    expect(ready.locator("dd").first).to_contain_text("misheard")
+    expect(ready.locator("dd").last).to_contain_text(heard[0].rstrip("."))
+    assert barriers(page) == []
+    ready.get_by_role("button", name="Take what was heard now").click()
+    eventually(lambda: "misheard" not in transcript.file() and heard[0].split()[0] in transcript.file())
+    expect(ready).to_be_hidden()
+    page.get_by_role("button", name="Undo", exact=True).click()
+    eventually(lambda: transcript.texts()[0] == "misheard")
+    page.goto(f"{transcript.farm.url}/#/")
+    expect(page.get_by_role("link", name=transcript.name)).to_have_count(1)
+
+
+def test_another_run_keeps_what_people_wrote(transcript: Transcript) -> None:
+    page = transcript.page
+    heard = transcript.texts()
+    segments = transcript.segments()
+    transcript.edit(patches=[patch(segments[0], "written by somebody")])
+    transcript.edit(rename={"speaker": None, "name": "Ann"})
+    recognise_again(page, transcript, "The whole recording")
+    page.get_by_role("button", name="Take it, but keep what people wrote").click()
+    expect(page.get_by_text("was recognised again")).to_be_hidden()
+    assert transcript.texts() == ["written by somebody", *heard[1:]]
+    assert {segment["speaker"] for segment in transcript.segments()} == {"Ann"}

@@ -24,6 +24,7 @@ import { Problem } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
+import { AgainDialog, AgainResult, useAgain } from "./Again";
 import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
 import type { Active } from "./Editor";
 import { FindBar } from "./FindBar";
@@ -60,6 +61,7 @@ function Shown({ one }: { one: TranscriptionView }) {
   useEffect(() => setEditing(active !== null), [active]);
   const [letters, setLetters] = useLetters();
   const [speakersShown, speakers] = useDisclosure(false);
+  const again = useAgain(one);
   const reader = useRef<ReaderHandle>(null);
   const [keysShown, keys] = useDisclosure(false);
   const [finding, finder] = useDisclosure(false);
@@ -67,7 +69,7 @@ function Shown({ one }: { one: TranscriptionView }) {
   const matches = useMemo(() => (finding ? find(reading.rows, wanted) : NOTHING), [finding, reading.rows, wanted]);
   const { following, away, seek, now } = useFollowing(player, reader, reading.rows);
   const doubts = useDoubts(reading.rows, reader, seek, correcting ? open : null);
-  const editor = useEditor(active, open, letters, { correcting, segments: reading.segments, player, seek, doubts, again: () => undefined });
+  const editor = useEditor(active, open, letters, { correcting, segments: reading.segments, player, seek, doubts, again: again.ask });
   const link = useCallback(
     (seconds: number) => void copy(`${address("")}#/transcriptions/${one.id}?t=${Math.floor(seconds)}`, t),
     [one.id, t],
@@ -97,6 +99,7 @@ function Shown({ one }: { one: TranscriptionView }) {
           )}
         </Head>
         {correcting && <Conflicts correcting={correcting} onShow={(at) => reader.current?.show(rowAt(reading.rows, at))} />}
+        {editor && <AgainResult one={one} again={again} editor={editor} onShow={(at) => reader.current?.show(rowAt(reading.rows, at))} />}
         {finding && (
           <FindBar
             rows={reading.rows}
@@ -129,6 +132,7 @@ function Shown({ one }: { one: TranscriptionView }) {
         />
       )}
       <KeySheet opened={keysShown} onClose={keys.close} edits={editor !== null} />
+      {editor && <AgainDialog one={one} again={again} />}
       {editor && <Speakers editor={editor} opened={speakersShown} onClose={speakers.close} hear={player?.hear ?? null} />}
     </Container>
   );

@@ -64,12 +64,12 @@ export function toOptions(chosen: Chosen, offers: readonly string[]): Partial<Op
   };
 }
 
-export function OptionsForm() {
+type Choosing = { readonly chosen: Chosen; readonly choose: (change: Partial<Chosen>) => void };
+
+/** What recognises, which language, and which names to expect. */
+export function RecognitionFields({ chosen, choose }: Choosing) {
   const { t, languageName } = useWords();
-  const [chosen, choose] = useChosen();
   const offers = useOffers();
-  const highest = useHighestPriority();
-  const orientation = useMatches<"vertical" | "horizontal">({ base: "vertical", xs: "horizontal" });
   const others = WHISPER.filter((model) => !offers.includes(model));
   const languages = useMemo(
     () =>
@@ -77,7 +77,7 @@ export function OptionsForm() {
     [languageName],
   );
   return (
-    <Stack gap="md">
+    <>
       <SimpleGrid cols={{ base: 1, sm: 2 }}>
         <Autocomplete
           label={t.options.model}
@@ -110,6 +110,18 @@ export function OptionsForm() {
         maxRows={4}
         maxLength={4000}
       />
+    </>
+  );
+}
+
+export function OptionsForm() {
+  const { t } = useWords();
+  const [chosen, choose] = useChosen();
+  const highest = useHighestPriority();
+  const orientation = useMatches<"vertical" | "horizontal">({ base: "vertical", xs: "horizontal" });
+  return (
+    <Stack gap="md">
+      <RecognitionFields chosen={chosen} choose={choose} />
       <Group gap="xl">
         <Choice label={t.options.task}>
           <SegmentedControl
