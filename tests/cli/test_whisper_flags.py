@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.cli.recognition_flags import wish_of
+from whisper_farm.cli.recognition_flags import layout_of, wish_of
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED
 from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.layout import CueLayout
 
 FLAGS = {name for option in transcribe.params if isinstance(option, click.Option) for name in option.opts}
 
@@ -89,6 +90,25 @@ def test_a_wrong_flag_is_answered_with_the_nearest_right_one(wrong: str, right: 
         _parsed([wrong, "x"])
     assert caught.value.format_message().startswith(f"No such option '{wrong}'. ")
     assert f"'{right}'" in caught.value.format_message()
+
+
+def test_the_layout_of_subtitles_is_asked_for_as_whispers_users_do() -> None:
+    words = ["--max_line_width", "42", "--max-line-count=2", "--max_words_per_line", "6", "--highlight_words", "True"]
+    assert layout_of(_parsed([*words, "a.mp3"])[0]) == CueLayout(42, 2, 6, True)
+    assert layout_of(_parsed(["a.mp3"])[0]) == CueLayout()
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--max_line_count", "2"], "--max_line_count needs max_line_width."),
+        (["--max_line_width", "0"], "--max_line_width is a whole number from 1 to 1000."),
+    ],
+)
+def test_a_layout_that_cannot_be_is_wrong_usage(words: list[str], answer: str) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        layout_of(_parsed([*words, "a.mp3"])[0])
+    assert caught.value.message == answer
 
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))

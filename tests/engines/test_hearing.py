@@ -7,15 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.recordings import decoded, noise, silence
 
 from bench.error_rate import word_error_rate, words_of
 from examples.weights import base, tiny_en
 from whisper_farm.audio.sound import Waveform
+from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
 from whisper_farm.engines.decoding import Window, WindowText
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, Recognition
+from whisper_farm.engines.hearing import SPEECH as SPOKEN
+from whisper_farm.engines.hearing import SPEECH_GOES_ON as SPOKEN_GOES_ON
 from whisper_farm.engines.hearing import WhisperEngine
 from whisper_farm.engines.registry import engine_traits
+from whisper_farm.engines.trust import overlap, without_words
 from whisper_farm.engines.windows import Decoded
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
@@ -70,7 +76,8 @@ class Scripted:
         for window in windows:
             self.windows.append(round(window.seconds, 1))
             texts = self._script.pop(0) if self._script else ()
-            segments = tuple(Segment(a, b, text, (Word(a, b, text, 0.9),)) for a, b, text in texts)
+            inside = ((min(a, window.seconds), min(b, window.seconds), text) for a, b, text in texts)
+            segments = tuple(Segment(a, b, text, (Word(a, b, text, 0.9),)) for a, b, text in inside)
             answers.append(WindowText(decoded, segments, None))
         return answers
 
@@ -98,6 +105,26 @@ def test_speech_that_stays_without_words_is_heard_no_third_time_and_named(speech
     assert 10 < end <= 11
 
 
+EARLY = [(float(n), n + 0.9, f" w{n}") for n in range(7)]
+
+
+def test_a_segment_with_speech_without_words_gives_way_to_a_text_that_says_more(speech: Waveform) -> None:
+    engine, decoder = scripted(
+        [*EARLY, (7.5, 10.6, " mumbled")], [(n * 0.6, n * 0.6 + 0.5, f" c{n}") for n in range(6)]
+    )
+    recognition = heard(engine, speech)
+    assert said(recognition) == "".join(text for *_, text in EARLY) + " c0 c1 c2 c3 c4 c5"
+    assert (len(decoder.windows), recognition.unheard) == (2, ())
+
+
+def test_a_text_that_says_no_more_replaces_nothing_and_the_speech_is_heard_alone_once(speech: Waveform) -> None:
+    engine, decoder = scripted([*EARLY, (7.5, 10.6, " mumbled")], [], [(1.0, 1.8, " clear")])
+    recognition = heard(engine, speech)
+    assert said(recognition).endswith(" w6 mumbled clear")
+    assert len(decoder.windows) == 3
+    assert decoder.windows[2] < decoder.windows[1]
+
+
 def test_words_that_nobody_spoke_are_dropped_unless_they_are_sure_of_themselves(speech: Waveform) -> None:
     audio = np.concatenate([speech, silence(0.9), speech])
     texts = [(float(n), n + 0.9, f" w{n}") for n in range(10)] + [(11.05, 11.6, " invented")]
@@ -113,6 +140,38 @@ def test_every_second_of_speech_without_a_word_is_named(speech: Waveform) -> Non
     assert recognition.segments == ()
     assert sum(end - start for start, end in recognition.unheard) > 7
     assert all(4 <= start < end <= 15.1 for start, end in recognition.unheard)
+
+
+spoken = st.tuples(st.floats(0, 11), st.floats(0, 3)).map(lambda one: (one[0], one[0] + one[1], " word"))
+scripts = st.lists(st.lists(spoken, max_size=6).map(sorted), max_size=4)
+
+
+@given(scripts, st.sampled_from([-0.2, -0.9]))
+@settings(deadline=None, max_examples=25)
+def test_whatever_a_model_writes_every_second_of_speech_has_words_or_is_named(
+    script: list[Texts], logprob: float
+) -> None:
+    audio = decoded(SPEECH.read_bytes())
+    engine, decoder = scripted(*script, logprob=logprob)
+    recognition = heard(engine, audio)
+    words = [(word.start, word.end) for segment in recognition.segments for word in segment.words]
+    probabilities = speech_probabilities(normalised(audio))
+    assert probabilities is not None
+    speech = [(a / 16_000, b / 16_000) for a, b in stretches_above(probabilities, SPOKEN, SPOKEN_GOES_ON)]
+    for hole in without_words(speech, [*words, *recognition.unheard]):
+        assert any(overlap(hole, [one]) for one in recognition.unheard), f"{hole} is neither words nor missing"
+    assert all(0 <= start <= end <= 11.1 for start, end in [*words, *recognition.unheard])
+    assert len(decoder.windows) <= 12, "retries are bounded"
+
+
+def test_the_same_sound_gives_the_same_text_in_any_batch(whisper: Engine, speech: Waveform) -> None:
+    pieces = [speech, speech[: len(speech) // 2], np.concatenate([silence(3), speech]), speech * np.float32(0.1)]
+    options = RecognitionOptions(model="tiny.en", language="en", temperature=(0.0,))
+    together = dict(whisper.recognise([ChunkAudio(one) for one in pieces], options, lambda _: False))
+    for number, piece in enumerate(pieces):
+        [(_, alone)] = list(whisper.recognise([ChunkAudio(piece)], options, lambda _: False))
+        assert said(alone) == said(together[number])
+        assert alone.unheard == together[number].unheard
 
 
 @pytest.mark.parametrize("level", [0.001, 0.003, 0.05])
@@ -146,12 +205,16 @@ def test_real_speech_between_long_silences_fills_one_window_and_keeps_its_times(
 
 
 def test_a_model_of_all_languages_finds_out_which_is_spoken(speech: Waveform) -> None:
-    settings = EngineSettings(device="cpu", threads=2)
+    machine = EngineSettings(device="cpu", threads=2)
     options = RecognitionOptions(model=str(base()), multilingual=True)
-    engine = engine_traits("faster-whisper").load(options, settings, lambda _: None)
+    engine = engine_traits("faster-whisper").load(options, machine, lambda _: None)
     [(_, recognition)] = list(engine.recognise([ChunkAudio(speech)], options, lambda _: False))
     assert (recognition.language, recognition.language_probability > 0.8) == ("en", True)
     assert word_error_rate(KNOWN, said(recognition)) == 0
+    assert {segment.language for segment in recognition.segments} == {"en"}
+    expecting = ChunkAudio(speech, expected_language="fr")
+    [(_, kept)] = list(engine.recognise([expecting], options, lambda _: False))
+    assert (kept.language, kept.language_sure, said(kept)) == ("en", True, said(recognition))
 
 
 @pytest.mark.parametrize("decibels", [-45, -55])

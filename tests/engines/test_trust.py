@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisper_farm.engines.trust import UNHEARD_SECONDS, Span, nobody_speaks, overlap, where_spoken, without_words
+from whisper_farm.engines.trust import (
+    UNHEARD_SECONDS,
+    Span,
+    at_onset,
+    echoes,
+    nobody_speaks,
+    overlap,
+    where_spoken,
+    without_words,
+)
 from whisper_farm.engines.windows import Decoded
 
 spans = st.lists(st.floats(0, 30), max_size=16).map(
@@ -93,3 +102,24 @@ def test_a_word_that_was_stretched_over_silence_is_where_it_is_spoken(span: Span
 )
 def test_text_that_nobody_spoke_is_told_unless_it_is_sure_of_itself(span: Span, text: Decoded, expected: bool) -> None:
     assert nobody_speaks(span, [(0.0, 5.0)], text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(" Ada Lovelace,", True), (" lovelace. Grace", True), (" Grace Kelly", False), (" Ad", False), (" …", False)],
+)
+def test_a_text_that_repeats_what_the_model_was_told_is_known_and_counts_only_with_speech_under_it(
+    text: str, expected: bool
+) -> None:
+    assert echoes(text, "Ada Lovelace, Grace Hopper.") is expected
+    assert not echoes(text, None)
+    assert nobody_speaks((10.0, 12.0), [(0.0, 5.0)], decoded(logprob=-0.2), echo=True)
+    assert not nobody_speaks((4.0, 6.0), [(0.0, 5.0)], decoded(), echo=True)
+
+
+@pytest.mark.parametrize(
+    ("start", "earlier", "expected"),
+    [(5.4, 0.0, 5.0), (5.4, 5.05, 5.0), (5.4, 5.2, 5.4), (5.8, 0.0, 5.8), (4.9, 0.0, 4.9), (9.0, 0.0, 9.0)],
+)
+def test_a_first_word_begins_at_the_onset_of_speech(start: float, earlier: float, expected: float) -> None:
+    assert at_onset(start, earlier, [(5.0, 8.0)]) == expected

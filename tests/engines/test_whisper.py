@@ -128,6 +128,21 @@ def test_the_recordings_language_holds_for_chunks_without_one(engine: Engine, na
     assert (recognition.language, recognition.language_probability) == ("fr", 1)
 
 
+def test_the_expected_language_is_heard_where_no_other_is_sure(engine: Engine, nano: Path) -> None:
+    [recognition] = heard(engine, [ChunkAudio(noise(2, 1), expected_language="fr")], wanted(nano))
+    assert (recognition.language, recognition.language_sure) == ("fr", False)
+    assert recognition.language_probability < 1
+
+
+def test_hotwords_are_told_beside_the_prompt(engine: Engine, nano: Path) -> None:
+    chunk = ChunkAudio(noise(6, 9), "de")
+    plain, hot, both = (
+        said(heard(engine, [chunk], wanted(nano, **changes))[0])
+        for changes in ({}, {"hotwords": "Ada, Grace"}, {"hotwords": "Ada, Grace", "initial_prompt": "Names."})
+    )
+    assert len({plain, hot, both}) == 3
+
+
 def test_task_and_prompt_change_what_is_decoded(engine: Engine, nano: Path) -> None:
     chunk = ChunkAudio(noise(6, 9), "de")
     plain, translated, prompted = (

@@ -123,7 +123,7 @@ def test_the_first_chunk_with_enough_speech_decides_the_language(farm: Farm) -> 
     assert farm.attempt(four.token).state == "superseded"
     assert farm.job(four.job_id).state == "queued"
     again = farm.claim("ann", transcribe=9)
-    assert [(job.position, job.options.language) for job in again] == [(0, "de"), (3, "de"), (4, "de")]
+    assert [(job.position, job.expected_language) for job in again] == [(0, "de"), (3, "de"), (4, "de")]
     for job in again:
         assert farm.done(job, language="nl" if job.position == 4 else "de").error_code is None
     row = farm.find(recording.id)
@@ -139,12 +139,30 @@ def test_where_every_chunk_has_its_own_language_no_result_is_thrown_away(farm: F
     farm.done(zero, language="fr")
     assert farm.find(recording.id).language == "fr", "that of the first chunk stands for the recording"
     (two,) = farm.claim("ann", transcribe=1)
-    assert two.options.language is None, "nobody is told what to hear"
+    assert two.expected_language is None, "nobody is told what to hear"
     farm.done(two, language="de")
     row = farm.find(recording.id)
     assert (row.state, row.chunks_done) == ("assembling", 3)
     assert [farm.job(job.job_id).language for job in (zero, one, two)] == ["fr", "en", "de"]
     assert farm.events("job_redo") == []
+
+
+def test_a_result_that_is_sure_of_its_language_is_kept_whatever_is_decided(farm: Farm) -> None:
+    recording = farm.recording(5)
+    farm.worker("ann")
+    zero, one, two, three = farm.claim("ann", transcribe=4)
+    farm.done(one, language="en", sure=True)
+    farm.done(two, language="en")
+    farm.done(zero, language="fr", sure=True)
+    assert farm.find(recording.id).language == "fr"
+    assert [event["position"] for event in farm.events("job_redo")] == [2]
+    assert farm.done(three, language="de", sure=True).error_code is None, "it was claimed before the decision"
+    (again, four) = farm.claim("ann", transcribe=9)
+    assert [job.expected_language for job in (again, four)] == ["fr", "fr"]
+    farm.done(again, language="fr")
+    farm.done(four, language="es", sure=True)
+    assert farm.find(recording.id).state == "assembling"
+    assert [farm.job(job.job_id).language for job in (zero, one, two, three, four)] == ["fr", "en", "fr", "de", "es"]
 
 
 def test_the_language_is_decided_within_one_call_as_in_many(farm: Farm) -> None:

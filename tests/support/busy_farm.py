@@ -465,7 +465,7 @@ class BusyFarm(RuleBasedStateMachine):
 
     def _heard(self, attempt: Attempt, language: str, revision: str | None = None) -> Finished:
         pinned = self._recording(attempt).revision or "r1"
-        result = _result(language, revision or pinned)
+        result = _result(language, revision or pinned, self.one_of(False, False, True))
         return Finished(
             attempt.worker_id,
             attempt.token,
@@ -500,10 +500,10 @@ FREQUENT_FIRST = sorted(ACTIONS.items(), key=lambda action: -action[1][0])
 """Hypothesis has a liking for what comes first."""
 
 
-def _result(language: str, revision: str) -> TranscribeResult:
+def _result(language: str, revision: str, sure: bool = False) -> TranscribeResult:
     return TranscribeResult(
         segments=(), language=language, engine="tones", engine_version="1", model="small", revision=revision,
-        device="cpu", compute_type="none", work_seconds=1.0,
+        language_sure=sure, device="cpu", compute_type="none", work_seconds=1.0,
     )  # fmt: skip
 
 

@@ -175,16 +175,24 @@ class Farm:
         return recording.id, job, hedge
 
     def done(
-        self, job: Claimed, worker: str | None = None, digest: str = SHA, language: str = "en", revision: str = "r1"
+        self,
+        job: Claimed,
+        worker: str | None = None,
+        digest: str = SHA,
+        language: str = "en",
+        revision: str = "r1",
+        sure: bool = False,
     ) -> Outcome:
         """Hand in a recognised chunk."""
-        finished = self.finished(job, digest, language, revision)
+        finished = self.finished(job, digest, language, revision, sure)
         return self.finish(replace(finished, worker_id=worker or finished.worker_id))[0]
 
-    def finished(self, job: Claimed, digest: str = SHA, language: str = "en", revision: str = "r1") -> Finished:
+    def finished(
+        self, job: Claimed, digest: str = SHA, language: str = "en", revision: str = "r1", sure: bool = False
+    ) -> Finished:
         result = TranscribeResult(
             segments=(), language=language, engine="tones", engine_version="1", model="instant", revision=revision,
-            device="cpu", compute_type="none", work_seconds=1.0,
+            language_sure=sure, device="cpu", compute_type="none", work_seconds=1.0,
         )  # fmt: skip
         key = f"results/{job.transcription_id}/{job.position}.{job.token}.json"
         return Finished(self.holder(job.token), job.token, digest, result, result_key=key, result_size=9)

@@ -115,6 +115,7 @@ class Job:
     result_size: int | None = None
     result_digest: str | None = None
     language: str | None = None
+    language_sure: bool = False
     error_code: str | None = None
     ended_at: float | None = None
 
@@ -363,7 +364,7 @@ class Model:
             "lease_seconds": self._lease, "source": recording.source, "source_name": recording.name,
             "source_size": recording.source_size, "chunk_seconds": recording.chunk_seconds,
             "resume_position": recording.chunks, "resume_seconds": recording.cut_seconds,
-            "options": recording.options | {"language": recording.language, "revision": recording.revision},
+            "options": recording.options | {"revision": recording.revision}, "expected_language": recording.language,
         }  # fmt: skip
 
     def _hedgeable(self, me: Worker, request: ClaimRequest) -> list[Job]:
@@ -528,13 +529,14 @@ class Model:
             attempt.state = "failed"
             mismatched.append(attempt)
             return "model_mismatch"
-        if recording.language not in (None, facts.language, attempt.language):
+        if not facts.language_sure and recording.language not in (None, facts.language, attempt.language):
             self._end(attempt, "superseded")
             refused.append(attempt)
             return None
         recording.revision = facts.revision
         self._accept(attempt, finished)
-        job.language = recording.language or facts.language
+        job.language = facts.language if facts.language_sure else recording.language or facts.language
+        job.language_sure = facts.language_sure
         self._count_done(recording, job)
         worker = self.workers.get(attempt.worker_id)
         if worker is not None:
@@ -844,7 +846,7 @@ class Model:
 
     def _redo_others(self, recording: Recording) -> None:
         for job in self._chunks(recording):
-            if job.state == "done" and job.language not in (None, recording.language):
+            if job.state == "done" and not job.language_sure and job.language not in (None, recording.language):
                 job.state, job.ended_at, job.available_at, job.language = "queued", None, 0.0, None
                 job.result_key = job.result_size = job.result_digest = None
                 recording.chunks_done -= 1

@@ -77,7 +77,7 @@ class ToneEngine:
             for word in words:
                 self._act_on(word.text.strip())
             if _wait(ready_at, partial(cancelled, index)):
-                yield index, _recognition(words, chunk.language, options)
+                yield index, _recognition(words, chunk.language or chunk.expected_language, options)
 
     def _act_on(self, word: str) -> None:
         if not self.obeys or word not in FAULTS:

@@ -6,8 +6,11 @@ from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.spoken import transcript_of
 
-from whisper_farm.transcript.cues import LONG_PAUSE_SECONDS, MOST_CHARACTERS, MOST_SECONDS, readable
+from whisper_farm.transcript.cues import LONG_PAUSE_SECONDS, MOST_CHARACTERS, MOST_SECONDS, lines_of, readable
+from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.transcript.transcript import Segment, Word
 
 
@@ -68,6 +71,49 @@ def test_a_segment_without_word_times_stays_whole() -> None:
     assert list(readable(segment)) == [segment]
 
 
+LONG = "They want a single number, and they want her to say that the sea will rise by so much each year."
+
+
+def laid_out(text: str, layout: CueLayout, format: str = "srt") -> list[list[str]]:
+    """The lines of every cue of a file."""
+    file = FORMATS[format].laid_out(layout).write(transcript_of(spoken(text))).decode()
+    return [cue.split("\n")[2:] for cue in file.removeprefix("WEBVTT\n").strip().split("\n\n")]
+
+
+def test_lines_are_broken_at_good_places_and_no_more_of_them_than_need_be() -> None:
+    assert laid_out(LONG, CueLayout(max_line_width=42))[-1] == [
+        "and they want her to say that the",
+        "sea will rise by so much each year.",
+    ]
+    assert laid_out("Yes, of course, it is a very large farm.", CueLayout(max_line_width=25)) == [
+        ["Yes, of course,", "it is a very large farm."]
+    ]
+
+
+def test_a_cue_with_too_many_lines_becomes_several_and_words_a_line_are_counted() -> None:
+    assert all(len(cue) == 1 and len(cue[0]) <= 42 for cue in laid_out(LONG, CueLayout(42, 1)))
+    cues = laid_out(LONG, CueLayout(max_words_per_line=3))
+    assert all(len(cue) == 1 and len(cue[0].split()) <= 3 for cue in cues)
+    assert all(len(cue) <= 2 for cue in laid_out(LONG, CueLayout(20, 2)))
+
+
+def test_the_word_that_is_spoken_is_underlined_and_what_was_markup_stays_text() -> None:
+    assert laid_out("So <i> said", CueLayout(highlight_words=True))[1] == ["So <u><i></u> said"]
+    file = FORMATS["vtt"].laid_out(CueLayout(highlight_words=True)).write(transcript_of(spoken("So <i>"))).decode()
+    assert "So <u>&lt;i></u>" in file
+
+
+def test_formats_without_cues_have_no_layout() -> None:
+    for name in ("txt", "tsv", "json"):
+        assert FORMATS[name].laid_out(CueLayout(10, 1)) is FORMATS[name]
+
+
+layouts = st.builds(
+    lambda width, count, most: CueLayout(width, count if width or most else None, most),
+    *(st.none() | st.integers(1, number) for number in (60, 3, 8)),
+)
+
+
 words = st.lists(
     st.tuples(
         st.text("abcdefghij.,?!", min_size=1, max_size=25),
@@ -77,6 +123,27 @@ words = st.lists(
     min_size=1,
     max_size=60,
 )
+
+
+@given(words, layouts)
+@settings(deadline=None)
+def test_whatever_layout_is_asked_for_nothing_is_lost_and_lines_and_cues_are_as_asked(
+    said: list[tuple[str, float, float]], layout: CueLayout
+) -> None:
+    at, made = 0.0, []
+    for text, length, pause in said:
+        made.append(Word(at, at + length, f" {text}", None))
+        at += length + pause
+    cues = list(readable(Segment(0.0, at, "".join(word.text for word in made), tuple(made)), layout))
+    assert [word for cue in cues for word in cue.words] == made
+    for cue in cues:
+        lines = lines_of(cue.words, layout)
+        assert [word for line in lines for word in line] == list(cue.words)
+        assert len(lines) <= (layout.max_line_count or len(lines)) or len(cue.words) == 1
+        for line in lines:
+            text = "".join(word.text for word in line).strip()
+            assert len(line) == 1 or len(text) <= (layout.max_line_width or MOST_CHARACTERS)
+            assert len(line) <= (layout.max_words_per_line or len(line))
 
 
 @given(words)

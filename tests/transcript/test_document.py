@@ -104,6 +104,7 @@ def test_the_shape_is_that_of_whisper_with_what_made_it_and_what_it_covers() -> 
     assert document["segments"][1]["words"] == []
     assert {key: value for key, value in document.items() if key not in ("text", "segments")} == {
         "language": "en",
+        "languages": [],
         "duration": 3600.0,
         "task": "transcribe",
         "engine": "faster-whisper",

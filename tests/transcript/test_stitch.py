@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisper_farm.errors import PositionConflict
-from whisper_farm.transcript.stitch import ChunkText, stitch
+from whisper_farm.transcript.stitch import ChunkText, joined, stitch
 from whisper_farm.transcript.transcript import Segment, Word
 
 any_time = st.floats(-100, 4000) | st.sampled_from([math.nan, math.inf, -math.inf])
@@ -145,3 +145,30 @@ def test_two_speakers_may_speak_at_once_and_each_keeps_their_own_times() -> None
         ("Right", 1.0, 5.0),
         ("Left", 6.0, 8.0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (" She found the sea.", " and it was cold.", (" She found the sea", " and it was cold.")),
+        (" She found the sea.", " And it was cold.", (" She found the sea.", " And it was cold.")),
+        (" It cost $5.", " and more.", (" It cost $5.", " and more.")),
+        (" Well...", " and then", (" Well...", " and then")),
+        (" we went to the", " Sea and over the sea.", (" we went to the", " sea and over the sea.")),
+        (" we went to", " Paris by train.", (" we went to", " Paris by train.")),
+        (" we went to it,", " I think I am", (" we went to it,", " I think I am")),
+    ],
+)
+def test_a_cut_inside_a_sentence_leaves_neither_stop_nor_capital(
+    before: str, after: str, expected: tuple[str, str]
+) -> None:
+    one, other = ChunkText(0, 0, 9, (said(0, 9, before),)), ChunkText(1, 9, 18, (said(9, 18, after),))
+    made = joined(one, other)
+    assert tuple(chunk.segments[0].text for chunk in made) == expected
+    assert tuple(chunk.segments[0].words[0].text for chunk in made) == expected
+    assert joined(one, replace(other, position=2)) == (one, replace(other, position=2)), "something between is missing"
+
+
+def test_what_nobody_said_is_joined_to_nothing() -> None:
+    one, other = ChunkText(0, 0, 9, ()), ChunkText(1, 9, 18, (said(9, 18, " and then"),))
+    assert joined(one, other) == (one, other)

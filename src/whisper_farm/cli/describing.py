@@ -13,6 +13,7 @@ from whisper_farm.cli.words import clock, columns, counted, printable, shortened
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.transcript.formats import WHISPERS, stems_for
+from whisper_farm.transcript.layout import CueLayout
 
 JOBS_SHOWN = 20
 WHY_WIDTH = 100
@@ -113,9 +114,11 @@ def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) ->
     return 1 if failed else 0
 
 
-def write_transcripts(farm: FarmClient, ids: Sequence[str], folder: str, formats: Sequence[str]) -> Iterator[str]:
+def write_transcripts(
+    farm: FarmClient, ids: Sequence[str], folder: str, formats: Sequence[str], layout: CueLayout
+) -> Iterator[str]:
     """Write transcripts as files; yields what was written."""
-    outputs = Outputs.into(folder, formats or WHISPERS)
+    outputs = Outputs.into(folder, formats or WHISPERS, layout)
     views = [farm.get(one) for one in dict.fromkeys(ids)]
     for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
         outputs.write(farm.transcript(view.id), stem)

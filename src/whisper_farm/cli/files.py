@@ -19,6 +19,7 @@ from whisper_farm.cli.spool import STDIN, spooled
 from whisper_farm.errors import FarmError, SourceMissing, SourceUnreadable, StorageError
 from whisper_farm.ingest.addresses import check_url, is_link
 from whisper_farm.transcript.formats import FORMATS, output_format, save
+from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.transcript.transcript import Transcript
 
 EXTENSIONS = frozenset({
@@ -136,9 +137,10 @@ class Outputs:
 
     folder: Path
     formats: Sequence[str]
+    layout: CueLayout = PLAIN
 
     @classmethod
-    def into(cls, folder: str, formats: Sequence[str]) -> Outputs:
+    def into(cls, folder: str, formats: Sequence[str], layout: CueLayout = PLAIN) -> Outputs:
         """Outputs into a folder, which is made if need be. StorageError if nothing can be written there."""
         place = Path(folder).expanduser()
         try:
@@ -148,7 +150,7 @@ class Outputs:
         except OSError as error:
             reason = f"({error.strerror}); give another with -o"
             raise StorageError(f"{folder}: cannot be used as output folder {reason}.") from error
-        return cls(place, tuple(formats))
+        return cls(place, tuple(formats), layout)
 
     def files(self, stem: str) -> list[Path]:
         """The files that a recording's outputs are written to."""
@@ -165,7 +167,7 @@ class Outputs:
     def write(self, transcript: Transcript, stem: str) -> list[Path]:
         """Write a recording's outputs."""
         place = self.folder / stem
-        return save(transcript, place.parent, place.name, self.formats)
+        return save(transcript, place.parent, place.name, self.formats, self.layout)
 
     def named(self, stem: str) -> str:
         """What was written, in few words: `out/talk.txt, .srt, .vtt`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import connect, on_farm, server_flags
-from whisper_farm.cli.recognition_flags import formats_flag
+from whisper_farm.cli.recognition_flags import format_flags, layout_of
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.words import clock, columns, printable
 
@@ -95,7 +95,7 @@ def follow(farm: FarmClient, transcription: tuple[str, ...], verbose: bool, quie
 @click.command(cls=Command)
 @IDS
 @click.option("--output_dir", "-o", metavar="FOLDER", help="Write files into this folder, named after the recording.")
-@formats_flag("txt, with -o all")
+@format_flags("txt, with -o all")
 @server_flags
 def get(transcription: tuple[str, ...], output_dir: str | None, output_format: tuple[str, ...], **told: Any) -> None:
     """Print a transcript, or write transcripts as files with -o.
@@ -108,12 +108,12 @@ def get(transcription: tuple[str, ...], output_dir: str | None, output_format: t
 
     if output_dir is None and (len(output_format) > 1 or len(transcription) > 1):
         raise click.UsageError("Several transcripts or formats need a folder to be written to: give -o FOLDER.")
-    ids = [checked(one) for one in transcription]
-    with connect(**told) as farm:
+    ids, layout = [checked(one) for one in transcription], layout_of(told)
+    with connect(told["server"], told["token"]) as farm:
         if output_dir is None:
-            sys.stdout.write(farm.rendered(ids[0], output_format[0] if output_format else "txt"))
+            sys.stdout.write(farm.rendered(ids[0], output_format[0] if output_format else "txt", layout))
         else:
-            for line in write_transcripts(farm, ids, output_dir, output_format):
+            for line in write_transcripts(farm, ids, output_dir, output_format, layout):
                 print(line)
 
 

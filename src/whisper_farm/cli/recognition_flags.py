@@ -7,22 +7,24 @@ own models are made when the flags are used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from whisper_farm.cli.whisper_flags import Words, truth
+from whisper_farm.errors import InvalidRequest
 from whisper_farm.transcript.formats import FORMATS, WHISPERS
 from whisper_farm.transcript.languages import code_of
+from whisper_farm.transcript.layout import CueLayout
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task
 
 RECOGNITION = (
-    "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--word_timestamps",
-    "--channel", "--track", "--raw", "--vad_filter", "--beam_size", "--temperature",
+    "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--hotwords",
+    "--word_timestamps", "--channel", "--track", "--raw", "--vad_filter", "--beam_size", "--temperature",
     "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
@@ -77,11 +79,33 @@ def _each_once(context: click.Context, option: click.Parameter, groups: Sequence
     return tuple(dict.fromkeys(format for group in groups for format in group))
 
 
-def formats_flag(default: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """The flag `--output_format`: every format asked for, once, in the order asked; none where none was."""
+def format_flags(default: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """`--output_format`: every format asked for, once, in the order asked; none where none was. And `LAYOUT`."""
     formats = f"{', '.join(FORMATS)} or all; several: -f srt,txt. [default: {default}]"
     kind, names = Words("format", _formats), ("--output_format", "-f")
-    return click.option(*names, type=kind, multiple=True, callback=_each_once, metavar="FORMAT", help=formats)
+    flag = click.option(*names, type=kind, multiple=True, callback=_each_once, metavar="FORMAT", help=formats)
+    return _all_of([flag, *_LAYOUT_FLAGS])
+
+
+def layout_of(flags: Mapping[str, Any]) -> CueLayout:
+    """The layout of subtitles among a command's flags."""
+    try:
+        return CueLayout(**{field.name: flags[field.name] for field in fields(CueLayout)})
+    except InvalidRequest as refusal:
+        raise click.UsageError(f"--{refusal.message}") from refusal
+
+
+def _all_of(flags: Sequence[Callable[..., Any]]) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    return lambda command: reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
+
+
+_LAYOUT_FLAGS = [
+    click.option("--max_line_width", type=int, metavar="N", help="Subtitles: longest line, in characters."),
+    click.option("--max_line_count", type=int, metavar="N", help="Subtitles: most lines of a cue."),
+    click.option("--max_words_per_line", type=int, metavar="N", help="Subtitles: most words of a line."),
+    truth("--highlight_words", help="Subtitles: underline each word while it is spoken."),
+]
+LAYOUT = ("--max_line_width", "--max_line_count", "--max_words_per_line", "--highlight_words")
 
 
 _FLAGS = [
@@ -105,7 +129,8 @@ _FLAGS = [
         help="What to write: what was said, or that in English.",
         show_default=True,
     ),
-    click.option("--initial_prompt", metavar="TEXT", help="Names and words to expect; every chunk is given it."),
+    click.option("--initial_prompt", metavar="TEXT", help="What may have been said before; every chunk is given it."),
+    click.option("--hotwords", metavar="TEXT", help="Names and words to expect; every chunk is given them."),
     click.option(
         "--channel",
         type=click.Choice(("mix", "left", "right", "each"), case_sensitive=False),
@@ -158,7 +183,7 @@ _FLAGS = [
 def recognition_flags(model_help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
     """All flags that say how to recognise. Their defaults are those of `RecognitionOptions`."""
     flags = [click.option("--model", metavar="NAME", help=model_help), *_FLAGS]
-    return lambda command: reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
+    return _all_of(flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +215,7 @@ class RecognitionWish:
 
         wanted = {name: value for name, value in self.flags.items() if name in RecognitionOptions.model_fields}
         wanted |= {"engine": engine, "model": model, "temperature": self.temperatures}
-        wanted["initial_prompt"] = wanted["initial_prompt"] or None
+        wanted |= {name: wanted[name] or None for name in ("initial_prompt", "hotwords")}
         try:
             return RecognitionOptions.model_validate(wanted)
         except ValidationError as error:

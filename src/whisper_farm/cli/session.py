@@ -23,6 +23,7 @@ from whisper_farm.cli.words import clock, span, speed
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
+from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 
 GAPS_SHOWN = 3
@@ -117,7 +118,8 @@ class TranscriptionRun:
         self._outputs.write(transcript, recording.stem)
         self._notes.keep(self._outputs, recording, self._sender.fingerprints.get(recording.path))
         self._sender.written(one.view)
-        for line in (*one.view.remarks, short_damage(one.view), speech_in_words(transcript)):
+        said = (short_damage(one.view), speech_in_words(transcript), languages_in_words(transcript))
+        for line in (*one.view.remarks, *said):
             if line:
                 self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":
@@ -164,6 +166,12 @@ def speech_in_words(transcript: Transcript) -> str:
     places = ", ".join(clock(stretch.start) for stretch in unheard[:GAPS_SHOWN])
     more = f" and {len(unheard) - GAPS_SHOWN} more times" if len(unheard) > GAPS_SHOWN else ""
     return f"{span(seconds)} of speech got no words, at {places}{more}"
+
+
+def languages_in_words(transcript: Transcript) -> str:
+    """What to say of a recording in which several languages were heard."""
+    found = [f"{LANGUAGES.get(code, code).title()} ({span(seconds)})" for code, seconds in transcript.languages.items()]
+    return f"several languages were heard: {', '.join(found)}" if len(found) > 1 else ""
 
 
 def gaps_in_words(gaps: Sequence[Gap]) -> str:

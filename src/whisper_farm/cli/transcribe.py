@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags
+from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import MACHINE, machine_flags
 
 SECTIONS = {
     "Recognition": RECOGNITION,
     "This machine": MACHINE,
-    "Output": ("--output_dir", "--output_format", "--skip_existing", "--verbose", "--quiet"),
+    "Output": ("--output_dir", "--output_format", *LAYOUT, "--skip_existing", "--verbose", "--quiet"),
     "A farm instead of this machine": ("--server", "--token"),
 }
 
@@ -29,7 +29,7 @@ SECTIONS = {
 @recognition_flags(HERE)
 @machine_flags
 @click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
-@formats_flag("all")
+@format_flags("all")
 @truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
 @truth("--verbose", default=True, help="Show the transcript as it grows.")
 @truth("--quiet", help="Show errors only.")

@@ -16,7 +16,7 @@ from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, recordings
 from whisper_farm.cli.naming import Notes, as_recordings, is_made_of
 from whisper_farm.cli.progress import Display, open_display
-from whisper_farm.cli.recognition_flags import RecognitionWish, wish_of
+from whisper_farm.cli.recognition_flags import RecognitionWish, layout_of, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
 from whisper_farm.cli.session import More, TranscriptionRun
 from whisper_farm.cli.spool import spooling
@@ -45,13 +45,13 @@ Flags = Mapping[str, Any]
 
 def run(flags: Flags) -> int:
     """Transcribe everything that a command line names; returns the exit code."""
-    wish = wish_of(flags)
+    wish, layout = wish_of(flags), layout_of(flags)
     began = time.monotonic()
     with spooling() as spool, open_display(flags["quiet"], flags["verbose"]) as display:
         inputs = recordings(flags["audio"], spool)
         for error in inputs.errors:
             display.error(error.message)
-        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or WHISPERS)
+        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or WHISPERS, layout)
         notes = Notes(data_folder() / "outputs")
         named = as_recordings(inputs, outputs, notes)
         todo = _without_existing(named, outputs, notes, display) if flags["skip_existing"] else named

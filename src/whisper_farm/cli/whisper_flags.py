@@ -28,9 +28,6 @@ _REASONS = {
         "diarize hf_token max_speakers min_speakers",
     "use `--compute_type float16` or `--compute_type float32`": "fp16",
     "text where nobody speaks is dropped anyway, see `--vad_filter`": "hallucination_silence_threshold",
-    "the lines of subtitles are not reflowed; use a subtitle editor on the .srt or .vtt":
-        "highlight_words max_line_count max_line_width max_words_per_line",
-    "put the words into `--initial_prompt`, which every chunk is given": "hotwords",
     "word times come from the recogniser itself, so leave it out": "no_align",
     "progress is always shown; `--quiet` hides it": "print_progress",
     "the model's own list is used": "suppress_tokens",

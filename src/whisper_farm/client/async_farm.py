@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -60,6 +61,7 @@ from whisper_farm.protocol.client import (
 from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineLog, MachineView, PoolChange
 from whisper_farm.protocol.wire import Answer, Request, Transfer
 from whisper_farm.transcript.document import from_json
+from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
 
@@ -196,9 +198,9 @@ class AsyncFarmClient:
         """The whole transcript."""
         return from_json(json.loads(await self._document(transcription_id, "json")))
 
-    async def rendered(self, transcription_id: str, format: str) -> str:
-        """The transcript as the text of a file: txt, srt, vtt, tsv or json."""
-        return (await self._document(transcription_id, format)).decode("utf-8")
+    async def rendered(self, transcription_id: str, format: str, layout: CueLayout = PLAIN) -> str:
+        """The transcript as the text of a file: txt, srt, vtt, tsv or json; subtitles in this layout."""
+        return (await self._document(transcription_id, format, layout)).decode("utf-8")
 
     async def segments(self, transcription_id: str, after: int = -1) -> SegmentPage:
         """What was said in the finished chunks after position `after`, as far as they follow it without a hole."""
@@ -259,8 +261,9 @@ class AsyncFarmClient:
         """Follow what happens, of one transcription or of all that this token may see, for ever."""
         return aiter(AsyncEventStream(self._transport, self._error, after, transcription))
 
-    async def _document(self, transcription_id: str, format: str) -> bytes:
-        return await self._call("GET", f"{_place(transcription_id)}/transcript", {"format": format}, again=True)
+    async def _document(self, transcription_id: str, format: str, layout: CueLayout = PLAIN) -> bytes:
+        query = {"format": format, **{name: value for name, value in asdict(layout).items() if value}}
+        return await self._call("GET", f"{_place(transcription_id)}/transcript", query, again=True)
 
     async def _send_file(self, transfer: Transfer, path: Path, size: int, progress: Progress) -> None:
         headers = {"Content-Length": str(size), **transfer.headers}

@@ -33,7 +33,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.edits import Edit, laid
 from whisper_farm.transcript.formats import OutputFormat
-from whisper_farm.transcript.stitch import ChunkText, stitch
+from whisper_farm.transcript.stitch import ChunkText, joined, stitch
 from whisper_farm.transcript.transcript import Maker, Transcript, damage_in_words
 
 PAGE_CHUNKS = 50
@@ -57,14 +57,23 @@ async def heard_in(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[t
     """Every chunk with its text, in the order given; None where the stored result is gone or damaged."""
     rest = iter(chunks)
     ahead: deque[tuple[DoneChunk, asyncio.Task[ChunkText | None]]] = deque()
+    held: tuple[DoneChunk, ChunkText | None] | None = None
     try:
         while True:
             for chunk in islice(rest, AHEAD - len(ahead)):
                 ahead.append((chunk, asyncio.create_task(_text_of(blobs, chunk))))
             if not ahead:
-                return
+                break
             chunk, task = ahead.popleft()
-            yield chunk, await task
+            text = await task
+            if held is not None:
+                if held[1] is not None and text is not None:
+                    before, text = joined(held[1], text)
+                    held = held[0], before
+                yield held
+            held = chunk, text
+        if held is not None:
+            yield held
     finally:
         for _, task in ahead:
             task.cancel()

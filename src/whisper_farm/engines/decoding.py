@@ -28,7 +28,16 @@ from faster_whisper.transcribe import (
 from numpy.typing import NDArray
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.engines.windows import TIME_STEP_SECONDS, Decoded, Phrase, best, in_circles, phrases_of, step
+from whisper_farm.engines.windows import (
+    SURE_LANGUAGE,
+    TIME_STEP_SECONDS,
+    Decoded,
+    Phrase,
+    best,
+    in_circles,
+    phrases_of,
+    step,
+)
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
 
@@ -45,14 +54,19 @@ Features = NDArray[np.float32]
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """At most 30 seconds of a chunk to be heard. A language of "" is found out, and set here."""
+    """At most 30 seconds of a chunk to be heard. A language of "" is found out, and set here.
+
+    An `expected` language is heard where another is not surely spoken.
+    """
 
     audio: Waveform
     language: str
     last: bool
     """Whether nothing of the chunk follows it."""
     cancelled: Callable[[], bool]
+    expected: str = ""
     language_probability: float = 1.0
+    language_sure: bool = False
 
     @property
     def seconds(self) -> float:
@@ -101,8 +115,10 @@ class WindowDecoder:
     def hear(self, windows: Sequence[Window], options: RecognitionOptions) -> list[WindowText]:
         """All windows as one batch."""
         batch = _Batch(self.model, np.stack([self._features(each.audio) for each in windows]))
-        self._guess_languages(windows, batch)
-        decoded = self._decode_well(windows, batch, options)
+        guessed = [row for row, each in enumerate(windows) if not each.language]
+        self._guess_languages(guessed, windows, batch)
+        decoded = self._decode_well(list(range(len(windows))), windows, batch, options)
+        self._doubt_languages(guessed, decoded, windows, batch, options)
         phrases, steps = [], []
         for each, one in zip(windows, decoded, strict=True):
             tokenizer = self._tokenizer(each.language, options)
@@ -122,19 +138,47 @@ class WindowDecoder:
         padded = np.pad(audio, (0, WINDOW_SAMPLES - len(audio)))
         return cast(Features, self.model.feature_extractor(padded)[..., :WINDOW_FRAMES])
 
-    def _guess_languages(self, windows: Sequence[Window], batch: _Batch) -> None:
-        unknown = [row for row, each in enumerate(windows) if not each.language]
-        if not unknown:
+    def _guess_languages(self, rows: list[int], windows: Sequence[Window], batch: _Batch) -> None:
+        """The likeliest language of these windows; the expected one where none is surely spoken."""
+        if not rows:
             return
-        for row, guesses in zip(unknown, self.model.model.detect_language(batch.only(unknown)), strict=True):
-            token, probability = guesses[0]
-            windows[row].language, windows[row].language_probability = token[2:-2], float(probability)
+        for row, guesses in zip(rows, self.model.model.detect_language(batch.only(rows)), strict=True):
+            window = windows[row]
+            likely = {token[2:-2]: float(probability) for token, probability in guesses}
+            first = next(iter(likely))
+            window.language_sure = likely[first] >= SURE_LANGUAGE
+            window.language = first if window.language_sure else window.expected or first
+            window.language_probability = likely.get(window.language, 0.0)
 
-    def _decode_well(self, windows: Sequence[Window], batch: _Batch, options: RecognitionOptions) -> list[Decoded]:
-        """Decode all windows; those whose text looks wrong again, hotter each time."""
-        tries: list[list[Decoded]] = [[] for _ in windows]
-        rows = list(range(len(windows)))
-        for temperature in options.temperature:
+    def _doubt_languages(
+        self,
+        guessed: list[int],
+        decoded: list[Decoded],
+        windows: Sequence[Window],
+        batch: _Batch,
+        options: RecognitionOptions,
+    ) -> None:
+        """A language is as sure as the text in it. Where it is not, the expected one is tried; the likelier is kept."""
+        unsure = [row for row in guessed if not decoded[row].sure]
+        for row in unsure:
+            windows[row].language_sure = False
+        rows = [row for row in unsure if windows[row].expected not in ("", windows[row].language)]
+        heard = [windows[row].language for row in rows]
+        for row in rows:
+            windows[row].language = windows[row].expected
+        again = self._decode_well(rows, windows, batch, options)
+        for row, language, one in zip(rows, heard, again, strict=True):
+            if one.avg_logprob > decoded[row].avg_logprob and not one.repeats(options):
+                decoded[row], windows[row].language_probability = one, 1 - windows[row].language_probability
+            else:
+                windows[row].language, windows[row].language_sure = language, True
+
+    def _decode_well(
+        self, rows: list[int], windows: Sequence[Window], batch: _Batch, options: RecognitionOptions
+    ) -> list[Decoded]:
+        """Decode these windows; those whose text looks wrong again, hotter each time."""
+        tries: dict[int, list[Decoded]] = {row: [] for row in rows}
+        for temperature in options.temperature if rows else ():
             prompts = [self._prompt(windows[row].language, options) for row in rows]
             again = self._decode(batch.only(rows), prompts, options, temperature)
             for row, one in zip(rows, again, strict=True):
@@ -142,7 +186,7 @@ class WindowDecoder:
             rows = [row for row in rows if not tries[row][-1].acceptable(options) and not windows[row].cancelled()]
             if not rows:
                 break
-        return [best(each, options) for each in tries]
+        return [best(each, options) for each in tries.values()]
 
     def _decode(
         self, encoded: Any, prompts: list[list[int]], options: RecognitionOptions, temperature: float
@@ -183,7 +227,7 @@ class WindowDecoder:
     def _prompt(self, language: str, options: RecognitionOptions) -> list[int]:
         tokenizer = self._tokenizer(language, options)
         before = tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
-        return cast(list[int], self.model.get_prompt(tokenizer, before))
+        return cast(list[int], self.model.get_prompt(tokenizer, before, hotwords=options.hotwords))
 
     def _words(
         self, windows: Sequence[Window], phrases: list[list[Phrase]], batch: _Batch, options: RecognitionOptions
@@ -244,6 +288,7 @@ class WindowDecoder:
                 no_speech_prob=one.no_speech_prob,
                 compression_ratio=one.compression_ratio,
                 temperature=one.temperature,
+                language=window.language,
             )
 
     def _tokenizer(self, language: str, options: RecognitionOptions) -> Tokenizer:

@@ -21,10 +21,12 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class ChunkAudio:
-    """The audio of one chunk, as `audio.sound` has it. `language` is None when nobody has decided it yet."""
+    """The audio of one chunk, as `audio.sound` has it. `language` is the one that somebody gave, else None."""
 
     audio: Waveform
     language: str | None = None
+    expected_language: str | None = None
+    """That of the recording as far as is known. An engine may hear another, if it is sure of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Recognition:
     segments: tuple[Segment, ...]
     language: str
     language_probability: float = 1.0
+    language_sure: bool = False
+    """Whether this language holds even where the recording's is another."""
     unheard: tuple[tuple[float, float], ...] = ()
     """Stretches in which somebody speaks and no words could be made out."""
 

@@ -1,7 +1,8 @@
 """Whisper's recogniser: a chunk becomes windows full of speech, and what was heard is held against the speech in it.
 
 What nobody speaks in is taken out before, and a chunk without speech goes to no model. Speech that got no words is
-heard once more from where it begins; words that nobody spoke are dropped; what is left over without words is named.
+heard again: with the segments around it, which the new text replaces if it leaves less without words, then alone.
+Words that nobody spoke are dropped; what is left over without words is named.
 With `vad_filter` off, none of this is done: every window is heard as it is, and what the model writes stands.
 """
 
@@ -21,11 +22,20 @@ from whisper_farm.engines.devices import device_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, Progress, Recognition
 from whisper_farm.engines.hub import find_model
 from whisper_farm.engines.packing import Packing, packing_around
-from whisper_farm.engines.trust import LEAST_SPEECH_SECONDS, Span, nobody_speaks, where_spoken, without_words
+from whisper_farm.engines.trust import (
+    LEAST_SPEECH_SECONDS,
+    Span,
+    at_onset,
+    echoes,
+    nobody_speaks,
+    overlap,
+    where_spoken,
+    without_words,
+)
 from whisper_farm.errors import EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.models import can_translate, cannot_translate
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.transcript import Segment
+from whisper_farm.transcript.transcript import Segment, Word, length_of
 
 VERSION = f"{faster_whisper.__version__}+ctranslate2-{ctranslate2.__version__}"
 SPEECH, SPEECH_GOES_ON = 0.5, 0.35
@@ -34,6 +44,16 @@ MAYBE, MAYBE_GOES_ON = 0.35, 0.15
 """Of what may be speech: all else is taken out."""
 LEAD_SECONDS = 0.2
 """Speech that is heard again is heard from so much earlier on."""
+WIDEST_TRIAL = 0.7
+"""A larger share of a window is not decoded again as a whole: it would give the same text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A stretch that is heard again, and the segments that its new text would replace."""
+
+    span: Span
+    before: tuple[Segment, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,41 +66,53 @@ class _Hearing:
     speech: list[Span] | None
     """Where somebody speaks; None where that is not asked."""
     language: str
+    told: tuple[str | None, ...]
+    """What the model is told before."""
+    expected_language: str = ""
     language_probability: float = 1.0
+    language_sure: bool = False
     spans: list[tuple[int, int]] = field(default_factory=list)
     """What is still to be heard, as samples."""
     segments: list[Segment] = field(default_factory=list)
-    again: bool = False
-    """Whether what is heard now was heard before, without words."""
+    rounds: int = 0
+    """How often everything that was to be heard was heard."""
+    trials: list[_Trial] = field(default_factory=list)
+    """What is heard again now."""
+    fresh: list[Segment] = field(default_factory=list)
+    """What was heard in this round."""
 
     def window(self, cancelled: Callable[[int], bool]) -> Window:
         """The next window."""
         begin, end = self.spans[0]
         stop = min(end, begin + WINDOW_SAMPLES)
-        index, probability = self.index, self.language_probability
-        return Window(self.audio[begin:stop], self.language, stop >= end, lambda: cancelled(index), probability)
+        index, sure = self.index, self.language_sure
+        window = Window(self.audio[begin:stop], self.language, stop >= end, lambda: cancelled(index))
+        window.expected, window.language_probability = self.expected_language, self.language_probability
+        window.language_sure = sure
+        return window
 
     def take(self, window: Window, text: WindowText) -> None:
         """Keep what was heard in the next window, and go on behind it."""
         begin, end = self.spans.pop(0)
         self.language, self.language_probability = window.language, window.language_probability
+        self.language_sure = window.language_sure
         for segment in text.segments:
             placed = segment.shifted(begin / SAMPLE_RATE)
-            if self.speech is None or not nobody_speaks((placed.start, placed.end), self.speech, text.decoded):
-                self.segments.append(self._where_spoken(placed))
+            echo = any(echoes(placed.text, told) for told in self.told)
+            if self.speech is None or not nobody_speaks((placed.start, placed.end), self.speech, text.decoded, echo):
+                self.fresh.append(self._where_spoken(placed))
         if text.next_seconds is not None:
             begin += round(text.next_seconds * SAMPLE_RATE)
             if begin < end:
                 self.spans.insert(0, (begin, end))
-        if not self.spans and not self.again:
-            self._hear_again()
+        if not self.spans:
+            self._end_round()
 
-    @property
-    def unheard(self) -> list[Span]:
-        """Speech that has no words."""
+    def unheard(self, segments: Sequence[Segment]) -> list[Span]:
+        """Speech that has no words in these segments."""
         if self.speech is None:
             return []
-        spoken = [(word.start, word.end) for segment in self.segments for word in segment.words or (segment,)]
+        spoken = [(word.start, word.end) for segment in segments for word in segment.words or (segment,)]
         return without_words(self.speech, spoken)
 
     @property
@@ -91,26 +123,66 @@ class _Hearing:
             segments=tuple(_unpacked(segment, self.packing) for segment in segments),
             language=self.language,
             language_probability=self.language_probability,
-            unheard=tuple(_span_unpacked(span, self.packing) for span in self.unheard),
+            language_sure=self.language_sure,
+            unheard=tuple(_span_unpacked(span, self.packing) for span in self.unheard(self.segments)),
         )
 
     def _where_spoken(self, segment: Segment) -> Segment:
         """A segment whose words begin and end where somebody speaks."""
         if self.speech is None or not segment.words:
             return segment
-        words = []
+        words: list[Word] = []
         for word in segment.words:
             start, end = where_spoken((word.start, word.end), self.speech)
-            words.append(replace(word, start=start, end=end))
+            earlier = words[-1].end if words else self.fresh[-1].end if self.fresh else 0.0
+            words.append(replace(word, start=at_onset(start, earlier, self.speech), end=end))
         return replace(segment, start=words[0].start, end=words[-1].end, words=tuple(words))
 
-    def _hear_again(self) -> None:
-        self.again = True
-        lead = LEAD_SECONDS
-        self.spans = [
-            (max(0, round((start - lead) * SAMPLE_RATE)), min(len(self.audio), round((end + lead) * SAMPLE_RATE)))
-            for start, end in self.unheard
-        ]
+    def _end_round(self) -> None:
+        """Keep what was heard; what replaces other text only if less speech is without words then."""
+        if not self.rounds:
+            self.segments = self.fresh
+        for trial in self.trials:
+            others = [segment for segment in self.segments if segment not in trial.before]
+            begin, end = trial.span
+            better = others + [one for one in self.fresh if begin <= (one.start + one.end) / 2 <= end]
+            if length_of(self.unheard(better)) < length_of(self.unheard(self.segments)):
+                self.segments = better
+        failed = [trial.span for trial in self.trials if trial.before]
+        self.fresh, self.trials = [], []
+        self.rounds += 1
+        holes = self.unheard(self.segments)
+        if self.rounds == 1:
+            self._try_again(holes)
+        else:
+            self.trials = [_Trial(hole, ()) for hole in holes if overlap(hole, failed)]
+        whole, lead = len(self.audio), LEAD_SECONDS
+        for start, end in (trial.span for trial in self.trials):
+            self.spans.append(
+                (max(0, round((start - lead) * SAMPLE_RATE)), min(whole, round((end + lead) * SAMPLE_RATE)))
+            )
+
+    def _try_again(self, holes: Sequence[Span]) -> None:
+        """Speech without words is to be heard with the segments around it; where that is too long, alone."""
+        longest = WIDEST_TRIAL * min(len(self.audio), WINDOW_SAMPLES) / SAMPLE_RATE
+        for span, before in self._around(holes):
+            if span[1] - span[0] <= longest:
+                self.trials.append(_Trial(span, before))
+            else:
+                self.trials += [_Trial(hole, ()) for hole in holes if overlap(hole, [span])]
+
+    def _around(self, holes: Sequence[Span]) -> list[tuple[Span, tuple[Segment, ...]]]:
+        """The holes with the segments that reach into them; holes in one segment are one stretch."""
+        stretches: list[tuple[Span, tuple[Segment, ...]]] = []
+        for hole in holes:
+            inside = tuple(one for one in self.segments if overlap(hole, [(one.start, one.end)]))
+            span = min([hole[0], *(one.start for one in inside)]), max([hole[1], *(one.end for one in inside)])
+            if stretches and overlap(span, [stretches[-1][0]]):
+                before_span, before = stretches.pop()
+                span = min(span[0], before_span[0]), max(span[1], before_span[1])
+                inside = tuple(dict.fromkeys([*before, *inside]))
+            stretches.append((span, inside))
+        return stretches
 
 
 class WhisperEngine:
@@ -143,11 +215,12 @@ class WhisperEngine:
     def _hearing(self, index: int, chunk: ChunkAudio, options: RecognitionOptions) -> _Hearing:
         """A chunk that is packed and ready to be heard; one that holds next to no speech has nothing to be heard."""
         language = chunk.language or options.language or ("" if self._decoder.multilingual else "en")
+        told = options.initial_prompt, options.hotwords
         audio = normalised(chunk.audio)  # the model, too, understands quiet speech better when it is louder
         probabilities = speech_probabilities(audio) if options.vad_filter else None
         if probabilities is None:
             whole = Packing(((0, len(chunk.audio)),) if len(chunk.audio) and chunk.audio.any() else ())
-            hearing = _Hearing(index, chunk.audio, whole, None, language)
+            hearing = _Hearing(index, chunk.audio, whole, None, language, told)
         else:
             maybe = stretches_above(probabilities, MAYBE, MAYBE_GOES_ON)
             packing = packing_around(maybe, len(chunk.audio))
@@ -155,7 +228,8 @@ class WhisperEngine:
             speech = [(span[0] / SAMPLE_RATE, span[1] / SAMPLE_RATE) for span in packed if span]
             if sum(end - start for start, end in speech) < LEAST_SPEECH_SECONDS:
                 packing = Packing(())
-            hearing = _Hearing(index, packing.pack(audio), packing, speech, language)
+            hearing = _Hearing(index, packing.pack(audio), packing, speech, language, told)
+        hearing.expected_language = chunk.expected_language or ""
         if hearing.packing.length:
             hearing.spans.append((0, hearing.packing.length))
         elif not language:

@@ -8,11 +8,13 @@ seen has a share of speech near 0, and real ones have 0.28 and more; text that i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from whisper_farm.engines.windows import SURE_LOGPROB, Decoded
 
 Span = tuple[float, float]
+_WORD = re.compile(r"\w+")
 
 LEAST_SPEECH_SECONDS = 0.25
 """A chunk with less speech goes to no recogniser."""
@@ -22,6 +24,8 @@ NEAR_WORD_SECONDS = 0.25
 """Speech so near to a word is that word."""
 SLACK_SECONDS = 0.1
 """Edges of speech are known no better than this."""
+LATE_SECONDS = 0.5
+"""A first word that is told to begin so much after the onset of speech, or less, begins at the onset."""
 UNHEARD_SECONDS = 1.0
 """So much speech without words is heard again."""
 SPOKEN_SHARE = 0.1
@@ -60,12 +64,28 @@ def where_spoken(span: Span, speech: Sequence[Span]) -> Span:
     )
 
 
-def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded) -> bool:
-    """Whether a text has no speech under it and is not sure of itself."""
+def at_onset(start: float, earlier: float, speech: Sequence[Span]) -> float:
+    """Where a word begins: at the onset of its stretch of speech, if that is near and all else ended `earlier`."""
+    for onset, end in speech:
+        if onset <= start <= end and earlier <= onset + SLACK_SECONDS and start - onset <= LATE_SECONDS:
+            return onset
+    return start
+
+
+def echoes(text: str, told: str | None) -> bool:
+    """Whether a text only repeats what the model was told before."""
+    said = " ".join(_WORD.findall(text.casefold()))
+    return bool(said and told) and f" {said} " in f" {' '.join(_WORD.findall((told or '').casefold()))} "
+
+
+def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded, echo: bool = False) -> bool:
+    """Whether a text has no speech under it and is not sure of itself, or repeats what the model was told."""
     length = max(span[1] - span[0], 0.02)
     if overlap((span[0], span[0] + length), speech) >= SPOKEN_SHARE * length:
         return False
-    return decoded.avg_logprob < SURE_LOGPROB or decoded.no_speech_prob > SURE_NO_SPEECH or decoded.temperature > 0
+    return (
+        echo or decoded.avg_logprob < SURE_LOGPROB or decoded.no_speech_prob > SURE_NO_SPEECH or decoded.temperature > 0
+    )
 
 
 def _between(covered: list[Span]) -> Iterable[Span]:

@@ -15,6 +15,8 @@ from whisper_farm.transcript.options import RecognitionOptions
 TIME_STEP_SECONDS = 0.02
 SURE_LOGPROB = -0.5
 """A text at least as likely is sure of itself."""
+SURE_LANGUAGE = 0.8
+"""A language at least as likely is sure, if the text in it is sure of itself, too."""
 WORSE_LOGPROB = 0.5
 """A text that is below the threshold by more than this is no answer."""
 MOST_OF_A_LIST = 2.0
@@ -37,6 +39,11 @@ class Decoded:
     temperature: float
     circles: bool = False
     """Whether the same words come many times running."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the text is sure of itself."""
+        return self.avg_logprob >= SURE_LOGPROB and self.temperature == 0
 
     def acceptable(self, options: RecognitionOptions) -> bool:
         """Whether the text needs no second try."""

@@ -24,7 +24,6 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
-from whisper_farm.store.transcriptions import pinned
 from whisper_farm.transcript.options import RecognitionOptions
 
 COLD_TURNS = 64
@@ -63,8 +62,13 @@ class Claimed:
 
     @property
     def options(self) -> RecognitionOptions:
-        """How to recognise it, as pinned by now."""
-        return pinned(self.asked, self.language, self.revision)
+        """How to recognise it, as its owner said, by the revision that is pinned by now."""
+        return RecognitionOptions.model_validate(self.asked | {"revision": self.revision})
+
+    @property
+    def expected_language(self) -> str | None:
+        """That of the recording as far as is known; None where every chunk has its own."""
+        return None if self.asked.get("multilingual") else self.language
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ END = Change("""
     UPDATE attempts SET state = 'done', ended_at = :now, digest = :digest, facts = :facts WHERE token = :token
 """)
 DONE = Change("""
-    UPDATE jobs SET state = 'done', ended_at = :now, end_seconds = :end, language = :language, result_key = :key,
-           result_size = :size, result_digest = :digest
+    UPDATE jobs SET state = 'done', ended_at = :now, end_seconds = :end, language = :language, language_sure = :sure,
+           result_key = :key, result_size = :size, result_digest = :digest
      WHERE id = :job
 """)
 COUNT = Change("""
@@ -136,7 +136,8 @@ class Completing:
         """What is told of this result to `END` and to `DONE`."""
         heard = finished.result if isinstance(finished.result, TranscribeResult) else None
         row = self.growing[held.transcription_id].row
-        pinned = None if row.multilingual else row.language
+        sure = heard is not None and heard.language_sure
+        pinned = None if row.multilingual or sure else row.language
         blob = {"key": finished.result_key, "size": finished.result_size, "digest": finished.digest}
         facts = Json(heard.model_dump(exclude={"segments"})) if heard else None
         language = (pinned or heard.language) if heard else None
@@ -147,6 +148,7 @@ class Completing:
             "end": held.end_seconds,
             **blob,
             "language": language,
+            "sure": sure,
         }
 
     def _paces(self) -> list[dict[str, object]]:

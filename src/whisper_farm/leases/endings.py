@@ -1,6 +1,7 @@
 """How jobs and transcriptions end: a job is set aside, a language is decided, the last job closes its transcription.
 
-One language a transcription: the first chunk with enough speech decides, and whoever heard another is asked again.
+One language a transcription: the first chunk with enough speech decides. Whoever heard another is asked again, unless
+the result says that its language is sure.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ REDO = Query[tuple[int, float]]("""
     UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, language = NULL,
            result_key = NULL, result_size = NULL, result_digest = NULL
      WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' AND language <> :language
+       AND NOT language_sure
     RETURNING position, end_seconds - start_seconds AS seconds
 """)
 UNCOUNT = Change("""
@@ -121,7 +123,7 @@ def close(
 def _decide(tx: Transaction, row: TranscriptionRow, ended: bool, policy: Policy) -> bool:
     """Decide if the deciding chunk is done, or, when there is none and all has ended, by the chunk with most speech.
 
-    Returns whether chunks that were heard in another language are queued again, without their results.
+    Returns whether chunks that were heard in another language, unsurely, are queued again, without their results.
     """
     found = tx.first(DECIDING, {"id": row.id, "enough": policy.language_speech_seconds})
     if found is None and ended:

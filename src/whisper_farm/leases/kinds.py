@@ -127,13 +127,14 @@ class TranscribeKind(Kind):
         return job if chunk.speech_seconds else job | {"state": "done", "ended_at": tx.now}
 
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:
-        """What was heard counts, unless it is in another language, or of another model, than what is pinned by now."""
+        """What was heard counts, unless it is of another model than the pinned one, or unsure in another language."""
         assert isinstance(result, TranscribeResult)
         row = growing.row
         if growing.revision not in (None, result.revision):
             pinned = f"{row.name} is recognised with revision {growing.revision} of {result.model}"
             raise ModelMismatch(f"{pinned}; this is {result.revision}.")
-        if not row.multilingual and row.language not in (None, result.language, held.told_language):
+        kept = row.multilingual or result.language_sure
+        if not kept and row.language not in (None, result.language, held.told_language):
             return False
         growing.revision = result.revision
         growing.chunks_done += 1

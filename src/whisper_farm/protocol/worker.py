@@ -127,6 +127,8 @@ class TranscribeTask(Answer):
     sha256: Sha256
     transfer: Transfer
     options: RecognitionOptions
+    expected_language: str | None = None
+    """That of the recording as far as is known, where nobody gave one: what is surely in another stays in it."""
     alone: bool = False
     """An earlier attempt took its worker or recogniser down: do not batch it with others."""
 
@@ -251,6 +253,8 @@ class TranscribeResult(Request):
     """Stretches in which somebody speaks and no words could be made out."""
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     language_probability: float = Field(default=1, ge=0, le=1)
+    language_sure: bool = False
+    """Whether this language holds even where the recording's is another."""
     engine: Name
     engine_version: Name
     model: ModelName

@@ -145,7 +145,7 @@ jobs = table(
     each(REAL, "created_at"),
     some(REAL, "ended_at"),
     zero(REAL, "available_at start_seconds end_seconds speech_seconds"),
-    zero(BOOLEAN, "alone"),
+    zero(BOOLEAN, "alone language_sure"),
     UniqueConstraint("transcription_id", "kind", "position"),
     one_of("kind", *get_args(JobKind)),
     one_of("state", "queued", "running", "done", "failed", "cancelled"),
@@ -169,7 +169,8 @@ jobs = table(
 `needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:KIND`: few values, so the head of the queue of
 each is found at once, while profiles may be as many as recordings. `available_at` is 0 unless the job waits after a
 failure. `left_by` is the worker that failed or lost it last, and leaves it to others for a while after that.
-`forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it.
+`forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it. A result whose
+language is sure (`language_sure`) is kept, whatever language the recording has.
 """
 
 attempts = table(

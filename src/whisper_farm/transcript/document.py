@@ -48,6 +48,7 @@ class SegmentDocument(TypedDict):
     avg_logprob: Score | None
     compression_ratio: Score | None
     no_speech_prob: Score | None
+    language: NotRequired[str]
     words: NotRequired[list[WordDocument]]
     speaker: NotRequired[str]
     struck: NotRequired[bool]
@@ -73,11 +74,12 @@ class CoverageDocument(TypedDict):
 
 
 class TranscriptDocument(TypedDict):
-    """The whole document."""
+    """The whole document. `languages` are those that were heard, that with most text first."""
 
     text: str
     segments: list[SegmentDocument]
     language: str
+    languages: NotRequired[list[str]]
     duration: Seconds
     task: Task
     engine: str
@@ -101,6 +103,7 @@ def to_json(transcript: Transcript) -> TranscriptDocument:
         "text": transcript.text,
         "segments": [segment_document(i, segment, with_words) for i, segment in enumerate(transcript.segments)],
         "language": transcript.language,
+        "languages": list(transcript.languages),
         "duration": transcript.duration,
         "task": transcript.task,
         "engine": maker.engine,
@@ -156,6 +159,8 @@ def segment_document(number: int, segment: Segment, with_words: bool) -> Segment
         "compression_ratio": segment.compression_ratio,
         "no_speech_prob": segment.no_speech_prob,
     }
+    if segment.language is not None:
+        document["language"] = segment.language
     if with_words:
         document["words"] = [
             {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability}
@@ -182,6 +187,7 @@ def _segment(found: SegmentDocument) -> Segment:
         temperature=found["temperature"],
         speaker=found.get("speaker"),
         struck=found.get("struck", False),
+        language=found.get("language"),
     )
 
 

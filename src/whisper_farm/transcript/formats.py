@@ -18,17 +18,16 @@ import secrets
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
+from whisper_farm.transcript.layout import PLAIN, CueLayout
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
-LINE_LIMIT = 1000
-"""Characters after which a cue made of words goes on in a new line."""
 ARROW = re.compile("-{2,}>")
 
 
@@ -40,6 +39,15 @@ class OutputFormat:
     extension: str
     media_type: str
     write: Callable[[Transcript], bytes]
+    cues: Callable[[Transcript, CueLayout], str] | None = None
+    """What writes it where it consists of cues, which can be laid out in several ways."""
+
+    def laid_out(self, layout: CueLayout) -> OutputFormat:
+        """This format with its cues laid out so; what has no cues stays as it is."""
+        cues = self.cues
+        if cues is None or layout == PLAIN:
+            return self
+        return replace(self, write=lambda transcript: _utf8(cues(transcript, layout)))
 
 
 FORMATS: dict[str, OutputFormat] = {}
@@ -49,6 +57,7 @@ WHISPERS = ("txt", "srt", "vtt", "tsv", "json")
 
 Writer = Callable[["Transcript"], bytes]
 TextWriter = Callable[["Transcript"], str]
+CueWriter = Callable[["Transcript", CueLayout], str]
 
 
 def register(name: str, extension: str, media_type: str) -> Callable[[Writer], Writer]:
@@ -65,13 +74,26 @@ def register_text(name: str, media_type: str, extension: str | None = None) -> C
     """Decorate the writer of a format that is text in UTF-8, named as its files end unless that is given."""
 
     def keep(write: TextWriter) -> TextWriter:
-        # Half a character (a lone surrogate) has no UTF-8; JSON keeps it, the other formats cannot.
-        register(name, extension or name, media_type)(
-            lambda transcript: write(transcript).encode("utf-8", errors="replace")
-        )
+        register(name, extension or name, media_type)(lambda transcript: _utf8(write(transcript)))
         return write
 
     return keep
+
+
+def register_cues(name: str, media_type: str) -> Callable[[CueWriter], CueWriter]:
+    """Decorate the writer of a format of cues, named as its files end."""
+
+    def keep(write: CueWriter) -> CueWriter:
+        register_text(name, media_type)(lambda transcript: write(transcript, PLAIN))
+        FORMATS[name] = replace(FORMATS[name], cues=write)
+        return write
+
+    return keep
+
+
+def _utf8(text: str) -> bytes:
+    # Half a character (a lone surrogate) has no UTF-8; JSON keeps it, the other formats cannot.
+    return text.encode("utf-8", errors="replace")
 
 
 def output_format(name: str) -> OutputFormat:
@@ -99,18 +121,19 @@ def _txt(transcript: Transcript) -> str:
     return "".join(f"{name}{_one_line(segment.text)}\n" for name, segment in named)
 
 
-@register_text("srt", "application/x-subrip; charset=utf-8")
-def _srt(transcript: Transcript) -> str:
-    named = zip(_names(transcript.segments), _cues(transcript.segments), strict=True)
-    cues = ((start, end, _in_one_cue(name + text.strip())) for name, (start, end, text) in named)
+@register_cues("srt", "application/x-subrip; charset=utf-8")
+def _srt(transcript: Transcript, layout: CueLayout) -> str:
+    named = zip(_names(transcript.segments), transcript.segments, strict=True)
+    cues = (cue for name, segment in named for cue in _cues(segment, layout, name))
     return _srt_file(cues)
 
 
-@register_text("vtt", "text/vtt; charset=utf-8")
-def _vtt(transcript: Transcript) -> str:
+@register_cues("vtt", "text/vtt; charset=utf-8")
+def _vtt(transcript: Transcript, layout: CueLayout) -> str:
     return "WEBVTT\n\n" + "".join(
-        f"{timestamp(start)} --> {timestamp(end)}\n{_voice(segment)}{_without_markup(_in_one_cue(text))}\n\n"
-        for segment, (start, end, text) in zip(transcript.segments, _cues(transcript.segments), strict=True)
+        f"{timestamp(start)} --> {timestamp(end)}\n{_voice(segment)}{text}\n\n"
+        for segment in transcript.segments
+        for start, end, text in _cues(segment, layout, plain=_without_markup)
     )
 
 
@@ -196,22 +219,46 @@ def _voice(segment: Segment) -> str:
     return f"<v {name}>"
 
 
-def _cues(segments: Sequence[Segment]) -> Iterator[tuple[float, float, str]]:
-    for segment in segments:
-        if words := segment.words:
-            yield words[0].start, words[-1].end, _wrapped(words)
-        else:
-            yield segment.start, segment.end, segment.text
+Plain = Callable[[str], str]
 
 
-def _wrapped(words: Sequence[Word]) -> str:
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word.text) <= LINE_LIMIT:
-            lines[-1] += word.text
+def _cues(
+    segment: Segment, layout: CueLayout, name: str = "", plain: Plain = str
+) -> Iterator[tuple[float, float, str]]:
+    """Start, end and text of the cues of a segment; the first begins with the name.
+
+    `plain` makes text of what would be markup in the format.
+    """
+    from whisper_farm.transcript.cues import lines_of, readable  # as above: only who writes cues needs them
+
+    if not segment.words:
+        yield segment.start, segment.end, _in_one_cue(name + plain(segment.text.strip()))
+        return
+    for cue in [segment] if layout == PLAIN else readable(segment, layout):
+        lines = lines_of(cue.words, layout)
+        if layout.highlight_words:
+            yield from _highlighted(lines, name, plain)
         else:
-            lines.append(word.text.strip())
-    return "\n".join(lines)
+            yield cue.words[0].start, cue.words[-1].end, _text_of(lines, name, plain)
+        name = ""
+
+
+def _highlighted(lines: Sequence[Sequence[Word]], name: str, plain: Plain) -> Iterator[tuple[float, float, str]]:
+    """The cue once for each word, which is underlined, and once for each pause between them."""
+    reached = lines[0][0].start
+    for word in (word for line in lines for word in line):
+        if word.start > reached:
+            yield reached, word.start, _text_of(lines, name, plain)
+        yield word.start, word.end, _text_of(lines, name, plain, word)
+        reached = word.end
+
+
+def _text_of(lines: Sequence[Sequence[Word]], name: str, plain: Plain, marked: Word | None = None) -> str:
+    def shown(word: Word) -> str:
+        text = plain(word.text)
+        return re.sub(r"\S(?:.*\S)?", r"<u>\g<0></u>", text, count=1) if word is marked else text
+
+    return _in_one_cue(name + "\n".join("".join(map(shown, line)).strip() for line in lines))
 
 
 def _in_one_cue(text: str) -> str:
@@ -226,13 +273,15 @@ def _without_markup(text: str) -> str:
     return text.replace("<", "&lt;")
 
 
-def save(transcript: Transcript, folder: Path, stem: str, formats: Iterable[str]) -> list[Path]:
+def save(
+    transcript: Transcript, folder: Path, stem: str, formats: Iterable[str], layout: CueLayout = PLAIN
+) -> list[Path]:
     """Write `<folder>/<stem>.<extension>` for each format and say which files that made; the folder is made too.
 
     Raises `InvalidRequest` for a format or stem that cannot be, before anything is written, and `NoSpace` or
     `StorageError`, naming the file, when it cannot be written.
     """
-    wanted = [output_format(name) for name in dict.fromkeys(formats)]
+    wanted = [output_format(name).laid_out(layout) for name in dict.fromkeys(formats)]
     if stem in ("", "..") or "\0" in stem or Path(stem).name != stem:
         raise InvalidRequest(f"{stem!r} cannot be the name of a file.")
     files = [folder / f"{stem}.{format.extension}" for format in wanted]

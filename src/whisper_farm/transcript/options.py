@@ -42,6 +42,8 @@ class RecognitionOptions(BaseModel):
     """The stretch that is heard; None means to the end of the recording."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=4096)
+    hotwords: str | None = Field(default=None, max_length=4096)
+    """Names and words to expect, as Whisper is told them: before the prompt, in every chunk."""
     word_timestamps: bool = True
     vad_filter: bool = True
     """Hold speech and text against each other: without speech nothing is recognised, speech without words is told."""

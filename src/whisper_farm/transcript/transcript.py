@@ -40,6 +40,8 @@ class Segment:
     speaker: str | None = None
     struck: bool = False
     """Left out of every file, by an edit."""
+    language: str | None = None
+    """That it was heard in, where the recogniser says so."""
 
     def shifted(self, seconds: float) -> Segment:
         """The same segment `seconds` later, words included."""
@@ -95,6 +97,15 @@ class Coverage:
         return all(stretch.reason == NO_WORDS for stretch in self.missing)
 
 
+def languages_of(segments: Iterable[Segment]) -> dict[str, float]:
+    """Seconds of text in each language that the segments name; that with most first."""
+    seconds: dict[str, float] = {}
+    for segment in segments:
+        if segment.language is not None:
+            seconds[segment.language] = seconds.get(segment.language, 0.0) + segment.end - segment.start
+    return dict(sorted(seconds.items(), key=lambda one: -one[1]))
+
+
 def length_of(stretches: Iterable[tuple[float, float]]) -> float:
     """How many seconds these stretches (start, end) take up together; overlaps count once."""
     total = reached = 0.0
@@ -121,6 +132,11 @@ class Transcript:
     coverage: Coverage
     edits: int = 0
     """The number of the last edit that was laid over what the machine heard."""
+
+    @property
+    def languages(self) -> dict[str, float]:
+        """Seconds of text in each language; that with most first."""
+        return languages_of(self.segments)
 
     @property
     def text(self) -> str:

@@ -121,6 +121,7 @@ class BatchChunk(PipeMessage):
     seconds: float
     """How long it was announced to be: no more of it is decoded."""
     language: str | None
+    expected_language: str | None
 
 
 class Recognise(PipeMessage):

@@ -102,7 +102,8 @@ class RecogniserChild:
         readable = {}
         for index, (chunk, flac) in enumerate(chunks):
             try:
-                readable[index] = ChunkAudio(decode_flac(flac, chunk.seconds), chunk.language)
+                audio = decode_flac(flac, chunk.seconds)
+                readable[index] = ChunkAudio(audio, chunk.language, chunk.expected_language)
             except AudioError as error:
                 self._pipe.send(pipe.Refused(batch=batch, index=index, code=error.code, message=error.message))
         return readable
@@ -128,6 +129,7 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
         unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),
         language=heard.language,
         language_probability=heard.language_probability,
+        language_sure=heard.language_sure,
         engine=facts.engine,
         engine_version=facts.version,
         model=facts.model,

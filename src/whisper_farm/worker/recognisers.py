@@ -130,8 +130,13 @@ class Recogniser:
         try:
             for job in jobs:
                 start, seconds = job.task.start_seconds, job.task.end_seconds - job.task.start_seconds
-                language = job.task.options.language
-                chunk = pipe.BatchChunk(batch=number, start_seconds=start, seconds=seconds, language=language)
+                chunk = pipe.BatchChunk(
+                    batch=number,
+                    start_seconds=start,
+                    seconds=seconds,
+                    language=job.task.options.language,
+                    expected_language=job.task.expected_language,
+                )
                 await self._child.send(chunk, job.flac)
             await self._child.send(pipe.Recognise(batch=number, options=options))
             while not isinstance(answer := await batch.answers.get(), pipe.BatchEnded | ChildDiedError):

@@ -7,14 +7,15 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
+from whisper_farm.coordinator.answers.cues import CuesAsked
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import Transcript, Word
 
 
-class Wish(BaseModel):
+class Wish(CuesAsked):
     """How the answer is to be written."""
 
     model_config = ConfigDict(validate_by_name=True, loc_by_alias=False)
@@ -40,7 +41,7 @@ def written_as(wish: Wish) -> OutputFormat:
     """The format asked for, as a writer of transcripts."""
     match wish.response_format:
         case "srt" | "vtt":
-            return FORMATS[wish.response_format]
+            return FORMATS[wish.response_format].laid_out(wish.layout)
         case "text":
             return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
         case "json":

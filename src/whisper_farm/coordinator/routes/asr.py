@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Scope
 
 from whisper_farm import __version__
+from whisper_farm.coordinator.answers.cues import CuesAsked
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
@@ -71,7 +72,7 @@ class Sent(BaseModel):
         return {name: value for name, value in given.items() if value != ""}
 
 
-class AsrQuery(Sent):
+class AsrQuery(Sent, CuesAsked):
     """What is wanted of it. What is not here does nothing."""
 
     task: Task = "transcribe"
@@ -142,9 +143,9 @@ async def asr(request: Request, asked: Annotated[AsrQuery, Query()], caller: Any
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
     recogniser = engine_and_model(farm.settings.default_model)
     options = options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))
+    format = replace(FORMATS[asked.output].laid_out(asked.layout), media_type="text/plain; charset=utf-8")
     form = await read_form(request, farm.blobs, _wanted(farm, asked))
     transcription_id = await submit_file(farm, caller, form.file, options)
-    format = replace(FORMATS[asked.output], media_type="text/plain; charset=utf-8")
     answer = await transcript_of(farm, transcription_id, format, request)
     answer.headers["Asr-Engine"] = options.engine
     answer.headers["Content-Disposition"] = f'attachment; filename="{quote(form.file.name)}.{asked.output}"'

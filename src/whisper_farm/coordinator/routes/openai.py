@@ -197,6 +197,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
     form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
     try:
         asked = form.read(AudioRequest)
+        format = written_as(asked)
         options = options_for(
             await _recogniser(farm, asked.model),
             task=task,
@@ -212,7 +213,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
     if asked.stream:
         headers = {ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(farm, transcription_id, asked), media_type=MEDIA_TYPE_EVENTS, headers=headers)
-    return await transcript_of(farm, transcription_id, written_as(asked), request)
+    return await transcript_of(farm, transcription_id, format, request)
 
 
 async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
+from whisper_farm.coordinator.answers.cues import cue_layout
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
@@ -49,6 +50,7 @@ from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.transcriptions import TranscriptionRow, rename
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
+from whisper_farm.transcript.layout import CueLayout
 
 COPY_MEDIA_TYPE = "audio/mp4"
 STORED = FORMATS["json"]
@@ -186,6 +188,7 @@ async def get_transcript(
     request: Request,
     caller: AnyCaller,
     farm: Farm,
+    layout: Annotated[CueLayout, Depends(cue_layout)],
     format: Annotated[FormatName, Query(description="Of the file.")] = STORED.name,
     at: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last edit that counts; 0 for none.")] = None,
     struck: Annotated[bool, Query(description="Leave in what is struck out, marked as such (json).")] = False,
@@ -197,7 +200,7 @@ async def get_transcript(
         return row, at != 0 and is_edited(tx, row.id)
 
     row, edited = await farm.store.read(look)
-    key, wanted = transcript_key_of(row), FORMATS[format]
+    key, wanted = transcript_key_of(row), FORMATS[format].laid_out(layout)
     if wanted is STORED and not edited:
         answer = await serve_blob(request, farm.blobs, key, row.transcript_size or 0, STORED.media_type)
     else:

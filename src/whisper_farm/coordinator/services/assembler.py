@@ -27,7 +27,15 @@ from whisper_farm.store.search import Passage, forget_said, note_said
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import segment_document, to_json
 from whisper_farm.transcript.stitch import ChunkText
-from whisper_farm.transcript.transcript import NO_WORDS, Coverage, Maker, MissingStretch, Transcript, length_of
+from whisper_farm.transcript.transcript import (
+    NO_WORDS,
+    Coverage,
+    Maker,
+    MissingStretch,
+    Transcript,
+    languages_of,
+    length_of,
+)
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
@@ -110,6 +118,7 @@ class Draft:
     missing: list[MissingStretch]
     lost: set[int] = field(default_factory=set)
     said: list[Passage] = field(default_factory=list)
+    languages: dict[str, float] = field(default_factory=dict)
     recognised: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, chunk: DoneChunk, text: ChunkText | None) -> str:
@@ -128,6 +137,8 @@ class Draft:
         documents = [segment_document(first + n, segment, with_words) for n, segment in enumerate(heard)]
         begin = ", " if self.said and documents else ""
         self.said += [Passage(first + n, segment.start, segment.text) for n, segment in enumerate(heard)]
+        for language, seconds in languages_of(heard).items():
+            self.languages[language] = self.languages.get(language, 0.0) + seconds
         return begin + ", ".join(json.dumps(document) for document in documents)
 
     def rest(self) -> str:
@@ -140,7 +151,9 @@ class Draft:
             maker=self.maker,
             coverage=self.coverage(),
         )
-        document = {**to_json(without_segments), "text": "".join(one.text for one in self.said).strip()}
+        languages = sorted(self.languages, key=lambda code: -self.languages[code])
+        text = "".join(one.text for one in self.said).strip()
+        document = {**to_json(without_segments), "text": text, "languages": languages}
         return json.dumps({name: value for name, value in document.items() if name != "segments"})
 
     def coverage(self) -> Coverage:
