@@ -125,7 +125,7 @@ def _silent(data: dict[str, Any]) -> dict[str, Any]:
 
 def _told(claimed: Claimed) -> dict[str, Any]:
     """A claim with its options as they are pinned, instead of the columns they come of."""
-    told = asdict(claimed) | {"options": claimed.options}
+    told = asdict(claimed) | {"options": claimed.options, "expected_language": claimed.expected_language}
     return {name: value for name, value in told.items() if name not in ("asked", "language", "revision")}
 
 
