@@ -73,7 +73,7 @@ def watch_folder(flags: Flags) -> int:
         raise SourceMissing(f"{folder}: there is no such folder.")
     wish, settling, told = wish_of(flags), Settling(flags["settle_seconds"]), set[str]()
     with open_display(flags["quiet"], flags["verbose"]) as display:
-        outputs = Outputs.into(flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS)
+        outputs = Outputs.into(flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS, layout_of(flags))
         notes = Notes(data_folder() / "outputs")
 
         def more() -> list[Recording]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.recognition_flags import HERE, RECOGNITION, formats_flag, recognition_flags
+from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import MACHINE, machine_flags
 
 SECTIONS = {
     "Recognition": RECOGNITION,
     "This machine": MACHINE,
-    "Output": ("--output_dir", "--output_format", "--settle_seconds", "--verbose", "--quiet"),
+    "Output": ("--output_dir", "--output_format", *LAYOUT, "--settle_seconds", "--verbose", "--quiet"),
     "A farm instead of this machine": ("--server", "--token"),
 }
 
@@ -23,7 +23,7 @@ SECTIONS = {
 @recognition_flags(HERE)
 @machine_flags
 @click.option("--output_dir", "-o", metavar="FOLDER", help="Where to write. [default: beside each recording]")
-@formats_flag("all")
+@format_flags("all")
 @click.option(
     "--settle_seconds",
     type=click.FloatRange(0, 3600),
