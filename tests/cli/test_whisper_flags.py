@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from whisper_farm.cli.recognition_flags import layout_of, wish_of
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED
-from whisper_farm.transcript.formats import FORMATS
+from whisper_farm.transcript.formats import FORMATS, WHISPERS
 from whisper_farm.transcript.layout import CueLayout
 
 FLAGS = {name for option in transcribe.params if isinstance(option, click.Option) for name in option.opts}
@@ -54,8 +54,8 @@ def test_formats_may_be_listed_in_every_usual_way(words: tuple[str, ...]) -> Non
     assert files == ("talk.mp3",)
 
 
-def test_all_formats_are_all_formats_and_none_is_said_where_none_was_asked_for() -> None:
-    assert _parsed(["-f", "all", "a.mp3"])[0]["output_format"] == tuple(FORMATS)
+def test_all_formats_are_those_of_whisper_and_none_is_said_where_none_was_asked_for() -> None:
+    assert _parsed(["-f", "all", "a.mp3"])[0]["output_format"] == WHISPERS
     assert _parsed(["a.mp3"])[0]["output_format"] == ()
 
 
