@@ -14,6 +14,7 @@ from support.recordings import beep_times, beeps, encoded, stereo, talk
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.audio.source import probe
 from whisper_farm.errors import NoAudioTrack
 from whisper_farm.transcript.languages import code_of, code_of_tag
 from whisper_farm.transcript.options import Channel
@@ -121,6 +122,20 @@ def test_a_track_is_chosen_by_number_or_language_and_the_others_are_named(contai
         sound, end = cut_up(film, track=wanted)
         assert beep_times(sound) == pytest.approx([3.0, 7.0], abs=0.1)
         assert end.remarks == ("this is track 2 of 2 (eng); others: 1 (ger)",)
+
+
+@pytest.mark.parametrize(
+    ("container", "tag", "language"),
+    [
+        ("mp4", "ger", "de"),
+        ("matroska", "ger", "de"),
+        ("mp4", None, None),
+        ("matroska", None, None),
+        ("mp4", "eng", "en"),
+    ],
+)
+def test_the_language_of_a_track_is_that_of_its_tag(container: str, tag: str | None, language: str | None) -> None:
+    assert probe(io.BytesIO(tracks([(tag, LEFT)], container)), "recording").language == language
 
 
 @pytest.mark.parametrize("wanted", ["3", "fra", "fr"])

@@ -87,6 +87,19 @@ def test_a_cut_that_does_not_add_up_is_refused(farm: Farm) -> None:
     assert (row.damaged_packets, row.damaged, row.duration_seconds) == (4, [[1.0, 2.0]], 60.0)
 
 
+def test_the_language_of_a_tag_is_expected_until_another_is_heard(farm: Farm) -> None:
+    recording = farm.submit()
+    farm.worker("ann")
+    (cutting,) = farm.claim("ann", chunk=1)
+    farm.append(cutting, 2, language="de")
+    assert farm.find(recording.id).tagged_language == "de"
+    (job,) = farm.claim("ann", transcribe=1)
+    assert job.expected_language == "de"
+    farm.done(job, language="fr")
+    (job,) = farm.claim("ann", transcribe=1)
+    assert job.expected_language == "fr"
+
+
 def test_silence_is_done_at_once(farm: Farm) -> None:
     recording = farm.recording(3, speech=[0, 20, 0])
     row = farm.find(recording.id)

@@ -139,6 +139,7 @@ class Farm:
     def append(
         self, job: Claimed, count: int, first: int | None = None, length: float = 30.0,
         speech: Sequence[float] | None = None, worker: str | None = None, tag: str = "",
+        language: str | None = None,
     ) -> AppendAnswer:  # fmt: skip
         first = job.resume_position if first is None else first
         chunks = [
@@ -151,7 +152,10 @@ class Farm:
         ]  # fmt: skip
         for start in range(0, len(chunks), 256):
             request = AppendRequest(
-                worker_id=worker or self.holder(job.token), token=job.token, chunks=tuple(chunks[start : start + 256])
+                worker_id=worker or self.holder(job.token),
+                token=job.token,
+                chunks=tuple(chunks[start : start + 256]),
+                language=language,
             )
             answer: AppendAnswer = self.write(lambda tx, request=request: append(tx, request, self.policy))
         return answer

@@ -190,6 +190,8 @@ class SourceFacts:
     audio_tracks: int
     duration_seconds: float | None
     """For progress; an estimate where the format has no header that says it."""
+    language: str | None
+    """As the track is tagged."""
     declared_seconds: float | None
     """Where the header says it: a decoded duration much shorter than this means the file was cut off."""
 
@@ -344,6 +346,11 @@ class AudioSource:
             f"{self.name}: it has no audio track {wanted}; there {'is' if len(tracks) == 1 else 'are'} {there}"
         )
 
+    def _language(self) -> str | None:
+        """The language of the track's tag. Matroska's is English where there is no tag at all, so that says nothing."""
+        code = code_of_tag(self.language_tag or "")
+        return None if code == "en" and self.container.format.name.startswith("matroska") else code
+
     def remarks(self) -> tuple[str, ...]:
         """What whoever wants the transcript should know of how the recording was read."""
         said = []
@@ -396,6 +403,7 @@ class AudioSource:
             sample_rate=rate,
             channels=channels,
             audio_tracks=len(self.container.streams.audio),
+            language=self._language(),
             duration_seconds=duration,
             declared_seconds=self._declared(duration),
         )

@@ -16,7 +16,11 @@ from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 
-DECLARE = Change("UPDATE transcriptions SET declared_seconds = :seconds WHERE id = :id")
+DECLARE = Change("""
+    UPDATE transcriptions SET declared_seconds = COALESCE(:seconds, declared_seconds),
+           tagged_language = COALESCE(:language, tagged_language)
+     WHERE id = :id
+""")
 THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
@@ -32,8 +36,8 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
     fresh = [chunk for chunk in request.chunks if chunk.position >= row.chunks]
     _must_continue(row, fresh)
     _must_be_bearable(row, fresh, policy)
-    if request.duration_seconds is not None:
-        tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds})
+    if request.duration_seconds is not None or request.language is not None:
+        tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds, "language": request.language})
     if fresh:
         _store(tx, row, fresh)
     return AppendAnswer(next_position=row.chunks + len(fresh))

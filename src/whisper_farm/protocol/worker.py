@@ -223,6 +223,8 @@ class AppendRequest(Request):
     chunks: Items[NewChunk] = Field(min_length=1, max_length=MAX_BATCH)
     duration_seconds: Seconds | None = None
     """Of the whole recording as its container declares it, for progress."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
+    """As its track is tagged: what is surely in another stays in it."""
 
 
 class AppendAnswer(Answer):

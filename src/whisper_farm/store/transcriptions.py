@@ -34,6 +34,7 @@ class TranscriptionRow:
     options: dict[str, Any]
     profile_id: str
     language: str | None
+    tagged_language: str | None
     revision: str | None
     duration_seconds: float | None
     declared_seconds: float | None

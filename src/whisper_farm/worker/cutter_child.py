@@ -87,6 +87,7 @@ class CutterChild:
                     end_seconds=chunk.end_seconds,
                     speech_seconds=chunk.speech_seconds,
                     declared_seconds=chunking.expected_seconds,
+                    tagged_language=chunking.facts.language,
                 )
                 self._pipe.send(cut, chunk.flac)
         assert chunking.end is not None

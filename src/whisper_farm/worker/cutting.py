@@ -164,12 +164,18 @@ class Storing:
                 target = (await self.targets([target.position]))[target.position]
         return target.key
 
-    async def append(self, chunks: Sequence[worker.NewChunk], duration_seconds: float | None) -> None:
-        """Add chunks that are stored to the recording."""
-        me, new = self._api.worker_id, tuple(chunks)
-        await self._api.append(
-            worker.AppendRequest(worker_id=me, token=self._token, chunks=new, duration_seconds=duration_seconds)
+    async def append(
+        self, chunks: Sequence[worker.NewChunk], duration_seconds: float | None, language: str | None
+    ) -> None:
+        """Add chunks that are stored to the recording, and what its container says of all of it."""
+        request = worker.AppendRequest(
+            worker_id=self._api.worker_id,
+            token=self._token,
+            chunks=tuple(chunks),
+            duration_seconds=duration_seconds,
+            language=language,
         )
+        await self._api.append(request)
 
 
 class Appending:
@@ -190,7 +196,7 @@ class Appending:
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         last = group[-1][0]
-        await self._storing.append([one.result() for one in new], last.declared_seconds)
+        await self._storing.append([one.result() for one in new], last.declared_seconds, last.tagged_language)
         self.position, self.end_seconds = last.position + 1, last.end_seconds
 
     def notice(self, count: int) -> Notice:
@@ -201,7 +207,10 @@ class Appending:
 
     async def _stored(self, chunk: CutChunk, flac: bytes, target: worker.ChunkUpload) -> worker.NewChunk:
         key = await self._storing.store(target, flac)
-        cut, digest = chunk.model_dump(exclude={"declared_seconds"}), hashlib.sha256(flac).hexdigest()
+        cut, digest = (
+            chunk.model_dump(exclude={"declared_seconds", "tagged_language"}),
+            hashlib.sha256(flac).hexdigest(),
+        )
         return worker.NewChunk(**cut, key=key, size=len(flac), sha256=digest)
 
 

@@ -195,6 +195,7 @@ class CutChunk(PipeMessage):
     end_seconds: float
     speech_seconds: float
     declared_seconds: float | None = None
+    tagged_language: str | None = None
 
 
 class CutEnded(PipeMessage):
