@@ -58,6 +58,7 @@ class Claimed:
     resume_seconds: float
     asked: dict[str, Any]
     language: str | None
+    tagged_language: str | None
     revision: str | None
 
     @property
@@ -68,7 +69,7 @@ class Claimed:
     @property
     def expected_language(self) -> str | None:
         """That of the recording as far as is known; None where every chunk has its own."""
-        return None if self.asked.get("multilingual") else self.language
+        return None if self.asked.get("multilingual") else self.language or self.tagged_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ CLAIMED = Query[Claimed](f"""
            transcriptions.source, transcriptions.name AS source_name, transcriptions.source_size,
            transcriptions.chunk_seconds, transcriptions.chunks AS resume_position,
            transcriptions.cut_seconds AS resume_seconds, transcriptions.options AS asked, transcriptions.language,
-           transcriptions.revision
+           transcriptions.tagged_language, transcriptions.revision
     {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.worker_id = :me AND attempts.request_id = :request AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}
