@@ -50,7 +50,7 @@ RIGHTS = {
     f"GET {T}": USERS["GET"],
     "GET /api/search": USERS["GET"],
     f"GET {E}": READERS,
-    f"GET {E}/segments": READERS,
+    f"GET {E}/segments": OWN["GET"],
     f"GET {E}/transcript": READERS,
     f"GET {E}/audio": READERS,
     f"HEAD {E}/audio": f"u{READERS}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
-from support.browsers import Visitor, drop
+from support.browsers import Visitor, barriers, drop
 from support.farm_processes import Farm, Process, Recording
 
 
@@ -71,3 +71,34 @@ def test_a_list_is_sorted_filtered_and_renamed(visitor: Visitor, farm: Farm, wor
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.get_by_role("searchbox").fill("apfel")
     expect(page.get_by_role("listitem")).to_have_count(1)
+
+
+def test_a_link_lets_a_stranger_read_and_hear_until_it_is_revoked(
+    visitor: Visitor, farm: Farm, worker: Process, podcast: Path
+) -> None:
+    recording = Recording.long(podcast, 60)
+    page = visitor.invited("sharer")
+    sent(page, recording, "shared by link.wav")
+    page.get_by_role("link", name="shared by link.wav").click()
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Share", exact=True).click()
+    page.get_by_role("button", name="Make a link").click()
+    address = page.locator("code").inner_text()
+    assert barriers(page) == []
+    reader = visitor.stranger()
+    reader.goto(address)
+    expect(reader.get_by_role("heading", level=1, name="shared by link.wav")).to_be_visible()
+    expect(reader.locator("p[dir=auto]").first).to_contain_text(recording.words[0][0])
+    expect(reader.get_by_role("button", name="Play")).to_be_visible()
+    reader.get_by_role("button", name="Export").click()
+    with reader.expect_download() as download:
+        reader.get_by_role("menuitem", name="Plain text").click()
+    assert recording.words[0][0] in Path(download.value.path()).read_text()
+    assert barriers(reader) == []
+    reader.goto(f"{farm.url}/#/")
+    expect(reader.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("button", name="Revoke")).to_be_hidden()
+    reader.goto(address)
+    reader.reload()
+    expect(reader.get_by_text("This link works no more.")).to_be_visible()

@@ -9,7 +9,7 @@ from support.people import APP, People
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
-READ = ("", "/transcript", "/transcript?format=srt", "/segments")
+READ = ("", "/transcript", "/transcript?format=srt")
 
 
 @pytest.fixture
@@ -40,13 +40,28 @@ def test_a_link_opens_one_transcription_to_be_read(mine: tuple[httpx.Client, str
     other = f"/api/transcriptions/{submit(ann)['id']}"
     made = ann.post(f"{place}/shares").json()
     visitor = opened(people, place, made["secret"])
-    assert [visitor.get(place + path).status_code for path in READ] == [200] * 4
-    for path in (other, "/api/transcriptions", "/api/search?words=word1", "/api/server", f"{place}/jobs"):
+    assert [visitor.get(place + path).status_code for path in READ] == [200] * 3
+    for path in (other, "/api/transcriptions", "/api/search?words=word1", "/api/server", f"{place}/jobs", f"{place}/segments"):
         assert refused(visitor.get(path)) == (401, "unauthorized"), path
     for method, path in (("PATCH", place), ("DELETE", place), ("POST", f"{place}/shares"), ("POST", f"{place}/retry")):
         assert refused(visitor.request(method, path, json={"name": "x"})) == (401, "unauthorized"), path
     assert refused(visitor.get(f"{place}/shares")) == (401, "unauthorized")
     assert visitor.get("/app/session").json()["owner"] is None
+
+
+def test_a_reader_sees_neither_what_was_struck_out_nor_earlier_versions(
+    mine: tuple[httpx.Client, str], people: People
+) -> None:
+    ann, place = mine
+    segments = ann.get(f"{place}/transcript").json()["segments"]
+    first = segments[0]
+    gone = {"start": first["start"], "end": first["end"], "text": first["text"], "struck": True}
+    patch = {"start": first["start"], "end": first["end"], "segments": [gone]}
+    assert ann.post(f"{place}/edits", json={"based_on": 0, "patches": [patch]}).status_code == 201
+    visitor = opened(people, place, ann.post(f"{place}/shares").json()["secret"])
+    for query in ("", "?struck=true", "?at=0", "?format=txt"):
+        assert first["text"].strip() not in visitor.get(f"{place}/transcript{query}").text.split(), query
+    assert first["text"] in ann.get(f"{place}/transcript?struck=true").text
 
 
 def test_a_link_is_listed_without_its_secret_and_revoked_for_those_who_have_it_open(

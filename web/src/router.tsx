@@ -51,6 +51,11 @@ const transcription = createRoute({
     Number.isFinite(Number(search.t)) && search.t !== undefined ? { t: Math.max(0, Number(search.t)) } : {},
   component: lazyRouteComponent(() => import("./pages/transcription/Transcription"), "Transcription"),
 });
+const shared = createRoute({
+  getParentRoute: () => root,
+  path: "/shared/$id/$secret",
+  component: lazyRouteComponent(() => import("./pages/shared/Shared"), "Shared"),
+});
 const farm = createRoute({
   getParentRoute: () => shell,
   path: "/farm",
@@ -62,7 +67,7 @@ const account = createRoute({
   component: lazyRouteComponent(() => import("./pages/account/Account"), "Account"),
 });
 
-const tree = root.addChildren([signIn, signInByLink, shell.addChildren([transcriptions, transcription, farm, account])]);
+const tree = root.addChildren([signIn, signInByLink, shared, shell.addChildren([transcriptions, transcription, farm, account])]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

@@ -246,6 +246,18 @@ const en = {
     expect: (text: string) => `Expect “${text}” in later recordings`,
     expected: (text: string) => `“${text}” is among the names and words to expect now.`,
   },
+  share: {
+    button: "Share",
+    title: "Share by a link",
+    hint: "Whoever has the link can read, hear and export this transcription, without an account, until you revoke it. " +
+      "They cannot change it, and see nothing else.",
+    make: "Make a link",
+    made: "This is the link. It is not shown again:",
+    link: (by: string, when: string) => `Made by ${by}, ${when}`,
+    shown: (app: string) => `Shared with you by ${app}`,
+    notYet: "This recording is still being transcribed. The text appears here by itself.",
+    endedTitle: "This link cannot be opened",
+  },
   chunkStates: {
     waiting: "waiting",
     running: "running",
@@ -591,6 +603,18 @@ const de: Texts = {
     replaceAll: (count) => `Alle ersetzen (${count})`,
     expect: (text) => `„${text}“ in späteren Aufnahmen erwarten`,
     expected: (text) => `„${text}“ gehört jetzt zu den Namen und Wörtern, die vorkommen.`,
+  },
+  share: {
+    button: "Teilen",
+    title: "Mit einem Link teilen",
+    hint: "Wer den Link hat, kann diese Transkription ohne Konto lesen, hören und exportieren, bis Sie ihn widerrufen. " +
+      "Ändern kann sie damit niemand, und sonst ist nichts zu sehen.",
+    make: "Link erstellen",
+    made: "Das ist der Link. Er wird nicht noch einmal gezeigt:",
+    link: (by, when) => `Erstellt von ${by}, ${when}`,
+    shown: (app) => `Mit Ihnen geteilt über ${app}`,
+    notYet: "Diese Aufnahme wird noch transkribiert. Der Text erscheint hier von selbst.",
+    endedTitle: "Dieser Link lässt sich nicht öffnen",
   },
   chunkStates: {
     waiting: "wartet",

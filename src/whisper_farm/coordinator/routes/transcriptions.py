@@ -194,6 +194,8 @@ async def get_transcript(
     struck: Annotated[bool, Query(description="Leave in what is struck out, marked as such (json).")] = False,
 ) -> Response:
     """The transcript as a file, with its edits. There is one as soon as it is `done` or `incomplete`."""
+    if caller.reads is not None:  # a link shows the text as it is now, without what was taken out
+        at, struck = None, False
 
     def look(tx: Transaction) -> tuple[TranscriptionRow, bool]:
         row = own(tx, caller, transcription_id)

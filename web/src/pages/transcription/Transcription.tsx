@@ -32,6 +32,7 @@ import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
 import { doubtsOf, find, plainText, type Row, rowAt, wordAt } from "./rows";
+import { Share } from "./Share";
 import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
 import { useCorrections } from "./useCorrections";
@@ -181,6 +182,7 @@ function Head({ one, rows, onKeys, onFind, doubts, children }: {
       <Trouble one={one} />
       <Group gap="xs" mt="md">
         <Export one={one} rows={rows} />
+        <Share id={one.id} />
         <Button variant="default" leftSection={<IconSearch size={17} aria-hidden />} onClick={onFind}>
           {t.reader.find}
         </Button>
@@ -209,7 +211,7 @@ function Head({ one, rows, onKeys, onFind, doubts, children }: {
   );
 }
 
-function Export({ one, rows }: { one: TranscriptionView; rows: readonly Row[] }) {
+export function Export({ one, rows }: { one: TranscriptionView; rows: readonly Row[] }) {
   const { t } = useWords();
   return (
     <Menu position="bottom-start">
@@ -240,7 +242,7 @@ function Export({ one, rows }: { one: TranscriptionView; rows: readonly Row[] })
 }
 
 /** The reader follows the sound until somebody scrolls, and again from "back to now". */
-function useFollowing(player: Player | null, reader: React.RefObject<ReaderHandle | null>, rows: readonly Row[]) {
+export function useFollowing(player: Player | null, reader: React.RefObject<ReaderHandle | null>, rows: readonly Row[]) {
   const follow = useRef(true);
   const following = useRef(0);
   const [away, setAway] = useState(false);
