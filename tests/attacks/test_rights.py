@@ -46,6 +46,7 @@ RIGHTS = {
     "PUT /api/work/uploads/{token}/{position}": WORKERS,
     "POST /api/uploads": USERS["POST"],
     "PUT /api/uploads/{upload_id}": MINE["PUT"],
+    "PATCH /api/uploads/{upload_id}": MINE["PATCH"],
     f"POST {T}": USERS["POST"],
     f"GET {T}": USERS["GET"],
     "GET /api/search": USERS["GET"],
@@ -199,7 +200,9 @@ class World:
             "POST /app/shared": {"transcription_id": self.transcription, "secret": self.secret},
             "POST /app/people": {"name": f"person{next(counter)}"},
         }
-        body = {"content": b"x"} if method == "PUT" and "uploads" in path else {"json": bodies.get(route, {})}
+        body = (
+            {"content": b"x"} if method in ("PUT", "PATCH") and "uploads" in path else {"json": bodies.get(route, {})}
+        )
         given = {} if method in ("GET", "HEAD", "DELETE") else body
         with self.clients[actor].stream(
             method, path, **given, params={"words": "x"} if "search" in path else {}

@@ -170,10 +170,11 @@ def test_a_farm_that_has_the_recording_is_not_sent_it_again(
 
 
 def test_a_farm_that_has_it_not_is_sent_the_recording(server: FakeServer, farm: FarmClient, talk: Recording) -> None:
-    transfer = {"url": "/api/uploads/u1", "method": "PUT"}
+    transfer = {"url": "/api/uploads/u1", "method": "PATCH"}
     server.tell("POST /api/transcriptions", (422, error("invalid_request", "No upload.")), (201, view()))
     server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
-    server.tell("PUT /api/uploads/u1", (204, b""))
+    size = talk.path.stat().st_size
+    server.tell("PATCH /api/uploads/u1", (200, json.dumps({"received_bytes": size}).encode()))
     display = Seen()
     elsewhere(farm).send(talk, 0, display)
     assert server.asked[2].body == talk.path.read_bytes()

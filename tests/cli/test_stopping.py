@@ -73,11 +73,11 @@ def test_follow_says_that_the_farm_goes_on(server: FakeServer, held: Held, told:
 
 
 def hold_uploads(server: FakeServer, held: Held) -> None:
-    transfer = {"url": "/api/uploads/u1", "method": "PUT"}
+    transfer = {"url": "/api/uploads/u1", "method": "PATCH"}
     server.tell("GET /api/server", (200, HERE))
     server.tell("POST /api/transcriptions", (422, error("invalid_request", "No upload.")))
     server.tell("POST /api/uploads", (201, json.dumps({"upload_id": "u1", "transfer": transfer}).encode()))
-    server.tell("PUT /api/uploads/u1", held)
+    server.tell("PATCH /api/uploads/u1", held)
 
 
 def test_submit_says_what_was_being_sent(server: FakeServer, held: Held, told: int, code: int, tmp_path: Path) -> None:

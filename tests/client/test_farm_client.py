@@ -204,23 +204,44 @@ def test_a_list_is_read_page_by_page_and_no_further_than_needed(server: FakeServ
     assert len(server.asked) == 2
 
 
+def got(count: int) -> tuple[int, bytes]:
+    return 200, json.dumps({"received_bytes": count}).encode()
+
+
 def test_a_file_is_streamed_with_progress_and_submitted(server: FakeServer, farm: FarmClient, tmp_path: Path) -> None:
     file = tmp_path / "講演 ☕.mp3"
     file.write_bytes(bytes(range(256)) * 16384)
     size = file.stat().st_size
-    target = {"upload_id": "u1", "transfer": {"url": "/api/uploads/u1", "method": "PUT", "headers": {"X-Extra": "1"}}}
+    target = {"upload_id": "u1", "transfer": {"url": "/api/uploads/u1", "method": "PATCH", "headers": {"X-Extra": "1"}}}
     server.tell("POST /api/uploads", (200, json.dumps(target).encode()))
-    server.tell("PUT /api/uploads/u1", Talk.hang_up, (200, b"{}"))
+    server.tell("PATCH /api/uploads/u1", Talk.hang_up, got(0), got(size))
     server.tell("POST /api/transcriptions", (200, view()))
     told: list[tuple[int, int]] = []
     farm.submit_file(file, key="k", progress=lambda sent, total: told.append((sent, total)))
-    start, _, put, submission = server.asked
+    start, _, question, put, submission = server.asked
+    assert question.body == b""
     assert json.loads(start.body) == {"name": "講演 ☕.mp3", "size": size}
     assert put.body == file.read_bytes()
     assert put.headers["X-Extra"] == "1"
     assert put.headers["Authorization"] == "Bearer secret"
     assert told[-1] == (size, size)
     assert json.loads(submission.body)["upload_id"] == "u1"
+
+
+def test_a_file_goes_in_parts_and_goes_on_where_the_farm_is_after_a_break(
+    server: FakeServer, farm: FarmClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_farm, "UPLOAD_PART_BYTES", 4)
+    file = tmp_path / "a.mp3"
+    file.write_bytes(b"0123456789")
+    target = {"upload_id": "u1", "transfer": {"url": "/api/uploads/u1", "method": "PATCH"}}
+    server.tell("POST /api/uploads", (200, json.dumps(target).encode()))
+
+    ahead = {"error": {"code": "wrong_state", "message": "Further.", "details": {"received_bytes": 8}}}
+    server.tell("PATCH /api/uploads/u1", got(4), Talk.hang_up, (409, json.dumps(ahead).encode()), got(10))
+    assert farm.upload(file) == "u1"
+    sent = [(one.path.partition("?")[2], one.body) for one in server.asked[1:]]
+    assert sent == [("offset=0", b"0123"), ("offset=4", b"4567"), ("offset=4", b""), ("offset=8", b"89")]
 
 
 def test_an_object_store_never_sees_the_token(server: FakeServer, tmp_path: Path) -> None:

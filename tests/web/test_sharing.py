@@ -41,7 +41,14 @@ def test_a_link_opens_one_transcription_to_be_read(mine: tuple[httpx.Client, str
     made = ann.post(f"{place}/shares").json()
     visitor = opened(people, place, made["secret"])
     assert [visitor.get(place + path).status_code for path in READ] == [200] * 3
-    for path in (other, "/api/transcriptions", "/api/search?words=word1", "/api/server", f"{place}/jobs", f"{place}/segments"):
+    for path in (
+        other,
+        "/api/transcriptions",
+        "/api/search?words=word1",
+        "/api/server",
+        f"{place}/jobs",
+        f"{place}/segments",
+    ):
         assert refused(visitor.get(path)) == (401, "unauthorized"), path
     for method, path in (("PATCH", place), ("DELETE", place), ("POST", f"{place}/shares"), ("POST", f"{place}/retry")):
         assert refused(visitor.request(method, path, json={"name": "x"})) == (401, "unauthorized"), path

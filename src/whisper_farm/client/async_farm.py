@@ -33,6 +33,7 @@ from whisper_farm.errors import (
     SourceMissing,
     SourceUnreadable,
     StoreUnavailable,
+    WrongState,
 )
 from whisper_farm.protocol.client import (
     EventView,
@@ -53,6 +54,7 @@ from whisper_farm.protocol.client import (
     TranscriptionList,
     TranscriptionState,
     TranscriptionView,
+    UploadProgress,
     UploadStart,
     UploadTarget,
     WorkerList,
@@ -68,6 +70,10 @@ from whisper_farm.transcript.transcript import Transcript
 TRIES = 4
 BUSY = frozenset({502, 503, 504})
 UPLOAD_BLOCK_BYTES = 1 << 20
+UPLOAD_PART_BYTES = 8 << 20
+"""What is sent again after a connection broke."""
+PATIENCE_SECONDS = 300.0
+"""An upload waits so long for a farm that was there: it may be started anew meanwhile."""
 UPLOAD_SECONDS = 300.0
 """An upload may be silent for this long: the server passes the file on before it answers."""
 
@@ -266,26 +272,59 @@ class AsyncFarmClient:
         return await self._call("GET", f"{_place(transcription_id)}/transcript", query, again=True)
 
     async def _send_file(self, transfer: Transfer, path: Path, size: int, progress: Progress) -> None:
-        headers = {"Content-Length": str(size), **transfer.headers}
-        seconds = max(self._timeout, UPLOAD_SECONDS)
+        """Send a file to whom a transfer names: to an object store at once, to the farm part by part."""
+        if self._transport.is_own(transfer.url):
+            await self._send_parts(transfer, path, size, progress)
+            return
+        store = f"The object store at {urlsplit(transfer.url).netloc}, where the farm keeps its files,"
 
         async def once() -> bytes:
-            blocks = _blocks(path, size, progress)
-            reply = await self._transport.exchange(
-                transfer.method, transfer.url, seconds, headers=headers, content=blocks
-            )
-            if not own and not reply.succeeded and reply.status not in BUSY:
+            reply = await self._exchange(transfer, transfer.url, _blocks(path, 0, size, size, progress), size)
+            if not reply.succeeded and reply.status not in BUSY:
                 raise ObjectStoreRefused(f"{store} refused the upload: {reply.status} {reply.phrase}.")
             return self._answered(reply, again=True)
 
-        own = self._transport.is_own(transfer.url)
-        store = f"The object store at {urlsplit(transfer.url).netloc}, where the farm keeps its files,"
         try:
             await self._until_answered(once, patience_seconds=float("inf"), again=True)
         except ServerUnreachable as error:
-            if own:
-                raise
             raise StoreUnavailable(f"{store} does not answer ({error.__cause__}).") from error
+
+    async def _send_parts(self, transfer: Transfer, path: Path, size: int, progress: Progress) -> None:
+        """After a break an empty part asks where to go on: an early refusal of a large one could break again."""
+        offset, sure = 0, True
+
+        async def once() -> bytes:
+            nonlocal sure
+            if not sure:
+                await send(0)
+            sure = False
+            answer = await send(min(UPLOAD_PART_BYTES, size - offset))
+            sure = True
+            return answer
+
+        async def send(length: int) -> bytes:
+            blocks = _blocks(path, offset, length, size, progress)
+            return self._answered(
+                await self._exchange(transfer, f"{transfer.url}?offset={offset}", blocks, length), True
+            )
+
+        while True:
+            try:
+                answer = await self._until_answered(once, patience_seconds=PATIENCE_SECONDS, again=True, tries=None)
+                offset = understood(UploadProgress, answer).received_bytes
+            except WrongState as refused:
+                received = refused.details.get("received_bytes")
+                if not isinstance(received, int) or received == offset:
+                    raise
+                offset, sure = received, True
+                continue
+            if offset >= size:
+                return
+
+    async def _exchange(self, transfer: Transfer, url: str, blocks: AsyncIterator[bytes], length: int) -> Reply:
+        headers = {"Content-Length": str(length), **transfer.headers}
+        seconds = max(self._timeout, UPLOAD_SECONDS)
+        return await self._transport.exchange(transfer.method, url, seconds, headers=headers, content=blocks)
 
     async def _ask(
         self,
@@ -316,7 +355,7 @@ class AsyncFarmClient:
         return await self._until_answered(once, patience_seconds=self._timeout, again=again)
 
     async def _until_answered(
-        self, once: Callable[[], Awaitable[bytes]], *, patience_seconds: float, again: bool
+        self, once: Callable[[], Awaitable[bytes]], *, patience_seconds: float, again: bool, tries: int | None = TRIES
     ) -> bytes:
         """Try until there is an answer. What the farm may have heard is sent again only if that does no harm."""
 
@@ -325,7 +364,7 @@ class AsyncFarmClient:
                 raise error
 
         try:
-            return await try_again(once, patience_seconds=patience_seconds, tries=TRIES, failed=failed)
+            return await try_again(once, patience_seconds=patience_seconds, tries=tries, failed=failed)
         except BusyError as busy:
             raise self._error(busy.reply) from busy
         except NoAnswerError as error:
@@ -346,19 +385,22 @@ class AsyncFarmClient:
         )
 
 
-async def _blocks(path: Path, size: int, progress: Progress) -> AsyncIterator[bytes]:
-    """A file's bytes, exactly as many as were announced."""
+async def _blocks(path: Path, start: int, length: int, size: int, progress: Progress) -> AsyncIterator[bytes]:
+    """So many bytes of a file of that size, exactly as many as were announced."""
     sent = 0
     try:
         file = await asyncio.to_thread(path.open, "rb")
         with file:
-            while sent < size and (block := await asyncio.to_thread(file.read, min(UPLOAD_BLOCK_BYTES, size - sent))):
+            file.seek(start)
+            while sent < length and (
+                block := await asyncio.to_thread(file.read, min(UPLOAD_BLOCK_BYTES, length - sent))
+            ):
                 yield block
                 sent += len(block)
-                progress(sent, size)
+                progress(start + sent, size)
     except OSError as error:
         raise SourceUnreadable(f"{path}: cannot be read ({error.strerror}).") from error
-    if sent < size:
+    if sent < length:
         raise SourceMissing(f"{path}: became shorter while it was sent; try again.")
 
 

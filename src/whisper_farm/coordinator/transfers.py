@@ -62,11 +62,11 @@ class Transfers:
         )
 
     async def source_upload(self, upload_id: str, key: str, size: int) -> Transfer:
-        """Where a client puts a recording."""
-        path = f"/api/uploads/{upload_id}"
-        if size > MAX_SINGLE_PUT:
-            return Transfer(url=path, method="PUT", headers={"Content-Type": OCTETS})
-        return await self._put(key, UPLOAD_SECONDS, path, {})
+        """Where a client puts a recording: into the object store at once, or to us, part by part."""
+        url = await self._blobs.presign_put(key, UPLOAD_SECONDS) if size <= MAX_SINGLE_PUT else None
+        if url is not None:
+            return Transfer(url=url, method="PUT", headers={"Content-Type": OCTETS})
+        return Transfer(url=f"/api/uploads/{upload_id}", method="PATCH", headers={"Content-Type": OCTETS})
 
     async def _task(self, claimed: Claimed) -> Task:
         match claimed.kind:

@@ -33,6 +33,12 @@ class UploadTarget(Answer):
     transfer: Transfer
 
 
+class UploadProgress(Answer):
+    """How much of an announced file has arrived."""
+
+    received_bytes: int
+
+
 class Submission(Request):
     """Ask for a transcription of an uploaded file, or of what a link leads to, which the farm fetches.
 

@@ -37,6 +37,8 @@ Items = Annotated[tuple[T, ...], FailFast()]
 """A list in a request. Its first wrong element ends the reading: nobody pays for naming a million of them."""
 MAX_COPY_BYTES = 2 << 30
 """Of the listening copy of one recording: some seventy hours."""
+MAX_PART_BYTES = 64 << 20
+"""Of an upload, in one request."""
 MOST_PEAKS = 8000
 """Numbers in the waveform of one recording, the lowest and the highest value of each stretch."""
 MAX_RESULT_LENGTH = 16 << 20

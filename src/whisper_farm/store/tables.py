@@ -276,6 +276,15 @@ uploads = table(
 )
 """Files on their way in: announced (`open`), then complete (`stored`)."""
 
+upload_parts = table(
+    "upload_parts",
+    key("key"),
+    of("upload_id", "uploads.id"),
+    each(BIGINT, "first size"),
+    UniqueConstraint("upload_id", "first"),
+)
+"""What has arrived of an upload: blobs, the `first` byte of each, and how many follow it."""
+
 accounts = table(
     "accounts",
     key("name"),

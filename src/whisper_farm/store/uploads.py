@@ -6,6 +6,7 @@ transcription that was made of one keeps its blob.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -33,6 +34,19 @@ class UploadRow:
         return f"blob:{self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A stretch of an upload that has arrived."""
+
+    key: str
+    upload_id: str
+    first: int
+    size: int
+
+
+PARTS = Query[PartRow](f"SELECT {columns(PartRow)} FROM upload_parts WHERE upload_id = :id ORDER BY first")
+ADD_PART = insert("upload_parts", PartRow)
+FORGET_PARTS = Change("DELETE FROM upload_parts WHERE upload_id = :id")
 COUNT_OPEN = Query[int]("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'")
 INSERT = insert("uploads", UploadRow)
 FIND = Query[UploadRow](f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner")
@@ -63,6 +77,26 @@ def find_upload(tx: Transaction, upload_id: str, owner: str) -> UploadRow:
     return found
 
 
+def parts_of(tx: Transaction, upload_id: str) -> list[PartRow]:
+    """What has arrived of an upload, in order and without holes."""
+    return tx.rows(PARTS, {"id": upload_id})
+
+
+def add_part(tx: Transaction, upload: UploadRow, part: PartRow) -> list[PartRow]:
+    """Note that another part has arrived; raises `WrongState` unless it follows what is there. Returns all of them."""
+    before = parts_of(tx, find_upload(tx, upload.id, upload.owner).id)
+    must_follow(before, part.first)
+    tx.change(ADD_PART, asdict(part))
+    return [*before, part]
+
+
+def must_follow(parts: Sequence[PartRow], offset: int) -> None:
+    """Raise `WrongState`, which says how far the upload is, unless it goes on there."""
+    received = sum(part.size for part in parts)
+    if offset != received:
+        raise WrongState(f"{received} bytes have arrived; go on there, not at {offset}.", received_bytes=received)
+
+
 def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> str | None:
     """Note that the file has arrived; returns the key of the blob it replaces.
 
@@ -71,6 +105,7 @@ def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> 
     now = find_upload(tx, upload.id, upload.owner)
     if now.state == "stored" and key != now.key and tx.first(IS_USED, {"source": now.source}):
         raise WrongState(f"{now.name} was submitted already; announce a new upload.")
+    tx.change(FORGET_PARTS, {"id": upload.id})
     tx.change(STORED, {"id": upload.id, "key": key, "sha256": sha256})
     return now.key if key != now.key else None
 

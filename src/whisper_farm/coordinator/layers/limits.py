@@ -41,7 +41,7 @@ _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Limits:
-    """The middleware. A PUT or POST below the path `uploads` holds a file, every other body is a message."""
+    """The middleware. A PUT, POST or PATCH below the path `uploads` holds a file, every other body is a message."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Limits:
                 await self.app(scope, _replay(body, receive), send)
 
     def _is_upload(self, scope: Scope) -> bool:
-        holds_file = scope["method"] in ("PUT", "POST")
+        holds_file = scope["method"] in ("PUT", "POST", "PATCH")
         return holds_file and self.uploads is not None and _path(scope).startswith(self.uploads)
 
     async def _body(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes | None:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Query, Request
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openapi import UploadId, binary
-from whisper_farm.coordinator.coordinator import Farm
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.transfers import source_key
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
-from whisper_farm.protocol.client import UploadStart, UploadTarget
-from whisper_farm.store.uploads import announce, find_upload, stored
+from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
+from whisper_farm.protocol.wire import MAX_PART_BYTES
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.uploads import (
+    PartRow,
+    UploadRow,
+    add_part,
+    announce,
+    find_upload,
+    must_follow,
+    parts_of,
+    stored,
+)
 
 router = routes_for("uploads", "/uploads")
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
@@ -44,7 +57,7 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
     responses=documented(NotFound, WrongState, DigestMismatch),
 )
 async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, farm: Farm) -> None:
-    """The bytes of an announced file, exactly as many. After a broken try, send it again from the start."""
+    """The bytes of an announced file at once, exactly as many. After a broken try, send it again from the start."""
     upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
     key = source_key(upload_id)
     announced = request.headers.get("Content-Length", "")
@@ -63,3 +76,54 @@ async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, 
     if replaced is not None:
         await farm.blobs.delete([replaced])
     farm.log.info("an upload has arrived", action="upload", upload_id=upload_id, size=facts.size)
+
+
+@router.patch("/{upload_id}", openapi_extra=_BODY, responses=documented(NotFound, WrongState))
+async def append_upload(
+    upload_id: UploadId,
+    request: Request,
+    caller: AnyCaller,
+    farm: Farm,
+    offset: Annotated[int, Query(ge=0, le=1 << 44, description="Of the first byte of this part.")] = 0,
+) -> UploadProgress:
+    """The next part of an announced file. After a broken try, go on where the server is: a refusal says where."""
+    upload, parts = await farm.store.read(lambda tx: _so_far(tx, upload_id, caller.owner))
+    if upload.state == "stored":
+        return UploadProgress(received_bytes=upload.size)
+    must_follow(parts, offset)
+    most = min(MAX_PART_BYTES, upload.size - offset)
+    with farm.uploads_at_once.one_more(caller.owner):
+        key = source_key(upload_id)
+        facts = await farm.blobs.put_stream(key, request.stream(), most)
+        part = PartRow(key, upload_id, offset, facts.size)
+        try:
+            parts = await farm.store.write(lambda tx: add_part(tx, upload, part)) if facts.size else parts
+        except FarmError:
+            await farm.blobs.delete([key])
+            raise
+        if not facts.size:
+            await farm.blobs.delete([key])
+        if offset + facts.size == upload.size:
+            await _join(farm, upload, parts, facts.sha256 if facts.size == upload.size else None)
+    return UploadProgress(received_bytes=offset + facts.size)
+
+
+def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[UploadRow, list[PartRow]]:
+    return find_upload(tx, upload_id, owner), parts_of(tx, upload_id)
+
+
+async def _join(farm: Coordinator, upload: UploadRow, parts: Sequence[PartRow], sha256: str | None) -> None:
+    """Make one blob of the parts; one whose SHA-256 is known is all of it already."""
+
+    async def joined() -> AsyncIterator[bytes]:
+        for part in parts:
+            async for piece in await farm.blobs.get_range(part.key):
+                yield piece
+
+    key = parts[0].key
+    if sha256 is None:
+        key = source_key(upload.id)
+        sha256 = (await farm.blobs.put_stream(key, joined(), upload.size)).sha256
+    await farm.store.write(lambda tx: stored(tx, upload, key, sha256))
+    await farm.blobs.delete([part.key for part in parts if part.key != key])
+    farm.log.info("an upload has arrived", action="upload", upload_id=upload.id, size=upload.size, parts=len(parts))

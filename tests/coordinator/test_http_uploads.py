@@ -1,0 +1,108 @@
+"""An upload arrives in parts: a lost connection or a restarted server costs one part, and nothing is mixed up."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx
+from support.served_farm import ServedFarm, StartFarm, refused
+
+PARTS = [os.urandom(900_000), os.urandom(5), os.urandom(300_000)]
+WHOLE = b"".join(PARTS)
+
+
+def announced(client: httpx.Client, size: int = len(WHOLE)) -> str:
+    answer = client.post("/api/uploads", json={"name": "talk.mp3", "size": size}).json()
+    assert answer["transfer"]["method"] == "PATCH"
+    return str(answer["transfer"]["url"])
+
+
+def send(client: httpx.Client, place: str, offset: int, part: bytes) -> httpx.Response:
+    return client.patch(place, params={"offset": offset}, content=part)
+
+
+def blobs(farm: ServedFarm) -> list[bytes]:
+    return [path.read_bytes() for path in (farm.data / "blobs" / "sources").rglob("*") if path.is_file()]
+
+
+def submitted(client: httpx.Client, place: str, **given: str) -> httpx.Response:
+    return client.post("/api/transcriptions", json={"name": "x", "upload_id": place.rpartition("/")[2], **given})
+
+
+def test_parts_become_one_recording(either_farm: ServedFarm) -> None:
+    farm = either_farm
+    place, offset = announced(farm.admin), 0
+    for part in PARTS:
+        assert refused(submitted(farm.admin, place)) == (409, "wrong_state")
+        assert send(farm.admin, place, offset, part).json() == {"received_bytes": offset + len(part)}
+        offset += len(part)
+    assert blobs(farm) == [WHOLE]
+    assert send(farm.admin, place, 0, b"").json() == {"received_bytes": len(WHOLE)}
+    assert submitted(farm.admin, place, sha256=hashlib.sha256(WHOLE).hexdigest()).status_code == 201
+
+
+def test_who_has_lost_count_is_told_where_to_go_on(either_farm: ServedFarm) -> None:
+    farm = either_farm
+    place = announced(farm.admin)
+    send(farm.admin, place, 0, PARTS[0])
+    for offset in (0, 1, len(PARTS[0]) + 1, len(WHOLE)):
+        answer = send(farm.admin, place, offset, b"wrong")
+        assert refused(answer) == (409, "wrong_state")
+        assert answer.json()["error"]["details"] == {"received_bytes": len(PARTS[0])}
+    send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :])
+    assert blobs(farm) == [WHOLE]
+
+
+def test_a_part_that_breaks_off_leaves_nothing_and_is_sent_again(farm: ServedFarm) -> None:
+    place = announced(farm.admin)
+
+    def broken() -> Iterator[bytes]:
+        yield PARTS[0][:500_000]
+        raise ConnectionError
+
+    with suppress(ConnectionError):
+        farm.admin.patch(place, content=broken(), headers={"Content-Length": str(len(PARTS[0]))})
+    assert send(farm.admin, place, 0, WHOLE).json() == {"received_bytes": len(WHOLE)}
+    assert WHOLE in blobs(farm)
+
+
+def test_a_restarted_server_goes_on_where_the_last_one_was(start_farm: StartFarm) -> None:
+    first = start_farm()
+    place = announced(first.admin)
+    send(first.admin, place, 0, PARTS[0])
+    first.stop()
+    second = start_farm()
+    answer = send(second.admin, place, 0, b"")
+    assert answer.json()["error"]["details"] == {"received_bytes": len(PARTS[0])}
+    assert send(second.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :]).is_success
+    assert blobs(second) == [WHOLE]
+
+
+def test_the_same_part_sent_twice_at_once_counts_once(either_farm: ServedFarm) -> None:
+    farm = either_farm
+    place, both = announced(farm.admin), threading.Barrier(2)
+    clients = [farm.client(farm.token) for _ in range(2)]
+
+    def at_once(client: httpx.Client) -> int:
+        both.wait(20)
+        return send(client, place, 0, PARTS[0]).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(at_once, clients)) == [200, 409]
+    assert send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :]).is_success
+    assert blobs(farm) == [WHOLE]
+
+
+def test_no_more_is_taken_than_was_announced_and_nobody_adds_to_the_upload_of_another(farm: ServedFarm) -> None:
+    place = announced(farm.admin, 10)
+    assert refused(send(farm.admin, place, 0, b"x" * 11)) == (413, "too_large")
+    assert refused(send(farm.user("bob"), place, 0, b"x" * 10)) == (404, "not_found")
+    for offset in (-1, 1 << 45):
+        assert refused(send(farm.admin, place, offset, b"x"))[0] == 422
+    assert send(farm.admin, place, 0, b"x" * 10).is_success
+    assert blobs(farm) == [b"x" * 10]
