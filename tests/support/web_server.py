@@ -125,11 +125,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Canary:
-    """Listens where nobody may come, and remembers whether anybody came."""
+    """Listens at every address of this machine, and remembers whether anybody came."""
 
     def __init__(self) -> None:
         self.visits = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both else socket.AF_INET
+        self._socket = socket.create_server(("", 0), family=family, dualstack_ipv6=both)
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

@@ -1,0 +1,141 @@
+"""Whatever a server answers to a link: a recording, or one clear error; nobody else is asked, and nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.web_server import Canary
+
+from whisper_farm.errors import FarmError
+from whisper_farm.ingest import fetching
+from whisper_farm.ingest.fetching import download
+from whisper_farm.ingest.links import guarded_pool
+
+ALLOWED = ip_network("127.0.0.1/32")
+
+
+class RawServer:
+    """Sends these bytes to whoever comes, and hangs up."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/talk.mp3"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                visitor, _ = self._socket.accept()
+            except OSError:
+                return
+            with visitor:
+                visitor.settimeout(5)
+                try:
+                    visitor.recv(65536)
+                    visitor.sendall(self.answer)
+                except OSError:
+                    continue
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RawServer]:
+    one = RawServer()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def canary() -> Iterator[Canary]:
+    one = Canary()
+    yield one
+    one.close()
+
+
+def fetched(url: str, have: int = 0) -> bytes | FarmError:
+    """What comes of a link, however often it is asked for."""
+
+    async def go() -> bytes | FarmError:
+        async with guarded_pool([ALLOWED]) as pool:
+            try:
+                async with asyncio.timeout(20), download(pool, url, have, '"etag"' if have else None) as found:
+                    return b"".join([piece async for piece in found.pieces])
+            except FarmError as error:
+                return error
+
+    return asyncio.run(go())
+
+
+def check(server: RawServer, canary: Canary, answer: bytes, have: int = 0) -> None:
+    server.answer = answer
+    outcome = fetched(server.url, have)
+    if isinstance(outcome, FarmError):
+        assert outcome.message
+        assert outcome.code in ("fetch_failed", "link_is_page", "address_refused"), outcome
+    assert canary.visits == 0
+
+
+STATUS = st.sampled_from([200, 206, 204, 301, 302, 304, 307, 308, 400, 404, 416, 429, 500, 503, 999])
+NAMES = st.sampled_from(
+    ["Content-Length", "Content-Range", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Location", "ETag",
+     "Retry-After", "Last-Modified", "Connection", "X"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(
+        ["0", "5", "-1", "99999999999999999999", "chunked", "gzip", "bytes 0-4/5", "bytes 3-4/5", "bytes 5-3/2",
+         "http://127.0.0.2:{port}/", "//127.0.0.2:{port}/", "http://[::ffff:127.0.0.2]:{port}", "http://0:{port}/",
+         "http://[::1]:{port}/", "text/html", "file:///etc/passwd", "\\\\127.0.0.2\\x", "http://a@127.0.0.2:{port}/", "http://",
+         "http://127.0.0.2:{port}#@example.org/", "/talk.mp3", "?", "http://[", '"x"', "W/",
+         "http://127.0.0.2:{port}%2f/"]
+    ),
+    st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=40),
+)  # fmt: skip
+HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=5)
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(STATUS, HEADERS, st.binary(max_size=200), st.integers(0, 5))
+@QUICK
+def test_any_head_is_a_recording_or_a_clear_error(
+    server: RawServer, canary: Canary, status: int, headers: list[tuple[str, str]], body: bytes, have: int
+) -> None:
+    lines = "".join(f"{name}: {value.replace('{port}', str(canary.port))}\r\n" for name, value in headers)
+    check(server, canary, f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode("latin-1") + body, have)
+
+
+@given(st.binary(max_size=400))
+@QUICK
+def test_any_bytes_are_a_recording_or_a_clear_error(server: RawServer, canary: Canary, answer: bytes) -> None:
+    check(server, canary, answer)
+
+
+@given(
+    st.sampled_from([b"#EXTM3U", b"[playlist]", b"<html", b"<?xml", b"\xef\xbb\xbf<", b"ffconcat", b"{"]),
+    st.binary(max_size=99),
+)
+@QUICK
+def test_no_playlist_or_page_is_taken_whatever_follows(
+    server: RawServer, canary: Canary, begin: bytes, rest: bytes
+) -> None:
+    body = begin + rest
+    server.answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    outcome = fetched(server.url)
+    if not (begin == b"{" and not fetching._is_text(body)):
+        assert isinstance(outcome, FarmError)
+        assert outcome.code == "link_is_page"
+    assert canary.visits == 0
