@@ -40,6 +40,8 @@ const en = {
   list: {
     title: "Transcriptions",
     choose: "Choose files",
+    link: "Or the address of a recording on the web",
+    fetch: "Fetch and transcribe",
     dropHere: "Drop recordings anywhere on this page, or choose files. Audio and video both work.",
     dropNow: "Drop to transcribe",
     options: "Options",
@@ -397,6 +399,8 @@ const de: Texts = {
   list: {
     title: "Transkriptionen",
     choose: "Dateien wählen",
+    link: "Oder die Adresse einer Aufnahme im Netz",
+    fetch: "Holen und transkribieren",
     dropHere: "Aufnahmen irgendwo auf diese Seite ziehen oder Dateien wählen. Audio und Video gehen beide.",
     dropNow: "Loslassen zum Transkribieren",
     options: "Einstellungen",

@@ -22,6 +22,8 @@ WHY_WIDTH = 100
 def how_far(view: TranscriptionView) -> str:
     """How much of a transcription is done."""
     total = view.progress.duration_seconds
+    if view.state == "fetching" and view.fetch is not None:
+        return f"{view.fetch.received_bytes >> 20} of {(view.fetch.total_bytes or 0) >> 20 or '?'} MB"
     if view.state == "done":
         return clock(total) if total is not None else "all"
     return f"{clock(view.progress.done_seconds)} of {clock(total) if total is not None else '?'}"

@@ -7,6 +7,7 @@ import { useRef, useState } from "react";
 import { address } from "../../api/client";
 import { useWords } from "../../words";
 import { Drop } from "./Drop";
+import { FromLink } from "./FromLink";
 import { List } from "./List";
 import { OptionsForm, toOptions, useChosen, useOffers } from "./Options";
 import style from "./Transcriptions.module.css";
@@ -20,8 +21,8 @@ export function Transcriptions() {
   const [chosen] = useChosen();
   const offers = useOffers();
   const [open, { toggle }] = useDisclosure(false);
-  const send = (files: readonly File[]) =>
-    uploads.add(files, { options: toOptions(chosen, offers), priority: chosen.priority });
+  const choice = () => ({ options: toOptions(chosen, offers), priority: chosen.priority });
+  const send = (files: readonly File[]) => uploads.add(files, choice());
   return (
     <Container size="lg" py="lg">
       <Drop onFiles={send} />
@@ -47,6 +48,7 @@ export function Transcriptions() {
             <OptionsForm />
           </Paper>
         </Collapse>
+        <FromLink choice={choice} />
         <UploadList />
         <List empty={<Empty onFiles={send} />} />
       </Stack>

@@ -21,7 +21,7 @@ const PART_BYTES = 8 * 1024 * 1024;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 
-interface Choice {
+export interface Choice {
   readonly options: Partial<Options>;
   readonly priority: number;
 }
