@@ -140,6 +140,22 @@ def test_segments_are_split_merged_and_put_back(ann: Editor) -> None:
     assert ann.text() == "four five|six seven"
 
 
+def found(client: httpx.Client, words: str) -> list[str]:
+    """The passages that a search finds."""
+    return [one["text"] for one in client.get("/api/search", params={"words": words}).json()["hits"]]
+
+
+def test_what_is_written_is_found_and_what_stood_there_before_is_not(ann: Editor) -> None:
+    ann.write(11, 13, "Okonkwo")
+    ann.write(21, 23, "six seven", struck=True)
+    assert found(ann.client, "okonkwo") == ["Okonkwo"]
+    assert found(ann.client, "four") == found(ann.client, "seven") == []
+    assert found(ann.client, "three") == ["one two three"]
+    ann.did(back_to=0)
+    assert found(ann.client, "okonkwo") == []
+    assert found(ann.client, "seven") == ["six seven"]
+
+
 def test_two_who_change_different_passages_both_do_and_see_each_other(ann: Editor, either_farm: ServedFarm) -> None:
     bob = Editor(either_farm.admin, ann.place.rsplit("/", 1)[1])
     ann.write(1, 4, "ONE")
@@ -249,6 +265,7 @@ def test_edits_survive_a_retry_that_fills_a_hole(farm: ServedFarm, worker: HandW
     eventually(lambda: farm.admin.get(f"/api/transcriptions/{made}").json()["state"] == "done", "done")
     assert ann.text() == "ONE TWO|three"
     assert ann.text(at=0) == "one two|three"
+    assert found(ann.client, "two") == ["ONE TWO"]
 
 
 def test_nobody_reads_or_changes_the_edits_of_others(

@@ -20,6 +20,7 @@ from whisper_farm.protocol.edits import Adoption, EditsView, NewEdit, SplicedSeg
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import add_edit, edits_after, versions_of
+from whisper_farm.store.search import note_changes
 from whisper_farm.store.transcriptions import TranscriptionRow
 from whisper_farm.transcript.edits import (
     Edit,
@@ -63,6 +64,14 @@ class Text:
         return [edit for edit in counting(self.edits) if edit.number > number and edit.rename]
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an edit changes for those who search: from where to where passages began, and what is said now and when."""
+
+    removed: Sequence[tuple[float, float]]
+    added: Sequence[tuple[float, str]]
+
+
 @dataclass(slots=True)
 class _Kept:
     key: str
@@ -84,10 +93,13 @@ class Texts:
         adopted = [] if wanted.adopt is None else await self._adopted(caller, wanted.adopt)
         for _ in range(TRIES):
             text = await self._text(row)
-            edit = await asyncio.to_thread(_made, text, wanted, caller.owner, adopted)
+            edit, said = await asyncio.to_thread(_made_and_said, text, wanted, caller.owner, adopted)
 
-            def add(tx: Transaction, edit: Edit = edit) -> bool:
-                return add_edit(tx, own(tx, caller, row.id), edit)
+            def add(tx: Transaction, edit: Edit = edit, said: Said = said) -> bool:
+                if not add_edit(tx, own(tx, caller, row.id), edit):
+                    return False
+                note_changes(tx, row.id, said.removed, said.added)
+                return True
 
             if await self._store.write(add):
                 return await self.since(row, caller, wanted.based_on)
@@ -134,6 +146,15 @@ class Texts:
 def _changes(text: Text, number: int) -> tuple[SplicedSegments, ...]:
     found = difference(text.at(number), text.at(len(text.edits)))
     return tuple(map(SplicedSegments.of, found))
+
+
+def _made_and_said(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> tuple[Edit, Said]:
+    edit = _made(text, wanted, author, adopted)
+    old, new = text.at(len(text.edits)), laid(text.machine, [*text.edits, edit])
+    splices = difference(old, new)
+    removed = [(old[one.at].start, old[one.at + one.removed - 1].start) for one in splices if one.removed]
+    added = [(segment.start, segment.text) for one in splices for segment in one.segments if not segment.struck]
+    return edit, Said(removed, added)
 
 
 def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> Edit:

@@ -55,6 +55,10 @@ NOTE = Change("""
     INSERT INTO passages (transcription_id, position, start_seconds, text, folded)
     VALUES (:id, :position, :start_seconds, :text, :folded) ON CONFLICT (transcription_id, position) DO NOTHING
 """)
+REMOVE = Change("""
+    DELETE FROM passages WHERE transcription_id = :id AND start_seconds >= :first AND start_seconds <= :last
+""")
+NEXT = Query[int]("SELECT coalesce(max(position), -1) + 1 AS next FROM passages WHERE transcription_id = :id")
 FIND_IN = """
     SELECT transcriptions.id AS transcription_id, transcriptions.name, transcriptions.owner,
            passages.position, passages.start_seconds AS seconds, passages.text
@@ -96,6 +100,15 @@ def note_said(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -
     )
 
 
+def note_changes(
+    tx: Transaction, transcription_id: str, removed: Iterable[tuple[float, float]], said: Iterable[tuple[float, str]]
+) -> None:
+    """Find what is said now in the place of passages that began between these times, both included."""
+    tx.change(REMOVE, [{"id": transcription_id, "first": first, "last": last} for first, last in removed])
+    position = tx.first(NEXT, {"id": transcription_id}) or 0
+    note_said(tx, transcription_id, [Passage(position + n, start, text) for n, (start, text) in enumerate(said)])
+
+
 def find_said(tx: Transaction, words: str, owner: str | None, limit: int) -> list[FoundPassage]:
     """Passages with these words, of one owner or of all; the newest transcription first, each in its order."""
     phrases = [(tokens, open_end) for tokens, open_end in _phrases(words) if tokens][:MOST_TERMS]
@@ -105,7 +118,7 @@ def find_said(tx: Transaction, words: str, owner: str | None, limit: int) -> lis
     found: dict[str, list[FoundPassage]] = {}
     for one in tx.rows(FIND, {"words": wanted, "owner": owner, "limit": LOOKED_AT}):
         found.setdefault(one.transcription_id, []).append(one)
-    chosen = (sorted(of_one, key=lambda one: one.position)[:OF_EACH] for of_one in found.values())
+    chosen = (sorted(of_one, key=lambda one: (one.seconds, one.position))[:OF_EACH] for of_one in found.values())
     return [one for of_one in chosen for one in of_one][:limit]
 
 

@@ -7,15 +7,16 @@ blob is gone or damaged becomes a stretch that is missing, said to be, and recog
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of
+from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of, read_document
 from whisper_farm.coordinator.transfers import transcript_key
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
@@ -23,9 +24,11 @@ from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.edits import edits_after
 from whisper_farm.store.search import Passage, forget_said, note_said
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import segment_document, to_json
+from whisper_farm.transcript.edits import Edit, laid
 from whisper_farm.transcript.stitch import ChunkText
 from whisper_farm.transcript.transcript import (
     NO_WORDS,
@@ -83,7 +86,9 @@ class Assembler:
         draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
         facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
-        await self._note_said(transcription_id, draft.said)
+        edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
+        said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
+        await self._note_said(transcription_id, said)
         made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost)
         row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
         mine = row.transcript_key == key
@@ -106,6 +111,12 @@ class Assembler:
             if text:
                 yield text.encode()
         yield f"], {draft.rest()[1:]}".encode()
+
+
+def _edited(document: bytes, edits: Sequence[Edit]) -> list[Passage]:
+    """What a transcript says with the edits that outlived its last run."""
+    text = laid(read_document(document).segments, edits)
+    return [Passage(n, segment.start, segment.text) for n, segment in enumerate(text) if not segment.struck]
 
 
 @dataclass(slots=True)

@@ -131,7 +131,7 @@ export function Conflicts({ correcting, onShow }: { correcting: Correcting; onSh
   return (
     <div className={style.conflicts}>
       {conflicts.map((conflict) => (
-        <Alert key={conflict.id} color="orange" title={t.edit.conflict(clock(conflict.mine.start))} role="alert">
+        <Alert key={conflict.id} color="orange" variant="outline" title={t.edit.conflict(clock(conflict.mine.start))} role="alert">
           <dl className={style.both}>
             <div>
               <dt>{t.edit.yours}</dt>
