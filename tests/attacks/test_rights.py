@@ -74,6 +74,7 @@ RIGHTS = {
     "POST /api/workers/{worker_id}/dismiss": ADMINS,
     "GET /api/machines": ADMINS,
     "GET /api/machines/log": ADMINS,
+    "POST /api/machines/sync": ADMINS,
     "POST /api/machines/{machine}/{action}": ADMINS,
     "POST /api/pools/{pool}": ADMINS,
     "GET /api/scaling": USERS["GET"],

@@ -67,10 +67,19 @@ def test_one_machine_is_destroyed_and_replaced(placing: ServedFarm) -> None:
     assert gone
 
 
+def test_the_providers_are_looked_at_when_somebody_asks(placing: ServedFarm) -> None:
+    placing.admin.post("/api/pools/here", json={"fixed": 1})
+    eventually(lambda: [one for one in machines(placing) if one["state"] == "started"], "it runs")
+    answer = placing.admin.post("/api/machines/sync")
+    assert answer.status_code == 200
+    assert [one["pool"] for one in answer.json()["machines"]] == ["here"]
+
+
 def test_nobody_but_an_administrator_sees_or_changes_machines(placing: ServedFarm) -> None:
     user = placing.user("ann")
     assert user.get("/api/machines").status_code == 403
     assert user.post("/api/pools/here", json={"fixed": 1}).status_code == 403
+    assert user.post("/api/machines/sync").status_code == 403
     assert user.get("/api/scaling", params={"engine": "tones"}).status_code == 200
 
 

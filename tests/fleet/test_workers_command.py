@@ -43,6 +43,12 @@ def test_workers_are_placed_by_hand_shown_and_sent_away(tmp_path: Path, capsys: 
         listed = json.loads(ask(farm, capsys, "--json"))
         assert listed["machines"][0]["worker_id"]
         assert "registered: Its worker" in ask(farm, capsys, "--log")
+        machine = listed["machines"][0]["id"]
+        assert machine in ask(farm, capsys, "--machine", machine)
+        assert "registered: Its worker" in ask(farm, capsys, "--machine", machine, "--log")
+        ask(farm, capsys, "--sync")
+        ask(farm, capsys, "--machine", machine, "--destroy")
+        until(lambda: [row.launch_id for row in machines(farm)] != [machine], "another one is asked for")
         ask(farm, capsys, "--on", "here", "--auto", "--drain")
         all_gone(farm)
         assert worker_processes(tmp_path / "farm") == []
@@ -58,4 +64,6 @@ def test_a_farm_without_pools_and_a_pool_that_is_not_there_are_told(
         assert outcome(["workers", "--on", "gpu", "-n", "1", *told]) == 2
         assert "There is no pool gpu. The pools are: none" in capsys.readouterr().err
     assert outcome(["workers", "-n", "1"]) == 2
+    assert outcome(["workers", "--destroy"]) == 2
+    assert outcome(["workers", "--machine", "m", "--pause"]) == 2
     assert outcome(["workers", "--on", "x", "--pause", "--stop"]) == 2

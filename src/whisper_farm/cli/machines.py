@@ -14,18 +14,21 @@ import click
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.words import columns, span, when
+from whisper_farm.errors import NotFound
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
-    from whisper_farm.protocol.machines import MachineLine, MachineList, MachineView, PoolChange, PoolView
+    from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineView, PoolChange, PoolView
 
 SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stopped"}
+MACHINE_ACTIONS: tuple[MachineAction, ...] = ("start", "drain", "stop", "destroy")
 
 
 @click.command(cls=Command, epilog="Pools are described in the file that the server was given with --pools.")
 @click.option(
     "--on", "pool", metavar="NAME", help="The pool that is meant: its name, or its provider if it is the one."
 )
+@click.option("--machine", metavar="ID", help="The one machine that is meant.")
 @click.option(
     "-n",
     "--number",
@@ -36,37 +39,51 @@ SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stop
 )
 @truth("--auto", help="Leave the number to the farm again.")
 @truth("--pause", help="Start nothing more there.")
-@truth("--drain", help="Let all machines there finish what they hold and end.")
-@truth("--stop", help="End all machines there at once; what they hold is handed back.")
+@truth("--drain", help="Let that machine, or all there, finish what they hold and end.")
+@truth("--stop", help="End that machine, or all there, at once; what they hold is handed back.")
 @truth("--resume", help="Switch it on again.")
+@truth("--start", help="Start that stopped machine.")
+@truth("--destroy", help="Destroy that machine.")
+@truth("--sync", help="Ask the providers now.")
 @truth("--log", help="Show what happened, oldest first.")
 @truth("--json", help="As JSON.")
 @server_flags
 def workers(
     pool: str | None,
+    machine: str | None,
     number: int | None,
     auto: bool,
+    sync: bool,
     log: bool,
     json: bool,
     server: str | None,
     token: str | None,
     **switches: bool,
 ) -> None:
-    """List pools and machines with their state, age and cost; with --on, change a pool.
+    """List pools and machines with their state, age and cost; with --on or --machine, change a pool or a machine.
 
     \b
     whisper-farm workers                     pools and machines, and why so many
     whisper-farm workers --on local -n 4     four workers, whatever there is to do
     whisper-farm workers --on cloud --auto   as many as the work needs
+    whisper-farm workers --machine ID --log  what happened to one machine
     """
-    change = _change(number, auto, [name for name, given in switches.items() if given])
+    given = [name for name, is_given in switches.items() if is_given]
+    if machine is not None and (pool is not None or number is not None or auto):
+        raise click.UsageError("--machine goes with --start, --drain, --stop, --destroy and --log only.")
+    action = None if machine is None else _action(given)
+    change = _change(number, auto, given) if machine is None else None
     if change is not None and pool is None:
         raise click.UsageError("Say which pool is meant: --on NAME.")
     with connect(server, token) as farm:
+        if machine is not None and action is not None:
+            farm.change_machine(machine, action)
         if log:
-            _print(farm.machine_log()[::-1], json)
+            _print(farm.machine_log(machine)[::-1], json)
             return
-        listed = farm.machines()
+        listed = farm.sync_machines() if sync else farm.machines()
+        if machine is not None:
+            listed = listed.model_copy(update={"pools": (), "machines": _only(listed, machine)})
         if pool is not None:
             found = named(listed, pool)
             pools = tuple(one for one in listed.pools if one.name == found)
@@ -74,6 +91,22 @@ def workers(
             only = listed.model_copy(update={"pools": pools, "machines": machines})
             listed = farm.change_pool(found, change) if change is not None else only
     print(listed.model_dump_json() if json else "\n".join(describe(listed)))
+
+
+def _action(given: list[str]) -> MachineAction | None:
+    if len(given) > 1:
+        raise click.UsageError(f"--{given[0]} and --{given[1]} exclude each other.")
+    found = next((one for one in MACHINE_ACTIONS if one in given), None)
+    if given and found is None:
+        raise click.UsageError(f"--{given[0]} is for pools: say which one, with --on NAME.")
+    return found
+
+
+def _only(listed: MachineList, machine: str) -> tuple[MachineView, ...]:
+    found = tuple(one for one in listed.machines if one.id == machine)
+    if not found:
+        raise NotFound(f"There is no machine {machine}, and none of that name ended today.")
+    return found
 
 
 def _change(number: int | None, auto: bool, switches: list[str]) -> PoolChange | None:
@@ -85,6 +118,8 @@ def _change(number: int | None, auto: bool, switches: list[str]) -> PoolChange |
         raise click.UsageError(f"--{switches[0]} and --{switches[1]} exclude each other.")
     if number is None and not auto and not switches:
         return None
+    if switches and switches[0] not in SWITCHES:
+        raise click.UsageError(f"Say which machine is meant: --machine ID --{switches[0]}.")
     told = {"fixed": number, "automatic": auto, "switch": SWITCHES[switches[0]] if switches else None}
     return PoolChange.model_validate(told)
 

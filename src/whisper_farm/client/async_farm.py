@@ -237,6 +237,10 @@ class AsyncFarmClient:
         """The pools of machines, and the machines that count or ended today."""
         return await self._ask(MachineList, "GET", "/api/machines")
 
+    async def sync_machines(self) -> MachineList:
+        """The same, and let the farm look at all providers now."""
+        return await self._ask(MachineList, "POST", "/api/machines/sync", again=True)
+
     async def machine_log(self, machine: str | None = None) -> tuple[MachineLine, ...]:
         """What happened to machines, newest first; to one of them or to all."""
         return (

@@ -94,6 +94,7 @@ class FarmClient:
     remove_feed = _waits(AsyncFarmClient.remove_feed)
     drain = _waits(AsyncFarmClient.drain)
     machines = _waits(AsyncFarmClient.machines)
+    sync_machines = _waits(AsyncFarmClient.sync_machines)
     machine_log = _waits(AsyncFarmClient.machine_log)
     change_pool = _waits(AsyncFarmClient.change_pool)
     change_machine = _waits(AsyncFarmClient.change_machine)

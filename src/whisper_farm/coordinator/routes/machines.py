@@ -44,6 +44,13 @@ async def machine_log(
     return protocol.MachineLog(lines=tuple(protocol.MachineLine.of(one, machine=one.launch_id) for one in lines))
 
 
+@router.post("/machines/sync")
+async def sync_machines(caller: Admin, farm: Farm) -> protocol.MachineList:
+    """Look at all providers at once instead of at the next round, and decide anew."""
+    _wake(farm)
+    return await list_machines(caller, farm)
+
+
 @router.post("/machines/{machine}/{action}", responses=documented(NotFound, WrongState))
 async def change_machine(
     machine: MachineInPath, action: protocol.MachineAction, caller: Admin, farm: Farm

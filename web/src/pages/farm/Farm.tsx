@@ -16,6 +16,7 @@ import { Pace } from "../transcriptions/Row";
 import style from "./Farm.module.css";
 import { Lanes } from "./Lanes";
 import { lanesOf, WINDOW_SECONDS } from "./lanes";
+import { Machines, useMachines } from "./Machines";
 import { type FarmState, farmState, secondsLeft } from "./state";
 
 /** Whose jobs are looked at: those that run, and those that ended within the window of the lanes. */
@@ -30,6 +31,7 @@ export function Farm() {
   const admin = session?.scope === "admin";
   const server = useQuery(serverQuery);
   const workers = useQuery({ ...workersQuery, enabled: admin });
+  const { data: machines } = useMachines(admin);
   const list = useInfiniteQuery(listQuery());
   const all = list.data?.pages.flatMap((page) => page.transcriptions) ?? [];
   const active = all.filter(isActive);
@@ -51,6 +53,11 @@ export function Farm() {
         <Section title={t.farm.workers}>
           {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
         </Section>
+        {machines && machines.pools.length + machines.machines.length > 0 && (
+          <Section title={t.machines.title} hint={t.machines.hint}>
+            <Machines found={machines} />
+          </Section>
+        )}
         <Section title={t.farm.lanes} hint={t.farm.lanesHint}>
           <Lanes workers={lanesOf(work, now)} now={now} names={new Map(all.map((one) => [one.id, one.name]))} />
         </Section>

@@ -1,0 +1,247 @@
+// The machines that the farm places: pools with their limits and switches, machines with age, cost and log.
+import { ActionIcon, Alert, Badge, Button, Group, Loader, Menu, Modal, Paper, Stack, Table, Text } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { IconDots, IconPlus, IconRefresh } from "@tabler/icons-react";
+import { useState } from "react";
+
+import { api, data } from "../../api/client";
+import type { MachineList, MachineView, PoolChange, PoolView } from "../../api/schema";
+import { duration, useNow, useWords } from "../../words";
+import style from "./Farm.module.css";
+import { actionsOf, type MachineAction, oneMore, spentToday } from "./machines";
+
+const LOOK_MS = 3000;
+const SWITCH_COLOURS = { on: "farm", paused: "orange", drained: "orange", stopped: "red" };
+
+type Order =
+  | { readonly pool: string; readonly change: Partial<PoolChange> }
+  | { readonly machine: string; readonly action: MachineAction }
+  | "sync";
+
+function useOrder() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: async (order: Order) => {
+      if (order === "sync") return void (await data(api.POST("/api/machines/sync")));
+      if ("pool" in order) {
+        await data(api.POST("/api/pools/{pool}", { params: { path: { pool: order.pool } }, body: { automatic: false, ...order.change } }));
+      } else {
+        const path = { machine: order.machine, action: order.action };
+        await data(api.POST("/api/machines/{machine}/{action}", { params: { path } }));
+      }
+    },
+    onError: (error) => notifications.show({ color: "red", message: error.message }),
+    onSettled: () => client.invalidateQueries({ queryKey: ["machines"] }),
+  });
+}
+
+export function useMachines(enabled: boolean) {
+  return useQuery({
+    queryKey: ["machines"],
+    queryFn: () => data(api.GET("/api/machines")),
+    enabled,
+    refetchInterval: ({ state }) => (state.data?.pools.length ? LOOK_MS : false),
+  });
+}
+
+export function Machines({ found }: { found: MachineList }) {
+  const { t, number } = useWords();
+  const order = useOrder();
+  const [log, setLog] = useState<string | null>(null);
+  const there = found.machines.filter((one) => one.ended_at === null);
+  const gone = found.machines.length - there.length;
+  return (
+    <Stack gap="md">
+      {found.pools.map((pool) => (
+        <Pool key={pool.name} pool={pool} run={(change) => order.mutate({ pool: pool.name, change })} />
+      ))}
+      <Group justify="space-between">
+        <Text size="sm" c="dimmed">
+          {t.machines.today(number(spentToday(found.pools), 2), gone)}
+        </Text>
+        <Group gap="xs">
+          <Button size="compact-sm" variant="subtle" onClick={() => setLog("")}>
+            {t.machines.log}
+          </Button>
+          <Button
+            size="compact-sm"
+            variant="subtle"
+            leftSection={<IconRefresh size={15} aria-hidden />}
+            onClick={() => order.mutate("sync")}
+          >
+            {t.machines.sync}
+          </Button>
+        </Group>
+      </Group>
+      {there.length > 0 && (
+        <Table.ScrollContainer minWidth={640} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
+          <Table verticalSpacing="xs" aria-label={t.machines.title}>
+            <Table.Thead>
+              <Table.Tr>
+                {[t.machines.machine, t.machines.state, t.machines.age, t.machines.cost, t.machines.jobs, t.machines.why].map((name) => (
+                  <Table.Th key={name}>{name}</Table.Th>
+                ))}
+                <Table.Th aria-label={t.machines.actions} />
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {there.map((one) => (
+                <Machine
+                  key={one.id}
+                  one={one}
+                  showLog={() => setLog(one.id)}
+                  run={(action) => order.mutate({ machine: one.id, action })}
+                />
+              ))}
+            </Table.Tbody>
+          </Table>
+        </Table.ScrollContainer>
+      )}
+      {log !== null && <Log machine={log} close={() => setLog(null)} />}
+    </Stack>
+  );
+}
+
+function Pool({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>) => void }) {
+  const { t, number } = useWords();
+  const money = (value: number) => number(value, 2);
+  const more = oneMore(pool);
+  const facts: [string, string][] = [
+    [t.machines.work, t.machines.of(pool.working, pool.counted, pool.maximum)],
+    [t.machines.model, pool.model ?? t.farm.anyModel],
+    [t.machines.spent, pool.budget_per_day === null ? money(pool.spent_today) : t.list.of(money(pool.spent_today), money(pool.budget_per_day))],
+    [t.machines.spentInAll, pool.budget_total === null ? money(pool.spent) : t.list.of(money(pool.spent), money(pool.budget_total))],
+    [t.machines.audioHour, pool.price_per_audio_hour === null ? t.farm.none : number(pool.price_per_audio_hour, 3)],
+    [t.machines.left, leftOf(pool, t.farm.none)],
+  ];
+  return (
+    <Paper withBorder p="md" component="section" aria-label={t.machines.pool(pool.name)}>
+      <Group justify="space-between" wrap="nowrap" align="start">
+        <Group gap="sm">
+          <Text fw={650}>{pool.name}</Text>
+          <Badge color={SWITCH_COLOURS[pool.switch]}>{t.machines.switches[pool.switch]}</Badge>
+          {pool.fixed !== null && <Badge color="gray">{t.machines.byHand(pool.fixed)}</Badge>}
+        </Group>
+        <Group gap={4} wrap="nowrap">
+          <Button
+            size="compact-sm"
+            variant="default"
+            disabled={more === null}
+            leftSection={<IconPlus size={15} aria-hidden />}
+            onClick={() => more !== null && run({ fixed: more, switch: "on" })}
+          >
+            {t.machines.create}
+          </Button>
+          <PoolMenu pool={pool} run={run} />
+        </Group>
+      </Group>
+      {pool.blocked !== null && (
+        <Alert color="red" role="status" mt="sm">
+          {t.machines.blocked(pool.blocked)}
+        </Alert>
+      )}
+      <Text size="sm" mt="xs">
+        <b>{t.machines.whySoMany(pool.wanted)}</b> {pool.why}
+      </Text>
+      <dl className={style.poolFacts}>
+        {facts.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+    </Paper>
+  );
+}
+
+function leftOf({ seconds_left: now, seconds_left_at_maximum: most }: PoolView, none: string): string {
+  if (!now && !most) return none;
+  return [now, most].map((seconds) => (seconds ? duration(seconds) : none)).join(" / ");
+}
+
+function PoolMenu({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>) => void }) {
+  const { t } = useWords();
+  const switches = (["on", "paused", "drained", "stopped"] as const).filter((one) => one !== pool.switch);
+  return (
+    <Menu position="bottom-end" width={280}>
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(pool.name)}>
+          <IconDots size={18} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {switches.map((one) => (
+          <Menu.Item key={one} onClick={() => run({ switch: one })} {...(one === "stopped" ? { color: "red" } : {})}>
+            {t.machines.switchTo[one]}
+            <Text size="xs" c="dimmed">
+              {t.machines.switchHints[one]}
+            </Text>
+          </Menu.Item>
+        ))}
+        {pool.fixed !== null && <Menu.Item onClick={() => run({ automatic: true })}>{t.machines.automatic}</Menu.Item>}
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void; run: (action: MachineAction) => void }) {
+  const { t, number } = useWords();
+  const states: Readonly<Record<string, string>> = t.machines.states;
+  return (
+    <Table.Tr>
+      <Table.Td className={style.id}>{[one.id, one.region].filter(Boolean).join(" · ")}</Table.Td>
+      <Table.Td>
+        <Badge color={one.state === "working" ? "farm" : one.failure ? "red" : "gray"}>{states[one.state] ?? one.state}</Badge>
+      </Table.Td>
+      <Table.Td>{duration(one.age_seconds)}</Table.Td>
+      <Table.Td>{number(one.cost, 3)}</Table.Td>
+      <Table.Td>{number(one.jobs)}</Table.Td>
+      <Table.Td>{one.failure ?? one.why}</Table.Td>
+      <Table.Td>
+        <Menu position="bottom-end" width={200}>
+          <Menu.Target>
+            <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(one.id)}>
+              <IconDots size={18} />
+            </ActionIcon>
+          </Menu.Target>
+          <Menu.Dropdown>
+            <Menu.Item onClick={showLog}>{t.machines.log}</Menu.Item>
+            {actionsOf(one).map((action) => (
+              <Menu.Item key={action} onClick={() => run(action)} {...(action === "destroy" ? { color: "red" } : {})}>
+                {t.machines.verbs[action]}
+              </Menu.Item>
+            ))}
+          </Menu.Dropdown>
+        </Menu>
+      </Table.Td>
+    </Table.Tr>
+  );
+}
+
+/** What happened to one machine, or (with an empty name) to all. */
+function Log({ machine, close }: { machine: string; close: () => void }) {
+  const { t, ago } = useWords();
+  const now = useNow();
+  const { data: found } = useQuery({
+    queryKey: ["machines", "log", machine],
+    queryFn: () => data(api.GET("/api/machines/log", { params: { query: machine ? { machine } : {} } })),
+  });
+  return (
+    <Modal opened onClose={close} size="lg" title={t.machines.logOf(machine)} closeButtonProps={{ "aria-label": t.close }}>
+      {!found && <Loader aria-label={t.loading} />}
+      {found?.lines.length === 0 && <Text c="dimmed">{t.machines.noLog}</Text>}
+      <ol className={style.log}>
+        {found?.lines.map((line, index) => (
+          <li key={index} data-failed={line.kind.endsWith("failed") || line.kind === "crash" || undefined}>
+            <Text size="xs" c="dimmed">
+              {ago(now - line.at)} · {machine ? line.kind : `${line.machine ?? line.pool} · ${line.kind}`}
+            </Text>
+            {line.text}
+          </li>
+        ))}
+      </ol>
+    </Modal>
+  );
+}

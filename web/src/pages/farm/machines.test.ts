@@ -1,0 +1,16 @@
+import { expect, it } from "vitest";
+
+import { actionsOf, oneMore } from "./machines";
+
+it("a machine is asked for nothing that its state rules out", () => {
+  expect(actionsOf({ state: "working", ended_at: null })).toEqual(["drain", "stop", "destroy"]);
+  expect(actionsOf({ state: "stopped", ended_at: null })).toEqual(["start", "destroy"]);
+  expect(actionsOf({ state: "draining", ended_at: null })).toEqual(["stop", "destroy"]);
+  expect(actionsOf({ state: "gone", ended_at: 5 })).toEqual([]);
+});
+
+it("one more machine is one more than are there, and never more than the maximum", () => {
+  expect(oneMore({ fixed: null, counted: 2, maximum: 4 })).toBe(3);
+  expect(oneMore({ fixed: 3, counted: 1, maximum: 4 })).toBe(4);
+  expect(oneMore({ fixed: null, counted: 4, maximum: 4 })).toBeNull();
+});
