@@ -85,6 +85,11 @@ RIGHTS = {
     "GET /api/webhooks": USERS["GET"],
     "DELETE /api/webhooks/{webhook_id}": OWN["DELETE"],
     "GET /api/webhooks/{webhook_id}/deliveries": OWN["GET"],
+    "POST /api/feeds": USERS["POST"],
+    "GET /api/feeds": USERS["GET"],
+    "DELETE /api/feeds/{feed_id}": OWN["DELETE"],
+    "GET /feed/{secret}": EVERYBODY,
+    "GET /feed/{secret}/{episode}.{end}": EVERYBODY,
     "GET /webservice/status": EVERYBODY,
     "POST /webservice/asr": TOKENS,
     "POST /webservice/detect-language": TOKENS,
@@ -108,7 +113,7 @@ RIGHTS = {
     "PUT /app/password": "s",
     "DELETE /app/session": BROWSERS,
 }
-NAMED_ONLY = ("machines", "pools", "/v1/models/", "/app/{path", "edits/{number}", "/app/session", "/work/")
+NAMED_ONLY = ("machines", "pools", "/v1/models/", "/app/{path", "edits/{number}", "/app/session", "/work/", "/feed/{")
 """Where the thing asked for is not there for anybody: what counts is that nobody is kept out by 401 or 403."""
 BODIES: dict[str, dict[str, Any]] = {
     f"PATCH {E}": {"name": "other"},
@@ -175,6 +180,10 @@ class World:
                 return str(self.ann.post("/api/tokens", json={"name": "x", "scope": "user"}).json()["id"])
             case "webhook_id":
                 return str(self.ann.post("/api/webhooks", json={"url": "https://93.184.216.34/x"}).json()["id"])
+            case "feed_id":
+                return str(
+                    self.ann.post("/api/feeds", json={"url": f"https://93.184.216.34/{next(counter)}"}).json()["id"]
+                )
             case "name":
                 person = f"person{next(counter)}"
                 self.farm.admin.post("/app/people", json={"name": person})
