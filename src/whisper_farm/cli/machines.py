@@ -18,7 +18,14 @@ from whisper_farm.errors import NotFound
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
-    from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineView, PoolChange, PoolView
+    from whisper_farm.protocol.machines import (
+        MachineAction,
+        MachineLine,
+        MachineList,
+        MachineView,
+        PoolChange,
+        PoolView,
+    )
 
 SWITCHES = {"resume": "on", "pause": "paused", "drain": "drained", "stop": "stopped"}
 MACHINE_ACTIONS: tuple[MachineAction, ...] = ("start", "drain", "stop", "destroy")
