@@ -34,7 +34,6 @@ from whisper_farm.worker.pipe import (
 
 LOOK_AROUND = LookAround(engine="tones", slots=2, batch_size=3)
 CUT = ReadRecording(
-    server="http://127.0.0.1:9", token="x", timeout_seconds=1,
     task=ChunkTask(
         source=Source(name="x", size=1, transfer=Transfer(url="/", method="GET")), chunk_seconds=5,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, contextmanager
 from threading import Thread
 
@@ -21,7 +21,7 @@ from whisper_farm.protocol.wire import Transfer
 from whisper_farm.protocol.worker import Source
 from whisper_farm.worker import source_reader
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.source_reader import SourceReader
+from whisper_farm.worker.source_reader import SourceReader, fetch_block
 
 DATA = random.Random(1).randbytes(10_000)
 
@@ -30,7 +30,11 @@ DATA = random.Random(1).randbytes(10_000)
 def reading(server: str, url: str, patience_seconds: float = 0.5) -> Iterator[io.BufferedReader]:
     loop, api = LoopThread("source"), WorkerApi(server, TOKEN, 5)
     source = Source(name="talk.wav", size=len(DATA), transfer=Transfer(url=url, method="GET"))
-    with io.BufferedReader(SourceReader(loop, api, source, patience_seconds), 128) as file:
+
+    def ask(number: int) -> Future[bytes]:
+        return loop.start(fetch_block(api, source, number, patience_seconds))
+
+    with io.BufferedReader(SourceReader(len(DATA), ask), 128) as file:
         yield file
     loop.run(api.close())
     loop.close()

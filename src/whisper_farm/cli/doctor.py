@@ -72,6 +72,7 @@ def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     yield from _engines()
     yield from _device()
     yield _ffmpeg()
+    yield _sandbox()
     yield from _storage()
     yield _server(server, token)
 
@@ -142,6 +143,22 @@ def _ffmpeg() -> Finding:
     if words:
         return Finding("fine", "audio", f"PyAV {words[0]} with libavformat {'.'.join(words[1:])}")
     return Finding("broken", "audio", f"PyAV does not work here: {trouble}", "`pip install --force-reinstall av`")
+
+
+def _sandbox() -> Finding:
+    """What holds the process that reads recordings, tried in a child."""
+    words, trouble = probe(
+        "from whisper_farm.worker.sandbox import enter\nheld = enter()\n"
+        "import whisper_farm.worker.cutter_child\nprint('held', *held)"
+    )
+    if not words:
+        return Finding("broken", "sandbox", f"recordings cannot be read in it: {trouble}", "please report this")
+    held = {"landlock": "hardly any file (Landlock)", "seccomp": "no network and no program (seccomp)"}
+    what = ", ".join(text for name, text in held.items() if name in words)
+    if len(words) == 1 + len(held):
+        return Finding("fine", "sandbox", f"whoever reads recordings reaches {what}")
+    advice = "let only people you trust submit recordings, or run the worker in a container of its own"
+    return Finding("noted", "sandbox", f"holds {what or 'nothing'} here, of {' and '.join(held)}", advice)
 
 
 def _storage() -> Iterator[Finding]:

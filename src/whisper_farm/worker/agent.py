@@ -24,7 +24,7 @@ from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls
-from whisper_farm.worker.cutting import Cutting
+from whisper_farm.worker.cutting import CUTS_AT_ONCE, Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure, failed_by
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.machine import machine_facts
@@ -247,7 +247,7 @@ class Agent:
             return 0
         match kind:
             case "chunk":
-                return 1 - held
+                return CUTS_AT_ONCE - held
             case "peaks":
                 return 1 - held - self._leases.unfinished("chunk")
             case "transcribe":

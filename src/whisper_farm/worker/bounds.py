@@ -18,8 +18,13 @@ OPEN_SECONDS = 30
 """Processor time for opening a recording."""
 STEP_SECONDS = 120
 """Processor time from one chunk to the next."""
-SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|^AWS_|^WHISPER_FARM_|_DSN$|^PG")
-"""Names of environment variables that may hold what a child must not know."""
+HARMLESS = re.compile(
+    r"(PYTHON(PATH|HOME|UTF8|IOENCODING|DONTWRITEBYTECODE|WARNINGS)|PATH|(LD|DYLD)_[A-Z_]*PATH|LANG|LC_[A-Z]+|TZ|TMPDIR|TEMP|TMP"
+    r"|SYSTEMROOT|WINDIR|SYSTEMDRIVE|COMSPEC|PATHEXT|HOME|USERPROFILE|[A-Z]+_NUM_THREADS)"
+)
+"""Names of environment variables that a process needs in order to run, and that hold no secret."""
+OF_THE_FARM = re.compile(r"WHISPER_FARM_.*|AWS_.*|PG.*")
+"""Names of variables that open a farm, its database or its object store."""
 
 
 def bound_memory(bound_bytes: int) -> None:
@@ -43,6 +48,11 @@ def bound_processor(seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, most))
 
 
-def without_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def only_harmless(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for a child that reads what strangers sent."""
-    return {name: value for name, value in environment.items() if SECRET.search(name.upper()) is None}
+    return {name: value for name, value in environment.items() if HARMLESS.fullmatch(name.upper())}
+
+
+def without_farm(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment for a recogniser: an engine may need keys of its own, but none of the farm's."""
+    return {name: value for name, value in environment.items() if not OF_THE_FARM.fullmatch(name.upper())}

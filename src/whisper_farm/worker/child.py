@@ -14,9 +14,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Literal
 
-from whisper_farm.worker.bounds import without_secrets
+from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
 Role = Literal["recogniser", "cutter"]
@@ -68,16 +69,27 @@ class Child:
         self._listening = asyncio.create_task(self._listen(), name=f"stderr of {role} {process.pid}")
 
     @classmethod
-    async def start(cls, role: Role) -> Child:
-        """Start a process for this role; ChildDiedError if the operating system refuses."""
+    async def start(cls, role: Role, writable: Path | None = None) -> Child:
+        """Start a process for this role; ChildDiedError if the operating system refuses.
+
+        A cutter may write in the `writable` folder, and nowhere else.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "whisper_farm.worker.child_main", role, str(os.getpid())),
+                *(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "whisper_farm.worker.child_main",
+                    role,
+                    str(os.getpid()),
+                    str(writable or ""),
+                ),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_PIPE_BYTES,
-                env={**_KEEP_MEMORY, **os.environ} if role == "recogniser" else without_secrets(),
+                env={**_KEEP_MEMORY, **without_farm()} if role == "recogniser" else only_harmless(),
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:

@@ -1,8 +1,8 @@
-"""The start of every child process: `python -m whisper_farm.worker.child_main ROLE PARENT`.
+"""The start of every child process: `python -m whisper_farm.worker.child_main ROLE PARENT [WRITABLE]`.
 
 Promises: the process does not outlive its agent (the kernel ends it on Linux, the end of standard input everywhere);
 Ctrl-C and SIGTERM are left to the agent; when memory is short the child goes before the agent. All this holds before
-anything big is imported.
+anything big is imported. A cutter is in its sandbox by then, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def depend_on(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
-def main(role: str, parent: int) -> None:
+def main(role: str, parent: int, writable: str = "") -> None:
     """Serve the agent in this role until it goes away."""
     depend_on(parent)
     faulthandler.enable()
@@ -46,9 +46,11 @@ def main(role: str, parent: int) -> None:
 
             RecogniserChild(pipe).serve()
         else:
+            from whisper_farm.worker import sandbox
             from whisper_farm.worker.bounds import CUTTER_MEMORY_BYTES, bound_memory
 
             bound_memory(CUTTER_MEMORY_BYTES)
+            sandbox.enter(writable)
             from whisper_farm.worker.cutter_child import CutterChild
 
             CutterChild(pipe).serve()
@@ -58,4 +60,4 @@ def main(role: str, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,8 +1,9 @@
-"""The cutter process: it reads one recording at a time over HTTP. It cuts it, or makes what browsers play and draw.
+"""The cutter process: it reads one recording at a time, which the agent fetches for it block by block. It cuts it, or
+makes what browsers play and draw.
 
-Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. A source that cannot be
-reached is never reported as one that is no audio. An error nobody expected ends the process. So does a
-recording that takes more processor time than any needs, to be opened or from one chunk to the next.
+Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. An error nobody expected
+ends the process. So does a recording that takes more processor time than any needs, to be opened or from one chunk to
+the next. It needs no network, and no file but the copy that it is told to write.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ import io
 import os
 import sys
 import threading
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
 from whisper_farm.audio.listening import listen
-from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import AudioError, FarmError, TooLarge
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask
 from whisper_farm.worker import pipe
-from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import OPEN_SECONDS, STEP_SECONDS, bound_processor
 from whisper_farm.worker.source_reader import SourceReader
 
@@ -37,28 +38,39 @@ class CutterChild:
 
     def __init__(self, agent: pipe.AgentPipe) -> None:
         self._pipe = agent
+        self._asks = count()
+        self._wanted: dict[int, Future[bytes]] = {}
 
     def serve(self) -> None:
         """Cut what the agent names, one recording after the other, until it closes the pipe."""
-        for message, _ in self._pipe.received():
-            if not isinstance(message, pipe.ReadRecording):
-                raise RuntimeError(f"A cutter does not understand {message!r}.")
-            if isinstance(message.task, PeaksTask):
-                give_way()
-            threading.Thread(target=pipe.or_crash(partial(self._do, message)), name="cut", daemon=True).start()
+        for message, body in self._pipe.received():
+            match message:
+                case pipe.ReadRecording():
+                    self._wanted.clear()
+                    if isinstance(message.task, PeaksTask):
+                        give_way()
+                    threading.Thread(target=pipe.or_crash(partial(self._do, message)), name="cut", daemon=True).start()
+                case pipe.Block():
+                    wanted = self._wanted.pop(message.ask, None)
+                    if wanted and wanted.set_running_or_notify_cancel():
+                        wanted.set_result(body)
+                case _:
+                    raise RuntimeError(f"A cutter does not understand {message!r}.")
 
     def _do(self, order: pipe.ReadRecording) -> None:
-        loop = LoopThread("source")
-        api = WorkerApi(order.server, order.token, order.timeout_seconds)
         try:
-            with SourceReader(loop, api, order.task.source) as source:
+            with SourceReader(order.task.source.size, self._ask) as source:
                 self._pipe.send(self._done(order, io.BufferedReader(source, BUFFER_BYTES)))
         except FarmError as error:
             permanent = isinstance(error, AudioError | TooLarge)
             self._pipe.send(pipe.CutFailed(code=error.code, message=error.message, permanent=permanent))
-        finally:
-            loop.run(api.close())
-            loop.close()
+
+    def _ask(self, number: int) -> Future[bytes]:
+        """A block of the recording that is being read. The agent answers each, or none any more."""
+        ask, block = next(self._asks), Future[bytes]()
+        self._wanted[ask] = block
+        self._pipe.send(pipe.WantBlock(ask=ask, number=number))
+        return block
 
     def _done(self, order: pipe.ReadRecording, file: io.BufferedReader) -> pipe.CutEnded | pipe.PeaksMade:
         if isinstance(order.task, ChunkTask):

@@ -4,7 +4,8 @@ Promises: the first chunk is appended as soon as it is cut, later ones in groups
 appended in order. A child that runs ahead waits, so memory is bounded. A child that dies is replaced, and the next one
 goes on after the last chunk that is safe; the second death at the same place fails the job, charged. A recording that
 is no audio fails for good. An address that no longer works is replaced by a new one. A lease that may have run out is
-asked about before anything is published. One recording is cut at a time; its child stays for the next.
+asked about before anything is published. A few recordings are cut at a time, so that a long one
+holds up no other; a child stays for the next.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from pathlib import Path
 
 from whisper_farm.errors import (
     InvalidRequest,
-    LeaseLost,
     ObjectStoreRefused,
     RecogniserCrashed,
     ServerUnreachable,
@@ -29,11 +29,13 @@ from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed, ReadRecording
+from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed
+from whisper_farm.worker.reading import Reading
 from whisper_farm.worker.tasks import ended
 
 GROUP = 16
 UPLOAD_TRIES = 3
+CUTS_AT_ONCE = 2
 AHEAD_SECONDS = 480.0
 """Audio that may wait in memory between the child and the farm."""
 
@@ -42,48 +44,39 @@ _End = CutEnded | CutFailed | Exception
 _Chunks = asyncio.Queue[_ChunkAudio | _End]
 
 
-def order_to_read(api: WorkerApi, task: worker.ChunkTask | worker.PeaksTask, copy_path: str = "") -> ReadRecording:
-    """What a cutter child is told."""
-    return ReadRecording(
-        server=api.server, token=api.token, timeout_seconds=api.timeout_seconds, task=task, copy_path=copy_path
-    )
-
-
 class Cutting:
-    """The chunk job of one worker."""
+    """The chunk jobs of one worker."""
 
     def __init__(self, api: WorkerApi, heartbeats: Heartbeats, silence_seconds: float, tell: Tell) -> None:
         self._api = api
         self._heartbeats = heartbeats
         self._silence_seconds = silence_seconds
         self._tell = tell
-        self._child: Child | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._idle: list[Child] = []
+        self._room = asyncio.Semaphore(CUTS_AT_ONCE)
 
     async def warm_up(self) -> None:
         """Start a child, so that the first recording need not wait for it."""
         with contextlib.suppress(ChildDiedError):
-            async with self._one_at_a_time:
-                await self._ready_child()
+            self._idle.append(await Child.start("cutter"))
 
     async def cut(self, claim: worker.Claim, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
         """Cut the recording of a claim; cancel this to stop. What is appended stays."""
         storing = Storing(self._api, self._heartbeats, claim.token)
-        async with self._one_at_a_time:
+        async with self._room:
             return await self._cut_in_children(Appending(storing, claim, task), task)
 
     async def close(self) -> None:
-        """End the child and collect it. It is no child for the next recording any more."""
-        if self._child:
-            await self._child.close()
-            self._child = None
+        """End the children that wait for a recording, and collect them."""
+        while self._idle:
+            await self._idle.pop().close()
 
     async def _cut_in_children(self, appending: Appending, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
         """Cut to the end; a child that dies has a successor, unless its predecessor died at the same place."""
         died_at: int | None = None
         while True:
             try:
-                return await self._cut_in(await self._ready_child(), appending, task)
+                return await self._cut_in(await self._idle_child(), appending, task)
             except ChildDiedError as death:
                 self._tell(Notice("child_died", str(death), {"last_words": death.last_words}))
                 if death.out_of_processor_time:
@@ -96,9 +89,9 @@ class Cutting:
         self, child: Child, appending: Appending, task: worker.ChunkTask
     ) -> worker.ChunkResult | JobFailure:
         place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
-        await child.send(order_to_read(self._api, task.model_copy(update=place)))
+        reading = Reading(child, self._api, task.model_copy(update=place), self._silence_seconds)
         queue = _Chunks(max(1, min(GROUP, int(AHEAD_SECONDS / task.chunk_seconds))))
-        pump = asyncio.create_task(self._pump(child, queue), name="chunks from the cutter")
+        pump = asyncio.create_task(_pump(reading, queue), name="chunks from the cutter")
         end: _End | None = None
         try:
             while end is None:
@@ -108,31 +101,24 @@ class Cutting:
                     self._tell(appending.notice(len(group)))
         finally:
             await ended(pump)
-            if end is None:
-                await self.close()
+            await reading.close()
+            if isinstance(end, CutEnded | CutFailed):
+                self._idle.append(child)
+            else:
+                await child.close()
         if isinstance(end, Exception):
             raise end
         if isinstance(end, CutFailed):
             return failure_of(end)
         return end.result
 
-    async def _pump(self, child: Child, queue: _Chunks) -> None:
-        """Move what the child sends to the queue, which makes the child wait when it is full."""
-        try:
-            while True:
-                message, flac = await child.receive(self._silence_seconds)
-                if isinstance(message, CutChunk):
-                    await queue.put((message, flac))
-                elif isinstance(message, CutEnded | CutFailed):
-                    return await queue.put(message)
-        except Exception as error:
-            await queue.put(error)
-
-    async def _ready_child(self) -> Child:
-        if self._child is None or not self._child.running:
-            await self.close()
-            self._child = await Child.start("cutter")
-        return self._child
+    async def _idle_child(self) -> Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.running:
+                return child
+            await child.close()
+        return await Child.start("cutter")
 
 
 class Storing:
@@ -214,6 +200,20 @@ class Appending:
         return worker.NewChunk(**cut, key=key, size=len(flac), sha256=digest)
 
 
+async def _pump(reading: Reading, queue: _Chunks) -> None:
+    """Let the child begin, and move what it sends to the queue, which makes the child wait when it is full."""
+    try:
+        await reading.begin()
+        while True:
+            message, flac = await reading.receive()
+            if isinstance(message, CutChunk):
+                await queue.put((message, flac))
+            elif isinstance(message, CutEnded | CutFailed):
+                return await queue.put(message)
+    except Exception as error:
+        await queue.put(error)
+
+
 async def _next_group(queue: _Chunks) -> tuple[list[_ChunkAudio], _End | None]:
     """Whatever is in the queue, at least one thing. What ends the cutting comes last."""
     group: list[_ChunkAudio] = []
@@ -228,7 +228,4 @@ async def _next_group(queue: _Chunks) -> tuple[list[_ChunkAudio], _End | None]:
 
 def failure_of(end: CutFailed) -> JobFailure:
     """How to report a recording that the child could not cut."""
-    if end.code == LeaseLost.code:
-        raise LeaseLost(end.message)
-    passing = end.code in (ServerUnreachable.code, ObjectStoreRefused.code)
-    return JobFailure(end.code, end.message, end.permanent, charged=not passing)
+    return JobFailure(end.code, end.message, end.permanent)

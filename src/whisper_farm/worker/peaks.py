@@ -15,10 +15,11 @@ from whisper_farm.errors import RecogniserCrashed
 from whisper_farm.protocol.worker import Claim, ListeningCopy, PeaksResult, PeaksTask
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
-from whisper_farm.worker.cutting import Storing, failure_of, order_to_read
+from whisper_farm.worker.cutting import Storing, failure_of
 from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.pipe import CutFailed, PeaksMade
+from whisper_farm.worker.reading import Reading
 
 
 class PeaksMaking:
@@ -43,14 +44,16 @@ class PeaksMaking:
             return PeaksResult(duration_seconds=answer.duration_seconds, peaks=answer.peaks, audio=audio)
 
     async def _in_child(self, task: PeaksTask, copy: Path) -> PeaksMade | CutFailed:
-        child = await Child.start("cutter")
+        child = await Child.start("cutter", writable=copy.parent)
+        reading = Reading(child, self._api, task, self._silence_seconds)
         try:
-            await child.send(order_to_read(self._api, task, str(copy)))
+            await reading.begin(copy)
             while True:
-                message, _ = await child.receive(self._silence_seconds)
+                message, _ = await reading.receive()
                 if isinstance(message, PeaksMade | CutFailed):
                     return message
         finally:
+            await reading.close()
             await child.close()
 
     async def _stored(self, token: str, copy: Path) -> ListeningCopy:

@@ -5,7 +5,7 @@ A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `
 any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
 A cutter child: `ReadRecording` → `CutChunk`… (audio in the body), then `CutEnded`; or `PeaksGoOn`…, then `PeaksMade`;
-or `CutFailed`.
+or `CutFailed`. Meanwhile `WantBlock` → `Block` (bytes of the recording in the body). It needs no address and no token.
 
 A message is its kind and JSON, with a body of bytes (may be empty), both of bounded length. A mark before each shows at
 once that something else got into the pipe. A child that cannot go on sends nothing and dies; its last words are on its
@@ -164,14 +164,24 @@ class BatchEnded(PipeMessage):
 
 
 class ReadRecording(PipeMessage):
-    """Read a recording of this farm. Cut it from where the chunks that are there already end; or find its peaks, and
-    write its listening copy to a file."""
+    """Read a recording. Cut it from where the chunks that are there already end; or find its peaks, and write its
+    listening copy to a file. The task says nothing of where the recording is."""
 
-    server: str
-    token: str
-    timeout_seconds: float
     task: ChunkTask | PeaksTask = Field(discriminator="kind")
     copy_path: str = ""
+
+
+class WantBlock(PipeMessage):
+    """Send this block of the recording."""
+
+    ask: int = Field(ge=0)
+    number: int = Field(ge=0)
+
+
+class Block(PipeMessage):
+    """What was asked for is the body."""
+
+    ask: int
 
 
 class PeaksGoOn(PipeMessage):
@@ -205,7 +215,7 @@ class CutEnded(PipeMessage):
 
 
 class CutFailed(PipeMessage):
-    """The recording cannot be cut (`permanent`: by nobody), or its source cannot be reached."""
+    """The recording cannot be cut (`permanent`: by nobody), or not here."""
 
     code: str
     message: str
