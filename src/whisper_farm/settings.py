@@ -111,6 +111,8 @@ class ServerSettings(BaseSettings):
     """Accept paths of this machine as sources (the one-command farm only)."""
     default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")
     """What OpenAI's `whisper-1` stands for, and calls that name no model: a model's name, or ENGINE:MODEL."""
+    models: tuple[ModelName, ...] | None = None
+    """Models that may be asked for, each as its name or ENGINE:MODEL; None means any."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks that are not public and that links, feeds and webhooks may lead to all the same, as `127.0.0.0/8`."""
     fetches_at_once: int = Field(default=4, ge=1, le=64)

@@ -267,3 +267,9 @@ def test_a_misspelt_model_is_an_error_before_the_network_is_asked(hub: ModelHub,
 def test_an_unknown_engine_is_named(settings: EngineSettings) -> None:
     with pytest.raises(EngineUnavailable, match="'faster-whisper'"):
         choose_model("fast-whisper", None, "transcribe", settings, lambda _: None)
+
+
+def test_a_name_that_happens_to_be_a_folder_here_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "secrets").mkdir(parents=True)
+    assert cache.local_model("owner/secrets", None, str(tmp_path / "cache")) is None

@@ -55,7 +55,13 @@ HAPPENS = (
     *(f"event job_{kind}" for kind in ("done", "retried", "released", "redo", "set_aside")),
     *("event language_decided", "event chunks_appended", "event chunking_done", "event peaks_done"),
     *(f"event transcription_{how}" for how in ("started", "assembling", "done", "incomplete", "failed", "cancelled")),
-    *("event transcription_retried", "event transcription_deleted", "event worker_gone", "event worker_joined"),
+    *(
+        "event transcription_unserved",
+        "event transcription_retried",
+        "event transcription_deleted",
+        "event worker_gone",
+        "event worker_joined",
+    ),
 )
 """What must have come about in every run, or the machine has shown less than it seems to."""
 

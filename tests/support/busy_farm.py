@@ -54,6 +54,7 @@ OFFERS: dict[str, dict[str, Any]] = {
     "warm": {"models": None, "loaded": ("large",), "cuts": True},
     "small": {"models": ("small",), "loaded": ("small",), "cuts": False},
     "large": {"models": ("large", "huge"), "cuts": True},
+    "resting": {"models": None, "resting": ("small",), "cuts": True},
 }
 ACTIONS: dict[str, tuple[int, Callable[[Any], object]]] = {}
 """How often each action happens, and when it can."""

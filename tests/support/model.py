@@ -9,7 +9,7 @@ the errors. Texts for people are left out, and so are blobs.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from whisper_farm.errors import (
@@ -181,7 +181,7 @@ class Worker:
     def serves(self, profile: Profile, label: str) -> bool:
         if label != self.label or profile.kind != "transcribe":
             return label == self.label and self.cuts
-        mine = [offer for offer in self.engines if offer.engine == profile.engine]
+        mine = [one for one in self.engines if one.engine == profile.engine and profile.model not in one.resting]
         return any(offer.models is None or profile.model in offer.models for offer in mine)
 
     def has_loaded(self, profile: Profile) -> bool:
@@ -246,12 +246,31 @@ class Model:
             request.worker_id, owner, request.name, request.cuts, request.engines, self.now, self.now, self.now,
         )  # fmt: skip
         self.workers[worker.id] = worker
+        before = replace(worker)
         worker.cuts, worker.engines, worker.label = request.cuts, request.engines, request.label
         worker.last_seen_at = self.now
         if known is None or known.state == "gone":
             worker.state = worker.told or "live"
             self._say_of(worker, "worker_joined")
+        for offer in request.engines if known is not None else ():
+            for model in offer.resting:
+                self._cannot_serve(worker, before, offer.engine, model)
         return {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat, "server_version": "0"}
+
+    def _cannot_serve(self, worker: Worker, before: Worker, engine: str, model: str) -> None:
+        """Those who wait for a model that nobody can have any more are told so."""
+        profile = Profile("", "transcribe", engine, model)
+        if not before.serves(profile, before.label):
+            return
+        needs = f"{before.label}:{engine} {model}"
+        waiting = [job for job in self.jobs.values() if job.needs == needs]
+        waiting = [
+            job for job in waiting
+            if job.state == "queued" or any(one.worker_id == worker.id for one in self._live(job))
+        ]  # fmt: skip
+        for recording in sorted({job.transcription_id for job in waiting}):
+            if not any(self._served(job, (), worker.id) for job in waiting if job.transcription_id == recording):
+                self._say("transcription_unserved", self.recordings[recording])
 
     def drain(self, worker_id: str) -> None:
         self._tell(worker_id, "draining", ("live",))

@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
-from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.worker import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import child, pipe, recognisers
@@ -77,14 +77,22 @@ def test_a_model_is_loaded_by_the_process_that_looked_around() -> None:
     with_pool(scene, slots=2)
 
 
-def test_another_model_means_another_process_and_the_first_one_is_gone() -> None:
+def test_another_model_means_another_process_and_the_first_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(here: Pool) -> None:
         await here.pool.switch(INSTANT)
         await until(lambda: here.pool.ready, "it is ready")
         (first,) = here.pool.recognisers
-        await here.pool.switch(INSTANT.model_copy(update={"model": "x2"}))
-        assert not first._child.running, "its memory is free before the other loads"
-        await until(lambda: here.pool.ready, "the other is ready")
+        other, load = INSTANT.model_copy(update={"model": "x2"}), Recogniser.load
+        running: list[bool] = []
+
+        def watched(*told: Any) -> Any:
+            running.append(first._child.running)
+            return load(*told)
+
+        monkeypatch.setattr(Recogniser, "load", watched)
+        await here.pool.switch(other)
+        await until(lambda: here.pool.serves(other) and here.pool.ready, "the other is ready")
+        assert running == [False], "its memory is free before the other loads"
         assert here.pool.recognisers[0].pid != first.pid
         assert here.said == ["model_ready", "model_ready"]
 
@@ -102,14 +110,13 @@ def test_another_model_means_another_process_and_the_first_one_is_gone() -> None
 def test_what_cannot_be_had_is_said_and_may_be_tried_again(options: RecognitionOptions, error: type) -> None:
     async def scene(here: Pool) -> None:
         await here.pool.switch(options)
-        await until(lambda: here.pool.failure, "it is known")
-        assert isinstance(here.pool.failure, error)
-        assert here.pool.resting
+        await until(lambda: here.pool.refusal(options), "it is known")
+        assert isinstance(here.pool.refusal(options), error)
         assert here.said == ["model_unavailable"]
-        here.pool.forget_failure()
+        assert here.pool.refusal(INSTANT) is None
         await here.pool.switch(INSTANT)
-        await until(lambda: here.pool.ready, "it is ready, after a rest")
-        assert not here.pool.resting
+        await until(lambda: here.pool.ready, "it is ready, without a rest")
+        await until(lambda: here.pool.refusal(options) is None, "the other may be tried again")
 
     with_pool(scene)
 
@@ -117,8 +124,57 @@ def test_what_cannot_be_had_is_said_and_may_be_tried_again(options: RecognitionO
 def test_however_often_a_load_fails_the_rest_is_bounded() -> None:
     async def scene(here: Pool) -> None:
         for _ in range(3000):
-            here.pool._rest()
-        assert here.pool._rest_until <= now() + recognisers._LONGEST_REST_SECONDS
+            here.pool._give_up(INSTANT, ModelUnavailable())
+        assert here.pool._troubles["tones instant"].until <= now() + recognisers._LONGEST_REST_SECONDS
+
+    with_pool(scene)
+
+
+def test_a_model_that_cannot_be_had_rests_and_the_loaded_one_works_on() -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready")
+        pids = [each.pid for each in here.pool.recognisers]
+        missing = RecognitionOptions(engine="faster-whisper", model="nobody/no-such-model")
+        await here.pool.switch(missing)
+        while not here.pool.refusal(missing):
+            assert here.pool.serves(INSTANT), "while the other is looked for"
+            await asyncio.sleep(0.01)
+        assert here.pool.serves(INSTANT)
+        assert [each.pid for each in here.pool.recognisers] == pids
+        assert here.pool.resting("faster-whisper") == ("nobody/no-such-model",)
+        assert here.pool.resting("tones") == ()
+
+    with_pool(scene, engines=("tones", "faster-whisper"), local_files_only=True)
+
+
+def test_after_a_model_that_does_not_load_the_one_before_comes_back_by_itself() -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready")
+        broken = INSTANT.model_copy(update={"model": "no-such-model"})
+        await here.pool.switch(broken)
+        await until(lambda: here.pool.refusal(broken), "it is known")
+        assert here.pool.resting("tones") == ("no-such-model",)
+        await until(lambda: (here.pool.fill(), here.pool.serves(INSTANT) and here.pool.ready)[1], "the first is back")
+
+    with_pool(scene)
+
+
+def test_an_option_or_a_revision_that_cannot_be_had_speaks_against_no_other_job() -> None:
+    async def scene(here: Pool) -> None:
+        await here.pool.switch(INSTANT)
+        await until(lambda: here.pool.ready, "it is ready")
+        other = INSTANT.model_copy(update={"revision": "another"})
+        await here.pool.switch(other)
+        await until(lambda: here.pool.refusal(other), "it is known")
+        await until(lambda: (here.pool.fill(), here.pool.serves(INSTANT) and here.pool.ready)[1], "the first is back")
+        wish = INSTANT.model_copy(update={"beam_size": 7})
+        here.pool._give_up(wish, OptionUnsupported())
+        assert here.pool.refusal(wish) is not None
+        assert here.pool.refusal(INSTANT) is None
+        assert here.pool.resting("tones") == ()
+        assert here.pool.serves(INSTANT)
 
     with_pool(scene)
 

@@ -24,7 +24,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.ingest.addresses import check_url
 from whisper_farm.leases.transcriptions import NewTranscription, submit
-from whisper_farm.models import can_translate, cannot_translate, may_be_folder
+from whisper_farm.models import can_translate, cannot_translate, engine_and_model, may_be_folder
 from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -81,6 +81,10 @@ async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
 
 
 def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
+    """Raise what is wrong with the model that was asked for."""
+    asked = options.engine, options.model
+    if settings.models is not None and asked not in map(engine_and_model, settings.models):
+        raise Forbidden(f"This server takes only the models {', '.join(settings.models)}, not {options.model[:100]}.")
     if may_be_folder(options.model) and not settings.local_models:
         raise Forbidden("This server takes no folder as a model: give a model's name or a repository of the model hub.")
     if options.task == "translate" and not can_translate(options.model):

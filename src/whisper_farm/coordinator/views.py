@@ -9,7 +9,7 @@ from contextlib import suppress
 from whisper_farm.coordinator.transcripts import gaps_of_all
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.kinds import RECOGNITION
-from whisper_farm.leases.workers import LiveWorkers
+from whisper_farm.leases.workers import LiveWorkers, nobody_runs
 from whisper_farm.protocol import client as protocol
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -111,7 +111,7 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) 
         return "No live worker cuts recordings; start one that does."
     engine, model = row.options["engine"], row.options["model"]
     if not fleet.serves(RECOGNITION.needs(row.label, row.options)):
-        return f"No live worker runs {engine} with the model {model}; start one that does."
+        return nobody_runs(engine, model)
     return None
 
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from whisper_farm.errors import ModelUnavailable
-from whisper_farm.models import REPOSITORIES
+from whisper_farm.models import REPOSITORIES, may_be_folder
 
 NEEDED = ("config.json", "tokenizer.json", "model.bin")
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
@@ -40,9 +40,10 @@ class FoundModel:
 def local_model(model: str, revision: str | None = None, model_dir: str | None = None) -> FoundModel | None:
     """The model if it is on this machine, in that revision if one is given. No network.
 
+    `owner/name` is never a folder here, whatever lies where this process was started.
     ModelUnavailable if the name is none that there is, or if a folder is no model or of another revision.
     """
-    if (folder := plain_folder(model)) is not None:
+    if may_be_folder(model) and (folder := plain_folder(model)) is not None:
         return _in_folder(model, folder, revision)
     home = repository_folder(repository(model), model_dir)
     if (commit := revision or _head(home)) is None or not _COMMIT.fullmatch(commit):

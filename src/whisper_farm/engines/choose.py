@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from whisper_farm.engines.cache import plain_folder
 from whisper_farm.engines.devices import device_of
 from whisper_farm.engines.engine import EngineSettings, Progress
 from whisper_farm.engines.registry import engine_traits
@@ -15,6 +16,8 @@ def choose_model(engine: str, model: str | None, task: Task, settings: EngineSet
     """
     traits = engine_traits(engine)
     wanted = model or traits.default_model(device_of(traits, settings.device), task)
+    if traits.fetch is not None and (folder := plain_folder(wanted)) is not None:
+        wanted = str(folder)
     if traits.fetch is not None:
         traits.fetch(wanted, settings, progress)
     return wanted

@@ -101,7 +101,7 @@ class _World:
 
     def _workers(self) -> list[PresentWorker]:
         """Those that work, and one that has left and whose speed is known."""
-        offers = [{"engine": self.backlog.engine, "models": None}]
+        offers = [{"engine": self.backlog.engine, "models": None, "resting": ()}]
         speed = self.backlog.speed
         here = [
             PresentWorker(

@@ -12,7 +12,13 @@ from typing import Literal, TypedDict, TypeVar
 
 from whisper_farm.errors import Forbidden, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import LeaseTiming, stretched
-from whisper_farm.protocol.events import WorkerDismissed, WorkerDraining, WorkerGone, WorkerJoined
+from whisper_farm.protocol.events import (
+    TranscriptionUnserved,
+    WorkerDismissed,
+    WorkerDraining,
+    WorkerGone,
+    WorkerJoined,
+)
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -23,11 +29,12 @@ WorkerState = Literal["live", "draining", "dismissed", "gone"]
 
 
 class Offer(TypedDict):
-    """An engine that a worker runs; no `models` means any."""
+    """An engine that a worker runs; no `models` means any but those that rest."""
 
     engine: str
     models: list[str] | None
     loaded: list[str]
+    resting: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ class Offers:
         if label != self.label or " " not in what:
             return label == self.label and self.cuts
         engine, _, model = what.partition(" ")
-        mine = (offer["models"] for offer in self.engines if offer["engine"] == engine)
-        return any(models is None or model in models for models in mine)
+        mine = [offer for offer in self.engines if offer["engine"] == engine and model not in offer["resting"]]
+        return any(offer["models"] is None or model in offer["models"] for offer in mine)
 
     def has_loaded(self, needs: str) -> bool:
         """Whether the model is ready in its memory."""
@@ -95,6 +102,18 @@ TELL = Change("UPDATE workers SET state = :state, told = :state WHERE id = :me")
 GO = "UPDATE workers SET state = 'gone' WHERE state <> 'gone'"
 LEAVE = Query[tuple[str, str, str]](f"{GO} AND id = :me RETURNING id, owner, name")
 GIVE_UP = Query[tuple[str, str, str]](f"{GO} AND last_seen_at < :before RETURNING id, owner, name")
+UNSERVED = Query[tuple[str, str]]("""
+    SELECT transcriptions.id, transcriptions.owner
+      FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+     WHERE jobs.state = 'queued' AND jobs.needs = :needs
+     UNION
+    SELECT transcriptions.id, transcriptions.owner
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+           JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+     WHERE attempts.state = 'live' AND attempts.worker_id = :me AND jobs.needs = :needs
+     ORDER BY 1 LIMIT 1000
+""")
+"""The transcriptions that wait for what a worker cannot do any more, also those whose chunks it is about to fail."""
 LEAVE_NOTHING = Change("UPDATE jobs SET left_by = NULL WHERE state = 'queued' AND left_by IS NOT NULL")
 """What was left to others may be tried again by those who are there, for one of the others is gone."""
 
@@ -111,7 +130,24 @@ def register_worker(
     tx.change(REGISTER, told | {"engines": Json(told["engines"]), "machine": machine, "owner": owner})
     if known is None or known.state == "gone":
         emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
+    for offer in request.engines if known is not None else ():
+        for model in offer.resting:
+            _cannot_serve(tx, known, offer.engine, model, policy)
     return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version)
+
+
+def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, policy: Policy) -> None:
+    """A model rests on a worker: whoever waits for it and has nobody else is told so, once."""
+    needs = f"{before.label}:{engine} {model}"
+    if before.serves(needs) and not LiveWorkers(tx, policy, asking=before.id).serves(needs):
+        said = TranscriptionUnserved(message=nobody_runs(engine, model))
+        for transcription_id, owner in tx.rows(UNSERVED, {"needs": needs, "me": before.id}):
+            emit(tx, said, transcription_id, owner)
+
+
+def nobody_runs(engine: str, model: str) -> str:
+    """What is said of a transcription that no live worker can serve."""
+    return f"No live worker runs {engine} with the model {model}; start one that does, or check the model's name."
 
 
 def timing(tx: Transaction, policy: Policy) -> LeaseTiming:

@@ -27,6 +27,7 @@ EventKind = Literal[
     "transcription_fetching",
     "transcription_fetched",
     "transcription_started",
+    "transcription_unserved",
     "transcription_assembling",
     "transcription_done",
     "transcription_incomplete",
@@ -83,6 +84,12 @@ class TranscriptionFetched(FarmEventBase):
 
 class TranscriptionStarted(FarmEventBase):
     """A worker claimed the first job of a transcription."""
+
+
+class TranscriptionUnserved(FarmEventBase):
+    """No live worker can have the model of a transcription any more; it waits until one can."""
+
+    message: Reason
 
 
 class TranscriptionAssembling(FarmEventBase):
@@ -221,6 +228,7 @@ FarmEvent = (
     | TranscriptionFetching
     | TranscriptionFetched
     | TranscriptionStarted
+    | TranscriptionUnserved
     | TranscriptionAssembling
     | TranscriptionDone
     | TranscriptionIncomplete

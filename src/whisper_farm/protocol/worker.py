@@ -36,14 +36,21 @@ from whisper_farm.protocol.wire import (
 from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
+MAX_RESTING = 64
+"""Models that one offer may name as not to be had for now."""
+
 
 class EngineOffer(Request):
-    """An engine this worker can run. `models` None means any model; `loaded` are ready in memory."""
+    """An engine this worker can run. `models` None means any model; `loaded` are ready in memory.
+
+    `resting` cannot be had there for now: none of their jobs are given to this worker.
+    """
 
     engine: Name
     version: Name
     models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
     loaded: Items[ModelName] = Field(default=(), max_length=16)
+    resting: Items[ModelName] = Field(default=(), max_length=MAX_RESTING)
     device: Name
     compute_type: Name = "default"
     batch: int = Field(ge=1, le=MAX_BATCH)

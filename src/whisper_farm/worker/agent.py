@@ -223,6 +223,7 @@ class Agent:
                 version=each.version,
                 models=models or each.models,
                 loaded=(ready.model,) if ready and ready.engine == each.engine else (),
+                resting=self._pool.resting(each.engine),
                 device=each.device,
                 compute_type=ready.compute_type if ready else self._settings.compute_type,
                 batch=each.batch,

@@ -1,6 +1,7 @@
 """The pipe between the agent and each of its children: the messages, how they are framed, and the child's end.
 
-A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`.
+A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Fetch` → `Fetching`…, then `Fetched` or
+`Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`.
 A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
 any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
@@ -93,6 +94,16 @@ class Fetching(PipeMessage):
     model: ModelName
     done_bytes: int
     total_bytes: int | None
+
+
+class Fetch(PipeMessage):
+    """Bring the model of these options to this machine, and load nothing."""
+
+    options: RecognitionOptions
+
+
+class Fetched(PipeMessage):
+    """The model is here, as far as can be known before it is loaded."""
 
 
 class Ready(PipeMessage):

@@ -43,6 +43,8 @@ class RecogniserChild:
                 case pipe.LookAround():
                     self._order = message
                     self._in_slot(partial(capability, message))
+                case pipe.Fetch():
+                    self._in_slot(partial(self._fetch, message))
                 case pipe.Load():
                     self._slots = ThreadPoolExecutor(message.slots, "slot")
                     self._in_slot(partial(self._load, message))
@@ -67,11 +69,19 @@ class RecogniserChild:
 
         self._slots.submit(pipe.or_crash(run))
 
+    def _fetch(self, fetch: pipe.Fetch) -> pipe.Fetched:
+        traits = engine_traits(self._order.engine)
+        if traits.fetch is not None:
+            traits.fetch(fetch.options.model, self._settings(), _news(self._pipe))
+        return pipe.Fetched()
+
+    def _settings(self, **more: int) -> EngineSettings:
+        shared = self._order.model_dump(include=set(EngineSettings.__dataclass_fields__))
+        return EngineSettings(**{**shared, "threads": 0, "slots": 1, **more})
+
     def _load(self, load: pipe.Load) -> pipe.Ready:
-        order, news = self._order, _news(self._pipe)
-        shared = order.model_dump(include=set(EngineSettings.__dataclass_fields__))
-        settings = EngineSettings(**{**shared, "threads": load.threads, "slots": load.slots})
-        self._engine = engine_traits(order.engine).load(load.options, settings, news)
+        settings = self._settings(threads=load.threads, slots=load.slots)
+        self._engine = engine_traits(self._order.engine).load(load.options, settings, _news(self._pipe))
         return pipe.Ready(**asdict(self._engine.facts))
 
     def _recognise(self, order: pipe.Recognise, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> pipe.BatchEnded:

@@ -2,9 +2,10 @@
 
 Promises: where a model may have to be fetched, the first process loads alone and the others follow. A dead process is
 replaced. One that dies while it loads is tried again after growing pauses; after three such deaths the model counts as
-unavailable. Another model means other processes: the old ones are ended first, so that their memory is free. When a
-process dies, every batch in it ends with `ChildDiedError`. A process is killed for a batch that takes too long, and for
-one that nobody wants any more and that does not end.
+unavailable. Another model means other processes: it is fetched while the old ones work on, and they are ended before it
+loads, so that their memory is free. A model that cannot be had rests for a while, and the one before stays or comes
+back. When a process dies, every batch in it ends with `ChildDiedError`. A process is killed for a batch that takes too
+long, and for one that nobody wants any more and that does not end.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, every_error
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported, every_error
 from whisper_farm.protocol.wire import MAX_BATCH
-from whisper_farm.protocol.worker import Claim, TranscribeResult, TranscribeTask
+from whisper_farm.protocol.worker import MAX_RESTING, Claim, TranscribeResult, TranscribeTask
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
@@ -32,6 +33,7 @@ UNWANTED_SECONDS = 30.0
 LOAD_DEATHS = 3
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
 ChunkEnd = TranscribeResult | JobFailure
 _Answer = pipe.Recognised | pipe.Refused | pipe.BatchEnded
 
@@ -95,6 +97,14 @@ class Recogniser:
         self.free_slots -= 1
         self._alone = alone
         return True
+
+    async def fetch(self, options: RecognitionOptions, news: Callable[[pipe.Fetching], None]) -> None:
+        """Bring the model to this machine. EngineError if it cannot be had, ChildDiedError if the process is gone."""
+        await self._child.send(pipe.Fetch(options=options))
+        while not isinstance(answer := (await self._child.receive(LOAD_SECONDS))[0], pipe.Fetched):
+            if not isinstance(answer, pipe.Fetching):
+                raise _engine_error(answer)
+            news(answer)
 
     async def load(
         self, options: RecognitionOptions, news: Callable[[pipe.Fetching], None], died: Callable[[ChildDiedError], None]
@@ -181,6 +191,21 @@ class Recogniser:
             died(death)
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """Loads of a model that failed one after the other; with an error where it cannot be had until then."""
+
+    failures: int = 0
+    until: float = 0.0
+    error: EngineError | None = None
+
+    def rest(self) -> None:
+        """One more failure: a longer rest."""
+        self.failures += 1
+        seconds = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** min(self.failures - 1, 30))
+        self.until = now() + seconds
+
+
 class RecogniserPool:
     """All recognisers of a worker. `changed` is called whenever one is ready, dead or unable."""
 
@@ -191,7 +216,6 @@ class RecogniserPool:
         """What each engine that runs here can do."""
         self.model: RecognitionOptions | None = None
         self.ready: pipe.Ready | None = None
-        self.failure: EngineError | None = None
         self.recognisers: list[Recogniser] = []
         self.largest_batch = MAX_BATCH
         """Lowered when larger batches of the present model proved too much for the memory."""
@@ -202,8 +226,10 @@ class RecogniserPool:
         self._spare: dict[str, Recogniser] = {}
         self._closing: list[Recogniser] = []
         self._starting: set[asyncio.Task[None]] = set()
-        self._failures = 0
-        self._rest_until = 0.0
+        self._coming: asyncio.Task[None] | None = None
+        self._handing_over = False
+        self._before: RecognitionOptions | None = None
+        self._troubles: dict[str, _Trouble] = {}
 
     async def look_around(self) -> None:
         """Find out what the engines can do here. EngineUnavailable if there are some and none can run."""
@@ -221,12 +247,7 @@ class RecogniserPool:
     @property
     def loading(self) -> bool:
         """Whether a model is wanted and no process has it yet."""
-        return self.model is not None and self.ready is None
-
-    @property
-    def resting(self) -> bool:
-        """Whether the last load failed a moment ago."""
-        return self.failure is not None or now() < self._rest_until
+        return self._coming is not None or (self.model is not None and self.ready is None)
 
     @property
     def slots(self) -> int:
@@ -244,25 +265,42 @@ class RecogniserPool:
         return min(self.capabilities[self.model.engine].batch, self.largest_batch) if self.model else 1
 
     def serves(self, options: RecognitionOptions) -> bool:
-        """Whether the model loaded (or being loaded) is the one for these options."""
-        if self.model is None or (self.model.engine, self.model.model) != (options.engine, options.model):
+        """Whether the model loaded (or being loaded alone) is the one for these options, and takes batches."""
+        if self._handing_over or self.model is None:
+            return False
+        if (self.model.engine, self.model.model) != (options.engine, options.model):
             return False
         revision = self.ready.revision if self.ready else self.model.revision
         return options.revision is None or revision in (options.revision, None)
 
+    def refusal(self, options: RecognitionOptions) -> EngineError | None:
+        """Why jobs with these options cannot be done here for now; None if nothing is known against them."""
+        for key in _keys(options):
+            trouble = self._troubles.get(key)
+            if trouble is not None and trouble.error is not None and now() < trouble.until:
+                return trouble.error
+        return None
+
+    def resting(self, engine: str) -> tuple[str, ...]:
+        """The models of this engine that cannot be had here for now."""
+        known = [key.partition(" ") for key, one in self._troubles.items() if one.error and now() < one.until]
+        return tuple(sorted(model for name, _, model in known if name == engine))[:MAX_RESTING]
+
     async def switch(self, options: RecognitionOptions) -> None:
-        """End the processes of another model and load this one, in the background."""
-        await self.close(keep_spare=options.engine)
-        self.model, self.ready, self.failure, self.largest_batch = options, None, None, MAX_BATCH
-        if options.engine in self.capabilities:
-            self.fill()
+        """Load this model in the background. One that is loaded works on until this one is here."""
+        if options.engine not in self.capabilities:
+            self._give_up(options, EngineUnavailable(f"This worker does not run the engine {options.engine!r}."))
+        elif self.slots:
+            self._coming = self._tasks.start(self._change(options), "change of the model")
+            self._coming.add_done_callback(self._came)
         else:
-            self._give_up(EngineUnavailable(f"This worker does not run the engine {options.engine!r}."))
+            await self.close(keep_spare=options.engine)
+            self._want(options)
 
     def fill(self) -> None:
         """Start the processes that are missing."""
         self.recognisers = [each for each in self.recognisers if each.alive]
-        if self.model is None or self.failure:
+        if self.model is None or self._handing_over:
             return
         capability = self.capabilities[self.model.engine]
         nothing_to_fetch = self.ready or capability.models
@@ -272,69 +310,115 @@ class RecogniserPool:
             self._starting.add(task)
             task.add_done_callback(self._started)
 
-    def forget_failure(self) -> None:
-        """Be ready to try again, after a rest."""
-        self.model = self.failure = None
-
     async def close(self, keep_spare: str = "") -> None:
         """End all processes and collect them, but for one of this engine that has loaded no model yet."""
-        await ended(*self._starting)
+        await ended(*self._starting, *([self._coming] if self._coming else []))
+        await self._end_old(keep_spare)
+
+    async def _end_old(self, keep_spare: str) -> None:
         spares = [self._spare.pop(engine) for engine in tuple(self._spare) if engine != keep_spare]
         self._closing += self.recognisers + spares
         self.recognisers = []
         await asyncio.gather(*(each.close() for each in self._closing))
         self._closing.clear()
 
+    def _want(self, model: RecognitionOptions) -> None:
+        self.model, self.ready, self.largest_batch = model, None, MAX_BATCH
+        self.fill()
+
+    async def _change(self, model: RecognitionOptions) -> None:
+        """Fetch another model; then let the old processes end what they have, and load it in their place."""
+        await self._rested(model)
+        recogniser = self._spare.pop(model.engine, None)
+        try:
+            recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
+            await recogniser.fetch(model, self._fetching)
+        except BaseException as error:
+            if recogniser:
+                await recogniser.close()
+            self._not_loaded(model, error)
+        else:
+            self._spare[model.engine] = recogniser
+            self._handing_over = True
+            await ended(*self._starting)
+            while self.free_slots < self.slots:  # noqa: ASYNC110 - slots come free, and processes die, in many places
+                await asyncio.sleep(_LOOK_SECONDS)
+            await self._end_old(keep_spare=model.engine)
+            self._before, self._handing_over = self.model, False
+            self._want(model)
+
+    def _came(self, task: asyncio.Task[None]) -> None:
+        self._coming, self._handing_over = None, False
+        self._changed()
+
+    async def _rested(self, model: RecognitionOptions) -> None:
+        """Wait for the end of the rest that earlier deaths have earned."""
+        trouble = self._troubles.get(_keys(model)[0])
+        await asyncio.sleep(max(0.0, trouble.until - now()) if trouble else 0.0)
+
     async def _start(self, model: RecognitionOptions) -> None:
-        """Start one process and load the model in it, after the rest that earlier failures have earned."""
-        await asyncio.sleep(max(0.0, self._rest_until - now()))
+        """Start one process and load the model in it."""
+        await self._rested(model)
         recogniser = self._spare.pop(model.engine, None)
         try:
             recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
             ready = await recogniser.load(model, self._fetching, self._died)
             if model.revision not in (None, ready.revision):
-                raise ModelUnavailable(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
+                message = f"{model.model} is at revision {ready.revision} here, not {model.revision}."
+                raise _OtherRevisionError(message)
         except BaseException as error:
             if recogniser:
                 await recogniser.close()
-            if isinstance(error, EngineError):
-                self._give_up(error)
-            elif isinstance(error, ChildDiedError):
-                self._died_at_load(error)
-            else:
-                raise
+            self._not_loaded(model, error)
         else:
-            self._loaded(recogniser, ready)
+            self._loaded(model, recogniser, ready)
+
+    def _not_loaded(self, model: RecognitionOptions, error: BaseException) -> None:
+        if isinstance(error, EngineError):
+            self._give_up(model, error)
+        elif isinstance(error, ChildDiedError):
+            self._died_at_load(model, error)
+        else:
+            raise error
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
         self._changed()
 
-    def _loaded(self, recogniser: Recogniser, ready: pipe.Ready) -> None:
-        self._failures, self._rest_until = 0, 0.0
+    def _loaded(self, model: RecognitionOptions, recogniser: Recogniser, ready: pipe.Ready) -> None:
+        self._troubles.pop(_keys(model)[0], None)
+        self._before = None
         self.recognisers.append(recogniser)
         self.ready = ready
         message = f"{ready.engine} is ready with {ready.model} on {ready.device} ({ready.compute_type})."
         self._tell(Notice("model_ready", message, {**ready.model_dump(), "pid": recogniser.pid}))
 
-    def _give_up(self, error: EngineError) -> None:
-        """This process cannot load: if no other has, the model cannot be had."""
-        self._rest()
-        if not self.slots and self.model and not self.failure:
-            self.failure = error
-            data = {"engine": self.model.engine, "model": self.model.model, "code": error.code}
-            self._tell(Notice("model_unavailable", error.message, data))
+    def _give_up(self, model: RecognitionOptions, error: EngineError) -> None:
+        """This process cannot load: if no other has, the model cannot be had, and rests."""
+        general, of_revision, of_options = _keys(model)
+        key = {_OtherRevisionError: of_revision, OptionUnsupported: of_options}.get(type(error), general)
+        trouble = self._troubles.setdefault(key, _Trouble())
+        trouble.rest()
+        mine = self.model is not None and _keys(self.model) == _keys(model)
+        if mine and self.slots:
+            return
+        trouble.error = error
+        if mine:
+            self.model, before, self._before = None, self._before, None
+            if before is not None and self.refusal(before) is None:
+                self._want(before)
+        data = {"engine": model.engine, "model": model.model, "code": ModelUnavailable.code}
+        self._tell(Notice("model_unavailable", error.message, data))
+        self._changed()
 
-    def _died_at_load(self, death: ChildDiedError) -> None:
+    def _died_at_load(self, model: RecognitionOptions, death: ChildDiedError) -> None:
         self._died(death)
-        self._rest()
-        if self._failures >= LOAD_DEATHS:
-            message = f"The recogniser dies while it loads its model, {self._failures} times running. {death.evidence}"
-            self._give_up(ModelUnavailable(message))
-
-    def _rest(self) -> None:
-        self._failures += 1
-        self._rest_until = now() + min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2.0 ** min(self._failures - 1, 30))
+        trouble = self._troubles.setdefault(_keys(model)[0], _Trouble())
+        if trouble.failures + 1 >= LOAD_DEATHS:
+            message = f"The recogniser dies while it loads its model, {LOAD_DEATHS} times running. {death.evidence}"
+            self._give_up(model, ModelUnavailable(message))
+        else:
+            trouble.rest()
 
     def _died(self, death: ChildDiedError) -> None:
         self._tell(Notice("child_died", str(death), {"last_words": death.last_words}))
@@ -344,6 +428,17 @@ class RecogniserPool:
         of_all = f" of {news.total_bytes:,}" if news.total_bytes else ""
         message = f"Fetching the model {news.model}: {news.done_bytes:,}{of_all} bytes."
         self._tell(Notice("model_fetching", message, news.model_dump()))
+
+
+class _OtherRevisionError(ModelUnavailable):
+    """The model is here, but not as it is wanted."""
+
+
+def _keys(options: RecognitionOptions) -> tuple[str, str, str]:
+    """What is remembered of a load that failed: of the model, of one revision of it, or of these options alone."""
+    model = f"{options.engine} {options.model}"
+    shared = options.model_copy(update={"language": None}).model_dump_json()
+    return model, f"revision {model} {options.revision}", f"options {shared}"
 
 
 def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:

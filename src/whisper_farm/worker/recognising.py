@@ -65,7 +65,7 @@ class Recognising:
         """How many more jobs to claim, `held` of them being in hand: what the free slots take, or, when none is free,
         one batch ahead for every few slots; a single one as long as its model is not known to load here."""
         pool = self._pool
-        if self._draining or pool.resting:
+        if self._draining:
             return 0
         if not pool.slots:
             return 0 if pool.loading else 1 - held
@@ -115,29 +115,18 @@ class Recognising:
 
     async def _step(self) -> bool:
         """One thing that can be done now; False if there is none."""
-        if self._pool.failure:
-            self._fail_all(self._pool.failure)
-            return True
+        for job in list(self._pending):
+            if error := self._pool.refusal(job.task.options):
+                self._end(job, _refused(error))
         if not self._pending or self._draining:
             return False
-        options = self._pending[0].task.options
-        if self._pool.serves(options):
-            return self._begin_batch()
-        if self._pool.free_slots < self._pool.slots:
-            return False
-        await self._pool.switch(options)
-        return True
+        head = next((job for job in self._pending if self._pool.serves(job.task.options)), None)
+        if head is not self._pending[0] and not self._pool.loading:
+            await self._pool.switch(self._pending[0].task.options)
+            return True
+        return head is not None and self._begin_batch(head)
 
-    def _fail_all(self, error: EngineError) -> None:
-        """The model cannot be had here: others may have the jobs (unless nobody could do what they ask for)."""
-        hopeless = isinstance(error, OptionUnsupported)
-        code = error.code if hopeless else ModelUnavailable.code
-        for job in [job for job in self._pending if self._pool.serves(job.task.options)]:
-            self._end(job, JobFailure(code, error.message, permanent=hopeless, charged=hopeless))
-        self._pool.forget_failure()
-
-    def _begin_batch(self) -> bool:
-        head = self._pending[0]
+    def _begin_batch(self, head: ChunkJob) -> bool:
         if not head.suspect and self._worth_waiting():
             return False
         recogniser = next((each for each in self._pool.recognisers if each.take_slot(head.suspect)), None)
@@ -214,6 +203,13 @@ class Recognising:
 def _key(options: RecognitionOptions) -> RecognitionOptions:
     """What must be equal within a batch: each chunk has its own language, and the revision is the loaded one."""
     return options.model_copy(update={"language": None, "revision": None})
+
+
+def _refused(error: EngineError) -> JobFailure:
+    """The model cannot be had here: others may have the job (unless nobody could do what it asks for)."""
+    if isinstance(error, OptionUnsupported):
+        return JobFailure(error.code, error.message, permanent=True)
+    return JobFailure(ModelUnavailable.code, error.message, charged=False)
 
 
 def _end_of(answer: Recognised | Refused) -> ChunkEnd:

@@ -72,7 +72,7 @@ def count_claims(metrics: Metrics, tried: Tried) -> None:
 def _interest(offers: Offers, request: ClaimRequest) -> str:
     """The same for workers that may claim the same jobs, whatever model they have loaded."""
     offered = offers.engines if request.jobs.get("transcribe") else []
-    engines = sorted(json.dumps([offer["engine"], offer["models"]]) for offer in offered)
+    engines = sorted(json.dumps([offer["engine"], offer["models"], offer["resting"]]) for offer in offered)
     kinds = sorted(kind for kind, room in request.jobs.items() if room)
     wanted = [kinds, offers.cuts, engines, offers.label]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
