@@ -130,9 +130,10 @@ def register_worker(
     tx.change(REGISTER, told | {"engines": Json(told["engines"]), "machine": machine, "owner": owner})
     if known is None or known.state == "gone":
         emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
-    for offer in request.engines if known is not None else ():
-        for model in offer.resting:
-            _cannot_serve(tx, known, offer.engine, model, policy)
+    if known is not None:
+        for offer in request.engines:
+            for model in offer.resting:
+                _cannot_serve(tx, known, offer.engine, model, policy)
     return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version)
 
 

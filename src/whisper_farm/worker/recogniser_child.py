@@ -75,9 +75,9 @@ class RecogniserChild:
             traits.fetch(fetch.options.model, self._settings(), _news(self._pipe))
         return pipe.Fetched()
 
-    def _settings(self, **more: int) -> EngineSettings:
+    def _settings(self, threads: int = 0, slots: int = 1) -> EngineSettings:
         shared = self._order.model_dump(include=set(EngineSettings.__dataclass_fields__))
-        return EngineSettings(**{**shared, "threads": 0, "slots": 1, **more})
+        return EngineSettings(**{**shared, "threads": threads, "slots": slots})
 
     def _load(self, load: pipe.Load) -> pipe.Ready:
         settings = self._settings(threads=load.threads, slots=load.slots)
