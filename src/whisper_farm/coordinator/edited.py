@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.coordinator.threads import StoreThreads
@@ -26,6 +26,7 @@ from whisper_farm.transcript.edits import (
     Edit,
     Patch,
     Rename,
+    added,
     adoption,
     counting,
     difference,
@@ -42,6 +43,8 @@ from whisper_farm.transcript.transcript import Segment
 
 KEPT_BYTES = 48 << 20
 """Of documents whose text is kept in memory; the last one is kept however long it is."""
+KNOWN_TEXTS = 4
+"""Texts of one transcription, at different numbers; they share what is the same."""
 TRIES = 10
 """How often a change is made anew because another one was added first."""
 MOST_PASSAGES = 20
@@ -50,14 +53,24 @@ MOST_PASSAGES = 20
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What the machine heard, and the log of edits."""
+    """What the machine heard, and the log of edits; `known` are texts that were made already, by their numbers."""
 
     machine: tuple[Segment, ...]
     edits: Sequence[Edit]
+    known: dict[int, list[Segment]] = field(default_factory=dict)
 
     def at(self, number: int) -> list[Segment]:
         """The text as it was at a number; the newest at the number of edits."""
-        return laid(self.machine, self.edits[:number])
+        if (found := self.known.get(number)) is None:
+            before = self.known.get(number - 1)
+            if before is None or self.edits[number - 1].reverses:
+                found = laid(self.machine, self.edits[:number])
+            else:
+                found = added(before, self.machine, self.edits[number - 1])
+            self.known[number] = found
+            for old in list(self.known)[:-KNOWN_TEXTS]:  # other threads do so, too
+                self.known.pop(old, None)
+        return found
 
     def renames_after(self, number: int) -> list[Edit]:
         """The speakers that were named anew since, as far as that still counts."""
@@ -78,6 +91,7 @@ class _Kept:
     size: int
     machine: tuple[Segment, ...]
     edits: list[Edit]
+    known: dict[int, list[Segment]] = field(default_factory=dict)
 
 
 class Texts:
@@ -133,7 +147,7 @@ class Texts:
         for edit in await self._store.read(lambda tx: edits_after(tx, row.id, len(kept.edits))):
             if edit.number == len(kept.edits) + 1:  # others may have read it meanwhile
                 kept.edits.append(edit)
-        return Text(kept.machine, tuple(kept.edits))
+        return Text(kept.machine, tuple(kept.edits), kept.known)
 
     def _keep(self, transcription_id: str, kept: _Kept) -> _Kept:
         self._kept[transcription_id] = kept
@@ -150,7 +164,7 @@ def _changes(text: Text, number: int) -> tuple[SplicedSegments, ...]:
 
 def _made_and_said(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> tuple[Edit, Said]:
     edit = _made(text, wanted, author, adopted)
-    old, new = text.at(len(text.edits)), laid(text.machine, [*text.edits, edit])
+    old, new = text.at(len(text.edits)), Text(text.machine, (*text.edits, edit), dict(text.known)).at(edit.number)
     splices = difference(old, new)
     removed = [(old[one.at].start, old[one.at + one.removed - 1].start) for one in splices if one.removed]
     added = [(segment.start, segment.text) for one in splices for segment in one.segments if not segment.struck]

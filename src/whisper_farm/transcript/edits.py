@@ -89,14 +89,22 @@ def laid(
     """The text with these edits. `machine` may be only what lies in `[start, end)`; then so is what comes out."""
     text = list(machine)
     for edit in counting(edits):
-        for patch in edit.patches:
-            if patch.segments is None:
-                _lay(text, patch, within(machine, patch.start, patch.end, patch.speakers))
-            else:
-                _lay(text, patch, patch.segments if start <= patch.start < end else ())
-        if edit.rename is not None:
-            text = renamed(text, [edit])
+        text = _added(text, machine, edit, start, end)
     return text
+
+
+def added(text: Sequence[Segment], machine: Sequence[Segment], edit: Edit) -> list[Segment]:
+    """A text with one more entry, which must not reverse others; see `laid`."""
+    return _added(list(text), machine, edit, -math.inf, math.inf)
+
+
+def _added(text: list[Segment], machine: Sequence[Segment], edit: Edit, start: float, end: float) -> list[Segment]:
+    for patch in edit.patches:
+        if patch.segments is None:
+            _lay(text, patch, within(machine, patch.start, patch.end, patch.speakers))
+        else:
+            _lay(text, patch, patch.segments if start <= patch.start < end else ())
+    return renamed(text, [edit]) if edit.rename is not None else text
 
 
 def renamed(segments: Iterable[Segment], edits: Iterable[Edit]) -> list[Segment]:
@@ -251,14 +259,19 @@ def _key(token: str) -> str:
     return _NOT_SPOKEN.sub("", bare) or bare
 
 
-def _steps(old: Sequence[str], new: Sequence[str]) -> Iterable[tuple[str, int, int, int, int]]:
-    if len(old) * len(new) <= MOST_COMPARED:
-        return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+def _steps(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:
     head = _same_at_start(old, new)
     tail = _same_at_start(old[head:][::-1], new[head:][::-1])
     a, b = len(old) - tail, len(new) - tail
-    middle = "insert" if head == a else "replace" if head < b else "delete"
-    return [("equal", 0, head, 0, head), (middle, head, a, head, b), ("equal", a, len(old), b, len(new))]
+    yield "equal", 0, head, 0, head
+    if head in (a, b) or (a - head) * (b - head) > MOST_COMPARED:
+        yield "insert" if head == a else "delete" if head == b else "replace", head, a, head, b
+    else:
+        matcher = difflib.SequenceMatcher(None, old[head:a], new[head:b], autojunk=False)
+        for kind, *places in matcher.get_opcodes():
+            i, j, k, m = (place + head for place in places)
+            yield kind, i, j, k, m
+    yield "equal", a, len(old), b, len(new)
 
 
 def _same_at_start(one: Sequence[str], other: Sequence[str]) -> int:
