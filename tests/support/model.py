@@ -71,6 +71,7 @@ class Recording:
     damaged_packets: int = 0
     damaged: list[list[float]] | None = None
     remarks: list[str] | None = None
+    tagged_language: str | None = None
     chunking_done: bool = False
     chunks: int = 0
     chunks_done: int = 0
@@ -383,7 +384,9 @@ class Model:
             "lease_seconds": self._lease, "source": recording.source, "source_name": recording.name,
             "source_size": recording.source_size, "chunk_seconds": recording.chunk_seconds,
             "resume_position": recording.chunks, "resume_seconds": recording.cut_seconds,
-            "options": recording.options | {"revision": recording.revision}, "expected_language": recording.language,
+            "options": recording.options | {"revision": recording.revision},
+            "expected_language": recording.language or recording.tagged_language,
+            "tagged_language": recording.tagged_language,
         }  # fmt: skip
 
     def _hedgeable(self, me: Worker, request: ClaimRequest) -> list[Job]:
@@ -452,6 +455,7 @@ class Model:
             raise TooLarge
         if request.duration_seconds is not None:
             recording.declared_seconds = request.duration_seconds
+        recording.tagged_language = request.language or recording.tagged_language
         if fresh:
             self._append(recording, fresh)
         return {"next_position": position}
