@@ -13,7 +13,11 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.web_server import Canary, WebServer
 
 from whisper_farm.coordinator.services import fetcher
+from whisper_farm.coordinator.transfers import owner_of_blob
 from whisper_farm.ingest import fetching
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.fetches import fetches_of
+from whisper_farm.store.references import named_blobs
 
 OPEN = {"private_networks": ("127.0.0.0/8",)}
 SOUND = b"RIFF" + secrets.token_bytes(300_000)
@@ -310,3 +314,21 @@ def test_links_of_one_user_do_not_hold_up_another(start_farm: StartFarm, web: We
     hold.set()
     eventually(lambda: other.get(f"/api/transcriptions/{mine}").json()["state"] == "queued", "mine is fetched")
     assert web.paths.index("/quick.wav") <= 3
+
+
+def test_parts_of_a_fetch_are_not_swept(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    hold = threading.Event()
+    made = submit(farm, web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=hold))
+    eventually(lambda: stored(farm), "a part is there")
+
+    def named(tx: Transaction) -> tuple[set[str], set[str]]:
+        keys = {key for key, _ in fetches_of(tx, [made])[made].parts}
+        return keys, named_blobs(tx, keys | {f"fetched/{made}/unknown"}, {made})
+
+    keys, kept = farm.coordinator.database.read(named)
+    assert keys
+    assert kept == keys
+    assert {owner_of_blob(key) for key in keys} == {made}
+    hold.set()
+    in_state(farm, made, "queued")

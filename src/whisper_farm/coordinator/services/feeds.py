@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
+from urllib.parse import urljoin
 
 from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
@@ -113,7 +114,8 @@ class Feeds:
         if not note_look(tx, feed, wait_seconds):
             return 0, [str(feed.key)]
         known = {one.id for one in episodes_of(tx, feed.id)}
-        chosen = wanted(found.episodes, feed.days, feed.words, feed.count, tx.now)
+        episodes = [replace(one, url=_absolute(feed.url, one.url)) for one in found.episodes]
+        chosen = wanted(episodes, feed.days, feed.words, feed.count, tx.now)
         room = self._settings.max_unfinished - count_unfinished(tx, feed.owner)
         taken = [one for one in reversed(chosen) if f"{feed.id}.{one.id}" not in known and _usable(one)][: max(0, room)]
         for episode in taken:
@@ -150,6 +152,13 @@ def _new(feed: FeedRow, episode: Episode) -> NewTranscription:
         key=f"feed:{feed.id}:{episode.id}",
         peaks=True,
     )
+
+
+def _absolute(feed_url: str, url: str) -> str:
+    try:
+        return urljoin(feed_url, url)
+    except ValueError:  # no address at all
+        return url
 
 
 def _usable(episode: Episode) -> bool:

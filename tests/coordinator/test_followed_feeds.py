@@ -1,0 +1,116 @@
+"""Feeds on both databases: an episode is taken once, whoever looks; what is removed leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.served_farm import ServedFarm, StartFarm, eventually
+from support.web_server import WebServer
+
+from whisper_farm.coordinator.services import feeds
+from whisper_farm.store.statements import Change
+
+OPEN = {"private_networks": ("127.0.0.0/8",)}
+LOOK_NOW = Change("UPDATE feeds SET next_at = 0")
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    with WebServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds.Feeds, "period_seconds", 0.05)
+
+
+def feed(web: WebServer, *titles: str, path: str = "/feed.xml") -> str:
+    """A feed of these episodes, the newest first."""
+    items = "".join(
+        f'<item><title>{title}</title><guid>{title}</guid><enclosure url="{web.put(f"/{title}.wav", b"RIFFsound")}"'
+        ' type="audio/wav"/></item>'
+        for title in titles
+    )
+    content = f'<rss version="2.0"><channel><title>Show</title>{items}</channel></rss>'
+    return web.put(path, content.encode(), headers={"Content-Type": "application/rss+xml"})
+
+
+def only(farm: ServedFarm) -> dict[str, Any]:
+    (one,) = farm.admin.get("/api/feeds").json()["feeds"]
+    return dict(one)
+
+
+def names(farm: ServedFarm) -> list[str]:
+    return sorted(one["name"] for one in farm.admin.get("/api/transcriptions").json()["transcriptions"])
+
+
+def test_two_coordinators_take_each_episode_once(start_farm: StartFarm, database_url: str, web: WebServer) -> None:
+    first, second = start_farm(database=database_url, **OPEN), start_farm(database=database_url, **OPEN)
+    url = feed(web, "two", "one")
+    assert first.admin.post("/api/feeds", json={"url": url, "keep_transcripts": True, "days": 9}).status_code == 201
+    eventually(lambda: only(first)["episodes"] == 2, "both are taken")
+    feed(web, "three", "two", "one")
+    for _ in range(3):
+        before = only(first)["looked_at"]
+        first.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
+        eventually(lambda before=before: only(second)["looked_at"] != before, "it is looked at again")
+    assert names(first) == ["one", "three", "two"]
+    assert only(first)["title"] == "Show"
+    assert len([path for path in (first.data / "blobs" / "feeds").rglob("*") if path.is_file()]) == 1
+    assert first.admin.delete(f"/api/feeds/{only(first)['id']}").status_code == 204
+    assert second.admin.get("/api/feeds").json() == {"feeds": []}
+    assert [path for path in (first.data / "blobs" / "feeds").rglob("*") if path.is_file()] == []
+    assert names(first) == ["one", "three", "two"]
+
+
+def test_who_has_too_much_to_do_gets_the_rest_later(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(max_unfinished=2, **OPEN)
+    farm.admin.post("/api/feeds", json={"url": feed(web, "three", "two", "one")})
+    eventually(lambda: only(farm)["episodes"] == 2, "as many as may be")
+    for one in farm.admin.get("/api/transcriptions").json()["transcriptions"]:
+        farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
+    farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
+    eventually(lambda: only(farm)["episodes"] == 3, "the rest")
+
+
+def test_a_feed_that_fails_is_asked_later_and_later(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(**OPEN)
+    farm.admin.post("/api/feeds", json={"url": web.put("/gone.xml", status=404)})
+    waits = []
+    for tries in range(1, 4):
+        eventually(lambda tries=tries: len(web.asked) == tries and only(farm)["next_at"] > 1, "it was asked")
+        one = eventually(lambda: (view := only(farm))["error"] and view["looked_at"] and view, "it says why")
+        waits.append(round(one["next_at"] - one["looked_at"]))
+        farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
+    assert waits == [300, 600, 1200]
+
+
+def test_an_address_that_is_refused_is_no_feed_and_hostile_episodes_are_left_out(
+    start_farm: StartFarm, web: WebServer
+) -> None:
+    farm = start_farm(**OPEN)
+    assert farm.admin.post("/api/feeds", json={"url": "http://a:b@example.org/"}).status_code == 422
+    items = "".join(
+        f'<item><guid>{url}</guid><enclosure url="{url}" type="audio/mpeg"/></item>'
+        for url in (
+            "file:///etc/passwd",
+            "http://[",
+            "http://a:b@example.org/x.mp3",
+            "http://169.254.169.254/x.mp3",
+            "/relative.mp3",
+        )
+    )
+    web.put("/feed.xml", f'<rss version="2.0"><channel>{items}</channel></rss>'.encode())
+    farm.admin.post("/api/feeds", json={"url": f"{web.url}/feed.xml", "count": 9})
+    eventually(lambda: only(farm)["looked_at"], "it was looked at")
+    made = farm.admin.get("/api/transcriptions").json()["transcriptions"]
+    assert {view["fetch"]["url"] for view in made} == {"http://169.254.169.254/x.mp3", f"{web.url}/relative.mp3"}
+
+    def codes() -> list[str]:
+        made = farm.admin.get("/api/transcriptions").json()["transcriptions"]
+        return sorted(view["error"]["code"] for view in made if view["state"] == "failed")
+
+    eventually(lambda: codes() == ["address_refused", "fetch_failed"], "both fail")
