@@ -100,6 +100,8 @@ RIGHTS = {
     "GET /app/session": "nurboas",
     "POST /app/session": BROWSERS,
     "POST /app/shared": BROWSERS,
+    "GET /app/glossary": USERS["GET"],
+    "PUT /app/glossary": USERS["POST"],
     "GET /app/people": ADMINS,
     "POST /app/people": ADMINS,
     "POST /app/people/{name}/link": ADMINS,
@@ -121,6 +123,7 @@ BODIES: dict[str, dict[str, Any]] = {
     f"PUT {E}/edits/{{number}}/name": {"name": "x"},
     "POST /api/uploads": {"name": "a", "size": 1},
     "POST /api/tokens": {"name": "t", "scope": "user"},
+    "PUT /app/glossary": {"words": "Groningen"},
     "PUT /app/password": {"password": "three words together"},
     "POST /app/session": {"name": "x"},
 }

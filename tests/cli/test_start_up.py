@@ -14,8 +14,10 @@ import pytest
 from whisper_farm import __version__
 from whisper_farm.cli.doctor import doctor
 from whisper_farm.cli.main import COMMANDS, menu, outcome
+from whisper_farm.cli.serve import greet
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.errors import ServerUnreachable
+from whisper_farm.settings import ServerSettings
 
 HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
 EVERY_COMMAND = [name for section in COMMANDS.values() for name in section]
@@ -168,3 +170,20 @@ def test_every_way_to_end_has_its_exit_code_and_at_most_one_line(
     monkeypatch.setattr(doctor, "callback", end)
     assert outcome(["doctor"]) == code
     assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "192.168.1.7", "public_url": "http://farm.example"}, True),
+        ({"host": "0.0.0.0", "public_url": "https://farm.example"}, False),
+        ({"host": "0.0.0.0", "proxy_user_header": "Remote-User"}, False),
+        ({"host": "127.0.0.1"}, False),
+    ],
+)
+def test_a_server_that_others_reach_without_tls_says_so(
+    given: dict[str, str], warned: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    greet(ServerSettings(data=tmp_path, **given), "http://127.0.0.1:8765", "token")  # type: ignore[arg-type]
+    assert ("in clear text" in capsys.readouterr().out) == warned

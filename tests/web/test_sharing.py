@@ -148,3 +148,14 @@ def test_the_header_means_nothing_from_anywhere_else(start_farm: StartFarm, netw
     client.headers.update(APP | {"Remote-User": "admin", "X-Forwarded-For": "10.0.0.1"})
     assert client.get("/app/session").json()["owner"] is None
     assert refused(client.get("/api/server")) == (401, "unauthorized")
+
+
+def test_each_owner_has_a_glossary(people: People, farm: ServedFarm) -> None:
+    ann, bob = people.user("ann"), people.user("bob")
+    assert ann.get("/app/glossary").json() == {"words": ""}
+    for words in ("Groningen", "Dr. Okonkwo, Groningen"):
+        assert ann.put("/app/glossary", json={"words": words}).status_code == 204
+    assert ann.get("/app/glossary").json() == {"words": "Dr. Okonkwo, Groningen"}
+    assert bob.get("/app/glossary").json() == {"words": ""}
+    assert refused(ann.put("/app/glossary", json={"words": "x" * 1001})) == (422, "invalid_request")
+    assert farm.user("ann").get("/app/glossary").json() == {"words": "Dr. Okonkwo, Groningen"}

@@ -313,3 +313,7 @@ class ServerView(Answer):
     workers_live: int
     jobs_queued: int
     max_upload_bytes: int
+    max_unfinished: int | None = None
+    retention_days: float | None = None
+    trash_hours: float | None = None
+    """Only for admins, as the two before."""

@@ -41,6 +41,10 @@ class SessionRow:
     last_used_at: float
 
 
+GLOSSARY = Query[str]("SELECT words FROM glossaries WHERE owner = :owner")
+SET_GLOSSARY = Change("""
+    INSERT INTO glossaries (owner, words) VALUES (:owner, :words) ON CONFLICT (owner) DO UPDATE SET words = :words
+""")
 ACCOUNTS = f"SELECT {columns(AccountRow)} FROM accounts"
 FIND = Query[AccountRow](f"{ACCOUNTS} WHERE name = :name")
 LIST = Query[AccountRow](f"{ACCOUNTS} ORDER BY name")
@@ -98,6 +102,16 @@ def set_password(tx: Transaction, name: str, password_hash: str, keep_session: s
     """Give an account a password, and end its other sessions; `keep_session` is the hash of the one that stays."""
     tx.change(SET_PASSWORD, {"name": name, "password_hash": password_hash})
     tx.change(END_ALL, {"account": name, "but": keep_session})
+
+
+def glossary(tx: Transaction, owner: str) -> str:
+    """Names and words that this owner's recordings are likely to hold."""
+    return tx.first(GLOSSARY, {"owner": owner}) or ""
+
+
+def set_glossary(tx: Transaction, owner: str, words: str) -> None:
+    """Expect these names and words from now on."""
+    tx.change(SET_GLOSSARY, {"owner": owner, "words": words})
 
 
 def anybody_signed_in(tx: Transaction) -> bool:

@@ -296,6 +296,9 @@ accounts = table(
 )
 """People; the name is the owner of what they submit."""
 
+glossaries = table("glossaries", key("owner"), each(TEXT, "words"))
+"""Names and words that each owner's recordings are likely to hold."""
+
 sessions = table(
     "sessions",
     key("hash"),

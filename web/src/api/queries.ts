@@ -16,6 +16,11 @@ export const sessionQuery = queryOptions({
   refetchInterval: 30_000, // users hear no events of workers, and what these offer is in it
 });
 
+export const glossaryQuery = queryOptions({
+  queryKey: ["glossary"],
+  queryFn: async () => (await data(api.GET("/app/glossary"))).words,
+});
+
 export const serverQuery = queryOptions({ queryKey: ["server"], queryFn: () => data(api.GET("/api/server")) });
 
 export const workersQuery = queryOptions({

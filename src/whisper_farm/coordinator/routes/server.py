@@ -94,4 +94,7 @@ async def server(caller: AnyCaller, farm: Farm) -> ServerView:
         workers_live=live,
         jobs_queued=queued,
         max_upload_bytes=farm.settings.max_upload_bytes,
+        max_unfinished=farm.settings.max_unfinished if is_admin else None,
+        retention_days=farm.settings.retention_days if is_admin else None,
+        trash_hours=farm.settings.trash_hours if is_admin else None,
     )

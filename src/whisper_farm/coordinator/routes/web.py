@@ -73,6 +73,18 @@ class NewPassword(Body):
     current: Annotated[str, Field(max_length=256)] | None = None
 
 
+class NewGlossary(Body):
+    """Names and words to expect, as they are written; part of the prompt of what the app submits from now on."""
+
+    words: Annotated[str, Field(max_length=1000)]
+
+
+class Glossary(Answer):
+    """Names and words to expect."""
+
+    words: str
+
+
 class Session(Answer):
     """Who is signed in, all None if nobody is; and what the farm's workers offer them."""
 
@@ -192,6 +204,18 @@ async def sign_out(
         )
         farm.sessions.forget()
     take_cookie(response)
+
+
+@router.get("/glossary")
+async def get_glossary(caller: AnyCaller, farm: Farm) -> Glossary:
+    """The own names and words to expect."""
+    return Glossary(words=await farm.store.read(lambda tx: accounts.glossary(tx, caller.owner)))
+
+
+@router.put("/glossary", status_code=204)
+async def put_glossary(body: NewGlossary, caller: AnyCaller, farm: Farm) -> None:
+    """Replace them."""
+    await farm.store.write(lambda tx: accounts.set_glossary(tx, caller.owner, body.words.strip()))
 
 
 @router.put("/password", status_code=204, responses=documented(NotFound, TooManyTries))

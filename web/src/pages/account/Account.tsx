@@ -6,11 +6,12 @@ import { useNavigate } from "@tanstack/react-router";
 import type { FormEvent } from "react";
 
 import { api, data } from "../../api/client";
-import { sessionQuery } from "../../api/queries";
+import { serverQuery, sessionQuery } from "../../api/queries";
 import type { Session } from "../../api/schema";
 import { type Language, languages } from "../../texts";
-import { useWords } from "../../words";
+import { bytes, useWords } from "../../words";
 import { signOut } from "../sign-in/session";
+import { Glossary } from "./Glossary";
 import { People } from "./People";
 import { failed, Section } from "./Section";
 import { Tokens } from "./Tokens";
@@ -27,15 +28,38 @@ export function Account() {
           <Text c="dimmed">{t.account.you(session.owner, t.account.scopes[session.scope])}</Text>
         </div>
         <Appearance />
+        <Glossary />
         {session.has_account && <Password session={session} />}
         <Sessions />
         {session.scope === "admin" && <People />}
         <Tokens admin={session.scope === "admin"} />
-        <Text size="sm" c="dimmed">
-          {t.account.version(session.version)}
-        </Text>
+        <About version={session.version} admin={session.scope === "admin"} />
       </Stack>
     </Container>
+  );
+}
+
+function About({ version, admin }: { version: string; admin: boolean }) {
+  const { t, number } = useWords();
+  const { data: server } = useQuery({ ...serverQuery, enabled: admin });
+  const facts = server
+    ? [
+        t.account.upload(bytes(server.max_upload_bytes)),
+        t.account.unfinished(number(server.max_unfinished ?? 0)),
+        server.retention_days == null ? t.account.keptForGood : t.account.kept(number(server.retention_days)),
+        t.account.trash(number(server.trash_hours ?? 0)),
+      ]
+    : [];
+  return (
+    <Section title={t.account.about}>
+      <Text size="sm">{t.account.version(version)}</Text>
+      <Text size="sm">{t.account.licence}</Text>
+      {facts.map((fact) => (
+        <Text key={fact} size="sm">
+          {fact}
+        </Text>
+      ))}
+    </Section>
   );
 }
 

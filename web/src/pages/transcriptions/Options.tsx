@@ -55,12 +55,14 @@ export function recogniser(model: string, offers: readonly string[]): Partial<Op
   return engine && name ? { engine, model: name } : { model: wanted };
 }
 
-export function toOptions(chosen: Chosen, offers: readonly string[]): Partial<Options> {
+/** `glossary`: names and words to expect in every recording. */
+export function toOptions(chosen: Chosen, offers: readonly string[], glossary = ""): Partial<Options> {
+  const prompt = [glossary.trim(), chosen.prompt.trim()].filter(Boolean).join(", ").slice(0, 4000);
   return {
     ...recogniser(chosen.model, offers),
     task: chosen.task,
     ...(chosen.language === SEVERAL ? { multilingual: true } : chosen.language ? { language: chosen.language } : {}),
-    ...(chosen.prompt.trim() ? { initial_prompt: chosen.prompt.trim() } : {}),
+    ...(prompt ? { initial_prompt: prompt } : {}),
   };
 }
 

@@ -1,10 +1,12 @@
 // The page of transcriptions: drop files, choose how, watch them, act on them.
 import { Button, Collapse, Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
+import { useQuery } from "@tanstack/react-query";
 import { IconAdjustmentsHorizontal, IconChevronDown, IconHeadphones, IconUpload } from "@tabler/icons-react";
 import { useRef, useState } from "react";
 
 import { address } from "../../api/client";
+import { glossaryQuery } from "../../api/queries";
 import { useWords } from "../../words";
 import { Drop } from "./Drop";
 import { FromLink } from "./FromLink";
@@ -21,7 +23,8 @@ export function Transcriptions() {
   const [chosen] = useChosen();
   const offers = useOffers();
   const [open, { toggle }] = useDisclosure(false);
-  const choice = () => ({ options: toOptions(chosen, offers), priority: chosen.priority });
+  const { data: glossary } = useQuery(glossaryQuery);
+  const choice = () => ({ options: toOptions(chosen, offers, glossary), priority: chosen.priority });
   const send = (files: readonly File[]) => uploads.add(files, choice());
   return (
     <Container size="lg" py="lg">
