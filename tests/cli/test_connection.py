@@ -8,6 +8,7 @@ import pytest
 
 from whisper_farm.cli.connection import access_token, server_address
 from whisper_farm.cli.main import outcome
+from whisper_farm.errors import Unauthorized
 
 Captured = pytest.CaptureFixture[str]
 
@@ -52,3 +53,44 @@ def test_who_has_no_server_is_told_how_to_start_one(capsys: Captured, own_data_f
     assert f"no server has left one in {own_data_folder}: start one with `whisper-farm serve`" in err
     (own_data_folder / "admin-token").write_text("secret\n")
     assert access_token(None, "http://127.0.0.1:8765") == "secret"
+
+
+def test_a_token_of_the_data_folder_is_sent_to_the_server_that_left_it_and_to_no_other(own_data_folder: Path) -> None:
+    (own_data_folder / "admin-token").write_text("secret\n")
+    with pytest.raises(Unauthorized, match=r"is for the server at http://127\.0\.0\.1:8765 and is sent to no other"):
+        access_token(None, "http://127.0.0.1:9000")
+    (own_data_folder / "server-address").write_text("http://127.0.0.1:9000\n")
+    assert access_token(None, "http://localhost:9000") == "secret"
+    for other in ("http://127.0.0.1:8765", "https://127.0.0.1:9000", "http://[::1]:80"):
+        with pytest.raises(Unauthorized):
+            access_token(None, other)
+
+
+def test_a_worker_takes_the_token_of_workers_before_the_admins(
+    own_data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr("whisper_farm.worker.run.run_worker", lambda settings: taken.append(settings.token))
+    (own_data_folder / "admin-token").write_text("admin\n")
+    assert outcome(["worker"]) == 0
+    (own_data_folder / "worker-token").write_text("worker\n")
+    assert outcome(["worker"]) == 0
+    (own_data_folder / "other").write_text("file\n")
+    assert outcome(["worker", "--token-file", str(own_data_folder / "other")]) == 0
+    monkeypatch.setenv("WHISPER_FARM_TOKEN", "any")
+    monkeypatch.setenv("WHISPER_FARM_WORKER_TOKEN", "environment")
+    assert outcome(["worker"]) == 0
+    assert taken == ["admin", "worker", "file", "environment"]
+
+
+def test_a_token_file_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: Captured) -> None:
+    assert outcome(["list", "--token_file", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith(f"whisper-farm: The token cannot be read from {tmp_path / 'none'}")
+
+
+def test_a_token_that_would_cross_a_network_in_clear_is_warned_about(capsys: Captured) -> None:
+    for quiet in ("https://farm.example", "http://127.0.0.1:1"):
+        assert access_token("x", quiet) == "x"
+    assert capsys.readouterr().err == ""
+    assert access_token("x", "http://farm.example") == "x"
+    assert "can read the token" in capsys.readouterr().err

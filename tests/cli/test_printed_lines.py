@@ -33,10 +33,10 @@ def test_a_worker_here_needs_no_flags_where_everything_is_as_usual(
 def test_a_worker_here_is_told_the_token_where_it_would_not_find_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = f'whisper-farm worker --token "$(cat {tmp_path}/worker-token)"'
+    here = f"whisper-farm worker --token_file {tmp_path}/worker-token"
     assert line_here(ServerSettings(data=tmp_path), DEFAULT, capsys) == here
     lan = line_here(ServerSettings(host="192.0.2.7"), "http://192.0.2.7:8765", capsys)
-    assert lan.startswith('whisper-farm worker --server http://192.0.2.7:8765 --token "$(cat ')
+    assert lan.startswith("whisper-farm worker --server http://192.0.2.7:8765 --token_file ")
 
 
 def test_an_address_of_the_sixth_version_keeps_its_brackets() -> None:

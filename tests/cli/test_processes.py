@@ -124,7 +124,9 @@ def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
     address = greeting[0].split()[-1]
     assert greeting[0].startswith("Whisper Farm ")
     assert str(own_data_folder / "admin-token") in greeting[1]
-    assert re.fullmatch(r"  a worker elsewhere   whisper-farm worker --server http://\S+ --token TOKEN", greeting[3])
+    assert re.fullmatch(
+        r"  a worker elsewhere   WHISPER_FARM_WORKER_TOKEN=TOKEN whisper-farm worker --server http://\S+", greeting[3]
+    )
     assert greeting[4].endswith(f"TOKEN is in {own_data_folder / 'worker-token'}")
     assert "--host 0.0.0.0" in greeting[5]
     worker = run_line(greeting[2].removeprefix("  a worker here        ") + " --engine tones --slots 1")
@@ -133,6 +135,7 @@ def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
     _, err = run.communicate(timeout=200)
     assert (run.returncode, err) == (0, "")
     assert " ".join(Path("talk.txt").read_text().split()) == talk.text
+    assert not [file for file in own_data_folder.rglob("*") if file.stat().st_mode & 0o077], "only their owner's"
     for process, words in ((worker, "draining"), (serve, "coordinator stopped")):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=100)

@@ -82,6 +82,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
     from whisper_farm.settings import Policy
 
     policy = settled(Policy)
+    os.umask(0o077)  # whatever is written is this user's alone
     set_up_logging(settings.log_format)
     log = logger()
 
@@ -130,11 +131,11 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
     from whisper_farm.coordinator.sign_in_links import sign_in_address
 
     to_person = sys.stdout.isatty()
-    elsewhere = f"--server {outside(settings, address)} --token {token if to_person else 'TOKEN'}"
+    elsewhere = f"whisper-farm worker --server {outside(settings, address)}"
     print(f"Whisper Farm {__version__} is at {address}")
     print(f"  admin token          {settings.data / ADMIN_TOKEN_FILE}")
     print(f"  a worker here        whisper-farm worker{flags_here(settings, address)}")
-    print(f"  a worker elsewhere   whisper-farm worker {elsewhere}")
+    print(f"  a worker elsewhere   WHISPER_FARM_WORKER_TOKEN={token if to_person else 'TOKEN'} {elsewhere}")
     if not to_person:
         print(f"                       TOKEN is in {settings.data / WORKER_TOKEN_FILE}")
     if settings.host in LOOPBACK and settings.public_url is None:
@@ -163,7 +164,7 @@ def flags_here(settings: ServerSettings, address: str) -> str:
     server = "" if address == DEFAULT_SERVER else f" --server {quote(address)}"
     if on_this_machine(address) and settings.data == data_folder() and "WHISPER_FARM_DATA" not in os.environ:
         return server
-    return f'{server} --token "$(cat {quote(str(settings.data.absolute() / WORKER_TOKEN_FILE))})"'
+    return f"{server} --token_file {quote(str(settings.data.absolute() / WORKER_TOKEN_FILE))}"
 
 
 def outside(settings: ServerSettings, address: str) -> str:

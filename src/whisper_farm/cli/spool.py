@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 600.0
 @contextmanager
 def spooling() -> Iterator[Path]:
     """A folder for what comes through pipes, as long as it is needed."""
-    data_folder().mkdir(parents=True, exist_ok=True)
+    data_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix="spool-", dir=data_folder()) as folder:
         yield Path(folder)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from whisper_farm.cli.connection import token_flags
 from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import MACHINE, machine_flags
@@ -14,7 +15,7 @@ SECTIONS = {
     "Recognition": RECOGNITION,
     "This machine": MACHINE,
     "Output": ("--output_dir", "--output_format", *LAYOUT, "--skip_existing", "--verbose", "--quiet"),
-    "A farm instead of this machine": ("--server", "--token"),
+    "A farm instead of this machine": ("--server", "--token", "--token_file"),
 }
 
 
@@ -34,7 +35,7 @@ SECTIONS = {
 @truth("--verbose", default=True, help="Show the transcript as it grows.")
 @truth("--quiet", help="Show errors only.")
 @click.option("--server", metavar="URL", help="Send the recordings to this farm.")
-@click.option("--token", metavar="TOKEN", help="Access token of that farm; else WHISPER_FARM_TOKEN.")
+@token_flags("Access token of that farm; else WHISPER_FARM_TOKEN.")
 def transcribe(**flags: Any) -> int:
     """Turn recordings into transcripts, with all of this machine's cores or its GPU.
 

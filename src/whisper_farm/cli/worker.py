@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from whisper_farm.cli.connection import access_token, server_address, server_flags, settled
+from whisper_farm.cli.connection import (
+    ADMIN_TOKEN_FILE,
+    WORKER_TOKEN_FILE,
+    access_token,
+    server_address,
+    server_flags,
+    settled,
+)
 from whisper_farm.cli.recognition_flags import engine_name
 from whisper_farm.cli.whisper_flags import Command, truth
 
@@ -74,7 +81,7 @@ def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable
 @click.command(
     cls=Command,
     sections={
-        "The farm": ("--server", "--token"),
+        "The farm": ("--server", "--token", "--token_file"),
         "What it does": ("--engine", "--model", "--no_cuts", "--name", "--local_files_only"),
         "This machine": MACHINE,
         "When it ends": ENDING,
@@ -111,13 +118,14 @@ def worker(**flags: Any) -> None:
     like, anywhere; they may come and go at any time.
 
     \b
-    whisper-farm worker --server https://farm.example.org --token wf_worker_…
+    whisper-farm worker --server https://farm.example.org --token_file FILE
     """
     from whisper_farm.worker.run import run_worker
 
     told = os.environ.get
     address = server_address(flags["server"] or told("WHISPER_FARM_WORKER_SERVER"))
-    token = access_token(flags["token"] or told("WHISPER_FARM_WORKER_TOKEN"), address)
+    given = flags["token"] or told("WHISPER_FARM_WORKER_TOKEN")
+    token = access_token(given, address, (WORKER_TOKEN_FILE, ADMIN_TOKEN_FILE))
     run_worker(settings_of(flags, address, token))
 
 

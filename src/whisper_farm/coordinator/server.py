@@ -37,6 +37,7 @@ from whisper_farm.store.tokens import find_token, has_admin, mint_token
 
 ADMIN_TOKEN_FILE = "admin-token"
 WORKER_TOKEN_FILE = "worker-token"
+ADDRESS_FILE = "server-address"
 ADMIN_OWNER = "admin"
 GRACE_SECONDS = 1
 """How long a request under way may still take when the server stops; waits and streams end at once."""
@@ -70,7 +71,9 @@ async def serve_stores(
     listener = listening_socket(settings.host, settings.port)
     try:
         app = create_app(settings, policy, database, blobs)
-        address = settings.public_url or _address(settings.host, listener)
+        own_address = _address(settings.host, listener)
+        write_secret(settings.data / ADDRESS_FILE, own_address)  # the tokens beside it are for no other
+        address = settings.public_url or own_address
         if app.state.coordinator.machines is not None:
             app.state.coordinator.machines.place(address, worker_token(database, settings.data))
         await _Server(app, stop, lambda: ready(address)).serve(sockets=[listener])
@@ -85,6 +88,9 @@ def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"The data folder {settings.data} cannot be made: {error.strerror}.") from error
+    if os.name == "posix" and settings.data.stat().st_mode & 0o077:
+        remedy = f"chmod 700 {settings.data}"
+        logger().warning("other users of this machine can look into the data folder", action="open_folder", do=remedy)
     database = Database.open(settings.database or settings.data / "farm.db")
     try:
         if database.dialect == "sqlite":
@@ -214,4 +220,4 @@ def write_secret(file: Path, secret: str) -> None:
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise StorageError(f"The admin token cannot be written to {file}: {error.strerror}.") from error
+        raise StorageError(f"{file} cannot be written: {error.strerror}.") from error
