@@ -135,7 +135,7 @@ def test_a_server_and_a_worker_say_where_they_are_and_leave_when_told(
     _, err = run.communicate(timeout=200)
     assert (run.returncode, err) == (0, "")
     assert " ".join(Path("talk.txt").read_text().split()) == talk.text
-    assert not [file for file in own_data_folder.rglob("*") if file.stat().st_mode & 0o077], "only their owner's"
+    assert not [one for one in own_data_folder.iterdir() if one.stat().st_mode & 0o077], "its user's alone"
     for process, words in ((worker, "draining"), (serve, "coordinator stopped")):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=100)

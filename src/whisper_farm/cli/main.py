@@ -162,7 +162,7 @@ def _unexpected(error: Exception) -> str:
     what = " ".join(f"{type(error).__name__}: {error}".split())
     try:
         log = data_folder() / "last-error.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         log.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except OSError:
         return f"unexpected error: {what} (whisper-farm --debug … shows where)"

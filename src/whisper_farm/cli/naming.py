@@ -57,7 +57,7 @@ class Notes:
     def keep(self, outputs: Outputs, recording: Recording, made_of: Fingerprint | None = None) -> None:
         """Note that this name is that recording's, and of what its outputs were made."""
         file = self._file(outputs, recording.stem)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = file.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(asdict(Note(_source(recording), made_of))), encoding="utf-8")
         part.replace(file)

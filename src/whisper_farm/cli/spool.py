@@ -81,7 +81,7 @@ def with_plain_name(path: Path, folder: Path) -> Path:
         return path
     link = folder / (hashlib.sha256(os.fsencode(path)).hexdigest() + path.suffix.encode("ascii", "ignore").decode())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not link.is_symlink():
             link.symlink_to(path)
     except OSError as error:
