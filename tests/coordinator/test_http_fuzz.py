@@ -41,7 +41,7 @@ MAX_PROBLEMS = 5
 REACHED = {
     "transcription_submitted", "transcription_cancelled", "transcription_retried", "transcription_deleted",
     "chunks_appended", "chunking_done", "job_done", "job_retried", "job_released",
-    "worker_joined", "worker_draining", "worker_dismissed",
+    "worker_joined", "worker_draining", "worker_dismissed", "worker_paused", "worker_resumed",
 }  # fmt: skip
 """State changes that the requests bring about: what only meets refusals tests little."""
 EXTREMES = (-1, 1 << 31, 1 << 53, 1 << 63, 1 << 64, 10**40, 1e-320, 1e308)

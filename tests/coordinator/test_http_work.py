@@ -246,6 +246,20 @@ def test_the_same_claim_asked_twice_while_waiting_gets_one_attempt(farm: ServedF
     assert len(one) == 1
 
 
+def test_a_paused_worker_waits_keeps_nobody_waiting_and_works_when_it_is_resumed(
+    farm: ServedFarm, worker: HandWorker
+) -> None:
+    assert farm.admin.post("/api/workers/w-1/pause").json()["paused"] is True
+    submit(farm.admin)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.told, "claim", **worker.claim_body(1, 1, wait=20))
+        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
+        assert farm.admin.post("/api/workers/w-1/resume").json()["paused"] is False
+        assert len(waiting.result(10)["claims"]) == 1
+    assert farm.admin.post("/api/workers/w-1/pause-now").json()["jobs"] == 0
+    assert farm.admin.post("/api/workers/w-1/tickle").status_code == 422
+
+
 def test_a_draining_worker_is_told_so_while_it_waits(farm: ServedFarm, worker: HandWorker) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(worker.told, "claim", **worker.claim_body(1, 1, wait=20))

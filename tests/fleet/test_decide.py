@@ -223,7 +223,8 @@ def test_no_snapshot_leads_beyond_a_limit(
         offers = [{"engine": "tones", "models": None}]
         who = {"launch_id": name}
         state_of = "live" if alive else "gone"
-        workers.append(PresentWorker(f"w{number}", state_of, 1, offers, who, now, heard, heard / (speed or 1), 1))  # type: ignore[arg-type]
+        spoken = (offers, who, now, heard, heard / (speed or 1), 1)
+        workers.append(PresentWorker(f"w{number}", state_of, False, 1, *spoken))  # type: ignore[arg-type]
     needs = [NeedRow("tones", "m", jobs, audio)] if jobs else []
     snapshot = Snapshot(now, fleet, machines, {}, needs, workers, {"x": now}, {"p": spent})
     decisions = decide(Books(snapshot, lambda: 0.5))

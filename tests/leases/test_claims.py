@@ -6,7 +6,8 @@ import pytest
 from support.hand_farm import SHA, Farm
 
 from whisper_farm.errors import LeaseLost, WorkerUnknown
-from whisper_farm.leases.workers import dismiss, drain
+from whisper_farm.leases.fail import take_back
+from whisper_farm.leases.workers import dismiss, drain, pause
 
 
 def test_a_recording_goes_from_submission_to_assembling(farm: Farm) -> None:
@@ -131,6 +132,36 @@ def test_a_lost_claim_reply_reaches_a_worker_that_is_told_to_drain(farm: Farm) -
     answer = farm.beat("ann", job.token)
     assert (answer.drain, answer.dismissed) == (True, True)
     assert farm.done(job).error_code is None
+
+
+def test_a_paused_worker_finishes_what_it_holds_and_is_given_more_only_when_it_is_resumed(farm: Farm) -> None:
+    farm.recording(3)
+    farm.worker("ann")
+    (job,) = farm.claim("ann")
+    farm.write(lambda tx: pause(tx, "ann"))
+    farm.write(lambda tx: pause(tx, "ann"))
+    assert farm.claim("ann") == []
+    answer = farm.beat("ann", job.token)
+    assert (answer.drain, answer.dismissed, answer.lost) == (False, False, ())
+    assert farm.done(job).error_code is None
+    farm.worker("ann")
+    assert farm.claim("ann") == [], "registering again does not resume it"
+    farm.write(lambda tx: pause(tx, "ann", paused=False))
+    assert len(farm.claim("ann")) == 1
+
+
+def test_what_a_worker_holds_that_is_paused_at_once_goes_to_others_uncharged(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("ann")
+    farm.worker("bob")
+    (job,) = farm.claim("ann")
+    farm.write(lambda tx: pause(tx, "ann"))
+    farm.write(lambda tx: take_back(tx, "ann", farm.policy))
+    assert farm.beat("ann", job.token).lost == (job.token,)
+    assert farm.done(job).error_code == "lease_lost"
+    (again,) = farm.claim("bob")
+    assert again.position == job.position
+    assert farm.done(again).error_code is None
 
 
 def test_the_same_request_id_of_two_workers_is_two_requests(farm: Farm) -> None:

@@ -368,7 +368,8 @@ class PlayedKeeper:
         engines = [{"engine": "tones", "models": None}]
         machine = {"launch_id": one.machine.launch_id}
         return PresentWorker(
-            one.id, one.state, 1, engines, machine, one.seen_at, one.audio_seconds, one.work_seconds, int(one.busy)  # type: ignore[arg-type]
+            one.id, one.state, False, 1, engines, machine, one.seen_at,  # type: ignore[arg-type]
+            one.audio_seconds, one.work_seconds, int(one.busy),
         )  # fmt: skip
 
     async def keep(self, books: Books, decisions: Sequence[Decision]) -> None:

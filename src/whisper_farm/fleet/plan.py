@@ -107,6 +107,7 @@ class _World:
             PresentWorker(
                 id=f"w-{one.launch_id}",
                 state=one.state,
+                paused=False,
                 slots=1,
                 engines=offers,
                 machine={"launch_id": one.launch_id},
@@ -118,7 +119,7 @@ class _World:
             for one in self.machines.values()
             if one.registered
         ]
-        return [PresentWorker("known", "gone", 1, offers, None, self.now, speed, 1, 0), *here]
+        return [PresentWorker("known", "gone", False, 1, offers, None, self.now, speed, 1, 0), *here]
 
     def there(self) -> bool:
         """Whether any machine is there."""

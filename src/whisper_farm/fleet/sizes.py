@@ -35,7 +35,7 @@ def work_left(books: Books) -> list[Work]:
     work = [Work(one.engine, one.model, one.jobs, one.audio_seconds) for one in books.snapshot.needs]
     target = books.rules.target_drain_seconds
     for worker in books.snapshot.workers:
-        if worker.launch_id in books.snapshot.machines or worker.state != "live":
+        if worker.launch_id in books.snapshot.machines or worker.state != "live" or worker.paused:
             continue
         mine = [one for one in work if _offers(worker, one)]
         _take(mine, worker.slots, worker.slots * (worker.speed or 0) * target)

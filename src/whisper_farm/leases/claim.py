@@ -164,13 +164,14 @@ ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
 def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
     """Make attempts, with fresh tokens, at up to as many jobs as asked for; asked again, return those still live.
 
-    Raises `WorkerUnknown`. A worker that was told to leave gets nothing new.
+    Raises `WorkerUnknown`. A worker that was told to leave, or is paused, gets nothing new.
     """
     asked = {"me": request.worker_id, "request": request.request_id}
     worker = must_be_there(request.worker_id, tx.first(LOOK, asked))
     tx.before_commit(lambda: tx.change(SEEN, asked))
     lease = stretched(policy, worker.present).lease_seconds
-    if not worker.replayed and (worker.drains or not Claiming(tx, request, worker, lease, policy, mint).take()):
+    idle = worker.drains or worker.paused
+    if not worker.replayed and (idle or not Claiming(tx, request, worker, lease, policy, mint).take()):
         return []
     claimed = tx.rows(CLAIMED, asked | {"lease": lease})
     if worker.replayed:

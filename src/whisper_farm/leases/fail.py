@@ -112,6 +112,11 @@ def _wait(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, flee
     emit(tx, JobRetried(position=job.position, code=failed.code), job.transcription_id, job.owner)
 
 
+def take_back(tx: Transaction, worker_id: str, policy: Policy) -> None:
+    """Give what a worker holds to others, as if it had handed that back; its next heartbeat hears of it."""
+    release(tx, ReleaseRequest(worker_id=worker_id, tokens=tuple(tx.rows(HELD_BY, {"me": worker_id}))), policy)
+
+
 def release(tx: Transaction, request: ReleaseRequest, policy: Policy) -> list[Outcome]:
     """Hand jobs back untouched and uncharged; a worker that is leaving hands back whatever it holds."""
     more = tx.rows(HELD_BY, {"me": request.worker_id}) if request.leaving else ()

@@ -18,6 +18,8 @@ from whisper_farm.protocol.events import (
     WorkerDraining,
     WorkerGone,
     WorkerJoined,
+    WorkerPaused,
+    WorkerResumed,
 )
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
@@ -69,6 +71,7 @@ class Worker(Offers):
     name: str
     state: WorkerState
     told: WorkerState | None
+    paused: bool
     last_beat_at: float
     present: int
 
@@ -79,13 +82,13 @@ class Worker(Offers):
 
 
 W = TypeVar("W", bound=Worker)
-WORKER = """id, label, cuts, engines, owner, name, state, told, last_beat_at,
+WORKER = """id, label, cuts, engines, owner, name, state, told, paused, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
 PRESENT = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone'")
 LIVE = Query[Offers]("""
     SELECT id, label, cuts, engines FROM workers
-     WHERE state <> 'gone' AND state = 'live' AND (last_seen_at > :since OR id = :asking)
+     WHERE state <> 'gone' AND state = 'live' AND NOT paused AND (last_seen_at > :since OR id = :asking)
 """)
 REGISTER = Change("""
     INSERT INTO workers (id, owner, name, version, platform, slots, engines, cuts, label, machine, state,
@@ -99,6 +102,7 @@ REGISTER = Change("""
            state = CASE WHEN workers.state = 'gone' THEN COALESCE(workers.told, 'live') ELSE workers.state END
 """)
 TELL = Change("UPDATE workers SET state = :state, told = :state WHERE id = :me")
+PAUSE = Change("UPDATE workers SET paused = :paused WHERE id = :me")
 GO = "UPDATE workers SET state = 'gone' WHERE state <> 'gone'"
 LEAVE = Query[tuple[str, str, str]](f"{GO} AND id = :me RETURNING id, owner, name")
 GIVE_UP = Query[tuple[str, str, str]](f"{GO} AND last_seen_at < :before RETURNING id, owner, name")
@@ -206,16 +210,30 @@ def dismiss(tx: Transaction, worker_id: str) -> None:
     _tell(tx, worker_id, "dismissed", ("live", "draining"), WorkerDismissed)
 
 
+def pause(tx: Transaction, worker_id: str, paused: bool = True) -> None:
+    """Give a worker no more jobs, or some again; it stays, and finishes what it holds."""
+    worker = _present(tx, worker_id)
+    if worker.paused != paused:
+        tx.change(PAUSE, {"me": worker_id, "paused": paused})
+        said = WorkerPaused if paused else WorkerResumed
+        emit(tx, said(worker_id=worker_id, name=worker.name), owner=worker.owner)
+
+
 def _tell(
     tx: Transaction, worker_id: str, state: WorkerState, before: Collection[str],
     said: type[WorkerDraining | WorkerDismissed],
 ) -> None:  # fmt: skip
-    worker = tx.one(FIND, {"me": worker_id}, f"worker {worker_id}")
-    if worker.state == "gone":
-        raise WrongState(f"The worker {worker_id} is gone already.")
+    worker = _present(tx, worker_id)
     if worker.state in before:
         tx.change(TELL, {"me": worker_id, "state": state})
         emit(tx, said(worker_id=worker_id, name=worker.name), owner=worker.owner)
+
+
+def _present(tx: Transaction, worker_id: str) -> Worker:
+    worker = tx.one(FIND, {"me": worker_id}, f"worker {worker_id}")
+    if worker.state == "gone":
+        raise WrongState(f"The worker {worker_id} is gone already.")
+    return worker
 
 
 def leave(tx: Transaction, worker_id: str) -> None:

@@ -261,6 +261,10 @@ class EventView(Answer):
         return event_of(self.kind, self.data)
 
 
+WorkerAction = Literal["pause", "pause-now", "resume", "drain", "dismiss"]
+"""Take no more jobs, after what it holds or at once; take some again; leave after what it holds, or at once."""
+
+
 class WorkerView(Answer):
     id: Id
     name: Name
@@ -269,6 +273,8 @@ class WorkerView(Answer):
     slots: int
     engines: list[dict[str, Any]]
     state: Literal["live", "draining", "dismissed", "gone"]
+    paused: bool
+    """It stays, and is given no more jobs until it is resumed."""
     jobs: int
     last_seen_at: float
     speed: float | None = None

@@ -49,6 +49,8 @@ EventKind = Literal[
     "worker_joined",
     "worker_draining",
     "worker_dismissed",
+    "worker_paused",
+    "worker_resumed",
     "worker_gone",
 ]
 
@@ -219,6 +221,14 @@ class WorkerDismissed(_AboutWorker):
     """A worker was told to hand everything back and leave."""
 
 
+class WorkerPaused(_AboutWorker):
+    """A worker is given no more jobs until it is resumed."""
+
+
+class WorkerResumed(_AboutWorker):
+    """A worker that was paused is given jobs again."""
+
+
 class WorkerGone(_AboutWorker):
     """A worker left, or was silent for too long."""
 
@@ -250,6 +260,8 @@ FarmEvent = (
     | WorkerJoined
     | WorkerDraining
     | WorkerDismissed
+    | WorkerPaused
+    | WorkerResumed
     | WorkerGone
 )
 _EVENTS: dict[str, type[FarmEvent]] = {each.kind: each for each in get_args(FarmEvent)}

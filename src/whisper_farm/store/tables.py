@@ -209,6 +209,7 @@ workers = table(
     zero(TEXT, "label"),
     each(INTEGER, "slots"),
     each(BOOLEAN, "cuts"),
+    zero(BOOLEAN, "paused"),
     each(REAL, "registered_at last_seen_at last_beat_at"),
     zero(REAL, "audio_seconds work_seconds"),
     each(JSON_TEXT, "engines"),
@@ -221,7 +222,7 @@ workers = table(
 """The processes that claim; one with a `label` works on the transcriptions with that label only.
 
 `last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life; `told` says how it was told to leave, and
-outlasts being `gone`.
+outlasts being `gone`. One that is `paused` claims nothing until it is resumed, and stays.
 """
 
 edits = table(

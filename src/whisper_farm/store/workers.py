@@ -19,6 +19,7 @@ class PresentWorker:
 
     id: str
     state: Literal["live", "draining", "dismissed", "gone"]
+    paused: bool
     slots: int
     engines: list[dict[str, Any]]
     machine: dict[str, Any] | None
@@ -49,7 +50,7 @@ class WorkerRow(PresentWorker):
 
 
 COLUMNS = """
-    SELECT id, name, version, platform, label, slots, engines, machine, state, last_seen_at, audio_seconds,
+    SELECT id, name, version, platform, label, slots, engines, machine, state, paused, last_seen_at, audio_seconds,
            work_seconds,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers

@@ -2,7 +2,7 @@
 import { infiniteQueryOptions, keepPreviousData, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
 
 import { api, data } from "./client";
-import type { JobView, TranscriptionView } from "./schema";
+import type { JobView, paths, TranscriptionView } from "./schema";
 
 export type State = TranscriptionView["state"];
 export const ACTIVE: readonly State[] = ["fetching", "queued", "running", "assembling"];
@@ -119,14 +119,13 @@ export function useRename() {
   });
 }
 
+export type WorkerAction = paths["/api/workers/{worker_id}/{action}"]["post"]["parameters"]["path"]["action"];
+
 export function useWorkerAction() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: async ({ id, action }: { id: string; action: "drain" | "dismiss" }) => {
-      const params = { path: { worker_id: id } };
-      if (action === "drain") await data(api.POST("/api/workers/{worker_id}/drain", { params }));
-      else await data(api.POST("/api/workers/{worker_id}/dismiss", { params }));
-    },
+    mutationFn: ({ id, action }: { id: string; action: WorkerAction }) =>
+      data(api.POST("/api/workers/{worker_id}/{action}", { params: { path: { worker_id: id, action } } })),
     onSettled: () => client.invalidateQueries({ queryKey: ["workers"] }),
   });
 }

@@ -26,9 +26,10 @@ WORK_MAKING: frozenset[EventKind] = frozenset(
         "job_released",
         "transcription_retried",
         "worker_gone",
+        "worker_resumed",
     }
 )
-"""Events after which a waiting claim may find something. The last one: what that worker held may be taken over now."""
+"""Events after which a waiting claim may find something. `worker_gone`: what that worker held may be taken over now."""
 
 
 class Claims:
@@ -55,6 +56,8 @@ def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
         return Tried(drain=True)
     if not request.wait_seconds:
         return Tried()
+    if worker.paused:
+        return Tried(interest="paused")
     return Tried(
         interest=_interest(worker, request),
         warm=any(offer["loaded"] for offer in worker.engines),

@@ -1,23 +1,22 @@
 // The farm at a glance: its state in one word, its workers, who did what when, how far each transcription is.
-import { ActionIcon, Badge, Container, Group, Loader, Menu, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
-import { notifications } from "@mantine/notifications";
+import { Badge, Container, Group, Loader, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
 import { useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { IconDots, IconDoorExit, IconPlayerStop } from "@tabler/icons-react";
 import type { ReactNode } from "react";
 
-import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useWorkerAction, workersQuery } from "../../api/queries";
-import type { EngineOffer, TranscriptionView, WorkerView } from "../../api/schema";
+import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, workersQuery } from "../../api/queries";
+import type { TranscriptionView } from "../../api/schema";
 import { throughput } from "../../live/apply";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { Problem } from "../../shell/Failed";
-import { duration, modelName, useNow, useWords } from "../../words";
+import { duration, useNow, useWords } from "../../words";
 import { Pace } from "../transcriptions/Row";
 import style from "./Farm.module.css";
 import { Lanes } from "./Lanes";
 import { lanesOf, WINDOW_SECONDS } from "./lanes";
 import { Machines, useMachines } from "./Machines";
 import { type FarmState, farmState, secondsLeft } from "./state";
+import { Workers } from "./Workers";
 
 /** Whose jobs are looked at: those that run, and those that ended within the window of the lanes. */
 const MOST_LOOKED_AT = 12;
@@ -133,94 +132,6 @@ function Summary({ numbers, active, now }: SummaryProps) {
         ))}
       </SimpleGrid>
     </header>
-  );
-}
-
-function Workers({ workers, now }: { workers: readonly WorkerView[]; now: number }) {
-  const { t } = useWords();
-  if (!workers.length) return <Text c="dimmed">{t.farm.noWorkers}</Text>;
-  return (
-    <ul className={style.workers} aria-label={t.farm.workers}>
-      {workers.map((one) => (
-        <Worker key={one.id} one={one} now={now} />
-      ))}
-    </ul>
-  );
-}
-
-function Worker({ one, now }: { one: WorkerView; now: number }) {
-  const { t, ago, number } = useWords();
-  const offers = one.engines as unknown as readonly EngineOffer[];
-  const word = one.state === "live" && one.jobs === 0 ? t.farm.idleWorker : t.farm.workerStates[one.state];
-  const colour = one.state === "gone" ? "gray" : one.state !== "live" ? "orange" : one.jobs ? "farm" : "blue";
-  const facts: [string, string][] = [
-    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")],
-    [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
-    [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
-    [t.farm.holds, number(one.jobs)],
-    [t.farm.seen, ago(now - one.last_seen_at)],
-  ];
-  return (
-    <li className={style.worker} data-gone={one.state === "gone" || undefined}>
-      <div className={style.who}>
-        <Text fw={600} truncate>
-          {one.name}
-        </Text>
-        <Badge color={colour}>{word}</Badge>
-      </div>
-      <dl className={style.facts}>
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
-      {one.state === "gone" || one.state === "dismissed" ? <span /> : <WorkerActions one={one} />}
-    </li>
-  );
-}
-
-function modelsOf(offer: EngineOffer, any: string): string {
-  const models = offer.models ?? offer.loaded;
-  return models?.length ? models.map(modelName).join(", ") : any;
-}
-
-function WorkerActions({ one }: { one: WorkerView }) {
-  const { t } = useWords();
-  const action = useWorkerAction();
-  const run = (name: "drain" | "dismiss") =>
-    action.mutate(
-      { id: one.id, action: name },
-      {
-        onSuccess: () => notifications.show({ message: t.farm.you }),
-        onError: (error) => notifications.show({ color: "red", message: error.message }),
-      },
-    );
-  return (
-    <Menu position="bottom-end" width={260}>
-      <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(one.name)}>
-          <IconDots size={18} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        {one.state === "live" && (
-          <Menu.Item leftSection={<IconDoorExit size={16} aria-hidden />} onClick={() => run("drain")}>
-            {t.farm.drainWorker}
-            <Text size="xs" c="dimmed">
-              {t.farm.drainHint}
-            </Text>
-          </Menu.Item>
-        )}
-        <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("dismiss")}>
-          {t.farm.dismiss}
-          <Text size="xs" c="dimmed">
-            {t.farm.dismissHint}
-          </Text>
-        </Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
   );
 }
 

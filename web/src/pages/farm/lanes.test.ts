@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 
 import type { JobView } from "../../api/schema";
 import { type Bar, laid, lanesOf, WINDOW_SECONDS } from "./lanes";
-import { farmState } from "./state";
+import { farmState, workerActions, workerState } from "./state";
 
 const bar = (key: string, start: number, end: number): Bar =>
   ({ key, start, end, transcription: "t", position: 0, state: "done", hedge: false });
@@ -29,4 +29,14 @@ it("says in one word how the farm is", () => {
   expect(farmState({ workers: 2, queued: 0, held: 1 }, 1)).toBe("working");
   expect(farmState({ workers: 2, queued: 0, held: 0 }, 0)).toBe("idle");
   expect(farmState({ workers: 2, queued: 0, held: null }, 1)).toBe("working");
+});
+
+it("a worker rests only when it holds nothing more, and can then be told to go on", () => {
+  expect(workerState({ state: "live", paused: true, jobs: 2 })).toBe("pausing");
+  expect(workerState({ state: "live", paused: true, jobs: 0 })).toBe("paused");
+  expect(workerState({ state: "draining", paused: true, jobs: 0 })).toBe("draining");
+  expect(workerActions({ state: "live", paused: true, jobs: 0 })).toEqual(["resume", "drain", "dismiss"]);
+  expect(workerActions({ state: "live", paused: false, jobs: 1 })).toEqual(["pause", "pause-now", "drain", "dismiss"]);
+  expect(workerActions({ state: "draining", paused: false, jobs: 1 })).toEqual(["dismiss"]);
+  expect(workerActions({ state: "gone", paused: false, jobs: 0 })).toEqual([]);
 });

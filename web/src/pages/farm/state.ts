@@ -1,5 +1,6 @@
 // The state of the farm in one word. Pure.
-import type { TranscriptionView } from "../../api/schema";
+import type { WorkerAction } from "../../api/queries";
+import type { TranscriptionView, WorkerView } from "../../api/schema";
 
 export type FarmState = "idle" | "working" | "waiting" | "empty";
 
@@ -14,6 +15,23 @@ export function farmState({ workers, queued, held }: Numbers, running: number): 
   if (workers === 0) return "empty";
   if (held === null ? running > 0 : held > 0) return "working";
   return queued > 0 ? "waiting" : "idle";
+}
+
+type Told = Pick<WorkerView, "state" | "paused" | "jobs">;
+
+/** A worker's state in one word: what it was told last counts more than what it does. */
+export function workerState({ state, paused, jobs }: Told): WorkerView["state"] | "ready" | "pausing" | "paused" {
+  if (state !== "live") return state;
+  if (paused) return jobs ? "pausing" : "paused";
+  return jobs ? "live" : "ready";
+}
+
+/** What a worker can be told now. */
+export function workerActions({ state, paused, jobs }: Told): readonly WorkerAction[] {
+  if (state === "gone" || state === "dismissed") return [];
+  if (state === "draining") return ["dismiss"];
+  const rest: WorkerAction[] = paused ? ["resume"] : ["pause"];
+  return [...rest, ...(jobs ? (["pause-now"] as const) : []), "drain", "dismiss"];
 }
 
 /** Audio-seconds that are to be done yet, as far as they are known. */
