@@ -101,6 +101,19 @@ def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
         assert len(waiting.result(20)) == 1
 
 
+def test_subtitles_are_laid_out_as_a_query_asks(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin)
+    worker.work_off(chunks=1)
+    done(farm, made)
+    place = f"/api/transcriptions/{made['id']}/transcript"
+    plain, marked = (
+        farm.admin.get(place, params={"format": "vtt", **layout}).text
+        for layout in ({}, {"highlight_words": "true", "max_line_width": "42", "max_line_count": "2"})
+    )
+    assert plain.replace("word0", "<u>word0</u>") == marked
+    assert refused(farm.admin.get(place, params={"format": "srt", "max_line_width": "0"})) == (422, "invalid_request")
+
+
 def test_a_file_that_is_slow_to_write_holds_up_nothing_else_and_is_named_as_what_is_slow(
     farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
