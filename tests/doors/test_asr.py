@@ -91,6 +91,23 @@ def test_the_language_is_found_while_others_wait_and_leaves_nothing_behind(
         idle_farm.client.cancel(busy.id)
 
 
+@pytest.mark.parametrize(("door", "call", "part"), [
+    ("/asr", "params", "audio_file"), ("/v1/audio/transcriptions", "data", "file"),
+])  # fmt: skip
+def test_subtitles_are_laid_out_as_asked_for_behind_both_doors(
+    tones_farm: Farm, speak: Speak, door: str, call: str, part: str
+) -> None:
+    def answer(width: str) -> requests.Response:
+        asked = {"output": "srt", "response_format": "srt", "max_line_width": width, "max_line_count": "1"}
+        files = {part: ("talk.wav", talk.path.read_bytes(), "audio/wav")}
+        headers = {"Authorization": f"Bearer {tones_farm.token}"}
+        return requests.post(f"{tones_farm.url}{door}", headers=headers, timeout=60, files=files, **{call: asked})
+
+    talk = speak()
+    assert max(len(cue.text) for cue in pysrt.from_string(answer("20").text)) <= 20
+    assert answer("0").status_code in (400, 422)
+
+
 @pytest.mark.parametrize("output", ["txt", "vtt", "srt", "tsv", "json"])
 def test_every_output_comes_as_the_original_sends_it(tones_farm: Farm, speak: Speak, output: str) -> None:
     talk = speak()
