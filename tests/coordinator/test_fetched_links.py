@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
-from support.web_server import Canary, WebServer
+from support.web_server import Canary, Page, WebServer
 
 from whisper_farm.coordinator.services import fetcher
 from whisper_farm.coordinator.transfers import owner_of_blob
@@ -270,17 +270,15 @@ def test_a_server_that_trickles_is_given_up(
     monkeypatch.setattr(fetching, "PACE_SECONDS", 0.2)
     monkeypatch.setattr(fetching, "LEAST_BYTES", 1_000_000)
     farm = start_farm(**OPEN)
-    later = threading.Event()
-    threading.Timer(0.5, later.set).start()
-    web.put("/talk.wav", SOUND, break_after=10_000, wait_for=later)
-    view = eventually(lambda: (view := look(farm, submit_once(farm, web)))["warning"] and view, "it is told")
-    assert "sends too slowly" in view["warning"]
+    url = web.put("/talk.wav")
 
+    def trickling() -> Page:
+        later = threading.Event()
+        threading.Timer(0.5, later.set).start()
+        return Page(SOUND, break_after=10_000, wait_for=later)
 
-def submit_once(farm: ServedFarm, web: WebServer) -> str:
-    """The same key gives the same transcription."""
-    given = {"name": "talk.wav", "url": f"{web.url}/talk.wav", "key": "once"}
-    return str(farm.admin.post("/api/transcriptions", json=given).json()["id"])
+    web.pages["/talk.wav"] = trickling
+    assert "sends too slowly" in in_state(farm, submit(farm, url), "failed")["error"]["message"]
 
 
 @pytest.mark.parametrize("call", ["cancel", "delete"])
