@@ -29,6 +29,7 @@ export const theme = createTheme({
       : found;
   },
   components: {
+    Loader: { defaultProps: { role: "status" } },
     Badge: { defaultProps: { variant: "light", radius: "sm", tt: "none", fw: 600, flex: "none" } },
     Anchor: { defaultProps: { c: "light-dark(var(--mantine-color-farm-9), var(--mantine-color-farm-3))" } },
     // Its <header> would be a second one of the page.

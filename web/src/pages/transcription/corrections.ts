@@ -120,7 +120,7 @@ export class Corrections {
     const text = this.farm.text();
     if (!text) return;
     if (text.number !== basedOn) await this.catchUp();
-    else this.farm.show({ segments: changed(text.segments, view.changes), number: view.number }, view);
+    else this.farm.show(view.changes.length ? { segments: changed(text.segments, view.changes), number: view.number } : { ...text, number: view.number }, view);
   }
 
   private async catchUp(): Promise<EditsView | undefined> {

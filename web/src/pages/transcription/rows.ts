@@ -102,11 +102,11 @@ class Builder {
 
   add(segment: Segment, index: number): void {
     const text = textOf(segment);
-    const before = joined(this.text, text).length - text.length;
     this.text = joined(this.text, text);
+    const before = this.text.length - text.length;
     this.end = Math.max(this.end, segment.end);
     this.pieces.push({ segment, index, from: before, to: this.text.length });
-    for (const word of placed(segment)) this.words.push({ ...word, from: word.from + before, to: word.to + before });
+    for (const word of placed(segment, before)) this.words.push(word);
   }
 
   paragraph(before: string | null): Paragraph {

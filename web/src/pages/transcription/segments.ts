@@ -67,17 +67,27 @@ export function patchOf(all: readonly Segment[], from: number, to: number, segme
   return { ...stretch, segments: [...before, ...segments, ...after], speakers };
 }
 
-/** Where each word of a segment stands in its text. */
-export function placed(segment: Segment): { from: number; to: number; start: number; end: number; probability: number | null }[] {
+interface Placed {
+  readonly start: number;
+  readonly end: number;
+  readonly from: number;
+  readonly to: number;
+  readonly probability: number | null;
+}
+
+/** Where each word of a segment stands in its text, which begins at a place. */
+export function placed(segment: Segment, begins = 0): Placed[] {
   const text = textOf(segment);
+  const found: Placed[] = [];
   let reached = 0;
-  return (segment.words ?? []).flatMap((word) => {
+  for (const word of segment.words ?? []) {
     const letters = word.text.trim();
     const from = letters ? text.indexOf(letters, reached) : -1;
-    if (from < 0) return [];
+    if (from < 0) continue;
     reached = from + letters.length;
-    return [{ from, to: reached, start: word.start, end: word.end, probability: word.probability ?? null }];
-  });
+    found.push({ from: begins + from, to: begins + reached, start: word.start, end: word.end, probability: word.probability ?? null });
+  }
+  return found;
 }
 
 /** The place nearest to a letter where a text may be parted: beside a word, or where there are no words at a space. */

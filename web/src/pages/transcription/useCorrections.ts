@@ -36,7 +36,7 @@ export function useCorrections(one: TranscriptionView, readOnly = false): Correc
       since: (after) => data(api.GET("/api/transcriptions/{transcription_id}/edits", { params: { ...path, query: { after } } })),
       text: () => client.getQueryData<Transcript>(queryKey),
       show: (text, view) => {
-        client.setQueryData<Transcript>(queryKey, (had) => had && { ...had, ...text });
+        client.setQueryData<Transcript>(queryKey, (had) => had && (had.number === text.number ? had : { ...had, ...text }));
         client.setQueryData(["edits", one.id], view);
       },
       refuse: (error) =>
