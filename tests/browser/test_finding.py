@@ -46,6 +46,7 @@ def test_a_word_is_found_and_one_click_leads_to_its_second(
     expect(page.get_by_role("link", name="needle.wav")).to_be_visible()
     other = visitor.invited("stranger")
     other.goto(f"{farm.url}/#/?words={word}")
+    expect(other.get_by_role("searchbox")).to_have_value(word)
     expect(other.get_by_text("Nobody said that.")).to_be_visible()
 
 

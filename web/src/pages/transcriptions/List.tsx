@@ -4,7 +4,7 @@ import { useDebouncedCallback } from "@mantine/hooks";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { IconSearch } from "@tabler/icons-react";
-import { type ReactNode, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 
 import { ACTIVE, listQuery, type Order, searchQuery, type State } from "../../api/queries";
 import { Problem } from "../../shell/Failed";
@@ -73,10 +73,15 @@ export function List({ empty }: { empty: ReactNode }) {
 function Filters({ wanted }: { wanted: Wanted }) {
   const { t } = useWords();
   const navigate = useNavigate();
-  const [typed, setTyped] = useState(wanted.words ?? "");
+  const { words: asked = "" } = wanted;
+  const [typed, setTyped] = useState(asked);
+  const sent = useRef(asked);
+  useEffect(() => {
+    if (sent.current !== asked) setTyped((sent.current = asked)); // by the address, not by typing
+  }, [asked]);
   const choose = (change: Wanted) =>
     void navigate({ to: "/", search: (before) => wantedOf({ ...before, ...change }), replace: true });
-  const search = useDebouncedCallback((words: string) => choose({ words }), TYPING_MS);
+  const search = useDebouncedCallback((words: string) => choose({ words: (sent.current = words) }), TYPING_MS);
   return (
     <Group gap="sm" className={style.filters}>
       <TextInput
