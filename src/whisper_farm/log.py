@@ -21,6 +21,8 @@ from typing import TextIO, cast
 
 import structlog
 
+from whisper_farm.showing import printable_lines
+
 COORDINATOR = "whisper_farm.coordinator"
 WORKER = "whisper_farm.worker"
 MAX_WAITING_LINES = 1000
@@ -40,6 +42,11 @@ def _add_duration(_: object, __: str, line: structlog.typing.EventDict) -> struc
     if arrived is not None:
         line.setdefault("duration_ms", round((time.perf_counter() - arrived) * 1000, 1))
     return line
+
+
+def _neutral(_: object, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Without what a terminal would obey: names and messages of others stand in lines, and in tracebacks."""
+    return {name: printable_lines(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -103,8 +110,7 @@ def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
         structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if json:
-        last.append(structlog.processors.format_exc_info)
+    last += [structlog.processors.format_exc_info] if json else [structlog.processors.format_exc_info, _neutral]
     handler = PrintingThread(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[*last, renderer]))
     for name, wanted in (("whisper_farm", level), ("uvicorn.error", logging.WARNING)):

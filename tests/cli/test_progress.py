@@ -19,7 +19,8 @@ from whisper_farm.cli.progress import (
     TerminalDisplay,
     transcript_line,
 )
-from whisper_farm.cli.words import printable, shortened
+from whisper_farm.cli.words import shortened
+from whisper_farm.showing import printable
 from whisper_farm.transcript.transcript import Segment
 
 SEGMENT = Segment(0.0, 4.2, " Good evening.")

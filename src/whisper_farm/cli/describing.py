@@ -9,9 +9,10 @@ from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.following import Ended, Following
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
-from whisper_farm.cli.words import clock, columns, counted, printable, shortened, speed, when
+from whisper_farm.cli.words import clock, columns, counted, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
+from whisper_farm.showing import printable
 from whisper_farm.transcript.formats import WHISPERS, stems_for
 from whisper_farm.transcript.layout import CueLayout
 

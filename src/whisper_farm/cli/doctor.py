@@ -24,6 +24,7 @@ from whisper_farm.cli.connection import access_token, admin_token_file, server_a
 from whisper_farm.cli.whisper_flags import Command
 from whisper_farm.cli.words import counted
 from whisper_farm.errors import FarmError, Forbidden, ServerUnreachable, Unauthorized
+from whisper_farm.showing import say
 
 PROBE_SECONDS = 120.0
 SERVER_SECONDS = 5.0
@@ -57,9 +58,9 @@ def doctor(server: str | None, token: str | None) -> int:
     broken = False
     for finding in examine(server, token):
         broken = broken or finding.state == "broken"
-        print(f"{MARKS[finding.state]} {finding.what}: {finding.detail}")
+        say(f"{MARKS[finding.state]} {finding.what}: {finding.detail}")
         if finding.advice:
-            print(f"    → {finding.advice}")
+            say(f"    → {finding.advice}")
     return 1 if broken else 0
 
 

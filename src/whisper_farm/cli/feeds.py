@@ -10,7 +10,8 @@ from whisper_farm.cli.connection import on_farm
 from whisper_farm.cli.jobs import each
 from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, recognition_flags, wish_of
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import columns, printable, when
+from whisper_farm.cli.words import columns, when
+from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -52,7 +53,7 @@ def add(farm: FarmClient, url: str, **flags: Any) -> None:
             raise FeedUnreadable(f"{url} is no list of feeds (OPML).")
     for one in urls:
         made = farm.add_feed(NewFeed(url=one, options=wish.options(wish.engine, farm_model(wish)), **asked))
-        print(f"{made.id}  {farm.address}{made.served_at}")
+        say(f"{made.id}  {farm.address}{made.served_at}")
 
 
 @feed.command("list", cls=Command)
@@ -64,7 +65,7 @@ def list_(farm: FarmClient) -> None:
          f"{farm.address}{one.served_at}", printable(one.error or one.title or one.url))
         for one in farm.feeds()
     ]  # fmt: skip
-    print(columns([("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), *rows]))
+    say(columns([("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), *rows]))
 
 
 @feed.command(cls=Command)

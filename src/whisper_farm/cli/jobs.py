@@ -13,7 +13,8 @@ import click
 from whisper_farm.cli.connection import connect, on_farm, server_flags
 from whisper_farm.cli.recognition_flags import format_flags, layout_of
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import clock, columns, printable
+from whisper_farm.cli.words import clock, columns
+from whisper_farm.showing import printable, printable_lines, say
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -38,7 +39,7 @@ def list_(farm: FarmClient, state: TranscriptionState | None, limit: int, json: 
         for view in views:
             print(view.model_dump_json())
     elif views:
-        print(columns([("ID", "STATE", "DONE", "SUBMITTED", "NAME"), *map(as_row, views)]))
+        say(columns([("ID", "STATE", "DONE", "SUBMITTED", "NAME"), *map(as_row, views)]))
     else:
         print("There are no transcriptions.", file=sys.stderr)
 
@@ -53,7 +54,7 @@ def search(farm: FarmClient, words: tuple[str, ...], limit: int, json: bool) -> 
     hits = farm.search(" ".join(words), limit)
     for hit in hits:
         line = f"{hit.transcription_id}  {clock(hit.seconds)}  {printable(hit.name)}: {printable(hit.text)}"
-        print(hit.model_dump_json() if json else line)
+        print(hit.model_dump_json() if json else printable_lines(line))
     if not hits:
         print("Nobody said that.", file=sys.stderr)
 
@@ -74,7 +75,7 @@ def status(farm: FarmClient, transcription: str | None, json: bool) -> None:
         view = farm.get(checked(transcription))
         lines = [view.model_dump_json()] if json else describe_transcription(view, farm.jobs(view.id))
     for line in lines:
-        print(line)
+        say(line)
 
 
 @click.command(cls=Command)
@@ -111,10 +112,11 @@ def get(transcription: tuple[str, ...], output_dir: str | None, output_format: t
     ids, layout = [checked(one) for one in transcription], layout_of(told)
     with connect(told["server"], told["token"]) as farm:
         if output_dir is None:
-            sys.stdout.write(farm.rendered(ids[0], output_format[0] if output_format else "txt", layout))
+            text = farm.rendered(ids[0], output_format[0] if output_format else "txt", layout)
+            sys.stdout.write(printable_lines(text) if sys.stdout.isatty() else text)
         else:
             for line in write_transcripts(farm, ids, output_dir, output_format, layout):
-                print(line)
+                say(line)
 
 
 @click.command(cls=Command)
@@ -155,7 +157,7 @@ def each(ids: tuple[str, ...], call: Callable[[str], TranscriptionView | None], 
     for one in ids:
         try:
             view = call(checked(one))
-            print(f"{one}  {view.state if view else gone}")
+            say(f"{one}  {view.state if view else gone}")
         except RequestError as error:
             failed += 1
             complain(error.message if one and one in error.message else f"{one}: {error.message}")

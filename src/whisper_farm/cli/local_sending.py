@@ -15,11 +15,12 @@ from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest, can_be_mended
 from whisper_farm.cli.spool import with_plain_name
-from whisper_farm.cli.words import counted, printable
+from whisper_farm.cli.words import counted
 from whisper_farm.errors import SourceUnreadable
 from whisper_farm.farm import LocalFarm
 from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
 from whisper_farm.settings import data_folder
+from whisper_farm.showing import printable
 from whisper_farm.transcript.transcript import Transcript
 from whisper_farm.worker.notices import Notice
 from whisper_farm.worker.pipe import Fetching

@@ -15,6 +15,7 @@ from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.words import columns, span, when
 from whisper_farm.errors import NotFound
+from whisper_farm.showing import printable_lines, say
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
@@ -97,7 +98,7 @@ def workers(
             machines = tuple(one for one in listed.machines if one.pool == found)
             only = listed.model_copy(update={"pools": pools, "machines": machines})
             listed = farm.change_pool(found, change) if change is not None else only
-    print(listed.model_dump_json() if json else "\n".join(describe(listed)))
+    print(listed.model_dump_json() if json else printable_lines("\n".join(describe(listed))))
 
 
 def _action(given: list[str]) -> MachineAction | None:
@@ -188,9 +189,8 @@ def _row(machine: MachineView) -> tuple[str, ...]:
 
 def _print(lines: tuple[MachineLine, ...], json: bool) -> None:
     for line in lines:
-        print(
-            line.model_dump_json() if json else f"{when(line.at)} {line.machine or line.pool} {line.kind}: {line.text}"
-        )
+        shown = printable_lines(f"{when(line.at)} {line.machine or line.pool} {line.kind}: {line.text}")
+        print(line.model_dump_json() if json else shown)
     if not lines:
         print("Nothing has happened yet.", file=sys.stderr)
 
@@ -249,7 +249,7 @@ def plan(
         made = plan_for_budget(fleet, backlog, budget)
     else:
         made = make_plan(fleet, backlog)
-    print("\n".join(describe_plan(made, deadline)))
+    say("\n".join(describe_plan(made, deadline)))
 
 
 def describe_plan(made: Plan, deadline: float | None) -> Iterator[str]:

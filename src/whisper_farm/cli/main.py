@@ -20,8 +20,8 @@ import click
 
 from whisper_farm import __version__
 from whisper_farm.cli.stopping import Stopped, told_to_stop
-from whisper_farm.cli.words import printable
 from whisper_farm.errors import FarmError
+from whisper_farm.showing import printable
 
 STOPPED = 130
 BROKEN_PIPE = 141

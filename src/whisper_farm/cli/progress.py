@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from whisper_farm.cli.words import clock, printable, shortened, span, speed
+from whisper_farm.cli.words import clock, shortened, span, speed
+from whisper_farm.showing import printable
 from whisper_farm.transcript.formats import timestamp
 
 if TYPE_CHECKING:

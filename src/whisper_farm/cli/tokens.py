@@ -9,7 +9,8 @@ import click
 from whisper_farm.cli.connection import DEFAULT_SERVER, on_farm
 from whisper_farm.cli.jobs import each
 from whisper_farm.cli.whisper_flags import Command
-from whisper_farm.cli.words import columns, printable, when
+from whisper_farm.cli.words import columns, when
+from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
@@ -44,7 +45,7 @@ def list_(farm: FarmClient) -> None:
         (one.id, one.scope, one.owner, when(one.last_used_at) if one.last_used_at else "never", printable(one.name))
         for one in farm.tokens()
     ]
-    print(columns([("ID", "SCOPE", "OWNER", "LAST USED", "NAME"), *rows]))
+    say(columns([("ID", "SCOPE", "OWNER", "LAST USED", "NAME"), *rows]))
 
 
 @token.command(cls=Command)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from unicodedata import category
 
 NAME_WIDTH = 36
-CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
-DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the writing around: they could make a name read as another."""
 
 
 def clock(seconds: float) -> str:
@@ -40,11 +36,6 @@ def speed(times_real_time: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 worker`, `2 workers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def printable(name: str) -> str:
-    """A name or a text without anything a terminal would obey instead of show."""
-    return "".join("�" if letter in DIRECTIONS or category(letter) in CONTROLS else letter for letter in name)
 
 
 def shortened(name: str, width: int = NAME_WIDTH) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
+from whisper_farm.showing import cell
 from whisper_farm.transcript.layout import PLAIN, CueLayout
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def _vtt(transcript: Transcript, layout: CueLayout) -> str:
 def _tsv(transcript: Transcript) -> str:
     rows = ["start\tend\ttext\n"]
     for segment in transcript.segments:
-        text = _one_line(segment.text).replace("\t", " ")
-        rows.append(f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{text}\n")
+        rows.append(f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{cell(segment.text)}\n")
     return "".join(rows)
 
 
