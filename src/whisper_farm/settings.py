@@ -39,6 +39,14 @@ class Policy(BaseSettings):
     """How often a worker beats. Both are stretched as the fleet grows."""
     beats_per_second: float = Field(default=100, gt=0, le=100_000)
     """Heartbeats a second the coordinators should have to answer at most; the stretch keeps to it."""
+    max_lease_seconds: float = Field(default=300, gt=0, le=3600)
+    """The longest lease that the stretch may lead to."""
+    max_workers: int = Field(default=1000, ge=1, le=100_000)
+    """Workers that one token may have at the same time."""
+    attempt_seconds: float = Field(default=3600, ge=10, le=864_000)
+    attempt_pace: float = Field(default=60, ge=0, le=10_000)
+    """Time for one try at a job, and so much more for each second of sound; then others may claim it, though its worker
+    beats. Whoever cuts has the first anew with every chunk that comes in."""
     max_attempts: int = Field(default=3, ge=1, le=20)
     """Charged attempts after which a job is set aside."""
     retry_base_seconds: float = Field(default=1, ge=0, le=3600)

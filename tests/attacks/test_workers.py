@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
 
+import httpx
 import pytest
 from support.hand_worker import HandWorker, Json
-from support.served_farm import ServedFarm, StartFarm, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
+
+from whisper_farm.leases.rules import stretched
+from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
 
@@ -73,3 +79,103 @@ def test_a_users_model_is_never_a_path(farm: ServedFarm, model: str) -> None:
     ann.put(f"/api/uploads/{upload}", content=b"abc")
     body = {"name": "a", "upload_id": upload, "options": {"model": model}}
     assert refused(ann.post("/api/transcriptions", json=body)) == (403, "forbidden")
+
+
+def test_a_worker_is_bound_to_the_token_that_registered_it(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker, *others = (
+        make_worker(farm, name, token=farm.token_for("worker", owner))
+        for name, owner in (("mine", "friends"), ("same", "friends"), ("theirs", "strangers"))
+    )
+    submit(farm.admin)
+    (job,) = worker.claim(transcribe=0, chunk=1)
+    audio = worker.upload(job, 0)
+    worker.told("append", token=job["token"], chunks=[audio])
+    (heard,) = worker.claim()
+    for other in others:
+        other.worker_id = worker.worker_id
+        assert refused(other.ask("register", **other.registration())) == (403, "forbidden")
+        for call, body in {
+            "claim": other.claim_body(),
+            "heartbeat": {"tokens": [job["token"]]},
+            "release": {"tokens": [], "leaving": True},
+            "fail": {"failures": [{"token": job["token"], "code": "x", "message": "x"}]},
+            "uploads": {"token": job["token"], "positions": [1]},
+            "append": {"token": job["token"], "chunks": [audio]},
+            "complete": {"completions": [worker.cut_done(job, 1)]},
+        }.items():
+            assert refused(other.ask(call, **body)) == (403, "forbidden"), call
+        transfers = (
+            ("GET", f"source/{job['token']}"),
+            ("GET", f"audio/{heard['token']}"),
+            ("PUT", f"uploads/{job['token']}/1"),
+        )
+        for method, path in transfers:
+            assert refused(other.http.request(method, f"/api/work/{path}")) == (403, "forbidden"), path
+    assert worker.complete([worker.cut_done(job, 1)])[0]["error_code"] is None
+
+
+def test_workers_of_one_token_and_what_they_offer_are_bounded(tmp_path: Path) -> None:
+    with ServedFarm(tmp_path / "data", Policy(max_workers=2)) as farm, ExitStack() as stack:
+        token, other = farm.token_for("worker", "friends"), farm.token_for("worker", "friends")
+        hands = [
+            stack.enter_context(closing(HandWorker(farm.url, each, f"w-{number}")))
+            for number, each in enumerate((token, token, token, other))
+        ]
+        for hand in hands[:2]:
+            hand.register()
+            hand.register()
+        assert refused(hands[2].ask("register", **hands[2].registration())) == (429, "quota_reached")
+        hands[3].register()
+        told = hands[0].registration()
+        told["engines"] *= 10
+        for number, offer in enumerate(told["engines"]):
+            told["engines"][number] = offer | {"models": [f"{number}-{one}" + "m" * 240 for one in range(15)]}
+        assert refused(hands[0].ask("register", **told)) == (413, "too_large")
+        hands[0].told("release", leaving=True)
+        hands[2].register()
+
+
+def test_no_fleet_stretches_leases_beyond_the_bound() -> None:
+    policy = Policy()
+    assert stretched(policy, 100_000).lease_seconds == policy.max_lease_seconds
+    assert stretched(Policy(lease_seconds=1000), 100_000).lease_seconds == 1000, "what was asked for is no stretch"
+
+
+def test_one_worker_does_not_end_a_recording_that_another_could_do(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    liar, honest = make_worker(farm, "liar"), make_worker(farm, "honest")
+    made = submit(farm.admin)
+    place = f"/api/transcriptions/{made['id']}"
+    (job,) = liar.claim(transcribe=0, chunk=1)
+    failure = {"code": "not_audio", "message": "this is no audio", "permanent": True}
+    liar.told("fail", failures=[failure | {"token": job["token"]}])
+    assert farm.admin.get(place).json()["state"] == "running"
+    (again,) = honest.claim(transcribe=0, chunk=1, wait=10)
+    honest.told("fail", failures=[failure | {"token": again["token"]}])
+    assert farm.admin.get(place).json()["state"] == "failed", "two have said so"
+
+
+def test_tokens_end_with_the_token_that_made_them(farm: ServedFarm) -> None:
+    def made(by: httpx.Client, **more: object) -> Json:
+        answer = by.post("/api/tokens", json={"name": "t", "scope": "user", **more})
+        assert answer.status_code == 201, answer.text
+        told: Json = answer.json()
+        return told
+
+    first = made(farm.admin, owner="ann", days=1)
+    ann = farm.client(first["token"])
+    second = made(ann)
+    third = made(farm.client(second["token"]), days=30)
+    assert third["expires_at"] == second["expires_at"] == first["expires_at"], "no token outlives its parent"
+    kept = made(farm.client(third["token"]))
+    assert farm.admin.delete(f"/api/tokens/{third['id']}", params={"only": True}).status_code == 204
+    assert farm.client(kept["token"]).get("/api/tokens").status_code == 200
+    assert farm.admin.delete(f"/api/tokens/{first['id']}").status_code == 204
+    for token in (first, second, third, kept):
+        assert refused(farm.client(token["token"]).get("/api/tokens")) == (401, "unauthorized")
+    assert farm.admin.get("/api/tokens").status_code == 200
+
+
+def test_an_expired_token_opens_nothing(farm: ServedFarm) -> None:
+    body = {"name": "t", "scope": "user", "owner": "ann", "days": 0.5 / 86_400}
+    ann = farm.client(farm.admin.post("/api/tokens", json=body).json()["token"])
+    eventually(lambda: ann.get("/api/tokens").status_code == 401, "its end")

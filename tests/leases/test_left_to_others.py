@@ -90,3 +90,30 @@ def test_lapsed_jobs_of_others_do_not_hide_those_a_worker_asks_for(farm: Farm, m
     farm.worker("bob", label="mine")
     (again,) = farm.claim("bob")
     assert again.job_id == job.job_id
+
+
+def test_a_worker_that_only_beats_loses_its_jobs_in_the_end(farm: Farm) -> None:
+    farm.recording(1)
+    farm.worker("beats")
+    farm.submit("other.mp3")
+    jobs = [*farm.claim("beats"), *farm.claim("beats", transcribe=0, chunk=1)]
+    began = farm.now
+    while farm.now < began + farm.policy.attempt_seconds + 30 * farm.policy.attempt_pace + 1:
+        farm.now += 15
+        assert not farm.beat("beats", *(job.token for job in jobs)).lost
+    farm.worker("honest")
+    again = [*farm.claim("honest"), *farm.claim("honest", transcribe=0, chunk=1)]
+    assert {job.job_id for job in again} == {job.job_id for job in jobs}
+    assert len(farm.beat("beats", *(job.token for job in jobs)).lost) == 2
+
+
+def test_whoever_goes_on_cutting_keeps_the_job(farm: Farm) -> None:
+    farm.submit()
+    farm.worker("slow")
+    (job,) = farm.claim("slow", transcribe=0, chunk=1)
+    for number in range(4):
+        farm.now += 0.9 * farm.policy.attempt_seconds
+        farm.beat("slow", job.token)
+        farm.append(job, 1, first=number)
+    farm.worker("other")
+    assert not farm.claim("other", transcribe=0, chunk=1)

@@ -271,11 +271,23 @@ def test_poison_that_kills_workers_stops_and_keeps_its_evidence(farm: Farm) -> N
     assert farm.find(recording.id).state == "assembling"
 
 
-def test_permanent_failures_are_not_tried_again(farm: Farm) -> None:
+def test_a_permanent_failure_of_the_only_worker_is_not_tried_again(farm: Farm) -> None:
     recording = farm.submit("notes.txt")
     farm.worker("ann")
-    farm.worker("bob")
     (job,) = farm.claim("ann", chunk=1)
+    farm.fail(job, code="not_audio", permanent=True)
+    assert farm.find(recording.id).state == "failed"
+
+
+def test_permanent_failures_are_tried_on_a_second_worker_and_no_further(farm: Farm) -> None:
+    recording = farm.submit("notes.txt")
+    for name in ("ann", "bob", "cid"):
+        farm.worker(name)
+    (job,) = farm.claim("ann", chunk=1)
+    farm.fail(job, code="not_audio", permanent=True)
+    assert farm.find(recording.id).state == "running"
+    farm.now += 1
+    (job,) = farm.claim("bob", chunk=1)
     farm.fail(job, code="not_audio", permanent=True)
     row = farm.find(recording.id)
     assert (row.state, row.error_code, row.error_message) == ("failed", "not_audio", "It broke.")

@@ -147,6 +147,7 @@ class Attempt:
     ended_at: float | None = None
     digest: str | None = None
     error_code: str | None = None
+    ends_by: float = 0.0
 
 
 @dataclass
@@ -298,7 +299,7 @@ class Model:
         claimed = [one for one in asked if one.state == "live"]
         claimed.sort(key=lambda one: (self.jobs[one.job_id].kind, self.jobs[one.job_id].order))
         for one in claimed:
-            one.lease_until = self.now + self._lease
+            one.lease_until = min(one.ends_by, self.now + self._lease)
         if not asked and me.state == "live":
             claimed = self._claim(me, request)
         me.last_seen_at = self.now
@@ -370,6 +371,8 @@ class Model:
             token=self.mint.claim_token(), job_id=job.id, number=job.attempts, worker_id=me.id,
             request_id=request.request_id, lease_until=self.now + self._lease, started_at=self.now, hedge=hedge,
             language=self._of(job).language,
+            ends_by=self.now + self.policy.attempt_seconds * (2 if job.kind == "peaks" else 1)
+            + self.policy.attempt_pace * (job.end_seconds - job.start_seconds),
         )  # fmt: skip
         self.attempts[made.token] = made
         return made
@@ -418,7 +421,7 @@ class Model:
         for token in dict.fromkeys(request.tokens):
             one = self.attempts.get(token)
             if one is not None and one.worker_id == me.id and one.state == "live":
-                one.lease_until = self.now + self._lease
+                one.lease_until = min(one.ends_by, self.now + self._lease)
             elif one is not None and one.worker_id == me.id and one.state in ("cancelled", "superseded"):
                 cancelled.append(token)
             else:
@@ -458,6 +461,7 @@ class Model:
         recording.tagged_language = request.language or recording.tagged_language
         if fresh:
             self._append(recording, fresh)
+            attempt.ends_by = self.now + self.policy.attempt_seconds
         return {"next_position": position}
 
     def _append(self, recording: Recording, chunks: Sequence[NewChunk]) -> None:
@@ -608,7 +612,7 @@ class Model:
         for attempt, code, charged, permanent in last.values():
             job = self.jobs[attempt.job_id]
             if job.state == "running" and (
-                permanent or (not self._live(job) and self._given_up(job, attempt, charged))
+                not self._live(job) and (self._hopeless(job, permanent) or self._given_up(job, attempt, charged))
             ):
                 ended.append((job, code))
             elif self._queue_again(job):
@@ -618,6 +622,11 @@ class Model:
             for rival in self._live(job):
                 self._end(rival, "superseded")
             self._set_aside(job, code)
+
+    def _hopeless(self, job: Job, permanent: bool) -> bool:
+        """Whether nobody could do better, as two have found out, or one with nobody beside it."""
+        culprits = self._culprits(job)
+        return permanent and (len(culprits) >= 2 or not self._served(job, culprits))
 
     def _given_up(self, job: Job, attempt: Attempt, charged: bool) -> bool:
         if charged and job.charged_attempts >= self.policy.max_attempts:

@@ -31,10 +31,11 @@ def token() -> None:
 @click.argument("name")
 @click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.", show_default=True)
 @click.option("--owner", metavar="WHO", help="Whom it acts for. [default: NAME for users, else you]")
+@click.option("--days", type=float, metavar="N", help="It ends after so many days. [default: never]")
 @on_farm
-def create(farm: FarmClient, name: str, scope: str, owner: str | None) -> None:
-    """Make a token called NAME and print it: it cannot be shown again."""
-    print(farm.create_token(name, cast("Scope", scope), owner or (name if scope == "user" else None)).token)
+def create(farm: FarmClient, name: str, scope: str, owner: str | None, days: float | None) -> None:
+    """Make a token called NAME and print it: it cannot be shown again. It ends with the token that makes it."""
+    print(farm.create_token(name, cast("Scope", scope), owner or (name if scope == "user" else None), days).token)
 
 
 @token.command("list", cls=Command)
@@ -50,10 +51,11 @@ def list_(farm: FarmClient) -> None:
 
 @token.command(cls=Command)
 @click.argument("token_id", nargs=-1, required=True, metavar="ID...")
+@click.option("--only", is_flag=True, help="Keep the tokens that were made with them.")
 @on_farm
-def revoke(farm: FarmClient, token_id: tuple[str, ...]) -> int:
-    """Make tokens useless, at once and for good."""
-    return each(token_id, farm.revoke_token, "revoked")
+def revoke(farm: FarmClient, token_id: tuple[str, ...], only: bool) -> int:
+    """Make tokens useless, with all that were made with them, at once and for good."""
+    return each(token_id, lambda one: farm.revoke_token(one, only), "revoked")
 
 
 @click.command(cls=Command)

@@ -255,17 +255,20 @@ class AsyncFarmClient:
         """Ask that a machine be started, drained, stopped or destroyed."""
         return await self._ask(MachineView, "POST", f"/api/machines/{_quoted(machine)}/{action}", again=True)
 
-    async def create_token(self, name: str, scope: Scope, owner: str | None = None) -> TokenView:
-        """Make an access token; the secret is in this answer and nowhere else."""
-        return await self._ask(TokenView, "POST", "/api/tokens", body=NewToken(name=name, scope=scope, owner=owner))
+    async def create_token(
+        self, name: str, scope: Scope, owner: str | None = None, days: float | None = None
+    ) -> TokenView:
+        """Make an access token, for so many days; the secret is in this answer and nowhere else."""
+        body = NewToken(name=name, scope=scope, owner=owner, days=days)
+        return await self._ask(TokenView, "POST", "/api/tokens", body=body)
 
     async def tokens(self) -> tuple[TokenView, ...]:
         """The access tokens, without their secrets."""
         return (await self._ask(TokenList, "GET", "/api/tokens")).tokens
 
-    async def revoke_token(self, token_id: str) -> None:
-        """End an access token."""
-        await self._call("DELETE", f"/api/tokens/{_quoted(token_id)}", again=True)
+    async def revoke_token(self, token_id: str, only: bool = False) -> None:
+        """End an access token and, unless `only`, all that were made with it."""
+        await self._call("DELETE", f"/api/tokens/{_quoted(token_id)}", query={"only": only}, again=True)
 
     def events(self, after: int | None = None, transcription: str | None = None) -> AsyncGenerator[EventView, None]:
         """Follow what happens, of one transcription or of all that this token may see, for ever."""

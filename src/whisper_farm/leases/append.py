@@ -8,6 +8,7 @@ from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, Too
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.claim import present_turn
 from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS
+from whisper_farm.leases.rules import attempt_limit_seconds
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
@@ -22,6 +23,7 @@ DECLARE = Change("""
      WHERE id = :id
 """)
 THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
+GO_ON = Change("UPDATE attempts SET ends_by = :by WHERE token = :token")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
            done_seconds = :seconds
@@ -31,7 +33,8 @@ COUNT = Change("""
 
 def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAnswer:
     """Make jobs of chunks that continue the recording, all or none; those that are there already stay as they are."""
-    row = find(tx, _cutting(tx, request).transcription_id)
+    held = _cutting(tx, request)
+    row = find(tx, held.transcription_id)
     _must_agree(tx, row, [chunk for chunk in request.chunks if chunk.position < row.chunks])
     fresh = [chunk for chunk in request.chunks if chunk.position >= row.chunks]
     _must_continue(row, fresh)
@@ -40,6 +43,7 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds, "language": request.language})
     if fresh:
         _store(tx, row, fresh)
+        tx.change(GO_ON, {"token": held.token, "by": tx.now + attempt_limit_seconds(policy, held.kind, 0)})
     return AppendAnswer(next_position=row.chunks + len(fresh))
 
 

@@ -116,7 +116,9 @@ MINE = "SELECT token, state FROM attempts WHERE token IN :tokens AND worker_id =
 LOCK_MINE = Query[tuple[str, AttemptState]](MINE, postgres=MINE + LOCK)
 LIVE = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'live' ORDER BY token"
 LOCK_FREE = Query[str](LIVE, postgres=LIVE + LOCK + " SKIP LOCKED")
-RENEW = Change("UPDATE attempts SET lease_until = :until WHERE token IN :tokens")
+RENEW = Change("""
+    UPDATE attempts SET lease_until = CASE WHEN ends_by < :until THEN ends_by ELSE :until END WHERE token IN :tokens
+""")
 BEAT = Query[str]("""
     UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE id = :me AND state <> 'gone' RETURNING id
 """)

@@ -15,7 +15,7 @@ from typing import Any
 from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew_free
 from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, overtake, set_aside_spent
-from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
+from whisper_farm.leases.rules import RANDOM, Mint, attempt_limit_seconds, lately, stretched
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
 from whisper_farm.protocol.wire import JobKind
@@ -154,8 +154,9 @@ DENIED = Query[bool]("""
 SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id = :me")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
 MAKE = Change("""
-    INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, hedge, language, lease_until, started_at)
-    VALUES (:token, :job, :number, :me, :request, 'live', :hedge, :language, :until, :now)
+    INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, hedge, language, lease_until, started_at,
+                          ends_by)
+    VALUES (:token, :job, :number, :me, :request, 'live', :hedge, :language, :until, :now, :ends_by)
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
@@ -263,7 +264,8 @@ class Claiming:
     def _new(self, job: Job, hedge: bool) -> dict[str, object]:
         mine = {"me": self.worker.id, "request": self.request.request_id, "until": self.tx.now + self.lease_seconds}
         told = {"job": job.job_id, "number": job.attempts + 1, "hedge": hedge, "language": job.language}
-        return {"token": self.mint.claim_token(), **mine, **told}
+        ends_by = self.tx.now + attempt_limit_seconds(self.policy, job.kind, job.seconds)
+        return {"token": self.mint.claim_token(), **mine, **told, "ends_by": ends_by}
 
 
 def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list[Job]:

@@ -71,7 +71,7 @@ def record_failures(
     ended = []
     for failed in {failed.held.job_id: failed for failed in failures}.values():  # of rivals the last one decides
         proof = proofs[failed.held.job_id]
-        if failed.permanent or (not proof.live and _given_up(failed, proof, policy, fleet)):
+        if not proof.live and _given_up(failed, proof, policy, fleet):
             ended.append(failed)
         elif not proof.live:
             _wait(tx, failed, proof, policy, fleet, mint)
@@ -82,10 +82,13 @@ def record_failures(
 def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorkers) -> bool:
     """Whether the job has had its share of tries, on two workers where there are two.
 
+    That nobody could do better is believed when a second worker has failed it, too, or when there is none.
     Failures that are not charged (a model that cannot be had there) end it when nobody is left to try, or when it
     was tried far too often.
     """
     held = failed.held
+    if failed.permanent and (len(proof.culprits) >= 2 or not fleet.serves(held.needs, but=proof.culprits)):
+        return True
     if failed.charged:
         return fleet.has_spent(held.needs, held.charged_attempts + 1, proof.culprits)
     often = proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts

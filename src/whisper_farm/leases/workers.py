@@ -5,12 +5,13 @@ A worker with a label works on transcriptions with that label and on no others; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar
 
-from whisper_farm.errors import Forbidden, WorkerUnknown, WrongState
+from whisper_farm.errors import Forbidden, QuotaReached, TooLarge, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import LeaseTiming, stretched
 from whisper_farm.protocol.events import (
     TranscriptionUnserved,
@@ -27,6 +28,8 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Json, Query
 
+MAX_OFFERS_LENGTH = 32 << 10
+"""Every claim reads what all workers offer."""
 WorkerState = Literal["live", "draining", "dismissed", "gone"]
 
 
@@ -85,6 +88,8 @@ W = TypeVar("W", bound=Worker)
 WORKER = """id, label, cuts, engines, owner, name, state, told, paused, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
+TOKEN = Query[str]("SELECT token_id FROM workers WHERE id = :me AND token_id IS NOT NULL")
+OF_TOKEN = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone' AND token_id = :token")
 PRESENT = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone'")
 LIVE = Query[Offers]("""
     SELECT id, label, cuts, engines FROM workers
@@ -92,9 +97,9 @@ LIVE = Query[Offers]("""
 """)
 REGISTER = Change("""
     INSERT INTO workers (id, owner, name, version, platform, slots, engines, cuts, label, machine, state,
-                         registered_at, last_seen_at, last_beat_at)
+                         token_id, registered_at, last_seen_at, last_beat_at)
     VALUES (:worker_id, :owner, :name, :version, :platform, :slots, :engines, :cuts, :label, :machine, 'live',
-            :now, :now, :now)
+            :token_id, :now, :now, :now)
     ON CONFLICT (id) DO UPDATE
        SET name = excluded.name, version = excluded.version, platform = excluded.platform, slots = excluded.slots,
            engines = excluded.engines, cuts = excluded.cuts, label = excluded.label, machine = excluded.machine,
@@ -123,15 +128,23 @@ LEAVE_NOTHING = Change("UPDATE jobs SET left_by = NULL WHERE state = 'queued' AN
 
 
 def register_worker(
-    tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str
+    tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str, token_id: str = ""
 ) -> RegisterAnswer:
-    """Take a worker in, or take in what it says anew; one that was told to leave, ever, is told so again."""
+    """Take a worker in, or take in what it says anew; one that was told to leave, ever, is told so again.
+
+    It is bound to the token that presents it first. One token may have so many workers, and no offers of any length.
+    """
     known = tx.first(FIND, {"me": request.worker_id})
-    if known is not None and known.owner != owner:
-        raise Forbidden(f"The worker {request.worker_id} belongs to someone else.")
+    if known is not None and (known.owner, tx.first(TOKEN, {"me": known.id})) != (owner, token_id):
+        raise Forbidden(f"The worker {request.worker_id} was registered with another token.")
+    if known is None or known.state == "gone":
+        _must_have_room(tx, token_id, policy)
     told = request.model_dump(mode="json")
+    if len(json.dumps(told["engines"])) > MAX_OFFERS_LENGTH:
+        raise TooLarge(f"What this worker offers is longer than {MAX_OFFERS_LENGTH} letters; name fewer models.")
     machine = told["machine"] and Json(told["machine"])
-    tx.change(REGISTER, told | {"engines": Json(told["engines"]), "machine": machine, "owner": owner})
+    more = {"engines": Json(told["engines"]), "machine": machine, "owner": owner, "token_id": token_id}
+    tx.change(REGISTER, told | more)
     if known is None or known.state == "gone":
         emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
     if known is not None:
@@ -139,6 +152,11 @@ def register_worker(
             for model in offer.resting:
                 _cannot_serve(tx, known, offer.engine, model, policy)
     return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version)
+
+
+def _must_have_room(tx: Transaction, token_id: str, policy: Policy) -> None:
+    if (tx.first(OF_TOKEN, {"token": token_id}) or 0) >= policy.max_workers:
+        raise QuotaReached(f"{policy.max_workers} workers use this token, the most here; give the others another one.")
 
 
 def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, policy: Policy) -> None:

@@ -290,6 +290,8 @@ class NewToken(Request):
     scope: Scope
     owner: Name | None = None
     """Whom it acts for; None means the caller (admins may name others)."""
+    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    """It ends after so many days, and not later than the token that makes it. None: with that one alone."""
 
 
 class TokenView(Answer):
@@ -299,6 +301,7 @@ class TokenView(Answer):
     scope: Scope
     created_at: float
     last_used_at: float | None = None
+    expires_at: float | None = None
     token: str | None = None
     """The secret itself: only in the answer that makes it."""
 

@@ -36,7 +36,7 @@ from whisper_farm.protocol.wire import (
 from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
-MAX_RESTING = 64
+MAX_RESTING = 32
 """Models that one offer may name as not to be had for now."""
 
 

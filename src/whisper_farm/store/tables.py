@@ -181,6 +181,7 @@ attempts = table(
     each(TEXT, "worker_id request_id state"),
     some(TEXT, "language digest error_code error_message"),
     each(REAL, "lease_until started_at"),
+    zero(REAL, "ends_by"),
     some(REAL, "ended_at"),
     zero(BOOLEAN, "charged hedge"),
     some(JSON_TEXT, "facts"),
@@ -196,6 +197,7 @@ attempts = table(
     partial("ix_attempts_held", "state = 'live'", "worker_id"),
 )
 """One worker's try at a job each; `token` is the fence. `language` is the one it was told to listen for.
+No heartbeat stretches its lease beyond `ends_by`.
 
 At most one live attempt a job, and one more that is a hedge: the unique index says so. A job is running
 exactly as long as it has a live attempt, and has lapsed when the leases of all its live attempts have.
@@ -205,7 +207,7 @@ workers = table(
     "workers",
     key("id"),
     each(TEXT, "owner name version platform state"),
-    some(TEXT, "told"),
+    some(TEXT, "told token_id"),
     zero(TEXT, "label"),
     each(INTEGER, "slots"),
     each(BOOLEAN, "cuts"),
@@ -218,11 +220,13 @@ workers = table(
     one_of("told", "draining", "dismissed"),
     holds("told_for_good", "state IN (coalesce(told, 'live'), 'gone')"),
     partial("ix_workers_present", "state <> 'gone'", "id"),
+    partial("ix_workers_of_token", "state <> 'gone'", "token_id"),
 )
 """The processes that claim; one with a `label` works on the transcriptions with that label only.
 
 `last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life; `told` says how it was told to leave, and
 outlasts being `gone`. One that is `paused` claims nothing until it is resumed, and stays.
+Only the token that registered it, `token_id`, speaks for it.
 """
 
 edits = table(
@@ -256,12 +260,14 @@ tokens = table(
     "tokens",
     key("id"),
     each(TEXT, "hash name owner scope"),
+    some(TEXT, "parent"),
     each(REAL, "created_at"),
-    some(REAL, "last_used_at revoked_at"),
+    some(REAL, "last_used_at revoked_at expires_at"),
     UniqueConstraint("hash"),
+    index("parent"),
     one_of("scope", "admin", "user", "worker"),
 )
-"""Access tokens; only the hash of the secret is kept."""
+"""Access tokens; only the hash of the secret is kept. A token ends with the one that made it, its `parent`."""
 
 uploads = table(
     "uploads",

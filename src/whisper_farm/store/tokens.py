@@ -18,6 +18,7 @@ from whisper_farm.store.statements import Change, Query, columns, insert
 
 TOUCH_SECONDS = 60.0
 """`last_used_at` is this exact, and costs at most one write in this time."""
+DAY_SECONDS = 86_400
 SCOPES = ("admin", "user", "worker")
 
 
@@ -32,32 +33,49 @@ class TokenRow:
     scope: Scope
     created_at: float
     last_used_at: float | None
+    parent: str | None = None
+    expires_at: float | None = None
 
 
 INSERT = insert("tokens", TokenRow)
-VALID = f"SELECT {columns(TokenRow)} FROM tokens WHERE revoked_at IS NULL"
-FIND = Query[TokenRow](f"SELECT {columns(TokenRow)} FROM tokens WHERE revoked_at IS NULL AND hash IN :hashes")
+GOOD = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > :now)"
+VALID = f"SELECT {columns(TokenRow)} FROM tokens WHERE {GOOD}"
+FIND = Query[TokenRow](f"{VALID} AND hash IN :hashes")
+EXPIRY = Query[float]("SELECT expires_at FROM tokens WHERE id = :id AND expires_at IS NOT NULL")
 LIST = Query[TokenRow](f"""
     {VALID} AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user')) ORDER BY created_at, id
 """)
 TOUCH = Change("UPDATE tokens SET last_used_at = :now WHERE id = :id")
 REVOKE = Change("""
     UPDATE tokens SET revoked_at = :now
-     WHERE id = :id AND revoked_at IS NULL
-       AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user'))
+     WHERE revoked_at IS NULL AND id IN (
+           WITH RECURSIVE ending (id) AS (
+               SELECT id FROM tokens
+                WHERE id = :id AND revoked_at IS NULL
+                  AND (CAST(:owner AS TEXT) IS NULL OR (owner = :owner AND scope = 'user'))
+                UNION
+               SELECT tokens.id FROM tokens JOIN ending ON tokens.parent = ending.id)
+           SELECT id FROM ending)
 """)
-COUNT = Query[int]("SELECT count(*) AS tokens FROM tokens WHERE revoked_at IS NULL AND owner = :owner")
-HAS_ADMIN = Query[bool](
-    "SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND revoked_at IS NULL) AS has_admin"
-)
+ADOPT = Change("UPDATE tokens SET parent = (SELECT parent FROM tokens mine WHERE mine.id = :id) WHERE parent = :id")
+COUNT = Query[int](f"SELECT count(*) AS tokens FROM tokens WHERE {GOOD} AND owner = :owner")
+HAS_ADMIN = Query[bool](f"SELECT EXISTS (SELECT 1 FROM tokens WHERE scope = 'admin' AND {GOOD}) AS has_admin")
 
 
-def mint_token(tx: Transaction, name: str, owner: str, scope: Scope) -> tuple[TokenRow, str]:
-    """Make a token for `owner`; returns it with the secret, which cannot be had again."""
+def mint_token(
+    tx: Transaction, name: str, owner: str, scope: Scope, parent: str | None = None, days: float | None = None
+) -> tuple[TokenRow, str]:
+    """Make a token for `owner`; returns it with the secret, which cannot be had again.
+
+    It ends after so many days, and with the token that made it, its parent.
+    """
     if scope not in SCOPES:
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
-    row = TokenRow(secrets.token_hex(6), digest(secret), name, owner, scope, tx.now, None)
+    ends = [] if days is None else [tx.now + days * DAY_SECONDS]
+    ends += tx.rows(EXPIRY, {"id": parent}) if parent is not None else []
+    expires_at = min(ends, default=None)
+    row = TokenRow(secrets.token_hex(6), digest(secret), name, owner, scope, tx.now, None, parent, expires_at)
     tx.change(INSERT, asdict(row))
     return row, secret
 
@@ -74,7 +92,7 @@ def find_token(tx: Transaction, secret: str) -> TokenRow | None:
 
 
 def find_tokens(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
-    """The tokens of these digests that are there and not revoked."""
+    """The tokens of these digests that are there, not revoked and not expired."""
     return tx.rows(FIND, {"hashes": list(digests)})
 
 
@@ -89,13 +107,18 @@ def stale(last_used_at: float | None, now: float) -> bool:
 
 
 def list_tokens(tx: Transaction, owner: str | None = None) -> list[TokenRow]:
-    """The tokens not revoked, oldest first: all, or the user tokens of one owner."""
+    """The valid tokens, oldest first: all, or the user tokens of one owner."""
     return tx.rows(LIST, {"owner": owner})
 
 
-def revoke_token(tx: Transaction, token_id: str, owner: str | None = None) -> bool:
-    """Make a token useless, for good; False if there is no such token (no user token of that owner, if given)."""
-    return tx.changed(REVOKE, {"id": token_id, "owner": owner}) == 1
+def revoke_token(tx: Transaction, token_id: str, owner: str | None = None, only: bool = False) -> bool:
+    """Make a token useless, for good, and all that were made with it; `only` keeps those.
+
+    False if there is no such token (no user token of that owner, if given).
+    """
+    if only and any(one.id == token_id for one in list_tokens(tx, owner)):
+        tx.change(ADOPT, {"id": token_id})
+    return tx.changed(REVOKE, {"id": token_id, "owner": owner}) > 0
 
 
 def has_admin(tx: Transaction) -> bool:

@@ -57,7 +57,7 @@ COLUMNS = """
 """
 PRESENT = Query[WorkerRow](f"{COLUMNS} WHERE state <> 'gone' OR last_seen_at >= :gone_since ORDER BY name, id")
 FIND = Query[WorkerRow](f"{COLUMNS} WHERE id = :id")
-OWNER = Query[str]("SELECT owner FROM workers WHERE id = :id")
+TOKEN = Query[str]("SELECT token_id FROM workers WHERE id = :id")
 FORGETTABLE = """
     state = 'gone' AND last_seen_at < :before
     AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.worker_id = workers.id)
@@ -81,9 +81,9 @@ def find_worker(tx: Transaction, worker_id: str) -> WorkerRow:
     return tx.one(FIND, {"id": worker_id}, f"worker {worker_id}")
 
 
-def owner_of_worker(tx: Transaction, worker_id: str) -> str | None:
-    """Whose worker it is; None if there is no such worker."""
-    return tx.first(OWNER, {"id": worker_id})
+def token_of_worker(tx: Transaction, worker_id: str) -> str | None:
+    """The token that a worker was registered with; None if there is no such worker."""
+    return tx.first(TOKEN, {"id": worker_id})
 
 
 def long_gone(tx: Transaction, before: float, limit: int) -> list[str]:

@@ -32,7 +32,7 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import digest as digest_of
 from whisper_farm.store.tokens import find_tokens, stale, touch_token
 from whisper_farm.store.transcriptions import TranscriptionRow, find
-from whisper_farm.store.workers import owner_of_worker
+from whisper_farm.store.workers import token_of_worker
 
 REMEMBER_SECONDS = 5.0
 """How long a good token opens without being looked up."""
@@ -124,26 +124,26 @@ class KnownTokens:
 
 
 class KnownWorkers:
-    """Which owner a worker belongs to; a worker's owner never changes."""
+    """Which token a worker was registered with; that never changes."""
 
     def __init__(self, store: StoreThreads) -> None:
         self._store = store
-        self._owners: OrderedDict[str, str] = OrderedDict()
+        self._tokens: OrderedDict[str, str] = OrderedDict()
 
     async def check(self, caller: Caller, worker_id: str) -> None:
-        """Raise `Forbidden` if the worker is somebody else's. One that is not known is left to the queue to refuse."""
+        """Raise `Forbidden` for a worker of another token. One that is not known is left to the queue to refuse."""
         if caller.scope == "admin":
             return
-        owner = self._owners.get(worker_id)
-        if owner is None:
-            owner = await self._store.read(lambda tx: owner_of_worker(tx, worker_id))
-            if owner is None:
+        token_id = self._tokens.get(worker_id)
+        if token_id is None:
+            token_id = await self._store.read(lambda tx: token_of_worker(tx, worker_id))
+            if token_id is None:
                 return
-            self._owners[worker_id] = owner
-            while len(self._owners) > REMEMBERED:
-                self._owners.popitem(last=False)
-        if owner != caller.owner:
-            raise Forbidden(f"The worker {worker_id} belongs to someone else.")
+            self._tokens[worker_id] = token_id
+            while len(self._tokens) > REMEMBERED:
+                self._tokens.popitem(last=False)
+        if token_id != caller.token_id:
+            raise Forbidden(f"The worker {worker_id} was registered with another token.")
 
 
 Enter = Callable[[Scope], Awaitable[Caller]]

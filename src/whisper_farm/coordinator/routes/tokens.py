@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Query
+
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import TokenId
 from whisper_farm.coordinator.coordinator import Farm
@@ -24,7 +28,7 @@ async def create_token(body: NewToken, caller: AnyCaller, farm: Farm) -> TokenVi
 
     def mint(tx: Transaction) -> tuple[TokenRow, str]:
         must_have_room(tx, owner, farm.settings.max_tokens)
-        return mint_token(tx, body.name, owner, body.scope)
+        return mint_token(tx, body.name, owner, body.scope, caller.token_id, body.days)
 
     row, secret = await farm.store.write(mint)
     farm.log.info("a token was made", action="token_created", token_id=row.id, owner=owner, scope=body.scope)
@@ -39,9 +43,14 @@ async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
 
 
 @router.delete("/{token_id}", status_code=204, responses=documented(NotFound))
-async def delete_token(token_id: TokenId, caller: AnyCaller, farm: Farm) -> None:
-    """Revoke a token: at once here, within seconds on other coordinators."""
-    if not await farm.store.write(lambda tx: revoke_token(tx, token_id, caller.sees)):
+async def delete_token(
+    token_id: TokenId,
+    caller: AnyCaller,
+    farm: Farm,
+    only: Annotated[bool, Query(description="Keep the tokens that were made with it.")] = False,
+) -> None:
+    """Revoke a token and all that were made with it: at once here, within seconds on other coordinators."""
+    if not await farm.store.write(lambda tx: revoke_token(tx, token_id, caller.sees, only)):
         raise NotFound(f"There is no token {token_id}.")
     farm.tokens.forget()
     farm.log.info("a token was revoked", action="token_revoked", token_id=token_id)

@@ -83,7 +83,9 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
 @router.post("/register")
 async def register(body: protocol.RegisterRequest, caller: AnyCaller, farm: Farm) -> protocol.RegisterAnswer:
     """Present a worker, or say anew what it offers."""
-    answer = await farm.store.write(lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__))
+    answer = await farm.store.write(
+        lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__, caller.token_id)
+    )
     farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
     return answer
 
@@ -113,7 +115,7 @@ async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Fa
 @router.post("/uploads", responses=documented(ProtocolMismatch, LeaseLost))
 async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
-    held = await _holding(farm, body.token, body.worker_id, "chunk", "peaks")
+    held = await _held_by(farm, caller, body.token, body.worker_id, "chunk", "peaks")
     targets = [await farm.transfers.upload(held, body.token, one) for one in body.positions]
     return protocol.UploadAnswer(uploads=tuple(targets))
 
@@ -123,7 +125,7 @@ async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -
 )
 async def append(body: protocol.AppendRequest, caller: AnyCaller, farm: Farm) -> protocol.AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
-    held = await _holding(farm, body.token, body.worker_id, "chunk")
+    held = await _held_by(farm, caller, body.token, body.worker_id, "chunk")
     for chunk in body.chunks:
         if chunk.key != chunk_key(held.transcription_id, body.token, chunk.position):
             raise InvalidRequest(f"{chunk.key} was not minted for chunk {chunk.position} of this attempt.")
@@ -172,7 +174,7 @@ async def release(body: protocol.ReleaseRequest, caller: AnyCaller, farm: Farm) 
 @router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """The recording of a job that needs all of it. Answers `Range`."""
-    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk", "peaks"))
+    held = await _held(farm, caller, token, "chunk", "peaks")
     if held.source.startswith("file:"):
         return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
@@ -182,7 +184,7 @@ async def source(token: ClaimTokenInPath, request: Request, caller: AnyCaller, f
 @router.head("/audio/{token}", response_class=Response, include_in_schema=False)
 async def audio(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """The audio of the chunk to recognise (FLAC). Answers `Range`."""
-    held = await farm.store.read(lambda tx: held_job(tx, token, "transcribe"))
+    held = await _held(farm, caller, token, "transcribe")
     assert held.audio_key is not None  # the table says so of every such job
     return await serve_blob(request, farm.blobs, held.audio_key, held.audio_size or 0, FLAC)
 
@@ -200,7 +202,7 @@ async def upload_chunk(
 
     Sent again, the newer bytes count. Once a chunk is appended, no more are taken.
     """
-    held = await farm.store.read(lambda tx: held_job(tx, token, "chunk", "peaks"))
+    held = await _held(farm, caller, token, "chunk", "peaks")
     if held.kind == "chunk" and position < held.chunks:
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key = upload_key(held, token, position)
@@ -214,9 +216,16 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _holding(farm: Coordinator, token: str, worker_id: str, *kinds: JobKind) -> AttemptedJob:
-    """The job behind a token, which that worker holds."""
+async def _held(farm: Coordinator, caller: Caller, token: str, *kinds: JobKind) -> AttemptedJob:
+    """The job behind a claim token, which a worker of this caller holds."""
     held = await farm.store.read(lambda tx: held_job(tx, token, *kinds))
+    await farm.workers.check(caller, held.worker_id)
+    return held
+
+
+async def _held_by(farm: Coordinator, caller: Caller, token: str, worker_id: str, *kinds: JobKind) -> AttemptedJob:
+    """The same, if it is that worker."""
+    held = await _held(farm, caller, token, *kinds)
     if held.worker_id != worker_id:
         raise LeaseLost
     return held
