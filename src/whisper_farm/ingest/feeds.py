@@ -16,7 +16,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from whisper_farm.errors import FeedUnreadable
-from whisper_farm.ingest.child import child
+from whisper_farm.ingest.program import run_program
 
 MOST_FEED_BYTES = 16 << 20
 READ_SECONDS = 60.0
@@ -75,7 +75,7 @@ async def read_feed(content: bytes) -> ReadFeed:
     try:
         async with (
             asyncio.timeout(READ_SECONDS),
-            child((sys.executable, "-m", "whisper_farm.ingest.feed_child"), {}) as one,
+            run_program((sys.executable, "-m", "whisper_farm.ingest.feed_child"), {}) as one,
         ):
             writing = asyncio.ensure_future(one.write(content))
             said = b""

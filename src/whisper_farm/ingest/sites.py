@@ -16,8 +16,8 @@ import httpcore
 
 from whisper_farm.errors import FarmError, FetchFailed
 from whisper_farm.ingest.addresses import host_of
-from whisper_farm.ingest.child import child
 from whisper_farm.ingest.links import GuardedNetwork, Network
+from whisper_farm.ingest.program import run_program
 from whisper_farm.settings import ServerSettings
 
 HEAD_SECONDS = 20.0
@@ -35,7 +35,7 @@ async def site_pieces(program: str, url: str, settings: ServerSettings, page: Fa
     async with guarded_proxy(settings.private_networks) as proxy:
         command = [program, *_FLAGS, "--max-filesize", str(settings.max_upload_bytes), "--proxy", proxy, "--", url]
         names = ("http_proxy", "https_proxy", "all_proxy")
-        async with child(command, dict.fromkeys((*names, *map(str.upper, names)), proxy)) as running:
+        async with run_program(command, dict.fromkeys((*names, *map(str.upper, names)), proxy)) as running:
             any_piece = False
             pieces = aiter(running.pieces())
             while piece := await _within(SILENT_SECONDS, pieces, url):

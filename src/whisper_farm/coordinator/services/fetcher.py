@@ -40,7 +40,7 @@ WAIT_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
 """After each try in vain; the one after the last is the end."""
 
 
-class Fetch:
+class LinkFetch:
     """One try: what is stored of the recording, and what is in memory."""
 
     def __init__(self, row: FetchRow, url: str) -> None:
@@ -83,7 +83,7 @@ class Fetcher:
         if row is None:
             return Report()
         source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
-        one = Fetch(row, source.removeprefix("link:"))
+        one = LinkFetch(row, source.removeprefix("link:"))
         try:
             async with asyncio.timeout(self._seconds_left(row)):
                 await self._held(one)
@@ -105,7 +105,7 @@ class Fetcher:
     def _seconds_left(self, row: FetchRow) -> float:
         return max(LAST_SECONDS, row.since + self._settings.fetch_hours * 3600 - (row.next_at - HELD_SECONDS))
 
-    async def _held(self, one: Fetch) -> None:
+    async def _held(self, one: LinkFetch) -> None:
         """Bring it, and say now and then that it is still being brought."""
         bringing, beating = asyncio.ensure_future(self._bring(one)), asyncio.ensure_future(self._beat(one))
         try:
@@ -116,7 +116,7 @@ class Fetcher:
             await asyncio.wait({bringing, beating})
         (bringing if not bringing.cancelled() else beating).result()
 
-    async def _beat(self, one: Fetch) -> None:
+    async def _beat(self, one: LinkFetch) -> None:
         told = one.row.received_bytes
         while True:
             await asyncio.sleep(BEAT_SECONDS)
@@ -136,7 +136,7 @@ class Fetcher:
         if not await self._store.write(hold):
             raise LeaseLost
 
-    async def _bring(self, one: Fetch) -> None:
+    async def _bring(self, one: LinkFetch) -> None:
         try:
             async for piece in self._pieces(one):
                 one.memory += piece
@@ -153,7 +153,7 @@ class Fetcher:
             raise FetchFailed(f"{host_of(one.url)} sent an empty file.")
         await self._put_together(one)
 
-    async def _pieces(self, one: Fetch) -> AsyncIterator[bytes]:
+    async def _pieces(self, one: LinkFetch) -> AsyncIterator[bytes]:
         """What comes, from the first byte that is not stored."""
         async with guarded_pool(self._settings.private_networks) as pool:
             try:
@@ -176,11 +176,11 @@ class Fetcher:
             async for piece in pieces:
                 yield piece
 
-    async def _keep(self, one: Fetch) -> None:
+    async def _keep(self, one: LinkFetch) -> None:
         """Store what is in memory as another part."""
         await _to_the_end(self._keep_now(one))
 
-    async def _keep_now(self, one: Fetch) -> None:
+    async def _keep_now(self, one: LinkFetch) -> None:
         if not one.memory:
             return
         key = part_key(one.id)
@@ -193,14 +193,14 @@ class Fetcher:
             await self._blobs.delete([key])
             raise
 
-    async def _drop_parts(self, one: Fetch) -> None:
+    async def _drop_parts(self, one: LinkFetch) -> None:
         keys = [str(key) for key, _ in one.parts]
         one.parts.clear()
         if keys:
             await self._hold(one.held())
             await self._blobs.delete(keys)
 
-    async def _put_together(self, one: Fetch) -> None:
+    async def _put_together(self, one: LinkFetch) -> None:
         """Make one blob of the parts, and the job that cuts it."""
         key = source_key(one.id)
         facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
@@ -210,12 +210,12 @@ class Fetcher:
     async def _hand_over(self, done: Callable[[Transaction], list[str]]) -> None:
         await self._blobs.delete(await self._store.write(done))
 
-    async def _joined(self, one: Fetch) -> AsyncIterator[bytes]:
+    async def _joined(self, one: LinkFetch) -> AsyncIterator[bytes]:
         for key, _ in one.parts:
             async for piece in await self._blobs.get_range(str(key)):
                 yield piece
 
-    async def _failed(self, one: Fetch, error: FarmError) -> None:
+    async def _failed(self, one: LinkFetch, error: FarmError) -> None:
         """Another try after a while, or the end."""
         if error.details.get("anew") or isinstance(error, TooLarge):
             with suppress(LeaseLost):
@@ -230,7 +230,7 @@ class Fetcher:
         code = error.code if known else FetchFailed.code
         await self._store.write(lambda tx: unfetchable(tx, one.id, code, error.message))
 
-    async def _let_go(self, one: Fetch, why: str, wait_seconds: float, counts: bool) -> None:
+    async def _let_go(self, one: LinkFetch, why: str, wait_seconds: float, counts: bool) -> None:
         def change(tx: Transaction) -> None:
             let_go(tx, one.id, one.row.holder or "", why, wait_seconds, counts)
             said = TranscriptionFetching(received_bytes=one.stored, total_bytes=one.total, message=why)

@@ -1,4 +1,4 @@
-"""A child process for what comes from outside: bounded in time and output, with an environment of its own, and reaped.
+"""A program that works on what comes from outside: bounded in time and output, without our secrets, and reaped.
 
 It is killed with all that it started as soon as nobody reads from it any more.
 """
@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager, suppress
 PIECE_BYTES = 1 << 16
 MOST_SAID = 2000
 KEPT = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "SSL_CERT_DIR", "VIRTUAL_ENV", "PYTHONPATH")
-"""What a child may know of our environment: no secrets."""
+"""What a program may know of our environment: no secrets."""
 
 
-class Child:
-    """A running child."""
+class Program:
+    """A program that runs."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -57,7 +57,7 @@ class Child:
 
 
 @asynccontextmanager
-async def child(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
+async def run_program(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Program]:
     """Run a program in an empty folder while the block runs."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="whisper-farm-", ignore_cleanup_errors=True) as folder:
@@ -71,7 +71,7 @@ async def child(command: Sequence[str], environment: Mapping[str, str]) -> Async
             env={**kept, "HOME": folder, "TMPDIR": folder, **environment},
             start_new_session=True,
         )
-        one = Child(process)
+        one = Program(process)
         try:
             yield one
         finally:
