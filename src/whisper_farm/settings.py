@@ -103,6 +103,10 @@ class ServerSettings(BaseSettings):
     within it an upload must end, and what was stored must come to be named by a row."""
     max_open_uploads: int = Field(default=1000, ge=1, le=100_000)
     """Uploads one owner may have announced and not sent."""
+    max_waiting_bytes: int = Field(default=200 << 30, ge=1, le=1 << 50)
+    """Of uploads one owner has announced or sent, and not submitted."""
+    disk_reserve_bytes: int = Field(default=256 << 20, ge=0, le=1 << 50)
+    """Room that uploads leave on the disk of the blobs, so that the database, chunks and results find some."""
     max_uploads_at_once: int = Field(default=16, ge=1, le=10_000)
     """Uploads of one owner that this server takes in at the same time: each may hold some megabytes of memory."""
     max_streams: int = Field(default=50, ge=1, le=100_000)

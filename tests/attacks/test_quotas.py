@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
+
+from whisper_farm.store.blobs import Blobs
 
 MakeWorker = Callable[..., HandWorker]
 
@@ -58,6 +61,58 @@ def test_open_uploads_tokens_and_submissions_are_bounded_for_each_owner(start_fa
     assert refused(bob.post("/api/transcriptions", json=body)) == (429, "quota_reached")
     assert bob.post(f"/api/transcriptions/{made['id']}/cancel").is_success
     assert bob.post("/api/transcriptions", json=body).status_code == 201
+
+
+def test_bytes_that_nobody_submits_are_bounded_and_can_be_deleted(start_farm: StartFarm) -> None:
+    farm = start_farm(max_waiting_bytes=10)
+    ann, bob = farm.user("ann"), farm.user("bob")
+    first, second = (ann.post("/api/uploads", json={"name": "a", "size": 5}).json()["upload_id"] for _ in range(2))
+    assert ann.put(f"/api/uploads/{first}", content=b"12345").is_success
+    assert refused(ann.post("/api/uploads", json={"name": "a", "size": 1})) == (429, "quota_reached")
+    assert refused(bob.delete(f"/api/uploads/{first}")) == (404, "not_found")
+    assert ann.patch(f"/api/uploads/{second}", content=b"12").is_success
+    blobs = farm.data / "blobs" / "sources"
+    assert len([file for file in blobs.rglob("*") if file.is_file()]) == 2
+    for upload in (first, second):
+        assert ann.delete(f"/api/uploads/{upload}").is_success
+    assert not [file for file in blobs.rglob("*") if file.is_file()]
+    assert refused(ann.put(f"/api/uploads/{first}", content=b"12345")) == (404, "not_found")
+    submit(ann, audio=b"1234567890")
+    assert ann.post("/api/uploads", json={"name": "a", "size": 10}).status_code == 201, "that one counts no more"
+
+
+def test_deleting_an_upload_that_was_submitted_leaves_the_recording(farm: ServedFarm) -> None:
+    ann = farm.user("ann")
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    assert ann.put(f"/api/uploads/{upload}", content=b"abc").is_success
+    body = {"name": "a", "upload_id": upload, "options": {"engine": "tones", "model": "instant"}}
+    assert ann.post("/api/transcriptions", json=body).status_code == 201
+    assert ann.delete(f"/api/uploads/{upload}").is_success
+    assert [file for file in (farm.data / "blobs" / "sources").rglob("*") if file.is_file()]
+
+
+def test_uploads_leave_room_on_the_disk_and_are_refused_before_a_byte_is_sent(start_farm: StartFarm) -> None:
+    farm = start_farm(disk_reserve_bytes=1 << 50)
+    assert refused(farm.admin.post("/api/uploads", json={"name": "a", "size": 1})) == (507, "no_space")
+
+
+def test_an_upload_that_stalls_is_on_the_disk_and_not_in_memory(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def written() -> list[int]:
+        return [file.stat().st_size for file in tmp_path.rglob("*#*")]
+
+    async def stalling() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield bytes(1 << 20)
+        for _ in range(200):
+            if max(written(), default=0) >= 2 << 20:
+                sizes.extend(written())
+                return
+            await asyncio.sleep(0.05)
+
+    asyncio.run(Blobs.open(tmp_path).put_stream("sources/x", stalling(), 20 << 30))
+    assert sizes, "nothing was written while the sender paused"
 
 
 def test_event_streams_are_bounded_for_each_owner(start_farm: StartFarm) -> None:

@@ -47,6 +47,7 @@ RIGHTS = {
     "POST /api/uploads": USERS["POST"],
     "PUT /api/uploads/{upload_id}": MINE["PUT"],
     "PATCH /api/uploads/{upload_id}": MINE["PATCH"],
+    "DELETE /api/uploads/{upload_id}": MINE["PUT"],
     f"POST {T}": USERS["POST"],
     f"GET {T}": USERS["GET"],
     "GET /api/search": USERS["GET"],

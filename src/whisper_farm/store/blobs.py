@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,18 +137,26 @@ class Blobs:
         """Store what `source` yields, up to `limit` bytes; more is `TooLarge`, and then nothing is stored."""
         _check(key)
         incoming = Incoming(source, limit)
-        head = await incoming.take(PART_BYTES)
+        least = READ_BYTES if isinstance(self._store, LocalStore) else PART_BYTES
+        head = await incoming.take(least)
         try:
             with self._serving():
                 if incoming.ended:
                     await self.put(key, head)
                 else:
-                    await self._put_parts(key, incoming.with_head(head), max(PART_BYTES, -(-limit // MOST_PARTS)))
+                    await self._put_parts(key, incoming.with_head(head), max(least, -(-limit // MOST_PARTS)))
         except StorageError:
             if incoming.error is not None:  # not the store's trouble, but that of who sends
                 raise incoming.error from None
             raise
         return BlobFacts(incoming.size, incoming.sha256)
+
+    async def leave_room(self, size: int, reserve: int) -> None:
+        """Raise `NoSpace` unless so many bytes fit, and a reserve is left. A bucket has room."""
+        if isinstance(self._store, LocalStore):
+            free = (await asyncio.to_thread(shutil.disk_usage, self._root)).free
+            if free < size + reserve:
+                raise NoSpace(f"There is no room for {size} bytes on this server's disk; its owner has to make some.")
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
         """A whole blob; `TooLarge` if it has more than `limit` bytes."""

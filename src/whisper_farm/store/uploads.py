@@ -48,6 +48,10 @@ PARTS = Query[PartRow](f"SELECT {columns(PartRow)} FROM upload_parts WHERE uploa
 ADD_PART = insert("upload_parts", PartRow)
 FORGET_PARTS = Change("DELETE FROM upload_parts WHERE upload_id = :id")
 COUNT_OPEN = Query[int]("SELECT count(*) AS uploads FROM uploads WHERE owner = :owner AND state = 'open'")
+WAITING_BYTES = Query[int](
+    "SELECT CAST(coalesce(sum(size), 0) AS BIGINT) AS bytes FROM uploads WHERE owner = :owner"
+    " AND NOT EXISTS (SELECT 1 FROM transcriptions WHERE source = 'blob:' || uploads.key)"
+)
 INSERT = insert("uploads", UploadRow)
 FIND = Query[UploadRow](f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner")
 IS_USED = Query[bool]("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used")
@@ -67,6 +71,12 @@ def announce(
     made = UploadRow(upload_id, owner, name, size, key, "open", None, tx.now)
     tx.change(INSERT, asdict(made))
     return made
+
+
+def must_have_room(tx: Transaction, owner: str, size: int, most: int) -> None:
+    """Raise `QuotaReached` where what this owner has not submitted, and so many bytes more, are too many."""
+    if (tx.first(WAITING_BYTES, {"owner": owner}) or 0) + size > most:
+        raise QuotaReached(f"Your uploads that are not submitted may have {most} bytes; submit or delete some.")
 
 
 def find_upload(tx: Transaction, upload_id: str, owner: str) -> UploadRow:
@@ -113,6 +123,16 @@ def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> 
 def forget_uploads(tx: Transaction, before: float) -> int:
     """Forget uploads announced before that time; returns how many. Their blobs are left to the sweeper."""
     return tx.changed(FORGET, {"before": before})
+
+
+def delete_upload(tx: Transaction, upload_id: str, owner: str) -> list[str]:
+    """Forget an upload for who wants to send it no more; returns the keys of its blobs, unless it was submitted."""
+    found = find_upload(tx, upload_id, owner)
+    keys = [part.key for part in parts_of(tx, upload_id)]
+    used = tx.first(IS_USED, {"source": found.source})
+    tx.change(FORGET_PARTS, {"id": upload_id})
+    forget_upload(tx, upload_id, owner)
+    return keys if used else [found.key, *keys]
 
 
 def forget_upload(tx: Transaction, upload_id: str, owner: str) -> None:

@@ -24,8 +24,10 @@ from whisper_farm.store.uploads import (
     UploadRow,
     add_part,
     announce,
+    delete_upload,
     find_upload,
     must_follow,
+    must_have_room,
     parts_of,
     stored,
 )
@@ -43,8 +45,13 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
         raise TooLarge(f"{body.name} has {body.size} bytes; this server takes {farm.settings.max_upload_bytes}.")
     upload_id = secrets.token_hex(8)
     key = source_key(upload_id)
-    most = farm.settings.max_open_uploads
-    upload = await farm.store.write(lambda tx: announce(tx, upload_id, key, body.name, body.size, caller.owner, most))
+    await farm.blobs.leave_room(body.size, farm.settings.disk_reserve_bytes)
+
+    def announced(tx: Transaction) -> UploadRow:
+        must_have_room(tx, caller.owner, body.size, farm.settings.max_waiting_bytes)
+        return announce(tx, upload_id, key, body.name, body.size, caller.owner, farm.settings.max_open_uploads)
+
+    upload = await farm.store.write(announced)
     return UploadTarget(
         upload_id=upload.id, transfer=await farm.transfers.source_upload(upload.id, upload.key, upload.size)
     )
@@ -63,6 +70,7 @@ async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, 
     announced = request.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) != upload.size:
         raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {announced} are being sent.")
+    await farm.blobs.leave_room(upload.size, farm.settings.disk_reserve_bytes)
     with farm.uploads_at_once.one_more(caller.owner):
         facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
     if facts.size != upload.size:
@@ -92,6 +100,7 @@ async def append_upload(
         return UploadProgress(received_bytes=upload.size)
     must_follow(parts, offset)
     most = min(MAX_PART_BYTES, upload.size - offset)
+    await farm.blobs.leave_room(most, farm.settings.disk_reserve_bytes)
     with farm.uploads_at_once.one_more(caller.owner):
         key = source_key(upload_id)
         facts = await farm.blobs.put_stream(key, request.stream(), most)
@@ -106,6 +115,12 @@ async def append_upload(
         if offset + facts.size == upload.size:
             await _join(farm, upload, parts, facts.sha256 if facts.size == upload.size else None)
     return UploadProgress(received_bytes=offset + facts.size)
+
+
+@router.delete("/{upload_id}", status_code=204, responses=documented(NotFound))
+async def remove_upload(upload_id: UploadId, caller: AnyCaller, farm: Farm) -> None:
+    """Forget a file that shall not be sent or submitted any more. What was made of it stays."""
+    await farm.blobs.delete(await farm.store.write(lambda tx: delete_upload(tx, upload_id, caller.owner)))
 
 
 def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[UploadRow, list[PartRow]]:
