@@ -113,6 +113,8 @@ class ServerSettings(BaseSettings):
     """Event streams of one owner at the same time."""
     max_tokens: int = Field(default=200, ge=1, le=100_000)
     """Valid tokens one owner may make."""
+    join_approval: bool = False
+    """Whether a worker that joins by a code waits until an administrator lets it in."""
     max_unfinished: int = Field(default=5000, ge=1, le=1_000_000)
     """Transcriptions of one owner that are not finished. Administrators have no such bound."""
     max_user_priority: int = Field(default=0, ge=-100, le=100)

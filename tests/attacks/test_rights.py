@@ -41,6 +41,7 @@ MINE = {"POST": "os", "PUT": "os", "PATCH": "os", "DELETE": "oas", "GET": "boas"
 T, E = "/api/transcriptions", "/api/transcriptions/{transcription_id}"
 RIGHTS = {
     **{f"POST /api/work/{call}": WORKERS for call in ("register", "claim", "heartbeat", "uploads", "append")},
+    "POST /api/work/join": EVERYBODY,
     **{f"POST /api/work/{call}": WORKERS for call in ("complete", "fail", "release")},
     **{f"{way} /api/work/{of}/{{token}}": WORKERS for way in ("GET", "HEAD") for of in ("source", "audio")},
     "PUT /api/work/uploads/{token}/{position}": WORKERS,
@@ -72,6 +73,10 @@ RIGHTS = {
     "GET /api/server": USERS["GET"],
     "GET /api/workers": ADMINS,
     "POST /api/workers/{worker_id}/{action}": ADMINS,
+    "POST /api/join-codes": ADMINS,
+    "GET /api/join-codes": ADMINS,
+    "POST /api/join-codes/{join_id}/approve": ADMINS,
+    "DELETE /api/join-codes/{join_id}": ADMINS,
     "GET /api/machines": ADMINS,
     "GET /api/machines/log": ADMINS,
     "POST /api/machines/sync": ADMINS,
@@ -115,7 +120,10 @@ RIGHTS = {
     "PUT /app/password": "s",
     "DELETE /app/session": BROWSERS,
 }
-NAMED_ONLY = ("machines", "pools", "/v1/models/", "/app/{path", "edits/{number}", "/app/session", "/work/", "/feed/{")
+NAMED_ONLY = (
+    *("machines", "pools", "/v1/models/", "/app/{path", "edits/{number}", "/app/session", "/work/", "/feed/{"),
+    "/join-codes/",
+)
 """Where the thing asked for is not there for anybody: what counts is that nobody is kept out by 401 or 403."""
 BODIES: dict[str, dict[str, Any]] = {
     f"PATCH {E}": {"name": "other"},

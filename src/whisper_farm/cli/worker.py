@@ -5,8 +5,10 @@ The flags that say what this machine is used for are shared with `transcribe`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -81,7 +83,7 @@ def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable
 @click.command(
     cls=Command,
     sections={
-        "The farm": ("--server", "--token", "--token_file"),
+        "The farm": ("--server", "--token", "--token_file", "--join"),
         "What it does": ("--engine", "--model", "--no_cuts", "--name", "--local_files_only"),
         "This machine": MACHINE,
         "When it ends": ENDING,
@@ -89,6 +91,7 @@ def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable
     epilog="Ctrl-C or SIGTERM: finishes the chunks in hand and leaves; again: hands them back and leaves at once.",
 )
 @server_flags
+@click.option("--join", metavar="CODE", help="Join by a code of the farm page, and keep a token of its own.")
 @click.option(
     "--engine",
     "engines",
@@ -118,14 +121,19 @@ def worker(**flags: Any) -> None:
     like, anywhere; they may come and go at any time.
 
     \b
+    whisper-farm worker --server https://farm.example.org --join ABCDE-FGH23
     whisper-farm worker --server https://farm.example.org --token_file FILE
     """
+    from whisper_farm.worker.joining import join, joined_token
     from whisper_farm.worker.run import run_worker
 
     told = os.environ.get
     address = server_address(flags["server"] or told("WHISPER_FARM_WORKER_SERVER"))
-    given = flags["token"] or told("WHISPER_FARM_WORKER_TOKEN")
-    token = access_token(given, address, (WORKER_TOKEN_FILE, ADMIN_TOKEN_FILE))
+    code, given = flags.pop("join"), flags["token"] or told("WHISPER_FARM_WORKER_TOKEN") or told("WHISPER_FARM_TOKEN")
+    if code is not None:
+        name = (flags["name"] or socket.gethostname() or "worker")[:255]
+        given = asyncio.run(join(address, code, name, lambda line: click.echo(line, err=True)))
+    token = access_token(given or joined_token(address), address, (WORKER_TOKEN_FILE, ADMIN_TOKEN_FILE))
     run_worker(settings_of(flags, address, token))
 
 

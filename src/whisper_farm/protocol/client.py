@@ -285,6 +285,22 @@ class WorkerList(Answer):
     workers: tuple[WorkerView, ...]
 
 
+class JoinCode(Answer):
+    """A code by which one worker joins; with a name the worker that has used it, and waits to be let in."""
+
+    id: Id
+    made_by: Name
+    created_at: float
+    expires_at: float
+    name: Name | None = None
+    code: str | None = None
+    """What is typed: only in the answer that makes it."""
+
+
+class JoinCodes(Answer):
+    codes: tuple[JoinCode, ...]
+
+
 class NewToken(Request):
     name: Name
     scope: Scope

@@ -69,6 +69,21 @@ class MachineFacts(Request):
     accelerators: Items[Name] = Field(default=(), max_length=16)
 
 
+class JoinRequest(Request):
+    """Join the farm by a code, with a token that the worker has made. The same call again is answered alike."""
+
+    code: Annotated[str, Field(max_length=64)]
+    name: Name
+    token_hash: Sha256
+    """SHA-256 of the token: `wf_worker_` and a random rest."""
+
+
+class JoinAnswer(Answer):
+    """`joined`: the token is valid. `waiting`: an administrator is asked; ask again."""
+
+    state: Literal["joined", "waiting"]
+
+
 class RegisterRequest(Request):
     """A worker presents itself; sending it again (same id) updates what is known."""
 

@@ -269,6 +269,17 @@ tokens = table(
 )
 """Access tokens; only the hash of the secret is kept. A token ends with the one that made it, its `parent`."""
 
+join_codes = table(
+    "join_codes",
+    key("id"),
+    each(TEXT, "hash made_by parent"),
+    some(TEXT, "name token_hash"),
+    each(REAL, "created_at expires_at"),
+    UniqueConstraint("hash"),
+    holds("named_when_used", "(name IS NULL) = (token_hash IS NULL)"),
+)
+"""Codes by which one worker each joins. A used one with a name waits until an administrator lets that worker in."""
+
 uploads = table(
     "uploads",
     key("id"),

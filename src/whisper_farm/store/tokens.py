@@ -72,12 +72,19 @@ def mint_token(
     if scope not in SCOPES:
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
+    return keep_token(tx, digest(secret), name, owner, scope, parent, days), secret
+
+
+def keep_token(
+    tx: Transaction, hash: str, name: str, owner: str, scope: Scope, parent: str | None, days: float | None = None
+) -> TokenRow:
+    """Make a token valid of whose secret only the hash is known here."""
     ends = [] if days is None else [tx.now + days * DAY_SECONDS]
     ends += tx.rows(EXPIRY, {"id": parent}) if parent is not None else []
     expires_at = min(ends, default=None)
-    row = TokenRow(secrets.token_hex(6), digest(secret), name, owner, scope, tx.now, None, parent, expires_at)
+    row = TokenRow(secrets.token_hex(6), hash, name, owner, scope, tx.now, None, parent, expires_at)
     tx.change(INSERT, asdict(row))
-    return row, secret
+    return row
 
 
 def must_have_room(tx: Transaction, owner: str, most: int) -> None:

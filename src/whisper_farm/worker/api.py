@@ -85,6 +85,10 @@ class WorkerApi:
         """Close all connections."""
         await self._transport.close()
 
+    async def join(self, request: worker.JoinRequest, patience: float) -> worker.JoinAnswer:
+        """Ask to be let in."""
+        return await self._call("join", request, worker.JoinAnswer, patience)
+
     async def register(self, request: worker.RegisterRequest, patience: float = FOR_EVER) -> worker.RegisterAnswer:
         """Present the worker."""
         return await self._call("register", request, worker.RegisterAnswer, patience)

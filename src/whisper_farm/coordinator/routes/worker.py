@@ -37,6 +37,8 @@ from whisper_farm.errors import (
     PositionConflict,
     ProtocolMismatch,
     SourceUnreadable,
+    TooManyTries,
+    Unauthorized,
     WorkerUnknown,
 )
 from whisper_farm.leases.append import append as append_chunks
@@ -50,6 +52,7 @@ from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import AttemptedJob, held_job
+from whisper_farm.store.join_codes import join as join_by
 
 VERIFIES_AT_ONCE = 8
 LIST_BYTES = 512 << 10
@@ -77,7 +80,26 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
         must_speak_our_protocol(scope)
         return must_have(found, "worker", "admin")
 
-    return sub_application(coordinator, [router], enter=enter, uploads="/uploads/", larger=LARGER)
+    return sub_application(
+        coordinator, [router], enter=enter, open_paths=frozenset({"/join"}), uploads="/uploads/", larger=LARGER
+    )
+
+
+@router.post("/join", responses=documented(ProtocolMismatch, TooManyTries))
+async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> protocol.JoinAnswer:
+    """Let a worker in by a join code, or have it wait for an administrator. Needs no token."""
+    must_speak_our_protocol(request.scope)
+    address = f"address {request.client.host if request.client else ''}"
+    farm.failed_tries.check(address)
+    settings = farm.settings
+    state = await farm.store.write(
+        lambda tx: join_by(tx, body.code, body.name, body.token_hash, settings.join_approval, settings.max_tokens)
+    )
+    if state is None:
+        farm.failed_tries.failed(address)
+        raise Unauthorized("This join code does not work (any more); the farm page makes another one.")
+    farm.log.info("a worker joins", action="join", name=body.name, state=state)
+    return protocol.JoinAnswer(state=state)
 
 
 @router.post("/register")

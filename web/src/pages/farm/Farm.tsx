@@ -11,6 +11,7 @@ import { ChunkMap } from "../../shell/ChunkMap";
 import { Problem } from "../../shell/Failed";
 import { duration, useNow, useWords } from "../../words";
 import { Pace } from "../transcriptions/Row";
+import { AddMachine } from "./AddMachine";
 import style from "./Farm.module.css";
 import { Lanes } from "./Lanes";
 import { lanesOf, WINDOW_SECONDS } from "./lanes";
@@ -50,6 +51,7 @@ export function Farm() {
       <Stack gap="xl">
         <Summary numbers={numbers} active={active} now={now} />
         <Section title={t.farm.workers}>
+          {admin && <AddMachine />}
           {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
         </Section>
         {machines && machines.pools.length + machines.machines.length > 0 && (

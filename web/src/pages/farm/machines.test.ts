@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 
+import { joinCommand, systems } from "./joining";
 import { actionsOf, oneMore } from "./machines";
 
 it("a machine is asked for nothing that its state rules out", () => {
@@ -13,4 +14,12 @@ it("one more machine is one more than are there, and never more than the maximum
   expect(oneMore({ fixed: null, counted: 2, maximum: 4 })).toBe(3);
   expect(oneMore({ fixed: 3, counted: 1, maximum: 4 })).toBe(4);
   expect(oneMore({ fixed: null, counted: 4, maximum: 4 })).toBeNull();
+});
+
+it("the line to copy names the server and the code, on every system", () => {
+  for (const system of systems) {
+    expect(joinCommand(system, "https://farm.example.org", "ABCDE-FGH23")).toMatch(
+      / worker --server https:\/\/farm\.example\.org --join ABCDE-FGH23$/,
+    );
+  }
 });

@@ -1,0 +1,40 @@
+"""The farm page does things: a machine joins by a code, rests, goes on and leaves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import expect
+from support.browsers import Visitor, barriers
+from support.farm_processes import WORKER_SETTINGS, Farm, Process
+
+
+def test_a_machine_joins_by_a_code_is_paused_resumed_and_drained(visitor: Visitor, farm: Farm, tmp_path: Path) -> None:
+    page = visitor.signed_in()
+    page.goto(f"{farm.url}/#/farm")
+    page.get_by_role("button", name="Add a machine").click()
+    line = page.get_by_test_id("join-command").inner_text()
+    assert farm.url in line
+    expect(page.get_by_role("img", name="QR code of this line")).to_be_visible()
+    assert barriers(page) == []
+    words = [*line.split()[1:], "--engine", "tones", "--name", "joiner"]
+    settings = {**WORKER_SETTINGS, "WHISPER_FARM_DATA": str(tmp_path / "data")}
+    joined = Process(tmp_path / "joined.log", words, settings)
+    page.get_by_role("button", name="Close").click()
+    row = page.get_by_role("listitem").filter(has_text="joiner")
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible()
+
+    def tell(what: str) -> None:
+        row.get_by_role("button", name="Actions for joiner").click()
+        page.get_by_role("menuitem", name=re.compile(f"^{what}")).click()
+
+    tell("Pause after this chunk")
+    expect(row.get_by_text("Paused", exact=True)).to_be_visible()
+    tell("Resume")
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible()
+    tell("Drain")
+    expect(row.get_by_text("Gone", exact=True)).to_be_visible()
+    assert joined.ended() == 0, joined.said()[-1000:]
+    secret = next((tmp_path / "data" / "joined").iterdir())
+    assert secret.stat().st_mode & 0o077 == 0
