@@ -115,6 +115,12 @@ def test_what_people_do_is_told_with_what_they_did_it_to(log: Log, farm: ServedF
     assert len(log(action="token_revoked", token_id=token)) == 1
     (request,) = log(action="request", route="/api/uploads/{upload_id}")
     assert (request["upload_id"], request["owner"], request["status"]) == (upload, "ann", 204)
+    (revoked,) = log(action="request", route="/api/tokens/{token_id}")
+    assert (revoked["method"], revoked["token_id"], revoked["owner"], revoked["scope"]) == (
+        "DELETE", token, "admin", "admin",
+    )  # fmt: skip
+    mine = [one["id"] for one in farm.admin.get("/api/tokens").json()["tokens"] if one["owner"] == "admin"]
+    assert revoked["by"] in mine, "which token it was done with"
     for action in ("upload", "submit", "token_created", "token_revoked", "request"):
         assert all(line["duration_ms"] > 0 for line in log(action=action)), action
 

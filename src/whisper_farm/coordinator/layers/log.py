@@ -19,6 +19,8 @@ QUIET_PATHS = {"/healthz", "/readyz", "/metrics", "/api/work/heartbeat"}
 """Asked all the time: logged only when they fail."""
 TOLD_PATHS = {f"/api/work/{call}" for call in ("register", "claim", "append", "complete", "fail", "release")}
 """What these change has a line of its own: logged here only when they fail."""
+MOST_OF_ID = 16
+"""Of the id of a token or session, in the line that says who did what."""
 NO_ANSWER = 499
 """Stands for a client that left before its answer was complete."""
 
@@ -72,6 +74,8 @@ class RequestLog:
             **{name: value for name, value in scope.get("path_params", {}).items() if name.endswith("_id")},
             status=status,
             owner=getattr(caller, "owner", None),
+            scope=getattr(caller, "scope", None),
+            by=getattr(caller, "token_id", "")[:MOST_OF_ID] or None,
         )
 
 
