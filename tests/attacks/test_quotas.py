@@ -147,16 +147,39 @@ def test_a_user_token_sees_and_revokes_no_token_of_a_higher_scope(farm: ServedFa
     assert farm.admin.get("/api/server").json()["scope"] == "admin"
 
 
-def test_a_damaged_transcript_is_a_documented_error(farm: ServedFarm, make_worker: MakeWorker) -> None:
+def test_a_damaged_transcript_is_a_documented_error_and_is_made_again(
+    farm: ServedFarm, make_worker: MakeWorker
+) -> None:
     made = submit(farm.admin)
     make_worker(farm).work_off()
     place = f"/api/transcriptions/{made['id']}"
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
-    (file,) = (farm.data / "blobs" / "transcripts" / made["id"]).iterdir()
-    for damage in (b'{"segments": [', b"\xff\xfe", b"[]"):
-        file.write_bytes(damage)
-        answer = farm.admin.get(f"{place}/transcript", params={"format": "txt"})
-        assert refused(answer) == (500, "invalid_transcript")
+    before = farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text
+    folder = farm.data / "blobs" / "transcripts" / made["id"]
+    for format, damage in (
+        ("txt", b'{"segments": ['),
+        ("txt", b"\xff\xfe"),
+        ("json", b"[]"),
+        ("srt", None),
+        ("json", None),
+    ):
+        for file in folder.iterdir():
+            file.unlink() if damage is None else file.write_bytes(damage)
+        answer = farm.admin.get(f"{place}/transcript", params={"format": format})
+        assert refused(answer) in ((500, "invalid_transcript"), (404, "blob_missing"))
+        eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript made again")
+        assert farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text == before
+
+
+def test_segments_name_results_that_are_gone(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    made = submit(farm.admin)
+    make_worker(farm).work_off()
+    place = f"/api/transcriptions/{made['id']}"
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    for file in (farm.data / "blobs" / "results" / made["id"]).iterdir():
+        file.write_bytes(b"{")
+    page = farm.admin.get(f"{place}/segments").json()
+    assert [gap["position"] for gap in page["lost"]] == [0, 1, 2]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")

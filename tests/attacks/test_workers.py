@@ -179,3 +179,36 @@ def test_an_expired_token_opens_nothing(farm: ServedFarm) -> None:
     body = {"name": "t", "scope": "user", "owner": "ann", "days": 0.5 / 86_400}
     ann = farm.client(farm.admin.post("/api/tokens", json=body).json()["token"])
     eventually(lambda: ann.get("/api/tokens").status_code == 401, "its end")
+
+
+def test_results_that_were_not_asked_for_or_say_too_much_are_refused(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    submit(farm.admin)
+    cut_one(worker)
+    (claim,) = worker.claim()
+    for lie in ({"engine": "faster-whisper"}, {"model": "x40"}, {"text": "word " * 5000}):
+        assert worker.finish(claim, **lie)[0]["error_code"] == "invalid_request", lie
+    assert worker.finish(claim)[0]["error_code"] is None
+
+
+def test_a_chunk_is_no_longer_than_was_asked_for(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    submit(farm.admin, chunk_seconds=5)
+    (job,) = worker.claim(transcribe=0, chunk=1)
+    answer = worker.ask("append", token=job["token"], chunks=[worker.upload(job, 0)])
+    assert refused(answer) == (422, "invalid_request")
+
+
+def test_readiness_writes_and_tells_strangers_no_paths(farm: ServedFarm) -> None:
+    nobody = farm.client("")
+    assert nobody.get("/readyz").status_code == 200
+    blobs = farm.data / "blobs"
+    blobs.rename(farm.data / "away")
+    blobs.write_text("no folder")
+    try:
+        answer = nobody.get("/readyz")
+        assert answer.status_code == 503
+        assert str(farm.data) not in answer.text
+    finally:
+        blobs.unlink()
+        (farm.data / "away").rename(blobs)

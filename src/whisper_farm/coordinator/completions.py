@@ -32,6 +32,8 @@ from whisper_farm.store.jobs import AttemptedJob, attempted_jobs
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
+FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
+"""Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
 Taken = tuple[list[protocol.Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
 
@@ -130,12 +132,24 @@ def _check_kind(result: protocol.Result, token: str, place: AttemptedJob) -> Non
         case protocol.ChunkResult():
             pass  # the queue holds it against the chunks that it has
         case protocol.TranscribeResult():
+            _must_be_asked_for(result, place)
             _must_fit(result, place)
         case protocol.PeaksResult():
             if result.audio.key != listening_key(place.transcription_id, token):
                 raise InvalidRequest(f"{result.audio.key} was not minted for this attempt.")
         case _:
             assert_never(result)
+
+
+def _must_be_asked_for(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
+    """What heard it is what was asked for, and it says no more than anybody can in that time."""
+    made, asked = (result.engine, result.model), (place.options["engine"], place.options["model"])
+    if made != asked:
+        raise InvalidRequest(f"{' '.join(asked)} was asked for; this result is of {' '.join(made)}.")
+    letters = sum(len(one.text) + sum(len(word.text) for word in one.words) for one in result.segments)
+    most = FREE_LETTERS + LETTERS_PER_SECOND * (place.end_seconds - place.start_seconds)
+    if letters > most:
+        raise InvalidRequest(f"The result has {letters} letters; {most:.0f} are the most for its chunk.")
 
 
 def _first(error: ValidationError) -> str:

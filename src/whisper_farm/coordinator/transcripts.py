@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, InvalidTranscript, ServerBusy, TooLarge, WrongState
-from whisper_farm.leases.transcriptions import DoneChunk
+from whisper_farm.leases.transcriptions import DoneChunk, rebuild
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
 from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.store.blobs import Blobs
@@ -41,6 +41,8 @@ PAGE_CHUNKS = 50
 AHEAD = 8
 """Results fetched before they are needed."""
 MAX_RESULT_BYTES = 64 << 20
+LOST = f"{BlobMissing.code}: The stored result is gone or damaged."
+DAMAGED = "The stored transcript was damaged; it is put together again from what was recognised. Ask again."
 ENDED = frozenset({"done", "failed", "cancelled"})
 RENDERS_AT_ONCE = 2
 """Each holds a whole transcript in memory; ten hours of speech are some fifty megabytes."""
@@ -107,11 +109,17 @@ class EndedChunks:
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
-    texts = [text async for _, text in heard_in(blobs, ended.done) if text is not None]
+    heard = [one async for one in heard_in(blobs, ended.done)]
+    texts = [text for _, text in heard if text is not None]
+    lost = tuple(
+        Gap(start_seconds=one.start_seconds, end_seconds=one.end_seconds, reason=LOST, position=one.position)
+        for one, text in heard
+        if text is None
+    )
     machine = [segment for text in texts for segment in text.segments]
     segments = laid(machine, ended.edits, ended.start, ended.end)
     spoken = tuple(segment for segment in segments if not segment.struck)
-    return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished)
+    return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished, lost=lost)
 
 
 def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedChunks:
@@ -153,8 +161,19 @@ class Renderer:
             async with asyncio.timeout(RENDER_SECONDS):
                 edits = await self._store.read(lambda tx: edits_after(tx, row.id))
                 return await self._in_turn(key, lambda document: wanted.write(_edited(document, edits[:at], struck)))
+        except (InvalidTranscript, BlobMissing):
+            await self._store.write(lambda tx: rebuild(tx, row.id))
+            raise
         except TimeoutError:
             raise ServerBusy(f"The {wanted.name} file was not ready in {RENDER_SECONDS:g} s; try again.") from None
+
+    async def check(self, row: TranscriptionRow) -> None:
+        """Raise `InvalidTranscript` if the stored transcript is gone or cut off, and have it put together again."""
+        with suppress(BlobMissing):
+            if await self._blobs.size(transcript_key_of(row)) == row.transcript_size:
+                return
+        await self._store.write(lambda tx: rebuild(tx, row.id))
+        raise InvalidTranscript(DAMAGED)
 
     def close(self) -> None:
         """Take no more work. What is being written ends by itself."""
@@ -197,9 +216,7 @@ def read_document(document: bytes) -> Transcript:
     try:
         return from_json(json.loads(document))
     except ValueError as error:
-        raise InvalidTranscript(
-            "The stored transcript is damaged; bring its file back from a copy of the blob store."
-        ) from error
+        raise InvalidTranscript(DAMAGED) from error
 
 
 def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:

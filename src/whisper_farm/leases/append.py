@@ -23,6 +23,8 @@ DECLARE = Change("""
      WHERE id = :id
 """)
 THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
+LONGER_SECONDS = 1.0
+"""How much longer than was asked for a chunk may be."""
 GO_ON = Change("UPDATE attempts SET ends_by = :by WHERE token = :token")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
@@ -75,6 +77,8 @@ def _must_continue(row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
             raise PositionConflict(f"{expected}; got {chunk.position}, from {chunk.start_seconds:g} s.")
         if chunk.end_seconds <= chunk.start_seconds:
             raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is empty.")
+        if chunk.end_seconds - chunk.start_seconds > row.chunk_seconds + LONGER_SECONDS:
+            raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is longer than {row.chunk_seconds:g} s.")
         position, end = position + 1, chunk.end_seconds
 
 

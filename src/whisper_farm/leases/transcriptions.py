@@ -252,6 +252,13 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
     return find(tx, row.id)
 
 
+def rebuild(tx: Transaction, transcription_id: str) -> None:
+    """The transcript is gone or damaged: put it together again from the results. Done twice, it changes nothing."""
+    row = find(tx, transcription_id)
+    if row.state in ("done", "incomplete"):
+        close(tx, row.id, row.owner, "assembling")
+
+
 def _set_aside_lost(tx: Transaction, row: TranscriptionRow, positions: Collection[int]) -> None:
     lost = tx.rows(LOST, {"jobs": [RECOGNITION.job_id(row.id, position) for position in positions]})
     uncount(tx, row.id, [job.seconds for job in lost])

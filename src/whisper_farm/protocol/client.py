@@ -241,6 +241,8 @@ class SegmentPage(Answer):
     """Position of the last chunk in this page: ask again with `after` this. -1 means none is finished yet."""
     finished: bool
     """Nothing will follow."""
+    lost: tuple[Gap, ...] = ()
+    """Chunks that were recognised and whose stored result is gone or damaged."""
 
 
 class EventView(Answer):

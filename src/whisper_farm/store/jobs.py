@@ -108,6 +108,7 @@ class AttemptedJob:
     source: str
     source_size: int
     chunks: int
+    options: dict[str, Any]
 
 
 JOB = f"SELECT {columns(JobRow)} FROM jobs WHERE transcription_id = :transcription AND kind"
@@ -138,7 +139,8 @@ RESULTS = Query[ResultFacts]("""
 ATTEMPTED = Query[AttemptedJob]("""
     SELECT attempts.token, attempts.worker_id, attempts.state, attempts.job_id, jobs.kind, jobs.transcription_id,
            jobs.position, jobs.start_seconds, jobs.end_seconds, jobs.audio_key, jobs.audio_size,
-           transcriptions.name AS source_name, transcriptions.source, transcriptions.source_size, transcriptions.chunks
+           transcriptions.name AS source_name, transcriptions.source, transcriptions.source_size, transcriptions.chunks,
+           transcriptions.options
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
      WHERE attempts.token IN :tokens

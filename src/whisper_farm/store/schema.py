@@ -50,6 +50,14 @@ def upgrade(database: Database) -> bool:
     return database.write(lambda tx: _migrate(tx, database.place))
 
 
+WRITE = Change("UPDATE identity SET farm_id = farm_id")
+
+
+def can_write(tx: Transaction) -> None:
+    """Write something that changes nothing; raises what is wrong where that cannot be done."""
+    tx.change(WRITE)
+
+
 def check(database: Database) -> Literal["current", "newer"]:
     """Say whether the tables are those of this release, or newer ones on which it may run.
 

@@ -47,8 +47,8 @@ class RecognitionOptions(BaseModel):
     word_timestamps: bool = True
     vad_filter: bool = True
     """Hold speech and text against each other: without speech nothing is recognised, speech without words is told."""
-    beam_size: int = Field(default=5, ge=1, le=32)
-    temperature: tuple[float, ...] = Field(default=FALLBACK_TEMPERATURES, min_length=1, max_length=16)
+    beam_size: int = Field(default=5, ge=1, le=16)
+    temperature: tuple[float, ...] = Field(default=FALLBACK_TEMPERATURES, min_length=1, max_length=8)
     """Tried in turn for a chunk whose text fails the quality thresholds."""
     compression_ratio_threshold: float | None = 2.4
     logprob_threshold: float | None = -1.0

@@ -16,14 +16,16 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
-from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
+from whisper_farm.errors import NoSpace, ObjectStoreRefused, SchemaMismatch, StorageError, StoreUnavailable
 from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
 from whisper_farm.store.counts import queued_jobs
-from whisper_farm.store.schema import check
+from whisper_farm.store.schema import can_write, check
 
 READY_SECONDS = 5.0
+READY_KEY = "ready"
+"""A blob that is written to find out whether that can be done."""
 
 ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -60,8 +62,13 @@ async def readyz(farm: Farm) -> Health:
         async with asyncio.timeout(READY_SECONDS):
             await farm.store.run(lambda: check(farm.database))
             await farm.blobs.check()
+            await farm.store.write(can_write)
+            await farm.blobs.put_all({READY_KEY: b"ready"})
     except TimeoutError:
         raise StoreUnavailable("The database or the blob store does not answer in time.") from None
+    except StorageError as error:
+        farm.log.warning("the server is not ready", action="readyz", error=error.message)
+        raise (StoreUnavailable if isinstance(error, NoSpace) else type(error))() from None
     return Health()
 
 

@@ -204,6 +204,7 @@ async def get_transcript(
     row, edited = await farm.store.read(look)
     key, wanted = transcript_key_of(row), FORMATS[format].laid_out(layout)
     if wanted is STORED and not edited:
+        await farm.renderer.check(row)
         answer = await serve_blob(request, farm.blobs, key, row.transcript_size or 0, STORED.media_type)
     else:
         content = await farm.renderer.file(row, wanted, at, struck and wanted is STORED)
