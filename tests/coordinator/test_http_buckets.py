@@ -146,7 +146,7 @@ def test_a_bucket_that_is_not_there_is_told_by_readyz(bucket: Any, start_farm: S
 
 
 def test_a_refusal_of_the_bucket_is_told_as_the_buckets(
-    bucket: Any, start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = b"<Error><Code>AccessDenied</Code><Message>Not for you.</Message></Error>"
     with FakeServer() as server:
@@ -155,4 +155,5 @@ def test_a_refusal_of_the_bucket_is_told_as_the_buckets(
         farm = start_farm(blobs="s3://audio/farm")
         told = farm.client("").get("/readyz")
     assert (told.status_code, told.json()["error"]["code"]) == (503, "object_store_refused")
-    assert "s3://audio/farm refused: AccessDenied: Not for you." in told.json()["error"]["message"]
+    assert "audio/farm" not in told.text, "strangers are told no places"
+    assert "s3://audio/farm refused: AccessDenied: Not for you." in caplog.text

@@ -396,8 +396,8 @@ def test_tokens_are_made_listed_and_revoked(farm: ServedFarm) -> None:
     (mine,) = ann.get("/api/tokens").json()["tokens"]
     assert (mine["owner"], mine["scope"], mine["token"]) == ("ann", "user", None)
     second = ann.post("/api/tokens", json={"name": "phone", "scope": "user"}).json()
-    phone = farm.client(second["token"])
-    assert phone.get("/api/server").json()["owner"] == "ann"
+    assert farm.client(second["token"]).get("/api/server").json()["owner"] == "ann"
+    phone = farm.user("ann")
     assert {one["owner"] for one in farm.admin.get("/api/tokens").json()["tokens"]} == {"admin", "ann"}
     assert phone.delete(f"/api/tokens/{mine['id']}").status_code == 204
     assert ann.get("/api/server").status_code == 401

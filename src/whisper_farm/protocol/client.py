@@ -275,7 +275,7 @@ class WorkerView(Answer):
     slots: int
     engines: list[dict[str, Any]]
     state: Literal["live", "draining", "dismissed", "gone"]
-    paused: bool
+    paused: bool = False
     """It stays, and is given no more jobs until it is resumed."""
     jobs: int
     last_seen_at: float
