@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -50,18 +51,27 @@ class Finding:
 
 @click.command(cls=Command)
 @server_flags
-def doctor(server: str | None, token: str | None) -> int:
+@click.option("--data", metavar="FOLDER", help="Examine what a farm keeps there instead: database and blobs.")
+def doctor(server: str | None, token: str | None, data: str | None) -> int:
     """Say what works on this machine (engines, models, GPU, cores, disk, server) and what to do about the rest.
 
     Exit code 1 if something is broken that is needed.
     """
     broken = False
-    for finding in examine(server, token):
+    for finding in _kept(Path(data)) if data else examine(server, token):
         broken = broken or finding.state == "broken"
         say(f"{MARKS[finding.state]} {finding.what}: {finding.detail}")
         if finding.advice:
             say(f"    → {finding.advice}")
     return 1 if broken else 0
+
+
+def _kept(data: Path) -> Iterator[Finding]:
+    from whisper_farm.cli.stored import stored
+
+    for fine, what, detail in stored(data):
+        advice = "bring it back from a backup, or recognise the recording again" if what == "blob" else None
+        yield Finding("fine" if fine else "broken", what, detail, advice)
 
 
 def examine(server: str | None, token: str | None) -> Iterator[Finding]:
