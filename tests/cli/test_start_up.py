@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import signal
 import subprocess
@@ -140,6 +141,16 @@ def test_an_unforeseen_error_is_one_line_and_a_file(
     assert err.count("\n") == 1
     assert "KeyError: 'missing'" in err
     assert "last-error.log" in err
+
+
+def test_a_command_that_a_workers_installation_lacks_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own_data_folder: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setattr(doctor, "callback", lambda **_: importlib.import_module("uvicorn"))
+    assert outcome(["doctor"]) == 1
+    assert "not installed here (uvicorn is missing)" in capsys.readouterr().err
+    assert list(own_data_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["transcribe", "submit"])

@@ -142,7 +142,7 @@ def outcome(args: list[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        complain(_unprinted(error) or _unexpected(error))
+        complain(_unprinted(error) or _not_installed(error) or _unexpected(error))
         return 1
     return code if isinstance(code, int) else 0
 
@@ -151,6 +151,15 @@ def complain(line: str) -> None:
     """One line on the error stream, whatever is called what in it; a closed stream is no reason to fail."""
     with contextlib.suppress(OSError):
         print(f"whisper-farm: {printable(' '.join(line.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def _not_installed(error: Exception) -> str | None:
+    """The line for a command that a worker's installation is too small for."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").startswith("whisper_farm"):
+        return None
+    return (
+        f"this command is not installed here ({error.name} is missing). `deploy/install server` installs all of them."
+    )
 
 
 def _unexpected(error: Exception) -> str:
