@@ -28,6 +28,16 @@ def data_folder() -> Path:
     return base / "whisper-farm"
 
 
+HOURS = r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$"
+"""Hours of the day, such as `08:00-20:00` or `22:00-07:00`."""
+
+
+def within_hours(hours: str, minute: int) -> bool:
+    """Whether a minute of the day lies within these hours; they may go past midnight."""
+    first, last = (int(part[:2]) * 60 + int(part[3:]) for part in hours.split("-"))
+    return first <= minute < last if first < last else minute >= first or minute < last
+
+
 class Policy(BaseSettings):
     """How the queue treats leases, retries and hedges."""
 
@@ -178,6 +188,8 @@ class WorkerSettings(BaseSettings):
     life_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     patience_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     """The worker ends by itself: without work for so long; so long after its start; when the farm was away so long."""
+    hours: str | None = Field(default=None, pattern=HOURS)
+    """It works within these hours only, by the clock of its machine, and rests in between without anything loaded."""
     parent: int | None = Field(default=None, ge=1)
     """The process that started it: the worker ends when that one is gone."""
     provider: str | None = Field(default=None, min_length=1, max_length=255)

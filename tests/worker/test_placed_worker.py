@@ -15,8 +15,9 @@ from support.fake_farm import FakeFarm
 from support.work_here import PATIENCE, TOKEN, add_speech, speech, until, worker_settings
 
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.machine import PlacedWorker, machine_facts
-from whisper_farm.worker.notices import Notice
+from whisper_farm.worker.machine import PlacedWorker, machine_facts, works_now
+from whisper_farm.worker.notices import Notice, tell_nobody
+from whisper_farm.worker.run import Ending, _rest
 
 PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker", "--engine", "tones")
 
@@ -130,3 +131,46 @@ def test_it_says_what_machine_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "provider": "fly", "launch_id": "p-1", "machine_id": "148ed123", "region": "cdg", "price_per_hour": 0.5,
         "accelerators": (),
     }  # fmt: skip
+
+
+def elsewhen() -> str:
+    """An hour of the day that is far from now."""
+    hour = (time.localtime().tm_hour + 12) % 24
+    return f"{hour:02}:00-{hour + 1:02}:00"
+
+
+def test_it_drains_at_the_end_of_its_working_hours() -> None:
+    said, placed = watched(hours=elsewhen())
+    assert asyncio.run(end_of(placed)) == (True, False)
+    assert said == [f"The working hours {elsewhen()} are over: this worker rests."]
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "works"),
+    [
+        ("22:00-07:00", "22:00", True),
+        ("22:00-07:00", "06:59", True),
+        ("22:00-07:00", "07:00", False),
+        ("22:00-07:00", "12:00", False),
+        ("09:00-17:00", "16:59", True),
+        ("09:00-17:00", "17:00", False),
+        ("18:00-24:00", "23:59", True),
+        (None, "03:00", True),
+    ],
+)
+def test_working_hours_are_of_the_machines_own_day(hours: str | None, at: str, works: bool) -> None:
+    assert works_now(worker_settings("http://x", hours=hours), time.strptime(at, "%H:%M")) is works
+
+
+def test_it_rests_until_its_hours_begin_or_somebody_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whisper_farm.worker.run.REST_SECONDS", 0.01)
+    settings = worker_settings("http://x", hours=elsewhen())
+    looks = iter([False, False, True])
+
+    async def rests() -> tuple[bool, bool]:
+        asked = Ending()
+        begun = await _rest(settings, asyncio.Event(), tell_nobody, lambda _: next(looks))
+        asyncio.get_running_loop().call_later(0.05, asked.on_signal)
+        return begun, await _rest(settings, asked.asked, tell_nobody)
+
+    assert asyncio.run(asyncio.wait_for(rests(), PATIENCE)) == (True, False)

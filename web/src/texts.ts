@@ -298,6 +298,7 @@ const en = {
     speed: "Speed",
     seen: "Last seen",
     holds: "Chunks in hand",
+    hours: "Working hours",
     anyModel: "any model",
     slots: (count: number) => (count === 1 ? "1 slot" : `${count} slots`),
     workerStates: {
@@ -743,6 +744,7 @@ const de: Texts = {
     speed: "Tempo",
     seen: "Zuletzt gesehen",
     holds: "Stücke in Arbeit",
+    hours: "Arbeitszeit",
     anyModel: "jedes Modell",
     slots: (count) => (count === 1 ? "1 Platz" : `${count} Plätze`),
     workerStates: {

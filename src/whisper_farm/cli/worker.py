@@ -72,7 +72,7 @@ def worker_settings(**given: Any) -> WorkerSettings:
     return settled(WorkerSettings, **given)
 
 
-ENDING = ("--grace", "--idle", "--life", "--patience", "--parent")
+ENDING = ("--hours", "--grace", "--idle", "--life", "--patience", "--parent")
 
 
 def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
@@ -107,6 +107,7 @@ def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable
 @click.option("--name", metavar="NAME", help="What the farm calls this worker. [default: the host's name]")
 @truth("--local_files_only", help="Never fetch a model.")
 @machine_flags
+@click.option("--hours", metavar="HH:MM-HH:MM", help="Work within these hours only, by the clock of this machine.")
 @_seconds("--grace", "One signal is enough: after this time it leaves at once.")
 @_seconds("--idle", "End when there was no work for so long.")
 @_seconds("--life", "End so long after the start.")

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from whisper_farm.errors import PoolsInvalid
 from whisper_farm.models import DEFAULT_ENGINE, ModelName
+from whisper_farm.settings import HOURS, within_hours
 
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Word = Annotated[str, Field(min_length=1, max_length=255)]
@@ -28,7 +29,6 @@ LATE_SECONDS = 300.0
 """A worker ends itself so long after the loop should have drained it."""
 PATIENCE_SECONDS = 900.0
 """A worker whose farm is away for so long ends itself: nobody else may be left to end it."""
-_HOURS = re.compile(r"^([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
 _HEADER = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
 _KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[=.]""")
 
@@ -83,19 +83,14 @@ class Pool(Strict):
             raise ValueError("regions names a region twice")
         if self.price_per_hour == 0 and (self.budget_per_day is not None or self.budget_total is not None):
             raise ValueError("a budget needs price_per_hour: without it nothing is ever spent")
-        if self.hours is not None and not _HOURS.match(self.hours):
+        if self.hours is not None and not re.match(HOURS, self.hours):
             raise ValueError("hours are written as HH:MM-HH:MM in UTC, such as 08:00-20:00")
         return self
 
     def is_open(self, now: float) -> bool:
         """Whether machines may be started at this time of day."""
-        found = _HOURS.match(self.hours) if self.hours else None
-        if found is None:
-            return True
-        first, last = (int(found[n]) * 60 + int(found[n + 1]) for n in (1, 3))
         at = datetime.fromtimestamp(now, UTC)
-        minute = at.hour * 60 + at.minute
-        return first <= minute < last if first < last else minute >= first or minute < last
+        return self.hours is None or within_hours(self.hours, at.hour * 60 + at.minute)
 
     def environment_of(self, launch_id: str, region: str, server: str, token: str) -> dict[str, str]:
         """What a worker of this pool finds in its environment: the farm, its engine, its limits, where it is."""

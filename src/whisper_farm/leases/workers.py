@@ -96,13 +96,14 @@ LIVE = Query[Offers]("""
      WHERE state <> 'gone' AND state = 'live' AND NOT paused AND (last_seen_at > :since OR id = :asking)
 """)
 REGISTER = Change("""
-    INSERT INTO workers (id, owner, name, version, platform, slots, engines, cuts, label, machine, state,
+    INSERT INTO workers (id, owner, name, version, platform, slots, engines, cuts, label, machine, hours, state,
                          token_id, registered_at, last_seen_at, last_beat_at)
-    VALUES (:worker_id, :owner, :name, :version, :platform, :slots, :engines, :cuts, :label, :machine, 'live',
+    VALUES (:worker_id, :owner, :name, :version, :platform, :slots, :engines, :cuts, :label, :machine, :hours, 'live',
             :token_id, :now, :now, :now)
     ON CONFLICT (id) DO UPDATE
        SET name = excluded.name, version = excluded.version, platform = excluded.platform, slots = excluded.slots,
            engines = excluded.engines, cuts = excluded.cuts, label = excluded.label, machine = excluded.machine,
+           hours = excluded.hours,
            last_seen_at = excluded.last_seen_at,
            state = CASE WHEN workers.state = 'gone' THEN COALESCE(workers.told, 'live') ELSE workers.state END
 """)

@@ -277,6 +277,8 @@ class WorkerView(Answer):
     state: Literal["live", "draining", "dismissed", "gone"]
     paused: bool = False
     """It stays, and is given no more jobs until it is resumed."""
+    hours: str | None = None
+    """The hours of its machine's day in which it works."""
     jobs: int
     last_seen_at: float
     speed: float | None = None

@@ -33,6 +33,7 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
+from whisper_farm.settings import HOURS
 from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
@@ -99,6 +100,8 @@ class RegisterRequest(Request):
     label: Label = ""
     """It works on transcriptions with this label only (the one-command farm works on nothing but its own)."""
     machine: MachineFacts | None = None
+    hours: Annotated[str, Field(pattern=HOURS)] | None = None
+    """It works within these hours of its machine's day only, and is gone in between."""
 
 
 class RegisterAnswer(Answer):

@@ -207,7 +207,7 @@ workers = table(
     "workers",
     key("id"),
     each(TEXT, "owner name version platform state"),
-    some(TEXT, "told token_id"),
+    some(TEXT, "told token_id hours"),
     zero(TEXT, "label"),
     each(INTEGER, "slots"),
     each(BOOLEAN, "cuts"),

@@ -47,11 +47,12 @@ class WorkerRow(PresentWorker):
     version: str
     platform: str
     label: str
+    hours: str | None
 
 
 COLUMNS = """
-    SELECT id, name, version, platform, label, slots, engines, machine, state, paused, last_seen_at, audio_seconds,
-           work_seconds,
+    SELECT id, name, version, platform, label, hours, slots, engines, machine, state, paused, last_seen_at,
+           audio_seconds, work_seconds,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers
 """

@@ -240,6 +240,7 @@ class Agent:
             cuts=self._settings.cuts,
             label=self._settings.label,
             machine=machine_facts(self._settings),
+            hours=self._settings.hours,
         )
 
     def _room(self, kind: JobKind) -> int:

@@ -1,7 +1,8 @@
 """A worker that somebody placed on a machine: what it says of that machine, and when it ends by itself.
 
 It ends when it was idle for its time, and when its life is over. It ends when the farm was away for longer than its
-patience, and when the process that started it is gone. With a grace, one signal is enough: what is not finished in time
+patience, and when the process that started it is gone. At the end of its working hours it ends, too; `run.py` starts
+another one at their beginning. With a grace, one signal is enough: what is not finished in time
 is handed back before the end. None of this applies unless it was set. This module does no work and speaks to nobody.
 """
 
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from whisper_farm.protocol.worker import MachineFacts
-from whisper_farm.settings import WorkerSettings
+from whisper_farm.settings import WorkerSettings, within_hours
 from whisper_farm.worker.notices import Notice, Tell
 
 LOOK_SECONDS = 0.25
@@ -31,6 +32,12 @@ def machine_facts(settings: WorkerSettings) -> MachineFacts | None:
         price_per_hour=settings.price_per_hour,
         accelerators=settings.accelerators,
     )
+
+
+def works_now(settings: WorkerSettings, at: time.struct_time | None = None) -> bool:
+    """Whether its working hours, if it has any, go on: by the clock of this machine."""
+    at = at or time.localtime()
+    return settings.hours is None or within_hours(settings.hours, at.tm_hour * 60 + at.tm_min)
 
 
 class PlacedWorker:
@@ -88,6 +95,8 @@ class PlacedWorker:
         for limit, since, words in limits:
             if limit is not None and since is not None and now - since >= limit:
                 return words.format(limit)
+        if self._settings.hours is not None and not works_now(self._settings):
+            return f"The working hours {self._settings.hours} are over: this worker rests."
         return None
 
     def _say(self, why: str) -> None:

@@ -2,26 +2,30 @@
 
 The first SIGTERM or Ctrl-C drains: what is being recognised is finished, the rest handed back. The second one leaves at
 once, and so does the end of the grace, if there is one (see `machine.py`). Every notice of the agent is one line of the
-log.
+log. Outside of its working hours no agent is there, and no child: the machine is free.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from types import FrameType
 
 from whisper_farm.log import WORKER, logger, set_up_logging
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
-from whisper_farm.worker.machine import PlacedWorker
+from whisper_farm.worker.machine import PlacedWorker, works_now
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 
 _WARNINGS = frozenset(
     ["unreachable", "engine_unavailable", "model_unavailable", "job_failed", "job_refused", "child_died"]
 )
+Works = Callable[[WorkerSettings], bool]
+REST_SECONDS = 5.0
+"""How often a resting worker looks at the clock."""
 
 
 def run_worker(settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
@@ -37,33 +41,63 @@ async def _run(settings: WorkerSettings, notice: Tell) -> None:
         level = lines.warning if news.kind in _WARNINGS else lines.info
         level(news.message, action=news.kind, **news.data)
 
+    ending = Ending()
+    with _signals(ending):
+        while await _rest(settings, ending.asked, say) and await _work(settings, ending, say, notice):
+            pass
+
+
+@dataclass
+class Ending:
+    """What a signal does: it lets the agent at work drain, and the second one ends it."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    agent: Agent | None = None
+
+    def on_signal(self) -> None:
+        """Heed one signal."""
+        if self.stop.is_set() and self.agent is not None:
+            self.agent.leave_now()
+        self.asked.set()
+        self.stop.set()
+
+
+async def _rest(settings: WorkerSettings, asked: asyncio.Event, say: Tell, works: Works = works_now) -> bool:
+    """Wait for the working hours to begin; False if the worker is asked to end before."""
+    if not works(settings) and not asked.is_set():
+        say(Notice("ending", f"This worker rests; it works from {settings.hours}."))
+    while not works(settings) and not asked.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), REST_SECONDS)
+    return not asked.is_set()
+
+
+async def _work(settings: WorkerSettings, ending: Ending, say: Tell, notice: Tell) -> bool:
+    """Work until told to stop; True if that was the end of the working hours."""
+
     def tell(news: Notice) -> None:
         placed.heed(news)
         say(news)
         notice(news)
 
-    agent, stop = Agent(settings, tell), asyncio.Event()
+    ending.agent = agent = Agent(settings, tell)
+    ending.stop = stop = asyncio.Event()
     placed = PlacedWorker(settings, lambda: agent.held, say)
-    with _signals(agent, stop):
-        watching = asyncio.create_task(placed.watch(stop, agent.leave_now))
-        try:
-            await agent.run(stop)
-        finally:
-            watching.cancel()
+    watching = asyncio.create_task(placed.watch(stop, agent.leave_now))
+    try:
+        return await agent.run(stop) == "stopped" and not ending.asked.is_set() and not works_now(settings)
+    finally:
+        watching.cancel()
 
 
 @contextmanager
-def _signals(agent: Agent, stop: asyncio.Event) -> Iterator[None]:
+def _signals(ending: Ending) -> Iterator[None]:
     """First signal: drain; second: leave at once. Works on Windows too, where event loops take no signal handlers."""
     loop = asyncio.get_running_loop()
 
-    def on_signal() -> None:
-        if stop.is_set():
-            agent.leave_now()
-        stop.set()
-
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(on_signal)
+        loop.call_soon_threadsafe(ending.on_signal)
 
     before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -39,6 +39,7 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
     [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
     [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
+    ...(one.hours ? [[t.farm.hours, one.hours.replace("-", "–")] as [string, string]] : []),
     [t.farm.seen, ago(now - one.last_seen_at)],
   ];
   return (
