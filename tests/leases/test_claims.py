@@ -325,3 +325,12 @@ def test_an_append_does_not_shorten_a_lease_whose_worker_knows_a_longer_one(farm
         farm.release(name, leaving=True)
     farm.append(job, 1)
     assert farm.attempt(job.token).lease_until - farm.now >= pace.heartbeat_seconds, "its next beat would come too late"
+
+
+def test_many_submissions_of_one_owner_do_not_all_come_before_the_first_of_another(farm: Farm) -> None:
+    for number in range(20):
+        farm.submit(f"{number}.mp3", owner="greedy")
+    modest = farm.submit("modest.mp3", owner="modest")
+    farm.worker("ann")
+    cut = [farm.claim("ann", transcribe=0, chunk=1)[0].transcription_id for _ in range(3)]
+    assert modest.id in cut

@@ -177,6 +177,7 @@ class Worker:
     label: str = ""
     state: str = "live"
     told: str | None = None
+    paused: bool = False
     audio_seconds: float = 0.0
     work_seconds: float = 0.0
 
@@ -230,7 +231,9 @@ class Model:
             peaks=new.peaks,
         )  # fmt: skip
         self.recordings[made] = recording
-        self._whole_job(recording, "chunk", self.turn)
+        others = [one for one in self.recordings.values() if one.owner == new.owner and one is not recording]
+        behind = sum(one.finished_at is None for one in others)
+        self._whole_job(recording, "chunk", self.turn + behind)
         self._say("transcription_submitted", recording, name=new.name)
         return made
 

@@ -20,7 +20,7 @@ from whisper_farm.store.events import emit
 from whisper_farm.store.fetches import add_fetch, forget_fetch
 from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
-from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
+from whisper_farm.store.transcriptions import TranscriptionRow, count_unfinished, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Coverage
 
@@ -137,8 +137,9 @@ BLOBS = Query[str]("""
 def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     """Accept a transcription with the job that cuts it; returns its id, or that of the one with the same owner and key.
 
-    A link is fetched first: the job is made when the recording is there (`fetched`). The one that is there gets the
-    new label, so that whoever submits it again can work on it.
+    Owners take turns: it is cut as many turns later as its owner has unfinished ones. A link is fetched first: the job
+    is made when the recording is there (`fetched`). The one that is there gets the new label, so that whoever submits
+    it again can work on it.
     """
     if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
         if before.label != new.label:
@@ -151,13 +152,14 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
     shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
     tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
+    behind = count_unfinished(tx, new.owner)
     is_link = new.source.startswith("link:")
     row = {**asdict(new), **options, "options": Json(options), "folded_name": fold(new.name)}
     tx.change(ADD, row | {"id": made, "profile": profile, "state": "fetching" if is_link else "queued"})
     if is_link:
         add_fetch(tx, made, new.owner)
     else:
-        tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), turn or 0))
+        tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), (turn or 0) + behind))
     emit(tx, events.TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
 
