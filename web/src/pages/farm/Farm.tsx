@@ -45,7 +45,8 @@ export function Farm() {
   if (!server.data || !list.data) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
   const work = recent.map(({ id }, index) => ({ id, jobs: jobs[index] ?? [] }));
   const held = admin ? (workers.data ?? []).reduce((sum, one) => sum + one.jobs, 0) : null;
-  const numbers = { workers: server.data.workers_live, queued: server.data.jobs_queued, held };
+  const live = admin ? workers.data?.filter(({ state }) => state === "live").length : undefined;
+  const numbers = { workers: live ?? server.data.workers_live, queued: server.data.jobs_queued, held };
   return (
     <Container size="lg" py="lg">
       <Stack gap="xl">

@@ -1,5 +1,5 @@
 // The machines that the farm places: pools with their limits and switches, machines with age, cost and log.
-import { ActionIcon, Alert, Badge, Button, Group, Loader, Menu, Modal, Paper, Stack, Table, Text } from "@mantine/core";
+import { ActionIcon, Alert, Badge, Button, Group, Loader, Menu, Modal, Paper, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { IconDots, IconPlus, IconRefresh } from "@tabler/icons-react";
@@ -82,7 +82,9 @@ export function Machines({ found }: { found: MachineList }) {
                 {[t.machines.machine, t.machines.state, t.machines.age, t.machines.cost, t.machines.jobs, t.machines.why].map((name) => (
                   <Table.Th key={name}>{name}</Table.Th>
                 ))}
-                <Table.Th aria-label={t.machines.actions} />
+                <Table.Th>
+                  <VisuallyHidden>{t.machines.actions}</VisuallyHidden>
+                </Table.Th>
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>
