@@ -35,7 +35,7 @@ TABLES = {
     "jobs": (jobs, Job, {"error_message"}),
     "attempts": (attempts, Attempt, {"error_message", "facts"}),
     "profiles": (profiles, Profile, {"options"}),
-    "workers": (workers, Worker, {"version", "platform", "slots", "engines", "machine", "token_id"}),
+    "workers": (workers, Worker, {"version", "platform", "slots", "engines", "machine", "hours", "token_id"}),
 }
 """Every table the queue changes, the model's word for its rows, and the columns that are not compared."""
 COLUMNS = {name: [one for one in table.c if one.name not in hidden] for name, (table, _, hidden) in TABLES.items()}
