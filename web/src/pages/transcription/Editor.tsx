@@ -53,7 +53,7 @@ export function EditedRow({ row, editor }: { row: Paragraph; editor: EditorHandl
           editor={editor}
         />
       ))}
-      <Group gap="xs" justify="flex-end">
+      <Group gap="xs" justify="flex-end" className={style.actions}>
         <Button
           size="compact-sm"
           variant="subtle"
