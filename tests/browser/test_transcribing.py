@@ -112,7 +112,7 @@ def test_a_clicked_word_is_heard_from_its_start(visitor: Visitor, farm: Farm, wo
 def test_a_link_to_a_second_leads_to_it(visitor: Visitor, farm: Farm, worker: Process, podcast: Path) -> None:
     recording = Recording.long(podcast, 600)
     page = visitor.signed_in()
-    finished(visitor, page, recording, "link.wav")
+    finished(visitor, page, recording, "second.wav")
     word, start = recording.words[560]
     page.goto(f"{page.url}?t={start + 0.05:.2f}")
     page.reload()
