@@ -19,7 +19,8 @@ class FarmError(Exception):
     status: ClassVar[int] = 500
 
     def __init_subclass__(cls, status: int | None = None) -> None:
-        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+        if not cls.__name__.startswith("_"):  # a class of one module is for others what it is derived from
+            cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
         cls.status = status or cls.status
 
     def __init__(self, message: str | None = None, /, **details: Any) -> None:
@@ -238,7 +239,7 @@ def every_error() -> dict[str, type[FarmError]]:
     def walk(kind: type[FarmError]) -> dict[str, type[FarmError]]:
         found = {kind.code: kind}
         for child in kind.__subclasses__():
-            found |= walk(child)
+            found |= {} if child.__name__.startswith("_") else walk(child)
         return found
 
     return walk(FarmError)

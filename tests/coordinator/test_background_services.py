@@ -177,7 +177,7 @@ def test_one_transcript_that_must_wait_holds_up_no_other(lite_bench: Bench, monk
 
 
 def test_assembling_long_recordings_takes_no_more_memory(lite_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blobs_module, "PART_BYTES", 1 << 16)  # what the store itself holds, whatever the length
+    monkeypatch.setattr(blobs_module, "READ_BYTES", 1 << 16)  # what the store itself holds, whatever the length
     monkeypatch.setattr(incoming, "PIECE_BYTES", 1 << 14)
     monkeypatch.setattr(assembler_module, "MAX_TRANSCRIPT_BYTES", 1 << 28)
     bench = lite_bench

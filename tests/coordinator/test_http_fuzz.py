@@ -13,7 +13,7 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import requests
@@ -27,6 +27,7 @@ from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventua
 from support.submitting import AUDIO, submit
 
 from whisper_farm.errors import every_error
+from whisper_farm.protocol.client import WorkerAction
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, ErrorBody
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import Policy
@@ -99,6 +100,7 @@ class Present:
             "token": [self.cutting["token"], self.hearing["token"]],
             "position": ["1"],
             "webhook_id": [self.webhook],
+            "action": get_args(WorkerAction),
         }
         return random.choice(mine.get(name, ["nobody"]))
 
@@ -163,7 +165,8 @@ class Present:
     def _begun(self) -> tuple[str, Json, Json]:
         self._labels += 1
         label = f"only-{self._labels}"
-        self.worker.register(label=label)  # a request may have made it one that can do nothing
+        self.worker.register(label=label)  # a request may have made it one that can do nothing, or paused it
+        assert self._farm.admin.post(f"/api/workers/{self.worker.worker_id}/resume").is_success
         made = str(submit(self._farm.admin, label=label)["id"])
         (cutting,) = self.worker.claim(0, 1)
         self.worker.cut(cutting, 1)

@@ -13,6 +13,7 @@ from support.submitting import submit
 
 from whisper_farm.coordinator.claiming import long_poll
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING
+from whisper_farm.leases.transcriptions import fetched
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
@@ -90,8 +91,28 @@ def left(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], ob
     return lambda: other.told("release", tokens=[], leaving=True)
 
 
+def fetched_link(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    link = {
+        "name": "talk.mp3",
+        "url": "http://nowhere.invalid/talk.mp3",
+        "options": {"engine": "tones", "model": "tiny"},
+    }
+    made = farm.admin.post("/api/transcriptions", json=link).json()["id"]
+    database = farm.coordinator.database
+    return lambda: database.write(lambda tx: fetched(tx, made, "sources/link/1", 1000, "0" * 64))
+
+
+def resumed(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    place = f"/api/workers/{me.worker_id}"
+    assert farm.admin.post(f"{place}/pause").is_success
+    submit(farm.admin)
+    return lambda: farm.admin.post(f"{place}/resume")
+
+
 STAGES: dict[str, Stage] = {
     "transcription_submitted": submitted,
+    "transcription_fetched": fetched_link,
+    "worker_resumed": resumed,
     "chunks_appended": appended,
     "chunking_done": cut_to_the_end,
     "job_retried": failed,

@@ -5,7 +5,6 @@ The flags that say what this machine is used for are shared with `transcribe`.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import socket
@@ -125,6 +124,8 @@ def worker(**flags: Any) -> None:
     whisper-farm worker --server https://farm.example.org --join ABCDE-FGH23
     whisper-farm worker --server https://farm.example.org --token_file FILE
     """
+    import asyncio
+
     from whisper_farm.worker.joining import join, joined_token
     from whisper_farm.worker.run import run_worker
 
