@@ -95,6 +95,7 @@ def test_a_link_lets_a_stranger_read_and_hear_until_it_is_revoked(
     with reader.expect_download() as download:
         reader.get_by_role("menuitem", name="Plain text").click()
     assert recording.words[0][0] in Path(download.value.path()).read_text()
+    expect(reader.get_by_role("menu")).to_be_hidden()
     assert barriers(reader) == []
     reader.goto(f"{farm.url}/#/")
     expect(reader.get_by_role("button", name="Sign in", exact=True)).to_be_visible()

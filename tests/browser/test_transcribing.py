@@ -137,7 +137,7 @@ def test_what_one_browser_does_another_shows_at_once(
     assert time.monotonic() - begun < 1.0
     one.get_by_role("button", name="Actions for shared.wav").click()
     one.get_by_role("menuitem", name="Delete").click()
-    one.get_by_role("button", name="Undo").click()
+    one.get_by_role("button", name="Undo", exact=True).click()
     expect(one.get_by_role("link", name="shared.wav")).to_be_visible()
     one.get_by_role("button", name="Actions for shared.wav").click()
     one.get_by_role("menuitem", name="Delete").click()
