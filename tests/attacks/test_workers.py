@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,6 +13,8 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
+from whisper_farm.coordinator import readiness
+from whisper_farm.coordinator.readiness import READY_KEY, WRITTEN_SECONDS
 from whisper_farm.leases.rules import stretched
 from whisper_farm.settings import Policy
 
@@ -199,7 +202,17 @@ def test_a_chunk_is_no_longer_than_was_asked_for(farm: ServedFarm, make_worker: 
     assert refused(answer) == (422, "invalid_request")
 
 
-def test_readiness_writes_and_tells_strangers_no_paths(farm: ServedFarm) -> None:
+def test_whoever_asks_for_readiness_again_and_again_makes_the_farm_write_once_a_second(farm: ServedFarm) -> None:
+    nobody, begun = farm.client(""), time.monotonic()
+    written = set()
+    for _ in range(50):
+        assert nobody.get("/readyz").status_code == 200
+        written.add((farm.data / "blobs" / READY_KEY).stat().st_mtime_ns)
+    assert len(written) <= 1 + (time.monotonic() - begun) / WRITTEN_SECONDS
+
+
+def test_readiness_writes_and_tells_strangers_no_paths(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness, "WRITTEN_SECONDS", 0)  # or the second look would do without
     nobody = farm.client("")
     assert nobody.get("/readyz").status_code == 200
     blobs = farm.data / "blobs"

@@ -22,6 +22,7 @@ from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.metrics import Metrics
+from whisper_farm.coordinator.readiness import Readiness
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.feeds import Feeds
@@ -57,6 +58,7 @@ class Coordinator:
         self.blobs = blobs
         self.metrics = Metrics()
         self.store = StoreThreads(database, self._emitted)
+        self.readiness = Readiness(database, self.store, blobs)
         self.tokens = KnownTokens(self.store)
         self.workers = KnownWorkers(self.store)
         self.sessions = KnownSessions(self.store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, FastAPI, Response, Security
@@ -16,16 +15,11 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
-from whisper_farm.errors import NoSpace, ObjectStoreRefused, SchemaMismatch, StorageError, StoreUnavailable
+from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
 from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.client import ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
 from whisper_farm.store.counts import queued_jobs
-from whisper_farm.store.schema import can_write, check
-
-READY_SECONDS = 5.0
-READY_KEY = "ready"
-"""A blob that is written to find out whether that can be done."""
 
 ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -58,17 +52,7 @@ _UNREADY = documented(StoreUnavailable, ObjectStoreRefused, SchemaMismatch, alwa
 @router.get("/readyz", responses={503: {**_UNREADY, "model": ErrorBody}})
 async def readyz(farm: Farm) -> Health:
     """Database and blob store answer, and this release may run on the tables: requests may be sent here."""
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await farm.store.run(lambda: check(farm.database))
-            await farm.blobs.check()
-            await farm.store.write(can_write)
-            await farm.blobs.put_all({READY_KEY: b"ready"})
-    except TimeoutError:
-        raise StoreUnavailable("The database or the blob store does not answer in time.") from None
-    except StorageError as error:
-        farm.log.warning("the server is not ready", action="readyz", error=error.message)
-        raise (StoreUnavailable if isinstance(error, NoSpace) else type(error))() from None
+    await farm.readiness.ensure()
     return Health()
 
 
