@@ -16,8 +16,9 @@ from typing import Self
 from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
+from whisper_farm.audio.reader import AudioFile
 from whisper_farm.audio.sound import Waveform, either, samples_of, seconds_of
-from whisper_farm.audio.source import AudioFile, AudioSource, SourceFacts
+from whisper_farm.audio.source import AudioSource, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
 from whisper_farm.transcript.options import Channel, Raw, Track
 

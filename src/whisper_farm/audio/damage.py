@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from whisper_farm.audio.source import Reader
+from whisper_farm.audio.reader import Reader
 
 NEAR_SECONDS = 0.25
 MOST_STRETCHES = 1000

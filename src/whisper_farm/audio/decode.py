@@ -22,9 +22,10 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from whisper_farm.audio.damage import MOST_LAG_BYTES, BytesBetween, DamageLog, LostBytes, is_filling, is_torn
+from whisper_farm.audio.reader import ReadStoppedError
 from whisper_farm.audio.resample import Stretch, silence
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.source import AudioSource, ReadStoppedError, bearable
+from whisper_farm.audio.source import AudioSource, bearable
 from whisper_farm.errors import NotAudio, SourceEmpty
 
 MOST_READ_ERRORS = 100

@@ -18,8 +18,9 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from whisper_farm.audio.decode import Decoding
+from whisper_farm.audio.reader import AudioFile
 from whisper_farm.audio.sound import Waveform
-from whisper_farm.audio.source import AudioFile, AudioSource
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import NoSpace, TooLarge
 from whisper_farm.transcript.options import Raw, Track
 

@@ -3,23 +3,15 @@
 Opening recognises any audio or video that FFmpeg's libraries read, refuses all else with one clear line
 that names the file, and never lets a file make them open another one: playlists and file lists
 that point elsewhere are refused. It decodes nothing; see `decode.py`.
-
-FFmpeg's libraries read through a `Reader`. It turns every mistake of the user into one clear error. It remembers what
-the file underneath raised, because the libraries tend to take a failing read for the end of the file. It stops a file
-that wants to be read for ever before it is even recognised.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import stat
-import time
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import av
 from av.audio.stream import AudioStream
@@ -27,13 +19,11 @@ from av.container import InputContainer
 from av.stream import Discard
 
 from whisper_farm.audio.channels import cancelling_channel
-from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio, SourceEmpty, SourceMissing, SourceUnreadable
+from whisper_farm.audio.reader import AudioFile, ProbeOverrunError, Reader, ReadStoppedError
+from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio
 from whisper_farm.transcript.languages import code_of_tag
 from whisper_farm.transcript.options import Channel, Raw, Track
 
-AudioFile = str | os.PathLike[str] | BinaryIO
-"""A path, or anything seekable that reads bytes."""
-HEAD_BYTES = 12
 HEADERLESS: dict[str, Raw] = {
     ".g722": "g722", ".gsm": "gsm", ".sln": "s16le", ".al": "alaw", ".alaw": "alaw", ".pcma": "alaw",
     ".ul": "mulaw", ".ulaw": "mulaw", ".mulaw": "mulaw", ".pcmu": "mulaw",
@@ -75,108 +65,6 @@ _MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 _PLACED_FORMATS = frozenset(["matroska,webm", "flv", "ogg", "asf", "nut", "mpeg"])
 _RAW_FORMATS = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "amr", "amrnb", "amrwb", "loas", "gsm"))
 _PLAIN_FORMATS = frozenset(["wav", "w64", "aiff", "au", "caf"])
-
-
-class ProbeOverrunError(Exception):
-    """The file was read too long or too far without being recognised."""
-
-
-class ReadStoppedError(Exception):
-    """Told to PyAV in place of the failure, which `raise_failure` raises."""
-
-
-class Reader:
-    """A seekable binary file for PyAV. Closes the file only if it opened it."""
-
-    def __init__(self, file: AudioFile, source_name: str) -> None:
-        self.source_name = source_name
-        self.name = "recording"
-        """What FFmpeg is told: content decides what a file is, its name nothing."""
-        self._opened_here = isinstance(file, str | os.PathLike)
-        self._file = _open(Path(file), source_name) if isinstance(file, str | os.PathLike) else file
-        self._failure: BaseException | None = None
-        self._bytes_left: int | None = None
-        self._deadline = 0.0
-        try:
-            self.size, self.head = self._measure()
-        except BaseException:
-            self.close()
-            raise
-
-    def limit(self, max_bytes: int, seconds: float) -> None:
-        """From now on, stop after this many bytes or seconds, until `unlimit`."""
-        self._bytes_left, self._deadline = max_bytes, time.monotonic() + seconds
-
-    def unlimit(self) -> None:
-        """Read on without end."""
-        self._bytes_left = None
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; PyAV copies what it gets into a buffer of that size, so never more."""
-        if self._failure:
-            raise ReadStoppedError
-        try:
-            self._spend(size)
-            return bytes(self._file.read(size)[:size])
-        except BaseException as failure:
-            self._failure = failure
-            raise ReadStoppedError from failure
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; a damaged index may ask for a place before the first byte, which is refused, not raised."""
-        if self._failure or (whence == os.SEEK_SET and offset < 0):
-            return -1
-        try:
-            return self._file.seek(offset, whence)
-        except BaseException as failure:
-            self._failure = failure
-            raise ReadStoppedError from failure
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._file.tell()
-
-    def peek(self, place: int, size: int) -> bytes:
-        """The bytes at a place; what is read next stays the same."""
-        at = self.tell()
-        self.seek(place)
-        data = self.read(size)
-        self.seek(at)
-        return data
-
-    def close(self) -> None:
-        """Close the file if it was opened here."""
-        if self._opened_here:
-            self._file.close()
-
-    def raise_failure(self) -> None:
-        """Raise what reading raised, if anything: an `OSError` as `SourceUnreadable`, all else as it was."""
-        if isinstance(self._failure, OSError):
-            reason = self._failure.strerror or str(self._failure) or type(self._failure).__name__
-            raise SourceUnreadable(f"{self.source_name}: reading failed: {reason}") from self._failure
-        if self._failure is not None:
-            raise self._failure
-
-    def _spend(self, size: int) -> None:
-        if self._bytes_left is None:
-            return
-        self._bytes_left -= size
-        if self._bytes_left < 0 or time.monotonic() > self._deadline:
-            raise ProbeOverrunError
-
-    def _measure(self) -> tuple[int, bytes]:
-        try:
-            size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-            head = self._file.read(HEAD_BYTES)
-            self._file.seek(0)
-        except (io.UnsupportedOperation, AttributeError) as failure:
-            raise SourceUnreadable(f"{self.source_name}: one cannot seek in it; save it as a file first") from failure
-        except OSError as failure:
-            raise SourceUnreadable(f"{self.source_name}: reading failed: {failure.strerror or failure}") from failure
-        if size == 0:
-            raise SourceEmpty(f"{self.source_name}: the file is empty")
-        return size, head
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,21 +383,3 @@ def _tag(stream: AudioStream) -> str | None:
 
 def _credible(seconds: float) -> float | None:
     return seconds if 0 < seconds <= LONGEST_SECONDS else None
-
-
-def _open(path: Path, name: str) -> BinaryIO:
-    try:
-        mode = path.stat().st_mode
-        # Opening a pipe would wait for ever, and opening a folder fails differently on every system.
-        if stat.S_ISDIR(mode):
-            raise SourceUnreadable(f"{name}: it is a folder, not a file")
-        if not stat.S_ISREG(mode):
-            raise SourceUnreadable(f"{name}: it is no regular file; save the recording as a file first")
-        return path.open("rb")
-    except FileNotFoundError as failure:
-        raise SourceMissing(f"{name}: there is no such file") from failure
-    except PermissionError as failure:
-        raise SourceUnreadable(f"{name}: no permission to read it") from failure
-    except (OSError, ValueError) as failure:
-        reason = getattr(failure, "strerror", None) or str(failure)
-        raise SourceUnreadable(f"{name}: it cannot be read: {reason}") from failure
