@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +65,13 @@ def in_state(farm: ServedFarm, made: str, *states: str) -> dict[str, Any]:
 
 def stored(farm: ServedFarm) -> list[bytes]:
     """Every file that the farm keeps of recordings."""
-    blobs = farm.data / "blobs"
-    return [
-        path.read_bytes() for name in ("sources", "fetched") for path in (blobs / name).rglob("*") if path.is_file()
-    ]
+    kept = []
+    for name in ("sources", "fetched"):
+        for folder, _, files in os.walk(farm.data / "blobs" / name):  # what vanishes meanwhile is not kept
+            for file in files:
+                with suppress(FileNotFoundError):
+                    kept.append((Path(folder) / file).read_bytes())
+    return kept
 
 
 def keeps(farm: ServedFarm, *files: bytes) -> None:

@@ -34,6 +34,20 @@ def submitted(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[
     return lambda: submit(farm.admin)
 
 
+def relabelled(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
+    """It was for workers with a label; submitted again with its key, it is for those without."""
+    made = submit(farm.admin, key="the same", label="theirs")
+    other.register(label="theirs")
+
+    def again() -> None:
+        body = {"name": "talk.mp3", "options": made["options"], "key": "the same", "transcription_id": made["id"]}
+        answer = farm.admin.post("/api/transcriptions", json=body)
+        assert answer.is_success, answer.text
+        assert answer.json()["id"] == made["id"]
+
+    return again
+
+
 def appended(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
     submit(farm.admin)
     (cutting,) = other.claim(0, chunk=1)
@@ -135,9 +149,20 @@ def test_every_event_that_may_make_work_has_its_test() -> None:
 
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_waiting_claim_hears_of_it(start_farm: StartFarm, make_worker: MakeWorker, kind: str) -> None:
+    hears_of(start_farm, make_worker, STAGES[kind], kind)
+
+
+def test_a_waiting_claim_hears_of_what_is_submitted_again_with_its_label(
+    start_farm: StartFarm, make_worker: MakeWorker
+) -> None:
+    hears_of(start_farm, make_worker, relabelled, "transcription_submitted")
+
+
+def hears_of(start_farm: StartFarm, make_worker: MakeWorker, stage: Stage, kind: str) -> None:
+    """A claim that waits is answered by that event alone."""
     farm = start_farm(policy=UNHURRIED)
     me, other = make_worker(farm, "me"), make_worker(farm, "other")
-    cause = STAGES[kind](farm, me, other)
+    cause = stage(farm, me, other)
     before = past(farm.admin)[-1].id
     eventually(lambda: farm.coordinator.feed.position == before, "what was before is told")
     with ThreadPoolExecutor(1) as pool:

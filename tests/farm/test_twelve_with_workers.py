@@ -60,10 +60,11 @@ def test_kill_at_every_step(tmp_path: Path) -> None:
     pace = {"WHISPER_FARM_LEASE_SECONDS": str(SHORT_LEASE_SECONDS), "WHISPER_FARM_HEARTBEAT_SECONDS": "0.6"}
     recording = Recording.long(tmp_path / "short.wav", 40)
     with Farm(tmp_path / "farm", settings=pace) as farm, ExitStack() as stack:
-        made = {point: farm.submit(recording, "x20") for point in POINTS}
-        only = {point: {"WHISPER_FARM_WORKER_ONLY": json.dumps([made[point]])} for point in POINTS}
-        dying = [stack.enter_context(farm.worker(dies=point, **only[point])) for point in POINTS]
+        made = {point: farm.submit(recording, "x20", key=point, label=point) for point in POINTS}
+        own = {point: {"WHISPER_FARM_WORKER_LABEL": point} for point in POINTS}
+        dying = [stack.enter_context(farm.worker(dies=point, **own[point])) for point in POINTS]
         assert {worker.ended() for worker in dying} == {EXIT_STATUS}
+        assert [farm.submit(recording, "x20", key=point) for point in POINTS] == list(made.values()), "for anybody now"
         stack.enter_context(farm.worker())
         for each in made.values():
             assert_says(farm.finished(each), recording)

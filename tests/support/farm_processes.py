@@ -30,7 +30,7 @@ from support.tone_audio import tone_speech, tone_words
 from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError, ServerUnreachable
-from whisper_farm.protocol.client import FINISHED, AttemptView, JobView, TranscriptionView
+from whisper_farm.protocol.client import FINISHED, AttemptView, JobView, Submission, TranscriptionView
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.tables import attempts, jobs, transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
@@ -237,11 +237,17 @@ class Farm:
         program = (*dying_worker.PROGRAM, dies) if dies else PROGRAM
         return Process(self.folder / f"{name}.log", [*arguments, *flags], {**WORKER_SETTINGS, **settings}, program)
 
-    def submit(self, recording: Recording, model: str = "instant", key: str | None = None) -> str:
-        """Ask for its transcription; returns the id."""
-        options = RecognitionOptions(engine="tones", model=model)
-        view = self.client.submit_file(recording.path, options=options, chunk_seconds=CHUNK_SECONDS, key=key)
-        return view.id
+    def submit(self, recording: Recording, model: str = "instant", key: str | None = None, label: str = "") -> str:
+        """Ask for its transcription; returns the id. The same key with another label gives it to others."""
+        asked = Submission(
+            name=recording.path.name,
+            upload_id=self.client.upload(recording.path),
+            options=RecognitionOptions(engine="tones", model=model),
+            chunk_seconds=CHUNK_SECONDS,
+            key=key,
+            label=label,
+        )
+        return self.client.submit(asked).id
 
     def look(self, transcription: str) -> TranscriptionView | None:
         """How it is; None while the server does not answer."""

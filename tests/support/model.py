@@ -212,9 +212,11 @@ class Model:
     def submit(self, new: NewTranscription) -> str:
         for known in self.recordings.values():
             if new.key is not None and (known.owner, known.key) == (new.owner, new.key):
-                known.label = new.label
-                for job in self._jobs(known):
-                    job.needs = _needs(known) if job.kind == "transcribe" else f"{new.label}:{job.kind}"
+                if known.label != new.label:
+                    known.label = new.label
+                    for job in self._jobs(known):
+                        job.needs = _needs(known) if job.kind == "transcribe" else f"{new.label}:{job.kind}"
+                    self._say("transcription_submitted", known, name=known.name)
                 return known.id
         if self.turn is None:
             self.turn = 0

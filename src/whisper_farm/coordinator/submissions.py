@@ -112,9 +112,9 @@ def _local(settings: ServerSettings, path: str, caller: Caller) -> Path:
 
 
 def _accept(tx: Transaction, new: NewTranscription) -> tuple[str, bool]:
-    """Make the transcription, unless another submission with this key was first."""
+    """Make the transcription, unless another submission with this key was first; that one gets the label."""
     before = None if new.key is None else find_by_key(tx, new.owner, new.key)
-    return (submit(tx, new), True) if before is None else (before.id, False)
+    return submit(tx, new), before is None
 
 
 def _new(submission: Submission, caller: Caller, source: str, size: int, sha256: str | None) -> NewTranscription:

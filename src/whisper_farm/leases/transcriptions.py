@@ -190,6 +190,7 @@ def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> N
     tx.change(LABEL, {"id": row.id, "label": label})
     kinds = KINDS.values()
     tx.change(LABEL_JOBS, [{"id": row.id, "kind": one.name, "needs": one.needs(label, row.options)} for one in kinds])
+    emit(tx, events.TranscriptionSubmitted(name=row.name), row.id, row.owner)
 
 
 def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
