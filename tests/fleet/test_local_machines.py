@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.farm_processes import Recording, assert_says, until
+from support.farm_processes import Farm, Recording, assert_says, until
 from support.placed_farm import all_gone, log, machines, placing_farm, pools, worker_processes
 
 POOL = """
@@ -17,6 +17,16 @@ idle_seconds = 2
 grace_seconds = 5
 price_per_hour = 3.6
 """
+
+
+def heard_by(farm: Farm, submitted: list[str]) -> set[str]:
+    """The workers that have recognised something."""
+    jobs = [job for one in submitted for job in farm.jobs(one) if job.kind == "transcribe"]
+    return {attempt.worker_id for job in jobs for attempt in job.attempts if attempt.state == "done"}
+
+
+def recording_seconds(farm: Farm, transcription: str) -> float:
+    return farm.client.get(transcription).progress.done_seconds
 
 
 @pytest.mark.timeout(240)
@@ -36,6 +46,12 @@ def test_an_empty_farm_places_workers_here_and_ends_them_when_the_work_is_done(t
             (ran,) = row.stretches
             assert 0 < ran[1] - ran[0] < row.ended_at - row.intended_at + 1  # type: ignore[operator]
             assert row.spent == pytest.approx((ran[1] - ran[0]) / 1000), "3.60 an hour are a thousandth a second"
+        heard = [row for row in launched if row.worker_id in heard_by(farm, submitted)]
+        costs = sum(farm.client.get(one).cost or 0 for one in submitted)
+        assert costs == pytest.approx(sum(row.spent for row in heard)), "the shares are the whole bill"
+        (pool,) = farm.client.machines().pools
+        hours = sum(recording_seconds(farm, one) for one in submitted) / 3600
+        assert pool.price_per_audio_hour == pytest.approx(sum(row.spent for row in launched) / hours, rel=0.01)
         kinds = [line.kind for line in log(farm)]
         assert {"create", "accepted", "registered", "gone"} <= set(kinds)
         assert "wanted" in pools(farm)["here"].why

@@ -28,6 +28,7 @@ from whisper_farm.protocol.worker import (
     FailRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
+    MachineFacts,
     NewChunk,
     Outcome,
     RegisterRequest,
@@ -75,16 +76,16 @@ class Farm:
 
     def worker(
         self, name: str, models: Sequence[str] | None = None, loaded: Sequence[str] = (), cuts: bool = True,
-        label: str = "",
+        label: str = "", launch: str | None = None,
     ) -> str:  # fmt: skip
-        """A worker that runs the tones engine."""
+        """A worker that runs the tones engine; on a machine of this launch, if it is given."""
         offer = EngineOffer(
             engine="tones", version="1", models=tuple(models) if models is not None else None, loaded=tuple(loaded),
             device="cpu", batch=8,
         )  # fmt: skip
         request = RegisterRequest(
             worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts,
-            label=label,
+            label=label, machine=MachineFacts(provider="local", launch_id=launch) if launch else None,
         )  # fmt: skip
         self.write(lambda tx: register_worker(tx, request, "ann", self.policy, "0"))
         return name

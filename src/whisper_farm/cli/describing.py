@@ -47,6 +47,9 @@ def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> 
     yield f"submitted  {when(view.created_at)} by {view.owner}" + (
         f", ended {when(view.finished_at)}" if view.finished_at is not None else ""
     )
+    if view.cost is not None:
+        heard = view.progress.done_seconds / 3600
+        yield f"cost       {view.cost:.3f}" + (f", {view.cost / heard:.3f} an hour of audio" if heard else "")
     if view.warning:
         yield f"warning    {printable(view.warning)}"
     if view.error:

@@ -13,7 +13,7 @@ import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import columns, span, when
+from whisper_farm.cli.words import clock, columns, span, when
 from whisper_farm.errors import NotFound
 from whisper_farm.showing import printable_lines, say
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MachineLine,
         MachineList,
         MachineView,
+        MachineWork,
         PoolChange,
         PoolView,
     )
@@ -153,10 +154,12 @@ def describe(listed: MachineList) -> Iterator[str]:
         return
     for pool in listed.pools:
         yield from _pool(pool)
+    if len(listed.pools) > 1 and (today := sum(pool.spent_today for pool in listed.pools)):
+        yield f"{today:.2f} spent today in all pools."
     there = [one for one in listed.machines if one.ended_at is None]
     ended = len(listed.machines) - len(there)
     if there:
-        rows = [("MACHINE", "STATE", "REGION", "AGE", "COST", "JOBS", "WHY"), *map(_row, there)]
+        rows = [("MACHINE", "STATE", "REGION", "AGE", "COST", "JOBS", "WHAT"), *map(_row, there)]
         yield columns(rows)
     if ended:
         yield f"{ended} more ended today."
@@ -182,9 +185,18 @@ def _pool(pool: PoolView) -> Iterator[str]:
 
 
 def _row(machine: MachineView) -> tuple[str, ...]:
-    why = machine.failure or machine.why
+    why = machine.failure or _work(machine.work) or machine.why
     cost = f"{machine.cost:.3f}"
     return machine.id, machine.state, machine.region or "-", span(machine.age_seconds), cost, str(machine.jobs), why
+
+
+def _work(work: tuple[MachineWork, ...]) -> str:
+    """What it works on now."""
+    verbs = {"chunk": "cuts", "peaks": "makes the listening copy of"}
+    shown = [
+        f"{verbs.get(one.kind, f'{clock(one.start_seconds)}–{clock(one.end_seconds)} of')} {one.name}" for one in work
+    ]
+    return ", ".join(shown)
 
 
 def _print(lines: tuple[MachineLine, ...], json: bool) -> None:

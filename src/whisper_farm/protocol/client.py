@@ -161,6 +161,8 @@ class TranscriptionView(Answer):
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+    cost: float | None = None
+    """On machines of the farm, its share of their idle time included; told where it is shown by itself."""
 
 
 class TranscriptionChange(Request):

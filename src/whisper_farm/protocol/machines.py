@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from whisper_farm.protocol.wire import Answer, Id, Name, Request
+from whisper_farm.protocol.wire import Answer, Id, JobKind, Name, Request, Seconds
 
 PoolSwitch = Literal["on", "paused", "drained", "stopped"]
 MachineAction = Literal["start", "drain", "stop", "destroy"]
@@ -39,9 +39,21 @@ class PoolView(Answer):
     budget_per_day: float | None
     budget_total: float | None
     price_per_audio_hour: float | None
+    """What an hour of audio costs: of today's machines so far; before they have heard any, by price and speed."""
     seconds_left: float | None
     seconds_left_at_maximum: float | None
     """How long the backlog takes with the machines that work, and with as many as are allowed."""
+
+
+class MachineWork(Answer):
+    """What a machine does now for one transcription: so many jobs, between these seconds of the recording."""
+
+    transcription_id: Id
+    name: Name
+    kind: JobKind
+    jobs: int
+    start_seconds: Seconds
+    end_seconds: Seconds
 
 
 class MachineView(Answer):
@@ -56,6 +68,8 @@ class MachineView(Answer):
     machine_id: str | None
     worker_id: str | None
     jobs: int
+    work: tuple[MachineWork, ...] = ()
+    """What those jobs are, by transcription; what was begun first comes first."""
     why: str
     failure: str | None
     age_seconds: float

@@ -7,11 +7,12 @@ What these rows mean and how they change is the business of `fleet/`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from whisper_farm.errors import WrongState
+from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 from whisper_farm.store.statements import keep as keep_row
@@ -107,6 +108,19 @@ class NeedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkRow:
+    """What one worker does now for one transcription: so many jobs, between these seconds of the recording."""
+
+    worker_id: str
+    transcription_id: str
+    name: str
+    kind: JobKind
+    jobs: int
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Turn:
     owner: str
     holder: str | None
@@ -149,6 +163,27 @@ NEEDS = Query[NeedRow]("""
      WHERE jobs.state IN ('queued', 'running') AND jobs.kind <> 'peaks' AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
 """)
+IN_HAND = Query[WorkRow]("""
+    SELECT attempts.worker_id, jobs.transcription_id, transcriptions.name, jobs.kind, count(*) AS jobs,
+           min(jobs.start_seconds) AS start_seconds, max(jobs.end_seconds) AS end_seconds
+      FROM attempts JOIN jobs ON jobs.id = attempts.job_id
+           JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+     WHERE attempts.state = 'live' AND attempts.worker_id IN :workers
+     GROUP BY attempts.worker_id, jobs.transcription_id, transcriptions.name, jobs.kind
+     ORDER BY min(attempts.started_at), jobs.transcription_id, jobs.kind
+""")
+HEARD = Query[tuple[str, float]]("""
+    SELECT machine ->> 'launch_id' AS launch_id, sum(audio_seconds) AS audio_seconds FROM workers
+     WHERE machine ->> 'launch_id' IN :launch_ids GROUP BY machine ->> 'launch_id'
+""")
+HEARD_OF = Query[tuple[str, float]]("""
+    SELECT workers.machine ->> 'launch_id' AS launch_id, sum(jobs.end_seconds - jobs.start_seconds) AS audio_seconds
+      FROM jobs JOIN attempts ON attempts.job_id = jobs.id JOIN workers ON workers.id = attempts.worker_id
+     WHERE jobs.transcription_id = :transcription AND jobs.kind = 'transcribe' AND attempts.state = 'done'
+       AND workers.machine ->> 'launch_id' IS NOT NULL
+     GROUP BY workers.machine ->> 'launch_id'
+""")
+"""Audio that workers of machines have recognised: in all, and of one transcription; by launch."""
 TURN = Query[_Turn]("SELECT owner, holder, held_until FROM fleet")
 FIRST_TURN = Change("INSERT INTO fleet (id, owner) VALUES (1, :owner) ON CONFLICT (id) DO NOTHING")
 TAKE_TURN = Change("""
@@ -261,3 +296,21 @@ def forget_log(tx: Transaction, before: float) -> None:
 def needs(tx: Transaction) -> list[NeedRow]:
     """The work that is there, by engine and model, with what is still to be cut; none with a label of its own."""
     return tx.rows(NEEDS)
+
+
+def work_in_hand(tx: Transaction, worker_ids: Collection[str]) -> list[WorkRow]:
+    """What these workers do now, what they began first first."""
+    return tx.rows(IN_HAND, {"workers": list(worker_ids)}) if worker_ids else []
+
+
+def heard_by(tx: Transaction, launch_ids: Collection[str]) -> dict[str, float]:
+    """Audio-seconds that the workers of these launches have recognised."""
+    return dict(tx.rows(HEARD, {"launch_ids": list(launch_ids)})) if launch_ids else {}
+
+
+def cost_of(tx: Transaction, transcription_id: str) -> float | None:
+    """What a transcription cost: of each machine the share of what it heard, idle time included. None without any."""
+    heard = dict(tx.rows(HEARD_OF, {"transcription": transcription_id}))
+    machines, in_all = machines_of(tx, sorted(heard)), heard_by(tx, heard)
+    shares = [row.cost(tx.now) * heard[row.launch_id] / in_all[row.launch_id] for row in machines]
+    return sum(shares) if shares else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -20,8 +21,7 @@ from whisper_farm.models import DEFAULT_ENGINE
 from whisper_farm.protocol import machines as protocol
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.machines import MachineRow, PoolRow
-from whisper_farm.store.workers import unlabelled_workers
+from whisper_farm.store.machines import MachineRow, PoolRow, WorkRow
 
 router = routes_for("machines")
 PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -58,7 +58,7 @@ async def change_machine(
     """Ask that a machine be started, drained, stopped or destroyed. It is done in the next round."""
     await farm.store.write(lambda tx: rows.wish_for(tx, machine, action))
     _wake(farm)
-    return await farm.store.read(lambda tx: _machine_view(tx, rows.find_machine(tx, machine)))
+    return await farm.store.read(lambda tx: _views(tx, [rows.find_machine(tx, machine)])[0])
 
 
 @router.post("/pools/{pool}", responses=documented(NotFound))
@@ -108,34 +108,36 @@ def _wake(farm: Coordinator) -> None:
 def _list(tx: Transaction, fleet: Fleet) -> protocol.MachineList:
     snapshot = snapshot_of(tx, fleet, {})
     launched = [*snapshot.machines.values(), *snapshot.ended_today]
-    jobs = {one.launch_id: one.jobs for one in snapshot.workers if one.launch_id}
+    heard = rows.heard_by(tx, [row.launch_id for row in launched])
     return protocol.MachineList(
-        pools=tuple(_pool_view(snapshot, pool) for pool in fleet.pools.values()),
-        machines=tuple(_view(row, tx.now, jobs.get(row.launch_id, 0)) for row in launched),
+        pools=tuple(_pool_view(snapshot, pool, heard) for pool in fleet.pools.values()), machines=_views(tx, launched)
     )
 
 
-def _machine_view(tx: Transaction, row: MachineRow) -> protocol.MachineView:
-    workers = unlabelled_workers(tx, tx.now)
-    return _view(row, tx.now, next((one.jobs for one in workers if one.launch_id == row.launch_id), 0))
+def _views(tx: Transaction, launched: Sequence[MachineRow]) -> tuple[protocol.MachineView, ...]:
+    """These machines, with what their workers do now."""
+    work = rows.work_in_hand(tx, [row.worker_id for row in launched if row.worker_id and row.state != "gone"])
+    return tuple(_view(row, tx.now, [one for one in work if one.worker_id == row.worker_id]) for row in launched)
 
 
-def _view(row: MachineRow, now: float, jobs: int) -> protocol.MachineView:
+def _view(row: MachineRow, now: float, work: Sequence[WorkRow]) -> protocol.MachineView:
     return protocol.MachineView.of(
         row,
         id=row.launch_id,
-        jobs=jobs,
+        jobs=sum(one.jobs for one in work),
+        work=tuple(protocol.MachineWork.of(one) for one in work),
         age_seconds=(row.ended_at or now) - row.intended_at,
         ran_seconds=row.seconds(now),
         cost=row.cost(now),
     )
 
 
-def _pool_view(snapshot: Snapshot, pool: Pool) -> protocol.PoolView:
+def _pool_view(snapshot: Snapshot, pool: Pool, heard_by: Mapping[str, float]) -> protocol.PoolView:
     now, kept = snapshot.now, snapshot.pools.get(pool.name) or PoolRow(pool.name, why="Nothing was decided yet.")
     mine = [row for row in snapshot.machines.values() if row.pool == pool.name]
     today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
     working = sum(row.state == "working" for row in mine)
+    heard, paid = sum(heard_by.get(row.launch_id, 0) for row in today), sum(row.cost(now) for row in today)
     speed, backlog = kept.inputs.get("speed"), kept.inputs.get("audio_seconds", 0)
     return protocol.PoolView.of(
         kept,
@@ -145,7 +147,7 @@ def _pool_view(snapshot: Snapshot, pool: Pool) -> protocol.PoolView:
         blocked=kept.blocked_why if kept.blocked_until > now else None,
         spent_today=sum(row.cost(now, now - now % DAY_SECONDS) for row in today),
         spent=snapshot.spent.get(pool.name, 0) + sum(row.cost(now) for row in mine),
-        price_per_audio_hour=pool.price_per_hour / speed if speed else None,
+        price_per_audio_hour=paid / heard * 3600 if heard else pool.price_per_hour / speed if speed else None,
         seconds_left=backlog / (speed * working) if speed and working else None,
         seconds_left_at_maximum=backlog / (speed * pool.maximum) if speed and pool.maximum else None,
     )

@@ -48,6 +48,7 @@ from whisper_farm.protocol.client import (
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
+from whisper_farm.store.machines import cost_of
 from whisper_farm.store.transcriptions import TranscriptionRow, rename
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 from whisper_farm.transcript.layout import CueLayout
@@ -98,8 +99,13 @@ async def list_transcriptions(
 
 @router.get("/{transcription_id}", responses=_ONE)
 async def get_transcription(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
-    """A transcription: state, progress, gaps, and a warning when nobody can serve it."""
-    return await farm.store.read(lambda tx: transcription_view(tx, own(tx, caller, transcription_id).id, farm.policy))
+    """A transcription: state, progress, gaps, what it cost, and a warning when nobody can serve it."""
+
+    def view(tx: Transaction) -> TranscriptionView:
+        found = transcription_view(tx, own(tx, caller, transcription_id).id, farm.policy)
+        return found.model_copy(update={"cost": cost_of(tx, transcription_id)})
+
+    return await farm.store.read(view)
 
 
 @router.patch("/{transcription_id}", responses=_ONE)
