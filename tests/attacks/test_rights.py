@@ -90,6 +90,8 @@ RIGHTS = {
     "GET /api/webhooks": USERS["GET"],
     "DELETE /api/webhooks/{webhook_id}": OWN["DELETE"],
     "GET /api/webhooks/{webhook_id}/deliveries": OWN["GET"],
+    "POST /api/webhooks/{webhook_id}/test": OWN["POST"],
+    "POST /api/webhooks/{webhook_id}/deliveries/{message_id}/redeliver": OWN["POST"],
     "POST /api/feeds": USERS["POST"],
     "GET /api/feeds": USERS["GET"],
     "DELETE /api/feeds/{feed_id}": OWN["DELETE"],
@@ -173,7 +175,7 @@ class World:
             },
         )
         assert self.worker.status_code == 200, self.worker.text
-        self.transcription = self.secret = ""
+        self.transcription = self.secret = self.webhook = ""
         self.thing("transcription_id")
 
     def thing(self, name: str) -> str:
@@ -190,7 +192,11 @@ class World:
             case "token_id":
                 return str(self.ann.post("/api/tokens", json={"name": "x", "scope": "user"}).json()["id"])
             case "webhook_id":
-                return str(self.ann.post("/api/webhooks", json={"url": "https://93.184.216.34/x"}).json()["id"])
+                self.ann.delete(f"/api/webhooks/{self.webhook}")  # nobody has many
+                self.webhook = str(self.ann.post("/api/webhooks", json={"url": "http://127.0.0.1:9/x"}).json()["id"])
+                return self.webhook
+            case "message_id":
+                return str(self.ann.post(f"/api/webhooks/{self.webhook}/test").json()["id"])
             case "feed_id":
                 return str(
                     self.ann.post("/api/feeds", json={"url": f"https://93.184.216.34/{next(counter)}"}).json()["id"]

@@ -71,6 +71,7 @@ class Present:
         self._hire()
         self._upload()
         self.webhook = str(farm.admin.post("/api/webhooks", json=WEBHOOK).json()["id"])
+        self.message = str(farm.admin.post(f"/api/webhooks/{self.webhook}/test").json()["id"])
         self._finish()
         self.recording = self.cancelled = self.finished
         self._open()
@@ -79,6 +80,9 @@ class Present:
         """Put new things in the place of those that the requests so far have brought to an end."""
         if path.startswith(("/api/work", "/api/transcriptions/")):
             self._renew_claims()
+        if path.endswith("/retry"):
+            self._farm.admin.post(f"/api/transcriptions/{self.recording}/cancel")
+            self.cancelled = self.recording
         if path in ("/api/uploads/{upload_id}", "/api/transcriptions"):
             self._upload()
         if "{transcription_id}" in path and not self._farm.admin.get(self._place).is_success:
@@ -100,6 +104,7 @@ class Present:
             "token": [self.cutting["token"], self.hearing["token"]],
             "position": ["1"],
             "webhook_id": [self.webhook],
+            "message_id": [self.message],
             "action": get_args(WorkerAction),
         }
         return random.choice(mine.get(name, ["nobody"]))

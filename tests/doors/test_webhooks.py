@@ -1,4 +1,4 @@
-"""A real receiver hears of every transcription that ends, in messages that the Standard Webhooks library verifies."""
+"""A real receiver hears of transcriptions, in messages that the Standard Webhooks library verifies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 from support.farm_processes import Farm, Recording, until
 
+from whisper_farm.cli.main import outcome
 from whisper_farm.coordinator.services import webhooks as service
 
 Speak = Callable[..., Recording]
@@ -70,9 +71,9 @@ def api(farm: Farm, method: str, path: str, token: str = "", **given: Any) -> ht
     return httpx.request(method, f"{farm.url}/api{path}", headers=headers, timeout=30, trust_env=False, **given)
 
 
-def hooked(farm: Farm, url: str, token: str = "") -> dict[str, Any]:
+def hooked(farm: Farm, url: str, token: str = "", **asked: Any) -> dict[str, Any]:
     """A new webhook."""
-    answer = api(farm, "POST", "/webhooks", token, json={"url": url})
+    answer = api(farm, "POST", "/webhooks", token, json={"url": url, **asked})
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
     return made
@@ -141,11 +142,70 @@ def test_webhooks_are_their_owners_and_addresses_are_checked(telling: Farm, rece
     assert api(telling, "GET", "/webhooks", tokens[1]).json() == {"webhooks": []}
     (shown,) = api(telling, "GET", "/webhooks", tokens[0]).json()["webhooks"]
     assert shown == {**hook, "secret": None}
-    for method, path in (("DELETE", f"/webhooks/{hook['id']}"), ("GET", f"/webhooks/{hook['id']}/deliveries")):
+    place = f"/webhooks/{hook['id']}"
+    message = api(telling, "POST", f"{place}/test", tokens[0]).json()["id"]
+    calls = [("DELETE", place), ("GET", f"{place}/deliveries"), ("POST", f"{place}/test")]
+    for method, path in (*calls, ("POST", f"{place}/deliveries/{message}/redeliver")):
         assert api(telling, method, path, tokens[1]).status_code == 404
     refused = api(telling, "POST", "/webhooks", tokens[0], json={"url": "file:///etc/passwd"})
     assert refused.json()["error"]["code"] == "address_refused"
     assert api(telling, "DELETE", f"/webhooks/{hook['id']}", tokens[0]).status_code == 204
+
+
+def test_progress_is_told_at_each_tenth_and_never_twice(telling: Farm, receiver: Receiver, speak: Speak) -> None:
+    """Of 60 chunks there are nine messages at most; the last message is the end's."""
+    hook = hooked(telling, receiver.url, progress=True)
+    made = telling.submit(speak(400), model="x20")
+    told = [receiver.next(hook["secret"])[0]]
+    while told[-1]["type"] == "transcription.progress":
+        told.append(receiver.next(hook["secret"])[0])
+    shares = sorted(one["data"]["done_seconds"] / one["data"]["duration_seconds"] for one in told[:-1])
+    assert 1 <= len(shares) <= 9
+    assert [int(share * 10) for share in shares] == sorted({int(share * 10) for share in shares})
+    assert all(0.1 <= share <= 1 for share in shares)
+    assert {one["data"]["id"] for one in told} == {made}
+    assert told[-1]["type"] == "transcription.done"
+    assert len(telling.jobs(made)) > 40
+    telling.client.remove_webhook(hook["id"])
+
+
+def test_an_address_is_tried_and_a_message_is_sent_again_when_asked(
+    telling: Farm, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As people do it who set one up: with the command line."""
+
+    def farm(*words: str) -> tuple[int, str]:
+        code = outcome(["webhook", *words, "--server", telling.url, "--token", telling.token])
+        return code, capsys.readouterr().out
+
+    code, made = farm("add", receiver.url)
+    assert code == 0
+    hook, secret = made.split()
+    receiver.statuses = [500]
+    code, shown = farm("test", hook)
+    assert code == 1
+    assert "failed" in shown
+    assert "answered with 500" in shown
+    told, first = receiver.next(secret)
+    assert (told["type"], told["data"]) == ("webhook.test", {"id": hook})
+    code, shown = farm("test", hook)
+    assert code == 0
+    message = receiver.next(secret)[1]["webhook-id"]
+    assert message != first["webhook-id"]
+    assert message in shown
+    assert "delivered" in shown
+    code, shown = farm("redeliver", hook, message)
+    assert code == 0
+    again, headers = receiver.next(secret)
+    assert again["data"] == {"id": hook}
+    assert headers["webhook-id"] == message
+    code, shown = farm("log", hook)
+    assert shown.count("webhook.test") == 1, "a test takes the place of the one before"
+    assert receiver.url in farm("list")[1]
+    assert farm("redeliver", hook, "msg_none")[0] == 1
+    assert farm("remove", hook) == (0, f"{hook}  removed\n")
+    assert farm("test", hook)[0] == 1
+    assert receiver.got.empty()
 
 
 def test_the_tries_go_on_for_a_day() -> None:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Transcriptions on a farm": {
         "submit": ("submit:submit", "Send recordings and come back later."),
         "feed": ("feeds:feed", "Have the episodes of podcasts transcribed, as they come."),
+        "webhook": ("webhooks:webhook", "Tell an address when transcriptions end."),
         "watch": ("watch:watch", "Transcribe what is put into a folder."),
         "list": ("jobs:list_", "List transcriptions, newest first."),
         "search": ("jobs:search", "Find what was said."),

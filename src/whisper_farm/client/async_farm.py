@@ -36,6 +36,8 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.protocol.client import (
+    DeliveryList,
+    DeliveryView,
     EventView,
     FeedList,
     FeedView,
@@ -45,6 +47,7 @@ from whisper_farm.protocol.client import (
     JobView,
     NewFeed,
     NewToken,
+    NewWebhook,
     Scope,
     SegmentPage,
     ServerView,
@@ -57,6 +60,8 @@ from whisper_farm.protocol.client import (
     UploadProgress,
     UploadStart,
     UploadTarget,
+    WebhookList,
+    WebhookView,
     WorkerList,
     WorkerView,
 )
@@ -228,6 +233,31 @@ class AsyncFarmClient:
     async def remove_feed(self, feed_id: str) -> None:
         """Look at a feed no more; what was transcribed stays."""
         await self._call("DELETE", f"/api/feeds/{_quoted(feed_id)}", again=True)
+
+    async def add_webhook(self, webhook: NewWebhook) -> WebhookView:
+        """Have an address told of the own transcriptions; only this answer has the secret."""
+        return await self._ask(WebhookView, "POST", "/api/webhooks", body=webhook)
+
+    async def webhooks(self) -> tuple[WebhookView, ...]:
+        """The addresses that are told."""
+        return (await self._ask(WebhookList, "GET", "/api/webhooks")).webhooks
+
+    async def remove_webhook(self, webhook_id: str) -> None:
+        """Send nothing there any more."""
+        await self._call("DELETE", _hook(webhook_id), again=True)
+
+    async def test_webhook(self, webhook_id: str) -> DeliveryView:
+        """Send it a message that tells of nothing; `deliveries` says what became of it."""
+        return await self._ask(DeliveryView, "POST", f"{_hook(webhook_id)}/test")
+
+    async def deliveries(self, webhook_id: str) -> tuple[DeliveryView, ...]:
+        """The newest messages of a webhook, and what became of them."""
+        return (await self._ask(DeliveryList, "GET", f"{_hook(webhook_id)}/deliveries")).deliveries
+
+    async def redeliver(self, webhook_id: str, message_id: str) -> DeliveryView:
+        """Send a message once more."""
+        place = f"{_hook(webhook_id)}/deliveries/{_quoted(message_id)}/redeliver"
+        return await self._ask(DeliveryView, "POST", place)
 
     async def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""
@@ -418,6 +448,10 @@ def _quoted(identifier: str) -> str:
 
 def _place(transcription_id: str) -> str:
     return f"/api/transcriptions/{_quoted(transcription_id)}"
+
+
+def _hook(webhook_id: str) -> str:
+    return f"/api/webhooks/{_quoted(webhook_id)}"
 
 
 def _sendable(name: str) -> str:

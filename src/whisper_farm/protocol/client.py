@@ -104,6 +104,51 @@ class FeedList(Answer):
     feeds: tuple[FeedView, ...]
 
 
+class NewWebhook(Request):
+    """Where messages about the own transcriptions go."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    progress: bool = False
+    """Tell of each tenth that is done, too, and not of the end alone."""
+
+
+class WebhookView(Answer):
+    """A webhook. `secret` verifies its messages: only in the answer that makes it."""
+
+    id: Id
+    owner: Name
+    url: str
+    progress: bool
+    created_at: float
+    secret: str | None = None
+
+
+class WebhookList(Answer):
+    webhooks: tuple[WebhookView, ...]
+
+
+DeliveryState = Literal["pending", "delivered", "failed"]
+
+
+class DeliveryView(Answer):
+    """One message: `tries` so far, the answer's `status` and why the last one was in vain."""
+
+    id: Id
+    kind: str
+    """`webhook_test`, `transcription_progress`, or the event of which it tells."""
+    transcription_id: Id | None = None
+    state: DeliveryState
+    tries: int
+    next_at: float
+    status: int | None = None
+    error: str | None = None
+    created_at: float
+
+
+class DeliveryList(Answer):
+    deliveries: tuple[DeliveryView, ...]
+
+
 class Gap(Answer):
     """A stretch of the recording without a result, and why."""
 

@@ -348,6 +348,7 @@ webhooks = table(
     key("id"),
     each(TEXT, "owner url secret"),
     each(BIGINT, "position"),
+    zero(BOOLEAN, "progress"),
     each(REAL, "created_at"),
     index("owner"),
 )
@@ -357,8 +358,8 @@ deliveries = table(
     "deliveries",
     key("id"),
     of("webhook_id", "webhooks.id"),
-    each(TEXT, "kind transcription_id state"),
-    some(TEXT, "error"),
+    each(TEXT, "kind state"),
+    some(TEXT, "transcription_id error"),
     each(INTEGER, "tries"),
     some(INTEGER, "status"),
     each(REAL, "next_at created_at"),

@@ -1,17 +1,20 @@
-"""Webhooks: addresses that want to hear of finished transcriptions, and every message to them until it has arrived.
+"""Webhooks: addresses that want to hear of transcriptions, and every message to them until it has arrived.
 
 A message is made of an event once, by whichever coordinator reads the event first; the place in the log is kept with
-the webhook. A try takes a message for a while, so that two coordinators do not send it together.
+the webhook. Of the progress of a transcription there is one message for each tenth, however often it gets there. A try
+takes a message for a while, so that two coordinators do not send it together.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import secrets
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from whisper_farm.errors import WrongState
+from whisper_farm.protocol.client import DeliveryState
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
@@ -22,7 +25,8 @@ KEPT_SECONDS = 7 * 86_400.0
 TAKEN_SECONDS = 60.0
 """How long a try may last; then somebody else may send the message."""
 
-DeliveryState = Literal["pending", "delivered", "failed"]
+TEST, PROGRESS = "webhook_test", "transcription_progress"
+"""Kinds of messages that are no events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class WebhookRow:
     url: str
     secret: str
     position: int
+    progress: bool
     created_at: float
 
 
@@ -44,7 +49,7 @@ class DeliveryRow:
     id: str
     webhook_id: str
     kind: str
-    transcription_id: str
+    transcription_id: str | None
     body: dict[str, Any]
     state: DeliveryState
     tries: int
@@ -59,6 +64,7 @@ class DueDelivery:
     """A message to be sent now."""
 
     id: str
+    kind: str
     url: str
     secret: str
     body: dict[str, Any]
@@ -71,17 +77,24 @@ ROW = f"SELECT {columns(WebhookRow)} FROM webhooks WHERE (CAST(:owner AS TEXT) I
 OF_OWNER = Query[WebhookRow](f"{ROW} ORDER BY created_at, id")
 FIND = Query[WebhookRow](f"{ROW} AND id = :id")
 MOVE = Change("UPDATE webhooks SET position = :position WHERE id = :id AND position < :position")
-DELETE_DELIVERIES = Change("DELETE FROM deliveries WHERE webhook_id = :id")
+DELETE_DELIVERIES = Change("""
+    DELETE FROM deliveries WHERE webhook_id = :id AND (CAST(:kind AS TEXT) IS NULL OR kind = :kind)
+""")
 DELETE = Change("DELETE FROM webhooks WHERE id = :id")
 ADD_DELIVERY = Change("""
     INSERT INTO deliveries (id, webhook_id, kind, transcription_id, body, state, tries, next_at, created_at)
     VALUES (:id, :webhook, :kind, :transcription, :body, 'pending', 0, :now, :now)
+    ON CONFLICT (id) DO NOTHING
 """)
 DELIVERIES = Query[DeliveryRow](f"""
     SELECT {columns(DeliveryRow)} FROM deliveries WHERE webhook_id = :id ORDER BY created_at DESC, id LIMIT :limit
 """)
+DELIVERY = Query[DeliveryRow](f"SELECT {columns(DeliveryRow)} FROM deliveries WHERE webhook_id = :webhook AND id = :id")
+AGAIN = Change("""
+    UPDATE deliveries SET state = 'pending', tries = 0, status = NULL, error = NULL, next_at = :now WHERE id = :id
+""")
 DUE = Query[DueDelivery]("""
-    SELECT deliveries.id AS id, url, secret, body, tries FROM deliveries JOIN webhooks ON webhooks.id = webhook_id
+    SELECT deliveries.id AS id, kind, url, secret, body, tries FROM deliveries JOIN webhooks ON webhooks.id = webhook_id
      WHERE state = 'pending' AND next_at <= :now ORDER BY next_at, deliveries.id LIMIT :limit
 """)
 TAKE = Change("UPDATE deliveries SET next_at = :until, tries = tries + 1 WHERE id IN :ids")
@@ -92,11 +105,11 @@ NOTE = Change("""
 PRUNE = Change("DELETE FROM deliveries WHERE state <> 'pending' AND created_at < :before")
 
 
-def add_webhook(tx: Transaction, owner: str, url: str, position: int) -> WebhookRow:
+def add_webhook(tx: Transaction, owner: str, url: str, progress: bool, position: int) -> WebhookRow:
     """Tell that address of this owner's transcriptions, from the event after `position` on."""
     if (tx.first(COUNT, {"owner": owner}) or 0) >= MOST_WEBHOOKS:
         raise WrongState(f"{owner} has {MOST_WEBHOOKS} webhooks already; delete one first.")
-    made = WebhookRow(secrets.token_hex(8), owner, url, _new_secret(), position, tx.now)
+    made = WebhookRow(secrets.token_hex(8), owner, url, _new_secret(), position, progress, tx.now)
     tx.change(ADD, asdict(made))
     return made
 
@@ -114,7 +127,7 @@ def find_webhook(tx: Transaction, webhook_id: str, owner: str | None) -> Webhook
 def delete_webhook(tx: Transaction, webhook_id: str, owner: str | None) -> None:
     """Forget a webhook with its messages; raises `NotFound`."""
     found = find_webhook(tx, webhook_id, owner)
-    tx.change(DELETE_DELIVERIES, {"id": found.id})
+    tx.change(DELETE_DELIVERIES, {"id": found.id, "kind": None})
     tx.change(DELETE, {"id": found.id})
 
 
@@ -123,11 +136,31 @@ def move_on(tx: Transaction, webhook_id: str, position: int) -> bool:
     return tx.changed(MOVE, {"id": webhook_id, "position": position}) == 1
 
 
-def add_delivery(tx: Transaction, webhook_id: str, kind: str, transcription_id: str, body: dict[str, Any]) -> None:
-    """A message to be sent."""
-    message = f"msg_{secrets.token_hex(12)}"
-    given = {"id": message, "webhook": webhook_id, "kind": kind, "transcription": transcription_id}
+def add_delivery(
+    tx: Transaction, webhook_id: str, kind: str, transcription_id: str | None, body: dict[str, Any], once: str = ""
+) -> str:
+    """A message to be sent; its id. There is one at most of those that are to be sent `once` by the same name."""
+    number = hashlib.sha256(f"{webhook_id}:{once}".encode()).hexdigest()[:24] if once else secrets.token_hex(12)
+    given = {"id": f"msg_{number}", "webhook": webhook_id, "kind": kind, "transcription": transcription_id}
     tx.change(ADD_DELIVERY, given | {"body": Json(body)})
+    return f"msg_{number}"
+
+
+def add_test(tx: Transaction, webhook_id: str, body: dict[str, Any]) -> DeliveryRow:
+    """A message that tells of nothing, in the place of the one before."""
+    tx.change(DELETE_DELIVERIES, {"id": webhook_id, "kind": TEST})
+    return find_delivery(tx, webhook_id, add_delivery(tx, webhook_id, TEST, None, body))
+
+
+def find_delivery(tx: Transaction, webhook_id: str, delivery_id: str) -> DeliveryRow:
+    """One message of a webhook; raises `NotFound`."""
+    return tx.one(DELIVERY, {"webhook": webhook_id, "id": delivery_id}, f"message {delivery_id}")
+
+
+def send_again(tx: Transaction, webhook_id: str, delivery_id: str) -> DeliveryRow:
+    """Send a message now, whatever became of it, and again for a day until it has arrived; raises `NotFound`."""
+    tx.change(AGAIN, {"id": find_delivery(tx, webhook_id, delivery_id).id})
+    return find_delivery(tx, webhook_id, delivery_id)
 
 
 def deliveries_of(tx: Transaction, webhook_id: str, limit: int) -> list[DeliveryRow]:

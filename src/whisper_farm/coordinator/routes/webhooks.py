@@ -1,71 +1,37 @@
-"""Webhooks: say where finished transcriptions are to be told, look what arrived, and stop it."""
+"""Webhooks: say where transcriptions are to be told of, try it, look what arrived, send it again, and stop it."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import Field
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID, PageSize
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
+from whisper_farm.coordinator.services.webhooks import message
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
-from whisper_farm.ingest.addresses import MOST_URL, check_url
-from whisper_farm.protocol.wire import Answer, Id, Name, Request
+from whisper_farm.ingest.addresses import check_url
+from whisper_farm.protocol.client import DeliveryList, DeliveryView, NewWebhook, WebhookList, WebhookView
 from whisper_farm.store import webhooks
+from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event
 
 router = routes_for("webhooks", "/webhooks")
 _ONE = documented(NotFound)
 WebhookId = Annotated[str, Path(pattern=ID)]
-
-
-class NewWebhook(Request):
-    """Where the messages go."""
-
-    url: Annotated[str, Field(min_length=1, max_length=MOST_URL)]
-
-
-class WebhookView(Answer):
-    """A webhook. `secret` verifies its messages: only in the answer that makes it."""
-
-    id: Id
-    owner: Name
-    url: str
-    created_at: float
-    secret: str | None = None
-
-
-class WebhookList(Answer):
-    webhooks: tuple[WebhookView, ...]
-
-
-class DeliveryView(Answer):
-    """One message: `tries` so far, the answer's `status` and why the last one was in vain."""
-
-    id: Id
-    kind: str
-    transcription_id: Id
-    state: webhooks.DeliveryState
-    tries: int
-    next_at: float
-    status: int | None = None
-    error: str | None = None
-    created_at: float
-
-
-class DeliveryList(Answer):
-    deliveries: tuple[DeliveryView, ...]
+MessageId = Annotated[str, Path(pattern=ID)]
 
 
 @router.post("", status_code=201, responses=documented(WrongState, AddressRefused))
 async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> WebhookView:
-    """Tell an address of the own transcriptions that end. The secret is in this answer alone."""
+    """Tell an address of the own transcriptions that end, or of their progress, too. This answer has the secret."""
     url = check_url(body.url)
-    row = await farm.store.write(lambda tx: webhooks.add_webhook(tx, caller.owner, url, newest_event(tx)))
+    row = await farm.store.write(
+        lambda tx: webhooks.add_webhook(tx, caller.owner, url, body.progress, newest_event(tx))
+    )
     farm.log.info("a webhook was made", action="webhook_created", webhook_id=row.id, owner=row.owner)
     return WebhookView.of(row)
 
@@ -83,6 +49,19 @@ async def remove_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -
     await farm.store.write(lambda tx: webhooks.delete_webhook(tx, webhook_id, caller.sees))
 
 
+@router.post("/{webhook_id}/test", status_code=201, responses=_ONE)
+async def test_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -> DeliveryView:
+    """Send a message that tells of nothing, once. What became of it is among the deliveries."""
+
+    def add(tx: Transaction) -> webhooks.DeliveryRow:
+        hook = webhooks.find_webhook(tx, webhook_id, caller.sees)
+        return webhooks.add_test(tx, hook.id, message(webhooks.TEST, tx.now, {"id": hook.id}))
+
+    row = await farm.store.write(add)
+    farm.services.wake("webhooks")
+    return DeliveryView.of(row)
+
+
 @router.get("/{webhook_id}/deliveries", responses=_ONE)
 async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, limit: PageSize = 100) -> DeliveryList:
     """Its newest messages, and what became of them. Those that have ended are kept for a week."""
@@ -90,3 +69,13 @@ async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, 
         lambda tx: webhooks.deliveries_of(tx, webhooks.find_webhook(tx, webhook_id, caller.sees).id, limit)
     )
     return DeliveryList(deliveries=tuple(DeliveryView.of(row) for row in rows))
+
+
+@router.post("/{webhook_id}/deliveries/{message_id}/redeliver", responses=_ONE)
+async def redeliver(webhook_id: WebhookId, message_id: MessageId, caller: AnyCaller, farm: Farm) -> DeliveryView:
+    """Send a message once more, with the same `webhook-id`, whether it had arrived or not."""
+    row = await farm.store.write(
+        lambda tx: webhooks.send_again(tx, webhooks.find_webhook(tx, webhook_id, caller.sees).id, message_id)
+    )
+    farm.services.wake("webhooks")
+    return DeliveryView.of(row)
