@@ -5,6 +5,7 @@ All text of strangers that is shown to a person goes through here. It is light: 
 
 from __future__ import annotations
 
+import re
 from unicodedata import category
 
 CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -12,6 +13,8 @@ DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u
 """Characters that turn the writing around: they could make a name read as another."""
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the beginning of a formula, in the wide forms as well."""
+SECOND_FORMULA = re.compile(rf""";(?=[\s"']*[{re.escape("".join(FORMULA))}])""")
+DIALOGUE = re.compile(r"^[-\uff0d](?=\s)")
 
 
 def printable(name: str) -> str:
@@ -25,8 +28,13 @@ def printable_lines(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """A text for one cell of a table: on one line, and no formula."""
-    line = " ".join(text.replace("\t", " ").strip().splitlines())
+    """A text for one cell of a table: on one line, and no formula.
+
+    The dash of a dialogue becomes a long one, which is none. A semicolon is none before what would be a formula if
+    tables were parted at semicolons, as they are in half of Europe.
+    """
+    line = SECOND_FORMULA.sub(",", " ".join(text.replace("\t", " ").strip().splitlines()))
+    line = DIALOGUE.sub("–", line)
     return f"'{line}" if line.startswith(FORMULA) else line
 
 

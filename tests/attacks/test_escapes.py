@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import logging
 import sys
@@ -13,7 +14,7 @@ from support.spoken import transcript_of
 
 from whisper_farm import log
 from whisper_farm.cli.main import outcome
-from whisper_farm.showing import cell
+from whisper_farm.showing import FORMULA, cell
 from whisper_farm.transcript.formats import render
 from whisper_farm.transcript.transcript import Segment
 
@@ -58,10 +59,24 @@ def test_lists_on_a_terminal_hold_no_escapes_of_others(farm: ServedFarm, capsys:
     "text", ["=1+1", "+1", "-2+3+cmd|' /C calc'!A0", "@SUM(1)", "\t=1", " \n=1", "\uff1d1", "\r=1"]
 )
 def test_no_text_begins_a_formula_in_a_table(text: str) -> None:
-    row = render(transcript_of(Segment(0.0, 1.0, text)), "tsv").decode().splitlines()[1].split("\t")
+    talk = transcript_of(Segment(0.0, 1.0, text, speaker=text))
+    row = render(talk, "tsv").decode().splitlines()[1].split("\t")
     assert row[2].startswith("'")
     assert len(row) == 3
-    assert cell("Good - morning = so") == "Good - morning = so"
+    (row,) = list(csv.reader(io.StringIO(render(talk, "csv").decode())))[1:]
+    assert [one[0] for one in row[2:]] == ["'", "'"]
+    assert len(row) == 4
+    assert cell("Good - morning = so; so - good") == "Good - morning = so; so - good"
+
+
+@pytest.mark.parametrize("text", ["- Who is there?", "- HYPERLINK(A1)", "\uff0d 1"])
+def test_a_dialogue_keeps_its_dash_which_begins_no_formula(text: str) -> None:
+    assert cell(text) == f"–{text[1:]}"
+
+
+@pytest.mark.parametrize("text", ["Hm;=1+1", "Hm; \"'-1", "Hm;\uff1d1", "Hm;;@SUM(1)"])
+def test_no_text_begins_a_formula_where_semicolons_part_a_table(text: str) -> None:
+    assert not any(part.strip(" '\"").startswith(FORMULA) for part in cell(text).split(";"))
 
 
 def test_a_transcript_is_neutral_on_a_terminal_and_whole_in_a_pipe(
@@ -75,8 +90,8 @@ def test_a_transcript_is_neutral_on_a_terminal_and_whole_in_a_pipe(
 
         def __exit__(self, *_: object) -> None: ...
 
-        def rendered(self, *_: object) -> str:
-            return f"{EVIL}\n\tend\n"
+        def rendered(self, id: str, format: str, *_: object) -> bytes:
+            return b"PK\xff" if format == "docx" else f"{EVIL}\n\tend\n".encode()
 
     monkeypatch.setattr(jobs, "connect", lambda *_: Farm())
     words = ["get", "3k7qz2m9xw4a", "--server", "http://127.0.0.1:1", "--token", "x"]
@@ -87,3 +102,5 @@ def test_a_transcript_is_neutral_on_a_terminal_and_whole_in_a_pipe(
     shown = capsys.readouterr().out
     assert harmless(shown)
     assert shown.endswith("\n\tend\n")
+    assert outcome([*words, "-f", "docx"]) == 2
+    assert capsys.readouterr().out == ""

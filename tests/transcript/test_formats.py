@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import errno
 import html
+import io
 import json
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pysrt
 import pytest
 import webvtt
+from docx import Document
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.spoken import NASTY, segments, transcript_of
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
-from whisper_farm.showing import FORMULA
-from whisper_farm.transcript import formats
+from whisper_farm.showing import cell
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.formats import FORMATS, render, save, stems_for, timestamp
+from whisper_farm.transcript.formats import FORMATS, OutputFormat, render
+from whisper_farm.transcript.saving import save, stems_for
+from whisper_farm.transcript.subtitles import timestamp
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 TALK = transcript_of(
@@ -33,6 +37,14 @@ NASTY_SEGMENTS = tuple(Segment(n, n + 1, text) for n, text in enumerate([*NASTY,
 def text_of(transcript: Transcript, format: str) -> str:
     """What a file in this format would hold."""
     return render(transcript, format).decode("utf-8")
+
+
+def contents(file: bytes) -> bytes | list[bytes]:
+    """What is in a file; of an archive without the time it was made."""
+    if not file.startswith(b"PK"):
+        return file
+    archive = zipfile.ZipFile(io.BytesIO(file))
+    return [archive.read(name) for name in archive.namelist()]
 
 
 def words_in_a_cue(segment: Segment) -> list[str]:
@@ -81,8 +93,7 @@ def test_tables_and_texts_have_one_line_a_segment(spoken: tuple[Segment, ...]) -
     assert [(int(start), int(end)) for start, end, _ in rows[1:]] == [
         (round(1000 * segment.start), round(1000 * segment.end)) for segment in spoken
     ]
-    no_formula = [f"'{text}" if text.startswith(FORMULA) else text for text in (one.text.strip() for one in spoken)]
-    assert [text.split() for _, _, text in rows[1:]] == [text.split() for text in no_formula]
+    assert [text.split() for _, _, text in rows[1:]] == [cell(one.text).split() for one in spoken]
     assert [line.split() for line in text_of(transcript, "txt").splitlines()] == [s.text.split() for s in spoken]
 
 
@@ -138,7 +149,7 @@ def test_a_transcript_is_saved_in_every_format_under_its_stem(tmp_path: Path) ->
     assert [file.name for file in files] == [f"Лекция 1.теория ☂.{format.extension}" for format in FORMATS.values()]
     assert {file.name for file in folder.iterdir()} == {file.name for file in files}
     for file, format in zip(files, FORMATS, strict=True):
-        assert file.read_bytes() == render(TALK, format)
+        assert contents(file.read_bytes()) == contents(render(TALK, format))
     assert len(pysrt.open(str(folder / "Лекция 1.теория ☂.srt"))) == 2
     assert len(webvtt.read(str(folder / "Лекция 1.теория ☂.vtt"))) == 2
 
@@ -150,7 +161,7 @@ def test_only_the_wanted_formats_are_written_each_once(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="txt, srt, vtt, tsv, json"):
-        save(TALK, tmp_path / "out", "talk", ["txt", "docx"])
+        save(TALK, tmp_path / "out", "talk", ["txt", "rtf"])
     assert not (tmp_path / "out").exists()
 
 
@@ -194,7 +205,9 @@ def test_half_a_character_does_not_spoil_the_file(tmp_path: Path) -> None:
     assert files[0].read_text(encoding="utf-8") == "good ? bad\n"
     assert from_json(json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))) == broken
     for file in files:
-        file.read_text(encoding="utf-8")
+        if file.suffix != ".docx":
+            file.read_text(encoding="utf-8")
+    assert Document(str(tmp_path / "talk.docx")).paragraphs[1].text == "good \ufffd bad"
 
 
 @pytest.mark.parametrize(
@@ -237,8 +250,8 @@ def test_ten_hours_of_words_need_less_than_a_hundred_megabytes(tmp_path: Path) -
 
 
 def test_a_format_is_one_writer_and_may_be_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "FORMATS", dict(FORMATS))
-    formats.register("archive", "zip", "application/zip")(lambda transcript: b"PK\x00" + transcript.text.encode())
+    archive = OutputFormat("archive", "zip", "application/zip", lambda transcript: b"PK\x00" + transcript.text.encode())
+    monkeypatch.setitem(FORMATS, "archive", archive)
     (file,) = save(TALK, tmp_path, "talk", ["archive"])
     assert file.name == "talk.zip"
     assert file.read_bytes() == b"PK\x00" + TALK.text.encode()

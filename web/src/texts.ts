@@ -1,6 +1,11 @@
 // Every word that the app shows, in every language it speaks. The same plain words as the server's glossary.
 // A text with a gap to fill is a function. Another language is one more object of the same shape.
 
+import type { operations } from "./api/schema";
+
+/** Every format that the server writes. */
+export type FormatName = NonNullable<NonNullable<operations["get_transcript"]["parameters"]["query"]>["format"]>;
+
 const en = {
   language: "English",
   app: "Whisper Farm",
@@ -118,9 +123,18 @@ const en = {
       txt: "Plain text",
       srt: "Subtitles (SRT)",
       vtt: "Subtitles (WebVTT)",
+      md: "Markdown",
+      docx: "Word document (DOCX)",
+      html: "Web page (HTML)",
       tsv: "Table (TSV)",
+      csv: "Table with speakers (CSV)",
+      lrc: "Lyrics (LRC)",
       json: "Everything (JSON)",
-    },
+      "whisperx-json": "Words (WhisperX JSON)",
+      "podcast-json": "Podcast (JSON)",
+      "podcast-srt": "Podcast subtitles (SRT)",
+      "podcast-vtt": "Podcast subtitles (WebVTT)",
+    } satisfies Record<FormatName, string>,
     waiting: "Waiting for a worker",
     running: (workers: string) => (workers ? `Being transcribed by ${workers}` : "Being transcribed"),
     cutting: "Still being cut into chunks",
@@ -569,8 +583,17 @@ const de: Texts = {
       txt: "Reiner Text",
       srt: "Untertitel (SRT)",
       vtt: "Untertitel (WebVTT)",
+      md: "Markdown",
+      docx: "Word-Dokument (DOCX)",
+      html: "Webseite (HTML)",
       tsv: "Tabelle (TSV)",
+      csv: "Tabelle mit Sprechern (CSV)",
+      lrc: "Liedtext (LRC)",
       json: "Alles (JSON)",
+      "whisperx-json": "Wörter (WhisperX-JSON)",
+      "podcast-json": "Podcast (JSON)",
+      "podcast-srt": "Podcast-Untertitel (SRT)",
+      "podcast-vtt": "Podcast-Untertitel (WebVTT)",
     },
     waiting: "Wartet auf einen Worker",
     running: (workers) => (workers ? `Wird von ${workers} transkribiert` : "Wird transkribiert"),

@@ -13,8 +13,9 @@ from whisper_farm.cli.words import clock, columns, counted, shortened, speed, wh
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.showing import printable
-from whisper_farm.transcript.formats import WHISPERS, stems_for
+from whisper_farm.transcript.formats import WHISPERS
 from whisper_farm.transcript.layout import CueLayout
+from whisper_farm.transcript.saving import stems_for
 
 JOBS_SHOWN = 20
 WHY_WIDTH = 100

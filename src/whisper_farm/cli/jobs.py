@@ -112,11 +112,18 @@ def get(transcription: tuple[str, ...], output_dir: str | None, output_format: t
     ids, layout = [checked(one) for one in transcription], layout_of(told)
     with connect(told["server"], told["token"]) as farm:
         if output_dir is None:
-            text = farm.rendered(ids[0], output_format[0] if output_format else "txt", layout)
-            sys.stdout.write(printable_lines(text) if sys.stdout.isatty() else text)
+            content = farm.rendered(ids[0], output_format[0] if output_format else "txt", layout)
+            click.echo(_for_a_terminal(content) if sys.stdout.isatty() else content, nl=False)
         else:
             for line in write_transcripts(farm, ids, output_dir, output_format, layout):
                 say(line)
+
+
+def _for_a_terminal(content: bytes) -> str:
+    try:
+        return printable_lines(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise click.UsageError("This format is no text to be shown: write it into a file, or give -o FOLDER.") from None
 
 
 @click.command(cls=Command)

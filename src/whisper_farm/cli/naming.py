@@ -22,7 +22,7 @@ from whisper_farm.cli.files import Inputs, Outputs, Recording
 from whisper_farm.cli.sending import Fingerprint, fingerprint_of
 from whisper_farm.errors import FarmError
 from whisper_farm.ingest.addresses import link_name
-from whisper_farm.transcript.formats import on_disk, stems_for
+from whisper_farm.transcript.saving import on_disk, stems_for
 
 CLAIM_SECONDS = 86_400.0
 """How long a name is kept for a recording that has no outputs yet."""

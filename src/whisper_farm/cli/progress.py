@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from whisper_farm.cli.words import clock, shortened, span, speed
 from whisper_farm.showing import printable
-from whisper_farm.transcript.formats import timestamp
+from whisper_farm.transcript.subtitles import timestamp
 
 if TYPE_CHECKING:
     from rich.console import Console

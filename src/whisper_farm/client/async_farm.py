@@ -209,9 +209,9 @@ class AsyncFarmClient:
         """The whole transcript."""
         return from_json(json.loads(await self._document(transcription_id, "json")))
 
-    async def rendered(self, transcription_id: str, format: str, layout: CueLayout = PLAIN) -> str:
-        """The transcript as the text of a file: txt, srt, vtt, tsv or json; subtitles in this layout."""
-        return (await self._document(transcription_id, format, layout)).decode("utf-8")
+    async def rendered(self, transcription_id: str, format: str, layout: CueLayout = PLAIN) -> bytes:
+        """The transcript as the content of a file in one of the output formats; subtitles in this layout."""
+        return await self._document(transcription_id, format, layout)
 
     async def segments(self, transcription_id: str, after: int = -1) -> SegmentPage:
         """What was said in the finished chunks after position `after`, as far as they follow it without a hole."""

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from whisper_farm.transcript.layout import PLAIN, CueLayout
-from whisper_farm.transcript.transcript import Segment, Word
+
+if TYPE_CHECKING:
+    from whisper_farm.transcript.transcript import Segment, Word
 
 MOST_CHARACTERS = 84
 """Two lines of 42, as subtitlers have it."""
@@ -34,7 +37,7 @@ _PAUSE_SECONDS = 0.3
 _CLOSING = "\"'”’»)]』」"
 
 
-Fits = Callable[[Sequence[Word]], bool]
+Fits = Callable[[Sequence["Word"]], bool]
 
 
 def readable(segment: Segment, layout: CueLayout = PLAIN) -> Iterator[Segment]:

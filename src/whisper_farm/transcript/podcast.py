@@ -1,4 +1,4 @@
-"""Transcripts as the Podcasting 2.0 namespace wants them: its JSON, its HTML, and cues of short lines.
+"""Transcripts as the Podcasting 2.0 namespace wants them: its JSON, and cues of short lines.
 
 Promises: no line is longer than its width, no cue has more lines than it may, and cues follow each other in time. No
 word is lost; one that is longer than a line goes on in the next. Speakers are named where they are known.
@@ -6,17 +6,17 @@ word is lost; one that is longer than a line goes on in the next. Speakers are n
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from whisper_farm.transcript.cues import readable
-from whisper_farm.transcript.transcript import Segment, Transcript
+
+if TYPE_CHECKING:
+    from whisper_farm.transcript.transcript import Segment, Transcript
 
 SRT_WIDTH, SRT_LINES = 32, 2
 VTT_WIDTH, VTT_LINES = 65, 1
-PARAGRAPH_SECONDS = 45.0
 
 Line = tuple[float, float, str]
 """Start, end and text."""
@@ -39,33 +39,6 @@ def podcast_json(transcript: Transcript) -> str:
         spoken |= {"startTime": round(one.start, 3), "endTime": round(one.end, 3), "body": one.text.strip()}
         segments.append(spoken)
     return json.dumps({"version": "1.0.0", "segments": segments})
-
-
-def podcast_html(transcript: Transcript) -> str:
-    """A paragraph for each turn of a speaker, and a new one when it grows long; each with its time."""
-    made = ['<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Transcript</title></head><body>\n']
-    named: str | None = None
-    for paragraph in _paragraphs(transcript.segments):
-        first = paragraph[0]
-        if first.speaker is not None and first.speaker != named:
-            made.append(f"<cite>{html.escape(first.speaker)}:</cite>\n")
-        named = first.speaker
-        minutes, seconds = divmod(int(first.start), 60)
-        clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
-        text = "".join(one.text for one in paragraph).strip()
-        made.append(f"<time>{clock}</time>\n<p>{html.escape(text, quote=False)}</p>\n")
-    return "".join([*made, "</body></html>\n"])
-
-
-def _paragraphs(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    for _, turn in groupby(segments, key=lambda one: one.speaker):
-        paragraph: list[Segment] = []
-        for one in turn:
-            if paragraph and one.end - paragraph[0].start > PARAGRAPH_SECONDS:
-                yield paragraph
-                paragraph = []
-            paragraph.append(one)
-        yield paragraph
 
 
 def _lines(segment: Segment, width: int, before: str) -> Iterator[Line]:

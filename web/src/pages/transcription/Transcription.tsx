@@ -40,7 +40,6 @@ import { placeAt, useActive, useEditor, useLetters } from "./useEditor";
 import { type Player, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 
-const FORMATS = ["txt", "srt", "vtt", "tsv", "json"] as const;
 const NOTHING: readonly never[] = [];
 
 export function Transcription() {
@@ -222,7 +221,7 @@ export function Export({ one, rows }: { one: TranscriptionView; rows: readonly R
       </Menu.Target>
       <Menu.Dropdown>
         {hasTranscript(one) &&
-          FORMATS.map((format) => (
+          Object.entries(t.reader.formats).map(([format, name]) => (
             <Menu.Item
               key={format}
               component="a"
@@ -230,7 +229,7 @@ export function Export({ one, rows }: { one: TranscriptionView; rows: readonly R
               download
               leftSection={<IconDownload size={16} aria-hidden />}
             >
-              {t.reader.formats[format]}
+              {name}
             </Menu.Item>
           ))}
         <Menu.Item leftSection={<IconCopy size={16} aria-hidden />} onClick={() => void copy(plainText(rows), t)}>

@@ -1,0 +1,91 @@
+"""Transcripts as files: what they are called, and each file whole or not there at all.
+
+Promises: `<stem>.<extension>` inside the folder. Does not decide whether a file that is there already may be replaced:
+it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
+from whisper_farm.transcript.formats import output_format
+from whisper_farm.transcript.layout import PLAIN, CueLayout
+
+if TYPE_CHECKING:
+    from whisper_farm.transcript.transcript import Transcript
+
+
+def save(
+    transcript: Transcript, folder: Path, stem: str, formats: Iterable[str], layout: CueLayout = PLAIN
+) -> list[Path]:
+    """Write `<folder>/<stem>.<extension>` for each format and say which files that made; the folder is made too.
+
+    Raises `InvalidRequest` for a format or stem that cannot be, before anything is written, and `NoSpace` or
+    `StorageError`, naming the file, when it cannot be written.
+    """
+    wanted = [output_format(name).laid_out(layout) for name in dict.fromkeys(formats)]
+    if stem in ("", "..") or "\0" in stem or Path(stem).name != stem:
+        raise InvalidRequest(f"{stem!r} cannot be the name of a file.")
+    files = [folder / f"{stem}.{format.extension}" for format in wanted]
+    for file, format in zip(files, wanted, strict=True):
+        _write(file, format.write(transcript))
+    return files
+
+
+def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """A stem for each recording, such that no two write the same file, also where the disk ignores case.
+
+    It is whisper's (the name without its extension) where no other recording has the same, else the whole
+    name, with a number after it where even that is taken.
+    """
+    names = [Path(path).name for path in paths]
+    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - as whisper splits; pathlib differs
+    count = Counter(on_disk(stem) for stem in stems)
+    taken = {stem for stem, times in count.items() if times == 1}
+    return [
+        stem if count[on_disk(stem)] == 1 else _free_stem(name, taken) for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def _free_stem(name: str, taken: set[str]) -> str:
+    stem, number = name, 1
+    while on_disk(stem) in taken:
+        number += 1
+        stem = f"{name}-{number}"
+    taken.add(on_disk(stem))
+    return stem
+
+
+def on_disk(stem: str) -> str:
+    """What two names have in common that are one on some disk."""
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _write(file: Path, content: bytes) -> None:
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("xb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise _write_error(file, error) from error
+
+
+def _write_error(file: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"No space is left to write {file}; make room or choose another folder.")
+    return StorageError(f"Cannot write {file}: {error.strerror or error}. Choose a folder that can be written to.")
