@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import datetime
 from typing import Any
+
+from machine_commands import Refused, answer, run, worker_settings
 
 PROGRAM = os.environ.get("CONTAINERS", "docker")
 OWNER, LAUNCH, POOL = "whisper-farm.owner", "whisper-farm.launch", "whisper-farm.pool"
@@ -36,29 +37,10 @@ FAULTS = {
 """What a refusal says, and what kind of fault that is. A daemon that is away has made nothing."""
 
 
-class Refused(Exception):
-    """The program did not do it, in its own words."""
-
-
-def main(verb: str, *words: str) -> int:
-    """Do one call; print its answer."""
-    calls = {"create": create, "list": listed, "stop": stop, "destroy": destroy}
-    try:
-        print(json.dumps(calls[verb](*words)))
-    except Refused as error:
-        said = str(error)
-        # A longer phrase may stand before a shorter one: "Unable to find image" comes with every pull that fails.
-        found = [fault for phrase, fault in FAULTS.items() if phrase in said.lower()]
-        print(json.dumps({"error": said, **({"fault": found[-1]} if found else {})}))
-        return 1
-    return 0
-
-
 def create(launch_id: str, owner: str, pool: str, image: str, *words: str) -> dict[str, Any]:
     """Start a worker. Its settings go through the environment: a command line is for everybody to read."""
-    names = sorted(name for name in os.environ if name.startswith("WHISPER_FARM_WORKER_"))
     labels = [f"{OWNER}={owner}", f"{LAUNCH}={launch_id}", f"{POOL}={pool}"]
-    flags = [*(f"--env={name}" for name in names), *(f"--label={label}" for label in labels)]
+    flags = [*(f"--env={name}" for name in worker_settings()), *(f"--label={label}" for label in labels)]
     call("run", "--detach", f"--name={launch_id}", "--init", *flags, *words, image, "worker")
     return {"id": launch_id, "launch_id": launch_id, "pool": pool}
 
@@ -114,11 +96,8 @@ def destroy(machine_id: str) -> None:
 
 def call(*words: str) -> str:
     """What the program prints; `Refused` if it fails."""
-    done = subprocess.run([PROGRAM, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise Refused(" ".join((done.stderr or done.stdout).split())[-500:] or f"status {done.returncode}")
-    return done.stdout
+    return run(PROGRAM, *words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(answer({"create": create, "list": listed, "stop": stop, "destroy": destroy}, FAULTS))
