@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,7 @@ def fresh() -> Iterator[None]:
         ("faster-whisper", "cpu", 3, 8, 1, Division(3, 2, 1)),
         ("faster-whisper", "cuda", None, 8, None, Division(1, 8, 16)),
         ("tones", "cpu", 64, 2, None, Division(64, 1, 1)),
+        ("command", "cpu", None, 16, None, Division(1, 16, 8)),
     ],
 )
 def test_a_machine_is_divided_by_engine_device_and_cores(
@@ -69,8 +71,15 @@ def test_a_gpu_is_taken_when_it_is_there_and_missed_when_it_was_asked_for(monkey
         devices.device_for("cuda")
 
 
-def test_every_engine_works_here() -> None:
-    assert all(library_version(engine_traits(name)) for name in engine_names())
+def test_every_engine_works_here_or_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in ("WHISPER_COMMAND", "OPENAI_API_KEY"):
+        monkeypatch.delenv(setting, raising=False)
+    for name in engine_names():
+        try:
+            assert library_version(engine_traits(name))
+        except EngineUnavailable as need:
+            assert name in ("command", "openai")
+            assert re.search("needs [A-Z_]+", need.message)  # noqa: PT017
 
 
 def test_a_library_that_cannot_be_imported_is_named() -> None:
@@ -84,14 +93,19 @@ def test_a_library_that_cannot_be_imported_is_named() -> None:
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
     with pytest.raises(EngineUnavailable, match="did you mean 'faster-whisper'"):
         engine_traits("faster_whisper")
-    with pytest.raises(EngineUnavailable, match="there are faster-whisper, tones"):
+    with pytest.raises(EngineUnavailable, match="there are command, faster-whisper, tones"):
         engine_traits("zzz")
 
 
-def test_the_package_itself_has_whisper_and_every_other_engine_comes_in_from_outside() -> None:
+def test_an_engine_is_an_entry_point_of_this_package_or_of_another() -> None:
     own = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(own["entry-points"]["whisper_farm.engines"]) == {"faster-whisper"}
-    assert engine_names() == ("faster-whisper", "tones")
+    assert sorted([*own["entry-points"]["whisper_farm.engines"], "tones"]) == list(engine_names())
+
+
+def test_the_page_of_engines_tells_of_each_and_of_what_it_needs() -> None:
+    page = (PROJECT / "docs" / "ENGINES.md").read_text(encoding="utf-8")
+    for name in set(engine_names()) - {"tones"}:
+        assert f"\n| `{name}` |" in page
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def _engines() -> Iterator[Finding]:
             yield Finding("fine", name, " ".join(words))
         else:
             state: State = "broken" if name == DEFAULT_ENGINE else "noted"
-            advice = f"install it with `pip install --force-reinstall {name}`"
+            advice = f"install it with `pip install --force-reinstall {name}`" if state == "broken" else None
             yield Finding(state, name, f"does not work here: {trouble}", advice)
 
 

@@ -61,6 +61,6 @@ def division_for(
     On a processor many slots of one thread beat one slot of many threads; a GPU takes one large batch at a time.
     """
     cores = cores or usable_cores()
-    on_processor = min(cores, MOST_SLOTS) if traits.shares_model else cores
+    on_processor = traits.slots or (min(cores, MOST_SLOTS) if traits.shares_model else cores)
     slots = slots or (1 if device == "cuda" else on_processor)
     return Division(slots, max(1, cores // slots), batch or traits.best_batch.get(device, 1))

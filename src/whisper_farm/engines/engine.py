@@ -17,6 +17,7 @@ from whisper_farm.transcript.options import RecognitionOptions, Task
 from whisper_farm.transcript.transcript import Segment
 
 Device = Literal["cpu", "cuda"]
+Need = Literal["network", "programs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,10 @@ class EngineTraits:
     """The options that it heeds, by their names in `RecognitionOptions`."""
     shares_model: bool = True
     """One process can serve several slots from one copy of the model; else each slot needs a process."""
+    slots: int | None = None
+    """Batches at once on a processor for who says nothing; None divides the cores."""
+    needs: frozenset[Need] = frozenset()
+    """What its process must be left to recognise at all, beside the model."""
     best_batch: Mapping[Device, int] = field(default_factory=lambda: {"cpu": 1})
     """Chunks in one batch, for each device that it can use."""
     models: tuple[str, ...] | None = None
