@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import openai
 import pysrt
@@ -11,34 +10,16 @@ import pytest
 import requests
 from faster_whisper.audio import decode_audio
 from openai import OpenAI
-from support.farm_processes import Farm, until
-
-from bench.error_rate import word_error_rate
-from examples.weights import tiny_en
+from support.farm_processes import Farm
+from support.real_whisper import SPEECH, farm_with_whisper, wrong
 
 pytestmark = pytest.mark.timeout(600)
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SPEECH = EXAMPLES / "inaugural.flac"
-WHISPER = ("--engine", "faster-whisper", "--device", "cpu", "--slots", "1", "--batch_size", "1")
 
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """A farm whose `whisper-1` is tiny.en."""
-    settings = {
-        "WHISPER_FARM_DEFAULT_MODEL": str(tiny_en()),
-        "WHISPER_FARM_LOCAL_MODELS": "true",
-        "WHISPER_FARM_LEASE_SECONDS": "60",
-        "WHISPER_FARM_HEARTBEAT_SECONDS": "2",
-    }
-    with Farm(tmp_path_factory.mktemp("whisper_doors"), settings=settings) as farm, farm.worker(*WHISPER):
-        until(lambda: list(farm.client.workers()), "the worker is there")
+    with farm_with_whisper(tmp_path_factory.mktemp("whisper_doors")) as farm:
         yield farm
-
-
-def wrong(text: str) -> float:
-    """The word error rate against the known words."""
-    return word_error_rate(SPEECH.with_suffix(".txt").read_text(encoding="utf-8"), text)
 
 
 def test_openais_client_gets_a_real_speaker_to_the_word(listening: Farm) -> None:

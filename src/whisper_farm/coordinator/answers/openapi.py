@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -32,6 +32,11 @@ PageSize = Annotated[int, Query(ge=1, le=1000, description="At most this many in
 def binary(media_type: str) -> dict[str, Any]:
     """The description of bytes."""
     return {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def files(media_types: Iterable[str]) -> dict[str, Any]:
+    """The content of an answer that is a file of one of these types."""
+    return {each.partition(";")[0]: {"schema": {"type": "string"}} for each in media_types}
 
 
 def form_with_file(part: str, fields: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import Depends, Query, Request, Response
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from whisper_farm.coordinator.answers.cues import cue_layout
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
-from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, ranges
+from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, files, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
@@ -50,6 +50,7 @@ from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.machines import cost_of
 from whisper_farm.store.transcriptions import TranscriptionRow, rename
+from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
 from whisper_farm.transcript.layout import CueLayout
 
@@ -184,8 +185,9 @@ async def list_segments(
         **documented(NotFound, WrongState, BlobMissing, InvalidTranscript),
         **ranges(STORED.media_type),
         200: {
-            "description": "The file.",
-            "content": {each.media_type.partition(";")[0]: {} for each in FORMATS.values()},
+            "description": "The file; as `json` a `TranscriptDocument`.",
+            "model": TranscriptDocument | dict[str, Any],
+            "content": files([each.media_type for each in FORMATS.values() if each.media_type != STORED.media_type]),
         },
     },
 )
