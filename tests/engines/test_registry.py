@@ -72,7 +72,7 @@ def test_a_gpu_is_taken_when_it_is_there_and_missed_when_it_was_asked_for(monkey
 
 
 def test_every_engine_works_here_or_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for setting in ("WHISPER_COMMAND", "OPENAI_API_KEY"):
+    for setting in ("WHISPER_COMMAND", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(setting, raising=False)
     for name in engine_names():
         try:
@@ -93,7 +93,7 @@ def test_a_library_that_cannot_be_imported_is_named() -> None:
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
     with pytest.raises(EngineUnavailable, match="did you mean 'faster-whisper'"):
         engine_traits("faster_whisper")
-    with pytest.raises(EngineUnavailable, match="there are command, faster-whisper, tones"):
+    with pytest.raises(EngineUnavailable, match="there are command, faster-whisper, openai, tones"):
         engine_traits("zzz")
 
 
