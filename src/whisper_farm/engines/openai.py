@@ -20,7 +20,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.engines.engine import (
     ChunkAudio,
@@ -73,6 +72,8 @@ class OpenAIEngine:
         self, chunks: Sequence[ChunkAudio], options: RecognitionOptions, cancelled: Callable[[int], bool]
     ) -> Iterator[tuple[int, Recognition]]:
         """See the contract in `engine.Engine`."""
+        from whisper_farm.audio.flac import encode
+
         for index, chunk in enumerate(chunks):
             language = chunk.language or chunk.expected_language
             call = partial(self._call, self._form(language, options), encode(chunk.audio), options.task)
@@ -121,7 +122,7 @@ class OpenAIEngine:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _tried(self, call: Callable[[], Answer], until: float, cancelled: Callable[[], bool]) -> Answer | None:
-        """One call. A server that cannot be reached is one that is away (503); one that is too slow is so, too (504)."""
+        """One call. A server that cannot be reached is as one that is away (503), and so is one that is too slow."""
         import httpx
 
         if cancelled():
