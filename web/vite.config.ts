@@ -16,6 +16,7 @@ export default defineConfig({
   build: {
     outDir: OUT,
     emptyOutDir: true,
+    license: { fileName: "licences.md" },
     target: "es2022",
     cssTarget: ["chrome123", "firefox120", "safari17.5"], // they know light-dark()
     assetsInlineLimit: 0,

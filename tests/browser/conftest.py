@@ -42,7 +42,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """One server for all tests that do it no harm."""
-    settings = {"WHISPER_FARM_ALLOWED_HOSTS": '["farm.test"]'}
+    settings = {
+        "WHISPER_FARM_ALLOWED_HOSTS": '["farm.test"]',
+        "WHISPER_FARM_PRIVATE_NETWORKS": '["127.0.0.0/8"]',
+    }
     with Farm(tmp_path_factory.mktemp("farm"), settings=settings) as farm:
         yield farm
 

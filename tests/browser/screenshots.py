@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "screenshots"
 EXAMPLES = [ROOT / "examples" / "inaugural.flac", ROOT / "examples" / "podcast.mp3"]
 LOOKS = {"light": ("light", WIDE), "dark": ("dark", WIDE), "phone": ("light", PHONE), "phone-dark": ("dark", PHONE)}
+SETTINGS_PARTS = ("recordings", "account", "programs", "people", "limits", "about")
 SETTINGS = {
     "WHISPER_FARM_LEASE_SECONDS": "20",
     "WHISPER_FARM_HEARTBEAT_SECONDS": "5",
@@ -76,9 +77,14 @@ def main() -> None:
                 row.get_by_role("link").click()
                 page.locator("p[dir=auto]").nth(1).click(position={"x": 120, "y": 12})
             everywhere(pages, "reading")
-            for page in pages.values():
-                page.goto(f"{farm.url}/#/account")
-            everywhere(pages, "account")
+            first.get_by_role("button", name="Chunks").click()
+            first.wait_for_timeout(500)
+            picture(first, "chunks-light")
+            for part in ("feeds", *(f"settings/{part}" for part in SETTINGS_PARTS)):
+                for page in pages.values():
+                    page.goto(f"{farm.url}/#/{part}")
+                    page.reload()
+                everywhere(pages, part.replace("/", "-"))
         browser.close()
 
 
@@ -92,7 +98,7 @@ def everywhere(pages: dict[str, Page], name: str) -> None:
 def picture(page: Page, name: str) -> None:
     """Write one."""
     page.wait_for_timeout(300)
-    page.screenshot(path=OUT / f"{name}.png", full_page=name.startswith(("farm", "account")))
+    page.screenshot(path=OUT / f"{name}.png", full_page=name.startswith(("farm", "feeds", "settings")))
     print(f"screenshots/{name}.png", file=sys.stderr)
 
 

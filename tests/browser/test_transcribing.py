@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from support.browsers import PHONE, Visitor, barriers, drop, too_wide
 from support.farm_processes import Farm, Process, Recording
 
+PARTS = ("recordings", "account", "programs", "people", "limits", "about")
 FORMATS = {"Plain text": "txt", "Subtitles (SRT)": "srt", "Subtitles (WebVTT)": "vtt", "Table (TSV)": "tsv"}
 FORMATS |= {"Everything (JSON)": "json"}
 
@@ -165,7 +166,7 @@ def test_no_page_keeps_people_out_in_light_and_in_dark(
         given = {"viewport": viewport} if viewport else {}
         page = visitor.signed_in(color_scheme=scheme, **given)
         page.get_by_role("button", name="Options").click()
-        for path in ("/#/", here, "/#/farm", "/#/account"):
+        for path in ("/#/", here, "/#/farm", "/#/feeds", *(f"/#/settings/{part}" for part in PARTS)):
             page.goto(farm.url + path)
             page.get_by_role("heading", level=1).wait_for()
             page.wait_for_timeout(400)

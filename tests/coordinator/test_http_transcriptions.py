@@ -10,8 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -375,6 +377,22 @@ def test_the_transcript_is_a_file_in_every_format(farm: ServedFarm, worker: Hand
         assert "filename*=UTF-8''Gespr%C3%A4ch%20%E2%80%94%20" in answer.headers["Content-Disposition"]
     transcript = from_json(json.loads(answer.content))
     assert transcript.text == "word0 word1"
+
+
+def test_several_formats_come_as_one_zip_with_what_each_of_them_has_alone(farm: ServedFarm, worker: HandWorker) -> None:
+    made = submit(farm.admin, name="../talk.mp3")
+    worker.work_off(chunks=2)
+    done(farm, made)
+    place = f"/api/transcriptions/{made['id']}/transcript"
+    with ZipFile(BytesIO(farm.admin.get(f"{place}s").content)) as packed:
+        files = {name: packed.read(name) for name in packed.namelist()}
+    for name, one in FORMATS.items():
+        alone, here = farm.admin.get(place, params={"format": name}), files.pop(f"talk.{one.extension}")
+        assert json.loads(here) == alone.json() if name == "json" else here == alone.content
+    assert not files
+    with ZipFile(BytesIO(farm.admin.get(f"{place}s", params={"format": ["srt", "txt", "srt"]}).content)) as packed:
+        assert packed.namelist() == ["talk.srt", "talk.txt"]
+    assert refused(farm.admin.get(f"{place}s", params={"format": "exe"})) == (422, "invalid_request")
 
 
 def test_a_recording_without_speech_has_an_empty_transcript(farm: ServedFarm, worker: HandWorker) -> None:

@@ -150,12 +150,16 @@ def test_the_header_means_nothing_from_anywhere_else(start_farm: StartFarm, netw
     assert refused(client.get("/api/server")) == (401, "unauthorized")
 
 
-def test_each_owner_has_a_glossary(people: People, farm: ServedFarm) -> None:
+def test_each_owner_has_a_glossary_and_options_of_their_own(people: People, farm: ServedFarm) -> None:
     ann, bob = people.user("ann"), people.user("bob")
-    assert ann.get("/app/glossary").json() == {"words": ""}
+    untouched = ann.get("/app/preferences").json()
+    assert untouched["glossary"] == ""
     for words in ("Groningen", "Dr. Okonkwo, Groningen"):
-        assert ann.put("/app/glossary", json={"words": words}).status_code == 204
-    assert ann.get("/app/glossary").json() == {"words": "Dr. Okonkwo, Groningen"}
-    assert bob.get("/app/glossary").json() == {"words": ""}
-    assert refused(ann.put("/app/glossary", json={"words": "x" * 1001})) == (422, "invalid_request")
-    assert farm.user("ann").get("/app/glossary").json() == {"words": "Dr. Okonkwo, Groningen"}
+        assert ann.patch("/app/preferences", json={"glossary": words}).status_code == 204
+    defaults = {"model": "large-v3", "language": "de", "task": "translate", "prompt": "", "priority": -10}
+    assert ann.patch("/app/preferences", json={"defaults": defaults}).status_code == 204
+    wanted = {"glossary": "Dr. Okonkwo, Groningen", "defaults": defaults}
+    assert ann.get("/app/preferences").json() == farm.user("ann").get("/app/preferences").json() == wanted
+    assert bob.get("/app/preferences").json() == untouched
+    for wrong in ({"glossary": "x" * 1001}, {"defaults": {**defaults, "language": "German!"}}):
+        assert refused(ann.patch("/app/preferences", json=wrong)) == (422, "invalid_request")

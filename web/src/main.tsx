@@ -1,7 +1,7 @@
 // Where the app begins: the nonce for styles, the providers, the router.
-import "@mantine/core/styles/baseline.css";
-import "@mantine/core/styles/default-css-variables.css";
-import "@mantine/core/styles/global.css";
+import "@mantine/core/styles/baseline.layer.css";
+import "@mantine/core/styles/default-css-variables.layer.css";
+import "@mantine/core/styles/global.layer.css";
 import "./styles";
 
 import { localStorageColorSchemeManager, MantineProvider } from "@mantine/core";

@@ -61,13 +61,18 @@ const farm = createRoute({
   path: "/farm",
   component: lazyRouteComponent(() => import("./pages/farm/Farm"), "Farm"),
 });
-const account = createRoute({
+const feeds = createRoute({
   getParentRoute: () => shell,
-  path: "/account",
-  component: lazyRouteComponent(() => import("./pages/account/Account"), "Account"),
+  path: "/feeds",
+  component: lazyRouteComponent(() => import("./pages/feeds/Feeds"), "Feeds"),
+});
+const settings = createRoute({
+  getParentRoute: () => shell,
+  path: "/settings/{-$part}",
+  component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings"),
 });
 
-const tree = root.addChildren([signIn, signInByLink, shared, shell.addChildren([transcriptions, transcription, farm, account])]);
+const tree = root.addChildren([signIn, signInByLink, shared, shell.addChildren([transcriptions, transcription, feeds, farm, settings])]);
 
 export function makeRouter(client: QueryClient) {
   return createRouter({

@@ -16,6 +16,7 @@ MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
     ".mp3": "audio/mpeg",
+    ".md": "text/plain; charset=utf-8",
 }
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """As requests name them, the best first; and the endings of the files."""

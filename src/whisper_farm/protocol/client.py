@@ -392,4 +392,6 @@ class ServerView(Answer):
     max_unfinished: int | None = None
     retention_days: float | None = None
     trash_hours: float | None = None
-    """Only for admins, as the two before."""
+    max_waiting_bytes: int | None = None
+    max_workers: int | None = None
+    """Only for admins, as the four before."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.statements import Change, Json, Query, columns
 from whisper_farm.store.tokens import digest
 
 SESSION_SECONDS = 30 * 86_400.0
@@ -32,6 +33,14 @@ class AccountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PreferencesRow:
+    """Names and words to expect in every recording of an owner, and the options of the next one."""
+
+    glossary: str
+    defaults: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRow:
     """A browser that is signed in, with what its account may do now."""
 
@@ -41,9 +50,10 @@ class SessionRow:
     last_used_at: float
 
 
-GLOSSARY = Query[str]("SELECT words FROM glossaries WHERE owner = :owner")
-SET_GLOSSARY = Change("""
-    INSERT INTO glossaries (owner, words) VALUES (:owner, :words) ON CONFLICT (owner) DO UPDATE SET words = :words
+PREFERENCES = Query[PreferencesRow](f"SELECT {columns(PreferencesRow)} FROM preferences WHERE owner = :owner")
+PREFER = Change("""
+    INSERT INTO preferences (owner, glossary, defaults) VALUES (:owner, :glossary, :defaults)
+    ON CONFLICT (owner) DO UPDATE SET glossary = :glossary, defaults = :defaults
 """)
 ACCOUNTS = f"SELECT {columns(AccountRow)} FROM accounts"
 FIND = Query[AccountRow](f"{ACCOUNTS} WHERE name = :name")
@@ -104,14 +114,14 @@ def set_password(tx: Transaction, name: str, password_hash: str, keep_session: s
     tx.change(END_ALL, {"account": name, "but": keep_session})
 
 
-def glossary(tx: Transaction, owner: str) -> str:
-    """Names and words that this owner's recordings are likely to hold."""
-    return tx.first(GLOSSARY, {"owner": owner}) or ""
+def preferences(tx: Transaction, owner: str) -> PreferencesRow:
+    """What this owner wants of the app."""
+    return tx.first(PREFERENCES, {"owner": owner}) or PreferencesRow("", {})
 
 
-def set_glossary(tx: Transaction, owner: str, words: str) -> None:
-    """Expect these names and words from now on."""
-    tx.change(SET_GLOSSARY, {"owner": owner, "words": words})
+def prefer(tx: Transaction, owner: str, wanted: PreferencesRow) -> None:
+    """Want this from now on."""
+    tx.change(PREFER, {"owner": owner, "glossary": wanted.glossary, "defaults": Json(wanted.defaults)})
 
 
 def anybody_signed_in(tx: Transaction) -> bool:

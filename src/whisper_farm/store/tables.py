@@ -314,8 +314,8 @@ accounts = table(
 )
 """People; the name is the owner of what they submit."""
 
-glossaries = table("glossaries", key("owner"), each(TEXT, "words"))
-"""Names and words that each owner's recordings are likely to hold."""
+preferences = table("preferences", key("owner"), each(TEXT, "glossary"), each(JSON_TEXT, "defaults"))
+"""What each owner wants of the app: names and words to expect, and the options of the next recording."""
 
 sessions = table(
     "sessions",

@@ -1,12 +1,15 @@
 // What the app asks the farm for, and what it asks the farm to do. Every page takes its data from here.
-import { infiniteQueryOptions, keepPreviousData, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { infiniteQueryOptions, keepPreviousData, queryOptions } from "@tanstack/react-query";
 
+import { useChange } from "./change";
 import { api, data } from "./client";
 import type { JobView, paths, TranscriptionView } from "./schema";
 
 export type State = TranscriptionView["state"];
 export const ACTIVE: readonly State[] = ["fetching", "queued", "running", "assembling"];
 export const isActive = (one: TranscriptionView) => ACTIVE.includes(one.state);
+/** What is set aside or was stopped, and can be tried again. */
+export const isTroubled = (one: TranscriptionView) => ["failed", "incomplete", "cancelled"].includes(one.state);
 export const hasTranscript = (one: TranscriptionView) => one.state === "done" || one.state === "incomplete";
 
 export const sessionQuery = queryOptions({
@@ -16,9 +19,10 @@ export const sessionQuery = queryOptions({
   refetchInterval: 30_000, // users hear no events of workers, and what these offer is in it
 });
 
-export const glossaryQuery = queryOptions({
-  queryKey: ["glossary"],
-  queryFn: async () => (await data(api.GET("/app/glossary"))).words,
+export const preferencesQuery = queryOptions({
+  queryKey: ["preferences"],
+  queryFn: () => data(api.GET("/app/preferences")),
+  staleTime: Infinity,
 });
 
 export const serverQuery = queryOptions({ queryKey: ["server"], queryFn: () => data(api.GET("/api/server")) });
@@ -96,36 +100,22 @@ export async function act(id: string, action: Action, keepalive = false): Promis
   }
 }
 
-export function useAction() {
-  const client = useQueryClient();
-  return useMutation({
-    mutationFn: ({ id, action }: { id: string; action: Action }) => act(id, action),
-    onSettled: (_, __, { id }) => {
-      void client.invalidateQueries({ queryKey: ["transcriptions"] });
-      void client.invalidateQueries({ queryKey: ["transcription", id] });
-    },
-  });
-}
+export const useAction = () =>
+  useChange(({ id, action }: { id: string; action: Action }) => act(id, action), [["transcriptions"], ["transcription"], ["jobs"]]);
 
-export function useRename() {
-  const client = useQueryClient();
-  return useMutation({
-    mutationFn: ({ id, name }: { id: string; name: string }) =>
+export const useRename = () =>
+  useChange(
+    ({ id, name }: { id: string; name: string }) =>
       data(api.PATCH("/api/transcriptions/{transcription_id}", { params: { path: { transcription_id: id } }, body: { name } })),
-    onSettled: (_, __, { id }) => {
-      void client.invalidateQueries({ queryKey: ["transcriptions"] });
-      void client.invalidateQueries({ queryKey: ["transcription", id] });
-    },
-  });
-}
+    [["transcriptions"], ["transcription"]],
+  );
 
 export type WorkerAction = paths["/api/workers/{worker_id}/{action}"]["post"]["parameters"]["path"]["action"];
 
-export function useWorkerAction() {
-  const client = useQueryClient();
-  return useMutation({
-    mutationFn: ({ id, action }: { id: string; action: WorkerAction }) =>
+export const useWorkerAction = (done: (name: WorkerAction) => void) =>
+  useChange(
+    ({ id, action }: { id: string; action: WorkerAction }) =>
       data(api.POST("/api/workers/{worker_id}/{action}", { params: { path: { worker_id: id, action } } })),
-    onSettled: () => client.invalidateQueries({ queryKey: ["workers"] }),
-  });
-}
+    [["workers"]],
+    (_, { action }) => done(action),
+  );

@@ -10,7 +10,7 @@ import {
 } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate } from "@tanstack/react-router";
-import { IconLogout, IconMoon, IconPlugConnectedX, IconServerBolt, IconSun, IconTextCaption, IconUser } from "@tabler/icons-react";
+import { IconLogout, IconMoon, IconPlugConnectedX, IconRss, IconServerBolt, IconSettings, IconSun, IconTextCaption, IconUser } from "@tabler/icons-react";
 import { useEffect, useState } from "react";
 
 import { sessionQuery } from "../api/queries";
@@ -40,6 +40,10 @@ export function Shell() {
               <Link to="/" activeOptions={{ exact: true }} className={style.link}>
                 <IconTextCaption size={18} aria-hidden />
                 <span>{t.nav.transcriptions}</span>
+              </Link>
+              <Link to="/feeds" className={style.link}>
+                <IconRss size={18} aria-hidden />
+                <span>{t.nav.feeds}</span>
               </Link>
               <Link to="/farm" className={style.link}>
                 <IconServerBolt size={18} aria-hidden />
@@ -82,6 +86,7 @@ function Colours() {
       variant="subtle"
       size="lg"
       color="gray"
+      className={style.colours}
       aria-label={`${t.theme.label}: ${dark ? t.theme.light : t.theme.dark}`}
       onClick={() => setColorScheme(dark ? "light" : "dark")}
     >
@@ -104,14 +109,14 @@ function Person() {
           px="xs"
           leftSection={<IconUser size={18} aria-hidden />}
           classNames={{ label: style.person, section: style.personIcon }}
-          aria-label={`${t.nav.account}: ${session?.owner ?? ""}`}
+          aria-label={`${t.settings.title}: ${session?.owner ?? ""}`}
         >
           {session?.owner}
         </Button>
       </Menu.Target>
       <Menu.Dropdown>
-        <Menu.Item component={Link} to="/account" leftSection={<IconUser size={16} aria-hidden />}>
-          {t.nav.account}
+        <Menu.Item component={Link} to="/settings" leftSection={<IconSettings size={16} aria-hidden />}>
+          {t.settings.title}
         </Menu.Item>
         <Menu.Item
           leftSection={<IconLogout size={16} aria-hidden />}

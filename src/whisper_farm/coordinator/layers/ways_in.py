@@ -21,7 +21,7 @@ from whisper_farm.store.accounts import AccountRow, find_account, make_account
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.shares import is_shared
 
-READ = re.compile(r"/transcriptions/([A-Za-z0-9._-]{1,64})(?:/(?:transcript|audio|peaks))?")
+READ = re.compile(r"/transcriptions/([A-Za-z0-9._-]{1,64})(?:/(?:transcripts?|audio|peaks))?")
 """What a link opens, by GET and HEAD."""
 PERSON = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 """The name of an account."""

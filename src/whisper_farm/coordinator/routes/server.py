@@ -88,4 +88,6 @@ async def server(caller: AnyCaller, farm: Farm) -> ServerView:
         max_unfinished=farm.settings.max_unfinished if is_admin else None,
         retention_days=farm.settings.retention_days if is_admin else None,
         trash_hours=farm.settings.trash_hours if is_admin else None,
+        max_waiting_bytes=farm.settings.max_waiting_bytes if is_admin else None,
+        max_workers=farm.policy.max_workers if is_admin else None,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
+from io import BytesIO
 from typing import Annotated, Any
 from urllib.parse import quote
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
@@ -51,10 +54,11 @@ from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.machines import cost_of
 from whisper_farm.store.transcriptions import TranscriptionRow, rename
 from whisper_farm.transcript.document import TranscriptDocument
-from whisper_farm.transcript.formats import FORMATS, OutputFormat, known_format
+from whisper_farm.transcript.formats import FORMATS, known_format
 from whisper_farm.transcript.layout import CueLayout
 
 COPY_MEDIA_TYPE = "audio/mp4"
+ZIP = "application/zip"
 STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
@@ -217,8 +221,28 @@ async def get_transcript(
     else:
         content = await farm.renderer.file(row, wanted, at, struck and wanted is STORED)
         answer = Response(content, media_type=wanted.media_type)
-    answer.headers["Content-Disposition"] = _attachment(row.name, wanted)
+    answer.headers["Content-Disposition"] = _attachment(row.name, wanted.extension)
     return answer
+
+
+@router.get(
+    "/{transcription_id}/transcripts",
+    response_class=Response,
+    responses={**documented(NotFound, WrongState, BlobMissing, InvalidTranscript), 200: {"content": {ZIP: {}}}},
+)
+async def get_transcripts(
+    transcription_id: TranscriptionId,
+    caller: AnyCaller,
+    farm: Farm,
+    format: Annotated[list[FormatName], Query(max_length=50, description="Of the files; all by default.")] = [*FORMATS],  # noqa: B006
+) -> Response:
+    """The transcript in several formats, with its edits, as one ZIP file."""
+    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
+    transcript_key_of(row)
+    wanted = [FORMATS[name] for name in dict.fromkeys(format)]
+    files = {_file_name(row.name, one.extension): await farm.renderer.file(row, one, None, False) for one in wanted}
+    packed = await asyncio.to_thread(_packed, files)
+    return Response(packed, media_type=ZIP, headers={"Content-Disposition": _attachment(row.name, "zip")})
 
 
 @router.get(
@@ -244,6 +268,14 @@ async def get_peaks(transcription_id: TranscriptionId, request: Request, caller:
     return await serve_blob(request, farm.blobs, made.result_key, made.result_size, "application/json")
 
 
+def _packed(files: dict[str, bytes]) -> bytes:
+    packed = BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> PlayableRow:
     row = own(tx, caller, transcription_id)
     made = playable(tx, row.id)
@@ -252,10 +284,14 @@ def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> Playabl
     return made
 
 
-def _attachment(name: str, format: OutputFormat) -> str:
-    """The header that names the file, in ASCII for old programs and in UTF-8 (RFC 6266) for the others."""
+def _file_name(name: str, extension: str) -> str:
     stem = os.path.splitext(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"  # noqa: PTH122 - as whisper
-    file = f"{stem}.{format.extension}"
+    return f"{stem}.{extension}"
+
+
+def _attachment(name: str, extension: str) -> str:
+    """The header that names the file, in ASCII for old programs and in UTF-8 (RFC 6266) for the others."""
+    file = _file_name(name, extension)
     plain = "".join(
         letter if letter.isascii() and letter.isprintable() and letter not in '"\\' else "_" for letter in file
     )

@@ -6,7 +6,11 @@ content, so a browser keeps them for good; the page itself is made anew each tim
 
 from __future__ import annotations
 
+import asyncio
+import re
 from functools import cache
+from importlib import metadata
+from importlib.metadata import PackageMetadata
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -41,6 +45,7 @@ from whisper_farm.store import accounts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.shares import is_shared
 from whisper_farm.store.workers import list_workers
+from whisper_farm.transcript.options import Task
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
@@ -73,16 +78,42 @@ class NewPassword(Body):
     current: Annotated[str, Field(max_length=256)] | None = None
 
 
-class NewGlossary(Body):
-    """Names and words to expect, as they are written; part of the prompt of what the app submits from now on."""
+class Defaults(Body):
+    """The options that the app fills in for the next recording. `model` may be `ENGINE: MODEL`."""
 
-    words: Annotated[str, Field(max_length=1000)]
+    model: Annotated[str, Field(max_length=255)] = ""
+    language: Annotated[str, Field(pattern=r"^([a-z]{2,3}|several)?$")] = ""
+    task: Task = "transcribe"
+    prompt: Annotated[str, Field(max_length=4000)] = ""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 
-class Glossary(Answer):
-    """Names and words to expect."""
+class NewPreferences(Body):
+    """What is to change of them."""
 
-    words: str
+    glossary: Annotated[str, Field(max_length=1000)] | None = None
+    defaults: Defaults | None = None
+
+
+class Preferences(Answer):
+    """What somebody wants of the app. The glossary is part of the prompt of whatever the app submits."""
+
+    glossary: str
+    defaults: Defaults
+
+
+class Part(Answer):
+    """A library that this farm is built on."""
+
+    name: str
+    version: str
+    licence: str
+
+
+class Parts(Answer):
+    """All of them that are installed here."""
+
+    parts: tuple[Part, ...]
 
 
 class Session(Answer):
@@ -206,16 +237,30 @@ async def sign_out(
     take_cookie(response)
 
 
-@router.get("/glossary")
-async def get_glossary(caller: AnyCaller, farm: Farm) -> Glossary:
-    """The own names and words to expect."""
-    return Glossary(words=await farm.store.read(lambda tx: accounts.glossary(tx, caller.owner)))
+@router.get("/preferences")
+async def get_preferences(caller: AnyCaller, farm: Farm) -> Preferences:
+    """The own names and words to expect, and the own options."""
+    row = await farm.store.read(lambda tx: accounts.preferences(tx, caller.owner))
+    return Preferences(glossary=row.glossary, defaults=Defaults.model_validate(row.defaults))
 
 
-@router.put("/glossary", status_code=204)
-async def put_glossary(body: NewGlossary, caller: AnyCaller, farm: Farm) -> None:
-    """Replace them."""
-    await farm.store.write(lambda tx: accounts.set_glossary(tx, caller.owner, body.words.strip()))
+@router.patch("/preferences", status_code=204)
+async def change_preferences(body: NewPreferences, caller: AnyCaller, farm: Farm) -> None:
+    """Change some of them."""
+
+    def change(tx: Transaction) -> None:
+        had = accounts.preferences(tx, caller.owner)
+        glossary = had.glossary if body.glossary is None else body.glossary.strip()
+        defaults = had.defaults if body.defaults is None else body.defaults.model_dump()
+        accounts.prefer(tx, caller.owner, accounts.PreferencesRow(glossary, defaults))
+
+    await farm.store.write(change)
+
+
+@router.get("/parts")
+async def get_parts(caller: AnyCaller) -> Parts:
+    """The libraries that this server is built on, with their licences."""
+    return Parts(parts=await asyncio.to_thread(_parts))
 
 
 @router.put("/password", status_code=204, responses=documented(NotFound, TooManyTries))
@@ -269,6 +314,22 @@ async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
             return False
 
     return await farm.store.run(verify)
+
+
+@cache
+def _parts() -> tuple[Part, ...]:
+    wanted = {re.split(r"[^\w.-]", line, maxsplit=1)[0].casefold() for line in metadata.requires("whisper-farm") or ()}
+    found = [one.metadata for one in metadata.distributions() if one.name.casefold() in wanted]
+    return tuple(
+        sorted((Part(name=one["Name"], version=one["Version"], licence=_licence(one)) for one in found), key=str)
+    )
+
+
+def _licence(about: PackageMetadata) -> str:
+    """In the words of its authors: an expression, a line, or what their classifiers say."""
+    said = [*(about.get_all("License-Expression") or ()), *(about.get_all("License") or ())]
+    classified = [one.rpartition(" :: ")[2] for one in about.get_all("Classifier") or () if one.startswith("License")]
+    return said[0].partition("\n")[0] if said else ", ".join(classified) or "?"
 
 
 @cache

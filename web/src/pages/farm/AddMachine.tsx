@@ -1,11 +1,11 @@
 // Adding a machine: a line to copy, for each system, with a code that works once; and who waits to be let in.
 import { Alert, Button, Code, Group, Loader, Modal, SegmentedControl, Stack, Text } from "@mantine/core";
-import { notifications } from "@mantine/notifications";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { IconCopy, IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
 import { encode } from "uqr";
 
+import { useChange } from "../../api/change";
 import { address, api, data } from "../../api/client";
 import { copy } from "../../copy";
 import { duration, useNow, useWords } from "../../words";
@@ -17,10 +17,7 @@ const LOOK_MS = 4000;
 export function AddMachine() {
   const { t } = useWords();
   const [opened, setOpened] = useState(false);
-  const make = useMutation({
-    mutationFn: () => data(api.POST("/api/join-codes")),
-    onError: (error) => notifications.show({ color: "red", message: error.message }),
-  });
+  const make = useChange(() => data(api.POST("/api/join-codes")), []);
   const open = () => {
     setOpened(true);
     make.mutate();
@@ -94,21 +91,16 @@ function Qr({ text, label }: { text: string; label: string }) {
 
 function Waiting() {
   const { t } = useWords();
-  const client = useQueryClient();
   const { data: found } = useQuery({
     queryKey: ["join-codes"],
     queryFn: () => data(api.GET("/api/join-codes")),
     refetchInterval: LOOK_MS,
   });
-  const decide = useMutation({
-    mutationFn: async ({ id, approved }: { id: string; approved: boolean }) => {
-      const params = { path: { join_id: id } };
-      if (approved) await data(api.POST("/api/join-codes/{join_id}/approve", { params }));
-      else await data(api.DELETE("/api/join-codes/{join_id}", { params }));
-    },
-    onError: (error) => notifications.show({ color: "red", message: error.message }),
-    onSettled: () => client.invalidateQueries({ queryKey: ["join-codes"] }),
-  });
+  const decide = useChange(async ({ id, approved }: { id: string; approved: boolean }) => {
+    const params = { path: { join_id: id } };
+    if (approved) await data(api.POST("/api/join-codes/{join_id}/approve", { params }));
+    else await data(api.DELETE("/api/join-codes/{join_id}", { params }));
+  }, [["join-codes"]]);
   return found?.codes
     .filter((one) => one.name !== null)
     .map((one) => (

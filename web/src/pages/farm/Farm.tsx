@@ -1,15 +1,18 @@
 // The farm at a glance: its state in one word, its workers, who did what when, how far each transcription is.
 import { Badge, Container, Group, Loader, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 
-import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, workersQuery } from "../../api/queries";
+import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useAction, workersQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { throughput } from "../../live/apply";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { Problem } from "../../shell/Failed";
+import { Entries, Entry, Small } from "../../shell/Parts";
 import { duration, useNow, useWords } from "../../words";
+import { Jobs } from "../transcription/Jobs";
 import { Pace } from "../transcriptions/Row";
 import { AddMachine } from "./AddMachine";
 import style from "./Farm.module.css";
@@ -63,6 +66,7 @@ export function Farm() {
         <Section title={t.farm.lanes} hint={t.farm.lanesHint}>
           <Lanes workers={lanesOf(work, now)} now={now} names={new Map(all.map((one) => [one.id, one.name]))} />
         </Section>
+        <SetAside />
         <Section title={t.farm.maps}>
           {active.length === 0 && <Text c="dimmed">{t.farm.noMaps}</Text>}
           <Stack gap="lg">
@@ -138,8 +142,42 @@ function Summary({ numbers, active, now }: SummaryProps) {
   );
 }
 
+/** What did not go well, to be looked at and tried again. */
+function SetAside() {
+  const { t, ago } = useWords();
+  const now = useNow(30);
+  const [looked, setLooked] = useState<TranscriptionView | null>(null);
+  const retry = useAction();
+  const { data } = useInfiniteQuery(listQuery(["failed", "incomplete"]));
+  const troubled = data?.pages[0]?.transcriptions ?? [];
+  const jobs = looked && <Jobs one={looked} onClose={() => setLooked(null)} />;
+  if (!troubled.length) return jobs;
+  return (
+    <Section title={t.farm.setAside} hint={t.farm.setAsideHint}>
+      <Paper withBorder px="md">
+        <Entries label={t.farm.setAside}>
+          {troubled.map((each) => (
+            <Entry
+              key={each.id}
+              name={each.name}
+              badge={t.states[each.state]}
+              about={[ago(now - (each.finished_at ?? each.created_at)), each.owner, t.farm.chunksSetAside(each.progress.chunks_failed ?? 0)]}
+              bad={each.error ? String(each.error.message) : (each.gaps?.[0]?.reason ?? null)}
+            >
+              <Small label={t.farm.attempts} onClick={() => setLooked(each)} />
+              <Small label={t.list.retry} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />
+            </Entry>
+          ))}
+        </Entries>
+      </Paper>
+      {jobs}
+    </Section>
+  );
+}
+
 function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; jobs: Parameters<typeof ChunkMap>[0]["jobs"] }) {
   const { t } = useWords();
+  const [looking, look] = useDisclosure(false);
   const { chunks_done: done = 0, chunks = 0 } = one.progress;
   return (
     <div>
@@ -147,11 +185,15 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
         <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map}>
           {one.name}
         </Link>
-        <Text size="sm" c="dimmed">
-          <Pace one={one} now={now} />
-        </Text>
+        <Group gap="xs">
+          <Text size="sm" c="dimmed">
+            <Pace one={one} now={now} />
+          </Text>
+          <Small label={t.farm.attempts} onClick={look.open} />
+        </Group>
       </Group>
-      <ChunkMap jobs={jobs} label={t.farm.mapOf(one.name, done, chunks)} />
+      {looking && <Jobs one={one} onClose={look.close} />}
+      <ChunkMap jobs={jobs} onPick={look.open} label={t.farm.mapOf(one.name, done, chunks)} />
     </div>
   );
 }

@@ -1,12 +1,13 @@
 // The machines that the farm places: pools with their limits and switches, machines with age, cost and log.
-import { ActionIcon, Alert, Badge, Button, Group, Loader, Menu, Modal, Paper, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
-import { notifications } from "@mantine/notifications";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { IconDots, IconPlus, IconRefresh } from "@tabler/icons-react";
+import { Alert, Badge, Button, Group, Loader, Modal, Paper, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { IconPlus, IconRefresh } from "@tabler/icons-react";
 import { useState } from "react";
 
+import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { MachineList, MachineView, PoolChange, PoolView } from "../../api/schema";
+import { Actions, type Fact, Facts } from "../../shell/Parts";
 import { duration, useNow, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { actionsOf, type MachineAction, oneMore, spentToday } from "./machines";
@@ -19,22 +20,16 @@ type Order =
   | { readonly machine: string; readonly action: MachineAction }
   | "sync";
 
-function useOrder() {
-  const client = useQueryClient();
-  return useMutation({
-    mutationFn: async (order: Order) => {
-      if (order === "sync") return void (await data(api.POST("/api/machines/sync")));
-      if ("pool" in order) {
-        await data(api.POST("/api/pools/{pool}", { params: { path: { pool: order.pool } }, body: { automatic: false, ...order.change } }));
-      } else {
-        const path = { machine: order.machine, action: order.action };
-        await data(api.POST("/api/machines/{machine}/{action}", { params: { path } }));
-      }
-    },
-    onError: (error) => notifications.show({ color: "red", message: error.message }),
-    onSettled: () => client.invalidateQueries({ queryKey: ["machines"] }),
-  });
-}
+const useOrder = () =>
+  useChange(async (order: Order) => {
+    if (order === "sync") return void (await data(api.POST("/api/machines/sync")));
+    if ("pool" in order) {
+      await data(api.POST("/api/pools/{pool}", { params: { path: { pool: order.pool } }, body: { automatic: false, ...order.change } }));
+    } else {
+      const path = { machine: order.machine, action: order.action };
+      await data(api.POST("/api/machines/{machine}/{action}", { params: { path } }));
+    }
+  }, [["machines"]]);
 
 export function useMachines(enabled: boolean) {
   return useQuery({
@@ -109,7 +104,7 @@ function Pool({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>
   const { t, number } = useWords();
   const money = (value: number) => number(value, 2);
   const more = oneMore(pool);
-  const facts: [string, string][] = [
+  const facts: Fact[] = [
     [t.machines.work, t.machines.of(pool.working, pool.counted, pool.maximum)],
     [t.machines.model, pool.model ?? t.farm.anyModel],
     [t.machines.spent, pool.budget_per_day === null ? money(pool.spent_today) : t.list.of(money(pool.spent_today), money(pool.budget_per_day))],
@@ -143,17 +138,10 @@ function Pool({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>
           {t.machines.blocked(pool.blocked)}
         </Alert>
       )}
-      <Text size="sm" mt="xs">
+      <Text size="sm" my="xs">
         <b>{t.machines.whySoMany(pool.wanted)}</b> {pool.why}
       </Text>
-      <dl className={style.poolFacts}>
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <Facts facts={facts} />
     </Paper>
   );
 }
@@ -166,26 +154,14 @@ function leftOf({ seconds_left: now, seconds_left_at_maximum: most }: PoolView, 
 function PoolMenu({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>) => void }) {
   const { t } = useWords();
   const switches = (["on", "paused", "drained", "stopped"] as const).filter((one) => one !== pool.switch);
-  return (
-    <Menu position="bottom-end" width={280}>
-      <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(pool.name)}>
-          <IconDots size={18} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        {switches.map((one) => (
-          <Menu.Item key={one} onClick={() => run({ switch: one })} {...(one === "stopped" ? { color: "red" } : {})}>
-            {t.machines.switchTo[one]}
-            <Text size="xs" c="dimmed">
-              {t.machines.switchHints[one]}
-            </Text>
-          </Menu.Item>
-        ))}
-        {pool.fixed !== null && <Menu.Item onClick={() => run({ automatic: true })}>{t.machines.automatic}</Menu.Item>}
-      </Menu.Dropdown>
-    </Menu>
-  );
+  const actions = switches.map((one) => ({
+    label: t.machines.switchTo[one],
+    hint: t.machines.switchHints[one],
+    danger: one === "stopped",
+    run: () => run({ switch: one }),
+  }));
+  const automatic = pool.fixed === null ? [] : [{ label: t.machines.automatic, run: () => run({ automatic: true }) }];
+  return <Actions label={t.farm.actions(pool.name)} actions={[...actions, ...automatic]} width={280} />;
 }
 
 function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void; run: (action: MachineAction) => void }) {
@@ -202,21 +178,14 @@ function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void;
       <Table.Td>{number(one.jobs)}</Table.Td>
       <Table.Td>{one.failure ?? one.why}</Table.Td>
       <Table.Td>
-        <Menu position="bottom-end" width={200}>
-          <Menu.Target>
-            <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(one.id)}>
-              <IconDots size={18} />
-            </ActionIcon>
-          </Menu.Target>
-          <Menu.Dropdown>
-            <Menu.Item onClick={showLog}>{t.machines.log}</Menu.Item>
-            {actionsOf(one).map((action) => (
-              <Menu.Item key={action} onClick={() => run(action)} {...(action === "destroy" ? { color: "red" } : {})}>
-                {t.machines.verbs[action]}
-              </Menu.Item>
-            ))}
-          </Menu.Dropdown>
-        </Menu>
+        <Actions
+          label={t.farm.actions(one.id)}
+          width={200}
+          actions={[
+            { label: t.machines.log, run: showLog },
+            ...actionsOf(one).map((action) => ({ label: t.machines.verbs[action], danger: action === "destroy", run: () => run(action) })),
+          ]}
+        />
       </Table.Td>
     </Table.Tr>
   );

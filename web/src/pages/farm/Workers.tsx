@@ -1,10 +1,11 @@
 // The workers, and what they can be told: to rest, to go on, to leave; after what they hold or at once.
-import { ActionIcon, Badge, Menu, Text } from "@mantine/core";
+import { Badge, Text } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
-import { IconDoorExit, IconDots, IconPlayerPause, IconPlayerPlay } from "@tabler/icons-react";
+import { IconDoorExit, IconPlayerPause, IconPlayerPlay } from "@tabler/icons-react";
 
 import { useWorkerAction } from "../../api/queries";
 import type { EngineOffer, WorkerView } from "../../api/schema";
+import { Actions, type Fact, Facts } from "../../shell/Parts";
 import { modelName, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { workerActions, workerState } from "./state";
@@ -34,12 +35,12 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   const { t, ago, number } = useWords();
   const offers = one.engines as unknown as readonly EngineOffer[];
   const state = workerState(one);
-  const facts: [string, string][] = [
+  const facts: Fact[] = [
     [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")],
     [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
     [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
-    ...(one.hours ? [[t.farm.hours, one.hours.replace("-", "–")] as [string, string]] : []),
+    ...(one.hours ? [[t.farm.hours, one.hours.replace("-", "–")] as const] : []),
     [t.farm.seen, ago(now - one.last_seen_at)],
   ];
   return (
@@ -53,14 +54,9 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
           {one.version}
         </Text>
       </div>
-      <dl className={style.facts}>
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
+      <div className={style.about}>
+        <Facts facts={facts} />
+      </div>
       {one.state === "gone" || one.state === "dismissed" ? <span /> : <WorkerActions one={one} />}
     </li>
   );
@@ -73,39 +69,12 @@ function modelsOf(offer: EngineOffer, any: string): string {
 
 function WorkerActions({ one }: { one: WorkerView }) {
   const { t } = useWords();
-  const action = useWorkerAction();
-  return (
-    <Menu position="bottom-end" width={260}>
-      <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.farm.actions(one.name)}>
-          <IconDots size={18} />
-        </ActionIcon>
-      </Menu.Target>
-      <Menu.Dropdown>
-        {workerActions(one).map((name) => {
-          const Icon = ICONS[name];
-          return (
-            <Menu.Item
-              key={name}
-              leftSection={<Icon size={16} aria-hidden />}
-              onClick={() =>
-                action.mutate(
-                  { id: one.id, action: name },
-                  {
-                    onSuccess: () => notifications.show({ message: t.farm.told[name](one.name) }),
-                    onError: (error) => notifications.show({ color: "red", message: error.message }),
-                  },
-                )
-              }
-            >
-              {t.farm.tell[name]}
-              <Text size="xs" c="dimmed">
-                {t.farm.tellHints[name]}
-              </Text>
-            </Menu.Item>
-          );
-        })}
-      </Menu.Dropdown>
-    </Menu>
-  );
+  const { mutate } = useWorkerAction((name) => notifications.show({ message: t.farm.told[name](one.name) }));
+  const actions = workerActions(one).map((name) => ({
+    label: t.farm.tell[name],
+    hint: t.farm.tellHints[name],
+    icon: ICONS[name],
+    run: () => mutate({ id: one.id, action: name }),
+  }));
+  return <Actions label={t.farm.actions(one.name)} actions={actions} />;
 }

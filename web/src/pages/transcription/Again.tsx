@@ -2,11 +2,11 @@
 // transcription of its own until somebody takes it or leaves it; both texts are shown.
 import { Alert, Button, Group, Loader, Modal, SegmentedControl, Stack } from "@mantine/core";
 import { useLocalStorage } from "@mantine/hooks";
-import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
 import { IconSparkles } from "@tabler/icons-react";
 import { useEffect, useState } from "react";
 
+import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
 import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
@@ -96,7 +96,7 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
     setBusy(true);
     again
       .begin(chosen, whole)
-      .catch((error: Error) => notifications.show({ color: "red", message: error.message }))
+      .catch(failed)
       .finally(() => setBusy(false));
   };
   return (

@@ -1,11 +1,14 @@
 // Finding and replacing in the transcript: the browser's own search sees only the rows that are drawn.
 import { ActionIcon, Button, CloseButton, Group, Text, TextInput } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
+import { useQuery } from "@tanstack/react-query";
 import { IconChevronDown, IconChevronUp, IconReplace, IconSearch, IconSparkles } from "@tabler/icons-react";
 import { useEffect, useState } from "react";
 
+import { useChange } from "../../api/change";
+import { api, data } from "../../api/client";
+import { preferencesQuery } from "../../api/queries";
 import { useWords } from "../../words";
-import { useChosen } from "../transcriptions/Options";
 import type { EditorHandle } from "./Editor";
 import { type Match, type Row, wholeIn } from "./rows";
 import { count, patchOf, sent, textOf } from "./segments";
@@ -85,7 +88,7 @@ function Replace({ editor, rows, wanted, match, onNext }: {
 }) {
   const { t } = useWords();
   const [by, setBy] = useState("");
-  const [chosen, choose] = useChosen();
+  const { data: kept } = useQuery(preferencesQuery);
   const [done, setDone] = useState(false);
   const everywhere = count(editor.segments(), wanted);
   const piece = match && wholeIn(rows, match);
@@ -102,11 +105,15 @@ function Replace({ editor, rows, wanted, match, onNext }: {
     setDone(await editor.corrections.change({ replace: { text: wanted.trim(), by } }));
   };
   const name = by.trim();
-  const expect = () => {
-    choose({ prompt: chosen.prompt ? `${chosen.prompt}, ${name}` : name });
-    notifications.show({ message: t.edit.expected(name) });
-    setDone(false);
-  };
+  const glossary = kept?.glossary ?? "";
+  const expect = useChange(
+    () => data(api.PATCH("/app/preferences", { body: { glossary: glossary ? `${glossary}, ${name}` : name } })),
+    [preferencesQuery.queryKey],
+    () => {
+      notifications.show({ message: t.edit.expected(name) });
+      setDone(false);
+    },
+  );
   return (
     <Group gap="xs" mt={8}>
       <TextInput
@@ -129,8 +136,8 @@ function Replace({ editor, rows, wanted, match, onNext }: {
       <Button disabled={!everywhere} onClick={() => void all()}>
         {t.edit.replaceAll(everywhere)}
       </Button>
-      {done && name && !chosen.prompt.includes(name) && (
-        <Button variant="light" leftSection={<IconSparkles size={16} aria-hidden />} onClick={expect}>
+      {done && name && !glossary.includes(name) && (
+        <Button variant="light" leftSection={<IconSparkles size={16} aria-hidden />} onClick={() => expect.mutate()}>
           {t.edit.expect(name)}
         </Button>
       )}

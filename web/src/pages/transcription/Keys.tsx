@@ -25,20 +25,27 @@ interface Keys {
   readonly undo: (redo: boolean) => void;
 }
 
-export function useKeys({ player, seek, now, doubts, finder, keys, link, edit, undo }: Keys): void {
+/** What transcription pedals send; it works while one types, too. */
+export function pedals(player: Player | null, seek: (seconds: number) => void): Readonly<Record<string, (() => void) | undefined>> {
   const skip = (by: number) => () => player && seek(player.audio.currentTime + by);
+  return { F7: skip(-5), F8: player?.toggle, F9: skip(5) };
+}
+
+export function useKeys({ player, seek, now, doubts, finder, keys, link, edit, undo }: Keys): void {
+  const pedal = pedals(player, seek);
   const faster = (by: 1 | -1) => () => {
     if (!player) return;
     const next = RATES[RATES.indexOf(player.rate) + by];
     if (next !== undefined) player.setRate(next);
   };
-  const actions: Readonly<Record<string, (shift: boolean) => void>> = {
-    k: () => player?.toggle(),
-    " ": () => player?.toggle(),
-    j: skip(-5),
-    l: skip(5),
-    ArrowLeft: skip(-5),
-    ArrowRight: skip(5),
+  const actions: Readonly<Record<string, ((shift: boolean) => void) | undefined>> = {
+    ...pedal,
+    k: pedal.F8,
+    " ": pedal.F8,
+    j: pedal.F7,
+    l: pedal.F9,
+    ArrowLeft: pedal.F7,
+    ArrowRight: pedal.F9,
     ",": faster(-1),
     ".": faster(1),
     n: () => doubts.step(1),
@@ -77,8 +84,8 @@ export function KeySheet({ opened, onClose, edits }: { opened: boolean; onClose:
     [`E, ${t.reader.editKeys.doubleClick}`, t.reader.editKeys.open],
     ["Enter", t.reader.editKeys.split],
     ["⌫, Del", t.reader.editKeys.merge],
-    ["Alt K", t.reader.editKeys.play],
-    ["Alt J, Alt L", t.reader.editKeys.skip],
+    ["Alt K, F8", t.reader.editKeys.play],
+    ["Alt J, Alt L, F7, F9", t.reader.editKeys.skip],
     ["Alt N, Alt Shift N", t.reader.editKeys.doubt],
     ["Alt X", t.reader.editKeys.strike],
     ["Alt R", t.reader.editKeys.restore],

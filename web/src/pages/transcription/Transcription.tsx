@@ -10,7 +10,9 @@ import {
   IconChevronUp,
   IconCopy,
   IconDownload,
+  IconFileZip,
   IconKeyboard,
+  IconLayoutGrid,
   IconSearch,
 } from "@tabler/icons-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
@@ -28,6 +30,7 @@ import { AgainDialog, AgainResult, useAgain } from "./Again";
 import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
 import type { Active } from "./Editor";
 import { FindBar } from "./FindBar";
+import { Jobs } from "./Jobs";
 import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
@@ -37,7 +40,7 @@ import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
 import { useCorrections } from "./useCorrections";
 import { placeAt, useActive, useEditor, useLetters } from "./useEditor";
-import { type Player, usePlayer, useTime } from "./usePlayer";
+import { type Player, useMediaKeys, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 
 const NOTHING: readonly never[] = [];
@@ -67,6 +70,7 @@ function Shown({ one }: { one: TranscriptionView }) {
   const [finding, finder] = useDisclosure(false);
   const [wanted, setWanted] = useState("");
   const matches = useMemo(() => (finding ? find(reading.rows, wanted) : NOTHING), [finding, reading.rows, wanted]);
+  const show = (seconds: number) => reader.current?.show(rowAt(reading.rows, seconds));
   const { following, away, seek, now } = useFollowing(player, reader, reading.rows);
   const doubts = useDoubts(reading.rows, reader, seek, correcting ? open : null);
   const editor = useEditor(active, open, letters, { correcting, segments: reading.segments, player, seek, doubts, again: again.ask });
@@ -75,6 +79,7 @@ function Shown({ one }: { one: TranscriptionView }) {
     [one.id, t],
   );
   useLinked(reading, reader, seek);
+  useMediaKeys(player, seek, one.name);
   useEffect(() => {
     document.title = `${one.name} · ${t.app}`;
     return () => void (document.title = t.app);
@@ -89,7 +94,7 @@ function Shown({ one }: { one: TranscriptionView }) {
   return (
     <Container size="md" py="lg" className={player ? style.withPlayer : ""}>
       <Stack gap="md">
-        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} doubts={doubts}>
+        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} onShow={show} doubts={doubts}>
           {correcting && editor && (
             <>
               <UndoButtons correcting={correcting} onUndo={editor.undo} />
@@ -98,8 +103,8 @@ function Shown({ one }: { one: TranscriptionView }) {
             </>
           )}
         </Head>
-        {correcting && <Conflicts correcting={correcting} onShow={(at) => reader.current?.show(rowAt(reading.rows, at))} />}
-        {editor && <AgainResult one={one} again={again} editor={editor} onShow={(at) => reader.current?.show(rowAt(reading.rows, at))} />}
+        {correcting && <Conflicts correcting={correcting} onShow={show} />}
+        {editor && <AgainResult one={one} again={again} editor={editor} onShow={show} />}
         {finding && (
           <FindBar
             rows={reading.rows}
@@ -114,6 +119,7 @@ function Shown({ one }: { one: TranscriptionView }) {
         {isActive(one) && reading.jobs.length > 1 && (
           <ChunkMap
             jobs={reading.jobs}
+            onPick={({ start_seconds }) => show(start_seconds)}
             label={t.farm.mapOf(one.name, one.progress.chunks_done ?? 0, one.progress.chunks ?? 0)}
           />
         )}
@@ -149,16 +155,18 @@ function Body({ one, reading, children }: { one: TranscriptionView; reading: Rea
   return children;
 }
 
-function Head({ one, rows, onKeys, onFind, doubts, children }: {
+function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
   one: TranscriptionView;
   rows: readonly Row[];
   onKeys: () => void;
   onFind: () => void;
+  onShow: (seconds: number) => void;
   doubts: Doubts;
   children: React.ReactNode;
 }) {
   const { t, languageName } = useWords();
   const now = useNow(isActive(one) ? 1 : 60);
+  const [jobsShown, jobs] = useDisclosure(false);
   const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
   return (
     <header>
@@ -182,8 +190,8 @@ function Head({ one, rows, onKeys, onFind, doubts, children }: {
       <Group gap="xs" mt="md">
         <Export one={one} rows={rows} />
         <Share id={one.id} />
-        <Button variant="default" leftSection={<IconSearch size={17} aria-hidden />} onClick={onFind}>
-          {t.reader.find}
+        <Button variant="default" leftSection={<IconSearch size={17} aria-hidden />} aria-label={t.reader.find} onClick={onFind}>
+          {t.reader.findShort}
         </Button>
         {doubts.count > 0 && (
           <Button.Group>
@@ -202,6 +210,10 @@ function Head({ one, rows, onKeys, onFind, doubts, children }: {
           </Button.Group>
         )}
         {children}
+        <ActionIcon variant="default" size={36} aria-label={t.reader.chunks} title={t.reader.chunks} onClick={jobs.open}>
+          <IconLayoutGrid size={18} />
+        </ActionIcon>
+        {jobsShown && <Jobs one={one} onClose={jobs.close} onPick={(seconds) => (jobs.close(), onShow(seconds))} />}
         <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysButton} onClick={onKeys}>
           <IconKeyboard size={20} />
         </ActionIcon>
@@ -232,6 +244,11 @@ export function Export({ one, rows }: { one: TranscriptionView; rows: readonly R
               {name}
             </Menu.Item>
           ))}
+        {hasTranscript(one) && (
+          <Menu.Item component="a" href={address(`api/transcriptions/${one.id}/transcripts`)} download leftSection={<IconFileZip size={16} aria-hidden />}>
+            {t.reader.all}
+          </Menu.Item>
+        )}
         <Menu.Item leftSection={<IconCopy size={16} aria-hidden />} onClick={() => void copy(plainText(rows), t)}>
           {t.reader.copyText}
         </Menu.Item>

@@ -4,7 +4,7 @@ import { useMemo, useRef, useState } from "react";
 
 import type { Active, EditorHandle } from "./Editor";
 import { LETTERS } from "./Corrected";
-import type { Doubts } from "./Keys";
+import { type Doubts, pedals } from "./Keys";
 import { rowAt, type Row, wordAt, pieceAt } from "./rows";
 import type { Segment } from "./segments";
 import type { Correcting } from "./useCorrections";
@@ -59,15 +59,15 @@ export function useEditor(active: Active | null, open: (active: Active | null) =
       },
       key: (event) => {
         const { player, seek, doubts } = latest.current;
-        if (!event.altKey || event.ctrlKey || event.metaKey) return false;
-        const skip = (by: number) => player && seek(player.audio.currentTime + by);
-        const actions: Record<string, () => unknown> = {
-          KeyK: () => player?.toggle(),
-          KeyJ: () => skip(-5),
-          KeyL: () => skip(5),
+        if (event.ctrlKey || event.metaKey) return false;
+        const pedal = pedals(player, seek);
+        const withAlt: Record<string, (() => unknown) | undefined> = {
+          KeyK: pedal.F8,
+          KeyJ: pedal.F7,
+          KeyL: pedal.F9,
           KeyN: () => doubts.step(event.shiftKey ? -1 : 1, true),
         };
-        const action = actions[event.code];
+        const action = event.altKey ? withAlt[event.code] : pedal[event.code];
         action?.();
         return action !== undefined;
       },

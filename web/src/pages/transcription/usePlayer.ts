@@ -94,6 +94,23 @@ export function usePlayer(id: string): Player | null {
   );
 }
 
+/** The keys of headphones, keyboards and pedals for media, wherever the cursor is. */
+export function useMediaKeys(player: Player | null, seek: (seconds: number) => void, title: string): void {
+  const latest = useRef({ player, seek });
+  latest.current = { player, seek };
+  const there = player !== null;
+  useEffect(() => {
+    const session = (navigator as Partial<Navigator>).mediaSession;
+    if (!session || !there) return;
+    const toggle = () => latest.current.player?.toggle();
+    const skip = (by: number) => () => latest.current.seek((latest.current.player?.audio.currentTime ?? 0) + by);
+    session.metadata = new MediaMetadata({ title });
+    const keys = { play: toggle, pause: toggle, seekbackward: skip(-5), seekforward: skip(5), previoustrack: skip(-5), nexttrack: skip(5) };
+    for (const [key, act] of Object.entries(keys)) session.setActionHandler(key as MediaSessionAction, act);
+    return () => Object.keys(keys).forEach((key) => session.setActionHandler(key as MediaSessionAction, null));
+  }, [there, title]);
+}
+
 /** Calls back with the time of the sound: each frame while it plays, and whenever it is moved. */
 export function useTime(audio: HTMLAudioElement | undefined, heard: (seconds: number) => void): void {
   useEffect(() => {

@@ -28,7 +28,7 @@ export function FromLink({ choice }: { choice: () => Choice }) {
       data(api.POST("/api/transcriptions", { body: { name: nameOf(url), url, ...choice() } as Submission })),
     onSuccess: () => {
       setUrl("");
-      return queries.invalidateQueries();
+      return queries.invalidateQueries({ queryKey: ["transcriptions"] });
     },
   });
   const send = (event: FormEvent) => {

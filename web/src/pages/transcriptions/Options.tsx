@@ -1,22 +1,22 @@
-// How the next files are to be transcribed. The choice is remembered in this browser.
-import { Autocomplete, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea, useMatches } from "@mantine/core";
-import { useLocalStorage } from "@mantine/hooks";
-import { useQuery } from "@tanstack/react-query";
+// How the next recordings are to be transcribed.
+import { Autocomplete, Button, Collapse, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea, useMatches } from "@mantine/core";
+import { useDebouncedCallback, useDisclosure } from "@mantine/hooks";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { IconAdjustmentsHorizontal, IconChevronDown } from "@tabler/icons-react";
 import { useMemo } from "react";
 
-import { sessionQuery } from "../../api/queries";
+import { failed } from "../../api/change";
+import { api, data } from "../../api/client";
+import { preferencesQuery, sessionQuery } from "../../api/queries";
+import type { Defaults } from "../../api/schema";
 import { modelName, useWords } from "../../words";
-import type { Options } from "./uploads";
+import style from "./Transcriptions.module.css";
+import type { Choice, Options } from "./uploads";
 
-export interface Chosen {
-  /** `ENGINE: MODEL`, or only a model; empty for what the farm does by itself. */
-  readonly model: string;
-  readonly language: string;
-  readonly task: "transcribe" | "translate";
-  readonly prompt: string;
-  readonly priority: number;
-}
+/** `model` is `ENGINE: MODEL`, or only a model; empty for what the farm does by itself. */
+export type Chosen = Required<Defaults>;
 
+const SAVE_AFTER_MS = 400;
 const DEFAULT: Chosen = { model: "", language: "", task: "transcribe", prompt: "", priority: 0 };
 const SEVERAL = "several";
 const WHISPER = ["tiny", "base", "small", "medium", "large-v3", "large-v3-turbo"];
@@ -29,11 +29,30 @@ function useHighestPriority(): number {
   return session?.scope === "admin" ? 10 : 0;
 }
 
+/** What is chosen for the next recording; the farm keeps it, so it is the same in every browser. */
 export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
+  const client = useQueryClient();
   const highest = useHighestPriority();
-  const [stored, setStored] = useLocalStorage<Chosen>({ key: "options", defaultValue: DEFAULT, getInitialValueInEffect: false });
-  const chosen = { ...DEFAULT, ...stored, priority: Math.min(stored.priority ?? 0, highest) };
-  return [chosen, (change) => setStored({ ...chosen, ...change })];
+  const { data: kept } = useQuery(preferencesQuery);
+  const save = useDebouncedCallback((defaults: Chosen) => void data(api.PATCH("/app/preferences", { body: { defaults } })).catch(failed), {
+    delay: SAVE_AFTER_MS,
+    flushOnUnmount: true,
+  });
+  const chosen = { ...DEFAULT, ...kept?.defaults, priority: Math.min(kept?.defaults.priority ?? 0, highest) };
+  const choose = (change: Partial<Chosen>) => {
+    const defaults = { ...chosen, ...change };
+    client.setQueryData(preferencesQuery.queryKey, (had) => had && { ...had, defaults });
+    save(defaults);
+  };
+  return [chosen, choose];
+}
+
+/** Gives the options and the priority of what is sent now. */
+export function useSending(): () => Choice {
+  const [chosen] = useChosen();
+  const offers = useOffers();
+  const { data: kept } = useQuery(preferencesQuery);
+  return () => ({ options: toOptions(chosen, offers, kept?.glossary), priority: chosen.priority });
 }
 
 /** What the farm's workers offer, as `engine: model`; models of the usual engine by their name alone. */
@@ -80,7 +99,7 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
   );
   return (
     <>
-      <SimpleGrid cols={{ base: 1, sm: 2 }}>
+      <SimpleGrid cols={{ base: 1, sm: 2 }} style={{ alignItems: "end" }}>
         <Autocomplete
           label={t.options.model}
           description={t.options.modelHint}
@@ -125,7 +144,7 @@ export function OptionsForm() {
     <Stack gap="md">
       <RecognitionFields chosen={chosen} choose={choose} />
       <Group gap="xl">
-        <Choice label={t.options.task}>
+        <Labelled label={t.options.task}>
           <SegmentedControl
             aria-label={t.options.task}
             orientation={orientation}
@@ -136,8 +155,8 @@ export function OptionsForm() {
               { value: "translate", label: t.options.translate },
             ]}
           />
-        </Choice>
-        <Choice label={t.options.priority}>
+        </Labelled>
+        <Labelled label={t.options.priority}>
           <SegmentedControl
             aria-label={t.options.priority}
             value={String(chosen.priority)}
@@ -148,7 +167,7 @@ export function OptionsForm() {
               { value: "10", label: t.options.high },
             ].filter(({ value }) => Number(value) <= highest)}
           />
-        </Choice>
+        </Labelled>
       </Group>
       <Text size="sm" c="dimmed">
         {t.options.remembered}
@@ -157,7 +176,38 @@ export function OptionsForm() {
   );
 }
 
-function Choice({ label, children }: { label: string; children: React.ReactNode }) {
+/** The same, behind a button. */
+export function OptionsPanel() {
+  const [open, { toggle }] = useDisclosure(false);
+  return (
+    <>
+      <Group>
+        <OptionsButton open={open} toggle={toggle} />
+      </Group>
+      <Collapse expanded={open} id="options">
+        <OptionsForm />
+      </Collapse>
+    </>
+  );
+}
+
+export function OptionsButton({ open, toggle }: { open: boolean; toggle: () => void }) {
+  const { t } = useWords();
+  return (
+    <Button
+      variant="default"
+      leftSection={<IconAdjustmentsHorizontal size={18} aria-hidden />}
+      rightSection={<IconChevronDown size={16} aria-hidden className={open ? style.open : ""} />}
+      aria-expanded={open}
+      aria-controls="options"
+      onClick={toggle}
+    >
+      {t.list.options}
+    </Button>
+  );
+}
+
+function Labelled({ label, children }: { label: string; children: React.ReactNode }) {
   return (
     <Stack gap={4}>
       <Text size="sm" fw={600}>

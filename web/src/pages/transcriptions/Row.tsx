@@ -1,14 +1,16 @@
 // One transcription of the list: how it is, how far, and what can be done about it.
-import { ActionIcon, Button, Group, Menu, Modal, Progress, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Group, Modal, Progress, Stack, Text, TextInput } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
-import { IconAlertTriangle, IconDots, IconPencil, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
+import { IconAlertTriangle, IconPencil, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
 import { type FormEvent, useState } from "react";
 
-import { isActive, sessionQuery, useAction, useRename } from "../../api/queries";
+import { failed } from "../../api/change";
+import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
+import { Actions } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
 import { remove, undo, UNDO_MS } from "./removal";
@@ -44,7 +46,7 @@ export function Row({ one }: { one: TranscriptionView }) {
         {isActive(one) && <Bar one={one} />}
         <Trouble one={one} />
       </div>
-      <Actions one={one} />
+      <RowActions one={one} />
     </li>
   );
 }
@@ -95,11 +97,10 @@ export function Trouble({ one }: { one: TranscriptionView }) {
   );
 }
 
-function Actions({ one }: { one: TranscriptionView }) {
+function RowActions({ one }: { one: TranscriptionView }) {
   const { t } = useWords();
   const action = useAction();
-  const failed = (error: Error) => notifications.show({ color: "red", message: error.message });
-  const run = (name: "cancel" | "retry") => action.mutate({ id: one.id, action: name }, { onError: failed });
+  const run = (name: "cancel" | "retry") => action.mutate({ id: one.id, action: name });
   const removeIt = () => {
     remove(one.id, failed);
     notifications.show({
@@ -127,33 +128,16 @@ function Actions({ one }: { one: TranscriptionView }) {
   return (
     <>
       {renaming && <Rename one={one} onClose={setRenaming.close} />}
-      <Menu position="bottom-end">
-        <Menu.Target>
-          <ActionIcon variant="subtle" color="gray" size="lg" aria-label={t.list.actions(one.name)}>
-            <IconDots size={18} />
-          </ActionIcon>
-        </Menu.Target>
-        <Menu.Dropdown>
-          <Menu.Item leftSection={<IconPencil size={16} aria-hidden />} onClick={setRenaming.open}>
-            {t.list.rename}
-          </Menu.Item>
-          {isActive(one) && (
-            <Menu.Item leftSection={<IconPlayerStop size={16} aria-hidden />} onClick={() => run("cancel")}>
-              {t.list.cancel}
-            </Menu.Item>
-          )}
-          {["failed", "cancelled", "incomplete"].includes(one.state) && (
-            <Menu.Item leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => run("retry")}>
-              {t.list.retry}
-            </Menu.Item>
-          )}
-          {!isActive(one) && (
-            <Menu.Item leftSection={<IconTrash size={16} aria-hidden />} onClick={removeIt}>
-              {t.list.remove}
-            </Menu.Item>
-          )}
-        </Menu.Dropdown>
-      </Menu>
+      <Actions
+        label={t.list.actions(one.name)}
+        width={200}
+        actions={[
+          { label: t.list.rename, icon: IconPencil, run: setRenaming.open },
+          ...(isActive(one) ? [{ label: t.list.cancel, icon: IconPlayerStop, run: () => run("cancel") }] : []),
+          ...(isTroubled(one) ? [{ label: t.list.retry, icon: IconRefresh, run: () => run("retry") }] : []),
+          ...(isActive(one) ? [] : [{ label: t.list.remove, icon: IconTrash, run: removeIt }]),
+        ]}
+      />
     </>
   );
 }

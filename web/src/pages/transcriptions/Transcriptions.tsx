@@ -1,17 +1,15 @@
 // The page of transcriptions: drop files, choose how, watch them, act on them.
 import { Button, Collapse, Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { useQuery } from "@tanstack/react-query";
-import { IconAdjustmentsHorizontal, IconChevronDown, IconHeadphones, IconUpload } from "@tabler/icons-react";
+import { IconHeadphones, IconUpload } from "@tabler/icons-react";
 import { useRef, useState } from "react";
 
 import { address } from "../../api/client";
-import { glossaryQuery } from "../../api/queries";
 import { useWords } from "../../words";
 import { Drop } from "./Drop";
 import { FromLink } from "./FromLink";
 import { List } from "./List";
-import { OptionsForm, toOptions, useChosen, useOffers } from "./Options";
+import { OptionsButton, OptionsForm, useSending } from "./Options";
 import style from "./Transcriptions.module.css";
 import { uploads } from "./uploads";
 import { UploadList } from "./UploadList";
@@ -20,11 +18,8 @@ const SAMPLE = "app/sample/podcast.mp3";
 
 export function Transcriptions() {
   const { t } = useWords();
-  const [chosen] = useChosen();
-  const offers = useOffers();
+  const choice = useSending();
   const [open, { toggle }] = useDisclosure(false);
-  const { data: glossary } = useQuery(glossaryQuery);
-  const choice = () => ({ options: toOptions(chosen, offers, glossary), priority: chosen.priority });
   const send = (files: readonly File[]) => uploads.add(files, choice());
   return (
     <Container size="lg" py="lg">
@@ -33,16 +28,7 @@ export function Transcriptions() {
         <Group justify="space-between">
           <Title order={1}>{t.list.title}</Title>
           <Group gap="xs">
-            <Button
-              variant="default"
-              leftSection={<IconAdjustmentsHorizontal size={18} aria-hidden />}
-              rightSection={<IconChevronDown size={16} aria-hidden className={open ? style.open : ""} />}
-              aria-expanded={open}
-              aria-controls="options"
-              onClick={toggle}
-            >
-              {t.list.options}
-            </Button>
+            <OptionsButton open={open} toggle={toggle} />
             <Choose onFiles={send} />
           </Group>
         </Group>

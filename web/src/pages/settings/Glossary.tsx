@@ -1,38 +1,35 @@
 // Names and words that the recordings are likely to hold.
 import { Button, Group, Stack, Textarea } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import type { FormEvent } from "react";
 
+import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
-import { glossaryQuery } from "../../api/queries";
+import { preferencesQuery } from "../../api/queries";
+import { Section } from "../../shell/Parts";
 import { useWords } from "../../words";
-import { failed, Section } from "./Section";
 
 export function Glossary() {
   const { t } = useWords();
-  const client = useQueryClient();
-  const { data: found } = useQuery(glossaryQuery);
-  const save = useMutation({
-    mutationFn: (words: string) => data(api.PUT("/app/glossary", { body: { words } })),
-    onSuccess: () => {
-      notifications.show({ message: t.account.glossarySaved });
-      return client.invalidateQueries({ queryKey: glossaryQuery.queryKey });
-    },
-    onError: failed,
-  });
+  const { data: kept } = useQuery(preferencesQuery);
+  const save = useChange(
+    (glossary: string) => data(api.PATCH("/app/preferences", { body: { glossary } })),
+    [preferencesQuery.queryKey],
+    () => notifications.show({ message: t.settings.glossarySaved }),
+  );
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
     save.mutate(String(new FormData(event.currentTarget).get("words")));
   };
   return (
-    <Section title={t.account.glossary} hint={t.account.glossaryHint}>
-      <form onSubmit={submit} key={found}>
+    <Section title={t.settings.glossary} hint={t.settings.glossaryHint}>
+      <form onSubmit={submit} key={kept?.glossary}>
         <Stack gap="sm">
           <Textarea
             name="words"
-            aria-label={t.account.glossary}
-            defaultValue={found ?? ""}
+            aria-label={t.settings.glossary}
+            defaultValue={kept?.glossary ?? ""}
             placeholder={t.options.promptHint}
             autosize
             minRows={2}

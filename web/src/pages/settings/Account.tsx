@@ -1,76 +1,26 @@
-// The account: how the app looks, password, sessions; the people of the farm and its access tokens.
-import { Alert, Button, Container, Group, PasswordInput, SegmentedControl, Select, SimpleGrid, Stack, Text, Title, useMantineColorScheme } from "@mantine/core";
+// The own account: how the app looks, password, sessions.
+import { Alert, Button, Group, PasswordInput, SegmentedControl, Select, SimpleGrid, Stack, Text, useMantineColorScheme } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import type { FormEvent } from "react";
 
+import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
-import { serverQuery, sessionQuery } from "../../api/queries";
 import type { Session } from "../../api/schema";
+import { Section } from "../../shell/Parts";
 import { type Language, languages } from "../../texts";
-import { bytes, useWords } from "../../words";
+import { useWords } from "../../words";
 import { signOut } from "../sign-in/session";
-import { Glossary } from "./Glossary";
-import { People } from "./People";
-import { failed, Section } from "./Section";
-import { Tokens } from "./Tokens";
 
-export function Account() {
-  const { t } = useWords();
-  const { data: session } = useQuery(sessionQuery);
-  if (!session?.owner || !session.scope) return null;
-  return (
-    <Container size="sm" py="lg">
-      <Stack gap="lg">
-        <div>
-          <Title order={1}>{t.account.title}</Title>
-          <Text c="dimmed">{t.account.you(session.owner, t.account.scopes[session.scope])}</Text>
-        </div>
-        <Appearance />
-        <Glossary />
-        {session.has_account && <Password session={session} />}
-        <Sessions />
-        {session.scope === "admin" && <People />}
-        <Tokens admin={session.scope === "admin"} />
-        <About version={session.version} admin={session.scope === "admin"} />
-      </Stack>
-    </Container>
-  );
-}
-
-function About({ version, admin }: { version: string; admin: boolean }) {
-  const { t, number } = useWords();
-  const { data: server } = useQuery({ ...serverQuery, enabled: admin });
-  const facts = server
-    ? [
-        t.account.upload(bytes(server.max_upload_bytes)),
-        t.account.unfinished(number(server.max_unfinished ?? 0)),
-        server.retention_days == null ? t.account.keptForGood : t.account.kept(number(server.retention_days)),
-        t.account.trash(number(server.trash_hours ?? 0)),
-      ]
-    : [];
-  return (
-    <Section title={t.account.about}>
-      <Text size="sm">{t.account.version(version)}</Text>
-      <Text size="sm">{t.account.licence}</Text>
-      {facts.map((fact) => (
-        <Text key={fact} size="sm">
-          {fact}
-        </Text>
-      ))}
-    </Section>
-  );
-}
-
-function Appearance() {
+export function Appearance() {
   const { t, language, choose } = useWords();
   const { colorScheme, setColorScheme } = useMantineColorScheme();
   return (
-    <Section title={t.account.appearance}>
+    <Section title={t.settings.appearance}>
       <SimpleGrid cols={{ base: 1, sm: 2 }}>
         <Select
-          label={t.account.tongue}
+          label={t.settings.tongue}
           value={language}
           allowDeselect={false}
           onChange={(value) => value && choose(value as Language)}
@@ -92,13 +42,13 @@ function Appearance() {
   );
 }
 
-function Password({ session }: { session: Session }) {
+export function Password({ session }: { session: Session }) {
   const { t } = useWords();
   const client = useQueryClient();
   const change = useMutation({
     mutationFn: (body: { password: string; current: string | null }) => data(api.PUT("/app/password", { body })),
     onSuccess: () => {
-      notifications.show({ message: t.account.passwordSet });
+      notifications.show({ message: t.settings.passwordSet });
       return client.invalidateQueries({ queryKey: ["session"] });
     },
   });
@@ -113,7 +63,7 @@ function Password({ session }: { session: Session }) {
     );
   };
   return (
-    <Section title={t.account.password} {...(session.has_password ? {} : { hint: t.account.noPassword })}>
+    <Section title={t.settings.password} {...(session.has_password ? {} : { hint: t.settings.noPassword })}>
       <form onSubmit={submit}>
         <Stack gap="sm">
           <input type="text" name="username" autoComplete="username" value={session.owner ?? ""} readOnly hidden />
@@ -123,12 +73,12 @@ function Password({ session }: { session: Session }) {
             </Alert>
           )}
           {session.has_password && (
-            <PasswordInput name="current" label={t.account.current} autoComplete="current-password" required withAsterisk={false} />
+            <PasswordInput name="current" label={t.settings.current} autoComplete="current-password" required withAsterisk={false} />
           )}
           <PasswordInput
             name="password"
-            label={t.account.fresh}
-            description={t.account.freshHint}
+            label={t.settings.fresh}
+            description={t.settings.freshHint}
             autoComplete="new-password"
             minLength={10}
             maxLength={256}
@@ -137,7 +87,7 @@ function Password({ session }: { session: Session }) {
           />
           <Group>
             <Button type="submit" loading={change.isPending}>
-              {t.account.set}
+              {t.settings.set}
             </Button>
           </Group>
         </Stack>
@@ -146,7 +96,7 @@ function Password({ session }: { session: Session }) {
   );
 }
 
-function Sessions() {
+export function Sessions() {
   const { t } = useWords();
   const client = useQueryClient();
   const navigate = useNavigate();
@@ -155,10 +105,10 @@ function Sessions() {
     await navigate({ to: "/sign-in" });
   };
   return (
-    <Section title={t.account.sessions} hint={t.account.everywhereHint}>
+    <Section title={t.settings.sessions} hint={t.settings.everywhereHint}>
       <Group>
         <Button variant="default" onClick={() => void out().catch(failed)}>
-          {t.account.everywhere}
+          {t.settings.everywhere}
         </Button>
       </Group>
     </Section>

@@ -1,0 +1,31 @@
+"""What cannot be recognised is shown with the evidence of every attempt, and tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+from support.browsers import Visitor, barriers
+from support.farm_processes import Farm, Recording
+from support.tone_audio import tone_words
+
+
+def test_chunks_that_failed_are_shown_with_their_attempts_and_tried_again(browser: Browser, tmp_path: Path) -> None:
+    recording = Recording.of(tmp_path / "broken.wav", [*tone_words(12), "fail", *tone_words(12, 12)])
+    with Farm(tmp_path / "other", settings={"WHISPER_FARM_MAX_ATTEMPTS": "1"}) as farm, farm.worker():
+        made = farm.submit(recording, "faulty")
+        visitor = Visitor(browser, farm)
+        page = visitor.signed_in()
+        page.goto(f"{farm.url}/#/farm")
+        row = page.get_by_role("list", name="Set aside").get_by_role("listitem")
+        expect(row.get_by_text("1 chunk set aside")).to_be_visible(timeout=60_000)
+        row.get_by_role("button", name="Attempts").click()
+        sheet = page.get_by_role("dialog")
+        expect(sheet.get_by_text("worker1")).to_contain_text("failed")
+        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible()
+        assert barriers(page) == []
+        sheet.get_by_role("button", name="Try again what is missing").click()
+        expect(sheet.get_by_text("worker1")).to_have_count(2)
+        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible(timeout=30_000)
+        assert [attempt.number for attempt in farm.attempts(made, "failed")] == [1, 2]
+        visitor.close()

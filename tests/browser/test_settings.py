@@ -1,0 +1,103 @@
+"""Settings belong to a person and not to a browser; podcasts and webhooks are added, looked at and removed."""
+
+from __future__ import annotations
+
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+from playwright.sync_api import expect
+from support.browsers import PHONE, Visitor, barriers
+from support.farm_processes import Farm, Process
+
+
+def test_options_and_glossary_are_the_same_in_every_browser(visitor: Visitor, farm: Farm, worker: Process) -> None:
+    one, other = visitor.signed_in(), visitor.signed_in()
+    one.goto(f"{farm.url}/#/settings")
+    with one.expect_response(re.compile("/app/preferences")):
+        one.get_by_role("combobox", name="Model").fill("large-v3")
+    one.get_by_role("textbox", name="Glossary").fill("Okonkwo, Groningen")
+    one.get_by_role("button", name="Save").click()
+    expect(one.get_by_text("It counts from the next recording on.")).to_be_visible()
+    other.reload()
+    other.get_by_role("button", name="Options").click()
+    expect(other.get_by_role("combobox", name="Model")).to_have_value("large-v3")
+    other.goto(f"{farm.url}/#/settings")
+    expect(other.get_by_role("textbox", name="Glossary")).to_have_value("Okonkwo, Groningen")
+    with other.expect_response(re.compile("/app/preferences")):
+        other.get_by_role("combobox", name="Model").fill("")
+    other.get_by_role("textbox", name="Glossary").fill("")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_text("It counts from the next recording on.")).to_be_visible()
+
+
+def test_every_part_of_the_settings_is_reached_by_its_link_also_on_a_phone(visitor: Visitor, farm: Farm) -> None:
+    page = visitor.signed_in(viewport=PHONE)
+    page.get_by_role("button", name="Settings: admin").click()
+    page.get_by_role("menuitem", name="Settings").click()
+    shown = {
+        "Recordings": "The next recordings",
+        "Your account": "Password",
+        "Programs": "Webhooks",
+        "People": "People",
+        "Limits": "Limits",
+        "About": "Built on",
+    }
+    for part, heading in shown.items():
+        page.get_by_role("link", name=part, exact=True).click()
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    expect(page.get_by_text("faster-whisper", exact=True)).to_be_visible()
+    licences = page.get_by_role("link", name="Licences of what is in this page").get_attribute("href")
+    assert licences is not None
+    assert "react-dom" in httpx.get(licences, headers={"Authorization": f"Bearer {farm.token}"}).text
+
+
+FEED = b"""<?xml version="1.0"?>
+<rss version="2.0"><channel><title>Morning &lt;b&gt;show&lt;/b&gt;</title></channel></rss>"""
+
+
+class Feed(BaseHTTPRequestHandler):
+    """A podcast without episodes."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(FEED)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_a_podcast_is_followed_and_its_feed_with_transcripts_is_offered(visitor: Visitor, farm: Farm) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Feed) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/feed.xml"
+        page = visitor.signed_in()
+        page.get_by_role("link", name="Podcasts").click()
+        page.get_by_label("Address of the feed").fill(url)
+        page.get_by_role("button", name="Follow").click()
+        row = page.get_by_role("listitem").filter(has_text="Morning")
+        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible(timeout=20_000)
+        assert barriers(page) == []
+        row.get_by_role("button", name="Copy address with transcripts").click()
+        expect(page.get_by_text("Copied.")).to_be_visible()
+        server.shutdown()
+    page.get_by_label("Address of the feed").fill(url)
+    page.get_by_role("button", name="Follow").click()
+    expect(page.get_by_role("region", name="Follow a podcast").get_by_role("alert")).to_contain_text("already")
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_be_hidden()
+
+
+def test_a_webhook_is_made_and_what_became_of_its_messages_is_shown(visitor: Visitor, farm: Farm) -> None:
+    page = visitor.signed_in()
+    page.goto(f"{farm.url}/#/settings/programs")
+    page.get_by_label("Address", exact=True).fill("http://127.0.0.1:9/told")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("This secret verifies its messages.")).to_be_visible()
+    row = page.get_by_role("listitem").filter(has_text="http://127.0.0.1:9/told")
+    row.get_by_role("button", name="Messages").click()
+    expect(page.get_by_text("Nothing was sent yet.")).to_be_visible()
+    row.get_by_role("button", name="Remove").click()
+    expect(row).to_be_hidden()

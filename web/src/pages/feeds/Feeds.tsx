@@ -1,0 +1,103 @@
+// The podcasts that the farm follows: add one, see what came of it, take the address of the feed with transcripts.
+import { Alert, Button, Container, Group, Loader, NumberInput, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+
+import { useChange } from "../../api/change";
+import { address, api, data } from "../../api/client";
+import { sessionQuery } from "../../api/queries";
+import type { FeedView } from "../../api/schema";
+import { copy } from "../../copy";
+import { Problem } from "../../shell/Failed";
+import { Entries, Entry, Section, Small } from "../../shell/Parts";
+import { useNow, useWords } from "../../words";
+import { OptionsPanel, useSending } from "../transcriptions/Options";
+
+const KEYS = [["feeds"], ["transcriptions"]];
+const LOOK_MS = 5000;
+const NEWEST = 3;
+
+export function Feeds() {
+  const { t } = useWords();
+  const { data: found, error } = useQuery({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")), refetchInterval: LOOK_MS });
+  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  return (
+    <Container size="md" py="lg">
+      <Stack gap="lg">
+        <div>
+          <Title order={1}>{t.feeds.title}</Title>
+          <Text c="dimmed">{t.feeds.hint}</Text>
+        </div>
+        {!found && <Loader aria-label={t.loading} />}
+        {found && found.feeds.length > 0 && (
+          <Section title={t.feeds.followed}>
+            <Entries label={t.feeds.followed}>{found.feeds.map((one) => <Feed key={one.id} one={one} />)}</Entries>
+          </Section>
+        )}
+        <NewFeed />
+      </Stack>
+    </Container>
+  );
+}
+
+function Feed({ one }: { one: FeedView }) {
+  const { t, ago } = useWords();
+  const now = useNow(10);
+  const { data: session } = useQuery(sessionQuery);
+  const remove = useChange(() => data(api.DELETE("/api/feeds/{feed_id}", { params: { path: { feed_id: one.id } } })), KEYS);
+  const about = [
+    one.looked_at ? t.feeds.episodes(one.episodes, one.transcribed) : t.feeds.first,
+    one.looked_at ? t.feeds.looked(ago(now - one.looked_at)) : null,
+    one.words ? t.feeds.only(one.words) : null,
+    one.owner === session?.owner ? null : t.list.by(one.owner),
+    one.title ? one.url : null,
+  ];
+  return (
+    <Entry name={one.title || one.url} about={about} bad={one.error}>
+      <Small label={t.feeds.copy} onClick={() => void copy(address(one.served_at), t)} />
+      <Small danger label={t.settings.remove} onClick={() => remove.mutate()} />
+    </Entry>
+  );
+}
+
+function NewFeed() {
+  const { t } = useWords();
+  const sending = useSending();
+  const [count, setCount] = useState<number | string>(NEWEST);
+  const [keep, setKeep] = useState(false);
+  const add = useChange((body: { url: string; words: string }) => {
+    const wanted = { ...body, count: Number(count) || NEWEST, keep_transcripts: keep, options: sending().options };
+    return data(api.POST("/api/feeds", { body: wanted as never }));
+  }, KEYS);
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    const given = new FormData(form);
+    add.mutate({ url: String(given.get("url")), words: String(given.get("words")) }, { onSuccess: () => form.reset() });
+  };
+  return (
+    <Section title={t.feeds.add} hint={t.feeds.addHint}>
+      <form onSubmit={submit}>
+        <Stack gap="sm">
+          {add.error && (
+            <Alert color="red" role="alert">
+              {add.error.message}
+            </Alert>
+          )}
+          <TextInput name="url" type="url" label={t.feeds.url} placeholder="https://example.org/feed.xml" required withAsterisk={false} />
+          <Group grow align="start">
+            <NumberInput label={t.feeds.count} description={t.feeds.countHint} value={count} onChange={setCount} min={1} max={1000} allowDecimal={false} hideControls />
+            <TextInput name="words" label={t.feeds.words} description={t.feeds.wordsHint} maxLength={200} />
+          </Group>
+          <Switch label={t.feeds.keep} checked={keep} onChange={(event) => setKeep(event.currentTarget.checked)} />
+          <OptionsPanel />
+          <Group>
+            <Button type="submit" loading={add.isPending}>
+              {t.feeds.follow}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Section>
+  );
+}

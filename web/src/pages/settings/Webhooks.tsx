@@ -1,0 +1,68 @@
+// Addresses that are told of transcriptions that end, and what became of the messages.
+import { Button, Group, TextInput } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+
+import { useChange } from "../../api/change";
+import { api, data } from "../../api/client";
+import type { DeliveryView, WebhookView } from "../../api/schema";
+import { Entries, Entry, Section, Shown, Small } from "../../shell/Parts";
+import { useNow, useWords } from "../../words";
+
+const KEYS = [["webhooks"]];
+const LOOK_MS = 3000;
+
+export function Webhooks() {
+  const { t } = useWords();
+  const { data: found } = useQuery({ queryKey: ["webhooks"], queryFn: () => data(api.GET("/api/webhooks")) });
+  const make = useChange((url: string) => data(api.POST("/api/webhooks", { body: { url } })), KEYS);
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    make.mutate(String(new FormData(form).get("url")), { onSuccess: () => form.reset() });
+  };
+  return (
+    <Section title={t.settings.webhooks} hint={t.settings.webhooksHint}>
+      <Entries label={t.settings.webhooks}>{found?.webhooks.map((one) => <Webhook key={one.id} one={one} />)}</Entries>
+      {make.data?.secret && <Shown label={t.settings.webhookSecret} secret={make.data.secret} />}
+      <form onSubmit={submit}>
+        <Group align="end" gap="sm">
+          <TextInput name="url" type="url" label={t.settings.webhookUrl} placeholder="https://" required withAsterisk={false} flex="1 1 180px" />
+          <Button type="submit" variant="default" loading={make.isPending}>
+            {t.settings.add}
+          </Button>
+        </Group>
+      </form>
+    </Section>
+  );
+}
+
+function Webhook({ one }: { one: WebhookView }) {
+  const { t, ago } = useWords();
+  const now = useNow(60);
+  const [open, setOpen] = useState(false);
+  const path = { webhook_id: one.id };
+  const remove = useChange(() => data(api.DELETE("/api/webhooks/{webhook_id}", { params: { path } })), KEYS);
+  const { data: found } = useQuery({
+    queryKey: ["deliveries", one.id],
+    queryFn: () => data(api.GET("/api/webhooks/{webhook_id}/deliveries", { params: { path, query: { limit: 20 } } })),
+    enabled: open,
+    refetchInterval: LOOK_MS,
+  });
+  return (
+    <>
+      <Entry name={one.url} about={[one.owner, t.settings.made(ago(now - one.created_at))]}>
+        <Small label={t.settings.deliveries} onClick={() => setOpen(!open)} />
+        <Small danger label={t.settings.remove} onClick={() => remove.mutate()} />
+      </Entry>
+      {open && found?.deliveries.length === 0 && <Entry name="" about={[t.settings.noDeliveries]} />}
+      {open && found?.deliveries.map((delivery) => <Delivery key={delivery.id} one={delivery} now={now} />)}
+    </>
+  );
+}
+
+function Delivery({ one, now }: { one: DeliveryView; now: number }) {
+  const { t, ago } = useWords();
+  const facts = [ago(now - one.created_at), t.settings.tries(one.tries), one.status ? `HTTP ${one.status}` : null];
+  return <Entry name={one.kind} badge={t.settings.deliveryStates[one.state]} about={facts} bad={one.error} />;
+}

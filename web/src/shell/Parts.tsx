@@ -1,0 +1,134 @@
+// What pages are made of, written once: a section, facts, a list of entries, a menu of actions, a secret shown once.
+import { ActionIcon, Alert, Badge, Button, Card, Group, Menu, Stack, Text, Title } from "@mantine/core";
+import { IconCopy, IconDots } from "@tabler/icons-react";
+import type { ComponentType, ReactNode } from "react";
+
+import { copy } from "../copy";
+import { useWords } from "../words";
+import style from "./Parts.module.css";
+
+export function Section({ title, hint, children }: { title: string; hint?: ReactNode; children: ReactNode }) {
+  return (
+    <Card withBorder padding="lg" component="section" aria-label={title}>
+      <Stack gap="sm">
+        <Title order={2}>{title}</Title>
+        {hint && (
+          <Text size="sm" c="dimmed">
+            {hint}
+          </Text>
+        )}
+        {children}
+      </Stack>
+    </Card>
+  );
+}
+
+export type Fact = readonly [name: string, value: ReactNode];
+
+export function Facts({ facts }: { facts: readonly Fact[] }) {
+  return (
+    <dl className={style.facts}>
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+export function Entries({ label, children }: { label: string; children: ReactNode }) {
+  return (
+    <ul className={style.list} aria-label={label}>
+      {children}
+    </ul>
+  );
+}
+
+/** One of a list: its name, what there is to know of it, and what can be done with it. */
+export function Entry({ name, badge, about, bad, children }: {
+  name: ReactNode;
+  badge?: string | undefined;
+  about: readonly (string | null | undefined)[];
+  bad?: string | null | undefined;
+  children?: ReactNode;
+}) {
+  return (
+    <li>
+      <div className={style.grow}>
+        <b>{name}</b> {badge && <Badge color="gray">{badge}</Badge>}
+        <Text size="sm" c="dimmed">
+          {about.filter(Boolean).join(" · ")}
+        </Text>
+        {bad && (
+          <Text size="sm" c="var(--mantine-color-error)">
+            {bad}
+          </Text>
+        )}
+      </div>
+      {children}
+    </li>
+  );
+}
+
+/** The small button at the end of an entry. */
+export function Small({ label, danger = false, onClick }: { label: string; danger?: boolean; onClick: () => void }) {
+  return (
+    <Button size="compact-sm" variant="subtle" onClick={onClick} {...(danger ? { color: "red" } : {})}>
+      {label}
+    </Button>
+  );
+}
+
+export interface Action {
+  readonly label: string;
+  readonly hint?: string;
+  readonly icon?: ComponentType<{ size: number; "aria-hidden": boolean }>;
+  readonly danger?: boolean;
+  readonly run: () => void;
+}
+
+/** A button with three dots that opens a menu. */
+export function Actions({ label, actions, width = 260 }: { label: string; actions: readonly Action[]; width?: number }) {
+  return (
+    <Menu position="bottom-end" width={width}>
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={label}>
+          <IconDots size={18} />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {actions.map(({ label: said, hint, icon: Icon, danger, run }) => (
+          <Menu.Item
+            key={said}
+            leftSection={Icon && <Icon size={16} aria-hidden />}
+            onClick={run}
+            {...(danger ? { color: "red" } : {})}
+          >
+            {said}
+            {hint && (
+              <Text size="xs" c="dimmed">
+                {hint}
+              </Text>
+            )}
+          </Menu.Item>
+        ))}
+      </Menu.Dropdown>
+    </Menu>
+  );
+}
+
+export function Shown({ label, secret }: { label: string; secret: string }) {
+  const { t } = useWords();
+  return (
+    <Alert title={label} role="status">
+      <Group wrap="nowrap">
+        <code className={style.secret}>{secret}</code>
+        <Button size="compact-sm" leftSection={<IconCopy size={15} aria-hidden />} onClick={() => void copy(secret, t)}>
+          {t.copy}
+        </Button>
+      </Group>
+    </Alert>
+  );
+}
