@@ -99,5 +99,11 @@ def test_a_webhook_is_made_and_what_became_of_its_messages_is_shown(visitor: Vis
     row = page.get_by_role("listitem").filter(has_text="http://127.0.0.1:9/told")
     row.get_by_role("button", name="Messages").click()
     expect(page.get_by_text("Nothing was sent yet.")).to_be_visible()
+    row.get_by_role("button", name="Test").click()
+    message = page.get_by_role("listitem").filter(has_text="webhook_test")
+    expect(message.get_by_text("given up")).to_be_visible()
+    with page.expect_response(re.compile("/redeliver$")) as answer:
+        message.get_by_role("button", name="Send again").click()
+    assert answer.value.ok
     row.get_by_role("button", name="Remove").click()
     expect(row).to_be_hidden()
