@@ -17,11 +17,13 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 from pydantic import BeforeValidator
+from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.feed import Filter, Idle
 from whisper_farm.coordinator.form import SentFile, checked
 from whisper_farm.coordinator.layers.auth import Caller
+from whisper_farm.coordinator.layers.log import BrokenOff
 from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
 from whisper_farm.errors import (
@@ -53,6 +55,9 @@ WAIT_SECONDS = 6 * 3600.0
 """Longest wait for a transcription."""
 LOOK_SECONDS = 5.0
 """How often it is looked whether the client is still there."""
+JSON = "application/json"
+SILENT_SECONDS = 30.0
+"""After so long an answer begins, if it can: proxies and clients give up on silence."""
 ID_HEADER = "Whisper-Farm-Transcription"
 """Names the transcription in every answer; `/api/transcriptions/ID` tells more of it."""
 
@@ -92,17 +97,6 @@ async def _submit(
         await farm.store.write(lambda tx: _try_again(tx, made))
     farm.log.info("submitted", action="submit", transcription_id=made, owner=caller.owner, new=is_new)
     return made
-
-
-async def _wait_for(farm: Coordinator, transcription_id: str, request: Request) -> TranscriptionRow:
-    """The transcription when it has its transcript; raises what went wrong if it has none."""
-    async with aclosing(changes(farm, transcription_id)) as rows:
-        async for row in rows:
-            if row.state in FINISHED:
-                return with_transcript(row)
-            if await request.is_disconnected():
-                break
-    raise ServerBusy("Nobody waits for the answer any more.")
 
 
 async def language_of(
@@ -204,13 +198,45 @@ def with_transcript(row: TranscriptionRow) -> TranscriptionRow:
 
 
 async def transcript_of(farm: Coordinator, transcription_id: str, format: OutputFormat, request: Request) -> Response:
-    """The answer that has waited for a transcription: its transcript as a file."""
-    row = await _wait_for(farm, transcription_id, request)
-    content = await farm.renderer.file(row, format)
+    """The answer that has waited for a transcription: its transcript as a file.
+
+    JSON may begin with spaces: such an answer begins while the work goes on, so that nobody in between gives up.
+    """
     headers = {ID_HEADER: transcription_id}
-    if row.state == "incomplete" and row.coverage is not None:  # it is damaged, and so much of it cannot be read
-        headers[MISSING_HEADER] = f"{row.coverage['duration'] - row.coverage['covered']:.1f}"
-    return Response(content, media_type=format.media_type, headers=headers)
+    begin_at = time.monotonic() + SILENT_SECONDS if format.media_type == JSON else float("inf")
+    async with aclosing(changes(farm, transcription_id)) as rows:
+        async for row in rows:
+            if row.state in FINISHED:
+                content = await farm.renderer.file(with_transcript(row), format)
+                return Response(content, media_type=format.media_type, headers=headers | _missing(row))
+            if await request.is_disconnected():
+                raise ServerBusy("Nobody waits for the answer any more.")
+            if time.monotonic() >= begin_at:
+                break
+    return StreamingResponse(_after_spaces(farm, transcription_id, format), media_type=JSON, headers=headers)
+
+
+async def _after_spaces(farm: Coordinator, transcription_id: str, format: OutputFormat) -> AsyncGenerator[bytes, None]:
+    """A space now and then, and in the end the file. The status is sent: what goes wrong can only break the answer off.
+
+    The client sends everything again then, and hears why.
+    """
+    try:
+        async with aclosing(changes(farm, transcription_id)) as rows:
+            async for row in rows:
+                if row.state in FINISHED:
+                    yield await farm.renderer.file(with_transcript(row), format)
+                    return
+                yield b" "
+    except FarmError as error:
+        raise BrokenOff from error
+
+
+def _missing(row: TranscriptionRow) -> dict[str, str]:
+    """So much of a damaged recording cannot be read."""
+    if row.state != "incomplete" or row.coverage is None:
+        return {}
+    return {MISSING_HEADER: f"{row.coverage['duration'] - row.coverage['covered']:.1f}"}
 
 
 def options_for(recogniser: tuple[str, str], **given: Any) -> RecognitionOptions:

@@ -22,7 +22,11 @@ TOLD_PATHS = {f"/api/work/{call}" for call in ("register", "claim", "append", "c
 MOST_OF_ID = 16
 """Of the id of a token or session, in the line that says who did what."""
 NO_ANSWER = 499
-"""Stands for a client that left before its answer was complete."""
+"""Stands for a client that left before its answer was complete, and for an answer that was broken off."""
+
+
+class BrokenOff(Exception):
+    """Raised where an answer has begun, and only the end of its connection can say that something went wrong."""
 
 
 class RequestLog:
@@ -50,7 +54,7 @@ class RequestLog:
 
         try:
             await self.app(scope, receive, watched)
-        except ClientDisconnect:
+        except (ClientDisconnect, BrokenOff):
             status = NO_ANSWER
         except Exception as error:
             if 0 < status < 500 and isinstance(error, TimeoutError):
