@@ -33,7 +33,7 @@ REAL = (
     "{audio} --model_directory={model} --output_dir={output_dir} --output_format=json --language={language} "
     "--task={task} --word_timestamps=True --device=cpu --threads=2 --verbose=False"
 )
-WISH = RecognitionOptions(engine="command", model="tiny.en", language="en")
+WISH = RecognitionOptions(engine="command", model="tiny.en", language="en", vad_filter=False)
 Program = Callable[[str], Engine]
 
 

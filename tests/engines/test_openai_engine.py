@@ -22,6 +22,7 @@ from support.recordings import decoded, silence
 from bench.error_rate import word_error_rate
 from examples.weights import tiny_en
 from whisper_farm.engines import openai, whisper_json
+from whisper_farm.engines.against_speech import AgainstSpeech
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineSettings, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable
@@ -33,7 +34,7 @@ KNOWN = SPEECH.with_suffix(".txt").read_text(encoding="utf-8")
 CALL = "POST /v1/audio/transcriptions"
 HEARD = json.dumps({"language": "english", "text": "Hello.", "duration": 2}).encode()
 LOADED: list[openai.OpenAIEngine] = []
-WISH = RecognitionOptions(engine="openai", model="whisper-1")
+WISH = RecognitionOptions(engine="openai", model="whisper-1", vad_filter=False)
 
 
 @pytest.fixture
@@ -51,8 +52,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
 
 def loaded(wish: RecognitionOptions = WISH) -> Engine:
     engine = engine_traits("openai").load(wish, EngineSettings(slots=4), lambda _: None)
-    assert isinstance(engine, openai.OpenAIEngine)
-    LOADED.append(engine)
+    assert isinstance(engine, AgainstSpeech)
+    assert isinstance(engine.engine, openai.OpenAIEngine)
+    LOADED.append(engine.engine)
     return engine
 
 

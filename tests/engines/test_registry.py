@@ -41,6 +41,7 @@ def fresh() -> Iterator[None]:
         ("faster-whisper", "cuda", None, 8, None, Division(1, 8, 16)),
         ("tones", "cpu", 64, 2, None, Division(64, 1, 1)),
         ("command", "cpu", None, 16, None, Division(1, 16, 8)),
+        ("transcribe-cpp", "cpu", None, 16, None, Division(1, 16, 1)),
     ],
 )
 def test_a_machine_is_divided_by_engine_device_and_cores(
@@ -93,7 +94,7 @@ def test_a_library_that_cannot_be_imported_is_named() -> None:
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
     with pytest.raises(EngineUnavailable, match="did you mean 'faster-whisper'"):
         engine_traits("faster_whisper")
-    with pytest.raises(EngineUnavailable, match="there are command, faster-whisper, openai, tones"):
+    with pytest.raises(EngineUnavailable, match="there are command, faster-whisper, openai, tones, transcribe-cpp"):
         engine_traits("zzz")
 
 
@@ -120,7 +121,9 @@ def test_an_entry_point_that_leads_nowhere_is_named(value: str, words: str, monk
 
 
 def test_looking_an_engine_up_imports_no_recogniser() -> None:
-    heavy = "{'ctranslate2', 'faster_whisper', 'huggingface_hub', 'av', 'torch', 'httpx'}"
+    heavy = (
+        "{'ctranslate2', 'faster_whisper', 'huggingface_hub', 'av', 'torch', 'httpx', 'transcribe_cpp', 'onnxruntime'}"
+    )
     program = (
         "import sys; from whisper_farm.engines.registry import engine_names, engine_traits\n"
         f"[engine_traits(name) for name in engine_names()]; print({heavy} & set(sys.modules))"

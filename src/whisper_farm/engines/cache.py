@@ -111,15 +111,14 @@ def is_model(folder: Path) -> bool:
     return all((folder / name).is_file() for name in NEEDED) and any((folder / name).is_file() for name in VOCABULARIES)
 
 
-def digest_of(folder: Path) -> str:
-    """A short digest of a model's content: small files whole, the big one by its size and 64 samples."""
+def digest_of(model: Path) -> str:
+    """A short digest of a model, a folder or a file: small files whole, a big one by its size and 64 samples."""
     digest = hashlib.sha256()
-    for name in WANTED:
-        path = folder / name
+    for path in (model / name for name in WANTED) if model.is_dir() else (model,):
         if not path.is_file():
             continue
         size = path.stat().st_size
-        digest.update(f"{name} {size}\n".encode())
+        digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
             for sample in range(_SAMPLES):
                 file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))

@@ -30,7 +30,16 @@ from pathlib import Path
 import numpy as np
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, EngineTraits, Progress, Recognition
+from whisper_farm.engines.against_speech import AgainstSpeech
+from whisper_farm.engines.engine import (
+    ChunkAudio,
+    Engine,
+    EngineFacts,
+    EngineSettings,
+    EngineTraits,
+    Progress,
+    Recognition,
+)
 from whisper_farm.engines.whisper_json import MOST_BYTES, recognition_of
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.transcript.options import RecognitionOptions
@@ -181,14 +190,14 @@ def _template() -> list[str]:
     return [program, *template[1:]]
 
 
-def _load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> CommandEngine:
+def _load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
     template = _template()
     if options.model.startswith("-"):
         raise ModelUnavailable(f"{options.model!r} is no model: it would be an option of the program.")
     if options.task != "transcribe" and "{task}" not in " ".join(template):
         raise OptionUnsupported(f"{SETTING} has no {{task}}, so this engine cannot {options.task}.")
     name = Path(template[0]).name
-    return CommandEngine(EngineFacts("command", name, options.model, "", "cpu", "default"), template)
+    return AgainstSpeech(CommandEngine(EngineFacts("command", name, options.model, "", "cpu", "default"), template))
 
 
 TRAITS = EngineTraits(
@@ -196,7 +205,7 @@ TRAITS = EngineTraits(
     load=_load,
     version=lambda: Path(_template()[0]).name,
     default_model=lambda device, task: "small",
-    options=frozenset({"language", "task", "word_timestamps"}),
+    options=frozenset({"language", "task", "vad_filter", "word_timestamps"}),
     best_batch={"cpu": 8},
     slots=1,
     needs=frozenset({"programs", "network"}),

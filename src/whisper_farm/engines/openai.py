@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from whisper_farm.audio.sound import SAMPLE_RATE
+from whisper_farm.engines.against_speech import AgainstSpeech
 from whisper_farm.engines.engine import (
     ChunkAudio,
     Engine,
@@ -181,7 +182,8 @@ def _load(options: RecognitionOptions, settings: EngineSettings, progress: Progr
         headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
     )
-    return OpenAIEngine(client, EngineFacts("openai", host, options.model, "", "cpu", "default"), settings.slots)
+    facts = EngineFacts("openai", host, options.model, "", "cpu", "default")
+    return AgainstSpeech(OpenAIEngine(client, facts, settings.slots))
 
 
 TRAITS = EngineTraits(
@@ -189,7 +191,7 @@ TRAITS = EngineTraits(
     load=_load,
     version=lambda: _server()[1],
     default_model=lambda device, task: "whisper-1",
-    options=frozenset({"language", "task", "word_timestamps", "initial_prompt", "hotwords"}),
+    options=frozenset({"language", "task", "vad_filter", "word_timestamps", "initial_prompt", "hotwords"}),
     slots=SLOTS,
     needs=frozenset({"network"}),
 )

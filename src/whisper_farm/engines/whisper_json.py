@@ -59,15 +59,17 @@ class HeardDocument(BaseModel):
 
 
 def recognition_of(document: bytes, who: str, seconds: float, language: str | None, words: bool = True) -> Recognition:
-    """What `who` heard in a chunk of so many seconds; EngineError if that is no such document.
-
-    `language` is what it is taken for where the document names none.
-    """
+    """What `who` wrote of a chunk, as `recognised`; EngineError if that is no such document."""
     try:
         heard = HeardDocument.model_validate_json(document)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "all of it"
         raise EngineError(f"{who} wrote something that is not Whisper's JSON ({where})") from None
+    return recognised(heard, seconds, language, words)
+
+
+def recognised(heard: HeardDocument, seconds: float, language: str | None, words: bool = True) -> Recognition:
+    """The recognition of a chunk of so many seconds. `language` is what it is taken for where none is named."""
     found = _code(heard.language) or language or "en"
     segments = heard.segments
     if not segments and heard.text.strip():
