@@ -11,27 +11,25 @@ transcriptions that are old.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, known_token, open_stores, serve_stores
-from whisper_farm.errors import EngineError, ModelUnavailable, NoSpace, ServerUnreachable
+from whisper_farm.errors import EngineError, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
-from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
+from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import mint_token
 from whisper_farm.store.transcriptions import find, move_source, unfinished_since
-from whisper_farm.worker.agent import Agent, Ending
-from whisper_farm.worker.notices import Notice, Tell, tell_nobody
+from whisper_farm.worker.local import LocalWorker
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -42,34 +40,21 @@ LEAST_FREE_BYTES = 32 << 20
 """With less than this the farm stops, while there is room for its database to be left in order."""
 
 
-class LocalWorker:
-    """A worker in an event loop that others use, too."""
-
-    def __init__(self, loop: LoopThread, settings: WorkerSettings, tell: Tell) -> None:
-        self._loop = loop
-        self._agent = Agent(settings, tell)
-        self._running: Future[Ending] = loop.start(self._agent.run(asyncio.Event()))
-
-    @property
-    def worker_id(self) -> str:
-        return self._agent.worker_id
-
-    def ending(self) -> Ending | None:
-        """Why it has ended; None while it works. Raises what it died of."""
-        return self._running.result() if self._running.done() else None
-
-    def stop(self) -> None:
-        """Leave at once: children are ended, what was not finished is handed back."""
-        self._loop.call(self._agent.leave_now)
-        wait([self._running], STOP_SECONDS)
-
-
 class FarmThread:
     """A coordinator, and a worker if asked, in one event loop. Use it as a context manager."""
 
     address: str
 
-    def __init__(self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        policy: Policy,
+        database: Database,
+        blobs: Blobs,
+        loop: LoopThread | None = None,
+    ) -> None:
+        """`loop` is one that others use, too; without it the farm has one of its own."""
+        self._loop = loop
         self._settings = settings
         self._policy = policy
         self._database = database
@@ -79,8 +64,7 @@ class FarmThread:
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
-            self.loop = LoopThread("farm")
-            started.callback(self.loop.close)
+            self.loop = self._loop or started.enter_context(closing(LoopThread("farm")))
             started.callback(self._stop_serving)
             self.address = self._start_serving()
             started.callback(self._stop_working)
@@ -90,10 +74,10 @@ class FarmThread:
     def __exit__(self, *_: object) -> None:
         self._started.close()
 
-    def start_worker(self, settings: WorkerSettings, tell: Tell) -> LocalWorker:
+    def employ(self, worker: LocalWorker, token: str) -> None:
         """Let a worker work for this farm. It is there until the end, unless the farm sends it away."""
-        self.worker = LocalWorker(self.loop, settings, tell)
-        return self.worker
+        self.worker = worker
+        worker.work_for(self.address, token)
 
     def check(self) -> None:
         """Raise what the coordinator died of."""
@@ -119,15 +103,15 @@ class FarmThread:
 
     def _stop_working(self) -> None:
         if self.worker is not None:
-            self.worker.stop()
+            self.worker.close()
 
 
 class LocalFarm:
-    """A farm of one machine. Use it as a context manager; `client` speaks to it."""
+    """A farm of one machine, in the event loop of its worker. Use it as a context manager; `client` speaks to it."""
 
     client: FarmClient
 
-    def __init__(self, data: Path, policy: Policy, worker: WorkerSettings, tell: Tell = tell_nobody) -> None:
+    def __init__(self, data: Path, policy: Policy, worker: LocalWorker) -> None:
         self._settings = ServerSettings(
             host="127.0.0.1",
             port=0,
@@ -140,14 +124,13 @@ class LocalFarm:
             retention_days=KEEP_DAYS,
         )
         self._policy = policy
-        self._worker_settings = worker
-        self._tell = tell
-        self._fatal: EngineError | None = None
+        self._worker = worker
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
             self._database, self._blobs = started.enter_context(open_stores(self._settings))
-            self._farm = started.enter_context(FarmThread(self._settings, self._policy, self._database, self._blobs))
+            farm = FarmThread(self._settings, self._policy, self._database, self._blobs, self._worker.loop)
+            self._farm = started.enter_context(farm)
             self._forget_abandoned()
             self.token = self._admin_token()
             self.client = FarmClient(self._farm.address, self.token, loop=self._farm.loop)
@@ -164,15 +147,14 @@ class LocalFarm:
         return self._farm.worker is not None
 
     def start_worker(self) -> None:
-        """Start the worker, if it has not been started. It works on transcriptions with its label, and on no others."""
+        """Let the worker work, if it does not. It works on transcriptions with its label, and on no others."""
         if self._farm.worker is None:
-            given = {"server": self.client.address, "token": self.token}
-            self._farm.start_worker(self._worker_settings.model_copy(update=given), self._heed)
+            self._farm.employ(self._worker, self.token)
 
     def slots(self) -> int:
         """How many batches the worker recognises at the same time."""
-        worker_id = self._farm.worker.worker_id if self._farm.worker is not None else None
-        return next((worker.slots for worker in self.client.workers() if worker.id == worker_id), 1)
+        workers = self.client.workers()
+        return next((worker.slots for worker in workers if worker.id == self._worker.worker_id), 1)
 
     def check(self) -> None:
         """Raise the error of a coordinator or worker that cannot go on, or of a disk that is nearly full."""
@@ -181,9 +163,9 @@ class LocalFarm:
             raise NoSpace(
                 f"No space is left in {self._settings.data}: make room, or set WHISPER_FARM_DATA to a folder elsewhere."
             )
-        if self._fatal is not None:
-            raise self._fatal
-        if self._farm.worker is not None and self._farm.worker.ending():
+        if self._worker.unavailable is not None:
+            raise self._worker.unavailable
+        if self._worker.ending():
             raise EngineError("The worker of this command has left; give the command again.")
 
     def point_to(self, transcription_id: str, path: Path) -> None:
@@ -219,8 +201,3 @@ class LocalFarm:
     def _delete_blobs(self, keys: list[str]) -> None:
         if keys:
             self._farm.loop.run(self._blobs.delete(keys))
-
-    def _heed(self, notice: Notice) -> None:
-        if notice.kind == "model_unavailable":
-            self._fatal = ModelUnavailable(notice.message)
-        self._tell(notice)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from whisper_farm.hours import HOURS
 from whisper_farm.models import DEFAULT_ENGINE, ModelName
 
 
@@ -26,16 +27,6 @@ def data_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return base / "whisper-farm"
-
-
-HOURS = r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$"
-"""Hours of the day, such as `08:00-20:00` or `22:00-07:00`."""
-
-
-def within_hours(hours: str, minute: int) -> bool:
-    """Whether a minute of the day lies within these hours; they may go past midnight."""
-    first, last = (int(part[:2]) * 60 + int(part[3:]) for part in hours.split("-"))
-    return first <= minute < last if first < last else minute >= first or minute < last
 
 
 class Policy(BaseSettings):

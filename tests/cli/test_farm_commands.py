@@ -15,8 +15,9 @@ from whisper_farm.cli import progress
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.progress import Display
 from whisper_farm.coordinator.server import open_stores
-from whisper_farm.farm import FarmThread, LocalWorker
+from whisper_farm.farm import FarmThread
 from whisper_farm.settings import Policy, ServerSettings, WorkerSettings
+from whisper_farm.worker.local import LocalWorker
 
 INSTANT = ("--engine", "tones", "--model", "instant")
 Captured = pytest.CaptureFixture[str]
@@ -38,8 +39,9 @@ class Server:
         return (self.data / "admin-token").read_text().strip()
 
     def worker(self) -> LocalWorker:
-        settings = WorkerSettings(server=self.address, token=self.token, engines=("tones",), slots=2, name="hand")
-        return LocalWorker(self.farm.loop, settings, lambda notice: None)
+        worker = LocalWorker(self.farm.loop, WorkerSettings(engines=("tones",), slots=2, name="hand"))
+        worker.work_for(self.address, self.token)
+        return worker
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def worker(server: Server) -> Iterator[LocalWorker]:
     worker = server.worker()
     yield worker
     assert worker.ending() is None
-    worker.stop()
+    worker.close()
 
 
 def said(capsys: Captured, *words: str, code: int = 0) -> str:

@@ -5,35 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from sqlalchemy import select, update
+from support.local_farms import local_farm
 from support.served_farm import eventually
 from support.talks import Recorder
 
 from whisper_farm.cli.files import Recording
-from whisper_farm.cli.local_sending import LocalSender, Notices
+from whisper_farm.cli.local_sending import LocalSender
+from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import TranscriptionRequest
 from whisper_farm.coordinator.server import worker_token
 from whisper_farm.errors import EngineUnavailable, NoSpace, SourceUnreadable, StoreUnavailable, WrongState
 from whisper_farm.farm import LocalFarm
-from whisper_farm.settings import Policy, WorkerSettings
 from whisper_farm.store.database import Database
 from whisper_farm.store.tables import transcriptions
 from whisper_farm.transcript.options import RecognitionOptions
 
 REQUEST = TranscriptionRequest(RecognitionOptions(engine="tones", model="instant"), 30)
-
-
-@contextmanager
-def local_farm(data: Path) -> Iterator[LocalFarm]:
-    with LocalFarm(data, Policy(), WorkerSettings(engines=("tones",))) as farm:
-        yield farm
 
 
 def send(farm: LocalFarm, path: Path) -> str:

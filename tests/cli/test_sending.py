@@ -14,7 +14,8 @@ from support.fake_server import FakeServer, error, view
 
 from whisper_farm.cli import sending
 from whisper_farm.cli.files import Recording
-from whisper_farm.cli.local_sending import LocalSender, Notices
+from whisper_farm.cli.local_sending import LocalSender
+from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display, Shown
 from whisper_farm.cli.sending import Sender, TranscriptionRequest, fingerprint_of
 from whisper_farm.client.farm import FarmClient

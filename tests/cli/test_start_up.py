@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -21,6 +22,9 @@ from whisper_farm.errors import ServerUnreachable
 from whisper_farm.settings import ServerSettings
 
 HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
+OF_RECOGNITION = ("numpy", "av", "faster_whisper", "onnxruntime", "huggingface_hub")
+OF_A_SERVER = ("fastapi", "sqlalchemy", "uvicorn", "alembic")
+OF_AN_AGENT = ("asyncio", "httpx", "pydantic_settings", "rich")
 EVERY_COMMAND = [name for section in COMMANDS.values() for name in section]
 
 
@@ -30,6 +34,20 @@ def cli(
     return subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, encoding="utf-8", check=False
     )
+
+
+@pytest.mark.parametrize(
+    ("process", "modules", "not_needed"),
+    [
+        ("the command that waits for others", "whisper_farm.cli.transcribing, whisper_farm.farm", OF_RECOGNITION),
+        ("before its worker starts", "whisper_farm.cli.transcribing", {*OF_RECOGNITION, *OF_A_SERVER}),
+        ("a cutter", "whisper_farm.worker.cutter_child", {"faster_whisper", *OF_AN_AGENT, *OF_A_SERVER}),
+        ("a recogniser", "whisper_farm.worker.recogniser_child", {*OF_AN_AGENT, *OF_A_SERVER}),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(process: str, modules: str, not_needed: Iterable[str]) -> None:
+    ended = cli(code=f"import sys, {modules}\nprint([name for name in {sorted(not_needed)} if name in sys.modules])")
+    assert (process, ended.stdout.strip(), ended.stderr) == (process, "[]", "")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["transcribe", "--help"], ["serve", "--help"]])

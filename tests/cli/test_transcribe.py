@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.local_farms import local_farm
 from support.talks import Recorder
 from support.tone_audio import tone_speech, tone_words
 
@@ -22,8 +23,6 @@ from whisper_farm.audio.sound import Waveform
 from whisper_farm.cli import files, progress, sending
 from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.main import outcome
-from whisper_farm.farm import LocalFarm
-from whisper_farm.settings import Policy, WorkerSettings
 
 TONES = ("--engine", "tones", "--model", "instant", "--slots", "2")
 Captured = pytest.CaptureFixture[str]
@@ -151,7 +150,7 @@ def damaged_talk(share: float) -> list[tuple[str, float]]:
 def state_served(data: Path) -> Iterator[tuple[str, ...]]:
     """What names the one transcription of `transcribe`, and the farm it is on, to the commands for a running farm."""
     ((made,),) = query(data, "SELECT id FROM transcriptions")
-    with LocalFarm(data / "transcribe", Policy(), WorkerSettings(engines=("tones",))) as farm:
+    with local_farm(data / "transcribe") as farm:
         yield str(made), "--server", farm.client.address, "--token", farm.token
 
 

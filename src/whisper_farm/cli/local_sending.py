@@ -1,7 +1,6 @@
 """The way of a run's recordings to the farm inside this command: by path, and with its worker.
 
-Promises: a file that changes while it is transcribed is noticed. The worker is started when there is something to do.
-What it has to say is shown, but for the daily work, which is seen in the progress.
+Promises: a file that changes while it is transcribed is noticed. The worker works when there is something to do.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_farm.cli.files import Recording
+from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest, can_be_mended
 from whisper_farm.cli.spool import with_plain_name
@@ -22,31 +22,8 @@ from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
 from whisper_farm.settings import data_folder
 from whisper_farm.showing import printable
 from whisper_farm.transcript.transcript import Transcript
-from whisper_farm.worker.notices import Notice
-from whisper_farm.worker.pipe import Fetching
 
 LOWEST_PRIORITY = -100
-SAID = frozenset({"child_died", "unreachable", "reachable"})
-
-
-class Notices:
-    """Shows what the worker of this command has to say; the daily work is seen in the progress."""
-
-    def __init__(self, display: Display) -> None:
-        self.display = display
-        self.began: dict[str, float] = {}
-        """When the worker took up the first chunk of a transcription."""
-
-    def __call__(self, notice: Notice) -> None:
-        if isinstance(seconds := notice.data.get("work_seconds"), float):
-            self.began.setdefault(str(notice.data["transcription_id"]), time.monotonic() - seconds)
-        if notice.kind == "model_fetching":
-            news = Fetching.model_validate(notice.data)
-            self.display.transfer(f"model {news.model}", "fetching", news.done_bytes, news.total_bytes)
-        elif notice.kind in SAID:
-            self.display.note(notice.message)
-        if notice.kind in ("model_ready", "model_unavailable"):
-            self.display.end(f"model {notice.data.get('model')}")
 
 
 class LocalSender(Sender):

@@ -25,8 +25,8 @@ from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import worker_settings
 
 if TYPE_CHECKING:
-    from whisper_farm.farm import LocalWorker
     from whisper_farm.settings import ServerSettings
+    from whisper_farm.worker.local import LocalWorker
     from whisper_farm.worker.notices import Notice
 
 UNSAID = frozenset({"chunks_appended", "job_finished"})
@@ -80,6 +80,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
     from whisper_farm.farm import FarmThread
     from whisper_farm.log import logger, set_up_logging
     from whisper_farm.settings import Policy
+    from whisper_farm.worker.local import LocalWorker
 
     policy = settled(Policy)
     os.umask(0o077)  # whatever is written is this user's alone
@@ -95,7 +96,7 @@ def run(settings: ServerSettings, engine: str | None) -> None:
         with FarmThread(settings, policy, database, blobs) as farm:
             greet(settings, farm.address, token, first_link(database))
             if engine:
-                farm.start_worker(worker_settings(server=farm.address, token=token, engines=(engine,)), note)
+                farm.employ(LocalWorker(farm.loop, worker_settings(engines=(engine,)), note), token)
             while not told.wait(LOOK_SECONDS):
                 farm.check()
                 if farm.worker is not None and (line := last_words(farm.worker)):

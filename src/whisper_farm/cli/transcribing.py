@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, recordings
 from whisper_farm.cli.naming import Notes, as_recordings, is_made_of
+from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, layout_of, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
@@ -24,12 +26,14 @@ from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
 from whisper_farm.cli.words import counted, span, speed
 from whisper_farm.cli.worker import machine_settings, worker_settings
+from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest, SourceMissing
 from whisper_farm.ingest.folders import Settling
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.transcript.formats import WHISPERS
+from whisper_farm.worker.local import LocalWorker
 
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
@@ -153,9 +157,6 @@ def _here(
     display: Display,
     more: More | None = None,
 ) -> TranscriptionRun:
-    from whisper_farm.cli.local_sending import LocalSender, Notices
-    from whisper_farm.farm import LocalFarm
-
     if len(todo) > MOST_RECORDINGS:
         raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
     notices = Notices(display)
@@ -166,11 +167,14 @@ def _here(
     request = request.labelled([Recording(Path(flags["folder"]), "")] if more else todo)
     worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
     stopping = threading.Event()
-    with LocalFarm(data_folder() / LOCAL_FOLDER, policy, worker, notices) as farm:
-        session = TranscriptionRun(
-            farm.client, LocalSender(farm, request, stopping, notices), outputs, notes, display, stopping
-        )
-        return _run(session, todo, display, "what is done is kept; the same command goes on from there", more)
+    with closing(LoopThread("farm")) as loop, closing(LocalWorker(loop, worker, notices)) as at_hand:
+        from whisper_farm.cli.local_sending import LocalSender  # late: the worker starts meanwhile
+        from whisper_farm.farm import LocalFarm
+
+        with LocalFarm(data_folder() / LOCAL_FOLDER, policy, at_hand) as farm:
+            sender = LocalSender(farm, request, stopping, notices)
+            session = TranscriptionRun(farm.client, sender, outputs, notes, display, stopping)
+            return _run(session, todo, display, "what is done is kept; the same command goes on from there", more)
 
 
 def _run(

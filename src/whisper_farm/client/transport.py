@@ -77,10 +77,13 @@ class Transport:
     """The connections to one farm. Use it in one event loop."""
 
     def __init__(self, server: str, headers: Mapping[str, str]) -> None:
+        self.turn_to(server, headers)
+        self._http = httpx.AsyncClient(mounts={f"all://{host}": None for host in LOOPBACK})
+
+    def turn_to(self, server: str, headers: Mapping[str, str]) -> None:
         """`headers` are sent to the farm's own address only. Raises `InvalidRequest` where `server` is no address."""
         self.server = checked_address(server)
         self._headers = dict(headers)
-        self._http = httpx.AsyncClient(mounts={f"all://{host}": None for host in LOOPBACK})
 
     async def close(self) -> None:
         """Let go of all connections."""

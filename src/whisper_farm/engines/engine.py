@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from whisper_farm.audio.sound import Waveform
 from whisper_farm.transcript.options import RecognitionOptions, Task
 from whisper_farm.transcript.transcript import Segment
+
+if TYPE_CHECKING:  # who only asks what engines there are needs no NumPy
+    from whisper_farm.audio.sound import Waveform
 
 Device = Literal["cpu", "cuda"]
 Need = Literal["network", "programs"]

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from whisper_farm.hours import HOURS
 from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
     MAX_BATCH,
@@ -33,7 +34,6 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
-from whisper_farm.settings import HOURS
 from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 

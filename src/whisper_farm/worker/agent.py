@@ -45,15 +45,21 @@ LEAVE_SECONDS = 1.0
 
 
 class Agent:
-    """A worker with the settings of its owner, who hears of everything by `notice`. Run it once."""
+    """A worker with the settings of its owner, who hears of everything by `notice`. Run it once.
 
-    def __init__(self, settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
+    One that does not know its farm yet (`waits`) loads its model, and waits for `work_for`.
+    """
+
+    def __init__(self, settings: WorkerSettings, notice: Tell = tell_nobody, waits: bool = False) -> None:
         self.name = (settings.name or socket.gethostname() or "worker")[:_NAME_LENGTH]
         self._settings = settings
         self._tell = notice
         self._ending: Ending | None = None
         self._asked_to_stop = asyncio.Event()
         self._over = asyncio.Event()
+        self._knows_farm = asyncio.Event()
+        if not waits:
+            self._knows_farm.set()
         self._draining = False
         self._untouched: list[str] = []
         self._introduced: worker.RegisterRequest | None = None
@@ -86,6 +92,11 @@ class Agent:
             return self._ending or "left"
         finally:
             await self._end()
+
+    def work_for(self, server: str, token: str) -> None:
+        """Say where the farm of a worker that waits is. Call it in the thread of the event loop."""
+        self._api.turn_to(server, token)
+        self._knows_farm.set()
 
     @property
     def held(self) -> int:
@@ -137,6 +148,7 @@ class Agent:
         await self._pool.look_around()
         if settings.models and len(settings.models) == len(settings.engines) == 1:
             await self._pool.switch(RecognitionOptions(engine=settings.engines[0], model=settings.models[0]))
+        await self._knows_farm.wait()
         await self._introduce()
 
     async def _drain(self, claiming: Sequence[asyncio.Task[None]]) -> None:

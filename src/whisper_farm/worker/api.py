@@ -66,11 +66,8 @@ class WorkerApi:
         timeout_seconds: float,
         told: Callable[[bool, str], None] = lambda answers, why: None,
     ) -> None:
-        headers = {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
-        self._transport = Transport(server, headers)
-        self.server = self._transport.server
+        self._transport = Transport(server, _headers(token))
         self.worker_id = secrets.token_hex(8)
-        self.token = token
         self.timeout_seconds = timeout_seconds
         self._told = told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None
@@ -80,6 +77,15 @@ class WorkerApi:
         self._failures = 0
         self._downloads = asyncio.Semaphore(DOWNLOADS)
         self._uploads = asyncio.Semaphore(UPLOADS)
+
+    @property
+    def server(self) -> str:
+        """The farm's address."""
+        return self._transport.server
+
+    def turn_to(self, server: str, token: str) -> None:
+        """Belong to this farm: before the first call."""
+        self._transport.turn_to(server, _headers(token))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -257,6 +263,10 @@ class WorkerApi:
             self._told(False, f"{self.server} does not answer: {why}")
         elif something and before >= _SILENT_CALLS:
             self._told(True, f"{self.server} answers again.")
+
+
+def _headers(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", wire.PROTOCOL_HEADER: str(wire.PROTOCOL_VERSION)}
 
 
 async def _blocks(path: Path) -> AsyncIterator[bytes]:

@@ -15,14 +15,13 @@ standard error.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import struct
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +29,9 @@ from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import MAX_BATCH, MAX_CHUNK_BYTES, Name
 from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_BODY_BYTES = MAX_CHUNK_BYTES
@@ -252,12 +254,12 @@ def read_message(pipe: BinaryIO) -> tuple[PipeMessage, bytes] | None:
     return _understood(header), body
 
 
-async def receive_message(stream: asyncio.StreamReader) -> tuple[PipeMessage, bytes] | None:
+async def receive_message(stream: StreamReader) -> tuple[PipeMessage, bytes] | None:
     """The next message from an asyncio stream; None when it has ended, in the middle of a message too."""
     try:
         header_length, body_length = _lengths(await stream.readexactly(_PREFIX.size))
         header, body = await stream.readexactly(header_length), await stream.readexactly(body_length)
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (EOFError, ConnectionError):
         return None
     return _understood(header), body
 

@@ -1,0 +1,12 @@
+"""Hours of the day in which a worker or a pool may work: how they are written, and whether it is time."""
+
+from __future__ import annotations
+
+HOURS = r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$"
+"""Hours of the day, such as `08:00-20:00` or `22:00-07:00`."""
+
+
+def within_hours(hours: str, minute: int) -> bool:
+    """Whether a minute of the day lies within these hours; they may go past midnight."""
+    first, last = (int(part[:2]) * 60 + int(part[3:]) for part in hours.split("-"))
+    return first <= minute < last if first < last else minute >= first or minute < last
