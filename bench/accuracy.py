@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ import jiwer
 import numpy as np
 
 from bench.error_rate import words_of
+from bench.measure import run
 from examples.weights import tiny_en
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
@@ -56,40 +55,54 @@ class KnownRecording:
 
 def recordings() -> Iterator[KnownRecording]:
     """Those of the examples, and what is made of them."""
-    podcast, podcast_words = _example("podcast.mp3")
-    speech, words = _example("inaugural.flac")
+    podcast, real = examples()
+    speech, words = real.audio, real.words
     chance = np.random.default_rng(1)
     silence = np.zeros(20 * SAMPLE_RATE, np.float32)
     noise = chance.normal(0, 0.003, 40 * SAMPLE_RATE).astype(np.float32)
-    yield KnownRecording("two synthetic voices", podcast, podcast_words)
-    yield KnownRecording("a real voice", speech, words)
+    yield podcast
+    yield real
     yield KnownRecording("long pauses", np.concatenate([silence, speech, silence, speech, silence]), f"{words} {words}")
     yield KnownRecording("noise, then speech", np.concatenate([noise, speech, noise]), words)
     yield KnownRecording("noise alone", noise, "")
     yield KnownRecording("45 dB softer", speech * np.float32(10 ** (-45 / 20)), words)
 
 
-def farm(model: str, path: Path, folder: Path) -> list[str]:
-    """`whisper-farm transcribe`: the texts of the segments."""
+@dataclass(frozen=True, slots=True)
+class System:
+    """How a recording becomes texts: a command, and where its texts are found afterwards."""
+
+    command: Callable[[str, Path, Path], list[str]]
+    """From a model, a recording and a folder of its own."""
+    texts: Callable[[str, Path], list[str]]
+    """From what the command printed, and its folder."""
+
+
+def farm_command(model: str, path: Path, folder: Path) -> list[str]:
+    """What a user types."""
     command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(path), "--model", model]
-    command += ["--language", "en", "-f", "json", "-o", str(folder), "--quiet"]
-    subprocess.run(command, check=True, env={**os.environ, "WHISPER_FARM_DATA": str(folder / "state")})
-    document = json.loads((folder / f"{path.stem}.json").read_text(encoding="utf-8"))
+    return [*command, "--language", "en", "-f", "json", "-o", str(folder), "--quiet"]
+
+
+def farm_texts(_: str, folder: Path) -> list[str]:
+    """The texts of the segments in the file that was written."""
+    document = json.loads(next(folder.glob("*.json")).read_text(encoding="utf-8"))
     return [segment["text"] for segment in document["segments"]]
 
 
-def library(how: str) -> Callable[[str, Path, Path], list[str]]:
+def library(how: str) -> System:
     """faster-whisper over the whole file, in a process of its own."""
-
-    def hear(model: str, path: Path, folder: Path) -> list[str]:
-        command = [sys.executable, "-c", PIPELINE, model, str(path), how]
-        texts: list[str] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        return texts
-
-    return hear
+    return System(
+        lambda model, path, _: [sys.executable, "-c", PIPELINE, model, str(path), how],
+        lambda printed, _: [str(text) for text in json.loads(printed.splitlines()[-1])],
+    )
 
 
-SYSTEMS = {"farm": farm, "sequential": library("sequential"), "batched": library("batched")}
+SYSTEMS = {
+    "farm": System(farm_command, farm_texts),
+    "sequential": library("sequential"),
+    "batched": library("batched"),
+}
 
 
 def measures(words: str, texts: list[str]) -> str:
@@ -105,11 +118,16 @@ def measures(words: str, texts: list[str]) -> str:
     return f"WER {100 * found.wer:5.1f} %  {errors}  passages lost {passages!s:8}  longest cue {longest:3}"
 
 
-def _example(name: str) -> tuple[Waveform, str]:
-    path = EXAMPLES / name
-    with AudioSource(path, name) as source:
+def examples() -> list[KnownRecording]:
+    """The recordings of `examples/`."""
+    names = {"two synthetic voices": "podcast.mp3", "a real voice": "inaugural.flac"}
+    return [_example(name, EXAMPLES / file) for name, file in names.items()]
+
+
+def _example(name: str, path: Path) -> KnownRecording:
+    with AudioSource(path, path.name) as source:
         audio = np.concatenate(list(Decoding(source).blocks()))
-    return audio, path.with_suffix(".txt").read_text(encoding="utf-8")
+    return KnownRecording(name, audio, path.with_suffix(".txt").read_text(encoding="utf-8"))
 
 
 @click.command()
@@ -124,12 +142,12 @@ def main(model: str | None) -> None:
             path = folder / "recording.flac"
             path.write_bytes(encode(recording.audio))
             print(f"\n{recording.name}, {len(recording.audio) / SAMPLE_RATE:.0f} s")
-            for system, hear in SYSTEMS.items():
-                began = time.monotonic()
-                texts = hear(weights, path, folder)
-                print(
-                    f"  {system:11} {measures(recording.words, texts)}  {time.monotonic() - began:5.1f} s", flush=True
-                )
+            for name, system in SYSTEMS.items():
+                out = folder / name
+                out.mkdir()
+                cost = run(system.command(weights, path, out), {**os.environ, "WHISPER_FARM_DATA": str(out / "state")})
+                line = measures(recording.words, system.texts(cost.output, out))
+                print(f"  {name:11} {line}  {cost.seconds:5.1f} s", flush=True)
 
 
 if __name__ == "__main__":

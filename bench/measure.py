@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -18,13 +19,14 @@ class Cost:
     """What one run of a command took. Memory is the sum over its processes; pages they share count for each."""
 
     seconds: float
+    processor_seconds: float
     peak_mb: float
     output: str
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, timeout_seconds: float = 900) -> Cost:
     """Run to the end and measure; raises with the end of the output when it fails."""
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _used()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
     )
@@ -37,7 +39,13 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, ti
         peak_mb = peak.stop()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output[-2000:]}")
-    return Cost(seconds, peak_mb, output)
+    return Cost(seconds, _used() - used, peak_mb, output)
+
+
+def _used() -> float:
+    """Processor time of the children that have ended, and theirs."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 class PeakMemory:

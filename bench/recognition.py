@@ -1,109 +1,108 @@
-"""The farm against faster-whisper's own pipelines: same model, same audio, same machine, one run after the other.
+"""The farm against faster-whisper's own pipelines: real `base`, same audio, same machine, whole processes in turn.
 
-The model has Whisper's true shape and random weights, so the work is real and the words mean nothing: quality
-thresholds are off and every window decodes about 100 tokens, as real podcast speech does.
+Ten minutes of speech as it comes, ten minutes with pauses, music and noise in between, and one clip of eleven seconds,
+which shows what starting costs. The words of all of them are known, so speed is not bought with words. Where the
+machine has other work, compare processor-seconds: wall time says little then.
+
+    ./run bench recognition
 """
 
 from __future__ import annotations
 
 import os
 import statistics
-import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
-from bench.measure import run
-from bench.shaped_model import write_model
+import numpy as np
 
-TOKENS = 100
-MINUTES = 10
-ROUNDS = 3
+from bench.accuracy import SYSTEMS, KnownRecording, examples
+from bench.error_rate import word_error_rate
+from bench.measure import Cost, run
+from examples.weights import base
+from whisper_farm.audio.flac import encode
+from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 
-PIPELINE = """
-import sys
-from faster_whisper import BatchedInferencePipeline, WhisperModel
-model_folder, audio, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
-model = WhisperModel(model_folder, device="cpu", compute_type="int8", cpu_threads={cores})
-options = dict(language="en", beam_size=5, temperature=0.0, word_timestamps=True, max_new_tokens={tokens},
-               compression_ratio_threshold=None, log_prob_threshold=None, no_speech_threshold=None)
-if batch:
-    segments, info = BatchedInferencePipeline(model).transcribe(audio, batch_size=batch, **options)
-else:
-    segments, info = model.transcribe(audio, condition_on_previous_text=False, **options)
-print(sum(1 for _ in segments), info.duration)
-"""
+SECONDS = 600
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+Sound = Callable[[float], Waveform]
 
 
-def speech(folder: Path, minutes: int = MINUTES) -> Path:
-    """The sample podcast, repeated."""
-    import av
-
-    sample = next((Path(__file__).parent.parent / "examples").glob("podcast.[!tp]*"))
-    path = folder / "speech.flac"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("flac", rate=16_000, layout="mono")
-        left = minutes * 60 * 16_000
-        pts = 0
-        while left > 0:
-            with av.open(str(sample)) as source:
-                resampler = av.AudioResampler(format="s16", layout="mono", rate=16_000)
-                for frame in source.decode(audio=0):
-                    for piece in resampler.resample(frame):
-                        if left <= 0:
-                            break
-                        piece.pts = pts
-                        pts += piece.samples
-                        left -= piece.samples
-                        out.mux(stream.encode(piece))
-        out.mux(stream.encode(None))
-    return path
+def recordings() -> Iterator[KnownRecording]:
+    """The three of them."""
+    yield joined("clean speech", [lambda seconds: np.zeros(0, np.float32)])
+    yield joined("pauses, music and noise", [silence, music, noise])
+    yield examples()[1]
 
 
-def farm_command(model: Path, audio: Path, out: Path) -> list[str]:
-    """What a user types, with the random weights' peculiarities switched off."""
-    return [
-        sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(audio), "--engine", "faster-whisper",
-        "--model", str(model), "--language", "en", "--temperature", "0", "--temperature_increment_on_fallback", "None",
-        "--compression_ratio_threshold", "None", "--logprob_threshold", "None", "--no_speech_threshold", "None",
-        "--vad_filter", "False", "--max_new_tokens", str(TOKENS), "--device", "cpu",
-        "--output_dir", str(out), "--quiet",
-    ]  # fmt: skip
+def joined(name: str, between: Sequence[Sound]) -> KnownRecording:
+    """The examples one after the other for ten minutes, and something between them."""
+    parts: list[Waveform] = []
+    words: list[str] = []
+    lengths = cycle([2.0, 20.0, 7.0, 40.0])
+    fillers = cycle(between)
+    for example in cycle(examples()):
+        if sum(map(len, parts)) >= SECONDS * SAMPLE_RATE:
+            break
+        parts += [next(fillers)(next(lengths)), example.audio]
+        words.append(example.words)
+    return KnownRecording(name, np.concatenate(parts), " ".join(words))
 
 
-def main(models: tuple[str, ...] = ("tiny", "base")) -> None:
-    """Print one table a model."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pipeline = PIPELINE.format(cores=cores, tokens=TOKENS)
-    for name in models:
+def silence(seconds: float) -> Waveform:
+    """Nothing at all."""
+    return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+
+
+def noise(seconds: float) -> Waveform:
+    """White noise, soft."""
+    return np.random.default_rng(1).normal(0, 0.003, round(seconds * SAMPLE_RATE)).astype(np.float32)
+
+
+def music(seconds: float) -> Waveform:
+    """A chord every half second."""
+    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    roots = np.array([220.0, 261.6, 293.7, 196.0])[(at * 2).astype(int) % 4]
+    chord = sum(np.sin(2 * np.pi * roots * ratio * at) for ratio in (1, 1.25, 1.5)) * np.exp(-4 * (at % 0.5))
+    return np.asarray(0.1 * chord, np.float32)
+
+
+def main() -> None:
+    """One table a recording."""
+    model = str(base())
+    for recording in recordings():
+        length = len(recording.audio) / SAMPLE_RATE
+        print(f"\nRecognition, base, int8, {recording.name}, {length:.0f} s, median of {ROUNDS} rounds in turn")
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            model, audio = folder / name, speech(folder)
-            write_model(name, model)
-            commands = {
-                "faster-whisper, sequential": [sys.executable, "-c", pipeline, str(model), str(audio), "0"],
-                "faster-whisper, batched (8)": [sys.executable, "-c", pipeline, str(model), str(audio), "8"],
-                "whisper-farm transcribe": farm_command(model, audio, folder / "out"),
-            }
-            print(f"\nRecognition, whisper-shaped {name}, int8, {MINUTES} min of speech, {TOKENS} tokens a window,")
-            print(f"{cores} cores, whole processes from start to exit, median of {ROUNDS} rounds in turn")
-            compare(commands, folder)
+            compare(recording, model, Path(place))
 
 
-def compare(commands: dict[str, list[str]], folder: Path) -> None:
-    """Run every command in turn, several rounds; print speeds and the farm's ratio to the better of the others."""
-    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+def compare(recording: KnownRecording, model: str, folder: Path) -> None:
+    """Run every system in turn, several rounds; print what it cost, and the farm beside the better of the others."""
+    path = folder / "recording.flac"
+    path.write_bytes(encode(recording.audio))
+    costs: dict[str, list[Cost]] = {name: [] for name in SYSTEMS}
+    errors: dict[str, float] = {}
     for number in range(ROUNDS):
-        for name, command in commands.items():
-            state = {**os.environ, "WHISPER_FARM_DATA": str(folder / f"state{number}")}
-            cost = run(command, state)
-            costs[name].append((cost.seconds, cost.peak_mb))
-    medians = {name: statistics.median(seconds for seconds, _ in each) for name, each in costs.items()}
-    for name, each in costs.items():
-        peak = max(mb for _, mb in each)
-        spread = f"{min(s for s, _ in each):.1f}–{max(s for s, _ in each):.1f}"
-        print(f"  {name:30} {MINUTES * 60 / medians[name]:6.1f} × real time   {spread:>11} s   peak {peak:5.0f} MB")
-    *others, farm = medians.values()
-    print(f"  ratio to the better of the two: {min(others) / farm:.2f} (aim: 1.3)")
+        for name, system in SYSTEMS.items():
+            out = folder / f"{name}{number}"
+            out.mkdir()
+            cost = run(system.command(model, path, out), {**os.environ, "WHISPER_FARM_DATA": str(out / "state")})
+            costs[name].append(cost)
+            errors[name] = word_error_rate(recording.words, " ".join(system.texts(cost.output, out)))
+    wall = {name: statistics.median(cost.seconds for cost in each) for name, each in costs.items()}
+    processor = {name: statistics.median(cost.processor_seconds for cost in each) for name, each in costs.items()}
+    peak = {name: max(cost.peak_mb for cost in each) for name, each in costs.items()}
+    for name in SYSTEMS:
+        print(
+            f"  {name:11} {wall[name]:6.1f} s   {processor[name]:6.1f} processor-seconds   peak {peak[name]:5.0f} MB"
+            f"   WER {100 * errors[name]:5.2f} %"
+        )
+    for what, cost_of in (("wall time", wall), ("processor time", processor), ("peak memory", peak)):
+        farm, *others = (cost_of[name] for name in SYSTEMS)
+        print(f"  {what}: {min(others) / farm:.2f} × the better of the two, {farm - min(others):+.1f}")
 
 
 if __name__ == "__main__":
