@@ -6,6 +6,7 @@ import pytest
 from support.hand_farm import TONES, Farm
 
 from whisper_farm.leases.rules import TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
+from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import drain
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
@@ -447,3 +448,46 @@ def test_a_profile_is_the_options_without_language_and_revision() -> None:
     same = TONES.model_copy(update={"language": "de", "revision": "r9"})
     assert profile_id(same) == profile_id(TONES)
     assert profile_id(TONES.model_copy(update={"initial_prompt": "Hello"})) != profile_id(TONES)
+
+
+def test_owners_have_equal_shares_however_much_each_submits_and_however_urgent(farm: Farm) -> None:
+    for number in range(20):
+        farm.recording(30, f"{number}.mp3", owner="many", priority=5)
+    farm.worker("ann")
+    farm.claim("ann", transcribe=50)  # while nobody else waited: it counts for nothing
+    farm.recording(40, "one.mp3", owner="few")
+    farm.recording(40, "other.mp3", owner="some", priority=-5)
+    owners = [farm.find(farm.claim("ann")[0].transcription_id).owner for _ in range(60)]
+    assert {owner: owners.count(owner) for owner in owners} == {"many": 20, "few": 20, "some": 20}
+    batch = [farm.find(job.transcription_id).owner for job in farm.claim("ann", transcribe=9)]
+    assert {owner: batch.count(owner) for owner in batch} == {"many": 3, "few": 3, "some": 3}
+
+
+def test_whoever_was_away_has_no_claim_on_what_others_had_meanwhile(farm: Farm) -> None:
+    farm.worker("ann")
+    for name in ("old", "busy", "other"):
+        farm.recording(300, f"{name}.mp3", owner=name)
+    for _ in range(3):
+        farm.claim("ann")
+    farm.recording(1, "last.mp3", owner="late")
+    farm.claim("ann", transcribe=90)
+    farm.recording(60, "again.mp3", owner="late")
+    owners = [farm.find(farm.claim("ann")[0].transcription_id).owner for _ in range(40)]
+    assert 8 <= owners.count("late") <= 12
+
+
+def test_a_batch_is_filled_from_other_owners_when_one_has_little(farm: Farm) -> None:
+    for name, chunks in (("little", 1), ("much", 30)):
+        farm.recording(chunks, f"{name}.mp3", owner=name)
+    farm.worker("ann")
+    assert len(farm.claim("ann", transcribe=8)) == 8
+
+
+def test_small_recordings_are_cut_before_large_ones(farm: Farm) -> None:
+    def new(name: str, size: int) -> str:
+        given = NewTranscription("ann", name, f"blob:{name}", size, TONES)
+        return farm.write(lambda tx: submit(tx, given, farm.mint))
+
+    large, small = new("large.wav", 2 << 30), new("small.mp3", 1 << 20)
+    farm.worker("ann")
+    assert [farm.claim("ann", 0, chunk=1)[0].transcription_id for _ in range(2)] == [small, large]

@@ -32,7 +32,7 @@ from whisper_farm.store.tables import attempts, events, farm, jobs, metadata, pr
 Rows = dict[str, Sequence[Any]]
 TABLES = {
     "transcriptions": (transcriptions, Recording, {"error_message", "folded_name"}),
-    "jobs": (jobs, Job, {"error_message"}),
+    "jobs": (jobs, Job, {"error_message", "flow"}),
     "attempts": (attempts, Attempt, {"error_message", "facts"}),
     "profiles": (profiles, Profile, {"options"}),
     "workers": (workers, Worker, {"version", "platform", "slots", "engines", "machine", "hours", "token_id"}),

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from support.hand_farm import TONES, Farm
-from whisper_farm.leases.kinds import RECOGNITION
+from whisper_farm.leases.kinds import RECOGNITION, flow
 from whisper_farm.leases.rules import profile_id
 
 SLOW = TONES.model_copy(update={"model": "slow"})
@@ -31,12 +31,12 @@ _RECORDINGS = """
     FROM n, transcriptions t WHERE t.id = :pattern
 """
 _JOBS = """
-    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, attempts,
-                      start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at,
-                      available_at, left_by, ended_at, result_key, result_digest)
+    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, flow, state, priority, turn,
+                      attempts, start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256,
+                      created_at, available_at, left_by, ended_at, result_key, result_digest)
     {numbers}
     SELECT '{kind}' || (i % {recordings}) || '.' || (i / {recordings}), '{kind}' || (i % {recordings}), 'transcribe',
-           i / {recordings}, :profile, :needs, '{state}', 0, i / {recordings}, {attempts},
+           i / {recordings}, :profile, :needs, :flow, '{state}', 0, i / {recordings}, {attempts},
            30 * (i / {recordings}), 30 * (i / {recordings}) + 30, 20, 'chunks/{kind}' || i, 1, 's', 0,
            {available}, {left_by}, {ended}, {result}, {result}
     FROM n
@@ -99,7 +99,8 @@ def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **part
     given = {
         "pattern": pattern,
         "profile": profile_id(options),
-        "needs": RECOGNITION.needs("", options.model_dump()),
+        "needs": (needs := RECOGNITION.needs("", options.model_dump())),
+        "flow": flow(needs, "ann"),
         "now": farm.now,
     }
     filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)

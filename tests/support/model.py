@@ -233,9 +233,7 @@ class Model:
             peaks=new.peaks,
         )  # fmt: skip
         self.recordings[made] = recording
-        others = [one for one in self.recordings.values() if one.owner == new.owner and one is not recording]
-        behind = sum(one.finished_at is None for one in others)
-        self._whole_job(recording, "chunk", self.turn + behind)
+        self._whole_job(recording, "chunk", self.turn + new.source_size // (10 << 20))
         self._say("transcription_submitted", recording, name=new.name)
         return made
 
@@ -358,7 +356,8 @@ class Model:
             if job.state == "running":
                 self._lose(job)
                 self._say("job_retried", self._of(job), position=job.position, code="lease_lost")
-        self.turn = max([self.turn or 0, *(job.turn for job in chosen)]) if chosen else self.turn
+        turns = [job.turn for job in chosen if job.kind == "transcribe"]
+        self.turn = max([self.turn or 0, *turns]) if chosen else self.turn
         return self._start(me, request, chosen, hedge=False)
 
     def _start(self, me: Worker, request: ClaimRequest, jobs: Sequence[Job], hedge: bool) -> list[Attempt]:

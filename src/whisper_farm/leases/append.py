@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.claim import present_turn
-from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS
+from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS, flow
 from whisper_farm.leases.rules import attempt_limit_seconds
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
@@ -98,7 +98,8 @@ def _near(one: float, other: float) -> bool:
 
 
 def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    turn = max(row.next_turn, present_turn(tx, RECOGNITION.needs(row.label, row.options), row.priority))
+    waits_in = flow(RECOGNITION.needs(row.label, row.options), row.owner)
+    turn = max(row.next_turn, present_turn(tx, waits_in, row.priority))
     tx.change(ADD, [RECOGNITION.chunk(tx, row, chunk, turn + number) for number, chunk in enumerate(chunks)])
     cut = chunks[-1].end_seconds
     emit(tx, ChunksAppended(first=chunks[0].position, count=len(chunks), cut_seconds=cut), row.id, row.owner)

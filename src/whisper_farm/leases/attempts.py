@@ -29,6 +29,7 @@ class Job:
     position: int
     profile_id: str
     needs: str
+    flow: str
     priority: int
     turn: int
     created_at: float
@@ -72,9 +73,9 @@ class Held(Job):
         return self.state == "live" and self.worker_id == worker_id
 
 
-JOB = """jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.priority,
-    jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.attempts, jobs.charged_attempts,
-    jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner,
+JOB = """jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position, jobs.profile_id, jobs.needs, jobs.flow,
+    jobs.priority, jobs.turn, jobs.created_at, jobs.start_seconds, jobs.end_seconds, jobs.attempts,
+    jobs.charged_attempts, jobs.attempts - jobs.forgiven_attempts AS tries, transcriptions.owner,
     transcriptions.state AS transcription_state, transcriptions.language"""
 FROM_JOBS = "FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id"
 HELD = f"""

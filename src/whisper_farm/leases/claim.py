@@ -1,15 +1,20 @@
 """Jobs go out: a worker with room asks, and what it gets is its own until the lease runs out.
 
-Round-robin over transcriptions, by start-time fair queueing. Every chunk has the turn after the one before it, and
-lower turns go first. The first chunk has the turn at which the service stands now. So a short recording does not wait
-for a long one that came before. The service stands at the first chunk that waits for the same model with the same
-priority. Where none waits, it stands at the largest turn that was handed out at all.
+Owners take turns: who was given least while others waited goes first, whatever priority the others have. Nobody has a
+claim on what was idle before: whoever comes anew starts where the owner stood that was served last.
+
+What one owner has goes round-robin over transcriptions, by start-time fair queueing. Every chunk has the turn after the
+one before it, and lower turns go first. The first chunk has the turn at which the service stands now. So a short
+recording does not wait for a long one that came before. The service stands at the first chunk of that owner that waits
+for the same model with the same priority. Where none waits, it stands at the largest turn that was handed out at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew_free
@@ -79,6 +84,7 @@ class Asking(Worker):
     replayed: bool
     lapsed: bool
     turn: int | None
+    served: int | None
 
 
 ORDER = "jobs.priority DESC, jobs.turn, jobs.position, jobs.created_at, jobs.id"
@@ -86,22 +92,22 @@ CLAIMABLE = """jobs.state = 'queued' AND jobs.available_at <= :now
        AND (jobs.left_by IS NULL OR jobs.left_by <> :me OR jobs.available_at <= :lately)"""
 """Queued jobs whose time has come, but for those that this worker leaves to others."""
 HEADS = Query[Job](f"""
-    WITH RECURSIVE waiting (needs) AS (
-        SELECT min(needs) FROM jobs WHERE state = 'queued'
+    WITH RECURSIVE waiting (flow) AS (
+        SELECT min(flow) FROM jobs WHERE state = 'queued'
          UNION ALL
-        SELECT (SELECT min(needs) FROM jobs WHERE state = 'queued' AND jobs.needs > waiting.needs)
-          FROM waiting WHERE waiting.needs IS NOT NULL)
+        SELECT (SELECT min(flow) FROM jobs WHERE state = 'queued' AND jobs.flow > waiting.flow)
+          FROM waiting WHERE waiting.flow IS NOT NULL)
     SELECT {JOB} FROM waiting JOIN jobs ON jobs.id = (
-           SELECT jobs.id FROM jobs WHERE jobs.needs = waiting.needs AND {CLAIMABLE} ORDER BY {ORDER} LIMIT 1)
+           SELECT jobs.id FROM jobs WHERE jobs.flow = waiting.flow AND {CLAIMABLE} ORDER BY {ORDER} LIMIT 1)
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
 """)
-"""The first claimable job of each kind of need, by hops along `ix_jobs_heads`, however long the queue is."""
+"""The first claimable job of each flow, by hops along `ix_jobs_heads`, however long the queue is."""
 NEXT = Query[Job](f"""
     SELECT {JOB} {FROM_JOBS}
-     WHERE jobs.profile_id = :profile AND jobs.needs = :needs AND {CLAIMABLE}
+     WHERE jobs.profile_id = :profile AND jobs.flow = :flow AND {CLAIMABLE}
      ORDER BY {ORDER} LIMIT :limit
 """)
-"""The next jobs of one profile: a walk along `ix_jobs_queued`, stopped by the limit."""
+"""The next jobs of one profile and owner: a walk along `ix_jobs_queued`, stopped by the limit."""
 OVERDUE = """
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id JOIN profiles ON profiles.id = jobs.profile_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
@@ -123,7 +129,7 @@ MOMENTS = Query[tuple[float | None, float | None]]("""
 """)
 FIRST_TURN = Query[int]("""
     SELECT turn FROM jobs
-     WHERE state = 'queued' AND needs = :needs AND priority = :priority AND available_at <= :now
+     WHERE state = 'queued' AND flow = :flow AND priority = :priority AND available_at <= :now
      ORDER BY turn LIMIT 1
 """)
 FARM_TURN = Query[int]("SELECT turn FROM farm")
@@ -131,7 +137,7 @@ LOOK = Query[Asking](f"""
     SELECT {WORKER},
            EXISTS (SELECT 1 FROM attempts WHERE worker_id = :me AND request_id = :request) AS replayed,
            EXISTS (SELECT 1 FROM attempts WHERE attempts.state = 'live' AND lease_until <= :now) AS lapsed,
-           (SELECT turn FROM farm) AS turn
+           (SELECT turn FROM farm) AS turn, (SELECT served FROM farm) AS served
       FROM workers WHERE id = :me
 """)
 CLAIMED = Query[Claimed](f"""
@@ -160,6 +166,12 @@ MAKE = Change("""
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
+SERVED = Query[tuple[str, int]]("SELECT name, served FROM owners WHERE name IN :owners")
+GIVEN = Change("""
+    INSERT INTO owners (name, served) VALUES (:owner, :served)
+    ON CONFLICT (name) DO UPDATE SET served = excluded.served
+""")
+ADVANCE_OWNERS = Change("UPDATE farm SET served = :served WHERE served < :served")
 
 
 def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
@@ -195,6 +207,8 @@ class Claiming:
     lease_seconds: float
     policy: Policy
     mint: Mint
+    had: dict[str, int] = field(default_factory=dict)
+    """What owners were given; empty where one waits alone."""
 
     def take(self) -> bool:
         """Make attempts; returns whether there are any."""
@@ -202,11 +216,12 @@ class Claiming:
         mine = {"me": self.worker.id, "lately": lately(self.policy, self.tx.now)}
         waiting = [job for job in self.tx.rows(HEADS, mine) if self.worker.serves(job.needs)]
         waiting += [holders[0] for holders in lapsed.values()]
+        self._look_at_owners({job.owner for job in waiting})
         made = 0
         for kind in KINDS:
             limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
             if limit and first:
-                made += self._next(min(first, key=self._warm_first), limit, lapsed)
+                made += self._next(first, limit, lapsed)
             elif limit and kind == RECOGNITION.name:
                 made += self._attempt(overdue(self.tx, self.worker, limit, self.policy), hedge=True)
         return made > 0
@@ -232,19 +247,55 @@ class Claiming:
     def _warm_first(self, job: Job) -> Order:
         """Fairness, but a model in memory is worth some turns."""
         priority, turn, position, created_at, job_id = job.order
-        cold = job.kind == RECOGNITION.name and not self.worker.has_loaded(job.needs)
-        return (priority, turn + cold * COLD_TURNS, position, created_at, job_id)
+        return (priority, turn + self._cold(job), position, created_at, job_id)
 
-    def _next(self, head: Job, limit: int, lapsed: LapsedJobs) -> int:
-        """Claim the next jobs of the same profile as `head`, queued and lapsed ones in one order."""
-        asked = {"profile": head.profile_id, "needs": head.needs, "limit": limit}
+    def _cold(self, job: Job) -> int:
+        return 0 if job.kind != RECOGNITION.name or self.worker.has_loaded(job.needs) else COLD_TURNS
+
+    def _look_at_owners(self, owners: Collection[str]) -> None:
+        """Whoever waits alone is not counted."""
+        if len(owners) > 1:
+            least = self.worker.served or 0
+            known = dict(self.tx.rows(SERVED, {"owners": sorted(owners)}))
+            self.had = {owner: max(known.get(owner, 0), least) for owner in owners}
+
+    def _count(self, jobs: Sequence[Job]) -> None:
+        """Note who was given these, while others waited."""
+        if not (self.had and jobs):
+            return
+        given = Counter(job.owner for job in jobs)
+        self.had |= {owner: self.had[owner] + count for owner, count in given.items()}
+        self.tx.change(ADVANCE_OWNERS, {"served": self.had[jobs[-1].owner] - 1})
+        self.tx.change(GIVEN, [{"owner": owner, "served": self.had[owner]} for owner in sorted(given)])
+
+    def _first(self, heads: Sequence[Job]) -> Job:
+        """The head of the owner who had least; a model in memory counts here, too."""
+        owner = min(heads, key=lambda job: (self._had(job) + self._cold(job), self._warm_first(job))).owner
+        return min((job for job in heads if job.owner == owner), key=self._warm_first)
+
+    def _had(self, job: Job) -> int:
+        return self.had.get(job.owner, 0)
+
+    def _waiting(self, flow: str, first: Job, limit: int, lapsed: LapsedJobs) -> list[Job]:
+        """The next jobs of this flow and of the same profile as `first`, queued and lapsed ones in one order."""
+        asked = {"profile": first.profile_id, "flow": flow, "limit": limit}
         asked |= {"me": self.worker.id, "lately": lately(self.policy, self.tx.now)}
-        silent = [of[0] for of in lapsed.values() if (of[0].profile_id, of[0].needs) == (head.profile_id, head.needs)]
-        chosen = sorted([*self.tx.rows(NEXT, asked), *silent], key=lambda job: job.order)[:limit]
+        silent = [of[0] for of in lapsed.values() if (of[0].profile_id, of[0].flow) == (first.profile_id, flow)]
+        return sorted([*self.tx.rows(NEXT, asked), *silent], key=lambda job: job.order)[:limit]
+
+    def _next(self, heads: Sequence[Job], limit: int, lapsed: LapsedJobs) -> int:
+        """Claim the next jobs of one profile, of the owners who had least one by one."""
+        first = self._first(heads)
+        same = [job for job in heads if (job.profile_id, job.needs) == (first.profile_id, first.needs)]
+        same.sort(key=lambda job: (job is not first, self._had(job)))
+        flows = [*dict.fromkeys(job.flow for job in same)][:limit]
+        by_owner = [self._waiting(flow, first, limit, lapsed) for flow in flows]
+        chosen = [job for each in zip_longest(*by_owner) for job in each if job is not None][:limit]
         taken = overtake(self.tx, {job.job_id: lapsed[job.job_id] for job in chosen if job.job_id in lapsed})
         jobs = [job for job in chosen if job.job_id not in lapsed or job.job_id in taken]
         announce_lapses(self.tx, [job for job in jobs if job.job_id in taken])
-        turn = max((job.turn for job in jobs), default=0)
+        self._count(jobs)
+        turn = max((job.turn for job in jobs if job.kind == RECOGNITION.name), default=0)
         if turn > (self.worker.turn or 0):
             self.tx.change(ADVANCE, {"turn": turn})
         return self._attempt(jobs, hedge=False)
@@ -286,9 +337,9 @@ def next_due(tx: Transaction) -> float | None:
     return min(moments) - tx.now if moments else None
 
 
-def present_turn(tx: Transaction, needs: str, priority: int) -> int:
-    """The turn at which work that needs that, of that priority, is being handed out."""
-    turn = tx.first(FIRST_TURN, {"needs": needs, "priority": priority})
+def present_turn(tx: Transaction, flow: str, priority: int) -> int:
+    """The turn at which work of that flow and priority is being handed out."""
+    turn = tx.first(FIRST_TURN, {"flow": flow, "priority": priority})
     return farm_turn(tx) or 0 if turn is None else turn
 
 

@@ -24,10 +24,11 @@ from whisper_farm.store.transcriptions import TranscriptionRow
 
 TOLERANCE_SECONDS = 1e-6
 ADD = Change("""
-    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, state, priority, turn, start_seconds,
-                      end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at, ended_at)
-    VALUES (:id, :transcription, :kind, :position, :profile, :needs, :state, :priority, :turn, :start_seconds,
-            :end_seconds, :speech_seconds, :key, :size, :sha256, :now, :ended_at)
+    INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, flow, state, priority, turn,
+                      start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at,
+                      ended_at)
+    VALUES (:id, :transcription, :kind, :position, :profile, :needs, :flow, :state, :priority, :turn,
+            :start_seconds, :end_seconds, :speech_seconds, :key, :size, :sha256, :now, :ended_at)
 """)
 CUT = Change("""
     UPDATE transcriptions SET chunking_done = TRUE, duration_seconds = :duration,
@@ -56,6 +57,11 @@ class Growing:
         return self.row.language is None or self.chunks_done + self.row.chunks_failed == self.row.chunks
 
 
+def flow(needs: str, owner: str) -> str:
+    """The queue in which the jobs of an owner that need the same of a worker wait for each other."""
+    return f"{needs}\n{owner}"
+
+
 class Kind(ABC):
     """One kind of job."""
 
@@ -82,8 +88,9 @@ class Kind(ABC):
     def job(self, tx: Transaction, row: TranscriptionRow, turn: int, position: int = 0) -> dict[str, object]:
         """A new job, as `ADD` takes it."""
         ids = {"id": self.job_id(row.id, position), "transcription": row.id, "kind": self.name, "position": position}
-        needs = {"profile": self.profile(row), "needs": self.needs(row.label, row.options)}
-        return {**NOTHING, **ids, **needs, "priority": row.priority, "turn": turn, "state": "queued", "ended_at": None}
+        needs = self.needs(row.label, row.options)
+        needed = {"profile": self.profile(row), "needs": needs, "flow": flow(needs, row.owner)}
+        return {**NOTHING, **ids, **needed, "priority": row.priority, "turn": turn, "state": "queued", "ended_at": None}
 
 
 class ChunkKind(Kind):

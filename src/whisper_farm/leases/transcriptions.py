@@ -11,7 +11,7 @@ from whisper_farm.leases.attempts import FROM_JOBS, JOB, LOCK, Job, end_attempts
 from whisper_farm.leases.claim import farm_turn, present_turn
 from whisper_farm.leases.endings import close, close_ended, set_aside, uncount
 from whisper_farm.leases.kinds import ADD as ADD_JOB
-from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION
+from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION, flow
 from whisper_farm.leases.rules import RANDOM, Mint, profile_id
 from whisper_farm.protocol import events
 from whisper_farm.protocol.client import FINISHED
@@ -20,7 +20,7 @@ from whisper_farm.store.events import emit
 from whisper_farm.store.fetches import add_fetch, forget_fetch
 from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
-from whisper_farm.store.transcriptions import TranscriptionRow, count_unfinished, find, find_by_key
+from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Coverage
 
@@ -68,6 +68,8 @@ class Assembled:
     lost: Collection[int] = ()
 
 
+BYTES_OF_A_TURN = 10 << 20
+"""A recording waits one turn of others for each of these before it is cut: small ones go first."""
 OPEN_FARM = Change("INSERT INTO farm (id, turn) VALUES (1, 0)")
 ADD_WHOLE_PROFILE = Change("INSERT INTO profiles (id, kind) VALUES (:kind, :kind)")
 ADD_PROFILE = Change("""
@@ -87,7 +89,7 @@ FETCHED = Change("""
      WHERE id = :id
 """)
 LABEL = Change("UPDATE transcriptions SET label = :label WHERE id = :id")
-LABEL_JOBS = Change("UPDATE jobs SET needs = :needs WHERE transcription_id = :id AND kind = :kind")
+LABEL_JOBS = Change("UPDATE jobs SET needs = :needs, flow = :flow WHERE transcription_id = :id AND kind = :kind")
 CANCEL_JOBS = Change("""
     UPDATE jobs SET state = 'cancelled', ended_at = :now, available_at = 0
      WHERE transcription_id = :id AND state IN ('queued', 'running')
@@ -137,8 +139,8 @@ BLOBS = Query[str]("""
 def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     """Accept a transcription with the job that cuts it; returns its id, or that of the one with the same owner and key.
 
-    Owners take turns: it is cut as many turns later as its owner has unfinished ones. A link is fetched first: the job
-    is made when the recording is there (`fetched`). The one that is there gets the new label, so that whoever submits
+    Large recordings are cut some turns later than small ones. A link is fetched first: the job is made when the
+    recording is there (`fetched`). The one that is there gets the new label, so that whoever submits
     it again can work on it.
     """
     if new.key is not None and (before := find_by_key(tx, new.owner, new.key)):
@@ -152,14 +154,13 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
         tx.change(ADD_WHOLE_PROFILE, [{"kind": kind} for kind in KINDS if kind != RECOGNITION.name])
     shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
     tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
-    behind = count_unfinished(tx, new.owner)
     is_link = new.source.startswith("link:")
     row = {**asdict(new), **options, "options": Json(options), "folded_name": fold(new.name)}
     tx.change(ADD, row | {"id": made, "profile": profile, "state": "fetching" if is_link else "queued"})
     if is_link:
         add_fetch(tx, made, new.owner)
     else:
-        tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), (turn or 0) + behind))
+        tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, made), (turn or 0) + new.source_size // BYTES_OF_A_TURN))
     emit(tx, events.TranscriptionSubmitted(name=new.name), made, new.owner)
     return made
 
@@ -173,7 +174,7 @@ def fetched(tx: Transaction, transcription_id: str, key: str, size: int, sha256:
     if row.state != "fetching":
         return [key]
     tx.change(FETCHED, {"id": row.id, "source": f"blob:{key}", "size": size, "sha256": sha256})
-    tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, row.id), farm_turn(tx) or 0))
+    tx.change(ADD_JOB, CHUNKING.job(tx, find(tx, row.id), (farm_turn(tx) or 0) + size // BYTES_OF_A_TURN))
     emit(tx, events.TranscriptionFetched(received_bytes=size), row.id, row.owner)
     return forget_fetch(tx, row.id)
 
@@ -188,8 +189,9 @@ def unfetchable(tx: Transaction, transcription_id: str, code: str, message: str)
 def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
     """From now on only workers with that label work on this transcription."""
     tx.change(LABEL, {"id": row.id, "label": label})
-    kinds = KINDS.values()
-    tx.change(LABEL_JOBS, [{"id": row.id, "kind": one.name, "needs": one.needs(label, row.options)} for one in kinds])
+    needs = {name: kind.needs(label, row.options) for name, kind in KINDS.items()}
+    changed = [{"needs": one, "flow": flow(one, row.owner), "kind": kind} for kind, one in needs.items()]
+    tx.change(LABEL_JOBS, [{"id": row.id, **one} for one in changed])
     emit(tx, events.TranscriptionSubmitted(name=row.name), row.id, row.owner)
 
 
@@ -219,7 +221,7 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
         ended = "what failed, is incomplete or was cancelled"
         raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
     first = tx.first(FIRST_AGAIN, {"id": row.id})
-    now = present_turn(tx, RECOGNITION.needs(row.label, row.options), row.priority)
+    now = present_turn(tx, flow(RECOGNITION.needs(row.label, row.options), row.owner), row.priority)
     later = 0 if first is None else max(0, now - first)
     tx.change(RETRY_JOBS, {"id": row.id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})

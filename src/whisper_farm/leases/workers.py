@@ -116,6 +116,7 @@ UNSERVED = Query[tuple[str, str]]("""
     SELECT transcriptions.id, transcriptions.owner
       FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
      WHERE jobs.state = 'queued' AND jobs.needs = :needs
+       AND jobs.profile_id IN (SELECT id FROM profiles WHERE engine = :engine AND model = :model)
      UNION
     SELECT transcriptions.id, transcriptions.owner
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
@@ -165,7 +166,9 @@ def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, poli
     needs = f"{before.label}:{engine} {model}"
     if before.serves(needs) and not LiveWorkers(tx, policy, asking=before.id).serves(needs):
         said = TranscriptionUnserved(message=nobody_runs(engine, model))
-        for transcription_id, owner in tx.rows(UNSERVED, {"needs": needs, "me": before.id}):
+        for transcription_id, owner in tx.rows(
+            UNSERVED, {"needs": needs, "me": before.id, "engine": engine, "model": model}
+        ):
             emit(tx, said, transcription_id, owner)
 
 

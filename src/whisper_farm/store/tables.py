@@ -48,8 +48,11 @@ schema_version = table(
 )
 """The version of these tables, and the oldest version whose programs may run on them. See `schema.py`."""
 
-farm = table("farm", single(), zero(BIGINT, "turn"))
-"""`turn` is the virtual time of fair queueing, the largest turn handed out so far."""
+farm = table("farm", single(), zero(BIGINT, "turn served"))
+"""Fair queueing: `turn` is the largest turn handed out so far, `served` what the owner had that was served last."""
+
+owners = table("owners", key("name"), zero(BIGINT, "served"))
+"""Jobs that each owner was given while others waited, too. Who had least goes first."""
 
 profiles = table(
     "profiles",
@@ -136,7 +139,7 @@ jobs = table(
     key("id"),
     of("transcription_id", "transcriptions.id"),
     of("profile_id", "profiles.id", cascade=False),
-    each(TEXT, "kind needs state"),
+    each(TEXT, "kind needs flow state"),
     some(TEXT, "left_by audio_key audio_sha256 result_key result_digest language error_code error_message"),
     each(INTEGER, "position priority"),
     zero(INTEGER, "attempts charged_attempts forgiven_attempts"),
@@ -158,17 +161,18 @@ jobs = table(
     holds("bounds_ordered", "start_seconds >= 0 AND start_seconds <= end_seconds"),
     holds("attempts_counted", "charged_attempts >= 0 AND charged_attempts + forgiven_attempts <= attempts"),
     holds("running_attempted", "state <> 'running' OR attempts > 0"),
-    partial("ix_jobs_queued", "state = 'queued'", "profile_id", "needs", *NEXT_FIRST),
-    partial("ix_jobs_heads", "state = 'queued'", "needs", *NEXT_FIRST),
+    partial("ix_jobs_queued", "state = 'queued'", "profile_id", "flow", *NEXT_FIRST),
+    partial("ix_jobs_heads", "state = 'queued'", "flow", *NEXT_FIRST),
     partial("ix_jobs_left", "state = 'queued' AND left_by IS NOT NULL", "left_by", "available_at"),
     partial("ix_jobs_waiting", "state = 'queued' AND available_at > 0", "available_at"),
     partial("ix_jobs_set_aside", "state = 'failed'", "transcription_id", "position"),
 )
 """One unit of work each: `ID.c` cuts the recording, `ID.0`, `ID.1`, … recognise its chunks, `ID.p` makes its peaks.
 
-`needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:KIND`: few values, so the head of the queue of
-each is found at once, while profiles may be as many as recordings. `available_at` is 0 unless the job waits after a
-failure. `left_by` is the worker that failed or lost it last, and leaves it to others for a while after that.
+`needs` is what a worker must offer, `LABEL:ENGINE MODEL` or `LABEL:KIND`; `flow` is that, with the owner on a second
+line. These are few values, so the head of the queue of each is found at once. Profiles may be as many as recordings.
+`available_at` is 0 unless the job waits after a failure. `left_by` is the worker that failed or lost it last. It leaves
+the job to others for a while after that.
 `forgiven_attempts` are those before the last retry, kept as evidence but no longer counted against it. A result whose
 language is sure (`language_sure`) is kept, whatever language the recording has.
 """
