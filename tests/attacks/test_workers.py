@@ -27,9 +27,9 @@ def events_of(farm: ServedFarm, transcription_id: str) -> list[str]:
     return [line.removeprefix("event: ") for line in answer.text.splitlines() if line.startswith("event: ")]
 
 
-def cut_one(worker: HandWorker, chunks: int = 1) -> None:
+def cut_one(worker: HandWorker, chunks: int = 1, wait: float = 0) -> None:
     """Cut the recording that waits."""
-    (job,) = worker.claim(transcribe=0, chunk=1)
+    (job,) = worker.claim(transcribe=0, chunk=1, wait=wait)
     worker.cut(job, chunks)
     assert worker.complete([worker.cut_done(job, chunks)])[0]["error_code"] is None
 
@@ -157,6 +157,106 @@ def test_one_worker_does_not_end_a_recording_that_another_could_do(farm: ServedF
     assert farm.admin.get(place).json()["state"] == "failed", "two have said so"
 
 
+def test_two_workers_of_one_token_do_not_end_what_another_token_could_do(
+    farm: ServedFarm, make_worker: MakeWorker
+) -> None:
+    theirs = farm.token_for("worker", "strangers")
+    liars = [make_worker(farm, f"liar-{number}", token=theirs) for number in range(2)]
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    honest = make_worker(farm, "honest")
+    failure = {"code": "not_audio", "message": "this is no audio", "permanent": True}
+    for liar in liars:
+        (job,) = liar.claim(transcribe=0, chunk=1, wait=10)
+        liar.told("fail", failures=[failure | {"token": job["token"]}])
+    assert farm.admin.get(place).json()["state"] == "running"
+    cut_one(honest, wait=10)
+
+
+def view_of(farm: ServedFarm, worker: HandWorker) -> Json:
+    """A worker as administrators see it."""
+    found: list[Json] = farm.admin.get("/api/workers").json()["workers"]
+    return next(one for one in found if one["id"] == worker.worker_id)
+
+
+def test_silence_where_the_cutter_found_speech_needs_a_second_worker(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    liar, honest = make_worker(farm, "liar"), make_worker(farm, "honest")
+    made = submit(farm.admin)
+    cut_one(liar)
+    (claim,) = liar.claim()
+    assert liar.finish(claim, segments=())[0]["error_code"] is None
+    place = f"/api/transcriptions/{made['id']}"
+    assert farm.admin.get(place).json()["progress"]["chunks_done"] == 0
+    assert liar.claim() == [], "it is left to others"
+    (again,) = honest.claim()
+    assert honest.finish(again)[0]["error_code"] is None
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    assert "word0" in farm.admin.get(f"{place}/transcript").text
+    assert [view_of(farm, one)["differed"] for one in (liar, honest)] == [1, 1]
+
+
+def test_silence_is_believed_of_two_and_of_the_only_one(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    cut_one(worker)
+    assert worker.finish(*worker.claim(), segments=())[0]["error_code"] is None
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    other = make_worker(farm, "w-2")
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    cut_one(worker)
+    for each in (worker, other):
+        assert each.finish(*each.claim(), segments=())[0]["error_code"] is None
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    assert view_of(farm, other) | {"compared": 1, "differed": 0} == view_of(farm, other)
+
+
+def test_a_recording_without_any_sound_needs_a_second_worker(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    liar, honest = make_worker(farm, "liar"), make_worker(farm, "honest")
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    cut_one(liar, chunks=0)
+    assert farm.admin.get(place).json()["state"] == "running"
+    cut_one(honest, chunks=2)
+    assert farm.admin.get(place).json()["progress"]["chunks"] == 2
+
+
+def test_a_share_of_chunks_is_recognised_twice_when_asked(tmp_path: Path) -> None:
+    with ServedFarm(tmp_path / "data", Policy(verify=1)) as farm, ExitStack() as stack:
+        token = farm.token_for("worker", "friends")
+        one, other = (stack.enter_context(closing(HandWorker(farm.url, token, name))) for name in ("one", "other"))
+        for each in (one, other):
+            each.register()
+        submit(farm.admin)
+        cut_one(one, chunks=2)
+        first = one.claim(transcribe=2)
+        assert len(first) == 2
+        one.finish(first[0], text=" the very same words")
+        one.finish(first[1], text=" what nobody has said")
+        assert one.claim() == []
+        for claim in other.claim(transcribe=2):
+            other.finish(claim, text=" The very same, words!")
+        assert [(v["compared"], v["differed"]) for v in (view_of(farm, one), view_of(farm, other))] == [(2, 1)] * 2
+
+
+def test_an_invented_revision_does_not_hold_a_recording_for_ever(tmp_path: Path) -> None:
+    soon = Policy(max_attempts=1, retry_base_seconds=0, retry_max_seconds=0)
+    with ServedFarm(tmp_path / "data", soon) as farm, ExitStack() as stack:
+        token = farm.token_for("worker", "friends")
+        liar, honest = (stack.enter_context(closing(HandWorker(farm.url, token, name))) for name in ("liar", "honest"))
+        liar.register()
+        place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+        cut_one(liar, chunks=2)
+        assert liar.finish(*liar.claim(), revision="invented")[0]["error_code"] is None
+        liar.told("release", leaving=True)
+        honest.register()
+        while farm.admin.get(place).json()["state"] == "running":
+            for claim in honest.claim(wait=5):
+                assert honest.finish(claim)[0]["error_code"] == "model_mismatch"
+        eventually(lambda: farm.admin.get(place).json()["state"] == "incomplete", "the end")
+        assert farm.admin.post(f"{place}/retry").is_success
+        for claim in honest.claim(transcribe=2):
+            assert honest.finish(claim)[0]["error_code"] is None
+        eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+
+
 def test_tokens_end_with_the_token_that_made_them(farm: ServedFarm) -> None:
     def made(by: httpx.Client, **more: object) -> Json:
         answer = by.post("/api/tokens", json={"name": "t", "scope": "user", **more})
@@ -189,7 +289,8 @@ def test_results_that_were_not_asked_for_or_say_too_much_are_refused(farm: Serve
     submit(farm.admin)
     cut_one(worker)
     (claim,) = worker.claim()
-    for lie in ({"engine": "faster-whisper"}, {"model": "x40"}, {"text": "word " * 5000}):
+    lies = [{"engine": "faster-whisper"}, {"model": "x40"}, {"text": "word " * 5000}, {"language": "xx"}]
+    for lie in (*lies, {"unheard": ((0, 9_999_999),)}):
         assert worker.finish(claim, **lie)[0]["error_code"] == "invalid_request", lie
     assert worker.finish(claim)[0]["error_code"] is None
 

@@ -474,6 +474,7 @@ class BusyFarm(RuleBasedStateMachine):
             result=result,
             result_key=f"results/{attempt.token}",
             result_size=9,
+            doubted=self.one_of(False, False, False, True),
         )
 
     # What it finds to do

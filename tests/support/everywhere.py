@@ -33,9 +33,13 @@ Rows = dict[str, Sequence[Any]]
 TABLES = {
     "transcriptions": (transcriptions, Recording, {"error_message", "folded_name"}),
     "jobs": (jobs, Job, {"error_message", "flow"}),
-    "attempts": (attempts, Attempt, {"error_message", "facts"}),
+    "attempts": (attempts, Attempt, {"error_message", "facts", "doubted"}),
     "profiles": (profiles, Profile, {"options"}),
-    "workers": (workers, Worker, {"version", "platform", "slots", "engines", "machine", "hours", "token_id"}),
+    "workers": (
+        workers,
+        Worker,
+        {"version", "platform", "slots", "engines", "machine", "hours", "token_id", "differed"},
+    ),
 }
 """Every table the queue changes, the model's word for its rows, and the columns that are not compared."""
 COLUMNS = {name: [one for one in table.c if one.name not in hidden] for name, (table, _, hidden) in TABLES.items()}

@@ -148,6 +148,8 @@ class Attempt:
     digest: str | None = None
     error_code: str | None = None
     ends_by: float = 0.0
+    doubted: bool = False
+    """It was heard, and left to a second worker; not a column."""
 
 
 @dataclass
@@ -180,6 +182,7 @@ class Worker:
     paused: bool = False
     audio_seconds: float = 0.0
     work_seconds: float = 0.0
+    compared: int = 0
 
     def serves(self, profile: Profile, label: str) -> bool:
         if label != self.label or profile.kind != "transcribe":
@@ -509,6 +512,10 @@ class Model:
                 code = None if attempt.digest == finished.digest else "result_conflict"
             elif finished.result.kind != self.jobs[attempt.job_id].kind:
                 code = "invalid_request"
+            elif finished.doubted and self._asks_another(attempt):
+                attempt.doubted = True
+                self._end(attempt, "superseded")
+                refused.append(attempt)
             elif isinstance(finished.result, ChunkResult):
                 code = self._cut(attempt, finished)
             elif isinstance(finished.result, PeaksResult):
@@ -520,9 +527,20 @@ class Model:
         for attempt in refused:
             job = self.jobs[attempt.job_id]
             if self._queue_again(job):
+                if attempt.doubted:
+                    job.left_by, job.available_at = attempt.worker_id, self.now
                 self._say("job_redo", self._of(job), position=job.position)
         self._conclude(name for name in touched if name is not None)
         return outcomes
+
+    def _asks_another(self, attempt: Attempt) -> bool:
+        """Whether nobody else was asked, or is at it, and somebody is there who could be."""
+        job = self.jobs[attempt.job_id]
+        alone = self._live(job) == [attempt] and not self._doubted(job)
+        return alone and self._served(job, {attempt.worker_id})
+
+    def _doubted(self, job: Job) -> list[Attempt]:
+        return [one for one in self.attempts.values() if one.job_id == job.id and one.doubted]
 
     def _cut(self, attempt: Attempt, finished: Finished) -> str | None:
         job, result = self.jobs[attempt.job_id], finished.result
@@ -577,6 +595,11 @@ class Model:
 
     def _accept(self, attempt: Attempt, finished: Finished) -> None:
         job = self.jobs[attempt.job_id]
+        for first in self._doubted(job)[-1:]:
+            if first.worker_id != attempt.worker_id:
+                for name in (first.worker_id, attempt.worker_id):
+                    if name in self.workers:
+                        self.workers[name].compared += 1
         self._end(attempt, "done")
         attempt.digest = finished.digest
         for other in self._live(job):
@@ -704,6 +727,8 @@ class Model:
         recording = self._find(recording_id)
         if recording.state not in ("incomplete", "failed", "cancelled"):
             raise WrongState
+        if any(job.error_code == "model_mismatch" and job.state == "failed" for job in self._chunks(recording)):
+            self._unpin(recording)
         again = [job for job in self._chunks(recording) if job.state in ("failed", "cancelled")]
         later = max(0, self._present_turn(recording) - min(job.turn for job in again)) if again else 0
         recording.next_turn += later
@@ -719,6 +744,18 @@ class Model:
         self._say("transcription_retried", recording)
         self._settle(recording)
         return recording
+
+    def _unpin(self, recording: Recording) -> None:
+        """Nobody has the revision of the first result: all are heard again, unless it was asked for."""
+        if recording.options["revision"] is not None:
+            return
+        recording.revision = None
+        for job in self._chunks(recording):
+            if job.state == "done" and job.result_digest is not None:
+                job.state = "failed"
+                job.result_key = job.result_size = job.result_digest = job.language = None
+                recording.chunks_done -= 1
+                recording.done_seconds -= job.seconds
 
     def delete(self, recording_id: str) -> list[str]:
         recording = self._find(recording_id)

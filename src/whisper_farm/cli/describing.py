@@ -90,13 +90,14 @@ def describe_farm(here: ServerView, workers: Sequence[WorkerView]) -> Iterator[s
     yield f"storage  {here.database}, {here.blobs}"
     yield f"queue    {counted(here.jobs_queued, 'job')} waiting, {counted(here.workers_live, 'worker')} live"
     if workers:
-        yield columns([("WORKER", "STATE", "SLOTS", "JOBS", "SPEED", "ENGINES"), *map(_worker_row, workers)])
+        yield columns([("WORKER", "STATE", "SLOTS", "JOBS", "SPEED", "DIFFER", "ENGINES"), *map(_worker_row, workers)])
 
 
-def _worker_row(worker: WorkerView) -> tuple[str, str, str, str, str, str]:
+def _worker_row(worker: WorkerView) -> tuple[str, ...]:
     engines = ", ".join(f"{offer.get('engine')} on {offer.get('device')}" for offer in worker.engines)
     pace = speed(worker.speed) if worker.speed else "–"
-    return printable(worker.name), worker.state, str(worker.slots), str(worker.jobs), pace, printable(engines)
+    differ = f"{worker.differed} of {worker.compared}" if worker.compared else "–"
+    return printable(worker.name), worker.state, str(worker.slots), str(worker.jobs), pace, differ, printable(engines)
 
 
 def follow_to_the_end(farm: FarmClient, display: Display, ids: Sequence[str]) -> int:

@@ -25,7 +25,7 @@ from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import worker_settings
 
 if TYPE_CHECKING:
-    from whisper_farm.settings import ServerSettings
+    from whisper_farm.settings import Policy, ServerSettings
     from whisper_farm.worker.local import LocalWorker
     from whisper_farm.worker.notices import Notice
 
@@ -50,20 +50,25 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
 @click.option("--pools", metavar="FILE", help="The machines that this farm may start, as a TOML file.")
 @truth("--pools_dry_run", help="Say which machines would be started and ended, and do nothing.")
+@click.option(
+    "--verify", type=click.FloatRange(0, 1), metavar="SHARE", help="Of all chunks: to be recognised by two workers."
+)
 @click.option("--log_format", type=click.Choice(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
 @click.option("--engine", type=engine_name, metavar="NAME", help="Of that worker. [default: faster-whisper]")
-def serve(worker: bool, engine: str | None, **flags: Any) -> None:
+def serve(worker: bool, engine: str | None, verify: float | None, **flags: Any) -> None:
     """Run a farm's server: it takes recordings in, hands chunks to workers, puts transcripts together.
 
     Prints its address, where the admin's token is (made at the first start), and how to start a worker elsewhere.
     """
     from whisper_farm.models import DEFAULT_ENGINE
+    from whisper_farm.settings import Policy
 
     if engine and not worker:
         raise click.UsageError("--engine is that of a worker on this machine: give --worker, too.")
     flags["pools_dry_run"] = flags["pools_dry_run"] or None
-    run(server_settings(**flags), (engine or DEFAULT_ENGINE) if worker else None)
+    policy = {} if verify is None else {"verify": verify}
+    run(server_settings(**flags), settled(Policy, **policy), (engine or DEFAULT_ENGINE) if worker else None)
 
 
 def server_settings(**given: Any) -> ServerSettings:
@@ -73,16 +78,14 @@ def server_settings(**given: Any) -> ServerSettings:
     return settled(ServerSettings, **{name: value for name, value in given.items() if value is not None})
 
 
-def run(settings: ServerSettings, engine: str | None) -> None:
+def run(settings: ServerSettings, policy: Policy, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
     from whisper_farm.coordinator.server import open_stores, worker_token
     from whisper_farm.coordinator.sign_in_links import first_link
     from whisper_farm.farm import FarmThread
     from whisper_farm.log import logger, set_up_logging
-    from whisper_farm.settings import Policy
     from whisper_farm.worker.local import LocalWorker
 
-    policy = settled(Policy)
     os.umask(0o077)  # whatever is written is this user's alone
     set_up_logging(settings.log_format)
     log = logger()

@@ -8,6 +8,7 @@ removes. The coordinator does not correct results: the stitcher keeps times insi
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -23,12 +24,14 @@ from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidR
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
+from whisper_farm.leases.second import is_doubtful, words_of
 from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import AttemptedJob, attempted_jobs
+from whisper_farm.transcript.languages import LANGUAGES
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
@@ -42,7 +45,7 @@ async def complete(farm: Coordinator, request: protocol.CompleteRequest) -> Take
     """End attempts with their results, and claim the next in the same transaction if asked to."""
     tokens = [completion.token for completion in request.completions]
     places = await farm.store.read(lambda tx: attempted_jobs(tx, tokens))
-    call = await asyncio.to_thread(_Call, request, {place.token: place for place in places})
+    call = await asyncio.to_thread(_Call, request, {place.token: place for place in places}, farm.policy)
     await _check_copies(farm.blobs, call)
     await farm.blobs.put_all(call.blobs)
     taken, tried = await farm.store.write(
@@ -77,8 +80,9 @@ def _claim(tx: Transaction, request: protocol.ClaimRequest | None, policy: Polic
 class _Call:
     """One request, looked at before the queue hears of it: what is wrong is refused, the rest is ready to be stored."""
 
-    def __init__(self, request: protocol.CompleteRequest, places: Mapping[str, AttemptedJob]) -> None:
+    def __init__(self, request: protocol.CompleteRequest, places: Mapping[str, AttemptedJob], policy: Policy) -> None:
         self.request = request
+        self.policy = policy
         self.places = {one.token: places[one.token] for one in request.completions if one.token in places}
         self.jobs = [place.job_id for place in self.places.values()]
         self.refused: dict[int, protocol.Outcome] = {}
@@ -99,6 +103,10 @@ class _Call:
             finished = replace(finished, result_key=key, result_size=len(text))
             if place.state == "live":
                 self.blobs[key] = text
+        if place is not None:
+            chosen = completion.kind == "transcribe" and random.random() < self.policy.verify
+            doubted = chosen or is_doubtful(result, place.speech_seconds, self.policy)
+            finished = replace(finished, doubted=doubted, words=words_of(result))
         self.finished[number] = finished
 
     def refuse(self, number: int, token: str, error: FarmError) -> None:
@@ -142,10 +150,12 @@ def _check_kind(result: protocol.Result, token: str, place: AttemptedJob) -> Non
 
 
 def _must_be_asked_for(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
-    """What heard it is what was asked for, and it says no more than anybody can in that time."""
+    """It is of what was asked for, in a language there is, and says no more than anybody can in that time."""
     made, asked = (result.engine, result.model), (place.options["engine"], place.options["model"])
     if made != asked:
         raise InvalidRequest(f"{' '.join(asked)} was asked for; this result is of {' '.join(made)}.")
+    if result.language not in (*LANGUAGES, place.options["language"]):
+        raise InvalidRequest(f"There is no language {result.language!r}.")
     letters = sum(len(one.text) + sum(len(word.text) for word in one.words) for one in result.segments)
     most = FREE_LETTERS + LETTERS_PER_SECOND * (place.end_seconds - place.start_seconds)
     if letters > most:
@@ -170,6 +180,7 @@ def _must_fit(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
 
 
 def _spans(result: protocol.TranscribeResult) -> Iterator[tuple[float, float]]:
+    yield from result.unheard
     for segment in result.segments:
         yield segment.start, segment.end
         for word in segment.words:

@@ -13,7 +13,7 @@ each other in a circle (`tests/leases/test_locks.py`):
     claim.py           jobs go out, silent ones too (lapse.py)      attempts.py  the fence; heartbeats
     append.py          chunks come in                               complete.py  results come in
     fail.py            failures and releases                        endings.py   the last job of a transcription ends
-    rules.py           the policy in numbers and names
+    second.py          a second worker is asked       rules.py     the policy in numbers and names
 
 Knows nothing of HTTP, audio or engines: blobs are keys, results are digests. What clients see of it is put together
 in `coordinator/views.py`.

@@ -107,9 +107,9 @@ REQUEUE = Query[str]("""
        AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.job_id = jobs.id AND attempts.state = 'live')
     RETURNING id
 """)
-EVIDENCE = Query[tuple[str, AttemptState, str, bool]]("""
-    SELECT attempts.job_id, attempts.state, attempts.worker_id, attempts.charged
-      FROM jobs JOIN attempts ON attempts.job_id = jobs.id
+EVIDENCE = Query[tuple[str, AttemptState, str, bool, str | None]]("""
+    SELECT attempts.job_id, attempts.state, attempts.worker_id, attempts.charged, workers.token_id
+      FROM jobs JOIN attempts ON attempts.job_id = jobs.id LEFT JOIN workers ON workers.id = attempts.worker_id
      WHERE jobs.id IN :jobs AND attempts.number > jobs.forgiven_attempts
        AND attempts.state IN ('live', 'failed', 'lost')
 """)
@@ -164,19 +164,24 @@ def requeue(tx: Transaction, held: Iterable[Held]) -> list[Held]:
 
 @dataclass(slots=True)
 class Evidence:
-    """What the attempts at a job since its last retry say: how many run or failed, who failed, who with a charge."""
+    """What the attempts at a job since its last retry say: how many run or failed, who failed, who with a charge.
+
+    `tokens` are those of the workers that tried.
+    """
 
     live: int = 0
     failures: int = 0
     tried: set[str] = field(default_factory=set)
     culprits: set[str] = field(default_factory=set)
+    tokens: dict[str, str | None] = field(default_factory=dict)
 
 
 def evidence(tx: Transaction, job_ids: Iterable[str]) -> dict[str, Evidence]:
     """The evidence on each of these jobs."""
     found = {job_id: Evidence() for job_id in job_ids}
-    for job_id, state, worker_id, charged in tx.rows(EVIDENCE, {"jobs": list(found)}) if found else ():
+    for job_id, state, worker_id, charged, token in tx.rows(EVIDENCE, {"jobs": list(found)}) if found else ():
         proof = found[job_id]
+        proof.tokens[worker_id] = token
         if state == "live":
             proof.live += 1
             continue

@@ -12,6 +12,7 @@ from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
+from whisper_farm.leases.second import compare, leave_to_another, needs_another
 from whisper_farm.protocol.events import JobRedo
 from whisper_farm.protocol.worker import Outcome, Result, TranscribeResult
 from whisper_farm.settings import Policy
@@ -23,7 +24,10 @@ from whisper_farm.store.transcriptions import ROW, TranscriptionRow
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a worker's attempt. What was heard is in a blob; how a recording was cut needs none."""
+    """The end of a worker's attempt. What was heard is in a blob; how a recording was cut needs none.
+
+    One that is `doubted` is left to a second worker, if there is one (`second.py`).
+    """
 
     worker_id: str
     token: str
@@ -31,6 +35,13 @@ class Finished:
     result: Result
     result_key: str | None = None
     result_size: int | None = None
+    doubted: bool = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def revision(self) -> str | None:
+        """Of the model, where one was used."""
+        return self.result.revision if isinstance(self.result, TranscribeResult) else None
 
 
 END = Change("""
@@ -58,7 +69,7 @@ def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, m
     ids = sorted({one.transcription_id for one in held.values()})
     rows = tx.rows(TOUCHED, {"ids": ids}) if ids else []
     growing = {row.id: Growing(row, row.revision, row.chunks_done, row.done_seconds) for row in rows}
-    call = Completing(tx, held, growing)
+    call = Completing(tx, held, growing, policy)
     outcomes = [call.judge(one) for one in completions]
     record_failures(tx, call.other_model, held, policy, mint)  # while rivals still count
     call.write()
@@ -73,12 +84,14 @@ class Completing:
     tx: Transaction
     held: dict[str, Held]
     growing: dict[str, Growing]
+    policy: Policy
     taken: list[tuple[Held, Finished]] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     """The jobs of what was taken."""
     again: set[str] = field(default_factory=set)
     """The transcriptions of what was not."""
-    other_language: list[Held] = field(default_factory=list)
+    not_yet: list[Held] = field(default_factory=list)
+    """What was heard in another language, or is doubted: others are asked."""
     other_model: list[Failed] = field(default_factory=list)
 
     def judge(self, finished: Finished) -> Outcome:
@@ -101,6 +114,10 @@ class Completing:
             raise LeaseLost
         if result.kind != held.kind or (result.kind != "chunk" and finished.result_key is None):
             raise InvalidRequest(f"This claim is for a {held.kind} job; its result must be of that kind.")
+        if finished.doubted and not self._is_rivalled(held) and needs_another(self.tx, held, self.policy):
+            leave_to_another(self.tx, held, finished.words, finished.revision)
+            self._ask_again(held)
+            return
         try:
             counts = KINDS[held.kind].done(self.tx, self.growing[held.transcription_id], held, result)
         except ModelMismatch as error:  # the attempt failed, without a charge
@@ -108,14 +125,22 @@ class Completing:
             self.again.add(held.transcription_id)
             self.other_model.append(Failed(held, error.code, error.message))
             raise
-        if not counts:  # the chunk is recognised again, and nobody is to blame
-            held.state = "superseded"
-            self.again.add(held.transcription_id)
-            self.other_language.append(held)
+        if not counts:
+            self._ask_again(held)
             return
+        compare(self.tx, held, finished.words, finished.revision)
         held.state, held.digest = "done", finished.digest
         self.taken.append((held, finished))
         self.done.add(held.job_id)
+
+    def _is_rivalled(self, held: Held) -> bool:
+        return len(rivals(self.held, {held.job_id})) > 1
+
+    def _ask_again(self, held: Held) -> None:
+        """The job is done again, and nobody is to blame."""
+        held.state = "superseded"
+        self.again.add(held.transcription_id)
+        self.not_yet.append(held)
 
     def write(self) -> None:
         """Write what was judged."""
@@ -128,8 +153,8 @@ class Completing:
         change(COUNT, [{"id": one.row.id} | {name: getattr(one, name) for name in same} for one in grown])
         change(PACE, self._paces())
         self.tx.before_commit(lambda: change(WORKED, self._worked()))
-        end_attempts(self.tx, self.other_language, "superseded")
-        for held in requeue(self.tx, self.other_language):
+        end_attempts(self.tx, self.not_yet, "superseded")
+        for held in requeue(self.tx, self.not_yet):
             emit(self.tx, JobRedo(position=held.position), held.transcription_id, held.owner)
 
     def _told(self, held: Held, finished: Finished) -> dict[str, object]:

@@ -82,15 +82,16 @@ def record_failures(
 def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorkers) -> bool:
     """Whether the job has had its share of tries, on two workers where there are two.
 
-    That nobody could do better is believed when a second worker has failed it, too, or when there is none.
+    That nobody could do better is believed when a second worker has failed it, too, or when there is none. Where some
+    have another token, it takes one of them.
     Failures that are not charged (a model that cannot be had there) end it when nobody is left to try, or when it
     was tried far too often.
     """
     held = failed.held
-    if failed.permanent and (len(proof.culprits) >= 2 or not fleet.serves(held.needs, but=proof.culprits)):
+    if failed.permanent and not fleet.has_another_word(held.needs, proof.culprits, proof.tokens):
         return True
     if failed.charged:
-        return fleet.has_spent(held.needs, held.charged_attempts + 1, proof.culprits)
+        return fleet.has_spent(held.needs, held.charged_attempts + 1, proof.culprits, proof.tokens)
     often = proof.failures >= FAILURES_PER_ATTEMPT * policy.max_attempts
     return _worn_out(held, policy) or (often and not fleet.serves(held.needs, but=proof.tried))
 

@@ -90,7 +90,7 @@ def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: 
     spent: LapsedJobs = {}
     for job_id, proof in evidence(tx, [job for job in lapsed if charged[job] >= policy.max_attempts]).items():
         culprits = proof.culprits | {held.worker_id for held in lapsed[job_id]}
-        if fleet.has_spent(lapsed[job_id][0].needs, charged[job_id], culprits):
+        if fleet.has_spent(lapsed[job_id][0].needs, charged[job_id], culprits, proof.tokens):
             spent[job_id] = lapsed[job_id]
     ended = [spent[job_id][-1] for job_id in sorted(overtake(tx, spent))]
     message = "It has been lost with its worker too often, the last time with {}."

@@ -98,6 +98,16 @@ FIRST_AGAIN = Query[int]("""
     SELECT min(turn) AS turn FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND state IN ('failed', 'cancelled')
 """)
+MISMATCHED = Query[str]("""
+    SELECT id FROM jobs WHERE transcription_id = :id AND state = 'failed' AND error_code = 'model_mismatch' LIMIT 1
+""")
+SPOIL = Query[float]("""
+    UPDATE jobs SET state = 'failed', error_code = 'model_mismatch', error_message = 'Another revision.',
+           language = NULL, result_key = NULL, result_size = NULL, result_digest = NULL
+     WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'done' AND result_digest IS NOT NULL
+    RETURNING end_seconds - start_seconds AS seconds
+""")
+UNPIN = Change("UPDATE transcriptions SET revision = NULL WHERE id = :id")
 RETRY_JOBS = Change("""
     UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, error_code = NULL, error_message = NULL,
            charged_attempts = 0, forgiven_attempts = attempts,
@@ -214,12 +224,16 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
 def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     """Give every job that was set aside or cancelled a fresh start; what is done stays done.
 
-    Its chunks wait for as many turns as the service has gone on since the first of them had its turn.
+    Where nobody has the revision of the model that the first result has pinned, all chunks are heard again. Its chunks
+    wait for as many turns as the service has gone on since the first of them had its turn.
     """
     row = find(tx, transcription_id)
     if row.state not in ("incomplete", "failed", "cancelled"):
         ended = "what failed, is incomplete or was cancelled"
         raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
+    if row.options["revision"] is None and tx.first(MISMATCHED, {"id": row.id}) is not None:
+        uncount(tx, row.id, tx.rows(SPOIL, {"id": row.id}))
+        tx.change(UNPIN, {"id": row.id})
     first = tx.first(FIRST_AGAIN, {"id": row.id})
     now = present_turn(tx, flow(RECOGNITION.needs(row.label, row.options), row.owner), row.priority)
     later = 0 if first is None else max(0, now - first)

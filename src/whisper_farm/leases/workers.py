@@ -6,7 +6,7 @@ A worker with a label works on transcriptions with that label and on no others; 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar
@@ -50,6 +50,7 @@ class Offers:
     label: str
     cuts: bool
     engines: list[Offer]
+    token_id: str | None
 
     def serves(self, needs: str) -> bool:
         """Whether it could take a job that needs that. Who cuts recordings does whatever needs no engine."""
@@ -85,14 +86,13 @@ class Worker(Offers):
 
 
 W = TypeVar("W", bound=Worker)
-WORKER = """id, label, cuts, engines, owner, name, state, told, paused, last_beat_at,
+WORKER = """id, label, cuts, engines, token_id, owner, name, state, told, paused, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
-TOKEN = Query[str]("SELECT token_id FROM workers WHERE id = :me AND token_id IS NOT NULL")
 OF_TOKEN = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone' AND token_id = :token")
 PRESENT = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone'")
 LIVE = Query[Offers]("""
-    SELECT id, label, cuts, engines FROM workers
+    SELECT id, label, cuts, engines, token_id FROM workers
      WHERE state <> 'gone' AND state = 'live' AND NOT paused AND (last_seen_at > :since OR id = :asking)
 """)
 REGISTER = Change("""
@@ -137,7 +137,7 @@ def register_worker(
     It is bound to the token that presents it first. One token may have so many workers, and no offers of any length.
     """
     known = tx.first(FIND, {"me": request.worker_id})
-    if known is not None and (known.owner, tx.first(TOKEN, {"me": known.id})) != (owner, token_id):
+    if known is not None and (known.owner, known.token_id) != (owner, token_id):
         raise Forbidden(f"The worker {request.worker_id} was registered with another token.")
     if known is None or known.state == "gone":
         _must_have_room(tx, token_id, policy)
@@ -211,7 +211,13 @@ class LiveWorkers:
         """Whether a live worker, other than those, could take a job that needs that."""
         return any(offers.id not in but and offers.serves(needs) for offers in self.offers)
 
-    def has_spent(self, needs: str, charged: int, culprits: Collection[str]) -> bool:
+    def has_another_word(self, needs: str, culprits: Collection[str], tokens: Mapping[str, str | None]) -> bool:
+        """Whether a job that these have failed needs the word of somebody who is there: a second worker, or token."""
+        spoken = {tokens[culprit] for culprit in culprits}
+        others = [one for one in self.offers if one.id not in culprits and one.serves(needs)]
+        return any(len(culprits) < 2 or (len(spoken) < 2 and one.token_id not in spoken) for one in others)
+
+    def has_spent(self, needs: str, charged: int, culprits: Collection[str], tokens: Mapping[str, str | None]) -> bool:
         """Whether a job with so many charged attempts, by those, has had its share.
 
         Where somebody else could take it, it is tried on two workers, but never more than twice as often.
@@ -219,7 +225,7 @@ class LiveWorkers:
         most = self._policy.max_attempts
         if charged < most:
             return False
-        return len(culprits) >= 2 or charged >= 2 * most or not self.serves(needs, but=culprits)
+        return charged >= 2 * most or not self.has_another_word(needs, culprits, tokens)
 
 
 def drain(tx: Transaction, worker_id: str) -> None:

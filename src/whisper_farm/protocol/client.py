@@ -330,6 +330,9 @@ class WorkerView(Answer):
     last_seen_at: float
     speed: float | None = None
     """Audio-seconds a second of recognition, over all it has done."""
+    compared: int = 0
+    differed: int = 0
+    """Its results that a second worker's were held against, and those of them that were not alike."""
 
 
 class WorkerList(Answer):

@@ -188,7 +188,7 @@ class JobReleased(FarmEventBase):
 
 
 class JobRedo(FarmEventBase):
-    """A chunk was recognised in another language than the transcription's, and is recognised again."""
+    """A chunk was heard in another language than the transcription's, or a second worker is asked: it is done again."""
 
     position: Position
 

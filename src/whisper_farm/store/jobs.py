@@ -102,6 +102,7 @@ class AttemptedJob:
     position: int
     start_seconds: float
     end_seconds: float
+    speech_seconds: float
     audio_key: str | None
     audio_size: int | None
     source_name: str
@@ -138,7 +139,7 @@ RESULTS = Query[ResultFacts]("""
 """)
 ATTEMPTED = Query[AttemptedJob]("""
     SELECT attempts.token, attempts.worker_id, attempts.state, attempts.job_id, jobs.kind, jobs.transcription_id,
-           jobs.position, jobs.start_seconds, jobs.end_seconds, jobs.audio_key, jobs.audio_size,
+           jobs.position, jobs.start_seconds, jobs.end_seconds, jobs.speech_seconds, jobs.audio_key, jobs.audio_size,
            transcriptions.name AS source_name, transcriptions.source, transcriptions.source_size, transcriptions.chunks,
            transcriptions.options
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id

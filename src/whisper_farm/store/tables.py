@@ -218,6 +218,7 @@ workers = table(
     zero(BOOLEAN, "paused"),
     each(REAL, "registered_at last_seen_at last_beat_at"),
     zero(REAL, "audio_seconds work_seconds"),
+    zero(INTEGER, "compared differed"),
     each(JSON_TEXT, "engines"),
     some(JSON_TEXT, "machine"),
     one_of("state", "live", "draining", "dismissed", "gone"),
@@ -230,7 +231,8 @@ workers = table(
 
 `last_beat_at` is the last heartbeat, `last_seen_at` the last sign of life; `told` says how it was told to leave, and
 outlasts being `gone`. One that is `paused` claims nothing until it is resumed, and stays.
-Only the token that registered it, `token_id`, speaks for it.
+Only the token that registered it, `token_id`, speaks for it. `compared` counts its results that were held against those
+of another worker, `differed` those of them that were not alike.
 """
 
 edits = table(

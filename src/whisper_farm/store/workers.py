@@ -47,12 +47,14 @@ class WorkerRow(PresentWorker):
     version: str
     platform: str
     label: str
+    compared: int
+    differed: int
     hours: str | None
 
 
 COLUMNS = """
     SELECT id, name, version, platform, label, hours, slots, engines, machine, state, paused, last_seen_at,
-           audio_seconds, work_seconds,
+           audio_seconds, work_seconds, compared, differed,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers
 """
