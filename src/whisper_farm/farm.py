@@ -119,6 +119,8 @@ class LocalFarm:
             database=None,
             blobs=None,
             public_url=None,
+            tls_cert=None,
+            tls_key=None,
             local_sources=True,
             local_models=True,
             retention_days=KEEP_DAYS,

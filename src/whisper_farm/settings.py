@@ -78,6 +78,9 @@ class ServerSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    """The server's certificate, with those that lead to it, and its key, as PEM files: it speaks HTTPS itself."""
     data: Path = Field(default_factory=data_folder)
     database: str | None = None
     """`sqlite:///PATH` or `postgresql://…`; None means `farm.db` in the data folder."""

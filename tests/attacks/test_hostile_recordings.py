@@ -25,11 +25,13 @@ from whisper_farm.errors import AudioError, NotAudio
 from whisper_farm.protocol.wire import Transfer
 from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.settings import Policy
+from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.child import Child, ChildDiedError, exit_reason
-from whisper_farm.worker.pipe import PipeMessage, WantBlock, packed
+from whisper_farm.worker.pipe import LookAround, PipeMessage, WantBlock, packed
 from whisper_farm.worker.reading import Reading
+from whisper_farm.worker.recognisers import Recogniser
 
 MakeWorker = Callable[..., HandWorker]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the kernel's limits are POSIX")
@@ -191,6 +193,57 @@ def test_a_cutter_reaches_no_network_no_program_and_no_file_of_others(tmp_path: 
     other.write_text("x")
     ended = run(SANDBOXED, str(tmp_path / "own"), str(other))
     assert ended.stdout == "copy landlock seccomp\n", ended.stderr
+
+
+LOADED = """
+import socket, subprocess, sys, threading
+from whisper_farm.worker.sandbox import leave
+go, tried = threading.Event(), []
+def work():
+    go.wait()
+    for name, attempt in dict(network=lambda: socket.socket(), programs=lambda: subprocess.run(["true"])).items():
+        try:
+            attempt()
+            tried.append(name)
+        except PermissionError:
+            pass
+slot = threading.Thread(target=work)
+slot.start()
+assert leave(sys.argv[1].split())
+go.set()
+slot.join()
+print(*tried)
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("needs", ["", "network", "programs", "network programs"])
+def test_a_recogniser_keeps_in_all_its_threads_what_its_engine_needs_and_no_more(needs: str) -> None:
+    ended = run(LOADED, needs)
+    assert ended.stdout == f"{needs}\n", ended.stderr
+
+
+def held_by(pid: int) -> list[str]:
+    """The limits of a process, and the state of each of its threads."""
+    process = Path(f"/proc/{pid}")
+    return [(process / "limits").read_text(), *(one.read_text() for one in process.glob("task/*/status"))]
+
+
+@LINUX
+def test_the_recogniser_of_a_worker_is_bounded_before_it_hears_anything() -> None:
+    async def scene() -> str:
+        recogniser = await Recogniser.start(LookAround(engine="tones", device="cpu"))
+        try:
+            options = RecognitionOptions(engine="tones", model="instant")
+            await recogniser.load(options, lambda _: None, lambda _: None)
+            limits, *states = await asyncio.to_thread(held_by, recogniser.pid)
+            assert len(states) > 1
+            assert all("Seccomp:\t2" in state for state in states)
+            return next(line for line in limits.splitlines() if line.startswith("Max data size"))
+        finally:
+            await recogniser.close()
+
+    assert "unlimited" not in asyncio.run(scene())
 
 
 @LINUX

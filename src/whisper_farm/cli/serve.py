@@ -48,6 +48,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )
 @click.option("--blobs", metavar="PLACE", help="A folder, or s3://BUCKET/PREFIX. [default: blobs in the data folder]")
 @click.option("--public_url", metavar="URL", help="The address under which others reach this server.")
+@click.option("--tls_cert", metavar="FILE", help="The server's certificate (PEM): it speaks HTTPS.")
+@click.option("--tls_key", metavar="FILE", help="The key of that certificate. [default: it is in the same file]")
 @click.option("--pools", metavar="FILE", help="The machines that this farm may start, as a TOML file.")
 @truth("--pools_dry_run", help="Say which machines would be started and ended, and do nothing.")
 @click.option(
@@ -67,8 +69,11 @@ def serve(worker: bool, engine: str | None, verify: float | None, **flags: Any) 
     if engine and not worker:
         raise click.UsageError("--engine is that of a worker on this machine: give --worker, too.")
     flags["pools_dry_run"] = flags["pools_dry_run"] or None
+    settings = server_settings(**flags)
+    if settings.tls_cert and not settings.public_url and (worker or settings.pools):
+        raise click.UsageError("The worker must know the name in the certificate: give --public_url https://NAME:PORT.")
     policy = {} if verify is None else {"verify": verify}
-    run(server_settings(**flags), settled(Policy, **policy), (engine or DEFAULT_ENGINE) if worker else None)
+    run(settings, settled(Policy, **policy), (engine or DEFAULT_ENGINE) if worker else None)
 
 
 def server_settings(**given: Any) -> ServerSettings:
@@ -145,8 +150,8 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
     if settings.host in LOOPBACK and settings.public_url is None:
         print("  Only this machine reaches it as it is: `--host 0.0.0.0` lets others in.")
     if in_clear(settings):
-        print("  Warning: tokens, passwords and recordings cross the network in clear text. Put a proxy with TLS")
-        print("  before it, and say its address: `--public_url https://…`.")
+        print("  Warning: tokens, passwords and recordings cross the network in clear text. Give a certificate")
+        print("  (`--tls_cert`), or put a proxy with TLS before it and say its address: `--public_url https://…`.")
     if link is not None:
         file = settings.data / SIGN_IN_FILE
         write_secret(file, sign_in_address(address, link))
@@ -156,7 +161,7 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
 
 def in_clear(settings: ServerSettings) -> bool:
     """Whether others reach this server without TLS, as far as its settings say."""
-    behind_tls = (settings.public_url or "").startswith("https://") or settings.proxy_user_header
+    behind_tls = settings.tls_cert or (settings.public_url or "").startswith("https://") or settings.proxy_user_header
     return settings.host not in LOOPBACK and not behind_tls
 
 

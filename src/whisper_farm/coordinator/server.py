@@ -14,6 +14,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from whisper_farm.coordinator.app import create_app
 from whisper_farm.coordinator.connection import HttpConnection
 from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.tls import tls_context
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.log import logger
 from whisper_farm.settings import Policy, ServerSettings
@@ -68,15 +70,16 @@ async def serve_stores(
 ) -> None:
     """Serve, as `serve` does, in an event loop that others use, too, and on stores that are open."""
     first_admin_token(database, settings.data)
+    tls = tls_context(settings.tls_cert, settings.tls_key)
     listener = listening_socket(settings.host, settings.port)
     try:
         app = create_app(settings, policy, database, blobs)
-        own_address = _address(settings.host, listener)
+        own_address = _address(settings.host, listener, "http" if tls is None else "https")
         write_secret(settings.data / ADDRESS_FILE, own_address)  # the tokens beside it are for no other
         address = settings.public_url or own_address
         if app.state.coordinator.machines is not None:
             app.state.coordinator.machines.place(address, worker_token(database, settings.data))
-        await _Server(app, stop, lambda: ready(address)).serve(sockets=[listener])
+        await _Server(app, stop, lambda: ready(address), tls).serve(sockets=[listener])
     finally:
         listener.close()
 
@@ -135,7 +138,9 @@ def known_token(database: Database, file: Path) -> str | None:
 class _Server(uvicorn.Server):
     """uvicorn, stopped by an event, quick to stop, and without signal handling of its own."""
 
-    def __init__(self, app: Starlette, stop: threading.Event, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: Starlette, stop: threading.Event, ready: Callable[[], None], tls: ssl.SSLContext | None
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=HttpConnection,
@@ -147,6 +152,7 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
         super().__init__(config)
         self._coordinator: Coordinator = app.state.coordinator
@@ -205,10 +211,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(host: str, listener: socket.socket) -> str:
+def _address(host: str, listener: socket.socket, scheme: str) -> str:
     host = WILDCARDS.get(host, host)
     port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def write_secret(file: Path, secret: str) -> None:

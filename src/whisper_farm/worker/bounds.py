@@ -36,6 +36,19 @@ def bound_memory(bound_bytes: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (bound_bytes, bound_bytes))
 
 
+def bound_recogniser() -> None:
+    """Let this process, and what it starts, fill no more memory than this machine has.
+
+    Address space is no measure here: who uses a GPU takes far more of it than memory.
+    """
+    if sys.platform == "linux":
+        import resource
+
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (machine, machine))
+
+
 def bound_processor(seconds: int) -> None:
     """Let this process use so many seconds of processor time from now on; asked again, the count begins anew."""
     if sys.platform == "win32":

@@ -42,8 +42,10 @@ def main(role: str, parent: int, writable: str = "") -> None:
     pipe = AgentPipe.on_standard_streams()
     try:
         if role == "recogniser":
+            from whisper_farm.worker.bounds import bound_recogniser
             from whisper_farm.worker.recogniser_child import RecogniserChild
 
+            bound_recogniser()
             RecogniserChild(pipe).serve()
         else:
             from whisper_farm.worker import sandbox

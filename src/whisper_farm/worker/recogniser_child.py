@@ -2,7 +2,7 @@
 
 Promises: the pipe is read all the while, so cancels arrive between windows. Results carry the times of the recording.
 An `EngineError` ends the batch with its code. Any other error ends the process, and the agent finds the guilty chunk.
-The process loads one model in its life.
+The process loads one model in its life. With that it gives up the network and programs, unless its engine needs them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineS
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
-from whisper_farm.worker import apart, pipe
+from whisper_farm.worker import apart, pipe, sandbox
 
 _NEWS_SECONDS = 0.2
 
@@ -81,7 +81,9 @@ class RecogniserChild:
 
     def _load(self, load: pipe.Load) -> pipe.Ready:
         settings = self._settings(threads=load.threads, slots=load.slots)
-        self._engine = engine_traits(self._order.engine).load(load.options, settings, _news(self._pipe))
+        traits = engine_traits(self._order.engine)
+        self._engine = traits.load(load.options, settings, _news(self._pipe))
+        sandbox.leave(traits.needs)
         return pipe.Ready(**asdict(self._engine.facts))
 
     def _recognise(self, order: pipe.Recognise, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> pipe.BatchEnded:

@@ -1,8 +1,10 @@
-"""What a process gives up before it reads a file of strangers: the network, other processes, and nearly all files.
+"""What a process gives up before it reads what strangers sent: the network, other processes, and nearly all files.
 
-Linux, without any privilege. Landlock leaves it the files of Python and the system to read, and one folder to
+Linux, without any privilege. Landlock leaves a cutter the files of Python and the system to read, and one folder to
 write. A filter of system calls (seccomp) leaves it no socket, no program to start and no other process to look into.
 Both hold for its life. Elsewhere, or where the kernel has them not, they do not hold: `enter` says which do.
+
+A recogniser has its filter once the model is loaded (`leave`), without what its engine says that it needs.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from whisper_farm.engines.engine import Need
 
 READ, WRITE_TOO = 0b1100, 0b0100_0001_0010_1110
 """Rights of Landlock: to read files and folders; to make, write, cut and remove files as well."""
@@ -26,14 +32,17 @@ SYSTEM = (
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/dev/null", "/dev/urandom"),
 )
 ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+NEEDED: Mapping[Need, Sequence[tuple[int, int]]] = {
+    "network": [(41, 198)],  # socket
+    "programs": [(59, 221), (322, 281)],  # execve, execveat
+}
 FORBIDDEN = (
-    *((41, 198), (59, 221), (322, 281)),  # socket, execve, execveat
     *((101, 117), (310, 270), (311, 271), (438, 438)),  # ptrace, process_vm_readv and _writev, pidfd_getfd
     *((425, 425), (321, 280), (323, 282), (298, 241)),  # io_uring_setup, bpf, userfaultfd, perf_event_open
     *((272, 97), (165, 40), (248, 217), (250, 219)),  # unshare, mount, add_key, keyctl
 )
-"""System calls by their numbers on both architectures."""
-_NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
+"""System calls by their numbers on both architectures: what an engine may need, and what nobody does."""
+_NO_NEW_PRIVILEGES, _SECCOMP, _FILTER, _ALL_THREADS = 38, (317, 277), 1, 1
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001
@@ -46,8 +55,17 @@ def enter(writable: str = "") -> list[str]:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
         return []
-    held = {"landlock": _restrict_files(libc, writable), "seccomp": _restrict_calls(libc)}
+    held = {"landlock": _restrict_files(libc, writable), "seccomp": _restrict_calls(libc, NEEDED)}
     return [name for name, holds in held.items() if holds]
+
+
+def leave(needs: Collection[Need]) -> bool:
+    """Give up what a recogniser does not need any more, in all its threads; whether that holds."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    unneeded: list[Need] = [one for one in NEEDED if one not in needs]
+    return not libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) and _restrict_calls(libc, unneeded)
 
 
 def _restrict_files(libc: ctypes.CDLL, writable: str) -> bool:
@@ -86,15 +104,16 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
     os.close(below)
 
 
-def _restrict_calls(libc: ctypes.CDLL) -> bool:
+def _restrict_calls(libc: ctypes.CDLL, unneeded: Iterable[Need]) -> bool:
     if platform.machine() not in ARCHITECTURES:
         return False
     architecture, column = ARCHITECTURES[platform.machine()]
-    numbers = [pair[column] for pair in FORBIDDEN]
+    pairs = [*(pair for need in unneeded for pair in NEEDED[need]), *FORBIDDEN]
+    numbers = [pair[column] for pair in pairs]
     steps = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, 0)]
     steps += [(_AT_LEAST, len(numbers) + 1, 0, 0x40000000)]  # the other numbers of x86
     steps += [(_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
     steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     whole = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
-    return bool(libc.prctl(_SECCOMP, _FILTER, ctypes.byref(whole), 0, 0) == 0)
+    return bool(libc.syscall(_SECCOMP[column], _FILTER, _ALL_THREADS, ctypes.byref(whole)) == 0)

@@ -24,8 +24,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.layers.headers import header
+from whisper_farm.coordinator.layers.quotas import FailedTries
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import FarmError, Forbidden, NotFound, ProtocolMismatch, ServerBusy, StorageError, Unauthorized
+from whisper_farm.errors import (
+    FarmError,
+    Forbidden,
+    NotFound,
+    ProtocolMismatch,
+    ServerBusy,
+    StorageError,
+    TooManyTries,
+    Unauthorized,
+)
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.database import Transaction
@@ -42,6 +52,8 @@ REMEMBERED = 10_000
 MAX_ASKED = 10_000
 """Tokens that may wait for a read."""
 MAX_SECRET = 512
+WRONG_TOKENS = 30
+"""In five minutes from one address. Then wrong ones are told to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +81,25 @@ class KnownTokens:
 
     def __init__(self, store: StoreThreads) -> None:
         self._store = store
+        self._failed = FailedTries(WRONG_TOKENS)
         self._known: OrderedDict[str, tuple[float, Caller | None]] = OrderedDict()
         self._asked: set[str] = set()
         self._looking: asyncio.Task[dict[str, Caller]] | None = None
         self._next: asyncio.Task[dict[str, Caller]] | None = None
 
-    async def caller(self, secret: str) -> Caller:
-        """Who presents this secret; raises `Unauthorized`."""
+    async def caller(self, secret: str, scope: Scope) -> Caller:
+        """Who presents this secret in this request; raises `Unauthorized`, or `TooManyTries`.
+
+        A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in.
+        """
         digest = digest_of(secret)
         until, found = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
             found = await self._look_up(digest)
         if found is None:
+            address = (scope.get("client") or ("",))[0]
+            self._failed.check(address)
+            self._failed.failed(address)
             raise Unauthorized("This token is not known here, or was revoked.")
         return found
 
@@ -154,7 +173,7 @@ def bearer_token(tokens: KnownTokens, *scopes: client.Scope) -> Enter:
     """Lets in who presents a token of one of these scopes."""
 
     async def enter(scope: Scope) -> Caller:
-        return must_have(await tokens.caller(secret_of(scope)), *scopes)
+        return must_have(await tokens.caller(secret_of(scope), scope), *scopes)
 
     return enter
 
@@ -163,7 +182,7 @@ async def ended(enter: Enter, scope: Scope) -> bool:
     """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
     try:
         await enter(scope)
-    except (Unauthorized, Forbidden):
+    except (Unauthorized, Forbidden, TooManyTries):
         return True
     except StorageError:
         return False

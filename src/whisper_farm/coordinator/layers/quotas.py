@@ -44,21 +44,22 @@ class AtOnce:
 class FailedTries:
     """Counts failures by account and by address, and refuses where there are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = TRIES) -> None:
+        self._most = most
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     def check(self, *keys: str) -> None:
         """Raise `TooManyTries` if one of them has failed too often lately."""
         since = time.monotonic() - TRIES_SECONDS
         for key in keys:
-            failures = self._failures.get(key, ())
-            if sum(at >= since for at in failures) >= TRIES:
+            failures = self._failures.get(key)
+            if failures is not None and len(failures) >= self._most and failures[0] >= since:
                 raise TooManyTries
 
     def failed(self, *keys: str) -> None:
         """Count a failure."""
         for key in keys:
-            self._failures.setdefault(key, deque(maxlen=TRIES)).append(time.monotonic())
+            self._failures.setdefault(key, deque(maxlen=self._most)).append(time.monotonic())
             self._failures.move_to_end(key)
         while len(self._failures) > REMEMBERED:
             self._failures.popitem(last=False)

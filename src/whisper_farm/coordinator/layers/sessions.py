@@ -111,7 +111,7 @@ class WaysIn:
     async def enter(self, scope: Scope) -> Caller:
         """Whoever calls, by the first of the ways that leads in."""
         if header(scope, "authorization"):
-            return must_have(await self.tokens.caller(secret_of(scope)), *PEOPLE)
+            return must_have(await self.tokens.caller(secret_of(scope), scope), *PEOPLE)
         wanted = self.readers.asks(scope)
         link = wanted and cookie(scope, share_cookie(wanted))
         proxied, session = self.proxied.name(scope), cookie(scope, COOKIE)

@@ -99,7 +99,8 @@ def asr_webservice(coordinator: Coordinator) -> FastAPI:
     """The dialect: a token of scope `user` or `admin`, as a bearer or as the password of the address."""
 
     async def enter(scope: Scope) -> Caller:
-        return must_have(await coordinator.tokens.caller(_password(scope) or secret_of(scope)), "user", "admin")
+        secret = _password(scope) or secret_of(scope)
+        return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
 
     open_paths = frozenset({"/status"})
     return sub_application(coordinator, [router], enter=enter, open_paths=open_paths, uploads="/", shape=without_body)

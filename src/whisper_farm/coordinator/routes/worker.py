@@ -76,7 +76,7 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
     """The dialect of workers: a token of scope `worker` or `admin`, and our version of the protocol."""
 
     async def enter(scope: Scope) -> Caller:
-        found = await coordinator.tokens.caller(secret_of(scope))
+        found = await coordinator.tokens.caller(secret_of(scope), scope)
         must_speak_our_protocol(scope)
         return must_have(found, "worker", "admin")
 

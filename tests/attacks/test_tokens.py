@@ -1,0 +1,29 @@
+"""Wrong tokens are told to wait, by the address they come from, and nobody else is."""
+
+from __future__ import annotations
+
+from support.served_farm import ServedFarm, refused
+
+from whisper_farm.coordinator.layers.auth import WRONG_TOKENS
+from whisper_farm.coordinator.layers.quotas import REMEMBERED, FailedTries
+
+
+def test_whoever_guesses_tokens_is_told_to_wait_and_shares_no_fate_with_his_neighbours(farm: ServedFarm) -> None:
+    ann, work = farm.user("ann"), "/api/work/claim"
+    for number in range(WRONG_TOKENS):
+        assert refused(farm.client(f"wf_user_{number}").get("/api/tokens")) == (401, "unauthorized")
+    for path in ("/api/tokens", "/v1/models"):
+        answer = farm.client("wf_user_more").get(path)
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) > 0
+    assert farm.client("wf_worker_more").post(work, headers={"Whisper-Farm-Protocol": "1"}).status_code == 429
+    assert ann.get("/api/tokens").is_success
+    assert farm.user("bob").get("/api/tokens").is_success, "a new one from the same address as well"
+    assert farm.client("").get("/api/tokens").status_code == 401, "without a token nobody is guessing"
+
+
+def test_what_is_remembered_of_failures_is_bounded() -> None:
+    failures = FailedTries(3)
+    for number in range(2 * REMEMBERED):
+        failures.failed(f"address {number}")
+    assert len(failures._failures) == REMEMBERED
