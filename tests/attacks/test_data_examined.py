@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.served_farm import ServedFarm
+from support.hand_worker import HandWorker
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
 from whisper_farm.cli.main import outcome
 
+MakeWorker = Callable[..., HandWorker]
 Captured = pytest.CaptureFixture[str]
 
 
@@ -27,6 +30,61 @@ def test_what_is_missing_or_damaged_is_named(farm: ServedFarm, capsys: Captured)
     assert f"{first.name} of transcription " in said
     assert "is damaged" in said
     assert "is missing" in said
+
+
+def test_a_transcript_is_made_again_from_its_results_if_all_are_there(
+    start_farm: StartFarm, make_worker: MakeWorker, capsys: Captured
+) -> None:
+    farm = start_farm()
+    for name in ("gone.mp3", "changed.mp3", "hopeless.mp3"):
+        submit(farm.admin, name)
+    make_worker(farm).work_off()
+    ids = {one["name"]: one["id"] for one in farm.admin.get("/api/transcriptions").json()["transcriptions"]}
+    gone, changed, hopeless = (f"/api/transcriptions/{ids[f'{name}.mp3']}" for name in ("gone", "changed", "hopeless"))
+    for place in (gone, changed, hopeless):
+        eventually(lambda place=place: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    before = {place: farm.admin.get(f"{place}/transcript").text for place in (gone, changed)}
+
+    def files(kind: str, name: str) -> list[Path]:
+        return sorted((farm.data / "blobs" / kind / ids[f"{name}.mp3"]).iterdir())
+
+    farm.stop()
+    files("transcripts", "gone")[0].unlink()
+    document = files("transcripts", "changed")[0]
+    document.write_bytes(document.read_bytes().replace(b"word1", b"other"))
+    files("transcripts", "hopeless")[0].unlink()
+    files("results", "hopeless")[0].write_bytes(b"{}")
+    assert outcome(["doctor", "--data", str(farm.data)]) == 1
+    said = capsys.readouterr().out
+    assert f"of {ids['hopeless.mp3']} cannot be made again: 1 result" in said
+    assert said.count("is made again from its results") == 2
+    again = start_farm(data=farm.data)
+    for place, text in before.items():
+        assert again.admin.get(f"{place}/transcript").text == text
+
+
+def test_a_transcript_that_was_changed_in_place_is_not_shown(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    make_worker(farm).work_off()
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    (document,) = [file for file in (farm.data / "blobs" / "transcripts").rglob("*") if file.is_file()]
+    document.write_bytes(document.read_bytes().replace(b"word1", b"other"))
+    answer = farm.admin.get(f"{place}/transcript", params={"format": "txt"})
+    assert refused(answer) == (500, "invalid_transcript")
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript made again")
+    assert "word1" in farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text
+
+
+def test_the_store_of_another_farm_is_named_and_left_alone(
+    start_farm: StartFarm, make_worker: MakeWorker, tmp_path: Path, capsys: Captured
+) -> None:
+    farm = start_farm()
+    submit(farm.admin)
+    make_worker(farm).work_off()
+    farm.stop()
+    (farm.data / "blobs" / "farm-id").write_text("another")
+    assert outcome(["doctor", "--data", str(farm.data)]) == 1
+    assert "of another farm" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_database_stays_without_one(tmp_path: Path, capsys: Captured) -> None:

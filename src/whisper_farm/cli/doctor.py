@@ -2,7 +2,7 @@
 
 Each examination looks at one thing and never raises. What may crash a process (native libraries on a processor they do
 not know) is tried in a child. It changes nothing on the machine, fetches nothing, and asks the network only for the
-farm's server.
+farm's server. With `--data` it makes transcripts again that were lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`whisper-farm doctor --data FOLDER`: whether what a farm keeps is there and whole.
 
-It changes nothing, and reads every blob that the database names. A server may run meanwhile.
+It reads every blob that the database names. A transcript that is gone or damaged is made again from the results, if
+they are there; nothing else is changed. A server may run meanwhile.
 """
 
 from __future__ import annotations
@@ -8,25 +9,35 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from whisper_farm.cli.words import counted
 
 if TYPE_CHECKING:
     from whisper_farm.store.blobs import Blobs
+    from whisper_farm.store.database import Database
 
 MOST_NAMED = 10
+Line = tuple[bool, str, str]
+"""Whether it is fine, its name, and what was found."""
 
 
-def stored(data: Path) -> Iterator[tuple[bool, str, str]]:
-    """What was looked at, as whether it is fine, its name, and what was found."""
+class Trouble(NamedTuple):
+    """A blob that is not as it should be."""
+
+    transcription_id: str
+    key: str
+    how: str
+
+
+def stored(data: Path) -> Iterator[Line]:
+    """What was looked at, line by line."""
     from whisper_farm.cli.serve import server_settings
     from whisper_farm.errors import FarmError
     from whisper_farm.store.blobs import Blobs
     from whisper_farm.store.database import Database
-    from whisper_farm.store.references import every_blob
 
     settings = server_settings(data=data)
     place = settings.database or data / "farm.db"
@@ -35,24 +46,32 @@ def stored(data: Path) -> Iterator[tuple[bool, str, str]]:
         return
     try:
         database = Database.open(place)
+        blobs = Blobs.open(settings.blobs or data / "blobs", settings.blobs_public_endpoint)
         try:
-            named = database.read(every_blob)
+            yield from asyncio.run(_looked_at(database, blobs))
         finally:
             database.close()
     except FarmError as error:
         yield False, "database", error.message
-        return
-    yield True, "database", f"{database.place} names {counted(len(named), 'blob')}"
-    blobs = Blobs.open(settings.blobs or data / "blobs", settings.blobs_public_endpoint)
-    troubles = asyncio.run(_compared(blobs, named))
-    for line in troubles[:MOST_NAMED]:
-        yield False, "blob", line
-    counts = Counter(line.rpartition(" is ")[2] for line in troubles)
-    what = ", ".join(f"{count} {trouble}" for trouble, count in counts.items())
-    yield not troubles, "blobs", what or f"all are there and whole, in {blobs.place}"
 
 
-async def _compared(blobs: Blobs, named: list[tuple[str, str, str | None]]) -> list[str]:
+async def _looked_at(database: Database, blobs: Blobs) -> list[Line]:
+    from whisper_farm.coordinator.identity import stored_id
+    from whisper_farm.store.references import every_blob, farm_id
+
+    named, here, there = *database.read(lambda tx: (every_blob(tx), farm_id(tx))), await stored_id(blobs)
+    lines = [(True, "database", f"{database.place} names {counted(len(named), 'blob')}")]
+    if named and here != there:
+        return [*lines, (False, "blobs", f"{blobs.place} is the store of another farm, or of none")]
+    troubles = await _compared(blobs, named)
+    lines += [(False, "blob", f"{key} of transcription {one} is {how}") for one, key, how in troubles[:MOST_NAMED]]
+    counts = Counter(trouble.how for trouble in troubles)
+    what = ", ".join(f"{count} {how}" for how, count in counts.items())
+    lines.append((not troubles, "blobs", what or f"all are there and whole, in {blobs.place}"))
+    return [*lines, *[line async for line in _made_again(database, blobs, troubles)]]
+
+
+async def _compared(blobs: Blobs, named: Sequence[tuple[str, str, str | None]]) -> list[Trouble]:
     from whisper_farm.errors import StorageError
 
     troubles = []
@@ -62,7 +81,31 @@ async def _compared(blobs: Blobs, named: list[tuple[str, str, str | None]]) -> l
             async for piece in await blobs.get_range(key):
                 digest.update(piece)
             if sha256 not in (None, digest.hexdigest()):
-                troubles.append(f"{key} of transcription {transcription_id} is damaged")
+                troubles.append(Trouble(transcription_id, key, "damaged"))
         except StorageError:
-            troubles.append(f"{key} of transcription {transcription_id} is missing")
+            troubles.append(Trouble(transcription_id, key, "missing"))
     return troubles
+
+
+async def _made_again(database: Database, blobs: Blobs, troubles: Sequence[Trouble]) -> AsyncIterator[Line]:
+    """The transcripts among them, made again where all results are there."""
+    from whisper_farm.coordinator.services.assembler import Assembler
+    from whisper_farm.coordinator.threads import StoreThreads
+    from whisper_farm.leases.transcriptions import rebuild
+
+    store = StoreThreads(database)
+    lost = Counter(one.transcription_id for one in troubles if one.key.startswith("results/"))
+    for one, key, _ in troubles:
+        if not key.startswith("transcripts/"):
+            continue
+        if lost[one]:
+            yield (
+                False,
+                "transcript",
+                f"of {one} cannot be made again: {counted(lost[one], 'result')} of it are not there",
+            )
+            continue
+        database.write(lambda tx, one=one: rebuild(tx, one))  # type: ignore[misc]
+        await Assembler(store, blobs).assemble(one)
+        yield True, "transcript", f"of {one} is made again from its results"
+    await store.close()

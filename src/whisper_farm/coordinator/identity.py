@@ -24,7 +24,7 @@ REMEDY = (
 
 async def settle_identity(store: StoreThreads, blobs: Blobs) -> None:
     """Give both the id of their farm at its first start; later raise `FarmMismatch` unless they have the same."""
-    here, there = await store.read(farm_id), await _stored_id(blobs)
+    here, there = await store.read(farm_id), await stored_id(blobs)
     if there is None and await _is_full(blobs) and not await store.read(knows_blobs):
         raise FarmMismatch(
             f"The blob store {blobs.place} is full, and the database {store.database.place} knows nothing of it."
@@ -33,14 +33,15 @@ async def settle_identity(store: StoreThreads, blobs: Blobs) -> None:
     if there is None:
         here = await store.write(lambda tx: set_farm_id(tx, secrets.token_hex(16)))
         await blobs.put(ID_KEY, here.encode())
-        there = await _stored_id(blobs)
+        there = await stored_id(blobs)
     if here != there:
         raise FarmMismatch(
             f"The database {store.database.place} and the blob store {blobs.place} belong to different farms. {REMEDY}"
         )
 
 
-async def _stored_id(blobs: Blobs) -> str | None:
+async def stored_id(blobs: Blobs) -> str | None:
+    """The id that the blob store carries."""
     try:
         return (await blobs.get(ID_KEY, limit=ID_BYTES)).decode("ascii", "replace").strip()
     except BlobMissing:

@@ -8,6 +8,7 @@ that. Memory holds a handful of chunks, however long the recording is; only rend
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import math
 from collections import deque
@@ -160,7 +161,9 @@ class Renderer:
         try:
             async with asyncio.timeout(RENDER_SECONDS):
                 edits = await self._store.read(lambda tx: edits_after(tx, row.id))
-                return await self._in_turn(key, lambda document: wanted.write(_edited(document, edits[:at], struck)))
+                return await self._in_turn(
+                    key, lambda document: wanted.write(_edited(document, row.transcript_sha256, edits[:at], struck))
+                )
         except (InvalidTranscript, BlobMissing):
             await self._store.write(lambda tx: rebuild(tx, row.id))
             raise
@@ -204,15 +207,17 @@ def transcript_key_of(row: TranscriptionRow) -> str:
     return row.transcript_key
 
 
-def _edited(document: bytes, edits: Sequence[Edit], struck: bool) -> Transcript:
-    machine = read_document(document)
+def _edited(document: bytes, sha256: str | None, edits: Sequence[Edit], struck: bool) -> Transcript:
+    machine = read_document(document, sha256)
     segments = laid(machine.segments, edits)
     kept = tuple(segment for segment in segments if struck or not segment.struck)
     return replace(machine, segments=kept, edits=len(edits))
 
 
-def read_document(document: bytes) -> Transcript:
-    """The stored transcript; raises `InvalidTranscript` for one that was damaged."""
+def read_document(document: bytes, sha256: str | None = None) -> Transcript:
+    """The stored transcript; raises `InvalidTranscript` for one that was damaged, if only its digest says so."""
+    if sha256 not in (None, hashlib.sha256(document).hexdigest()):
+        raise InvalidTranscript(DAMAGED)
     try:
         return from_json(json.loads(document))
     except ValueError as error:

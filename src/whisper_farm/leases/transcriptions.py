@@ -66,6 +66,7 @@ class Assembled:
     coverage: Coverage
     results: Sequence[DoneChunk]
     lost: Collection[int] = ()
+    sha256: str | None = None
 
 
 BYTES_OF_A_TURN = 10 << 20
@@ -129,7 +130,9 @@ NEXT_TO_ASSEMBLE = Query[str]("""
     SELECT id FROM transcriptions WHERE state = 'assembling' AND NOT (id IN :skip) ORDER BY created_at, id LIMIT 1
 """)
 KEEP = Change("""
-    UPDATE transcriptions SET transcript_key = :key, transcript_size = :size, coverage = :coverage WHERE id = :id
+    UPDATE transcriptions SET transcript_key = :key, transcript_size = :size, transcript_sha256 = :sha256,
+           coverage = :coverage
+     WHERE id = :id
 """)
 LOST = Query[Job](f"SELECT {JOB} {FROM_JOBS} WHERE jobs.id IN :jobs ORDER BY position")
 ATTEMPTS_OF = """
@@ -266,7 +269,8 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
     if row.state == "assembling" and results_of(tx, row.id) == list(made.results):
         _set_aside_lost(tx, row, made.lost)
         coverage = Json(asdict(made.coverage))
-        tx.change(KEEP, {"id": row.id, "key": made.key, "size": made.size, "coverage": coverage})
+        kept = {"id": row.id, "key": made.key, "size": made.size, "sha256": made.sha256, "coverage": coverage}
+        tx.change(KEEP, kept)
         close(tx, row.id, row.owner, "done" if made.coverage.recognised else "incomplete")
     return find(tx, row.id)
 

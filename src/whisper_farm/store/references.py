@@ -26,12 +26,14 @@ RESULTS = Query[str](
 FEEDS = Query[str]("SELECT key FROM feeds WHERE key IN :keys")
 PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
 EVERY_BLOB = Query[tuple[str, str, str | None]]("""
-    SELECT id, transcript_key AS key, NULL AS sha256 FROM transcriptions WHERE transcript_key IS NOT NULL
+    SELECT id, transcript_key AS key, transcript_sha256 AS sha256 FROM transcriptions
+        WHERE transcript_key IS NOT NULL
     UNION ALL SELECT id, substr(source, 6) AS key, source_sha256 AS sha256 FROM transcriptions
         WHERE substr(source, 1, 5) = 'blob:'
     UNION ALL SELECT transcription_id AS id, audio_key AS key, audio_sha256 AS sha256 FROM jobs
         WHERE audio_key IS NOT NULL
-    UNION ALL SELECT transcription_id AS id, result_key AS key, NULL AS sha256 FROM jobs WHERE result_key IS NOT NULL
+    UNION ALL SELECT transcription_id AS id, result_key AS key, result_digest AS sha256 FROM jobs
+        WHERE result_key IS NOT NULL
 """)
 ID = Query[str]("SELECT farm_id FROM identity")
 SET_ID = Change("INSERT INTO identity (id, farm_id) VALUES (1, :farm_id) ON CONFLICT (id) DO NOTHING")

@@ -72,7 +72,10 @@ transcriptions = table(
     key("id"),
     of("profile_id", "profiles.id", cascade=False),
     each(TEXT, "owner name folded_name state source"),
-    some(TEXT, "key source_sha256 language tagged_language revision transcript_key error_code error_message"),
+    some(
+        TEXT,
+        "key source_sha256 language tagged_language revision transcript_key transcript_sha256 error_code error_message",
+    ),
     zero(TEXT, "label"),
     each(BIGINT, "source_size"),
     some(BIGINT, "transcript_size"),

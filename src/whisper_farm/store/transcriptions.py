@@ -51,6 +51,7 @@ class TranscriptionRow:
     peaks: bool
     transcript_key: str | None
     transcript_size: int | None
+    transcript_sha256: str | None
     coverage: dict[str, Any] | None
     error_code: str | None
     error_message: str | None

@@ -89,7 +89,7 @@ class Assembler:
         edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
         said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
         await self._note_said(transcription_id, said)
-        made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost)
+        made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost, facts.sha256)
         row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
         mine = row.transcript_key == key
         if not mine:
