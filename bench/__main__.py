@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet")
+NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet", "strangers")
 
 
 def main(names: list[str]) -> None:

@@ -11,6 +11,7 @@ differs.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -387,6 +388,12 @@ def exercised(scores: dict[str, Score]) -> str:
     return "\n".join(lines)
 
 
+def fuzz() -> int:
+    """Mutated recordings, heads and bodies by fixed seeds, some thousand of each; 0 if all were answered or refused."""
+    fuzzers = [sys.executable, "-m", "pytest", "tests/attacks", "-k", "mutated", "-q", "--timeout", "3600"]
+    return subprocess.run(fuzzers, env={**os.environ, "WHISPER_FARM_LONG": "1"}, check=False).returncode
+
+
 def main(arguments: list[str]) -> int:
     """Run all on one database after the other; 0 if every transcript was the same."""
     parser = argparse.ArgumentParser(prog="./run chaos", description=__doc__.split("\n\n")[1])
@@ -397,8 +404,11 @@ def main(arguments: list[str]) -> int:
         help="of the storm, all told; load and lost claims take theirs besides [default: 10]",
     )
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one [default: both in turn]")
+    parser.add_argument("--attacks", action="store_true", help="the fuzzers of tests/attacks for long, instead")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the order of faults")
     given = parser.parse_args(arguments)
+    if given.attacks:
+        return fuzz()
     kinds = given.database or DATABASES
     print(f"Chaos: {given.minutes:g} minutes, seed {given.seed}", flush=True)
     scores = {kind: storm(kind, given.minutes * 60 / len(kinds), given.seed) for kind in kinds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Iterator
 from typing import cast
@@ -18,7 +19,7 @@ from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed
 from whisper_farm.worker.reading import Reading
 
 KINDS = [("wav", "pcm_s16le"), ("flac", "flac"), ("ogg", "libopus"), ("mp4", "aac"), ("mp3", "libmp3lame")]
-FILES = 12
+FILES = 500 if "WHISPER_FARM_LONG" in os.environ else 12
 """Of each kind; one cutter reads them one after the other."""
 SECONDS = 60.0
 

@@ -49,13 +49,15 @@ def pulse(farm: ServedFarm) -> Iterator[Pulse]:
         asking.join(60)
 
 
-def send(farm: ServedFarm, *parts: bytes, read_bytes: int = 4096) -> bytes:
-    """Send these bytes, as far as they are taken; returns the beginning of the answer."""
+def send(farm: ServedFarm, *parts: bytes, read_bytes: int = 4096, closes: bool = False) -> bytes:
+    """Send these bytes, as far as they are taken, and no more if it `closes`; returns the beginning of the answer."""
     url = httpx.URL(farm.url)
     with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_SECONDS) as line:
         with suppress(ConnectionError):
             for part in parts:
                 line.sendall(part)
+            if closes:
+                line.shutdown(socket.SHUT_WR)
         answer = b""
         with suppress(ConnectionError):
             while len(answer) < read_bytes and (block := line.recv(read_bytes)):

@@ -1,0 +1,247 @@
+"""`./run bench strangers`: how a farm is with one attacker of each kind at work, in bounded loops on loopback.
+
+A server and a worker with the tones engine are processes of their own, and so are the attackers. Measured are the worst
+answer to whether the server is well, the memory of the server, and how long an honest recording of three seconds takes,
+alone and beside the attackers. What the attackers do is refused or bounded; the counts say how often each did it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import httpx
+from support.farm_processes import Farm, Recording, until
+from support.hand_worker import HandWorker
+
+from bench.measure import PeakMemory
+from whisper_farm.client.farm import FarmClient
+from whisper_farm.protocol.client import FINISHED, Submission
+from whisper_farm.transcript.options import RecognitionOptions
+
+SECONDS = 40.0
+PAUSE_SECONDS = 0.05
+"""Between two deeds of one attacker: the machine is shared with what is measured."""
+ALONE, BESIDE = 5, 10
+"""Honest recordings, one after the other."""
+AIM_HEALTH_SECONDS, AIM_MEMORY_MB, AIM_TIMES = 0.25, 100.0, 2.0
+TONES = RecognitionOptions(engine="tones", model="instant")
+ORDINARY = {"WHISPER_FARM_LEASE_SECONDS": "20", "WHISPER_FARM_HEARTBEAT_SECONDS": "5", "WHISPER_FARM_MAX_ATTEMPTS": "3"}
+
+
+class Attackers:
+    """One method each: a deed that is done again and again."""
+
+    def __init__(self, url: str, tokens: dict[str, str], folder: Path) -> None:
+        self.url = url
+        self._tokens = tokens
+        self._folder = folder
+        self._held: list[object] = []
+        self._worker = HandWorker(url, tokens["worker"], "liar")
+        self._worker.register()
+        self._many = FarmClient(url, tokens["many"])
+        self._hostile = FarmClient(url, tokens["hostile"])
+
+    def _client(self, token: str = "") -> httpx.Client:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def sends_a_head_of_a_megabyte(self) -> None:
+        with self._client() as nobody:
+            nobody.get("/healthz", headers={"x": "a" * (1 << 20)})
+
+    def guesses_tokens(self) -> None:
+        with self._client(f"wf_admin_{time.monotonic_ns()}") as guesser:
+            guesser.get("/api/tokens")
+
+    def guesses_passwords(self) -> None:
+        with self._client() as nobody:
+            body = {"name": "admin", "password": "guess"}
+            nobody.post("/app/session", json=body, headers={"whisper-farm-app": "1"})
+
+    def asks_whether_it_is_ready(self) -> None:
+        with self._client() as nobody:
+            nobody.get("/readyz")
+
+    def sends_nonsense_as_a_user(self) -> None:
+        with self._client(self._tokens["many"]) as user:
+            user.post("/api/transcriptions", content=b'{"name": [' + b"0," * 30_000 + b"0]}")
+
+    def sends_nonsense_as_a_worker(self) -> None:
+        body = b'{"worker_id": "liar", "completions": [' + b"0," * 2_000_000 + b"0]}"
+        self._worker.http.post("/api/work/complete", content=body)
+
+    def leaves_uploads_unfinished(self) -> None:
+        def slowly() -> Iterator[bytes]:
+            yield bytes(1 << 20)
+            time.sleep(SECONDS)
+
+        with self._client(self._tokens["hostile"]) as user:
+            made = user.post("/api/uploads", json={"name": "a", "size": 8 << 20})
+            if made.is_success:
+                user.put(f"/api/uploads/{made.json()['upload_id']}", content=slowly())
+
+    def opens_streams(self) -> None:
+        user = self._client(self._tokens["many"])
+        self._held.append(user.send(user.build_request("GET", "/api/events"), stream=True))
+
+    def submits_recordings(self) -> None:
+        self._submit(self._many, self._folder / "long.wav")
+
+    def submits_hostile_recordings(self) -> None:
+        for name in ("crowded.mp3", "empty.flac", "noise.mp3"):
+            self._submit(self._hostile, self._folder / name)
+
+    def hands_in_lies(self) -> None:
+        for claim in self._worker.claim():
+            self._worker.finish(claim, engine="faster-whisper")
+            self._worker.told("release", tokens=[claim["token"]])
+
+    def _submit(self, client: FarmClient, file: Path) -> None:
+        client.submit(Submission(name=file.name, upload_id=client.upload(file), options=TONES))
+
+    def deeds(self) -> list[Callable[[], None]]:
+        """All that is public here, but for this."""
+        named = [name for name in dir(self) if not name.startswith("_") and name not in ("deeds", "url")]
+        return [getattr(self, name) for name in named]
+
+
+def attack(url: str, tokens: dict[str, str], folder: Path, line: Connection) -> None:
+    """A process of attackers, one thread each, until told to end. Sends how often each did its deed."""
+    attackers, done, over = Attackers(url, tokens, folder), Counter[str](), threading.Event()
+
+    def again_and_again(deed: Callable[[], None]) -> None:
+        while not over.wait(PAUSE_SECONDS):
+            with suppress(Exception):
+                deed()
+            done[deed.__name__] += 1
+
+    for deed in attackers.deeds():
+        threading.Thread(target=again_and_again, args=(deed,), daemon=True).start()
+    line.send("at work")
+    line.poll(SECONDS * 10)
+    over.set()
+    line.send(dict(done))
+    os._exit(0)
+
+
+@contextmanager
+def attackers_at_work(farm: Farm, tokens: dict[str, str], folder: Path) -> Iterator[Counter[str]]:
+    """All attackers while the block runs; afterwards how often each did what it does."""
+    here, there = multiprocessing.Pipe()
+    context, told = multiprocessing.get_context("spawn"), Counter[str]()
+    process = context.Process(target=attack, args=(farm.url, tokens, folder, there), daemon=True)
+    process.start()
+    try:
+        assert here.poll(60)
+        here.recv()
+        yield told
+        here.send("end")
+        if here.poll(30):
+            told.update(here.recv())
+    finally:
+        process.kill()
+        process.join(10)
+
+
+class Health:
+    """Asks whether the server is well, all the while."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[float] = []
+        self._url = url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._over.set()
+        self._thread.join(60)
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
+            while not self._over.wait(0.05):
+                started = time.perf_counter()
+                assert client.get("/healthz").is_success
+                self.answers.append(time.perf_counter() - started)
+
+
+def delays(client: FarmClient, file: Path, count: int) -> list[float]:
+    """From the first byte of the upload to the transcript, for one recording after the other."""
+    found = []
+    for _ in range(count):
+        started = time.perf_counter()
+        made = client.submit(Submission(name=file.name, upload_id=client.upload(file), options=TONES)).id
+        until(lambda made=made: client.get(made).state in FINISHED, "the honest recording")
+        assert client.get(made).state == "done"
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def recordings_in(folder: Path) -> Path:
+    """An honest recording of three seconds, a minute's, and what nobody would record."""
+    from support import recordings
+
+    Recording.long(folder / "long.wav", 150)
+    tag = b"".join(b"TXXX\0\0\0\x08\0\0\0" + b"%07d" % number for number in range(50_000))
+    size = bytes((len(tag) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    (folder / "crowded.mp3").write_bytes(b"ID3\x03\0\0" + size + tag + bytes(4000))
+    silence = recordings.noise(1.0) * 0
+    (folder / "empty.flac").write_bytes(recordings.encoded(silence.repeat(600), "flac", "flac", 16_000))
+    (folder / "noise.mp3").write_bytes(os.urandom(1 << 20))
+    return Recording.long(folder / "honest.wav", 8).path
+
+
+def main() -> None:
+    """Measure, and hold it against the aims."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        file = recordings_in(folder)
+        with Farm(folder / "farm", settings=ORDINARY) as farm, farm.worker():
+            tokens = {
+                name: farm.client.create_token(name, "worker" if name == "worker" else "user", owner=name).token
+                for name in ("many", "hostile", "honest", "worker")
+            }
+            with FarmClient(farm.url, tokens["honest"]) as honest:
+                delays(honest, file, 1)  # the model is loaded
+                alone = statistics.median(delays(honest, file, ALONE))
+                memory = PeakMemory(farm.server.pid)
+                time.sleep(1)
+                before_mb = memory.peak / 1e6
+                health = Health(farm.url)
+                with attackers_at_work(farm, tokens, folder) as deeds:
+                    started = time.monotonic()
+                    beside = delays(honest, file, BESIDE)
+                    time.sleep(max(0.0, SECONDS - (time.monotonic() - started)))
+                health.stop()
+                grown_mb = memory.stop() - before_mb
+    worst, median = max(health.answers), statistics.median(beside)
+    lines = {
+        f"health: worst of {len(health.answers)}": f"{worst * 1e3:8.0f} ms (aim {AIM_HEALTH_SECONDS * 1e3:.0f})",
+        "health: median": f"{statistics.median(health.answers) * 1e3:8.1f} ms",
+        "server: memory more than before": f"{grown_mb:8.0f} MB (aim {AIM_MEMORY_MB:.0f})",
+        "honest 3-second recording, alone": f"{alone:8.2f} s",
+        "beside them: median, worst": f"{median:8.2f} s, {max(beside):.2f} s",
+        "times as long": f"{median / alone:8.2f} (aim {AIM_TIMES:g})",
+        **{f"  {deed.replace('_', ' ')}": f"{count:8}" for deed, count in sorted(deeds.items())},
+    }
+    print("\nstrangers: one attacker of each kind at work")
+    for what, figure in lines.items():
+        print(f"  {what:44}{figure}")
+
+
+if __name__ == "__main__":
+    main()
