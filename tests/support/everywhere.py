@@ -31,7 +31,7 @@ from whisper_farm.store.tables import attempts, events, farm, jobs, metadata, pr
 
 Rows = dict[str, Sequence[Any]]
 TABLES = {
-    "transcriptions": (transcriptions, Recording, {"error_message", "folded_name", "transcript_sha256"}),
+    "transcriptions": (transcriptions, Recording, {"error_message", "folded_name"}),
     "jobs": (jobs, Job, {"error_message", "flow"}),
     "attempts": (attempts, Attempt, {"error_message", "facts", "doubted"}),
     "profiles": (profiles, Profile, {"options"}),

@@ -80,6 +80,7 @@ class Recording:
     done_seconds: float = 0.0
     transcript_key: str | None = None
     transcript_size: int | None = None
+    transcript_sha256: str | None = None
     coverage: dict[str, Any] | None = None
     error_code: str | None = None
     started_at: float | None = None
@@ -786,6 +787,7 @@ class Model:
                 recording.done_seconds -= job.seconds
                 self._set_aside(job, "blob_missing")
             recording.transcript_key, recording.transcript_size = made.key, made.size
+            recording.transcript_sha256 = made.sha256
             recording.coverage = asdict(made.coverage) | {"missing": [asdict(one) for one in made.coverage.missing]}
             self._close(recording, "done" if made.coverage.recognised else "incomplete")
         return recording
