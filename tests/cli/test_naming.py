@@ -174,3 +174,50 @@ def test_notes_that_are_damaged_are_none(record: Recorder, own_data_folder: Path
         note.write_text(json.dumps({"source": 7}), encoding="utf-8")
     assert transcribe("talk.wav") == 0
     assert text_of(Path("talk.txt")) == talk.text
+
+
+def test_outputs_are_called_as_asked_and_keep_apart_all_the_same(record: Recorder, capsys: Captured) -> None:
+    Path("a").mkdir()
+    Path("b").mkdir()
+    made = [record(f"{name}.wav", 24) for name in ("a/talk", "b/talk", "{date}", "bare")]
+    made[-1].path.rename("bare")
+    files = ["a/talk.wav", "b/talk.wav", "{date}.wav", "bare"]
+    for file in files:
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    flags = ("-o", "out", "--output_name", "{date} {stem}.en", "--skip_existing")
+    assert transcribe(*files, *flags) == 0
+    found = {file.name: text_of(file) for file in Path("out").iterdir()}
+    assert {name[:9] for name in found} == {"2023-11-1"}  # the 14th or the 15th, by where this is
+    names = ["bare.en.txt", "talk.en.wav-2.txt", "talk.en.wav.txt", "{date}.en.txt"]
+    assert sorted(name[11:] for name in found) == names
+    assert sorted(found.values()) == sorted(one.text for one in made)
+    capsys.readouterr()
+    assert transcribe(*files, *flags) == 0
+    assert capsys.readouterr().err.count(": skipped, ") == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        " ",
+        "../{stem}",
+        "/etc/{stem}",
+        "a/b",
+        "a\\b",
+        "{stem.__class__}",
+        "{x}",
+        "a\0b",
+        "a\nb",
+        "x" * 201,
+    ],
+)
+def test_a_name_that_leads_out_of_the_folder_or_cannot_be_filled_in_is_wrong_usage(
+    name: str, record: Recorder, capsys: Captured
+) -> None:
+    record("talk.wav", 24)
+    assert transcribe("talk.wav", "-o", "out", "--output_name", name) == 2
+    assert "a name without folders" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -139,9 +139,11 @@ class Outputs:
     folder: Path
     formats: Sequence[str]
     layout: CueLayout = PLAIN
+    name: str = "{stem}"
+    """What they are called: the recording's name without its extension, and {date}, its last change."""
 
     @classmethod
-    def into(cls, folder: str, formats: Sequence[str], layout: CueLayout = PLAIN) -> Outputs:
+    def into(cls, folder: str, formats: Sequence[str], layout: CueLayout = PLAIN, name: str = "{stem}") -> Outputs:
         """Outputs into a folder, which is made if need be. StorageError if nothing can be written there."""
         place = Path(folder).expanduser()
         try:
@@ -151,7 +153,7 @@ class Outputs:
         except OSError as error:
             reason = f"({error.strerror}); give another with -o"
             raise StorageError(f"{folder}: cannot be used as output folder {reason}.") from error
-        return cls(place, tuple(formats), layout)
+        return cls(place, tuple(formats), layout, name)
 
     def files(self, stem: str) -> list[Path]:
         """The files that a recording's outputs are written to."""

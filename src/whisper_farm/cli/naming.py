@@ -15,6 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -83,9 +84,10 @@ def as_recordings(inputs: Inputs, outputs: Outputs, notes: Notes) -> list[Record
 def _named(folder: Path, drafts: Sequence[Recording], outputs: Outputs, notes: Notes) -> dict[Recording, str]:
     """The names of recordings whose outputs go into one folder: first those that have one already."""
     found: dict[Recording, str] = {}
-    for draft in drafts:
-        usual = os.path.splitext(draft.path.name)[0]  # noqa: PTH122 - as `stems_for` splits
-        for number, stem in enumerate(_candidates(draft.path, usual, outputs)):
+    called = {draft: _called(draft, outputs.name) for draft in drafts}
+    for draft, path in called.items():
+        usual = os.path.splitext(path.name)[0]  # noqa: PTH122 - as `stems_for` splits
+        for number, stem in enumerate(_candidates(path, usual, outputs)):
             note = notes.of(outputs, str(folder / stem))
             if note is not None and (note.source == _source(draft) or is_made_of(note, draft)):
                 found[draft] = str(folder / stem)
@@ -93,14 +95,26 @@ def _named(folder: Path, drafts: Sequence[Recording], outputs: Outputs, notes: N
                 break
     taken = {on_disk(stem) for stem in found.values()}
     fresh = [draft for draft in drafts if draft not in found]
-    for draft, first in zip(fresh, stems_for([draft.path for draft in fresh]), strict=True):
-        for stem in _candidates(draft.path, first, outputs):
+    for draft, first in zip(fresh, stems_for([called[draft] for draft in fresh]), strict=True):
+        for stem in _candidates(called[draft], first, outputs):
             whole = str(folder / stem)
             if on_disk(whole) not in taken and notes.of(outputs, whole) is None:
                 break
         found[draft] = whole
         taken.add(on_disk(whole))
     return found
+
+
+def _called(draft: Recording, name: str) -> Path:
+    """The path of a recording under another name; what is no file here changed today."""
+    stem, extension = os.path.splitext(draft.path.name)  # noqa: PTH122 - as `stems_for` splits
+    changed = time.time()
+    if not draft.link:
+        with suppress(OSError):  # whoever reads the file says so
+            changed = draft.path.stat().st_mtime
+    day = time.strftime("%Y-%m-%d", time.localtime(changed))
+    called = name.replace("{date}", day).replace("{stem}", stem)
+    return Path(called + (extension or ("." if called != stem else "")))
 
 
 def _candidates(path: Path, first: str, outputs: Outputs) -> Iterator[str]:

@@ -6,6 +6,7 @@ own models are made when the flags are used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -32,6 +33,7 @@ MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the mo
 HERE = f"{MODELS} [default: small; turbo on a GPU]"
 ON_A_FARM = f"{MODELS} [default: small]"
 """The help of `--model`: what is chosen where nothing is said."""
+_FILE_NAME = re.compile(r"(\{(stem|date)\}|[^\x00-\x1f/\\{}]){1,200}")
 
 
 def language_code(written: str) -> str | None:
@@ -68,6 +70,12 @@ def _formats(word: str) -> tuple[str, ...]:
     return WHISPERS if word.lower() == "all" else (word.lower(),)
 
 
+def _file_name(written: str) -> str:
+    if not _FILE_NAME.fullmatch(written) or not written.strip(" ."):
+        raise click.BadParameter("a name without folders, in which {stem} and {date} are filled in.")
+    return written
+
+
 def _temperatures(word: str) -> tuple[float, ...]:
     number = number_or_none(word)
     if number is None or not 0 <= number <= 2:
@@ -99,6 +107,14 @@ def _all_of(flags: Sequence[Callable[..., Any]]) -> Callable[[Callable[..., obje
     return lambda command: reduce(lambda wrapped, flag: flag(wrapped), reversed(flags), command)
 
 
+output_name = click.option(
+    "--output_name",
+    type=_file_name,
+    metavar="NAME",
+    default="{stem}",
+    help="What outputs are called, as {stem}.en or {date} {stem}.",
+    show_default=True,
+)
 _LAYOUT_FLAGS = [
     click.option("--max_line_width", type=int, metavar="N", help="Subtitles: longest line, in characters."),
     click.option("--max_line_count", type=int, metavar="N", help="Subtitles: most lines of a cue."),

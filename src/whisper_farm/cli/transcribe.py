@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from whisper_farm.cli.connection import token_flags
-from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, recognition_flags
+from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, output_name, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import MACHINE, machine_flags
 
 SECTIONS = {
     "Recognition": RECOGNITION,
     "This machine": MACHINE,
-    "Output": ("--output_dir", "--output_format", *LAYOUT, "--skip_existing", "--verbose", "--quiet"),
+    "Output": ("--output_dir", "--output_format", "--output_name", *LAYOUT, "--skip_existing", "--verbose", "--quiet"),
     "A farm instead of this machine": ("--server", "--token", "--token_file"),
 }
 
@@ -31,6 +31,7 @@ SECTIONS = {
 @machine_flags
 @click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
 @format_flags("all")
+@output_name
 @truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
 @truth("--verbose", default=True, help="Show the transcript as it grows.")
 @truth("--quiet", help="Show errors only.")

@@ -55,7 +55,8 @@ def run(flags: Flags) -> int:
         inputs = recordings(flags["audio"], spool)
         for error in inputs.errors:
             display.error(error.message)
-        outputs = Outputs.into(flags["output_dir"], flags["output_format"] or WHISPERS, layout)
+        formats = flags["output_format"] or WHISPERS
+        outputs = Outputs.into(flags["output_dir"], formats, layout, flags["output_name"])
         notes = Notes(data_folder() / "outputs")
         named = as_recordings(inputs, outputs, notes)
         todo = _without_existing(named, outputs, notes, display) if flags["skip_existing"] else named
@@ -77,7 +78,8 @@ def watch_folder(flags: Flags) -> int:
         raise SourceMissing(f"{folder}: there is no such folder.")
     wish, settling, told = wish_of(flags), Settling(flags["settle_seconds"]), set[str]()
     with open_display(flags["quiet"], flags["verbose"]) as display:
-        outputs = Outputs.into(flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS, layout_of(flags))
+        place, formats = flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS
+        outputs = Outputs.into(place, formats, layout_of(flags), flags["output_name"])
         notes = Notes(data_folder() / "outputs")
 
         def more() -> list[Recording]:

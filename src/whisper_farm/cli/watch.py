@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, recognition_flags
+from whisper_farm.cli.recognition_flags import HERE, LAYOUT, RECOGNITION, format_flags, output_name, recognition_flags
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import MACHINE, machine_flags
 
 SECTIONS = {
     "Recognition": RECOGNITION,
     "This machine": MACHINE,
-    "Output": ("--output_dir", "--output_format", *LAYOUT, "--settle_seconds", "--verbose", "--quiet"),
+    "Output": ("--output_dir", "--output_format", "--output_name", *LAYOUT, "--settle_seconds", "--verbose", "--quiet"),
     "A farm instead of this machine": ("--server", "--token"),
 }
 
@@ -24,6 +24,7 @@ SECTIONS = {
 @machine_flags
 @click.option("--output_dir", "-o", metavar="FOLDER", help="Where to write. [default: beside each recording]")
 @format_flags("all")
+@output_name
 @click.option(
     "--settle_seconds",
     type=click.FloatRange(0, 3600),
