@@ -74,18 +74,19 @@ def test_a_restart_goes_on_and_does_nothing_twice(record: Recorder, folder: Path
     done, other = record("done.wav"), record("other.wav")
     put(done, folder)
     out = folder.parent / "out"
-    first = watch(started, folder, "-o", str(out))
-    until(lambda: (out / "done.txt").exists() and (out / "done.json").exists(), "the first is transcribed")
+    named = ("-o", str(out), "--output_name", "{stem}.en")
+    first = watch(started, folder, *named)
+    until(lambda: (out / "done.en.txt").exists() and (out / "done.en.json").exists(), "the first is transcribed")
     first.kill()
-    written = (out / "done.txt").stat().st_mtime_ns
+    written = (out / "done.en.txt").stat().st_mtime_ns
     put(other, folder)
-    second = watch(started, folder, "-o", str(out), log="again.log")
-    until(lambda: (out / "other.json").exists(), "the second is transcribed")
-    assert (out / "done.txt").stat().st_mtime_ns == written
+    second = watch(started, folder, *named, log="again.log")
+    until(lambda: (out / "other.en.json").exists(), "the second is transcribed")
+    assert (out / "done.en.txt").stat().st_mtime_ns == written
     assert "done.wav" not in second.said()
     assert sorted(path.name for path in folder.iterdir()) == ["done.wav", "other.wav"]
     shutil.copyfile(record("new.wav").path, folder / "done.wav")
-    until(lambda: (out / "done.txt").stat().st_mtime_ns != written, "a file that became another is transcribed anew")
+    until(lambda: (out / "done.en.txt").stat().st_mtime_ns != written, "a file that became another is transcribed anew")
 
 
 def test_what_is_broken_is_said_once_and_the_rest_goes_on(
