@@ -142,6 +142,12 @@ def test_systemd_finds_nothing_wrong_with_the_units(name: str, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed here")
+def test_hadolint_finds_nothing_wrong_with_the_dockerfile() -> None:
+    done = subprocess.run(["hadolint", str(DEPLOY / "Dockerfile")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def needed(lines: list[Any]) -> dict[str, Requirement]:
     return {canonicalize_name((one := Requirement(line)).name): one for line in lines if isinstance(line, str)}
 

@@ -9,6 +9,7 @@ import pytest
 from support.fleet_world import Faults, Machine, PlayedProvider, World
 
 from whisper_farm.fleet.providers.provider import CallFailed, Fault, Seen
+from whisper_farm.store.machines import PoolRow
 
 Make = Callable[..., World]
 
@@ -40,6 +41,26 @@ def test_a_region_without_room_sends_the_launch_to_the_next_one(
     (machine,) = world.machines.values()
     assert machine.region == "b"
     assert world.calls["create"] == 2
+    settle(world)
+
+
+def test_regions_are_asked_in_turn_however_long_a_round_takes_and_the_first_one_again_in_the_end(
+    make_world: Make,
+) -> None:
+    regions = 'regions = ["a", "b", "c"]\n'
+    world = make_world(f'[pools.q]\nprovider = "played"\nengine = "tones"\n{regions}', "retry_seconds = 1\n")
+    world.pools["p"] = PoolRow("p", switch="paused")
+    world.full = {"a", "b"}
+    world.submit(20)
+    run(world, 3, seconds=30)
+    assert [one.region for one in world.machines.values()] == ["c"]
+    assert world.calls["create"] == 3, "each region was asked once"
+    settle(world)
+    world.full = set()
+    run(world, 60)
+    world.submit(20)
+    world.step(1)
+    assert [one.region for one in world.machines.values()] == ["c", "a"]
     settle(world)
 
 

@@ -86,7 +86,7 @@ def test_full_regions_lost_answers_and_a_bad_hour_lose_nothing(tmp_path: Path, f
 def test_the_server_is_killed_while_machines_work_and_the_next_one_knows_them(tmp_path: Path, fly: FlyEmulator) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing(tmp_path, fly) as farm:
-        transcription = farm.submit(recording, model="x2")
+        transcription = farm.submit(recording, model="x4")
         farm.progress(transcription, chunks_done=1)
         before = set(fly.machines)
         farm.server.kill()
@@ -111,7 +111,7 @@ def test_of_two_coordinators_one_looks_after_the_machines_and_the_other_takes_ov
 ) -> None:
     recordings = [Recording.long(tmp_path / f"talk{number}.wav", 24, first=number * 30) for number in range(2)]
     with placing(tmp_path, fly, postgres_url) as farm, another_server(farm, FLY_API_TOKEN=TOKEN):
-        submitted = [farm.submit(recording, model="x2") for recording in recordings]
+        submitted = [farm.submit(recording, model="x4") for recording in recordings]
         farm.progress(submitted[0], chunks_done=1)
         farm.server.kill()
         decided = pools(farm)["cloud"].decided_at

@@ -61,7 +61,7 @@ def test_an_empty_farm_places_workers_here_and_ends_them_when_the_work_is_done(t
 def test_a_coordinator_that_is_killed_takes_its_workers_with_it_and_the_next_one_goes_on(tmp_path: Path) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing_farm(tmp_path / "farm", POOL) as farm:
-        transcription = farm.submit(recording, model="x2")
+        transcription = farm.submit(recording, model="x4")
         farm.progress(transcription, chunks_done=1)
         before = {row.launch_id for row in machines(farm)}
         farm.server.kill()
@@ -77,7 +77,7 @@ def test_a_coordinator_that_is_killed_takes_its_workers_with_it_and_the_next_one
 def test_a_worker_that_is_killed_is_replaced_and_no_word_is_lost(tmp_path: Path) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing_farm(tmp_path / "farm", POOL) as farm:
-        transcription = farm.submit(recording, model="x2")
+        transcription = farm.submit(recording, model="x4")
         farm.progress(transcription, chunks_done=1)
         for process in worker_processes(tmp_path / "farm"):
             process.kill()

@@ -7,7 +7,6 @@ counts what the provider would put on its bill, whatever the books say.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import random
 from collections import Counter
@@ -105,6 +104,8 @@ class World:
     down_until: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
     refusal: CallFailed | None = None
+    full: set[str] = field(default_factory=set)
+    """Regions without room."""
     rows: dict[str, MachineRow] = field(default_factory=dict)
     pools: dict[str, PoolRow] = field(default_factory=dict)
     log: list[LogRow] = field(default_factory=list)
@@ -282,6 +283,8 @@ class PlayedProvider(Provider):
         world, faults = self.world, self.world.faults
         if world.refusal is not None:
             raise world.refusal
+        if launch.region in world.full:
+            raise CallFailed.of("capacity", f"no room in {launch.region}")
         if world.chance(faults.refuse):
             fault: Fault = world.random.choice(["capacity", "transient", "unknown", "quota"])
             raise CallFailed.of(fault, f"refused: {fault}")
@@ -350,9 +353,7 @@ class PlayedKeeper:
             if one.state != "gone" or world.now - one.seen_at < 3600
         ]
         lively = {one.launch_id for one in workers if one.state != "gone"} | set(launch_ids)
-        machines = {
-            name: copy.deepcopy(row) for name, row in world.rows.items() if row.state != "gone" or name in lively
-        }
+        machines = {name: row for name, row in world.rows.items() if row.state != "gone" or name in lively}
         midnight = world.now - world.now % DAY_SECONDS
         gone = [row for name, row in world.rows.items() if name not in machines]
         spent: Counter[str] = Counter()

@@ -61,9 +61,10 @@ class Books:
         return heard is not None and self.now - heard <= self.rules.fresh_seconds
 
     def region(self, pool: Pool) -> str | None:
-        """The first region of a pool that is not known to be full; None if all are."""
-        full = self.pool(pool.name).full_regions
-        return next((one for one in pool.regions or ("",) if full.get(one, 0) <= self.now), None)
+        """The first region of a pool that is not known to be full; None if all are. Those that were come last."""
+        full, forgotten = self.pool(pool.name).full_regions, self.now - self.rules.block_seconds
+        free = [one for one in pool.regions or ("",) if full.get(one, 0) <= self.now]
+        return min(free, key=lambda one: max(full.get(one, 0), forgotten), default=None)
 
     # what was seen
 
@@ -364,9 +365,10 @@ class Books:
         self.changed_machines.add(row.launch_id)
 
     def _change(self, row: MachineRow, **facts: Any) -> MachineRow:
+        if all(getattr(row, name) == value for name, value in facts.items()):
+            return row
         changed = replace(row, **facts)
-        if changed != row:
-            self._add(changed)
+        self._add(changed)
         return changed
 
     def _pool_changed(self, name: str, **facts: Any) -> None:

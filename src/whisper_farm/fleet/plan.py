@@ -205,16 +205,16 @@ def make_plan(fleet: Fleet, backlog: Backlog) -> Plan:
 
 def plan_for_deadline(fleet: Fleet, backlog: Backlog, seconds: float) -> Plan:
     """A plan that is done in time, if the pools allow it: as little in a hurry as that needs."""
-    best: Plan | None = None
-    for share in (0.9, 0.75, 0.6, 0.45, 0.3, 0.15):
+
+    def within(share: float) -> Plan:
         rules = fleet.fleet.model_copy(update={"target_drain_seconds": max(1.0, seconds * share)})
-        plan = make_plan(fleet.model_copy(update={"fleet": rules}), backlog)
-        if plan.seconds is not None and plan.seconds <= seconds:
-            return plan
-        if best is None or (plan.seconds or LONGEST_SECONDS) < (best.seconds or LONGEST_SECONDS):
-            best = plan
-    assert best is not None
-    return best
+        return make_plan(fleet.model_copy(update={"fleet": rules}), backlog)
+
+    fastest = within(0.15)
+    if fastest.seconds is None or fastest.seconds > seconds:
+        return fastest
+    plans = (within(share) for share in (0.9, 0.75, 0.6, 0.45, 0.3))
+    return next((plan for plan in plans if plan.seconds is not None and plan.seconds <= seconds), fastest)
 
 
 def plan_for_budget(fleet: Fleet, backlog: Backlog, money: float) -> Plan:

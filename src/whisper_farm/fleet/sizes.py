@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Pool
@@ -120,7 +120,8 @@ def resize(books: Books, pool: Pool, work: list[Work]) -> Iterator[Decision]:
     _take(mine, served * pool.slots, served * (sizes.speed or 0) * books.rules.target_drain_seconds)
     if wanted > present + grow:
         why += f" Only {grow} more now: {limit}."
-    inputs = {name: round(value, 4) for name, value in asdict(sizes).items() if value is not None}
+    told = ((one.name, getattr(sizes, one.name)) for one in fields(sizes))
+    inputs = {name: round(value, 4) for name, value in told if value is not None}
     books.judge(Verdict(pool.name, max(wanted, 0), why, inputs))
     yield from _grow(books, pool, grow, why)
     yield from _shrink(books, pool, sizes, _unpaid(books, pool, sizes))

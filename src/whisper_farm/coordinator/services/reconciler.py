@@ -21,8 +21,8 @@ from whisper_farm.fleet.reconcile import DatabaseKeeper, Reconciler
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.machines import forget_log
 
-SILENT_SECONDS = 10.0
-"""A coordinator that is unheard of for so long, and two pauses, has lost its turn."""
+SILENT_SECONDS = 3.0
+"""A coordinator that is unheard of for so long, or for three pauses, has lost its turn."""
 LOG_SECONDS = 30 * 86_400.0
 FORGET_EVERY_SECONDS = 3600.0
 """The log of machines is kept for a month."""
@@ -49,7 +49,7 @@ class MachinesService:
         self.providers = open_providers(fleet)
         self._store = store
         self._forget_at = 0.0
-        self._keeper = DatabaseKeeper(store, turn_seconds=2 * self.period_seconds + SILENT_SECONDS)
+        self._keeper = DatabaseKeeper(store, turn_seconds=max(SILENT_SECONDS, 3 * self.period_seconds))
         self._reconciler = Reconciler(fleet, self.providers, self._keeper, self._environment, dry_run)
         self._farm: tuple[str, str] | None = None
         self._last = 0.0
@@ -83,7 +83,7 @@ class MachinesService:
     async def _renew(self) -> None:
         """Keep the turn while a round takes long."""
         while True:
-            await asyncio.sleep(SILENT_SECONDS / 3)
+            await asyncio.sleep(self._keeper.turn_seconds / 4)
             with suppress(FarmError):
                 await self._keeper.take_turn()
 
