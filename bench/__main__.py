@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet", "strangers")
+NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet", "strangers", "doors")
 
 
 def main(names: list[str]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.any_answer import HEADERS, STATUS, Headers, RawServer, head
 from support.web_server import Canary
 
 from whisper_farm.errors import FarmError
@@ -19,36 +18,6 @@ from whisper_farm.ingest.fetching import download
 from whisper_farm.ingest.links import guarded_pool
 
 ALLOWED = ip_network("127.0.0.1/32")
-
-
-class RawServer:
-    """Sends these bytes to whoever comes, and hangs up."""
-
-    def __init__(self) -> None:
-        self.answer = b""
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/talk.mp3"
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                visitor, _ = self._socket.accept()
-            except OSError:
-                return
-            with visitor:
-                visitor.settimeout(5)
-                try:
-                    visitor.recv(65536)
-                    visitor.sendall(self.answer)
-                except OSError:
-                    continue
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(5)
 
 
 @pytest.fixture(scope="module")
@@ -88,32 +57,15 @@ def check(server: RawServer, canary: Canary, answer: bytes, have: int = 0) -> No
     assert canary.visits == 0
 
 
-STATUS = st.sampled_from([200, 206, 204, 301, 302, 304, 307, 308, 400, 404, 416, 429, 500, 503, 999])
-NAMES = st.sampled_from(
-    ["Content-Length", "Content-Range", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Location", "ETag",
-     "Retry-After", "Last-Modified", "Connection", "X"]
-)  # fmt: skip
-VALUES = st.one_of(
-    st.sampled_from(
-        ["0", "5", "-1", "99999999999999999999", "chunked", "gzip", "bytes 0-4/5", "bytes 3-4/5", "bytes 5-3/2",
-         "http://127.0.0.2:{port}/", "//127.0.0.2:{port}/", "http://[::ffff:127.0.0.2]:{port}", "http://0:{port}/",
-         "http://[::1]:{port}/", "text/html", "file:///etc/passwd", "\\\\127.0.0.2\\x", "http://a@127.0.0.2:{port}/", "http://",
-         "http://127.0.0.2:{port}#@example.org/", "/talk.mp3", "?", "http://[", '"x"', "W/",
-         "http://127.0.0.2:{port}%2f/"]
-    ),
-    st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=40),
-)  # fmt: skip
-HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=5)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(STATUS, HEADERS, st.binary(max_size=200), st.integers(0, 5))
 @QUICK
 def test_any_head_is_a_recording_or_a_clear_error(
-    server: RawServer, canary: Canary, status: int, headers: list[tuple[str, str]], body: bytes, have: int
+    server: RawServer, canary: Canary, status: int, headers: Headers, body: bytes, have: int
 ) -> None:
-    lines = "".join(f"{name}: {value.replace('{port}', str(canary.port))}\r\n" for name, value in headers)
-    check(server, canary, f"HTTP/1.1 {status} X\r\n{lines}\r\n".encode("latin-1") + body, have)
+    check(server, canary, head(status, headers, canary) + body, have)
 
 
 @given(st.binary(max_size=400))

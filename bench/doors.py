@@ -1,0 +1,137 @@
+"""OpenAI's door against faster-whisper itself: when the first words of a recording come, and when all of it is there.
+
+Ten minutes of speech, the same real weights (tiny.en). The library runs in one process that has its model loaded, with
+all cores, one window after another as servers around it do, and in batches. The farm is a server and a worker, asked by
+OpenAI's own client with `stream=true`; the upload and all of its work count. One after the other, several rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openai import OpenAI
+
+from bench.processes import Server, server, worker
+from bench.recognition import speech
+from bench.scaling import wait_for_workers
+from examples.weights import tiny_en
+from whisper_farm.client.farm import FarmClient
+
+MINUTES = 10
+WARM_MINUTES = 1
+ROUNDS = 3
+LIBRARY = """
+import json, os, sys, time
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+model = WhisperModel(sys.argv[1], device="cpu", compute_type="int8", cpu_threads=len(os.sched_getaffinity(0)))
+batched = BatchedInferencePipeline(model)
+for line in sys.stdin:
+    audio, batch = json.loads(line)
+    started = time.perf_counter()
+    options = dict(language="en", word_timestamps=True)
+    if batch:
+        segments, _ = batched.transcribe(audio, batch_size=batch, **options)
+    else:
+        segments, _ = model.transcribe(audio, vad_filter=True, **options)
+    next(segments)
+    first = time.perf_counter() - started
+    for _ in segments:
+        pass
+    print(json.dumps([first, time.perf_counter() - started]), flush=True)
+"""
+Times = tuple[float, float]
+"""Seconds until the first words, and until all of them."""
+
+
+@contextmanager
+def library() -> Iterator[subprocess.Popen[str]]:
+    """A process that has the library's model loaded, and answers with the times of each recording."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LIBRARY, str(tiny_en())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def by_library(process: subprocess.Popen[str], audio: Path, batch: int) -> Times:
+    """Ask it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps([str(audio), batch]) + "\n")
+    process.stdin.flush()
+    first, whole = json.loads(process.stdout.readline())
+    return first, whole
+
+
+def by_door(at: Server, audio: Path) -> Times:
+    """Ask the farm, and have it forget the recording: the same upload again would join it."""
+    with OpenAI(base_url=f"{at.url}/v1", api_key=at.token, max_retries=0, timeout=900) as client:
+        started = time.perf_counter()
+        stream = client.audio.transcriptions.with_raw_response.create(
+            model="whisper-1", file=audio, language="en", stream=True
+        )
+        first = whole = 0.0
+        kinds = set()
+        for event in stream.parse():
+            kinds.add(event.type)
+            first = first or time.perf_counter() - started
+            whole = time.perf_counter() - started
+        assert "transcript.text.done" in kinds
+    with FarmClient(at.url, at.token) as farm:
+        farm.delete(stream.headers["Whisper-Farm-Transcription"])
+    return first, whole
+
+
+def main() -> None:
+    """Print the medians, and the farm's ratios to the library."""
+    settings = {"WHISPER_FARM_DEFAULT_MODEL": str(tiny_en()), "WHISPER_FARM_LOCAL_MODELS": "true"}
+    with (
+        tempfile.TemporaryDirectory() as place,
+        library() as process,
+        server(Path(place) / "data", settings=settings) as at,
+        worker(at, "--engine", "faster-whisper", "--device", "cpu"),
+    ):
+        with FarmClient(at.url, at.token) as farm:
+            wait_for_workers(farm, 1)
+        warm = speech(Path(place), WARM_MINUTES).rename(Path(place) / "warm.flac")
+        audio = speech(Path(place), MINUTES)
+        ways = {
+            "faster-whisper, in order": lambda path: by_library(process, path, 0),
+            "faster-whisper, batches of 8": lambda path: by_library(process, path, 8),
+            "the farm, through /v1": lambda path: by_door(at, path),
+        }
+        found: dict[str, list[Times]] = {name: [] for name in ways}
+        for ask in ways.values():
+            ask(warm)
+        for _ in range(ROUNDS):
+            for name, ask in ways.items():
+                found[name].append(ask(audio))
+                load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+                print(
+                    f"  {name:30} {found[name][-1][0]:6.2f} {found[name][-1][1]:7.1f} s   load {load:.1f}", flush=True
+                )
+    print(f"\nDoors, tiny.en, int8, {MINUTES} min of speech: first words and all of them, median of {ROUNDS} rounds")
+    first, whole = (
+        {name: statistics.median(times[at] for times in each) for name, each in found.items()} for at in (0, 1)
+    )
+    for name in ways:
+        print(f"  {name:30} {first[name]:6.2f} s {whole[name]:7.1f} s ({MINUTES * 60 / whole[name]:.1f} × real time)")
+    *others, farm_name = ways
+    for other in others:
+        print(f"  the farm against {other}: {whole[other] / whole[farm_name]:.2f} of its speed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Whatever a receiver of webhooks answers, the try is noted once, and nobody else is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.any_answer import HEADERS, STATUS, Headers, RawServer, head
+from support.web_server import Canary
+
+from whisper_farm.coordinator.services.webhooks import Webhooks, message
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.settings import ServerSettings
+from whisper_farm.store import webhooks
+from whisper_farm.store.database import Database
+
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = ServerSettings(private_networks=(ip_network("127.0.0.1/32"),))
+
+
+@pytest.fixture
+def server() -> Iterator[RawServer]:
+    one = RawServer()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    one = Canary()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Iterator[Database]:
+    one = Database.open(sqlite_url)
+    yield one
+    one.close()
+
+
+def tried(database: Database, server: RawServer, answer: bytes) -> webhooks.DeliveryRow:
+    """What is noted of a message to a server that answers so."""
+    server.answer = answer
+    (hook,) = database.read(webhooks.webhooks_of) or [
+        database.write(lambda tx: webhooks.add_webhook(tx, "ann", server.url, False, 0))
+    ]
+    sent = database.write(lambda tx: webhooks.add_test(tx, hook.id, message(webhooks.TEST, tx.now, {})))
+
+    async def run() -> None:
+        store = StoreThreads(database)
+        try:
+            await Webhooks(store, SETTINGS).run_once()
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+    return database.read(lambda tx: webhooks.find_delivery(tx, hook.id, sent.id))
+
+
+@given(STATUS, HEADERS, st.binary(max_size=200))
+@QUICK
+def test_any_head_is_a_success_or_a_failure_with_its_reason(
+    database: Database, server: RawServer, canary: Canary, status: int, headers: Headers, body: bytes
+) -> None:
+    found = tried(database, server, head(status, headers, canary) + body)
+    assert found.state in ("delivered", "failed")
+    assert found.tries == 1
+    assert (found.state == "delivered") == (found.error is None)
+    assert found.state == "failed" or 200 <= status < 300
+    assert canary.visits == 0
+
+
+@given(st.binary(max_size=400))
+@QUICK
+def test_any_bytes_are_a_failure_with_its_reason(
+    database: Database, server: RawServer, canary: Canary, answer: bytes
+) -> None:
+    found = tried(database, server, answer)
+    assert found.state == "failed" or answer.startswith(b"HTTP/")
+    assert canary.visits == 0
