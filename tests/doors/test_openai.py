@@ -6,11 +6,15 @@ The client checks each answer strictly against OpenAI's types.
 from __future__ import annotations
 
 import subprocess
+import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pysrt
 import pytest
@@ -65,6 +69,34 @@ def test_segments_come_by_default_and_words_when_asked_for(openai_client: OpenAI
     assert both.segments == plain.segments
     assert [(word.word, pytest.approx(word.start, abs=0.02)) for word in words.words] == list(talk.words)
     assert plain.duration == both.duration > 1
+
+
+def test_two_speakers_in_two_channels_are_told_apart(openai_client: OpenAI, speak: Speak, tmp_path: Path) -> None:
+    """The farm's own `channel=each` says that they are apart; where they are not, that is an error and no guess."""
+    talks = speak(9), speak(7)
+    sides = []
+    for talk in talks:
+        with wave.open(str(talk.path)) as file:
+            sides.append(np.frombuffer(file.readframes(file.getnframes()), "<i2"))
+    length = max(len(side) for side in sides)
+    call = tmp_path / "call.wav"
+    with wave.open(str(call), "wb") as out:
+        out.setparams((2, 2, 16_000, 0, "NONE", "not compressed"))
+        out.writeframes(np.stack([np.pad(side, (0, length - len(side))) for side in sides], axis=1).tobytes())
+    create = partial(openai_client.audio.transcriptions.create, model=WHISPER, response_format="diarized_json")
+    heard = create(file=call, extra_body={"channel": "each"})
+    assert {segment.speaker for segment in heard.segments} == {"Left", "Right"}
+    for speaker, talk in zip(("Left", "Right"), talks, strict=True):
+        spoken = "".join(segment.text for segment in heard.segments if segment.speaker == speaker)
+        assert spoken.split() == said(talk).split()
+    events: list[Any] = list(create(file=call, stream=True, extra_body={"channel": "each"}))
+    told = [event for event in events if event.type == "transcript.text.segment"]
+    assert [(one.speaker, one.text) for one in told] == [(one.speaker, one.text) for one in heard.segments]
+    assert events[-1].type == "transcript.text.done"
+    for file, more in ((talks[0].path, {"channel": "each"}), (call, {})):
+        with pytest.raises(openai.BadRequestError) as refused:
+            create(file=file, extra_body=more)
+        assert (refused.value.param, refused.value.code) == ("response_format", "option_unsupported")
 
 
 def test_srt_vtt_and_text_are_the_body_itself(openai_client: OpenAI, speak: Speak) -> None:
@@ -124,7 +156,7 @@ def test_errors_are_those_that_the_client_knows(tones_farm: Farm, openai_client:
         openai_client.post("/audio/speech", cast_to=object, body={})
 
 
-def test_every_other_parameter_does_no_harm(openai_client: OpenAI, speak: Speak) -> None:
+def test_every_other_parameter_does_no_harm(tones_farm: Farm, openai_client: OpenAI, speak: Speak) -> None:
     talk = speak()
     heard = openai_client.audio.transcriptions.create(
         model=WHISPER,
@@ -136,9 +168,12 @@ def test_every_other_parameter_does_no_harm(openai_client: OpenAI, speak: Speak)
         include=["logprobs"],
         known_speaker_names=["ann"],
         known_speaker_references=["data:audio/wav;base64," + "A" * 400_000],
-        extra_body={"keywords[]": ["farm", "whisper"], "languages[]": ["en"], "something_new": {"deep": ["er"]}},
+        keywords=["farm", "whisper"],
+        languages=["en"],
+        extra_body={"keywords[]": ["Ann"], "something_new": {"deep": ["er"]}},
     )
     assert heard.text == said(talk)
+    assert next(iter(tones_farm.client.list())).options.hotwords == "Ann, farm, whisper"
     assert heard.logprobs is not None
     assert [each.token.strip() for each in heard.logprobs if each.token] == [word for word, _ in talk.words]
     assert all(each.logprob is not None and each.logprob <= 0 for each in heard.logprobs)

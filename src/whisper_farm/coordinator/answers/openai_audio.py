@@ -10,9 +10,15 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from whisper_farm.coordinator.answers.cues import CuesAsked
+from whisper_farm.errors import OptionUnsupported
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import Transcript, Word
+
+ONE_CHANNEL = (
+    "`diarized_json` needs a recording with one speaker in each of its two channels, and `channel=each` beside it:"
+    " speakers in one channel are not told apart."
+)
 
 
 class Wish(CuesAsked):
@@ -20,7 +26,7 @@ class Wish(CuesAsked):
 
     model_config = ConfigDict(validate_by_name=True, loc_by_alias=False)
 
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"] = "json"
     timestamp_granularities: frozenset[Literal["word", "segment"]] = Field(
         default=frozenset({"segment"}), alias="timestamp_granularities[]"
     )
@@ -48,6 +54,8 @@ def written_as(wish: Wish) -> OutputFormat:
             return _json("json", lambda heard: _plain(heard, wish))
         case "verbose_json":
             return _json("verbose_json", lambda heard: _verbose(heard, wish))
+        case "diarized_json":
+            return _json("diarized_json", _diarized)
 
 
 def _json(name: str, document_of: Callable[[Transcript], dict[str, Any]]) -> OutputFormat:
@@ -88,6 +96,23 @@ def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
             {"word": word.text.strip(), "start": word.start, "end": word.end} for word in _words(heard)
         ]
     return document
+
+
+def _diarized(heard: Transcript) -> dict[str, Any]:
+    segments = [
+        {
+            "id": f"seg_{number}",
+            "type": "transcript.text.segment",
+            "start": segment.start,
+            "end": segment.end,
+            "text": segment.text,
+            "speaker": segment.speaker,
+        }
+        for number, segment in enumerate(heard.segments)
+    ]
+    if any(segment.speaker is None for segment in heard.segments):
+        raise OptionUnsupported(ONE_CHANNEL, param="response_format")
+    return {**_plain(heard, Wish()), "task": heard.task, "duration": heard.duration, "segments": segments}
 
 
 def _usage(heard: Transcript) -> dict[str, Any]:

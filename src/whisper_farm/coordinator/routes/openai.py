@@ -17,7 +17,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openai_audio import Wish, done_event, written_as
+from whisper_farm.coordinator.answers.openai_audio import ONE_CHANNEL, Wish, done_event, written_as
 from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
@@ -33,17 +33,18 @@ from whisper_farm.coordinator.one_call import (
     submit_file,
     transcript_of,
 )
-from whisper_farm.errors import FarmError, Internal, NotFound, Unauthorized
+from whisper_farm.errors import FarmError, Internal, NotFound, OptionUnsupported, Unauthorized
 from whisper_farm.models import DEFAULT_ENGINE, REPOSITORIES, engine_and_model
 from whisper_farm.protocol.wire import Answer, ErrorDetail
 from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.workers import WorkerRow, list_workers
-from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, Task
+from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, Channel, Task
 
 OPENAI_MODEL = "whisper-1"
 """OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
+MOST_KEYWORDS = 4096
 MEDIA_TYPE_EVENTS = "text/event-stream"
 
 
@@ -91,6 +92,10 @@ class AudioRequest(Wish):
     prompt: Prompt = None
     temperature: float = Field(default=0, ge=0, le=1)
     language: SpokenLanguage = Field(default=None, description="A code or an English name; translations find it.")
+    keywords: frozenset[str] = Field(
+        default=frozenset(), alias="keywords[]", description="Names and words to expect, as Whisper is told them."
+    )
+    channel: Channel = Field(default="mix", description="The farm's own: `each` hears two channels as two speakers.")
 
 
 def openai_shape(status: int, detail: ErrorDetail) -> Response:
@@ -198,11 +203,15 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
     try:
         asked = form.read(AudioRequest)
         format = written_as(asked)
+        if asked.response_format == "diarized_json" and asked.channel != "each":
+            raise OptionUnsupported(ONE_CHANNEL, param="response_format")
         options = options_for(
             await _recogniser(farm, asked.model),
             task=task,
             language=asked.language if task == "transcribe" else None,
             initial_prompt=asked.prompt,
+            hotwords=", ".join(sorted(asked.keywords))[:MOST_KEYWORDS] or None,
+            channel=asked.channel,
             # Zero means, as at OpenAI: begin there, and go up where the text is poor.
             temperature=(asked.temperature,) if asked.temperature else FALLBACK_TEMPERATURES,
         )
@@ -233,6 +242,10 @@ async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> Async
                 delta = json.dumps({"type": "transcript.text.delta", "delta": text})
                 yield f"data: {delta}\n\n" if text else ": still here\n\n"
         row = await farm.store.read(lambda tx: find(tx, transcription_id))
+        if wish.response_format == "diarized_json":
+            document = json.loads(await farm.renderer.file(row, written_as(wish)))
+            for segment in document["segments"]:
+                yield f"data: {json.dumps(segment)}\n\n"
         content = await farm.renderer.file(row, done_event(wish))
     except Exception as error:  # the status has been sent; only the stream itself can tell
         told = error if isinstance(error, FarmError) else Internal()
