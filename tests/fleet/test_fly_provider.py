@@ -179,6 +179,30 @@ def test_a_kept_machine_is_started_again_and_its_second_run_is_told(fly: FlyEmul
     run(work())
 
 
+def test_an_api_that_promises_no_more_than_its_page_is_understood(fly: FlyEmulator) -> None:
+    """No bodies where the page has none, unknown fields, events in any order, the deleted in lists of them only."""
+
+    async def work() -> None:
+        fly.terse = True
+        async with provider(fly) as one:
+            kept = await one.create(launch(warm=1))
+            await seen_as(one, "running")
+            await one.stop(kept.machine_id, 5)
+            first = await seen_as(one, "stopped")
+            await one.start(kept.machine_id)
+            again = await seen_as(one, "running")
+            assert first.started_at is not None
+            assert again.started_at is not None
+            assert again.started_at > first.started_at
+            await one.destroy(kept.machine_id)
+            gone = await seen_as(one, "gone", {"p-1": kept.machine_id})
+            (machine,) = fly.machines.values()
+            assert [gone.started_at, gone.ended_at] == machine.runs[-1]
+            assert await one.look("farm-1", {"p-2": "0123456789abcd"}) == [], "what never was is nowhere"
+
+    run(work())
+
+
 def test_calls_keep_to_flys_limits(fly: FlyEmulator) -> None:
     async def work() -> None:
         async with provider(fly) as one:

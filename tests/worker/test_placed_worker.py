@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -118,6 +120,35 @@ def test_one_signal_is_enough_with_a_grace() -> None:
         assert worker.wait(PATIENCE) == 0
         assert time.monotonic() - began < 8
         assert {job.state for job in farm.chunks} == {"queued"}, "what was not finished is back"
+
+
+@pytest.mark.parametrize("flag", ["--idle", "--life", "--patience"])
+def test_a_placed_process_finds_all_it_needs_around_it_and_ends_by_itself(flag: str) -> None:
+    farm = FakeFarm()
+    facts = {"provider": "fly", "launch_id": "p-1", "region": "cdg", "price_per_hour": "0.5", "accelerators": '["a10"]'}
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(farm))
+        told = {"server": server.url, "token": TOKEN, **facts}
+        environment = {f"WHISPER_FARM_WORKER_{name.upper()}": value for name, value in told.items()}
+        command = [*PROGRAM, flag, "0.3"]
+        worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        asyncio.run(until(lambda: farm.registrations or worker.poll() is not None, "it has registered"))
+        if flag == "--patience":
+            stack.close()  # the farm is away
+        _, said = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0
+    words = {
+        "--idle": "was idle for 0.3 s",
+        "--life": "has lived for 0.3 s",
+        "--patience": "The farm was away for 0.3 s",
+    }
+    assert words[flag] in said
+    if flag == "--life" and not farm.registrations:
+        return  # it was over before it had begun
+    machine = farm.registrations[0].machine
+    assert machine is not None
+    assert (machine.provider, machine.launch_id, machine.region) == ("fly", "p-1", "cdg")
+    assert (machine.price_per_hour, machine.accelerators) == (0.5, ("a10",))
 
 
 def test_it_says_what_machine_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:

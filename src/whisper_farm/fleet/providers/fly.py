@@ -29,6 +29,8 @@ OWNER, POOL, LAUNCH = "whisper_farm_owner", "whisper_farm_pool", "whisper_farm_l
 PAGE = 200
 MAX_PAGES = 1000
 MAX_STOP_SECONDS = 300
+BURST = 3
+"""So many calls of one sort at once, and then one a second."""
 STATES: dict[str, SeenState] = {
     "created": "coming", "creating": "coming", "starting": "coming", "replacing": "coming", "updating": "coming",
     "restarting": "running", "started": "running", "suspending": "running", "stopping": "stopping",
@@ -64,20 +66,22 @@ class FlyProvider(Provider):
         self._machines = f"/v1/apps/{quote(told.app, safe='')}/machines"
         self._token = os.environ.get("FLY_API_TOKEN", "")
         self._api = JsonApi("Fly's API", address, self._token)
-        self._pace = {"create": CallRate(0.9, 3), "list": CallRate(0.9, 3), "get": CallRate(4.5, 10)}
+        self._pace = {"create": CallRate(0.9, BURST), "list": CallRate(0.9, BURST), "get": CallRate(4.5, 10)}
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """A machine that the list has left out is asked for by its id, a launch by its metadata."""
+        """A machine that the list has left out is asked for by its id; a launch, and what has no id any more, by its
+        metadata."""
         listed = [one for one in await self._listed({f"metadata.{OWNER}": owner}) if _owner(one) in (owner, None)]
         found = {str(one["id"]): _seen(one) for one in listed}
         launches = {one.launch_id for one in found.values()}
+        deleted = 0
         for launch_id, machine_id in known.items():
             if launch_id in launches or machine_id in found:
                 continue
-            if machine_id is None:
-                found |= {one.machine_id: one for one in await self._launched(launch_id)}
-            elif (one := await self._get(machine_id, launch_id)) is not None:
+            if machine_id is not None and (one := await self._get(machine_id, launch_id)) is not None:
                 found[one.machine_id] = one
+            elif machine_id is None or (deleted := deleted + 1) <= BURST:
+                found |= {one.machine_id: one for one in await self._launched(launch_id)}
         return list(found.values())
 
     async def _launched(self, launch_id: str) -> list[Seen]:
@@ -95,17 +99,17 @@ class FlyProvider(Provider):
     async def start(self, machine_id: str) -> None:
         """A machine that is starting already is as good as started."""
         try:
-            await self._call("POST", f"{self._one(machine_id)}/start", "start")
+            await self._send("POST", f"{self._one(machine_id)}/start", "start")
         except CallFailed as refused:
             if not _STARTS.search(refused.message):
                 raise
 
     async def stop(self, machine_id: str, grace_seconds: float) -> None:
         body = {"signal": "SIGTERM", "timeout": _seconds(grace_seconds)}
-        await self._call("POST", f"{self._one(machine_id)}/stop", "stop", json=body)
+        await self._send("POST", f"{self._one(machine_id)}/stop", "stop", json=body)
 
     async def destroy(self, machine_id: str) -> None:
-        await self._call("DELETE", self._one(machine_id), "destroy", params={"force": "true"})
+        await self._send("DELETE", self._one(machine_id), "destroy", params={"force": "true"})
 
     async def close(self) -> None:
         """The machines go on."""
@@ -265,10 +269,10 @@ def _seen(machine: Mapping[str, Any]) -> Seen:
 
 
 def _run_of(machine: Mapping[str, Any]) -> tuple[float | None, float | None, Exit | None, str]:
-    """When its last run began and ended, and how, from its events, of which the newest comes first."""
+    """When its last run began and ended, and how, from its events; of two at the same time the newer comes first."""
     started: float | None = None
     ended: tuple[float, Mapping[str, Any]] | None = None
-    for event in machine.get("events") or []:
+    for event in sorted(machine.get("events") or [], key=lambda one: -float(one.get("timestamp") or 0)):
         at = float(event.get("timestamp", 0)) / 1000
         if event.get("type") == "exit" and ended is None and started is None:
             ended = at, (event.get("request") or {}).get("exit_event") or {}
