@@ -136,7 +136,7 @@ def test_a_placed_process_finds_all_it_needs_around_it_and_ends_by_itself(flag: 
         if flag == "--patience":
             stack.close()  # the farm is away
         _, said = worker.communicate(timeout=PATIENCE)
-    assert worker.returncode == 0
+    assert worker.returncode == 0, said
     words = {
         "--idle": "was idle for 0.3 s",
         "--life": "has lived for 0.3 s",

@@ -103,7 +103,7 @@ def as_click_reads(args: Sequence[str], ctx: click.Context) -> Iterator[str]:
             yield from (word, *rest)
             return
         name, value = _parted(word)
-        if reason := UNSUPPORTED.get(name):
+        if name not in options and (reason := UNSUPPORTED.get(name)):
             raise click.UsageError(f"Whisper's option '{name}' is not supported: {reason}.", ctx)
         if name in options:
             yield from _with_values(options[name], value, rest, options, ctx)
