@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import TONES, Farm
 
+from whisper_farm.leases.claim import claim
 from whisper_farm.leases.rules import TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import drain
@@ -481,6 +482,22 @@ def test_a_batch_is_filled_from_other_owners_when_one_has_little(farm: Farm) -> 
         farm.recording(chunks, f"{name}.mp3", owner=name)
     farm.worker("ann")
     assert len(farm.claim("ann", transcribe=8)) == 8
+
+
+def test_whoever_sends_what_is_cut_for_ever_leaves_a_place_for_the_others(farm: Farm) -> None:
+    for number in range(5):
+        farm.submit(f"{number}.mp3", owner="hostile")
+    farm.worker("ann")
+
+    def cut(room: int) -> list[str]:
+        asked = farm.request("ann", 0, room).model_copy(update={"most_of_one_owner": 2})
+        claims = farm.write(lambda tx: claim(tx, asked, farm.policy, farm.mint))
+        return [farm.find(one.transcription_id).owner for one in claims]
+
+    assert cut(3) == ["hostile"] * 2
+    assert cut(1) == []
+    farm.submit("honest.mp3", owner="honest")
+    assert cut(1) == ["honest"]
 
 
 def test_small_recordings_are_cut_before_large_ones(farm: Farm) -> None:

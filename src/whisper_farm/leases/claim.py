@@ -23,7 +23,7 @@ from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, 
 from whisper_farm.leases.rules import RANDOM, Mint, attempt_limit_seconds, lately, stretched
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
-from whisper_farm.protocol.wire import JobKind
+from whisper_farm.protocol.wire import MAX_BATCH, JobKind
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -171,6 +171,10 @@ GIVEN = Change("""
     INSERT INTO owners (name, served) VALUES (:owner, :served)
     ON CONFLICT (name) DO UPDATE SET served = excluded.served
 """)
+HOLDS = Query[tuple[str, int]](f"""
+    SELECT transcriptions.owner, count(*) AS held {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
+     WHERE attempts.state = 'live' AND attempts.worker_id = :me AND jobs.kind = :kind GROUP BY transcriptions.owner
+""")
 ADVANCE_OWNERS = Change("UPDATE farm SET served = :served WHERE served < :served")
 
 
@@ -209,6 +213,8 @@ class Claiming:
     mint: Mint
     had: dict[str, int] = field(default_factory=dict)
     """What owners were given; empty where one waits alone."""
+    holds: dict[str, int] = field(default_factory=dict)
+    """How many jobs of the present kind this worker holds of each owner, if that is bounded."""
 
     def take(self) -> bool:
         """Make attempts; returns whether there are any."""
@@ -220,6 +226,8 @@ class Claiming:
         made = 0
         for kind in KINDS:
             limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
+            self._look_at_room(kind, first)
+            first = [job for job in first if self._room(job)]
             if limit and first:
                 made += self._next(first, limit, lapsed)
             elif limit and kind == RECOGNITION.name:
@@ -259,6 +267,14 @@ class Claiming:
             known = dict(self.tx.rows(SERVED, {"owners": sorted(owners)}))
             self.had = {owner: max(known.get(owner, 0), least) for owner in owners}
 
+    def _look_at_room(self, kind: JobKind, heads: Sequence[Job]) -> None:
+        if heads and self.request.most_of_one_owner is not None:
+            self.holds = dict(self.tx.rows(HOLDS, {"me": self.worker.id, "kind": kind}))
+
+    def _room(self, job: Job) -> int:
+        """How many jobs of that one's owner this worker may still take."""
+        return max(0, (self.request.most_of_one_owner or MAX_BATCH) - self.holds.get(job.owner, 0))
+
     def _count(self, jobs: Sequence[Job]) -> None:
         """Note who was given these, while others waited."""
         if not (self.had and jobs):
@@ -288,8 +304,8 @@ class Claiming:
         first = self._first(heads)
         same = [job for job in heads if (job.profile_id, job.needs) == (first.profile_id, first.needs)]
         same.sort(key=lambda job: (job is not first, self._had(job)))
-        flows = [*dict.fromkeys(job.flow for job in same)][:limit]
-        by_owner = [self._waiting(flow, first, limit, lapsed) for flow in flows]
+        rooms = {job.flow: min(limit, self._room(job)) for job in same[:limit]}
+        by_owner = [self._waiting(flow, first, room, lapsed) for flow, room in rooms.items()]
         chosen = [job for each in zip_longest(*by_owner) for job in each if job is not None][:limit]
         taken = overtake(self.tx, {job.job_id: lapsed[job.job_id] for job in chosen if job.job_id in lapsed})
         jobs = [job for job in chosen if job.job_id not in lapsed or job.job_id in taken]

@@ -117,6 +117,8 @@ class ClaimRequest(Request):
     request_id: Id
     jobs: dict[JobKind, Annotated[int, Field(ge=0, le=MAX_BATCH)]] = Field(default_factory=dict)
     """How many jobs of each kind there is room for."""
+    most_of_one_owner: int | None = Field(default=None, ge=1, le=MAX_BATCH)
+    """So many of these jobs this worker holds of one owner at most: a place is left for the others."""
     wait_seconds: float = Field(default=0, ge=0, le=60)
 
 

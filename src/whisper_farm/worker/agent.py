@@ -23,8 +23,8 @@ from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.claims import ClaimCalls
-from whisper_farm.worker.cutting import CUTS_AT_ONCE, Cutting
+from whisper_farm.worker.claims import CUTS_AT_ONCE, ClaimCalls
+from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure, failed_by
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
 from whisper_farm.worker.machine import machine_facts

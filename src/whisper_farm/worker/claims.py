@@ -22,6 +22,8 @@ from whisper_farm.worker.tasks import Wakeup, now
 
 WAIT_SECONDS = 20.0
 """How long the server may hold a call that finds no work."""
+CUTS_AT_ONCE, CUTS_OF_ONE_OWNER = 3, 2
+"""Recordings that are cut at a time: whoever sends what takes for ever holds up no other owner."""
 _QUICK_SECONDS = 1.0
 _RECOVER_SECONDS = 1.0
 _REFUSED_SECONDS = 5.0
@@ -102,5 +104,6 @@ class ClaimCalls:
             worker_id=self._api.worker_id,
             request_id=self._asking[kind],
             jobs={kind: min(room, MAX_BATCH)},
+            most_of_one_owner=CUTS_OF_ONE_OWNER if kind == "chunk" else None,
             wait_seconds=wait_seconds,
         )

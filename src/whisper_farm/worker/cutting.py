@@ -26,6 +26,7 @@ from whisper_farm.errors import (
 from whisper_farm.protocol import worker
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
+from whisper_farm.worker.claims import CUTS_AT_ONCE
 from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.notices import Notice, Tell
@@ -35,7 +36,6 @@ from whisper_farm.worker.tasks import ended
 
 GROUP = 16
 UPLOAD_TRIES = 3
-CUTS_AT_ONCE = 2
 AHEAD_SECONDS = 480.0
 """Audio that may wait in memory between the child and the farm."""
 
