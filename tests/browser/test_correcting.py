@@ -123,7 +123,7 @@ def test_what_is_edited_split_named_and_struck_out_is_there_after_a_reload_and_i
     for shown, format in {"Plain text": "txt", "Subtitles (SRT)": "srt", "Subtitles (WebVTT)": "vtt"}.items():
         page.get_by_role("button", name="Export").click()
         with page.expect_download() as download:
-            page.get_by_role("menuitem", name=shown).click()
+            page.get_by_role("menuitem", name=shown, exact=True).click()
         download.value.save_as(tmp_path / "export")
         said = (tmp_path / "export").read_text()
         assert said == transcript.file(format)

@@ -7,13 +7,21 @@ import time
 from pathlib import Path
 
 import httpx
+from docx import Document
 from playwright.sync_api import Page, expect
 from support.browsers import PHONE, Visitor, barriers, drop, too_wide
 from support.farm_processes import Farm, Process, Recording
 
+from whisper_farm.transcript.formats import FORMATS
+
 PARTS = ("recordings", "account", "programs", "people", "limits", "about")
-FORMATS = {"Plain text": "txt", "Subtitles (SRT)": "srt", "Subtitles (WebVTT)": "vtt", "Table (TSV)": "tsv"}
-FORMATS |= {"Everything (JSON)": "json"}
+EXPORTS = {
+    "Plain text": "txt", "Subtitles (SRT)": "srt", "Subtitles (WebVTT)": "vtt", "Table (TSV)": "tsv",
+    "Everything (JSON)": "json", "Markdown": "md", "Word document (DOCX)": "docx", "Web page (HTML)": "html",
+    "Table with speakers (CSV)": "csv", "Lyrics (LRC)": "lrc", "Words (WhisperX JSON)": "whisperx-json",
+    "Podcast (JSON)": "podcast-json", "Podcast subtitles (SRT)": "podcast-srt",
+    "Podcast subtitles (WebVTT)": "podcast-vtt",
+}  # fmt: skip
 
 
 def words(text: str) -> list[str]:
@@ -68,13 +76,23 @@ def test_a_dropped_recording_is_watched_read_and_exported(
     expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
     said = [word for word, _ in recording.words]
     assert words(text_of(page)) == words(transcript(farm, page)) == said
-    for shown, format in FORMATS.items():
+    assert sorted(EXPORTS.values()) == sorted(FORMATS)
+    page.set_viewport_size(PHONE)
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("menuitem", name="Copy as text").scroll_into_view_if_needed()
+    expect(page.get_by_role("menuitem", name="Copy as text")).to_be_in_viewport(ratio=1)
+    assert not too_wide(page)
+    page.keyboard.press("Escape")
+    for shown, format in EXPORTS.items():
         page.get_by_role("button", name="Export").click()
         with page.expect_download() as download:
-            page.get_by_role("menuitem", name=shown).click()
-        assert download.value.suggested_filename == f"morning.{format}"
+            page.get_by_role("menuitem", name=shown, exact=True).click()
+        assert download.value.suggested_filename == f"morning.{FORMATS[format].extension}"
         download.value.save_as(tmp_path / "export")
-        assert (tmp_path / "export").read_text() == transcript(farm, page, format)
+        if format == "docx":
+            assert words(" ".join(one.text for one in Document(str(tmp_path / "export")).paragraphs)) == said
+        else:
+            assert (tmp_path / "export").read_bytes().decode() == transcript(farm, page, format)
 
 
 def test_a_clicked_word_is_heard_from_its_start(visitor: Visitor, farm: Farm, worker: Process, podcast: Path) -> None:

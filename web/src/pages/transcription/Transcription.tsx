@@ -231,7 +231,7 @@ export function Export({ one, rows }: { one: TranscriptionView; rows: readonly R
           {t.reader.export}
         </Button>
       </Menu.Target>
-      <Menu.Dropdown>
+      <Menu.Dropdown mah="70vh" style={{ overflowY: "auto" }}>
         {hasTranscript(one) &&
           Object.entries(t.reader.formats).map(([format, name]) => (
             <Menu.Item
