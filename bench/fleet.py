@@ -3,8 +3,9 @@
 The first part is simulated, with the real decision, books and round on a virtual clock (`support/fleet_world.py`): an
 hour of audio on at most 20 machines that need 20 s to start, at real time. The least possible is the work alone. The
 threshold autoscaler beside it is computed: it starts all it may while anything waits, and ends a machine after five
-idle minutes, as common ones do by default. The second part is real: seconds from a submission to the first claim on an
-empty farm.
+idle minutes, as common ones do by default. A burst is simulated, too: twenty hours of audio at once on a farm at rest.
+The second part is real, with processes of this machine: seconds from a submission to the first claim on an empty farm,
+and how much of the time of 1, 4 and 16 placed workers is recognition, which sleeps: `tones` at twice real time.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from support.farm_processes import Recording, until
+from support.farm_processes import Farm, Recording, until
 from support.fleet_world import World
-from support.placed_farm import all_gone, placing_farm
+from support.placed_farm import all_gone, machines, placing_farm
 
 from whisper_farm.fleet.pools import parse_pools
+from whisper_farm.protocol.machines import PoolChange
+from whisper_farm.store.workers import list_workers
 
 AUDIO_SECONDS = 3600.0
 MACHINES = 20
 START_SECONDS = 20.0
 STEP_SECONDS = 2.0
 THRESHOLD_IDLE_SECONDS = 300.0
+START_PATIENCE_SECONDS = 300.0
 AIM = 1.15
 POOLS = f"""
 [pools.p]
@@ -41,9 +45,14 @@ LOCAL = """
 [pools.here]
 provider = "local"
 engine = "tones"
-maximum = 2
+maximum = 16
 idle_seconds = 2
 """
+BURST_SECONDS = 20 * 3600.0
+PLACED = (1, 4, 16)
+WORKER_SPEED = 2.0
+WORDS_EACH = 60
+"""So many words, of 1.3 s each with the pause after it, for each worker."""
 
 
 def main() -> None:
@@ -55,8 +64,14 @@ def main() -> None:
     print(f"  machine-seconds paid         {paid:8.0f}  {paid / least:5.2f} of the least possible (aim {AIM})")
     print(f"  a threshold autoscaler       {threshold:8.0f}  {threshold / least:5.2f}")
     print(f"  done after                   {seconds:8.0f} s")
+    working, drained, least_seconds = burst()
+    print(f"fleet: a burst of {BURST_SECONDS / 3600:g} h of audio on a farm at rest, {MACHINES} machines (simulated)")
+    print(f"  all machines work after      {working:8.0f} s")
+    print(f"  done after                   {drained:8.0f} s  {drained / least_seconds:5.2f} of the least possible")
     print("fleet: an empty farm with a pool on this machine")
     print(f"  from submit to first claim   {first_claim():8.1f} s")
+    for count in PLACED:
+        print(f"  {count:2} placed workers recognise {efficiency(count):6.0%} of their time")
 
 
 def simulated() -> tuple[float, float]:
@@ -96,3 +111,42 @@ def first_claim() -> float:
             farm.finished(made)
             all_gone(farm)
     return seconds
+
+
+def burst() -> tuple[float, float, float]:
+    """Seconds until every machine works, until all is done, and the least that this could take."""
+    world = World(parse_pools(POOLS), speed=1.0, boot_seconds=START_SECONDS)
+    try:
+        _work_off(world, 30)
+        began, working = world.now, None
+        world.submit(BURST_SECONDS)
+        while world.backlog > 0:
+            world.step(STEP_SECONDS)
+            if working is None and sum(one.state == "live" for one in world.present.values()) == MACHINES:
+                working = world.now - began
+        assert working is not None
+        return working, world.now - began, BURST_SECONDS / MACHINES + START_SECONDS
+    finally:
+        world.close()
+
+
+def efficiency(count: int) -> float:
+    """How much of so many placed workers' time is recognition, from the submission to the transcript."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        recording = Recording.long(folder / "talk.wav", WORDS_EACH * count)
+        with placing_farm(folder / "farm", LOCAL) as farm:
+            farm.client.change_pool("here", PoolChange(fixed=count))
+            until(lambda: _working(farm) == count, "all are there", START_PATIENCE_SECONDS)
+            began = time.monotonic()
+            made = farm.submit(recording, model=f"x{WORKER_SPEED:g}")
+            farm.finished(made, START_PATIENCE_SECONDS)
+            seconds = time.monotonic() - began
+            worked = sum(one.work_seconds for one in farm.look_inside(list_workers))
+            farm.client.change_pool("here", PoolChange(automatic=True, switch="stopped"))
+            all_gone(farm, START_PATIENCE_SECONDS)
+    return worked / count / seconds
+
+
+def _working(farm: Farm) -> int:
+    return sum(row.state == "working" for row in machines(farm))

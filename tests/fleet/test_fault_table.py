@@ -280,3 +280,51 @@ def test_an_end_that_its_provider_is_not_sure_of_is_none_while_the_worker_lives(
     run(world, 6)
     assert victim.ended_at is not None, "its worker was told to leave"
     settle(world)
+
+
+def test_a_machine_whose_host_is_away_counts_until_it_is_back_and_ended(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    world.submit(50_000)
+    run(world, 12)
+    victim = next(iter(world.live.values()))
+    (worker,) = [one for one in world.present.values() if one.machine is victim]
+    del world.present[worker.id]  # nothing is heard of it any more
+    honest, ends = PlayedProvider._seen, PlayedProvider.destroy
+
+    def away(self: PlayedProvider, one: Machine) -> Seen:
+        return replace(honest(self, one), state="unreachable") if one is victim else honest(self, one)
+
+    async def refused(self: PlayedProvider, machine_id: str) -> None:
+        if machine_id == victim.id:
+            raise CallFailed.of("transient", "deadline_exceeded: host is unreachable")
+        await ends(self, machine_id)
+
+    monkeypatch.setattr(PlayedProvider, "_seen", away)
+    monkeypatch.setattr(PlayedProvider, "destroy", refused)
+    worker.state = "gone"  # its leases have lapsed
+    run(world, 60)
+    row = next(row for row in world.rows.values() if row.machine_id == victim.id)
+    assert row.state == "destroying"
+    assert world.running("p") == 4, "nothing is started in its place while it may come back"
+    assert [one.action for one in world.decisions if one.launch_id == row.launch_id].count("destroy") < 20
+    monkeypatch.undo()
+    world.present[worker.id], worker.state = worker, "live"  # the host is back, and its worker with it
+    run(world, 40)
+    assert victim.ended_at is not None
+    settle(world)
+
+
+def test_a_budget_that_is_spent_in_the_middle_of_a_job_drains_and_loses_nothing(make_world: Make) -> None:
+    world = make_world("budget_total = 1.5\n", "budget_reserve_seconds = 600\n")
+    world.submit(200_000)
+    run(world, 600)
+    pool = world.fleet.pools["p"]
+    assert not world.live, "all were drained"
+    assert world.spent_today(pool) <= 1.5
+    drained = [one for one in world.decisions if one.action == "drain" and "budget" in one.why]
+    assert drained
+    assert not [one for one in world.decisions if one.action in ("destroy", "stop")], "a busy worker is never shot"
+    assert world.done + world.backlog == pytest.approx(world.submitted), "no second was lost"
+    assert world.booked() == pytest.approx(world.billed(), abs=0.01)

@@ -16,7 +16,7 @@ from support.fly_emulator import APP, TOKEN, FlyEmulator, fly_emulator
 
 from whisper_farm.errors import PoolsInvalid
 from whisper_farm.fleet.pools import Pool, parse_pools
-from whisper_farm.fleet.providers.fly import FlyProvider, refusal
+from whisper_farm.fleet.providers.fly import FlyProvider, _seen, refusal
 from whisper_farm.fleet.providers.provider import CallFailed, Fault, Launch, Seen, open_providers
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
@@ -201,6 +201,39 @@ def test_an_api_that_promises_no_more_than_its_page_is_understood(fly: FlyEmulat
             assert await one.look("farm-1", {"p-2": "0123456789abcd"}) == [], "what never was is nowhere"
 
     run(work())
+
+
+def test_a_machine_that_is_stuck_before_it_runs_is_coming_until_it_is_destroyed(fly: FlyEmulator) -> None:
+    async def work() -> None:
+        fly.stuck = True
+        async with provider(fly) as one:
+            made = await one.create(launch())
+            for _ in range(3):
+                assert [seen.state for seen in await one.look("farm-1", {})] == ["coming"]
+            await one.destroy(made.machine_id)
+            gone = await seen_as(one, "gone", {"p-1": made.machine_id})
+            assert gone.started_at is None, "nothing is paid"
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("event", "end"),
+    [
+        ({"requested_stop": False, "oom_killed": True, "exit_code": 137}, ("crash", "It ran out of memory.")),
+        ({"requested_stop": True, "exit_code": 143}, ("requested", "")),
+        ({"requested_stop": False, "exit_code": 3}, ("crash", "It ended with status 3.")),
+        ({"requested_stop": False}, ("ok", "")),
+    ],
+)
+def test_how_a_machine_ended_is_read_from_its_exit_event(event: dict[str, Any], end: tuple[str, str]) -> None:
+    events = [
+        {"type": "exit", "status": "stopped", "timestamp": 5000, "request": {"exit_event": event}},
+        {"type": "start", "status": "started", "timestamp": 2000},
+    ]
+    seen = _seen({"id": "1", "state": "stopped", "events": events})
+    assert (seen.exit, seen.message) == end
+    assert (seen.started_at, seen.ended_at) == (2, 5)
 
 
 def test_calls_keep_to_flys_limits(fly: FlyEmulator) -> None:

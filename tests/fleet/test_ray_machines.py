@@ -102,7 +102,7 @@ def test_a_wrong_token_is_told(token: str, cluster: RayCluster, monkeypatch: pyt
 def test_a_podcast_through_jobs_of_which_one_loses_its_supervisor(tmp_path: Path, cluster: RayCluster) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 24)
     with placing_farm(tmp_path / "farm", POOL.replace("ADDRESS", cluster.url), RAY_AUTH_TOKEN=TOKEN) as farm:
-        transcription = farm.submit(recording, model="x2")
+        transcription = farm.submit(recording, model="x4")
         farm.progress(transcription, chunks_done=1)
         supervisors = [one for one in psutil.process_iter() if "JobSupervisor" in " ".join(command(one))]
         assert supervisors

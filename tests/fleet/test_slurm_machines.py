@@ -123,7 +123,7 @@ def test_a_podcast_through_jobs_of_which_one_is_killed(tmp_path: Path, conf: Pat
     recording = Recording.long(tmp_path / "talk.wav", 24)
     pool = POOL.replace("CONF", str(conf)).replace("FOLDER", str(tmp_path))
     with placing_farm(tmp_path / "farm", pool) as farm:
-        transcription = farm.submit(recording, model="x2")
+        transcription = farm.submit(recording, model="x4")
         farm.progress(transcription, chunks_done=1)
         running = workers_of(machines(farm))
         assert running
