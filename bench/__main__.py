@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet", "strangers", "doors")
+NAMES = ("cutting", "memory", "recognition", "scaling", "queue", "fleet", "strangers", "doors", "web")
 
 
 def main(names: list[str]) -> None:

@@ -229,7 +229,7 @@ def test_what_is_typed_while_the_farm_is_away_is_saved_when_it_is_back(transcrip
 
 def test_typing_holds_the_sound_and_it_rolls_back_when_it_goes_on(transcript: Transcript) -> None:
     page = transcript.page
-    page.get_by_role("button", name="Play").wait_for()
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
     field = transcript.open()
     time_now = "() => document.querySelector('audio').currentTime"
     page.evaluate("() => { document.querySelector('audio').currentTime = 5; }")
@@ -242,6 +242,22 @@ def test_typing_holds_the_sound_and_it_rolls_back_when_it_goes_on(transcript: Tr
     field.press("Alt+k")
     page.wait_for_function("() => !document.querySelector('audio').paused")
     assert page.evaluate(time_now) < stopped - 0.5
+
+
+def test_a_pedal_plays_and_skips_while_one_types(transcript: Transcript) -> None:
+    page = transcript.page
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
+    field = transcript.open()
+    page.evaluate("() => { document.querySelector('audio').currentTime = 8; }")
+    written = field.input_value()
+    field.press("F7")
+    page.wait_for_function("() => document.querySelector('audio').currentTime === 3")
+    field.press("F9")
+    page.wait_for_function("() => document.querySelector('audio').currentTime === 8")
+    field.press("F8")
+    page.wait_for_function("() => !document.querySelector('audio').paused")
+    assert field.input_value() == written
+    expect(field).to_be_focused()
 
 
 def test_correcting_keeps_nobody_out(visitor: Visitor, transcript: Transcript) -> None:

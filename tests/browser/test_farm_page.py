@@ -23,7 +23,7 @@ def test_a_machine_joins_by_a_code_is_paused_resumed_and_drained(visitor: Visito
     joined = Process(tmp_path / "joined.log", words, settings)
     page.get_by_role("button", name="Close").click()
     row = page.get_by_role("listitem").filter(has_text="joiner")
-    expect(row.get_by_text("Ready", exact=True)).to_be_visible()
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)  # a process has to start
 
     def tell(what: str) -> None:
         row.get_by_role("button", name="Actions for joiner").click()

@@ -113,7 +113,7 @@ def test_a_clicked_word_is_heard_from_its_start(visitor: Visitor, farm: Farm, wo
         }""",
         word,
     )
-    page.get_by_role("button", name="Play").wait_for()
+    page.get_by_role("button", name="Play").wait_for(timeout=60_000)  # its listening copy is made meanwhile
     page.mouse.click(*place)
     page.wait_for_function("() => document.querySelector('audio').currentTime > 0")
     assert abs(page.evaluate("() => document.querySelector('audio').currentTime") - start) <= 0.1
