@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from support.browsers import Visitor
 from support.real_whisper import farm_with_whisper
 
+from examples.weights import tiny_en
+
 WORD = """(word) => {
   for (const element of document.querySelectorAll("p[dir=auto]")) {
     const at = element.firstChild.data.indexOf(word);
@@ -31,6 +33,10 @@ def test_the_sample_podcast_is_tried_watched_heard_corrected_found_and_exported(
     with farm_with_whisper(tmp_path / "farm") as farm:
         visitor = Visitor(browser, farm)
         page = visitor.signed_in()
+        page.get_by_role("button", name="Options").click()
+        with page.expect_response(re.compile("/app/preferences")):
+            page.get_by_role("combobox", name="Model").fill(str(tiny_en()))
+        page.keyboard.press("Escape")
         page.get_by_role("button", name="Try the sample podcast").click()
         page.get_by_role("link", name="podcast.mp3").click()
         expect(page.locator("p[dir=auto]").first).to_contain_text("welcome", timeout=300_000)
