@@ -100,6 +100,10 @@ def test_channels_that_cancel_each_other_out_are_said_to() -> None:
         ("wav", "pcm_s16le", "both alike"),
         ("flac", "flac", "both alike"),
         ("ipod", "aac", "both alike"),
+        ("mp3", "mp3", "both alike"),
+        ("adts", "aac", "both alike"),
+        ("ac3", "ac3", "both alike"),
+        ("avi", "mp3", "both alike"),
     ],
 )
 def test_channels_that_cancel_each_other_out_later_on_are_heard(container: str, codec: str, before: str) -> None:

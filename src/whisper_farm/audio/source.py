@@ -265,10 +265,9 @@ class AudioSource:
 
     def _cancelling_channel(self) -> int | None:
         """Listen to the beginning; then open the recording anew, so that decoding begins where it always does."""
-        # Without an index, a place further on is found by reading all that comes before it.
-        seekable = 0.0 if self.counts_time_by_bytes else self.facts.duration_seconds or 0.0
+        size = self.reader.size if self.counts_time_by_bytes else 0
         try:
-            found = cancelling_channel(self.container, self.stream, seekable)
+            found = cancelling_channel(self.container, self.stream, self.facts.duration_seconds or 0.0, size)
         except ReadStoppedError:
             self.reader.raise_failure()
             raise
