@@ -88,15 +88,21 @@ class _Batch:
 
     def __init__(self, model: WhisperModel, features: Features) -> None:
         self._model, self._features = model, features
-        self.encoded = model.encode(features)
+        self._on_processor = model.model.device == "cpu"
+        # On a processor a batch is encoded no faster than its windows in turn, and attention in it takes their memory.
+        self.encoded = self._one_by_one() if self._on_processor else model.encode(features)
 
     def only(self, rows: list[int]) -> Any:
         """The encoder's output of these windows."""
         if len(rows) == len(self._features):
             return self.encoded
-        if self._model.model.device != "cpu":  # cheaper than a way through the processor's memory
+        if not self._on_processor:  # cheaper than a way through the processor's memory
             return self._model.encode(self._features[rows])
         return get_ctranslate2_storage(np.asarray(self.encoded)[rows])
+
+    def _one_by_one(self) -> Any:
+        encoded = [np.asarray(self._model.encode(each)) for each in np.split(self._features, len(self._features))]
+        return get_ctranslate2_storage(np.concatenate(encoded))
 
 
 class WindowDecoder:
