@@ -46,6 +46,7 @@ LOCAL = """
 provider = "local"
 engine = "tones"
 maximum = 16
+slots = 1
 idle_seconds = 2
 """
 BURST_SECONDS = 20 * 3600.0

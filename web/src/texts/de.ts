@@ -163,6 +163,7 @@ export const de: Texts = {
     previous: "Zurück",
     playFrom: (at) => `Gehe zu ${at}`,
     made: (engine, model) => `von ${engine}, ${model}`,
+    cost: (money) => `Kosten ${money}`,
     chunks: "Stücke",
     keys: {
       play: "Abspielen oder anhalten",
@@ -412,7 +413,7 @@ export const de: Texts = {
     age: "Alter",
     cost: "Kosten",
     jobs: "Aufträge",
-    why: "Warum",
+    why: "Was sie tut",
     actions: "Aktionen",
     log: "Protokoll",
     logOf: (machine: string) => (machine ? `Was mit ${machine} geschah` : "Was mit allen Maschinen geschah"),

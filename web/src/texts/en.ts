@@ -165,6 +165,7 @@ export const en = {
     previous: "Previous",
     playFrom: (at: string) => `Go to ${at}`,
     made: (engine: string, model: string) => `by ${engine}, ${model}`,
+    cost: (money: string) => `cost ${money}`,
     chunks: "Chunks",
     keys: {
       play: "Play or pause",
@@ -413,7 +414,7 @@ export const en = {
     age: "Age",
     cost: "Cost",
     jobs: "Jobs",
-    why: "Why",
+    why: "What it does",
     actions: "Actions",
     log: "Log",
     logOf: (machine: string) => (machine ? `What happened to ${machine}` : "What happened to all machines"),

@@ -1,6 +1,7 @@
 // The machines that the farm places: pools with their limits and switches, machines with age, cost and log.
 import { Alert, Badge, Button, Group, Loader, Modal, Paper, Stack, Table, Text, VisuallyHidden } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { IconPlus, IconRefresh } from "@tabler/icons-react";
 import { useState } from "react";
 
@@ -8,7 +9,7 @@ import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { MachineList, MachineView, PoolChange, PoolView } from "../../api/schema";
 import { Actions, type Fact, Facts } from "../../shell/Parts";
-import { duration, useNow, useWords } from "../../words";
+import { clock, duration, useNow, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { actionsOf, type MachineAction, oneMore, spentToday } from "./machines";
 
@@ -176,7 +177,7 @@ function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void;
       <Table.Td>{duration(one.age_seconds)}</Table.Td>
       <Table.Td>{number(one.cost, 3)}</Table.Td>
       <Table.Td>{number(one.jobs)}</Table.Td>
-      <Table.Td>{one.failure ?? one.why}</Table.Td>
+      <Table.Td>{one.failure ?? (one.work.length ? <Work work={one.work} /> : one.why)}</Table.Td>
       <Table.Td>
         <Actions
           label={t.farm.actions(one.id)}
@@ -189,6 +190,18 @@ function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void;
       </Table.Td>
     </Table.Tr>
   );
+}
+
+/** What a machine works on now: which stretch of which transcription. */
+function Work({ work }: { work: MachineView["work"] }) {
+  return work.map((one) => (
+    <div key={one.transcription_id + one.kind}>
+      <Link to="/transcriptions/$id" params={{ id: one.transcription_id }}>
+        {one.name}
+      </Link>
+      {one.kind === "transcribe" && ` ${clock(one.start_seconds)}–${clock(one.end_seconds)}`}
+    </div>
+  ));
 }
 
 /** What happened to one machine, or (with an empty name) to all. */

@@ -164,10 +164,11 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
   doubts: Doubts;
   children: React.ReactNode;
 }) {
-  const { t, languageName } = useWords();
+  const { t, languageName, number } = useWords();
   const now = useNow(isActive(one) ? 1 : 60);
   const [jobsShown, jobs] = useDisclosure(false);
   const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
+  if (one.cost != null) facts.push(t.reader.cost(number(one.cost, 2)));
   return (
     <header>
       <Anchor component={Link} to="/" size="sm" className={style.back}>
