@@ -233,6 +233,7 @@ def test_a_wrong_id_among_tokens_keeps_no_other_from_being_revoked(capsys: Captu
 
 def test_doctor_greets_the_server_that_was_named(capsys: Captured, server: Server) -> None:
     text = said(capsys, "doctor")
+    assert "– command: The engine command needs WHISPER_COMMAND" in text
     assert f"✓ server: {server.address}, version " in text
 
 

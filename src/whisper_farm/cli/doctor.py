@@ -110,14 +110,16 @@ def _engines() -> Iterator[Finding]:
     for name in engine_names():
         words, trouble = probe(
             "from whisper_farm.engines.registry import engine_traits, library_version\n"
-            f"print(library_version(engine_traits({name!r})))"
+            "from whisper_farm.errors import EngineError\n"
+            f"try: print(library_version(engine_traits({name!r})))\n"
+            "except EngineError as error: raise SystemExit(error.message)"
         )
         if words:
             yield Finding("fine", name, " ".join(words))
         else:
             state: State = "broken" if name == DEFAULT_ENGINE else "noted"
             advice = f"install it with `pip install --force-reinstall {name}`" if state == "broken" else None
-            yield Finding(state, name, f"does not work here: {trouble}", advice)
+            yield Finding(state, name, trouble, advice)
 
 
 def _device() -> Iterator[Finding]:
