@@ -63,6 +63,14 @@ def test_bazarr_gets_a_subtitle_of_raw_sound(tones_farm: Farm, speak: Speak) -> 
     assert subtitle[0].start.ordinal == pytest.approx(talk.words[0][1] * 1000, abs=20)
 
 
+def test_an_address_may_end_in_a_slash(tones_farm: Farm, speak: Speak) -> None:
+    """Bazarr puts `/asr` behind whatever it was given."""
+    talk, endpoint = speak(20), f"{address(tones_farm)}/"
+    assert words_of(pysrt.from_string(transcribed_by_bazarr(endpoint, raw(talk)).text)) == said(talk)
+    assert detected_by_bazarr(endpoint, raw(talk)).json()["language_code"] == "en"
+    assert transcribed_by_bazarr(f"{tones_farm.url}/", raw(talk)).status_code == 401
+
+
 def test_bazarr_learns_the_language(tones_farm: Farm, speak: Speak) -> None:
     answer = detected_by_bazarr(address(tones_farm), raw(speak(20)))
     assert answer.json() == {"detected_language": "english", "language_code": "en", "confidence": 0.9}

@@ -96,10 +96,10 @@ class ByAddress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = str(scope.get("root_path", ""))
-        path = str(scope["path"]).removeprefix(root)
+        path = "/" + str(scope["path"]).removeprefix(root).lstrip("/")  # addresses that end in a slash make two of it
         if alias := next((front for front in ALIASES if path == front or path.startswith(f"{front}/")), None):
             path = ALIASES[alias] + path
-            scope["path"] = root + path
+        scope["path"] = root + path
         address = next(address for address in self._dialects if path.startswith(f"{address}/") or not address)
         scope.update({"app_root_path": root, "root_path": root + address})
         await self._dialects[address](scope, receive, send)
