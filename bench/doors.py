@@ -23,14 +23,15 @@ import psutil
 from openai import OpenAI
 
 from bench.processes import Server, server, worker
-from bench.recognition import speech
+from bench.recognition import SECONDS, recordings
 from bench.scaling import wait_for_workers
 from examples.weights import tiny_en
+from whisper_farm.audio.flac import encode
+from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.client.farm import FarmClient
 
-MINUTES = 10
-WARM_MINUTES = 1
-ROUNDS = 3
+WARM_SECONDS = 60
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 LIBRARY = """
 import json, os, sys, time
 from faster_whisper import BatchedInferencePipeline, WhisperModel
@@ -115,8 +116,10 @@ def main() -> None:
     ):
         with FarmClient(at.url, at.token) as farm:
             wait_for_workers(farm, 1)
-        warm = speech(Path(place), WARM_MINUTES).rename(Path(place) / "warm.flac")
-        audio = speech(Path(place), MINUTES)
+        speech = next(recordings()).audio
+        warm, audio = Path(place) / "warm.flac", Path(place) / "speech.flac"
+        warm.write_bytes(encode(speech[: WARM_SECONDS * SAMPLE_RATE]))
+        audio.write_bytes(encode(speech))
         ways = {
             "faster-whisper, in order": lambda path: by_library(process, path, 0),
             "faster-whisper, batches of 8": lambda path: by_library(process, path, 8),
@@ -134,10 +137,10 @@ def main() -> None:
                 load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
                 first, whole, used = found[name][-1]
                 print(f"  {name:30} {first:6.2f} {whole:7.1f} s  processors {used:6.1f} s  load {load:.1f}", flush=True)
-    print(f"\nDoors, tiny.en, int8, {MINUTES} min of speech: first words, all of them, processors; medians of {ROUNDS}")
+    print(f"\nDoors, tiny.en, int8, {SECONDS} s of speech: first words, all of them, processors; medians of {ROUNDS}")
     medians = {name: [statistics.median(each) for each in zip(*times, strict=True)] for name, times in found.items()}
     for name, (first, whole, used) in medians.items():
-        print(f"  {name:30} {first:6.2f} s {whole:7.1f} s {used:7.1f} s ({MINUTES * 60 / whole:.1f} × real time)")
+        print(f"  {name:30} {first:6.2f} s {whole:7.1f} s {used:7.1f} s ({SECONDS / whole:.1f} × real time)")
     *others, farm_name = medians
     for other in others:
         first, whole, used = (a / b for a, b in zip(medians[other], medians[farm_name], strict=True))

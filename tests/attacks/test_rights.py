@@ -103,6 +103,7 @@ RIGHTS = {
     "POST /webservice/detect-language": TOKENS,
     "POST /v1/audio/transcriptions": TOKENS,
     "POST /v1/audio/translations": TOKENS,
+    "POST /deepgram/v1/listen": TOKENS,
     "GET /v1/models": TOKENS,
     "GET /v1/models/{model:path}": TOKENS,
     "GET /app/session": "nurboas",

@@ -127,3 +127,20 @@ def first(farm: Farm) -> str:
             timeout=60,
         )
     return answer.headers["Whisper-Farm-Transcription"]
+
+
+def test_deepgrams_client_gets_words_and_utterances(farm: Farm) -> None:
+    from deepgram import DeepgramClient
+    from deepgram.environment import DeepgramClientEnvironment
+
+    here = DeepgramClientEnvironment(base=farm.url, production=farm.url, agent=farm.url, agent_rest=farm.url)
+    client = DeepgramClient(api_key=farm.token, environment=here)
+    answer = client.listen.v1.media.transcribe_file(
+        request=SPEECH.read_bytes(), model="nova-3", language="en", smart_format=True, utterances=True, diarize=True
+    )
+    (channel,) = answer.results.channels
+    (best,) = channel.alternatives
+    assert wrong(best.transcript) == 0
+    assert wrong(" ".join(word.punctuated_word for word in best.words)) == 0
+    assert wrong(" ".join(one.transcript for one in answer.results.utterances)) == 0
+    assert 10 < answer.metadata.duration < 12

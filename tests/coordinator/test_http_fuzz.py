@@ -53,7 +53,7 @@ DECLARED: list[CheckFunction] = [
     openapi_checks.response_headers_conformance,
     openapi_checks.response_schema_conformance,
 ]
-OTHERS = {"openai", "asr"}
+OTHERS = {"openai", "asr", "deepgram"}
 """APIs of other programs, with errors of their own shape: `tests/doors` asks them."""
 WEBHOOK = {"url": "http://127.0.0.1:9/told"}
 """An address to which nothing is sent."""

@@ -23,6 +23,7 @@ from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import (
     asr,
+    deepgram,
     edits,
     events,
     feeds,
@@ -62,6 +63,7 @@ CLIENT_ROUTERS = (
 )
 
 ALIASES = {"/audio": "/v1", "/models": "/v1"} | dict.fromkeys(("/asr", "/detect-language", "/status"), "/webservice")
+ALIASES["/v1/listen"] = "/deepgram"
 """Paths that begin so are also answered without the address of their dialect: clients differ in what they put first."""
 
 
@@ -111,6 +113,7 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
         "/api/work": worker.worker_protocol(coordinator),
         "/api": client_api(coordinator),
         "/webservice": asr.asr_webservice(coordinator),
+        "/deepgram": deepgram.deepgram_api(coordinator),
         "/v1": openai.openai_api(coordinator),
         "/feed": feeds.served_feeds(coordinator),
         "/app": web.web_app(coordinator, people.router),

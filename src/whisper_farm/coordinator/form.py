@@ -102,7 +102,7 @@ async def _read(pieces: _Pieces, blobs: Blobs, wanted: FileWanted, kept: list[Se
     async for part in pieces:
         assert isinstance(part, _Part)
         if part.name == wanted.part and not kept:
-            kept.append(await _keep(part, pieces, blobs, wanted))
+            kept.append(await _keep(part.file_name or "", _content(pieces), blobs, wanted))
             continue
         value = bytearray()
         async for piece in _content(pieces):
@@ -120,12 +120,20 @@ async def _read(pieces: _Pieces, blobs: Blobs, wanted: FileWanted, kept: list[Se
     return Form(fields, kept[0])
 
 
-async def _keep(part: _Part, pieces: _Pieces, blobs: Blobs, wanted: FileWanted) -> SentFile:
+async def read_body(request: Request, blobs: Blobs, limit: int) -> SentFile:
+    """A body that is the file itself; where it breaks off, no blob stays behind."""
+    try:
+        return await _keep("", request.stream(), blobs, FileWanted("body", limit))
+    except ClientDisconnect:
+        raise InvalidRequest("The connection was lost before the recording was complete.") from None
+
+
+async def _keep(file_name: str, content: AsyncIterator[bytes], blobs: Blobs, wanted: FileWanted) -> SentFile:
     upload_id = secrets.token_hex(8)
     key = source_key(upload_id)
-    async with aclosing(_as_wanted(_content(pieces), wanted)) as source:
+    async with aclosing(_as_wanted(content, wanted)) as source:
         facts = await blobs.put_stream(key, source, wanted.limit)
-    name = _plain_name(part.file_name or "")
+    name = _plain_name(file_name)
     if facts.size == len(wanted.head):
         await blobs.delete([key])
         raise SourceEmpty(f"{name} is empty.", param=wanted.part)

@@ -51,14 +51,14 @@ def written_as(wish: Wish) -> OutputFormat:
         case "text":
             return OutputFormat("text", "txt", "text/plain; charset=utf-8", lambda heard: f"{heard.text}\n".encode())
         case "json":
-            return _json("json", lambda heard: _plain(heard, wish))
+            return json_format("json", lambda heard: _plain(heard, wish))
         case "verbose_json":
-            return _json("verbose_json", lambda heard: _verbose(heard, wish))
+            return json_format("verbose_json", lambda heard: _verbose(heard, wish))
         case "diarized_json":
-            return _json("diarized_json", _diarized)
+            return json_format("diarized_json", _diarized)
 
 
-def _json(name: str, document_of: Callable[[Transcript], dict[str, Any]]) -> OutputFormat:
+def json_format(name: str, document_of: Callable[[Transcript], dict[str, Any]]) -> OutputFormat:
     return OutputFormat(name, "json", "application/json", lambda heard: json.dumps(document_of(heard)).encode())
 
 
@@ -133,4 +133,6 @@ def _words(heard: Transcript) -> Iterable[Word]:
 
 def done_event(wish: Wish) -> OutputFormat:
     """The last event of a stream, which has all of the text."""
-    return _json("done", lambda heard: {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)})
+    return json_format(
+        "done", lambda heard: {"type": "transcript.text.done", "text": heard.text, **_logprobs(heard, wish)}
+    )

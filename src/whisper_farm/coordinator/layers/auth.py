@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -254,9 +254,9 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
     return row
 
 
-def secret_of(scope: Scope) -> str:
+def secret_of(scope: Scope, kinds: Sequence[str] = ("bearer",)) -> str:
     """The secret that a request presents; raises `Unauthorized` if there is none."""
     kind, _, secret = header(scope, "authorization").partition(" ")
-    if kind.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET:
+    if kind.lower() in kinds and 0 < len(secret.strip()) <= MAX_SECRET:
         return secret.strip()
     raise Unauthorized

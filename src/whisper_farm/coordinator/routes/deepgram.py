@@ -1,0 +1,170 @@
+"""Deepgram's API for recordings: `POST /v1/listen` with the recording itself as body, or with the address of one.
+
+The model is the setting `default_model`, whatever was asked for. Parameters that have no meaning here do nothing; so
+do newer ones. Speakers are told apart where each has a channel (`multichannel`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from pydantic import BaseModel, Field, ValidationError
+from starlette.types import Scope
+
+from whisper_farm.coordinator.answers.errors import documented
+from whisper_farm.coordinator.answers.files import OCTETS
+from whisper_farm.coordinator.answers.openai_audio import json_format
+from whisper_farm.coordinator.answers.openapi import binary
+from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.form import read_body
+from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, must_have, secret_of
+from whisper_farm.coordinator.layers.limits import SMALL_BODY_BYTES
+from whisper_farm.coordinator.one_call import MAY_FAIL, SpokenLanguage, options_for, submit_file, transcript_of
+from whisper_farm.coordinator.submissions import take_submission
+from whisper_farm.errors import AddressRefused, FetchFailed, InvalidRequest
+from whisper_farm.models import engine_and_model
+from whisper_farm.protocol.client import Submission
+from whisper_farm.protocol.wire import Answer, ErrorDetail
+from whisper_farm.transcript.transcript import Segment, Transcript, Word
+
+MOST_TERMS = 4096
+
+
+class DeepgramError(Answer):
+    """The shape of every answer that is no success."""
+
+    err_code: str
+    err_msg: str
+
+
+class ListenQuery(BaseModel):
+    """What is wanted. What is not here does nothing."""
+
+    language: SpokenLanguage = Field(default=None, description="A code or a tag; without it, it is found out.")
+    keyterm: list[str] = Field(default=[], description="Names and words to expect.")
+    multichannel: bool = Field(default=False, description="Hear two channels apart, as two speakers.")
+    utterances: bool = Field(default=False, description="Say what was said in pieces, too.")
+
+
+class Link(BaseModel):
+    """Where the recording is."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+def deepgram_api(coordinator: Coordinator) -> FastAPI:
+    """The dialect: a token of scope `user` or `admin`, as Deepgram's clients send theirs or as a bearer."""
+
+    async def enter(scope: Scope) -> Caller:
+        secret = secret_of(scope, ("token", "bearer"))
+        return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
+
+    return sub_application(coordinator, [router], enter=enter, uploads="/", shape=deepgram_shape)
+
+
+def deepgram_shape(status: int, detail: ErrorDetail) -> Response:
+    """An error as Deepgram writes it."""
+    body = DeepgramError(err_code=detail.code.upper(), err_msg=detail.message)
+    return Response(body.model_dump_json(), _status(status), media_type="application/json")
+
+
+def _status(status: int) -> int:
+    return 400 if status == 422 else status
+
+
+router = APIRouter(tags=["deepgram"], dependencies=[Security(bearer)])
+
+
+@router.post(
+    "/v1/listen",
+    responses={
+        _status(int(status)): {"description": answer["description"], "model": DeepgramError}
+        for status, answer in documented(*MAY_FAIL, AddressRefused, FetchFailed).items()
+    },
+    openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
+)
+async def listen(request: Request, asked: Annotated[ListenQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
+    """Transcribe a recording and wait for it. The same upload again joins the one at work."""
+    options = options_for(
+        engine_and_model(farm.settings.default_model),
+        language=asked.language,
+        hotwords=", ".join(asked.keyterm)[:MOST_TERMS] or None,
+        channel="each" if asked.multichannel else "mix",
+    )
+    facts = {"created": datetime.now(UTC).isoformat(), "sha256": ""}
+    if request.headers.get("content-type", "").startswith("application/json"):
+        url = (await _link(request)).url
+        made, _ = await take_submission(farm, Submission(name=url[:255], url=url, options=options), caller)
+    else:
+        sent = await read_body(request, farm.blobs, farm.settings.max_upload_bytes)
+        facts["sha256"] = sent.sha256
+        made = await submit_file(farm, caller, sent, options)
+    format = json_format("deepgram", lambda heard: _document(heard, asked, {"request_id": made, **facts}))
+    return await transcript_of(farm, made, format, request)
+
+
+async def _link(request: Request) -> Link:
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > SMALL_BODY_BYTES:
+            break
+    try:
+        return Link.model_validate_json(body)
+    except ValidationError:
+        raise InvalidRequest(
+            'A body of JSON must be {"url": "https://…"}; send a recording with its own type.'
+        ) from None
+
+
+def _document(heard: Transcript, asked: ListenQuery, facts: dict[str, str]) -> dict[str, Any]:
+    speakers: Sequence[str | None] = [None]
+    if asked.multichannel:
+        speakers = sorted({one.speaker for one in heard.segments if one.speaker is not None}) or [None]
+    said = [[one for one in heard.segments if one.speaker == speaker] for speaker in speakers]
+    name = heard.maker.model
+    results: dict[str, Any] = {
+        "channels": [{"alternatives": [_alternative(one)], "detected_language": heard.language} for one in said]
+    }
+    if asked.utterances:
+        results["utterances"] = [
+            {
+                "id": f"{facts['request_id']}-{number}",
+                "start": segment.start,
+                "end": segment.end,
+                "channel": speakers.index(segment.speaker),
+                **_alternative([segment]),
+            }
+            for number, segment in enumerate(heard.segments)
+        ]
+    metadata = {**facts, "duration": heard.duration, "channels": len(said), "models": [name]}
+    return {"metadata": {**metadata, "model_info": {name: {"name": name, "arch": "whisper"}}}, "results": results}
+
+
+def _alternative(segments: Sequence[Segment]) -> dict[str, Any]:
+    words = [word for segment in segments for word in segment.words]
+    return {
+        "transcript": "".join(segment.text for segment in segments).strip(),
+        "confidence": _confidence(words),
+        "words": [_word(word) for word in words],
+    }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    written = word.text.strip()
+    return {
+        "word": written.lower().strip(".,!?;:\"'()…"),
+        "start": word.start,
+        "end": word.end,
+        "confidence": word.probability or 0.0,
+        "punctuated_word": written,
+    }
+
+
+def _confidence(words: Iterable[Word]) -> float:
+    return fmean([word.probability or 0.0 for word in words] or [0.0])
