@@ -18,6 +18,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
+from uvicorn.loops.auto import auto_loop_factory
+
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, known_token, open_stores, serve_stores
@@ -53,7 +55,7 @@ class FarmThread:
         blobs: Blobs,
         loop: LoopThread | None = None,
     ) -> None:
-        """`loop` is one that others use, too; without it the farm has one of its own."""
+        """`loop` is one that others use, too; without it the farm has one of its own: uvloop, if there is one."""
         self._loop = loop
         self._settings = settings
         self._policy = policy
@@ -64,7 +66,7 @@ class FarmThread:
 
     def __enter__(self) -> Self:
         with ExitStack() as started:
-            self.loop = self._loop or started.enter_context(closing(LoopThread("farm")))
+            self.loop = self._loop or started.enter_context(closing(LoopThread("farm", auto_loop_factory())))
             started.callback(self._stop_serving)
             self.address = self._start_serving()
             started.callback(self._stop_working)

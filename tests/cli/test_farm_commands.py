@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,16 @@ def worker(server: Server) -> Iterator[LocalWorker]:
     yield worker
     assert worker.ending() is None
     worker.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no uvloop for Windows")
+def test_a_served_farm_runs_on_the_fast_event_loop(server: Server) -> None:
+    """Without it, it hands out little more than half as many jobs a second."""
+
+    async def name() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert server.farm.loop.run(name()) == "uvloop"
 
 
 def said(capsys: Captured, *words: str, code: int = 0) -> str:

@@ -186,9 +186,10 @@ def test_a_worker_that_fails_in_starting_is_told_and_leaves_nothing_behind(
 def test_coordinator_worker_and_client_share_one_event_loop(record: Recorder, tmp_path: Path) -> None:
     talk = record("talk.wav")
     loops: set[object] = set()
-    real = asyncio.BaseEventLoop.run_forever
+    real, real_run = asyncio.BaseEventLoop.run_forever, asyncio.Runner.run
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(asyncio.BaseEventLoop, "run_forever", lambda loop: (loops.add(loop), real(loop))[1])
+        patched.setattr(asyncio.Runner, "run", lambda one, work: (loops.add(one.get_loop()), real_run(one, work))[1])
         with local_farm(tmp_path / "data") as farm:
             one = send(farm, talk.path)
             farm.start_worker()

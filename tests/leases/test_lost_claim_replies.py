@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select
 from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.claims import try_claims
 from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest
@@ -111,7 +111,7 @@ class Losses:
         """As `coordinator.claims.Claims` does it; clients come and go before and after."""
         await asyncio.sleep(0)
         self.farm.now += STEP_SECONDS
-        tried: Tried = self.farm.write(lambda tx: try_claim(tx, request, self.farm.policy))
+        tried: Tried = self.farm.write(lambda tx: try_claims(tx, [request], self.farm.policy)[0])
         await asyncio.sleep(0)
         return tried
 

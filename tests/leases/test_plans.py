@@ -18,7 +18,7 @@ from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim, next_due
+from whisper_farm.leases.claim import Claimed, claim, claim_all, next_due
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
@@ -44,7 +44,7 @@ from whisper_farm.protocol.worker import (
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.jobs import held_job as held
-from whisper_farm.store.tables import uploads, workers
+from whisper_farm.store.tables import jobs, uploads, workers
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.uploads import announce
 from whisper_farm.store.workers import forget_workers, long_gone
@@ -75,6 +75,28 @@ def claiming(farm: Farm, tx: Transaction) -> Iterator[None]:
 def claiming_what_lapsed(farm: Farm, tx: Transaction) -> Iterator[None]:
     yield
     assert {job.attempt for job in claims(farm, tx, "ann", 10)} == {1, 2}
+
+
+def claiming_among_others(farm: Farm, tx: Transaction) -> Iterator[None]:
+    """Of the first jobs some cannot be in the same batch."""
+    claims(farm, tx, "ann", 100)  # what has lapsed
+    needs = select(jobs.c.needs).where(jobs.c.id == claims(farm, tx, "ann")[0].job_id).scalar_subquery()
+    order = jobs.c.priority.desc(), jobs.c.turn, jobs.c.position, jobs.c.created_at, jobs.c.id
+    waiting = select(jobs.c.id).where(jobs.c.state == "queued", jobs.c.needs == needs, jobs.c.available_at == 0)
+    _, *others = tx.connection.scalars(waiting.order_by(*order).limit(4))
+    tx.connection.execute(update(jobs).where(jobs.c.id.in_(others)).values(profile_id="peaks"))
+    yield
+    found = [job.job_id for job in claims(farm, tx, "ann", 10)]
+    assert len(found) == 10
+    assert not set(found) & set(others)
+
+
+def claiming_together(farm: Farm, tx: Transaction) -> Iterator[None]:
+    claims(farm, tx, "ann", 100)  # what has lapsed
+    yield
+    answers = claim_all(tx, [farm.request(f"w{number}", 8) for number in range(16)], farm.policy, farm.mint)
+    found = [one.job_id for answer in answers if answer for one in answer[1]]
+    assert len(set(found)) == len(found) == 128
 
 
 def claiming_after_failures(farm: Farm, tx: Transaction) -> Iterator[None]:
@@ -250,10 +272,12 @@ def announcing(farm: Farm, tx: Transaction) -> Iterator[None]:
 
 
 CALLS: dict[Call, set[str]] = {
-    claiming: {"ix_jobs_heads", "ix_jobs_queued", "pk_transcriptions"},
+    claiming: {"ix_jobs_heads", "pk_transcriptions"},
     claiming_what_lapsed: {"ix_jobs_heads", "ix_attempts_lease", "pk_attempts"},
-    claiming_after_failures: {"ix_jobs_heads", "ix_jobs_queued"},
-    claiming_with_a_label: {"ix_jobs_heads", "ix_jobs_queued", "pk_transcriptions"},
+    claiming_among_others: {"ix_jobs_heads", "ix_jobs_queued"},
+    claiming_together: {"ix_jobs_heads", "pk_jobs"},
+    claiming_after_failures: {"ix_jobs_heads", "ix_jobs_left"},
+    claiming_with_a_label: {"ix_jobs_heads", "pk_transcriptions"},
     claiming_with_a_label_and_nothing_to_do: {"ix_jobs_heads", LIVE_ATTEMPTS},
     claiming_again: {"ix_attempts_worker_id_request_id", "pk_jobs"},
     claiming_from_the_slow: {"ix_jobs_heads", LIVE_ATTEMPTS, "pk_jobs"},

@@ -8,7 +8,7 @@ import pytest
 from support.hand_farm import Farm
 
 from whisper_farm.coordinator.claiming import long_poll
-from whisper_farm.coordinator.claiming.claims import try_claim
+from whisper_farm.coordinator.claiming.claims import try_claims
 from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
 from whisper_farm.protocol.worker import ClaimRequest
 
@@ -34,7 +34,7 @@ def test_the_end_of_a_backoff_wakes_the_one_waiting_worker_that_may_have_the_job
 
         async def attempt(request: ClaimRequest) -> Tried:
             at = farm.now + asyncio.get_running_loop().time() - began
-            return farm.database.write(lambda tx: try_claim(tx, request, farm.policy), now=at)
+            return farm.database.write(lambda tx: try_claims(tx, [request], farm.policy)[0], now=at)
 
         polls = LongPolls(attempt)
         serving = asyncio.create_task(polls.run())
@@ -59,7 +59,7 @@ def test_of_waiting_workers_the_one_with_the_model_loaded_is_tried_first(farm: F
 
     async def scenario() -> None:
         async def attempt(request: ClaimRequest) -> Tried:
-            return farm.write(lambda tx: try_claim(tx, request, farm.policy))
+            return farm.write(lambda tx: try_claims(tx, [request], farm.policy)[0])
 
         async def ask(name: str) -> None:
             gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()

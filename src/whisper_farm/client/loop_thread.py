@@ -20,11 +20,12 @@ STOP_SECONDS = 10.0
 class LoopThread:
     """One thread with one event loop. Everything but the loop's own work may call it, from any thread."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, make_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
         started: Future[asyncio.AbstractEventLoop] = Future()
+        self._make_loop = make_loop
         self._closing = asyncio.Event()
         self._closed = False
-        self._thread = threading.Thread(target=asyncio.run, args=(self._live(started),), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(started,), name=name, daemon=True)
         self._thread.start()
         self._loop = started.result()
 
@@ -72,6 +73,10 @@ class LoopThread:
         self._closed = True
         self.call(self._closing.set)
         self._thread.join(STOP_SECONDS)
+
+    def _run(self, started: Future[asyncio.AbstractEventLoop]) -> None:
+        with asyncio.Runner(loop_factory=self._make_loop) as runner:
+            runner.run(self._live(started))
 
     async def _live(self, started: Future[asyncio.AbstractEventLoop]) -> None:
         started.set_result(asyncio.get_running_loop())

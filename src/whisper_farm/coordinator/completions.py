@@ -15,12 +15,14 @@ from typing import assert_never
 
 from pydantic import ValidationError
 
-from whisper_farm.coordinator.claiming.claims import count_claims, try_claim
+from whisper_farm.coordinator.claiming.claims import count_claims, try_claims
+from whisper_farm.coordinator.claiming.group_commit import GroupCommit
 from whisper_farm.coordinator.claiming.long_poll import Tried
-from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.limits import holds_nul
+from whisper_farm.coordinator.metrics import Metrics
+from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import listening_key, result_key
-from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge, WorkerUnknown
+from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
@@ -41,18 +43,42 @@ Taken = tuple[list[protocol.Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
 
 
-async def complete(farm: Coordinator, request: protocol.CompleteRequest) -> Taken:
-    """End attempts with their results, and claim the next in the same transaction if asked to."""
-    tokens = [completion.token for completion in request.completions]
-    places = await farm.store.read(lambda tx: attempted_jobs(tx, tokens))
-    call = await asyncio.to_thread(_Call, request, {place.token: place for place in places}, farm.policy)
-    await _check_copies(farm.blobs, call)
-    await farm.blobs.put_all(call.blobs)
-    taken, tried = await farm.store.write(
-        lambda tx: (end_attempts(tx, list(call.finished.values()), farm.policy), _claim(tx, request.claim, farm.policy))
-    )
-    count_claims(farm.metrics, tried)
-    return call.outcomes(taken), tried, call.jobs
+class Completions:
+    """Takes completions: those of several workers together when they come together."""
+
+    def __init__(self, store: StoreThreads, blobs: Blobs, policy: Policy, metrics: Metrics) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._policy = policy
+        self._metrics = metrics
+        self.group_commit = GroupCommit(self._complete)
+
+    async def complete(self, request: protocol.CompleteRequest) -> Taken:
+        """End attempts with their results, and claim the next in the same transaction if asked to."""
+        return await self.group_commit.ask(request)
+
+    async def _complete(self, requests: Sequence[protocol.CompleteRequest]) -> list[Taken]:
+        tokens = [completion.token for request in requests for completion in request.completions]
+        places = {one.token: one for one in await self._store.read(lambda tx: attempted_jobs(tx, tokens))}
+        calls = await asyncio.to_thread(lambda: [_Call(request, places, self._policy) for request in requests])
+        for call in calls:
+            await _check_copies(self._blobs, call)
+        await self._blobs.put_all({key: text for call in calls for key, text in call.blobs.items()})
+        taken, tried = await self._store.write(lambda tx: self._end(tx, calls))
+        count_claims(self._metrics, tried)
+        each = iter(taken)  # in order of the calls, and of what was not refused of each
+        outcomes = [call.outcomes([next(each) for _ in call.finished]) for call in calls]
+        return [(told, claim or Tried(), call.jobs) for told, claim, call in zip(outcomes, tried, calls, strict=True)]
+
+    def _end(self, tx: Transaction, calls: Sequence[_Call]) -> tuple[list[protocol.Outcome], list[Tried | None]]:
+        """All results first: their attempts are locked at once, as is the rule beside heartbeats.
+
+        The claims that came along do not wait. A worker that was given up gets nothing.
+        """
+        taken = end_attempts(tx, [one for call in calls for one in call.finished.values()], self._policy)
+        claims = [call.request.claim for call in calls if call.request.claim is not None]
+        tried = iter(try_claims(tx, [one.model_copy(update={"wait_seconds": 0}) for one in claims], self._policy))
+        return taken, [next(tried) if call.request.claim else None for call in calls]
 
 
 async def _check_copies(blobs: Blobs, call: _Call) -> None:
@@ -65,16 +91,6 @@ async def _check_copies(blobs: Blobs, call: _Call) -> None:
                 await blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
             except (BlobMissing, DigestMismatch, TooLarge) as error:
                 call.refuse(number, finished.token, error)
-
-
-def _claim(tx: Transaction, request: protocol.ClaimRequest | None, policy: Policy) -> Tried:
-    """The claim that came along. It does not wait, and a worker that was given up gets nothing."""
-    if request is None:
-        return Tried()
-    try:
-        return try_claim(tx, request.model_copy(update={"wait_seconds": 0}), policy)
-    except WorkerUnknown:
-        return Tried()
 
 
 class _Call:

@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 
 from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.claiming.long_poll import LongPolls
+from whisper_farm.coordinator.completions import Completions
 from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
 from whisper_farm.coordinator.identity import settle_identity
@@ -72,6 +73,7 @@ class Coordinator:
         self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)
         self.long_polls = LongPolls(self.claims.attempt)
+        self.completions = Completions(self.store, blobs, policy, self.metrics)
         self.renderer = Renderer(self.store, blobs)
         self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)

@@ -21,6 +21,7 @@ from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew
 from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, overtake, set_aside_spent
 from whisper_farm.leases.rules import RANDOM, Mint, attempt_limit_seconds, lately, stretched
+from whisper_farm.leases.waiting import ORDER, Waiting
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
 from whisper_farm.protocol.events import TranscriptionStarted
 from whisper_farm.protocol.wire import MAX_BATCH, JobKind
@@ -82,32 +83,11 @@ class Asking(Worker):
     """Who asks, and which of the rarer paths of a claim must be walked."""
 
     replayed: bool
+    leaves: bool
     lapsed: bool
     turn: int | None
-    served: int | None
 
 
-ORDER = "jobs.priority DESC, jobs.turn, jobs.position, jobs.created_at, jobs.id"
-CLAIMABLE = """jobs.state = 'queued' AND jobs.available_at <= :now
-       AND (jobs.left_by IS NULL OR jobs.left_by <> :me OR jobs.available_at <= :lately)"""
-"""Queued jobs whose time has come, but for those that this worker leaves to others."""
-HEADS = Query[Job](f"""
-    WITH RECURSIVE waiting (flow) AS (
-        SELECT min(flow) FROM jobs WHERE state = 'queued'
-         UNION ALL
-        SELECT (SELECT min(flow) FROM jobs WHERE state = 'queued' AND jobs.flow > waiting.flow)
-          FROM waiting WHERE waiting.flow IS NOT NULL)
-    SELECT {JOB} FROM waiting JOIN jobs ON jobs.id = (
-           SELECT jobs.id FROM jobs WHERE jobs.flow = waiting.flow AND {CLAIMABLE} ORDER BY {ORDER} LIMIT 1)
-           JOIN transcriptions ON transcriptions.id = jobs.transcription_id
-""")
-"""The first claimable job of each flow, by hops along `ix_jobs_heads`, however long the queue is."""
-NEXT = Query[Job](f"""
-    SELECT {JOB} {FROM_JOBS}
-     WHERE jobs.profile_id = :profile AND jobs.flow = :flow AND {CLAIMABLE}
-     ORDER BY {ORDER} LIMIT :limit
-""")
-"""The next jobs of one profile and owner: a walk along `ix_jobs_queued`, stopped by the limit."""
 OVERDUE = """
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id JOIN profiles ON profiles.id = jobs.profile_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
@@ -135,10 +115,14 @@ FIRST_TURN = Query[int]("""
 FARM_TURN = Query[int]("SELECT turn FROM farm")
 LOOK = Query[Asking](f"""
     SELECT {WORKER},
-           EXISTS (SELECT 1 FROM attempts WHERE worker_id = :me AND request_id = :request) AS replayed,
+           EXISTS (SELECT 1 FROM attempts WHERE worker_id = workers.id AND request_id IN :requests) AS replayed,
+           EXISTS (SELECT 1 FROM jobs WHERE jobs.state = 'queued' AND left_by = workers.id) AS leaves,
            EXISTS (SELECT 1 FROM attempts WHERE attempts.state = 'live' AND lease_until <= :now) AS lapsed,
-           (SELECT turn FROM farm) AS turn, (SELECT served FROM farm) AS served
-      FROM workers WHERE id = :me
+           (SELECT turn FROM farm) AS turn
+      FROM workers WHERE id IN :workers
+""")
+BEFORE = Query[tuple[str, str, str]]("""
+    SELECT worker_id, request_id, token FROM attempts WHERE worker_id IN :workers AND request_id IN :requests
 """)
 CLAIMED = Query[Claimed](f"""
     SELECT attempts.token, jobs.id AS job_id, jobs.transcription_id, jobs.kind, jobs.position,
@@ -149,7 +133,7 @@ CLAIMED = Query[Claimed](f"""
            transcriptions.cut_seconds AS resume_seconds, transcriptions.options AS asked, transcriptions.language,
            transcriptions.tagged_language, transcriptions.revision
     {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
-     WHERE attempts.worker_id = :me AND attempts.request_id = :request AND attempts.state = 'live'
+     WHERE attempts.token IN :tokens AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}
 """)
 DENIED = Query[bool]("""
@@ -157,7 +141,7 @@ DENIED = Query[bool]("""
         OR EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND left_by = :me
                       AND available_at <= :now AND available_at > :lately) AS denied
 """)
-SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id = :me")
+SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id IN :workers")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
 MAKE = Change("""
     INSERT INTO attempts (token, job_id, number, worker_id, request_id, state, hedge, language, lease_until, started_at,
@@ -166,7 +150,11 @@ MAKE = Change("""
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
-SERVED = Query[tuple[str, int]]("SELECT name, served FROM owners WHERE name IN :owners")
+THE_FARM = ""
+"""Stands for the owner who was served last."""
+SERVED = Query[tuple[str, int]](f"""
+    SELECT name, served FROM owners WHERE name IN :owners UNION ALL SELECT '{THE_FARM}', served FROM farm
+""")
 GIVEN = Change("""
     INSERT INTO owners (name, served) VALUES (:owner, :served)
     ON CONFLICT (name) DO UPDATE SET served = excluded.served
@@ -178,22 +166,46 @@ HOLDS = Query[tuple[str, int]](f"""
 ADVANCE_OWNERS = Change("UPDATE farm SET served = :served WHERE served < :served")
 
 
-def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
-    """Make attempts, with fresh tokens, at up to as many jobs as asked for; asked again, return those still live.
+Answer = tuple[Worker, list[Claimed]]
+"""Who asked, as it was found, and what it got."""
 
-    Raises `WorkerUnknown`. A worker that was told to leave, or is paused, gets nothing new.
+
+def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
+    """The claims of one request; raises `WorkerUnknown`."""
+    (answer,) = claim_all(tx, [request], policy, mint)
+    return must_be_there(request.worker_id, answer)[1]
+
+
+def claim_all(
+    tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint = RANDOM
+) -> list[Answer | None]:
+    """Make attempts, with fresh tokens, at up to as many jobs as each request asks for, one after the other.
+
+    A request that is made again gets those of its attempts that still live. A worker that was told to leave, or is
+    paused, gets nothing new. None is the answer to a worker that is not known.
     """
-    asked = {"me": request.worker_id, "request": request.request_id}
-    worker = must_be_there(request.worker_id, tx.first(LOOK, asked))
-    tx.before_commit(lambda: tx.change(SEEN, asked))
-    lease = stretched(policy, worker.present).lease_seconds
-    idle = worker.drains or worker.paused
-    if not worker.replayed and (idle or not Claiming(tx, request, worker, lease, policy, mint).take()):
-        return []
-    claimed = tx.rows(CLAIMED, asked | {"lease": lease})
-    if worker.replayed:
-        renew_free(tx, [one.token for one in claimed], lease)
-    return claimed
+    asked = {"workers": [one.worker_id for one in requests], "requests": [one.request_id for one in requests]}
+    found = {worker.id: worker for worker in tx.rows(LOOK, asked) if worker.state != "gone"} if requests else {}
+    tx.before_commit(lambda: tx.change(SEEN, {"workers": sorted(found)}))
+    lease = stretched(policy, max((worker.present for worker in found.values()), default=0)).lease_seconds
+    tokens: dict[tuple[str, str], list[str]] = {}
+    for worker_id, request_id, token in tx.rows(BEFORE, asked) if any(one.replayed for one in found.values()) else ():
+        tokens.setdefault((worker_id, request_id), []).append(token)
+    again = [token for of in tokens.values() for token in of]
+    waiting = Waiting(tx, sum(max(one.jobs.values(), default=0) for one in requests), lately(policy, tx.now))
+    for request in requests:
+        worker, key = found.get(request.worker_id), (request.worker_id, request.request_id)
+        if worker is not None and key not in tokens and not (worker.drains or worker.paused):
+            mine = waiting.but_left_by(worker.id) if worker.leaves else waiting
+            tokens[key] = Claiming(tx, request, worker, mine, lease, policy, mint).take()
+    wanted = sorted(token for of in tokens.values() for token in of)
+    claimed = tx.rows(CLAIMED, {"tokens": wanted, "lease": lease}) if wanted else []
+    renew_free(tx, [one.token for one in claimed if one.token in again], lease)
+    theirs = [tokens.get((one.worker_id, one.request_id), ()) for one in requests]
+    return [
+        (found[one.worker_id], [each for each in claimed if each.token in of]) if one.worker_id in found else None
+        for one, of in zip(requests, theirs, strict=True)
+    ]
 
 
 def left_something(tx: Transaction, worker_id: str, policy: Policy) -> bool:
@@ -208,6 +220,7 @@ class Claiming:
     tx: Transaction
     request: ClaimRequest
     worker: Asking
+    waiting: Waiting
     lease_seconds: float
     policy: Policy
     mint: Mint
@@ -216,14 +229,13 @@ class Claiming:
     holds: dict[str, int] = field(default_factory=dict)
     """How many jobs of the present kind this worker holds of each owner, if that is bounded."""
 
-    def take(self) -> bool:
-        """Make attempts; returns whether there are any."""
+    def take(self) -> list[str]:
+        """Make attempts; returns their tokens."""
         lapsed = self._takeable() if self.worker.lapsed else {}
-        mine = {"me": self.worker.id, "lately": lately(self.policy, self.tx.now)}
-        waiting = [job for job in self.tx.rows(HEADS, mine) if self.worker.serves(job.needs)]
+        waiting = [job for job in self.waiting.heads() if self.worker.serves(job.needs)]
         waiting += [holders[0] for holders in lapsed.values()]
         self._look_at_owners({job.owner for job in waiting})
-        made = 0
+        made = []
         for kind in KINDS:
             limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
             self._look_at_room(kind, first)
@@ -232,7 +244,7 @@ class Claiming:
                 made += self._next(first, limit, lapsed)
             elif limit and kind == RECOGNITION.name:
                 made += self._attempt(overdue(self.tx, self.worker, limit, self.policy), hedge=True)
-        return made > 0
+        return made
 
     def _takeable(self) -> LapsedJobs:
         """Lapsed jobs this worker may take, after those that lapsed once too often have been set aside."""
@@ -263,9 +275,8 @@ class Claiming:
     def _look_at_owners(self, owners: Collection[str]) -> None:
         """Whoever waits alone is not counted."""
         if len(owners) > 1:
-            least = self.worker.served or 0
             known = dict(self.tx.rows(SERVED, {"owners": sorted(owners)}))
-            self.had = {owner: max(known.get(owner, 0), least) for owner in owners}
+            self.had = {owner: max(known.get(owner, 0), known[THE_FARM]) for owner in owners}
 
     def _look_at_room(self, kind: JobKind, heads: Sequence[Job]) -> None:
         if heads and self.request.most_of_one_owner is not None:
@@ -294,12 +305,11 @@ class Claiming:
 
     def _waiting(self, flow: str, first: Job, limit: int, lapsed: LapsedJobs) -> list[Job]:
         """The next jobs of this flow and of the same profile as `first`, queued and lapsed ones in one order."""
-        asked = {"profile": first.profile_id, "flow": flow, "limit": limit}
-        asked |= {"me": self.worker.id, "lately": lately(self.policy, self.tx.now)}
         silent = [of[0] for of in lapsed.values() if (of[0].profile_id, of[0].flow) == (first.profile_id, flow)]
-        return sorted([*self.tx.rows(NEXT, asked), *silent], key=lambda job: job.order)[:limit]
+        queued = self.waiting.next(first.profile_id, flow, limit)
+        return sorted([*queued, *silent], key=lambda job: job.order)[:limit]
 
-    def _next(self, heads: Sequence[Job], limit: int, lapsed: LapsedJobs) -> int:
+    def _next(self, heads: Sequence[Job], limit: int, lapsed: LapsedJobs) -> list[str]:
         """Claim the next jobs of one profile, of the owners who had least one by one."""
         first = self._first(heads)
         same = [job for job in heads if (job.profile_id, job.needs) == (first.profile_id, first.needs)]
@@ -316,23 +326,25 @@ class Claiming:
             self.tx.change(ADVANCE, {"turn": turn})
         return self._attempt(jobs, hedge=False)
 
-    def _attempt(self, jobs: Sequence[Job], hedge: bool) -> int:
+    def _attempt(self, jobs: Sequence[Job], hedge: bool) -> list[str]:
         """Make an attempt at each of these jobs; the first claim of any of its jobs starts a transcription."""
         if not jobs:
-            return 0
+            return []
         if queued := {job.transcription_id: job.owner for job in jobs if job.transcription_state == "queued"}:
             self.tx.change(START, {"transcriptions": sorted(queued)})
         for transcription_id, owner in sorted(queued.items()):
             emit(self.tx, TranscriptionStarted(), transcription_id, owner)
         self.tx.change(RUN, {"jobs": [job.job_id for job in jobs]})
-        self.tx.change(MAKE, [self._new(job, hedge) for job in jobs])
-        return len(jobs)
+        self.waiting.taken.update(job.job_id for job in jobs)
+        tokens = [self.mint.claim_token() for _ in jobs]
+        self.tx.change(MAKE, [self._new(*each, hedge) for each in zip(tokens, jobs, strict=True)])
+        return tokens
 
-    def _new(self, job: Job, hedge: bool) -> dict[str, object]:
+    def _new(self, token: str, job: Job, hedge: bool) -> dict[str, object]:
         mine = {"me": self.worker.id, "request": self.request.request_id, "until": self.tx.now + self.lease_seconds}
         told = {"job": job.job_id, "number": job.attempts + 1, "hedge": hedge, "language": job.language}
         ends_by = self.tx.now + attempt_limit_seconds(self.policy, job.kind, job.seconds)
-        return {"token": self.mint.claim_token(), **mine, **told, "ends_by": ends_by}
+        return {"token": token, **mine, **told, "ends_by": ends_by}
 
 
 def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list[Job]:

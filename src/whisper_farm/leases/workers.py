@@ -85,7 +85,7 @@ class Worker(Offers):
         return self.state in ("draining", "dismissed")
 
 
-W = TypeVar("W", bound=Worker)
+W = TypeVar("W")
 WORKER = """id, label, cuts, engines, token_id, owner, name, state, told, paused, last_beat_at,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
@@ -184,14 +184,15 @@ def timing(tx: Transaction, policy: Policy) -> LeaseTiming:
 
 def known_worker(tx: Transaction, worker_id: str) -> Worker:
     """The worker of that id; raises `WorkerUnknown` if there is none or it has been given up."""
-    return must_be_there(worker_id, tx.first(FIND, {"me": worker_id}))
+    worker = tx.first(FIND, {"me": worker_id})
+    return must_be_there(worker_id, None if worker is None or worker.state == "gone" else worker)
 
 
-def must_be_there(worker_id: str, worker: W | None) -> W:
-    """That worker; raises `WorkerUnknown` as `known_worker` does."""
-    if worker is None or worker.state == "gone":
+def must_be_there(worker_id: str, found: W | None) -> W:
+    """What was found of that worker; raises `WorkerUnknown` if it is nothing."""
+    if found is None:
         raise WorkerUnknown(f"The farm does not know the worker {worker_id}; register again.")
-    return worker
+    return found
 
 
 class LiveWorkers:

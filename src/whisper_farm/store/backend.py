@@ -9,13 +9,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sqlalchemy import Connection, Engine
 
 from whisper_farm.errors import StorageError
-from whisper_farm.store.statements import Change, Parameters
+from whisper_farm.store.statements import Change, Parameters, Query
 
+R = TypeVar("R")
 Access = Literal["write", "beat", "read"]
 Pending = tuple[Change, Sequence[Parameters]]
 """A statement, and the sets of parameters to run it with."""
@@ -68,6 +69,13 @@ class Backend(ABC):
         """Run these statements."""
         for statement, sets in changes:
             statement.run(connection, sets)
+
+    def rows(
+        self, connection: Connection, changes: Sequence[Pending], statement: Query[R], values: Parameters
+    ) -> list[R]:
+        """What this statement finds or returns after those changes."""
+        self.send(connection, changes)
+        return statement.fetched(statement.asked(connection, values), self.dialect)
 
     @abstractmethod
     def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:

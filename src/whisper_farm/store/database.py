@@ -64,7 +64,8 @@ class Transaction:
 
     def rows(self, statement: Query[R], values: Parameters = NOTHING) -> list[R]:
         """What a statement finds or returns."""
-        return statement.rows(self.connection, {"now": self.now, **values})
+        changes, self._changes = self._changes, []
+        return self._backend.rows(self._connection, changes, statement, {"now": self.now, **values})
 
     def first(self, statement: Query[R], values: Parameters = NOTHING) -> R | None:
         """The first row that a statement finds, or None."""

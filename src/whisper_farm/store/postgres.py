@@ -24,8 +24,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
 from whisper_farm.store.backend import Access, Backend, Pending, Watch
+from whisper_farm.store.statements import Parameters, Query
 
 T = TypeVar("T")
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 FARM_LOCK = 0x57_48_49_53_50_45_52
@@ -121,6 +123,15 @@ class PostgresBackend(Backend):
         """Run these statements, several of them in one round trip."""
         with _driver(connection).pipeline() if len(changes) > 1 else nullcontext():
             super().send(connection, changes)
+
+    def rows(
+        self, connection: Connection, changes: Sequence[Pending], statement: Query[R], values: Parameters
+    ) -> list[R]:
+        """What it finds or returns after those changes, in one round trip."""
+        with _driver(connection).pipeline() if changes else nullcontext():
+            super().send(connection, changes)
+            cursor = statement.asked(connection, values)
+        return statement.fetched(cursor, self.dialect)
 
     def commit(self, connection: Connection, changes: Sequence[Pending], wakes: bool) -> None:
         """Commit with these last changes, and with the NOTIFY if asked for one, in one round trip."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 R = TypeVar("R", covariant=True)
 Parameters = Mapping[str, Any]
@@ -84,12 +85,16 @@ class Query(Change, Generic[R]):
         super().__init__(text, postgres)
         self._makers: dict[str, Callable[[Sequence[Any]], R]] = {}
 
-    def rows(self, connection: Connection, values: Parameters) -> list[R]:
-        """Execute it, and fetch all that it finds or returns."""
+    def asked(self, connection: Connection, values: Parameters) -> DBAPICursor:
+        """A cursor that it is executed with, for `fetched`."""
         cursor = connection.connection.cursor()
+        execute(cursor.execute, *self._bound(connection, values))
+        return cursor
+
+    def fetched(self, cursor: DBAPICursor, dialect: str) -> list[R]:
+        """All that it finds or returns."""
         try:
-            execute(cursor.execute, *self._bound(connection, values))
-            make = self._makers.get(connection.dialect.name) or self._maker(cursor, connection.dialect.name)
+            make = self._makers.get(dialect) or self._maker(cursor, dialect)
             return [make(row) for row in cursor.fetchall()]
         finally:
             cursor.close()

@@ -1,15 +1,17 @@
-"""Claims as the API makes them: each in a transaction of its own, with what a waiting one needs to know."""
+"""Claims as the API makes them, each with what one that waits needs to know."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 
+from whisper_farm.coordinator.claiming.group_commit import GroupCommit
 from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.claim import claim, left_something, next_due
-from whisper_farm.leases.workers import Offers, known_worker
+from whisper_farm.leases.claim import Answer, claim_all, left_something, next_due
+from whisper_farm.leases.workers import Offers, must_be_there
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
@@ -33,29 +35,36 @@ WORK_MAKING: frozenset[EventKind] = frozenset(
 
 
 class Claims:
-    """Makes claims for the long polls."""
+    """Makes claims for the long polls, and for workers that ask now: those that come together, together."""
 
     def __init__(self, store: StoreThreads, policy: Policy, metrics: Metrics) -> None:
         self._store = store
         self._policy = policy
         self._metrics = metrics
+        self._group_commit = GroupCommit(self._attempt)
 
     async def attempt(self, request: ClaimRequest) -> Tried:
         """Try this claim; raises `WorkerUnknown`."""
-        tried = await self._store.write(lambda tx: try_claim(tx, request, self._policy))
+        return must_be_there(request.worker_id, await self._group_commit.ask(request))
+
+    async def _attempt(self, requests: Sequence[ClaimRequest]) -> list[Tried | None]:
+        tried = await self._store.write(lambda tx: try_claims(tx, requests, self._policy))
         count_claims(self._metrics, tried)
         return tried
 
 
-def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
-    """One claim, and when it is worth trying again if it found nothing."""
-    if claims := claim(tx, request, policy):
-        return Tried(tuple(claims))
-    worker = known_worker(tx, request.worker_id)
-    if worker.drains:
-        return Tried(drain=True)
-    if not request.wait_seconds:
-        return Tried()
+def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried | None]:
+    """These claims, and when each is worth trying again if it found nothing. None: the worker is not known."""
+    answers = claim_all(tx, requests, policy)
+    return [_tried(tx, *each, policy) for each in zip(requests, answers, strict=True)]
+
+
+def _tried(tx: Transaction, request: ClaimRequest, answer: Answer | None, policy: Policy) -> Tried | None:
+    if answer is None:
+        return None
+    worker, claims = answer
+    if claims or worker.drains or not request.wait_seconds:
+        return Tried(tuple(claims), drain=worker.drains and not claims)
     if worker.paused:
         return Tried(interest="paused")
     return Tried(
@@ -66,9 +75,9 @@ def try_claim(tx: Transaction, request: ClaimRequest, policy: Policy) -> Tried:
     )
 
 
-def count_claims(metrics: Metrics, tried: Tried) -> None:
+def count_claims(metrics: Metrics, tried: Iterable[Tried | None]) -> None:
     """Count what was handed out, once that is committed."""
-    for claimed in tried.claims:
+    for claimed in (claimed for one in tried if one is not None for claimed in one.claims):
         metrics.claims.labels(claimed.kind, "yes" if claimed.hedge else "no").inc()
 
 

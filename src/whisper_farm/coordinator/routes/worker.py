@@ -18,7 +18,6 @@ from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
-from whisper_farm.coordinator.completions import complete as end_with_results
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import (
@@ -173,7 +172,7 @@ async def complete(body: protocol.CompleteRequest, caller: AnyCaller, farm: Farm
     await farm.workers.check(caller, body.worker_id)
     if body.claim is not None and body.claim.worker_id != body.worker_id:
         raise InvalidRequest("The claim inside a completion is for the same worker.")
-    outcomes, tried, jobs = await end_with_results(farm, body)
+    outcomes, tried, jobs = await farm.completions.complete(body)
     _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
     claims = await farm.transfers.claims(tried.claims)
     return protocol.CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)

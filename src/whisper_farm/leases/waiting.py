@@ -1,0 +1,88 @@
+"""The queued jobs, as those who claim see them: in order, read once for all claims of a transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from whisper_farm.leases.attempts import FROM_JOBS, JOB, Job
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.statements import Query
+
+MOST_AT_ONCE = 32
+"""Jobs of one flow that are read at once, however many are asked for."""
+ORDER = "jobs.priority DESC, jobs.turn, jobs.position, jobs.created_at, jobs.id"
+CLAIMABLE = """jobs.state = 'queued' AND jobs.available_at <= :now
+       AND (jobs.left_by IS NULL OR jobs.left_by <> :me OR jobs.available_at <= :lately)"""
+"""Queued jobs whose time has come, but for those that this worker leaves to others."""
+FIRST_IDS = f"SELECT jobs.id FROM jobs WHERE jobs.flow = waiting.flow AND {CLAIMABLE} ORDER BY {ORDER} LIMIT :most"
+HOPS = """
+    WITH RECURSIVE waiting (flow) AS (
+        SELECT min(flow) FROM jobs WHERE state = 'queued'
+         UNION ALL
+        SELECT (SELECT min(flow) FROM jobs WHERE state = 'queued' AND jobs.flow > waiting.flow)
+          FROM waiting WHERE waiting.flow IS NOT NULL)"""
+BY_ID = f"""JOIN jobs ON jobs.id = one.value JOIN transcriptions ON transcriptions.id = jobs.transcription_id
+     ORDER BY {ORDER}"""
+FIRST = Query[Job](
+    f"""{HOPS}
+    SELECT {JOB} FROM waiting JOIN json_each((SELECT json_group_array(id) FROM ({FIRST_IDS}))) AS one {BY_ID}
+    """,
+    postgres=f"""{HOPS}
+    SELECT {JOB} FROM waiting CROSS JOIN LATERAL unnest(ARRAY({FIRST_IDS})) AS one (value) {BY_ID}
+    """,
+)
+"""The first claimable jobs of each flow, by hops along `ix_jobs_heads`, however long the queue is."""
+NEXT = Query[Job](f"""
+    SELECT {JOB} {FROM_JOBS}
+     WHERE jobs.profile_id = :profile AND jobs.flow = :flow AND {CLAIMABLE}
+     ORDER BY {ORDER} LIMIT :limit
+""")
+"""The next jobs of one profile and owner: a walk along `ix_jobs_queued`, stopped by the limit."""
+
+
+@dataclass
+class Waiting:
+    """What waits for a worker that leaves jobs to others (`me`), or for all who leave none.
+
+    No claim asks for more than `most` jobs of a kind, nor do all together. `taken` wait no longer.
+    """
+
+    tx: Transaction
+    most: int
+    lately: float
+    me: str = ""
+    taken: set[str] = field(default_factory=set)
+
+    def but_left_by(self, worker_id: str) -> Waiting:
+        """The same for a worker that leaves some of it to others."""
+        return replace(self, me=worker_id)
+
+    def heads(self) -> list[Job]:
+        """The next job of each flow."""
+        if any(len(jobs) == self._at_once and not self._free(flow) for flow, jobs in self._first.items()):
+            del self._first  # there may be more behind them
+        return [free[0] for flow in self._first if (free := self._free(flow))]
+
+    def next(self, profile: str, flow: str, limit: int) -> list[Job]:
+        """The next jobs of one profile in a flow."""
+        found = [job for job in self._free(flow) if job.profile_id == profile][:limit]
+        if len(found) == limit or len(self._first.get(flow, ())) < self._at_once:
+            return found
+        asked = {"me": self.me, "lately": self.lately, "profile": profile, "flow": flow, "limit": limit}
+        return self.tx.rows(NEXT, asked)
+
+    @property
+    def _at_once(self) -> int:
+        return min(self.most, MOST_AT_ONCE)
+
+    @cached_property
+    def _first(self) -> dict[str, list[Job]]:
+        """The first jobs of each flow."""
+        found: dict[str, list[Job]] = {}
+        for job in self.tx.rows(FIRST, {"me": self.me, "lately": self.lately, "most": self._at_once}):
+            found.setdefault(job.flow, []).append(job)
+        return found
+
+    def _free(self, flow: str) -> list[Job]:
+        return [job for job in self._first.get(flow, ()) if job.job_id not in self.taken]
