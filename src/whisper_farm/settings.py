@@ -123,6 +123,10 @@ class ServerSettings(BaseSettings):
     """Whether a worker that joins by a code waits until an administrator lets it in."""
     max_unfinished: int = Field(default=5000, ge=1, le=1_000_000)
     """Transcriptions of one owner that are not finished. Administrators have no such bound."""
+    max_waiting_seconds: float = Field(default=3_600_000, ge=0, le=1e10)
+    """Sound of one owner that is cut and waits to be recognised, beyond which nothing more is taken of that owner."""
+    max_stored_bytes: int = Field(default=1 << 40, ge=0, le=1 << 50)
+    """Of all recordings of one owner, beyond which nothing more is taken. Administrators have none of these bounds."""
     max_user_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that users may ask for."""
     trash_hours: float = Field(default=72, ge=0, le=8760)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 
+import httpx
 import pytest
 from support.served_farm import ServedFarm
 from support.strangers import pulse, send
+
+from whisper_farm.coordinator import connection
 
 BEGIN = b"GET /healthz HTTP/1.1\r\nHost: farm\r\n"
 POST = b"POST /api/uploads HTTP/1.1\r\nHost: farm\r\nTransfer-Encoding: chunked\r\n"
@@ -40,6 +45,24 @@ def test_a_head_or_trailer_that_is_too_large_ends_its_connection_and_holds_up_no
     refused_first = b" 401 " in answer[:20]  # what follows the body of somebody unknown is not even read
     assert too_large(answer) or (refused_first and parts[0].startswith(POST))
     assert taken.worst_seconds < WORST_SECONDS
+
+
+def test_connections_that_ask_nothing_make_room_for_those_that_do(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 20)
+    url = httpx.URL(farm.url)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((url.host, url.port or 80))) for _ in range(60)]
+        for _ in range(10):
+            with farm.client(farm.token) as other:
+                assert other.get("/api/tokens").is_success
+        for first in silent[:30]:
+            first.settimeout(5)
+            assert first.recv(1) == b"", "the oldest are closed"
+        silent[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
 
 
 def test_the_trailer_of_a_caller_with_a_token_is_bounded_too(farm: ServedFarm) -> None:

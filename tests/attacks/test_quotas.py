@@ -81,6 +81,31 @@ def test_bytes_that_nobody_submits_are_bounded_and_can_be_deleted(start_farm: St
     assert ann.post("/api/uploads", json={"name": "a", "size": 10}).status_code == 201, "that one counts no more"
 
 
+def test_what_is_stored_and_what_waits_are_bounded_for_each_owner(
+    start_farm: StartFarm, make_worker: MakeWorker
+) -> None:
+    farm = start_farm(max_stored_bytes=100, max_waiting_seconds=15)
+    ann, bob = farm.user("ann"), farm.user("bob")
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 101}).json()["upload_id"]
+    ann.put(f"/api/uploads/{upload}", content=b"a" * 101)
+    body = {"name": "a", "upload_id": upload, "options": {"engine": "tones", "model": "instant"}}
+    made = ann.post("/api/transcriptions", json=body)
+    assert made.status_code == 201
+    assert refused(ann.post("/api/transcriptions", json=body)) == (429, "quota_reached")
+    ann.post(f"/api/transcriptions/{made.json()['id']}/cancel")
+    assert ann.delete(f"/api/transcriptions/{made.json()['id']}").is_success
+    submit(bob, audio=b"x")
+    worker = make_worker(farm)
+    (job,) = worker.claim(transcribe=0, chunk=1)
+    worker.cut(job, 2)
+    upload = bob.post("/api/uploads", json={"name": "a", "size": 1}).json()["upload_id"]
+    bob.put(f"/api/uploads/{upload}", content=b"a")
+    body |= {"upload_id": upload}
+    assert refused(bob.post("/api/transcriptions", json=body)) == (429, "quota_reached")
+    assert worker.finish(*worker.claim(transcribe=2))[0]["error_code"] is None
+    assert bob.post("/api/transcriptions", json=body).status_code == 201
+
+
 def test_deleting_an_upload_that_was_submitted_leaves_the_recording(farm: ServedFarm) -> None:
     ann = farm.user("ann")
     upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]

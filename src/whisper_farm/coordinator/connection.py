@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from contextlib import suppress
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -31,10 +32,24 @@ VANISHED_MILLISECONDS = 60_000
 """A peer that acknowledges nothing for so long is gone."""
 
 
+def _most_connections() -> int:
+    """So many that files, the database and others' requests find room among the descriptors of this process."""
+    if sys.platform == "win32":
+        return 10_000
+    import resource
+
+    return max(64, min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4))
+
+
+MOST_CONNECTIONS = _most_connections()
+"""With more than these, the one that has waited longest for the head of a request is closed."""
+
+
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's connection, with the head of a request bounded in time, bytes and lines."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _waits_since = 0.0
     _refused = False
     _dropped = 0
     _unused_bytes = 0
@@ -46,6 +61,15 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(transport)
         _notice_vanished_peer(transport)
         self._expect_head()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self.connections) <= MOST_CONNECTIONS:
+            return
+        others = (one for one in self.connections if isinstance(one, HttpConnection) and one is not self)
+        idle = [one for one in others if one._head_timer is not None and not one.transport.is_closing()]
+        if idle:
+            min(idle, key=lambda one: one._waits_since).transport.close()
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), READ_BYTES):
@@ -121,6 +145,7 @@ class HttpConnection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             self._stop_timer()
         elif self._head_timer is None and not self.transport.is_closing():
+            self._waits_since = self.loop.time()
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _stop_timer(self) -> None:

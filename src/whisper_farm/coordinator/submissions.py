@@ -29,7 +29,7 @@ from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.transcriptions import TranscriptionRow, count_unfinished, find_by_key
+from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key, usage
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -75,9 +75,17 @@ async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller
 
 
 async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
-    most = farm.settings.max_unfinished
-    if caller.scope != "admin" and await farm.store.read(lambda tx: count_unfinished(tx, caller.owner)) >= most:
-        raise QuotaReached(f"{most} of your transcriptions are not finished; wait until some are.")
+    if caller.scope == "admin":
+        return
+    has, most = await farm.store.read(lambda tx: usage(tx, caller.owner)), farm.settings
+    if has.unfinished >= most.max_unfinished:
+        raise QuotaReached(f"{most.max_unfinished} of your transcriptions are not finished; wait until some are.")
+    if has.waiting_seconds > most.max_waiting_seconds:
+        raise QuotaReached(
+            f"{has.waiting_seconds / 3600:.0f} hours of yours wait to be recognised; wait until fewer do."
+        )
+    if has.stored_bytes > most.max_stored_bytes:
+        raise QuotaReached(f"Your recordings have more than {most.max_stored_bytes} bytes; delete some.")
 
 
 def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:

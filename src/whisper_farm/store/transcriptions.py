@@ -17,6 +17,15 @@ from whisper_farm.transcript.options import RecognitionOptions
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one owner has here: transcriptions under way, bytes of all recordings, seconds cut and not recognised."""
+
+    unfinished: int
+    stored_bytes: int
+    waiting_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptionRow:
     """One row of `transcriptions`; `source` is `blob:KEY`, `file:PATH` or `link:URL`, JSON columns are as stored."""
 
@@ -114,6 +123,12 @@ UNFINISHED_SINCE = Query[str]("SELECT id FROM transcriptions WHERE finished_at I
 COUNT_UNFINISHED = Query[int](
     "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL"
 )
+USAGE = Query[Usage]("""
+    SELECT count(*) FILTER (WHERE finished_at IS NULL) AS unfinished,
+           CAST(coalesce(sum(source_size), 0) AS BIGINT) AS stored_bytes,
+           coalesce(sum(cut_seconds - done_seconds) FILTER (WHERE finished_at IS NULL), 0) AS waiting_seconds
+      FROM transcriptions WHERE owner = :owner
+""")
 RENAME = Change("UPDATE transcriptions SET name = :name, folded_name = :folded WHERE id = :id")
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
 
@@ -181,6 +196,11 @@ def finished_before(tx: Transaction, before: float, limit: int) -> list[str]:
 def unfinished_since(tx: Transaction, before: float) -> list[str]:
     """Transcriptions that were submitted before that time and never finished."""
     return tx.rows(UNFINISHED_SINCE, {"before": before})
+
+
+def usage(tx: Transaction, owner: str) -> Usage:
+    """How much of the farm this owner has in use."""
+    return tx.one(USAGE, {"owner": owner}, owner)
 
 
 def count_unfinished(tx: Transaction, owner: str) -> int:
