@@ -14,8 +14,10 @@ from typing import Any
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.feeds import delete_feed, feeds_of
 from whisper_farm.store.statements import Change, Json, Query, columns
 from whisper_farm.store.tokens import digest
+from whisper_farm.store.webhooks import delete_webhook, webhooks_of
 
 SESSION_SECONDS = 30 * 86_400.0
 """A session that is not used for so long is over."""
@@ -97,8 +99,11 @@ def list_accounts(tx: Transaction) -> list[AccountRow]:
     return tx.rows(LIST)
 
 
-def remove_account(tx: Transaction, name: str) -> None:
-    """Remove a person with sessions, links and access tokens. What they submitted stays. The last admin stays, too."""
+def remove_account(tx: Transaction, name: str) -> list[str]:
+    """Remove a person with all that lets them in or works for them. What they submitted, and the last admin, stay.
+
+    Returns the keys of blobs that nobody needs any more.
+    """
     everybody = {account.name: account for account in list_accounts(tx)}
     if name not in everybody:
         raise NotFound(f"There is no account {name}.")
@@ -106,6 +111,9 @@ def remove_account(tx: Transaction, name: str) -> None:
         raise WrongState(f"{name} is the only administrator; make another one first.")
     tx.change(REVOKE_TOKENS, {"name": name})
     tx.change(REMOVE, {"name": name})
+    for hook in webhooks_of(tx, name):
+        delete_webhook(tx, hook.id, name)
+    return [key for feed in feeds_of(tx, name) for key in delete_feed(tx, feed)]
 
 
 def set_password(tx: Transaction, name: str, password_hash: str, keep_session: str) -> None:

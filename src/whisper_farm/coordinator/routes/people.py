@@ -83,8 +83,9 @@ async def new_link(name: PersonName, caller: Admin, farm: Farm) -> Person:
 
 @router.delete("/people/{name}", status_code=204, responses=documented(NotFound, WrongState))
 async def remove_person(name: PersonName, caller: Admin, farm: Farm) -> None:
-    """Remove an account with its sessions and tokens. What it submitted stays."""
-    await farm.store.write(lambda tx: accounts.remove_account(tx, name))
+    """Remove an account with its sessions, tokens, webhooks and feeds. What it submitted stays."""
+    gone = await farm.store.write(lambda tx: accounts.remove_account(tx, name))
     farm.sessions.forget()
     farm.tokens.forget()
+    await farm.blobs.delete(gone)
     farm.log.info("an account was removed", action="account_removed", owner=name)
