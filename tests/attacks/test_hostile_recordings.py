@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import av
@@ -21,16 +22,19 @@ from support.submitting import submit
 
 from whisper_farm.audio import flac, source
 from whisper_farm.audio.source import probe
+from whisper_farm.engines.engine import Engine
 from whisper_farm.errors import AudioError, NotAudio
 from whisper_farm.protocol.wire import Transfer
 from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.worker import recogniser_child
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.child import Child, ChildDiedError, exit_reason
-from whisper_farm.worker.pipe import LookAround, PipeMessage, WantBlock, packed
+from whisper_farm.worker.pipe import AgentPipe, BatchEnded, LookAround, PipeMessage, Recognise, WantBlock, packed
 from whisper_farm.worker.reading import Reading
+from whisper_farm.worker.recogniser_child import RecogniserChild
 from whisper_farm.worker.recognisers import Recogniser
 
 MakeWorker = Callable[..., HandWorker]
@@ -227,6 +231,23 @@ def held_by(pid: int) -> list[str]:
     """The limits of a process, and the state of each of its threads."""
     process = Path(f"/proc/{pid}")
     return [(process / "limits").read_text(), *(one.read_text() for one in process.glob("task/*/status"))]
+
+
+@POSIX
+def test_a_batch_has_as_much_processor_time_as_its_clock_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[int] = []
+    monkeypatch.setattr(recogniser_child, "bound_processor", bounds.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+
+    class Silent:
+        def send(self, message: PipeMessage, body: bytes = b"") -> None:
+            assert isinstance(message, BatchEnded)
+
+    child = RecogniserChild(cast(AgentPipe, Silent()))
+    child._order = LookAround(engine="tones", chunk_timeout_seconds=7.5)
+    child._engine = cast(Engine, SimpleNamespace(recognise=lambda *_: iter(())))
+    child._recognise(Recognise(batch=1, options=RecognitionOptions()), [])
+    assert bounds == [32]
 
 
 @LINUX

@@ -13,6 +13,7 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
+from whisper_farm.cli.main import outcome
 from whisper_farm.coordinator import readiness
 from whisper_farm.coordinator.readiness import READY_KEY, WRITTEN_SECONDS
 from whisper_farm.leases.rules import stretched
@@ -218,7 +219,7 @@ def test_a_recording_without_any_sound_needs_a_second_worker(farm: ServedFarm, m
     assert farm.admin.get(place).json()["progress"]["chunks"] == 2
 
 
-def test_a_share_of_chunks_is_recognised_twice_when_asked(tmp_path: Path) -> None:
+def test_a_share_of_chunks_is_recognised_twice_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ServedFarm(tmp_path / "data", Policy(verify=1)) as farm, ExitStack() as stack:
         token = farm.token_for("worker", "friends")
         one, other = (stack.enter_context(closing(HandWorker(farm.url, token, name))) for name in ("one", "other"))
@@ -234,6 +235,9 @@ def test_a_share_of_chunks_is_recognised_twice_when_asked(tmp_path: Path) -> Non
         for claim in other.claim(transcribe=2):
             other.finish(claim, text=" The very same, words!")
         assert [(v["compared"], v["differed"]) for v in (view_of(farm, one), view_of(farm, other))] == [(2, 1)] * 2
+        for command in ("workers", "status"):
+            assert outcome([command, "--server", farm.url, "--token", farm.token]) == 0
+            assert "1 of 2" in capsys.readouterr().out
 
 
 def test_an_invented_revision_does_not_hold_a_recording_for_ever(tmp_path: Path) -> None:

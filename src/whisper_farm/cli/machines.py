@@ -99,7 +99,9 @@ def workers(
             machines = tuple(one for one in listed.machines if one.pool == found)
             only = listed.model_copy(update={"pools": pools, "machines": machines})
             listed = farm.change_pool(found, change) if change is not None else only
-    print(listed.model_dump_json() if json else printable_lines("\n".join(describe(listed))))
+        compared = [one for one in farm.workers() if one.compared] if machine is None and pool is None else []
+    differ = [f"{one.name}: {one.differed} of {one.compared} results differ from a second worker's" for one in compared]
+    print(listed.model_dump_json() if json else printable_lines("\n".join([*describe(listed), *differ])))
 
 
 def _action(given: list[str]) -> MachineAction | None:

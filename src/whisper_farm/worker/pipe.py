@@ -64,6 +64,8 @@ class LookAround(PipeMessage):
     threads: int | None = None
     model_dir: str | None = None
     local_files_only: bool = False
+    chunk_timeout_seconds: float | None = None
+    """What a batch may take on the clock, and on each of the machine's cores; None bounds no core."""
 
 
 class Capability(PipeMessage):

@@ -7,6 +7,8 @@ The process loads one model in its life. With that it gives up the network and p
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.worker import TranscribeResult
 from whisper_farm.worker import apart, pipe, sandbox
+from whisper_farm.worker.bounds import bound_processor
 
 _NEWS_SECONDS = 0.2
 
@@ -88,6 +91,8 @@ class RecogniserChild:
 
     def _recognise(self, order: pipe.Recognise, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> pipe.BatchEnded:
         assert self._engine is not None
+        if self._order.chunk_timeout_seconds is not None:
+            bound_processor(math.ceil(self._order.chunk_timeout_seconds) * (os.cpu_count() or 1))
         batch, code, why = order.batch, None, None
         readable = self._decoded(batch, chunks)
         indexes = list(readable)
