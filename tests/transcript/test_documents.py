@@ -113,21 +113,41 @@ def test_csv_has_a_row_a_segment_with_its_speaker(spoken: tuple[Segment, ...]) -
     assert [row[2:] for row in rows[1:]] == [[cell(one.speaker or ""), cell(one.text)] for one in spoken]
 
 
-@given(named_segments(), st.booleans())
-@example(NASTY_SEGMENTS, False)
-@settings(deadline=None, max_examples=50)
-def test_lyrics_are_lines_with_a_time_each_and_no_word_is_a_time(spoken: tuple[Segment, ...], each_word: bool) -> None:
-    layout = CueLayout(highlight_words=each_word)
+def lyrics(layout: CueLayout, spoken: tuple[Segment, ...]) -> list[tuple[float, list[float]]]:
+    """The time of each line, and what a player takes for a time in it; every line must be one."""
     lines = FORMATS["lrc"].laid_out(layout).write(transcript_of(*spoken)).decode().split("\n")
     assert lines.pop() == ""
     read = [A_LYRIC.fullmatch(line) for line in lines]
     assert all(read)
-    starts = [int(one[1]) * 60 + int(one[2]) + int(one[3]) / 100 for one in read if one]
+    return [
+        (seconds_of(*one.groups()[:3]), [seconds_of(*time) for time in A_TIME.findall(one[4])]) for one in read if one
+    ]
+
+
+def seconds_of(minutes: str, seconds: str, hundredths: str) -> float:
+    return int(minutes) * 60 + int(seconds) + int(hundredths or 0) / 100
+
+
+@given(named_segments())
+@example(NASTY_SEGMENTS)
+@settings(deadline=None, max_examples=50)
+def test_lyrics_are_lines_with_a_time_each_and_no_word_is_a_time(spoken: tuple[Segment, ...]) -> None:
+    read = lyrics(CueLayout(), spoken)
     expected = [one.words[0].start if one.words else one.start for one in spoken]
-    assert starts == pytest.approx(expected, abs=0.006)
-    for one, segment in zip(read, spoken, strict=True):
-        assert one is not None
-        assert len(A_TIME.findall(one[4])) == (len(segment.words) if each_word else 0)
+    assert [start for start, _ in read] == pytest.approx(expected, abs=0.006)
+    assert not any(times for _, times in read)
+
+
+@given(named_segments())
+@example((Segment(0, 8, "", (Word(0, 0, " "), Word(8, 8, " "))), *NASTY_SEGMENTS))
+@settings(deadline=None, max_examples=50)
+def test_highlighted_lyrics_have_the_time_of_every_word_and_no_other(spoken: tuple[Segment, ...]) -> None:
+    read = lyrics(CueLayout(highlight_words=True), spoken)
+    found = [time for _, times in read for time in times]
+    assert found == pytest.approx([word.start for one in spoken for word in one.words], abs=0.006)
+    assert all(start == times[0] for start, times in read if times)
+    alone = [start for start, times in read if not times]
+    assert alone == pytest.approx([one.start for one in spoken if not one.words], abs=0.006)
 
 
 def test_lyrics_look_as_players_want_them() -> None:
