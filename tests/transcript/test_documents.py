@@ -51,8 +51,8 @@ def named_segments(draw: st.DrawFn) -> tuple[Segment, ...]:
 
 def letters(texts: Iterable[str]) -> str:
     """All that is said but spaces; what no document can hold is replaced."""
-    everything = "".join("".join(text.split()) for text in texts)
-    return re.sub("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", everything)
+    everything = " ".join(line for text in texts for line in text.splitlines())
+    return "".join(re.sub("[^\t\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", everything).split())
 
 
 def headed(format: str, transcript: Transcript) -> list[tuple[str, str]]:
@@ -89,7 +89,7 @@ def test_a_document_has_a_paragraph_a_turn_with_speaker_and_time(format: str) ->
 
 @pytest.mark.parametrize("format", ["md", "docx"])
 @given(named_segments())
-@example(NASTY_SEGMENTS)
+@example((*NASTY_SEGMENTS, Segment(900, 901, "0\x1f0\x1c0")))
 @settings(deadline=None, max_examples=40)
 def test_a_document_says_all_that_was_said_and_none_of_it_is_markup(format: str, spoken: tuple[Segment, ...]) -> None:
     found = headed(format, transcript_of(*spoken))
