@@ -320,9 +320,8 @@ async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
 def _parts() -> tuple[Part, ...]:
     wanted = {re.split(r"[^\w.-]", line, maxsplit=1)[0].casefold() for line in metadata.requires("whisper-farm") or ()}
     found = [one.metadata for one in metadata.distributions() if one.name.casefold() in wanted]
-    return tuple(
-        sorted((Part(name=one["Name"], version=one["Version"], licence=_licence(one)) for one in found), key=str)
-    )
+    parts = [Part(name=one["Name"], version=one["Version"], licence=_licence(one)) for one in found]
+    return tuple(sorted(parts, key=lambda part: part.name.casefold()))
 
 
 def _licence(about: PackageMetadata) -> str:

@@ -85,7 +85,7 @@ function NewFeed() {
             </Alert>
           )}
           <TextInput name="url" type="url" label={t.feeds.url} placeholder="https://example.org/feed.xml" required withAsterisk={false} />
-          <Group grow align="start">
+          <Group grow align="end">
             <NumberInput label={t.feeds.count} description={t.feeds.countHint} value={count} onChange={setCount} min={1} max={1000} allowDecimal={false} hideControls />
             <TextInput name="words" label={t.feeds.words} description={t.feeds.wordsHint} maxLength={200} />
           </Group>

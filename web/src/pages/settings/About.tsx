@@ -1,10 +1,10 @@
 // What the farm is, what it is built on, and what its server allows.
-import { Text } from "@mantine/core";
+import { Anchor, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 
 import { address, api, data } from "../../api/client";
 import { serverQuery } from "../../api/queries";
-import { Entries, Entry, Section } from "../../shell/Parts";
+import { Facts, Section } from "../../shell/Parts";
 import { bytes, useWords } from "../../words";
 import style from "./Settings.module.css";
 
@@ -49,10 +49,11 @@ export function About({ version }: { version: string }) {
       <Section title={t.settings.version(version)}>
         <Text size="sm">{t.settings.licence}</Text>
       </Section>
-      <Section title={t.settings.builtOn} hint={<a href={address("app/licences.md")}>{t.settings.appLicences}</a>}>
-        <Entries label={t.settings.builtOn}>
-          {found?.parts.map((one) => <Entry key={one.name} name={one.name} about={[one.version, one.licence]} />)}
-        </Entries>
+      <Section title={t.settings.builtOn}>
+        <Facts facts={found?.parts.map((one) => [one.name, `${one.version} · ${one.licence}`] as const) ?? []} />
+        <Anchor href={address("app/licences.md")} size="sm">
+          {t.settings.appLicences}
+        </Anchor>
       </Section>
     </>
   );
