@@ -1,8 +1,8 @@
 """A recording as a stream of encoded chunks: the whole work of a chunk job.
 
 One pass, constant memory, the first chunk as soon as its window is decoded. The chunks are a pure
-function of the recording and `chunk_seconds`: started again with the position and end of the last
-chunk that is safe, it yields exactly the chunks that an undisturbed run would have yielded from there.
+function of the recording and `chunk_seconds`. It may be started again with the position and end of the last
+chunk that is safe. Then it yields exactly the chunks that an undisturbed run yields from there.
 """
 
 from __future__ import annotations

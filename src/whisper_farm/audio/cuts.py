@@ -1,8 +1,8 @@
 """Where to cut: a pure function of the sound from a chunk's own start.
 
 Chunks tile the recording: every sample is in exactly one. A chunk is at most `chunk_seconds` long, and ends
-at the best pause in the last fifth of that window, because Whisper pays for a full window whether it is full
-or not; farther back only when there is no pause there. A pause is a place of 200 ms far quieter than the
+at the best pause in the last fifth of that window. For Whisper pays for a full window whether it is full
+or not. It ends farther back only when there is no pause there. A pause is a place of 200 ms far quieter than the
 speech around it; when nothing is (music under the voice, noise), the speech model is asked; when that hears
 no pause either, the quietest place has to do. Nothing is carried from chunk to chunk, so cutting that was
 interrupted goes on exactly as it would have.

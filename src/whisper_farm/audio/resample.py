@@ -1,9 +1,9 @@
 """Frames of one shape in, 16 kHz mono out, in blocks of a second: one FFmpeg filter graph a stretch.
 
-The mix to one channel comes before the change of rate (half the work of the other order), frames are
+The mix to one channel comes before the change of rate: half the work of the other order. Frames are
 handed over singly but taken out a second at a time. It promises that the output from a sample on is the
-same whether everything before it went through the graph or was passed over, which is what lets
-an interrupted chunk job go on exactly.
+same whether everything before it went through the graph or was passed over. So an interrupted chunk job
+goes on exactly.
 """
 
 from __future__ import annotations

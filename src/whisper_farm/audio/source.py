@@ -1,7 +1,7 @@
 """An opened recording: which audio track, what it declares, where its time begins.
 
-Opening recognises any audio or video that FFmpeg's libraries read, refuses all else with one clear line
-that names the file, and never lets a file make them open another one: playlists and file lists
+Opening recognises any audio or video that FFmpeg's libraries read. It refuses all else with one clear line
+that names the file. It never lets a file make them open another one: playlists and file lists
 that point elsewhere are refused. It decodes nothing; see `decode.py`.
 """
 

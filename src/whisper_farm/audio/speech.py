@@ -67,8 +67,8 @@ def stretches_above(probabilities: NDArray[np.float32], begin: float, end: float
 def speech_seconds(audio: Waveform) -> float:
     """About how much of a chunk is speech; 0 only if it is silence from end to end.
 
-    Three samples of a second stand for the whole, unless they hold little speech: then all of it is heard,
-    so that a chunk of music is not taken for speech, nor a short answer in a long silence for nothing.
+    Three samples of a second stand for the whole. If they hold little speech, all of it is heard. So a chunk of
+    music is not taken for speech, nor a short answer in a long silence for nothing.
     """
     levels = decibels(powers(audio))
     if not len(levels) or levels.max() <= SILENT_DB:

@@ -8,7 +8,7 @@
             ...
         print(farm.transcript(view.id).text)
 
-It is a thin front of `AsyncFarmClient`, which says what each call takes and promises, and runs it in a thread with an
+It is a thin front of `AsyncFarmClient`, which says what each call takes and promises. It runs that in a thread with an
 event loop. Safe to use from several threads; what a call tells of its progress is told in another thread.
 """
 

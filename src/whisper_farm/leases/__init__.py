@@ -11,6 +11,7 @@ each other in a circle (`tests/leases/test_locks.py`):
 
     transcriptions.py  submit, cancel, retry, assemble, delete      workers.py   who claims
     claim.py           jobs go out, silent ones too (lapse.py)      attempts.py  the fence; heartbeats
+    waiting.py         the queued jobs in order
     append.py          chunks come in                               complete.py  results come in
     fail.py            failures and releases                        endings.py   the last job of a transcription ends
     second.py          a second worker is asked       rules.py     the policy in numbers and names

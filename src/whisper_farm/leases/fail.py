@@ -84,8 +84,8 @@ def _given_up(failed: Failed, proof: Evidence, policy: Policy, fleet: LiveWorker
 
     That nobody could do better is believed when a second worker has failed it, too, or when there is none. Where some
     have another token, it takes one of them.
-    Failures that are not charged (a model that cannot be had there) end it when nobody is left to try, or when it
-    was tried far too often.
+    Failures that are not charged are those of a model that cannot be had there, say. They end it when nobody is left to
+    try, or when it was tried far too often.
     """
     held = failed.held
     if failed.permanent and not fleet.has_another_word(held.needs, proof.culprits, proof.tokens):

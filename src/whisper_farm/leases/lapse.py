@@ -108,8 +108,8 @@ def announce_lapses(tx: Transaction, jobs_again: Iterable[Job]) -> None:
 def reap(tx: Transaction, policy: Policy) -> ReapReport:
     """Set aside spent jobs that nobody is left to claim, and give up workers that have been silent for long.
 
-    Only jobs of workers that an earlier run gave up are touched, so that one which wakes up (with this machine, say)
-    has time to renew its leases. Any number of reapers at once do no more than one.
+    Only jobs of workers that an earlier run gave up are touched. So one that wakes up, with this machine, say, has time
+    to renew its leases. Any number of reapers at once do no more than one.
     """
     fleet = LiveWorkers(tx, policy)
     lapsed = lapsed_jobs(tx)

@@ -2,8 +2,8 @@
 
 What is compared is *folded*: words in small letters without accents, and each letter of scripts that are written
 without spaces by itself. So both databases find umlauts, Cyrillic and Chinese alike, and neither has to know languages.
-A passage is a segment of a transcript. All words of a search must be in it, the last letters of a word may be left out,
-and what stands in quotes must be there just so.
+A passage is a segment of a transcript. All words of a search must be in it. The last letters of a word may be left
+out. What stands in quotes must be there just so.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Fetch` → `Fetching`…, then `Fetched` or
 `Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`.
-A batch is a run of `BatchChunk` (audio in the body) closed by `Recognise` → `Recognised` or `Refused` for each chunk in
-any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
+A batch is a run of `BatchChunk` (audio in the body), closed by `Recognise`. The answers are `Recognised` or `Refused`
+for each chunk in any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
 A cutter child: `ReadRecording` → `CutChunk`… (audio in the body), then `CutEnded`; or `PeaksGoOn`…, then `PeaksMade`;
 or `CutFailed`. Meanwhile `WantBlock` → `Block` (bytes of the recording in the body). It needs no address and no token.

@@ -1,9 +1,9 @@
 """The way of a chunk through the worker: claimed, fetched, put in a batch, recognised, handed in.
 
-Promises: a batch holds chunks with equal options, as many as there are for the slots that are free; when a child dies,
-the chunks that were in it are tried again one by one with nothing beside them, and only one that dies alone is failed
-and charged (if memory was short, batches get smaller); a model that cannot be had fails its jobs uncharged; a drain
-gives back whatever no child has begun. Audio stays in memory: little more than the slots take.
+Promises: a batch holds chunks with equal options, as many as there are for the slots that are free. When a child dies,
+the chunks that were in it are tried again one by one, with nothing beside them. Only one that dies alone is failed and
+charged. If memory was short, batches get smaller. A model that cannot be had fails its jobs uncharged. A drain gives
+back whatever no child has begun. Audio stays in memory: little more than the slots take.
 """
 
 from __future__ import annotations

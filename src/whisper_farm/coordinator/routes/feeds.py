@@ -1,7 +1,7 @@
 """Feeds: say which are to be transcribed; and the same feeds again, with transcripts, for players of podcasts.
 
-Players send no tokens. So a served feed has an address that nobody can guess, and whoever knows it reads that feed and
-the transcripts of its episodes, and nothing else.
+Players send no tokens. So a served feed has an address that nobody can guess. Whoever knows it reads that feed and the
+transcripts of its episodes, and nothing else.
 """
 
 from __future__ import annotations
