@@ -1,8 +1,8 @@
 """Fetches what links lead to and stores it, part by part, until the recording is whole and its first job can be made.
 
-A coordinator runs several of these, each with one link at a time. What has come is kept in parts. So
-after a broken connection, or at another coordinator, it goes on where it ended, if the server can. The parts become one blob
-in the end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why.
+A coordinator runs several of these, each with one link at a time. What has come is kept in parts. So after a broken
+connection, or at another coordinator, it goes on where it ended, if the server can. The parts become one blob in the
+end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why.
 """
 
 from __future__ import annotations
