@@ -132,9 +132,11 @@ def test_every_wrong_flag_is_answered_with_where_the_right_ones_are_listed(
 
 def test_a_wrong_engine_ends_with_2_and_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(["transcribe", "talk.mp3", "--engine", "fasterwhisper"]) == 2
-    assert "'fasterwhisper' is none of faster-whisper, tones." in capsys.readouterr().err
+    assert (
+        "'fasterwhisper' is none of command, faster-whisper, openai, tones, transcribe-cpp." in capsys.readouterr().err
+    )
     assert outcome(["worker", "--engine", "auto"]) == 2
-    assert "'auto' is none of faster-whisper, tones." in capsys.readouterr().err
+    assert "'auto' is none of command, faster-whisper, openai, tones, transcribe-cpp." in capsys.readouterr().err
 
 
 def test_a_wrong_command_ends_with_2_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
