@@ -51,8 +51,8 @@ def named_segments(draw: st.DrawFn) -> tuple[Segment, ...]:
 
 def letters(texts: Iterable[str]) -> str:
     """All that is said but spaces; what no document can hold is replaced."""
-    everything = " ".join(line for text in texts for line in text.splitlines())
-    return "".join(re.sub("[^\t\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", everything).split())
+    everything = "".join("".join(text.split()) for text in texts)
+    return re.sub("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", everything)
 
 
 def headed(format: str, transcript: Transcript) -> list[tuple[str, str]]:

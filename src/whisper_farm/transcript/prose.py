@@ -58,7 +58,7 @@ def page(transcript: Transcript) -> str:
 def markdown(transcript: Transcript) -> str:
     """Markdown: a bold line with speaker and time before each paragraph."""
     return "\n".join(
-        f"**{_plain_markdown(_heading(speaker, clock))}**\n\n{_plain_markdown(one_line(text))}\n"
+        f"**{_plain_markdown(_heading(speaker, clock))}**\n\n{_plain_markdown(text)}\n"
         for speaker, clock, text in _paragraphs(transcript.segments)
     )
 
@@ -87,13 +87,13 @@ def _plain_markdown(text: str) -> str:
 
 
 def _in_xml(text: str) -> str:
-    return NOT_IN_XML.sub("\ufffd", one_line(text))
+    return NOT_IN_XML.sub("\ufffd", text)
 
 
 def _paragraphs(segments: Sequence[Segment]) -> Iterator[Paragraph]:
     for paragraph in _grouped(segments):
-        if text := "".join(one.text for one in paragraph).strip():
-            yield one_line(paragraph[0].speaker or ""), _clock(paragraph[0].start), text
+        if text := " ".join("".join(one.text for one in paragraph).split()):
+            yield " ".join((paragraph[0].speaker or "").split()), _clock(paragraph[0].start), text
 
 
 def _grouped(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
