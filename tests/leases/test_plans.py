@@ -18,7 +18,7 @@ from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim, claim_all, next_due
+from whisper_farm.leases.claim import Claimed, claim, claim_all
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
@@ -31,6 +31,7 @@ from whisper_farm.leases.transcriptions import (
     retry,
     submit,
 )
+from whisper_farm.leases.waiting import next_due
 from whisper_farm.protocol.worker import (
     AppendRequest,
     AttemptFailure,

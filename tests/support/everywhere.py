@@ -17,13 +17,14 @@ from support.model import Attempt, Job, Model, Profile, Recording, Worker
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim, next_due
+from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap
 from whisper_farm.leases.rules import Mint
 from whisper_farm.leases.transcriptions import assembled, cancel, next_to_assemble, results_of, retry, submit
 from whisper_farm.leases.transcriptions import delete as forget
+from whisper_farm.leases.waiting import next_due
 from whisper_farm.leases.workers import dismiss, drain, register_worker
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction

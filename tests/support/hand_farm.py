@@ -11,12 +11,13 @@ from sqlalchemy import func, select
 
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim, next_due
+from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import ReapReport, reap
 from whisper_farm.leases.rules import Mint
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, label_transcription, retry, submit
+from whisper_farm.leases.waiting import next_due
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol.worker import (
     AppendAnswer,

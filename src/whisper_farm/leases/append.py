@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
-from whisper_farm.leases.claim import present_turn
 from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS, flow
 from whisper_farm.leases.rules import attempt_limit_seconds
+from whisper_farm.leases.waiting import present_turn
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy

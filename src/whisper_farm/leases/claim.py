@@ -102,17 +102,6 @@ OVERDUE_NEEDS = Query[str](f"SELECT DISTINCT jobs.needs {OVERDUE}")
 OVERDUE_JOBS = Query[Job](f"""
     SELECT {JOB} {OVERDUE} AND jobs.needs IN :served ORDER BY attempts.started_at, jobs.id LIMIT :limit
 """)
-MOMENTS = Query[tuple[float | None, float | None]]("""
-    SELECT (SELECT min(lease_until) FROM attempts WHERE state = 'live' AND lease_until > :now) AS lapse,
-           (SELECT min(available_at) FROM jobs
-             WHERE state = 'queued' AND available_at > 0 AND available_at > :now) AS retry
-""")
-FIRST_TURN = Query[int]("""
-    SELECT turn FROM jobs
-     WHERE state = 'queued' AND flow = :flow AND priority = :priority AND available_at <= :now
-     ORDER BY turn LIMIT 1
-""")
-FARM_TURN = Query[int]("SELECT turn FROM farm")
 LOOK = Query[Asking](f"""
     SELECT {WORKER},
            EXISTS (SELECT 1 FROM attempts WHERE worker_id = workers.id AND request_id IN :requests) AS replayed,
@@ -166,7 +155,7 @@ HOLDS = Query[tuple[str, int]](f"""
 ADVANCE_OWNERS = Change("UPDATE farm SET served = :served WHERE served < :served")
 
 
-Answer = tuple[Worker, list[Claimed]]
+Granted = tuple[Worker, list[Claimed]]
 """Who asked, as it was found, and what it got."""
 
 
@@ -178,7 +167,7 @@ def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = R
 
 def claim_all(
     tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy, mint: Mint = RANDOM
-) -> list[Answer | None]:
+) -> list[Granted | None]:
     """Make attempts, with fresh tokens, at up to as many jobs as each request asks for, one after the other.
 
     A request that is made again gets those of its attempts that still live. A worker that was told to leave, or is
@@ -353,24 +342,3 @@ def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list
     served = [needs for needs in tx.rows(OVERDUE_NEEDS, asked) if offers.serves(needs)]
     slow = tx.rows(OVERDUE_JOBS, asked | {"served": served, "limit": OVERDUE_AT_ONCE}) if served else []
     return [job for job in slow if job.profile_id == slow[0].profile_id][:limit]
-
-
-def next_due(tx: Transaction) -> float | None:
-    """Seconds until the next lapse or the end of the next back-off: both come in silence. None: nothing pending.
-
-    What grows old slowly has no moment of its own: a job that may be hedged, or is left to others no longer. Claims
-    that wait are tried every few seconds anyway.
-    """
-    moments = [at for row in tx.rows(MOMENTS) for at in row if at is not None]
-    return min(moments) - tx.now if moments else None
-
-
-def present_turn(tx: Transaction, flow: str, priority: int) -> int:
-    """The turn at which work of that flow and priority is being handed out."""
-    turn = tx.first(FIRST_TURN, {"flow": flow, "priority": priority})
-    return farm_turn(tx) or 0 if turn is None else turn
-
-
-def farm_turn(tx: Transaction) -> int | None:
-    """The largest turn handed out so far; None before the first transcription."""
-    return tx.first(FARM_TURN)

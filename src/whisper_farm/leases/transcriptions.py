@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from whisper_farm.errors import BlobMissing, WrongState
 from whisper_farm.leases.attempts import FROM_JOBS, JOB, LOCK, Job, end_attempts, live_attempts_of
-from whisper_farm.leases.claim import farm_turn, present_turn
 from whisper_farm.leases.endings import close, close_ended, set_aside, uncount
 from whisper_farm.leases.kinds import ADD as ADD_JOB
 from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION, flow
 from whisper_farm.leases.rules import RANDOM, Mint, profile_id
+from whisper_farm.leases.waiting import farm_turn, present_turn
 from whisper_farm.protocol import events
 from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store.database import Transaction

@@ -1,4 +1,4 @@
-"""The queued jobs, as those who claim see them: in order, read once for all claims of a transaction."""
+"""The queued jobs as those who claim see them: in order, read once for all claims of a transaction. And when more wait."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ NEXT = Query[Job](f"""
      ORDER BY {ORDER} LIMIT :limit
 """)
 """The next jobs of one profile and owner: a walk along `ix_jobs_queued`, stopped by the limit."""
+MOMENTS = Query[tuple[float | None, float | None]]("""
+    SELECT (SELECT min(lease_until) FROM attempts WHERE state = 'live' AND lease_until > :now) AS lapse,
+           (SELECT min(available_at) FROM jobs
+             WHERE state = 'queued' AND available_at > 0 AND available_at > :now) AS retry
+""")
+FIRST_TURN = Query[int]("""
+    SELECT turn FROM jobs
+     WHERE state = 'queued' AND flow = :flow AND priority = :priority AND available_at <= :now
+     ORDER BY turn LIMIT 1
+""")
+FARM_TURN = Query[int]("SELECT turn FROM farm")
 
 
 @dataclass
@@ -86,3 +97,24 @@ class Waiting:
 
     def _free(self, flow: str) -> list[Job]:
         return [job for job in self._first.get(flow, ()) if job.job_id not in self.taken]
+
+
+def next_due(tx: Transaction) -> float | None:
+    """Seconds until the next lapse or the end of the next back-off: both come in silence. None: nothing pending.
+
+    What grows old slowly has no moment of its own: a job that may be hedged, or is left to others no longer. Claims
+    that wait are tried every few seconds anyway.
+    """
+    moments = [at for row in tx.rows(MOMENTS) for at in row if at is not None]
+    return min(moments) - tx.now if moments else None
+
+
+def present_turn(tx: Transaction, flow: str, priority: int) -> int:
+    """The turn at which work of that flow and priority is being handed out."""
+    turn = tx.first(FIRST_TURN, {"flow": flow, "priority": priority})
+    return farm_turn(tx) or 0 if turn is None else turn
+
+
+def farm_turn(tx: Transaction) -> int | None:
+    """The largest turn handed out so far; None before the first transcription."""
+    return tx.first(FARM_TURN)

@@ -10,7 +10,8 @@ from whisper_farm.coordinator.claiming.group_commit import GroupCommit
 from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.claim import Answer, claim_all, left_something, next_due
+from whisper_farm.leases.claim import Granted, claim_all, left_something
+from whisper_farm.leases.waiting import next_due
 from whisper_farm.leases.workers import Offers, must_be_there
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.protocol.worker import ClaimRequest
@@ -59,7 +60,7 @@ def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy
     return [_tried(tx, *each, policy) for each in zip(requests, answers, strict=True)]
 
 
-def _tried(tx: Transaction, request: ClaimRequest, answer: Answer | None, policy: Policy) -> Tried | None:
+def _tried(tx: Transaction, request: ClaimRequest, answer: Granted | None, policy: Policy) -> Tried | None:
     if answer is None:
         return None
     worker, claims = answer
