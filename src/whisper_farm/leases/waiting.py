@@ -1,4 +1,4 @@
-"""The queued jobs as those who claim see them: in order, read once for all claims of a transaction. And when more wait."""
+"""The queued jobs as claims see them: in order, read once for all claims of a transaction; and when more will wait."""
 
 from __future__ import annotations
 
