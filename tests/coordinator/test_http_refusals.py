@@ -437,6 +437,7 @@ def test_an_upload_is_exactly_what_was_announced(farm: ServedFarm) -> None:
 OURS = {"$ref": "#/components/schemas/ErrorBody"}
 SHAPES: dict[str, tuple[str, dict[str, object]]] = {
     "openai": ("400", {"$ref": "#/components/schemas/OpenAIErrorBody"}),
+    "deepgram": ("400", {"$ref": "#/components/schemas/DeepgramError"}),
     "asr": ("422", {"type": "string", "maxLength": 0}),
 }
 """Dialects of other programs: the status of a malformed request, and the shape of their errors."""

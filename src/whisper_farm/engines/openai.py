@@ -51,7 +51,7 @@ _TOLD_LETTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerAnswer:
     """What the server said. `after_seconds` is how long it wants to be left alone, if it says so."""
 
     status: int
@@ -93,7 +93,7 @@ class OpenAIEngine:
         form |= {"prompt": prompt} if prompt else {}
         return form | ({"language": language} if language and options.task == "transcribe" else {})
 
-    def _call(self, form: dict[str, str | list[str]], flac: bytes, task: str) -> Answer:
+    def _call(self, form: dict[str, str | list[str]], flac: bytes, task: str) -> ServerAnswer:
         path = "audio/translations" if task == "translate" else "audio/transcriptions"
         file = {"file": ("chunk.flac", flac, "audio/flac")}
         with self._client.stream("POST", path, data=form, files=file) as answer:
@@ -102,9 +102,9 @@ class OpenAIEngine:
                 body += block
                 if len(body) > MOST_BYTES:
                     raise EngineError(f"{self.facts.version} wrote more than {MOST_BYTES >> 20} MB for one chunk.")
-            return Answer(answer.status_code, bytes(body), _seconds(answer.headers.get("Retry-After")))
+            return ServerAnswer(answer.status_code, bytes(body), _seconds(answer.headers.get("Retry-After")))
 
-    def _answered(self, call: Callable[[], Answer], cancelled: Callable[[], bool]) -> bytes | None:
+    def _answered(self, call: Callable[[], ServerAnswer], cancelled: Callable[[], bool]) -> bytes | None:
         """The body of the answer that there is in the end; None if nobody wants it any more."""
         until, pause = time.monotonic() + TOTAL_SECONDS, FIRST_PAUSE_SECONDS
         while True:
@@ -122,7 +122,7 @@ class OpenAIEngine:
                 self._not_before = max(self._not_before, time.monotonic() + wait)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _tried(self, call: Callable[[], Answer], until: float, cancelled: Callable[[], bool]) -> Answer | None:
+    def _tried(self, call: Callable[[], ServerAnswer], until: float, cancelled: Callable[[], bool]) -> ServerAnswer | None:
         """One call. A server that cannot be reached is as one that is away (503), and so is one that is too slow."""
         import httpx
 
@@ -136,11 +136,11 @@ class OpenAIEngine:
                 if cancelled():
                     return None
                 if time.monotonic() > until:
-                    return Answer(504, b"it was still busy with it")
+                    return ServerAnswer(504, b"it was still busy with it")
             except httpx.HTTPError as error:
-                return Answer(503, f"it cannot be reached: {type(error).__name__}".encode())
+                return ServerAnswer(503, f"it cannot be reached: {type(error).__name__}".encode())
 
-    def _refusal(self, answer: Answer) -> EngineError:
+    def _refusal(self, answer: ServerAnswer) -> EngineError:
         who, told = self.facts.version, answer.body[:_TOLD_LETTERS].decode(errors="replace")
         if answer.status in (401, 403):  # what it says of a key is for the owner of the worker alone
             return EngineUnavailable(f"{who} does not accept OPENAI_API_KEY (status {answer.status}).")

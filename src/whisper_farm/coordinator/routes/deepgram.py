@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Scope
 
@@ -77,6 +78,19 @@ def _status(status: int) -> int:
     return 400 if status == 422 else status
 
 
+def _asked(request: Request) -> ListenQuery:
+    """Read here, so that the document has no answer 422 of the framework's."""
+    given = request.query_params
+    try:
+        return ListenQuery.model_validate({**given, "keyterm": given.getlist("keyterm")})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+QUERY = [
+    {"name": name, "in": "query", "schema": schema}
+    for name, schema in ListenQuery.model_json_schema()["properties"].items()
+]
 router = APIRouter(tags=["deepgram"], dependencies=[Security(bearer)])
 
 
@@ -86,9 +100,9 @@ router = APIRouter(tags=["deepgram"], dependencies=[Security(bearer)])
         _status(int(status)): {"description": answer["description"], "model": DeepgramError}
         for status, answer in documented(*MAY_FAIL, AddressRefused, FetchFailed).items()
     },
-    openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
+    openapi_extra={"parameters": QUERY, "requestBody": {"required": True, **binary(OCTETS)}},
 )
-async def listen(request: Request, asked: Annotated[ListenQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
+async def listen(request: Request, asked: Annotated[ListenQuery, Depends(_asked)], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe a recording and wait for it. The same upload again joins the one at work."""
     options = options_for(
         engine_and_model(farm.settings.default_model),
