@@ -50,6 +50,7 @@ RIGHTS = {
     "PATCH /api/uploads/{upload_id}": MINE["PATCH"],
     "DELETE /api/uploads/{upload_id}": MINE["PUT"],
     f"POST {T}": USERS["POST"],
+    f"POST {T}/batch": USERS["POST"],
     f"GET {T}": USERS["GET"],
     "GET /api/search": USERS["GET"],
     f"GET {E}": READERS,

@@ -453,3 +453,20 @@ def test_metrics_count_what_happened(farm: ServedFarm, make_worker: MakeWorker) 
     ):
         assert line in text.splitlines(), line
     assert 'route="/api/transcriptions"' in text
+
+
+def test_each_submission_of_a_batch_is_taken_or_refused_by_itself(farm: ServedFarm) -> None:
+    ann = farm.user("ann")
+    there = submit(ann, key="k1")
+    good = {"name": "again", "transcription_id": there["id"], "options": there["options"]}
+    unknown = {**good, "upload_id": "nowhere", "transcription_id": None}
+    batch = [good, unknown, {**good, "key": "k1"}, {**good, "priority": 100}]
+    told = ann.post("/api/transcriptions/batch", json={"submissions": batch})
+    assert told.status_code == 200
+    answers = told.json()["submissions"]
+    assert [(one["error"] or {}).get("code") for one in answers] == [None, "not_found", None, "forbidden"]
+    assert answers[2]["transcription"]["id"] == there["id"], "the same key"
+    made = answers[0]["transcription"]["id"]
+    assert made != there["id"]
+    assert {one["id"] for one in ann.get("/api/transcriptions").json()["transcriptions"]} == {there["id"], made}
+    assert refused(ann.post("/api/transcriptions/batch", json={"submissions": batch * 26})) == (422, "invalid_request")

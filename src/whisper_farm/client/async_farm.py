@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -36,6 +36,8 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.protocol.client import (
+    Batch,
+    BatchView,
     DeliveryList,
     DeliveryView,
     EventView,
@@ -52,6 +54,7 @@ from whisper_farm.protocol.client import (
     SegmentPage,
     ServerView,
     Submission,
+    Submitted,
     TokenList,
     TokenView,
     TranscriptionList,
@@ -126,6 +129,13 @@ class AsyncFarmClient:
         """Ask for a transcription. With a key it may be sent again; without one it is sent once."""
         again = submission.key is not None
         return await self._ask(TranscriptionView, "POST", "/api/transcriptions", body=submission, again=again)
+
+    async def submit_batch(self, submissions: Sequence[Submission]) -> list[Submitted]:
+        """Ask for up to a hundred transcriptions; each is taken or refused by itself, and answered in its place."""
+        again = all(one.key is not None for one in submissions)
+        batch = Batch(submissions=list(submissions))
+        answer = await self._ask(BatchView, "POST", "/api/transcriptions/batch", body=batch, again=again)
+        return answer.submissions
 
     async def submit_file(
         self,

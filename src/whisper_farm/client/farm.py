@@ -75,6 +75,7 @@ class FarmClient:
 
     server = _waits(AsyncFarmClient.server)
     submit = _waits(AsyncFarmClient.submit)
+    submit_batch = _waits(AsyncFarmClient.submit_batch)
     submit_file = _waits(AsyncFarmClient.submit_file)
     upload = _waits(AsyncFarmClient.upload)
     get = _waits(AsyncFarmClient.get)

@@ -122,7 +122,9 @@ class OpenAIEngine:
                 self._not_before = max(self._not_before, time.monotonic() + wait)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _tried(self, call: Callable[[], ServerAnswer], until: float, cancelled: Callable[[], bool]) -> ServerAnswer | None:
+    def _tried(
+        self, call: Callable[[], ServerAnswer], until: float, cancelled: Callable[[], bool]
+    ) -> ServerAnswer | None:
         """One call. A server that cannot be reached is as one that is away (503), and so is one that is too slow."""
         import httpx
 

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
-from whisper_farm.protocol.wire import Answer, Bytes, Id, JobKind, Label, Name, Request, Seconds, Sha256, Transfer
+from whisper_farm.protocol.wire import (
+    Answer,
+    Bytes,
+    ErrorDetail,
+    Id,
+    JobKind,
+    Label,
+    Name,
+    Request,
+    Seconds,
+    Sha256,
+    Transfer,
+)
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 
@@ -61,6 +73,12 @@ class Submission(Request):
     """Only workers with this label work on it."""
     peaks: bool = True
     """Make a listening copy and the peaks of its waveform, too, as the web app plays and draws them."""
+
+
+class Batch(Request):
+    """Several submissions in one call; each is taken or refused by itself."""
+
+    submissions: Annotated[list[Submission], Field(min_length=1, max_length=100)]
 
 
 class NewFeed(Request):
@@ -208,6 +226,19 @@ class TranscriptionView(Answer):
     finished_at: float | None = None
     cost: float | None = None
     """On machines of the farm, its share of their idle time included; told where it is shown by itself."""
+
+
+class Submitted(Answer):
+    """What became of one submission of a batch: the transcription, or why it was refused."""
+
+    transcription: TranscriptionView | None = None
+    error: ErrorDetail | None = None
+
+
+class BatchView(Answer):
+    """What became of a batch, in the order of its submissions."""
+
+    submissions: list[Submitted]
 
 
 class TranscriptionChange(Request):

@@ -102,7 +102,9 @@ router = APIRouter(tags=["deepgram"], dependencies=[Security(bearer)])
     },
     openapi_extra={"parameters": QUERY, "requestBody": {"required": True, **binary(OCTETS)}},
 )
-async def listen(request: Request, asked: Annotated[ListenQuery, Depends(_asked)], caller: AnyCaller, farm: Farm) -> Response:
+async def listen(
+    request: Request, asked: Annotated[ListenQuery, Depends(_asked)], caller: AnyCaller, farm: Farm
+) -> Response:
     """Transcribe a recording and wait for it. The same upload again joins the one at work."""
     options = options_for(
         engine_and_model(farm.settings.default_model),

@@ -27,6 +27,7 @@ from whisper_farm.errors import (
     AddressRefused,
     BlobMissing,
     DigestMismatch,
+    FarmError,
     Forbidden,
     InvalidTranscript,
     NotFound,
@@ -35,19 +36,24 @@ from whisper_farm.errors import (
     SourceEmpty,
     SourceMissing,
     SourceUnreadable,
+    StorageError,
     WrongState,
 )
 from whisper_farm.leases import transcriptions
 from whisper_farm.protocol.client import (
+    Batch,
+    BatchView,
     JobList,
     ListOrder,
     SegmentPage,
     Submission,
+    Submitted,
     TranscriptionChange,
     TranscriptionList,
     TranscriptionState,
     TranscriptionView,
 )
+from whisper_farm.protocol.wire import ErrorDetail
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
@@ -76,14 +82,33 @@ _CHANGE = documented(NotFound, WrongState)
 )
 async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Response) -> TranscriptionView:
     """Ask for the transcription of an uploaded file. The same key again answers with the one that is there."""
+    view, is_new = await _submit(farm, body, caller)
+    if not is_new:
+        response.status_code = 200
+    return view
+
+
+@router.post("/batch")
+async def submit_batch(body: Batch, caller: AnyCaller, farm: Farm) -> BatchView:
+    """Ask for several transcriptions. Each is taken or refused by itself, and answered in its place."""
+    answers = []
+    for one in body.submissions:
+        try:
+            answers.append(Submitted(transcription=(await _submit(farm, one, caller))[0]))
+        except StorageError:
+            raise
+        except FarmError as error:
+            answers.append(Submitted(error=ErrorDetail(code=error.code, message=error.message, details=error.details)))
+    return BatchView(submissions=answers)
+
+
+async def _submit(farm: Coordinator, body: Submission, caller: Caller) -> tuple[TranscriptionView, bool]:
     if caller.scope != "admin" and body.priority > farm.settings.max_user_priority:
         raise Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
     made, is_new = await take_submission(farm, body, caller)
-    if not is_new:
-        response.status_code = 200
     view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))
     farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
-    return view
+    return view, is_new
 
 
 @router.get("")
