@@ -49,7 +49,7 @@ def _long_chunk() -> tuple[bytes, float, float]:
 
 
 def test_lost_answers_are_asked_for_again_and_nothing_is_done_twice() -> None:
-    farm = FakeFarm()
+    farm = FakeFarm(lease_seconds=3)  # one claim may have all five faults, and a pause after each
     data, truth = recording(40)
     farm.add_recording(data)
     calls = ("register", "claim", "heartbeat", "uploads", "append", "complete", "audio", "source")
