@@ -50,7 +50,7 @@ class Feeds:
 
     name: ClassVar[str] = "feeds"
     woken_by: ClassVar[frozenset[EventKind]] = frozenset()
-    period_seconds: float = 20
+    period_seconds: float = 5
     timeout_seconds: float = 170
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:

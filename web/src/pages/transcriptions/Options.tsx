@@ -41,6 +41,7 @@ export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
   const chosen = { ...DEFAULT, ...kept?.defaults, priority: Math.min(kept?.defaults.priority ?? 0, highest) };
   const choose = (change: Partial<Chosen>) => {
     const defaults = { ...chosen, ...change };
+    void client.cancelQueries(preferencesQuery); // an answer under way knows nothing of it
     client.setQueryData(preferencesQuery.queryKey, (had) => had && { ...had, defaults });
     save(defaults);
   };
@@ -136,6 +137,11 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
 }
 
 export function OptionsForm() {
+  const { data: kept } = useQuery(preferencesQuery);
+  return kept ? <KnownOptions /> : null; // what is typed before is lost
+}
+
+function KnownOptions() {
   const { t } = useWords();
   const [chosen, choose] = useChosen();
   const highest = useHighestPriority();
