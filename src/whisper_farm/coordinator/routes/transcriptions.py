@@ -36,7 +36,6 @@ from whisper_farm.errors import (
     SourceEmpty,
     SourceMissing,
     SourceUnreadable,
-    StorageError,
     WrongState,
 )
 from whisper_farm.leases import transcriptions
@@ -90,13 +89,14 @@ async def submit(body: Submission, caller: AnyCaller, farm: Farm, response: Resp
 
 @router.post("/batch")
 async def submit_batch(body: Batch, caller: AnyCaller, farm: Farm) -> BatchView:
-    """Ask for several transcriptions. Each is taken or refused by itself, and answered in its place."""
+    """Ask for several transcriptions. Each is taken or refused by itself, and answered in its place.
+
+    Also what the storage refuses, so that nobody has to guess which ones were taken. A malformed one refuses them all.
+    """
     answers = []
     for one in body.submissions:
         try:
             answers.append(Submitted(transcription=(await _submit(farm, one, caller))[0]))
-        except StorageError:
-            raise
         except FarmError as error:
             answers.append(Submitted(error=ErrorDetail(code=error.code, message=error.message, details=error.details)))
     return BatchView(submissions=answers)

@@ -42,7 +42,7 @@ export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
   const choose = (change: Partial<Chosen>) => {
     const defaults = { ...chosen, ...change };
     void client.cancelQueries(preferencesQuery); // an answer under way knows nothing of it
-    client.setQueryData(preferencesQuery.queryKey, (had) => had && { ...had, defaults });
+    client.setQueryData(preferencesQuery.queryKey, (had) => ({ glossary: "", ...had, defaults }));
     save(defaults);
   };
   return [chosen, choose];
@@ -137,8 +137,8 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
 }
 
 export function OptionsForm() {
-  const { data: kept } = useQuery(preferencesQuery);
-  return kept ? <KnownOptions /> : null; // what is typed before is lost
+  const { isPending } = useQuery(preferencesQuery);
+  return isPending ? null : <KnownOptions />; // what is kept would take the place of what is typed before
 }
 
 function KnownOptions() {
