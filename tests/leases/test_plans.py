@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import insert, select, update
 from support.fresh_database import fresh_database
 from support.hand_farm import TONES, Farm
-from support.long_queue import HELD, JOBS, fill
+from support.long_queue import HELD, JOBS, fill, sweep
 from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 
 from whisper_farm.errors import FarmError
@@ -331,6 +331,7 @@ def statements_of(farm: Farm, call: Call) -> list[Seen]:
 
     with pytest.raises(Undone) as undone:
         farm.write(work)
+    sweep(farm)
     seen: list[Seen] = undone.value.args[0]
     return seen
 
