@@ -7,7 +7,6 @@ that point elsewhere are refused. It decodes nothing; see `decode.py`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import TracebackType
@@ -19,52 +18,33 @@ from av.container import InputContainer
 from av.stream import Discard
 
 from whisper_farm.audio.channels import cancelling_channel
+from whisper_farm.audio.containers import (
+    CODECS,
+    FORMATS,
+    HEADERLESS,
+    HEADERS,
+    MP4,
+    PICTURES,
+    PLACED_FORMATS,
+    PLAIN_FORMATS,
+    RAW_FORMATS,
+)
+from whisper_farm.audio.length import declared_seconds, duration_seconds
 from whisper_farm.audio.reader import AudioFile, ProbeOverrunError, Reader, ReadStoppedError
 from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio
 from whisper_farm.transcript.languages import code_of_tag
 from whisper_farm.transcript.options import Channel, Raw, Track
 
-HEADERLESS: dict[str, Raw] = {
-    ".g722": "g722", ".gsm": "gsm", ".sln": "s16le", ".al": "alaw", ".alaw": "alaw", ".pcma": "alaw",
-    ".ul": "mulaw", ".ulaw": "mulaw", ".mulaw": "mulaw", ".pcmu": "mulaw",
-}  # fmt: skip
-"""How telephone recordings are coded, by the endings of their names: bytes without a header look like anything."""
-HEADERS = (b"RIFF", b"RF64", b"FORM", b"OggS", b"fLaC", b"ID3", b"#!AMR", b".snd", b"caff", b"\x1a\x45\xdf\xa3")
-"""What files begin with that are no telephone recordings, whatever their names."""
 TELEPHONE_RATE = 8_000
 PROBE_BYTES = 256 << 20
 PROBE_SECONDS = 120.0
 """What recognising a file may cost; the index of a video of many hours is tens of megabytes."""
 READ_BYTES = 128 << 10
 SMALL_READ_BYTES = 4 << 10
-FORMATS = (
-    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,ape,asf,asf_o,au,avi,caf,dsf,dss,dts,dtshd,eac3,flac,flv,g722,gsm,iff,ircam,loas,"
-    "live_flv,matroska,webm,mmf,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,mpeg,mpegts,mulaw,mxf,nistsphere,nut,ogg,oma,qcp,"
-    "qoa,rm,rso,sln,sox,spdif,tak,truehd,tta,voc,w64,wav,wsd,wtv,wv,xwma,tty"
-)
-"""The containers that are read. Playlists, pictures, games and whatever nobody records in are not on it."""
-PICTURES = ",".join(sorted(name for name in av.formats_available if name.endswith("_pipe")))
-"""Recognised only to be told what they are: no decoder of theirs may run."""
 MOST_STREAMS = 64
 LOWEST_RATE, HIGHEST_RATE, MOST_CHANNELS = 1_000, 768_000, 64
-LONGEST_SECONDS = 10_000_000.0
-"""Declared lengths beyond this are lies (and beyond what the protocol carries)."""
-
 MOST_FRAME_SAMPLES = 1 << 22
 """A frame larger than any real one (some four million samples) is damage, not sound."""
-PLACEHOLDER_BYTES = 2_000_000_000
-ROUND_BYTES, ROUND_WITHIN = (1 << 24, 100_000_000), 4096
-"""Programs that write into a pipe do not know the length: they promise so much or more, or a round number."""
-LEAST_BITS_PER_SECOND = 100.0
-"""Of any sound: a file that holds less than that of what it promises never held it."""
-_MP3_FRAMES = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f](.{4})", re.DOTALL)
-PADDING_SECONDS = 0.5
-"""What an encoder puts around the sound."""
-_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
-"""Says how long each track is; other formats know only the longest."""
-_PLACED_FORMATS = frozenset(["matroska,webm", "flv", "ogg", "asf", "nut", "mpeg"])
-_RAW_FORMATS = frozenset(("mp3", "aac", "ac3", "eac3", "dts", "truehd", "amr", "amrnb", "amrwb", "loas", "gsm"))
-_PLAIN_FORMATS = frozenset(["wav", "w64", "aiff", "au", "caf"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +94,7 @@ class AudioSource:
     @property
     def counts_time_by_bytes(self) -> bool:
         """Whether the format has no timestamps of its own, so that lost bytes are lost time."""
-        return self.container.format.name in _RAW_FORMATS
+        return self.container.format.name in RAW_FORMATS
 
     @property
     def skips_bytes(self) -> bool:
@@ -129,17 +109,17 @@ class AudioSource:
     @property
     def holes_are_seen_in_bytes(self) -> bool:
         """Whether every packet says where in the file it stands, so that lost ones leave a gap there."""
-        return self.container.format.name in _PLACED_FORMATS
+        return self.container.format.name in PLACED_FORMATS
 
     @property
     def index_tells_times(self) -> bool:
         """Whether times are those of an index, so that a hole in them is no damage."""
-        return self.container.format.name == _MP4
+        return self.container.format.name == MP4
 
     @property
     def packets_are_independent(self) -> bool:
         """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
-        return self.container.format.name in _PLAIN_FORMATS and self.stream.codec_context.name.startswith("pcm_")
+        return self.container.format.name in PLAIN_FORMATS and self.stream.codec_context.name.startswith("pcm_")
 
     @property
     def start_seconds(self) -> float | None:
@@ -283,7 +263,7 @@ class AudioSource:
         rate, channels = context.sample_rate, context.channels
         if not bearable(rate or LOWEST_RATE, channels or 1):
             raise NotAudio(f"{self.name}: a sound of {channels} channels at {rate} Hz is beyond what is accepted")
-        duration = self._duration()
+        duration = duration_seconds(self.container, self.stream, self.start_seconds)
         return SourceFacts(
             container=self.container.format.name,
             codec=context.name,
@@ -292,82 +272,14 @@ class AudioSource:
             audio_tracks=len(self.container.streams.audio),
             language=self._language(),
             duration_seconds=duration,
-            declared_seconds=self._declared(duration),
+            declared_seconds=declared_seconds(self.container, self.stream, self.reader, duration),
         )
-
-    def _duration(self) -> float | None:
-        """Of the audio track where it is known: a film may go on when its sound has ended."""
-        stream, container = self.stream, self.container
-        if stream.duration is not None and stream.time_base:
-            late = float((stream.start_time or 0) * stream.time_base) - (self.start_seconds or 0.0)
-            return _credible(float(stream.duration * stream.time_base) + max(0.0, late))
-        whole: int | None = container.duration
-        return None if whole is None else _credible(whole / av.time_base)
-
-    def _declared(self, duration: float | None) -> float | None:
-        """The length that the header promises of this very track; None where that is no promise."""
-        form, size = self.container.format.name, self.reader.size
-        promised = int.from_bytes(self.reader.head[4:8], "little") + 8 if self.reader.head[:4] == b"RIFF" else 0
-        # AVI counts packets that hold nothing, too, so only one that is cut off tells anything.
-        if duration is None or (form == "avi" and size >= promised):
-            return None
-        if form.startswith("matroska") and (own := _clock_seconds(self.stream.metadata.get("DURATION", ""))):
-            return own
-        if len(self.container.streams) > 1 and form not in (_MP4, "avi"):
-            return None
-        if self.counts_time_by_bytes:
-            return self._counted(duration)
-        rate = (self.stream.bit_rate or 0) / 8
-        if form in _PLAIN_FORMATS and rate:
-            if is_placeholder(promised or rate * duration, size):
-                return min(duration, size / rate)
-            if promised > size:  # FFmpeg cuts the length to what is there
-                duration = max(duration, promised / rate)
-        return duration if size * 8 >= LEAST_BITS_PER_SECOND * duration else None
-
-    def _counted(self, duration: float) -> float | None:
-        """The frames that an mp3 says it has: where several are glued together, FFmpeg guesses from the size."""
-        head = self.reader.peek(0, 10)
-        a, b, c, d = head[6:].ljust(4, b"\0")
-        tags = 10 + (a << 21 | b << 14 | c << 7 | d) if head[:3] == b"ID3" else 0
-        found = _MP3_FRAMES.search(self.reader.peek(tags, SMALL_READ_BYTES))
-        if self.container.format.name != "mp3" or found is None:
-            return None
-        rate = self.stream.codec_context.sample_rate
-        samples = 1152 if rate >= 32_000 else 576
-        counted = int.from_bytes(found[1], "big") * samples / rate
-        return duration if abs(counted - duration) < PADDING_SECONDS else counted
-
-
-def is_placeholder(promised: float, size: int) -> bool:
-    """Whether a file of `size` bytes promises so many because whoever began to write it did not know better."""
-    if promised <= 2 * size:
-        return False
-    near = (abs(promised - max(1, round(promised / each)) * each) for each in ROUND_BYTES)
-    return promised >= PLACEHOLDER_BYTES or min(near) <= ROUND_WITHIN
-
-
-def _clock_seconds(written: str) -> float | None:
-    """The seconds of `00:01:02.345000000`."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", written)
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
 
 
 def probe(file: AudioFile, name: str) -> SourceFacts:
     """What the recording says of itself; raises an `AudioError` that names it if it cannot be used."""
     with AudioSource(file, name) as source:
         return source.facts
-
-
-def _decodes_sound(name: str) -> bool:
-    try:
-        return av.Codec(name, "r").type == "audio"
-    except av.codec.codec.UnknownCodecError:  # it only encodes
-        return False
-
-
-CODECS = ",".join(sorted(filter(_decodes_sound, av.codecs_available)))
-"""The decoders that may run: those of sound. A video's pictures are never decoded, nor its cover."""
 
 
 def bearable(sample_rate: int, channels: int) -> bool:
@@ -378,7 +290,3 @@ def bearable(sample_rate: int, channels: int) -> bool:
 def _tag(stream: AudioStream) -> str | None:
     language: str | None = stream.language or stream.metadata.get("language")
     return language.lower() if language and language.lower() not in ("und", "unk", "mul", "zxx") else None
-
-
-def _credible(seconds: float) -> float | None:
-    return seconds if 0 < seconds <= LONGEST_SECONDS else None
