@@ -9,7 +9,8 @@ from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.worker import AppendRequest, ChunkResult, ClaimRequest, NewChunk, RegisterRequest, digest_of
+from whisper_farm.protocol.jobs import ChunkResult
+from whisper_farm.protocol.worker import AppendRequest, ClaimRequest, NewChunk, RegisterRequest, digest_of
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database
 from whisper_farm.transcript.options import RecognitionOptions

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from whisper_farm import __version__
+from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.protocol.worker import (
     EngineOffer,
@@ -26,7 +27,6 @@ from whisper_farm.protocol.worker import (
     HeartbeatRequest,
     RegisterAnswer,
     RegisterRequest,
-    TranscribeResult,
     digest_of,
 )
 from whisper_farm.transcript.transcript import Segment

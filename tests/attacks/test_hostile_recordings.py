@@ -24,8 +24,8 @@ from whisper_farm.audio import flac, source
 from whisper_farm.audio.source import probe
 from whisper_farm.engines.engine import Engine
 from whisper_farm.errors import AudioError, NotAudio
+from whisper_farm.protocol.jobs import ChunkTask, Source
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import recogniser_child

@@ -11,8 +11,8 @@ from typing import cast
 import pytest
 from support import recordings
 
+from whisper_farm.protocol.jobs import ChunkTask, Source
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child
 from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed

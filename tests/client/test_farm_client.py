@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from support.fake_server import Answer, FakeServer, Talk, error, view
 
-from whisper_farm.client import async_farm, events, transport
+from whisper_farm.client import calls, events, transport, uploads
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import (
     FarmError,
@@ -119,7 +119,7 @@ def test_a_server_that_stays_busy_says_why_in_the_end(server: FakeServer, farm: 
     server.tell(f"GET {ONE}", (503, error("store_unavailable", "Busy.")))
     with pytest.raises(StoreUnavailable, match="Busy"):
         farm.get("3k7qz2m9xw4a")
-    assert len(server.asked) == async_farm.TRIES
+    assert len(server.asked) == calls.TRIES
 
 
 def dripping(talk: Talk) -> None:
@@ -231,7 +231,7 @@ def test_a_file_is_streamed_with_progress_and_submitted(server: FakeServer, farm
 def test_a_file_goes_in_parts_and_goes_on_where_the_farm_is_after_a_break(
     server: FakeServer, farm: FarmClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_farm, "UPLOAD_PART_BYTES", 4)
+    monkeypatch.setattr(uploads, "PART_BYTES", 4)
     file = tmp_path / "a.mp3"
     file.write_bytes(b"0123456789")
     target = {"upload_id": "u1", "transfer": {"url": "/api/uploads/u1", "method": "PATCH"}}

@@ -13,7 +13,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.transcript.transcript import Segment, Word
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.services.cleaner import Sweeper
-from whisper_farm.protocol.worker import ListeningCopy, PeaksResult
+from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult
 from whisper_farm.settings import ServerSettings
 
 MakeWorker = Callable[..., HandWorker]

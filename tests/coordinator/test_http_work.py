@@ -17,7 +17,7 @@ from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.claiming import long_poll
 from whisper_farm.leases.lapse import reap
-from whisper_farm.protocol.worker import ChunkResult, TranscribeResult
+from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]

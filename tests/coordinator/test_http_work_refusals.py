@@ -16,7 +16,8 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, refused
 from support.submitting import submit
 
-from whisper_farm.protocol.worker import RESULTS, ChunkResult, digest_of
+from whisper_farm.protocol.jobs import RESULTS, ChunkResult
+from whisper_farm.protocol.worker import digest_of
 
 MakeWorker = Callable[..., HandWorker]
 Place = tuple[str | int, ...]

@@ -27,9 +27,9 @@ from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import release
 from whisper_farm.leases.transcriptions import NewTranscription, blob_keys_of, submit
 from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.protocol.worker import (
     AppendRequest,
-    ChunkResult,
     ClaimRequest,
     EngineOffer,
     NewChunk,

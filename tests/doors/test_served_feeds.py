@@ -16,7 +16,7 @@ from support.farm_processes import Farm, Recording, until
 from support.web_server import Page, WebServer
 
 from whisper_farm.cli.main import outcome
-from whisper_farm.protocol.client import FeedView, NewFeed
+from whisper_farm.protocol.subscriptions import FeedView, NewFeed
 from whisper_farm.transcript.options import RecognitionOptions
 
 Speak = Callable[..., Recording]

@@ -8,7 +8,8 @@ from support.hand_farm import SHA, Farm
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.transcriptions import Assembled, assembled, results_of
-from whisper_farm.protocol.worker import ListeningCopy, Outcome, PeaksResult
+from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult
+from whisper_farm.protocol.worker import Outcome
 from whisper_farm.store.jobs import playable
 from whisper_farm.transcript.transcript import Coverage
 

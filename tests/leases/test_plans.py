@@ -32,15 +32,14 @@ from whisper_farm.leases.transcriptions import (
     submit,
 )
 from whisper_farm.leases.waiting import next_due
+from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.protocol.worker import (
     AppendRequest,
     AttemptFailure,
-    ChunkResult,
     FailRequest,
     HeartbeatRequest,
     NewChunk,
     ReleaseRequest,
-    TranscribeResult,
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after

@@ -19,21 +19,17 @@ from support.everywhere import Everywhere
 from support.model import Attempt, Job, Recording
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.transcriptions import Assembled, NewTranscription
+from whisper_farm.protocol.jobs import ChunkResult, ListeningCopy, PeaksResult, Result, TranscribeResult
 from whisper_farm.protocol.worker import (
     AppendRequest,
     AttemptFailure,
-    ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
     HeartbeatRequest,
-    ListeningCopy,
     NewChunk,
-    PeaksResult,
     RegisterRequest,
     ReleaseRequest,
-    Result,
-    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database

@@ -15,6 +15,16 @@ from typing import Literal
 
 from whisper_farm.errors import FarmError, LeaseLost, NotFound, PositionConflict, WorkerUnknown
 from whisper_farm.protocol import worker
+from whisper_farm.protocol.jobs import (
+    RESULTS,
+    ChunkTask,
+    PeaksTask,
+    Result,
+    Source,
+    Task,
+    TranscribeResult,
+    TranscribeTask,
+)
 from whisper_farm.protocol.wire import Answer, Transfer
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -26,7 +36,7 @@ class Job:
     """One job and everything that happened to it."""
 
     id: str
-    task: worker.Task
+    task: Task
     position: int = 0
     state: JobState = "queued"
     alone: bool = False
@@ -34,7 +44,7 @@ class Job:
     attempts: int = 0
     available_at: float = 0.0
     failures: list[worker.AttemptFailure] = field(default_factory=list)
-    result: worker.Result | None = None
+    result: Result | None = None
 
 
 @dataclass
@@ -77,10 +87,10 @@ class FakeFarm:
 
     def add_chunk(self, flac: bytes, start: float, seconds: float, options: RecognitionOptions | None = None) -> Job:
         """Queue a chunk to recognise."""
-        position = sum(isinstance(job.task, worker.TranscribeTask) for job in self.jobs.values())
+        position = sum(isinstance(job.task, TranscribeTask) for job in self.jobs.values())
         key = f"chunk-{position}"
         self.blobs[key] = flac
-        task = worker.TranscribeTask(
+        task = TranscribeTask(
             start_seconds=start,
             end_seconds=start + seconds,
             size=len(flac),
@@ -94,15 +104,15 @@ class FakeFarm:
         """Queue a recording to cut; its chunks become jobs as they are appended."""
         self.blobs[f"source-{len(self.blobs)}"] = data
         transfer = Transfer(url=self.link(f"/api/work/source/source-{len(self.blobs) - 1}"), method="GET")
-        source = worker.Source(name=name, size=len(data), transfer=transfer)
-        return self._add(Job("t.c", worker.ChunkTask(source=source, chunk_seconds=chunk_seconds)))
+        source = Source(name=name, size=len(data), transfer=transfer)
+        return self._add(Job("t.c", ChunkTask(source=source, chunk_seconds=chunk_seconds)))
 
     def add_peaks(self, data: bytes, name: str = "talk.wav") -> Job:
         """Queue the making of a listening copy."""
         self.blobs[f"source-{len(self.blobs)}"] = data
         transfer = Transfer(url=self.link(f"/api/work/source/source-{len(self.blobs) - 1}"), method="GET")
-        source = worker.Source(name=name, size=len(data), transfer=transfer)
-        return self._add(Job("t.p", worker.PeaksTask(source=source)))
+        source = Source(name=name, size=len(data), transfer=transfer)
+        return self._add(Job("t.p", PeaksTask(source=source)))
 
     def _add(self, job: Job) -> Job:
         self.jobs[job.id] = job
@@ -111,7 +121,7 @@ class FakeFarm:
     @property
     def chunks(self) -> list[Job]:
         """All transcribe jobs in order of position."""
-        jobs = [job for job in self.jobs.values() if isinstance(job.task, worker.TranscribeTask)]
+        jobs = [job for job in self.jobs.values() if isinstance(job.task, TranscribeTask)]
         return sorted(jobs, key=lambda job: job.position)
 
     def all_are(self, *states: JobState) -> bool:
@@ -120,7 +130,7 @@ class FakeFarm:
 
     def heard(self) -> list[tuple[str, float]]:
         """Every word of the results with its start, in order of position."""
-        results = [job.result for job in self.chunks if isinstance(job.result, worker.TranscribeResult)]
+        results = [job.result for job in self.chunks if isinstance(job.result, TranscribeResult)]
         words = [word for result in results for segment in result.segments for word in segment.words]
         return [(word.text.strip(), word.start) for word in words]
 
@@ -155,15 +165,15 @@ class FakeFarm:
             return worker.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
         if self.drain:
             return worker.ClaimAnswer(claims=(), drain=True)
-        chosen = self._free(worker.ChunkTask, request.worker_id)[: request.jobs.get("chunk", 0)]
-        chosen += self._free(worker.PeaksTask, request.worker_id)[: request.jobs.get("peaks", 0)]
-        chosen += self._free(worker.TranscribeTask, request.worker_id)[: request.jobs.get("transcribe", 0)]
+        chosen = self._free(ChunkTask, request.worker_id)[: request.jobs.get("chunk", 0)]
+        chosen += self._free(PeaksTask, request.worker_id)[: request.jobs.get("peaks", 0)]
+        chosen += self._free(TranscribeTask, request.worker_id)[: request.jobs.get("transcribe", 0)]
         tokens = [self._begin(job, request.worker_id) for job in chosen]
         if tokens:
             self.claimed[request.request_id] = tokens
         return worker.ClaimAnswer(claims=tuple(map(self._claim, tokens)))
 
-    def _free(self, kind: type[worker.Task], worker_id: str) -> list[Job]:
+    def _free(self, kind: type[Task], worker_id: str) -> list[Job]:
         """What may be claimed; a lapsed job not by its own holder before that has beaten again."""
         now, last_beat = time.monotonic(), self.last_beats.get(worker_id, 0.0)
         jobs = [
@@ -192,7 +202,7 @@ class FakeFarm:
 
     def _claim(self, token: str) -> worker.Claim:
         job = self.attempts[token].job
-        task = self._resumed(job.task) if isinstance(job.task, worker.ChunkTask) else _alone(job.task, job.alone)
+        task = self._resumed(job.task) if isinstance(job.task, ChunkTask) else _alone(job.task, job.alone)
         return worker.Claim(
             token=token,
             job_id=job.id,
@@ -203,9 +213,9 @@ class FakeFarm:
             task=task,
         )
 
-    def _resumed(self, task: worker.ChunkTask) -> worker.ChunkTask:
+    def _resumed(self, task: ChunkTask) -> ChunkTask:
         done = self.chunks
-        end = done[-1].task.end_seconds if done and isinstance(done[-1].task, worker.TranscribeTask) else 0.0
+        end = done[-1].task.end_seconds if done and isinstance(done[-1].task, TranscribeTask) else 0.0
         return task.model_copy(update={"resume_position": len(done), "resume_seconds": end})
 
     def heartbeat(self, request: worker.HeartbeatRequest) -> worker.HeartbeatAnswer:
@@ -244,7 +254,7 @@ class FakeFarm:
             there = self.chunks
             if new.position < len(there):
                 continue
-            end = there[-1].task.end_seconds if there and isinstance(there[-1].task, worker.TranscribeTask) else 0.0
+            end = there[-1].task.end_seconds if there and isinstance(there[-1].task, TranscribeTask) else 0.0
             if new.position != len(there) or abs(new.start_seconds - end) > 1e-6:
                 raise PositionConflict(f"{new.position} at {new.start_seconds} does not follow {len(there)} at {end}.")
             flac = self.uploads[new.key]
@@ -267,7 +277,7 @@ class FakeFarm:
             return worker.Outcome(token=completion.token, error_code="lease_lost", message="It is over.")
         attempt.state, attempt.digest, attempt.job.state = "done", completion.digest, "done"
         assert attempt.job.result is None, "a job was completed twice"
-        attempt.job.result = worker.RESULTS[completion.kind].model_validate_json(completion.result)
+        attempt.job.result = RESULTS[completion.kind].model_validate_json(completion.result)
         return worker.Outcome(token=completion.token)
 
     def fail(self, request: worker.FailRequest) -> worker.OutcomeAnswer:
@@ -328,5 +338,5 @@ class FakeFarm:
         }
 
 
-def _alone(task: worker.Task, alone: bool) -> worker.Task:
-    return task.model_copy(update={"alone": alone}) if isinstance(task, worker.TranscribeTask) else task
+def _alone(task: Task, alone: bool) -> Task:
+    return task.model_copy(update={"alone": alone}) if isinstance(task, TranscribeTask) else task

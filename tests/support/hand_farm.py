@@ -19,11 +19,11 @@ from whisper_farm.leases.rules import Mint
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, label_transcription, retry, submit
 from whisper_farm.leases.waiting import next_due
 from whisper_farm.leases.workers import register_worker
+from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.protocol.worker import (
     AppendAnswer,
     AppendRequest,
     AttemptFailure,
-    ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
@@ -34,7 +34,6 @@ from whisper_farm.protocol.worker import (
     Outcome,
     RegisterRequest,
     ReleaseRequest,
-    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
+from whisper_farm.protocol.jobs import ChunkResult, Result, TranscribeResult
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from whisper_farm.protocol.worker import ChunkResult, Completion, Result, TranscribeResult
+from whisper_farm.protocol.worker import Completion
 from whisper_farm.transcript.transcript import Segment, Word
 
 SOUND = b"sound of chunk "

@@ -25,18 +25,16 @@ from whisper_farm.errors import (
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.rules import Mint, profile_id
 from whisper_farm.leases.transcriptions import Assembled, NewTranscription
+from whisper_farm.protocol.jobs import ChunkResult, PeaksResult, TranscribeResult
 from whisper_farm.protocol.worker import (
     AppendRequest,
-    ChunkResult,
     ClaimRequest,
     EngineOffer,
     FailRequest,
     HeartbeatRequest,
     NewChunk,
-    PeaksResult,
     RegisterRequest,
     ReleaseRequest,
-    TranscribeResult,
 )
 from whisper_farm.settings import Policy
 

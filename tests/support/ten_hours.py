@@ -8,7 +8,7 @@ from typing import Any
 from support.farm_processes import Farm
 from support.hand_worker import HandWorker
 from whisper_farm.protocol.client import Submission
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
 

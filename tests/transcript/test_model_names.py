@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from whisper_farm.models import REPOSITORIES, can_translate
-from whisper_farm.protocol.worker import EngineOffer, TranscribeResult
+from whisper_farm.protocol.jobs import TranscribeResult
+from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from whisper_farm.protocol.jobs import ChunkTask, Source
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.worker import ChunkTask, Source
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.child import Child, ChildDiedError, Role, exit_reason
 from whisper_farm.worker.pipe import (

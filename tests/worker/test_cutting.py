@@ -11,7 +11,7 @@ from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import recording, same, until, worker_process, worker_settings, working
 
-from whisper_farm.protocol.worker import ChunkResult
+from whisper_farm.protocol.jobs import ChunkResult
 
 MEGABYTE = 1 << 20
 

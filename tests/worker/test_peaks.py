@@ -14,7 +14,7 @@ from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import recording, same, until, worker_settings, working
 
-from whisper_farm.protocol.worker import PeaksResult
+from whisper_farm.protocol.jobs import PeaksResult
 
 
 def cutters() -> list[psutil.Process]:

@@ -16,7 +16,7 @@ from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
-from whisper_farm.protocol.worker import TranscribeTask
+from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import child, pipe, recognisers
 from whisper_farm.worker.api import WorkerApi

@@ -17,8 +17,8 @@ from support.fake_server import FakeServer as Bucket
 
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.errors import BlobMissing, NotFound, ObjectStoreRefused, ServerUnreachable
+from whisper_farm.protocol.jobs import Source
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.worker import Source
 from whisper_farm.worker import source_reader
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.source_reader import SourceReader, fetch_block

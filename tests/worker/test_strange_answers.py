@@ -12,8 +12,9 @@ from support.fake_farm import FakeFarm
 from support.work_here import add_speech, recording, same, speech, until, worker_settings, working
 
 from whisper_farm.errors import FarmError, Forbidden, WorkerUnknown
+from whisper_farm.protocol.jobs import ChunkTask
 from whisper_farm.protocol.wire import ErrorDetail, Transfer
-from whisper_farm.protocol.worker import ChunkTask, ClaimRequest, RegisterRequest
+from whisper_farm.protocol.worker import ClaimRequest, RegisterRequest
 from whisper_farm.worker.api import WorkerApi
 
 AUDIO = "/api/work/audio/chunk-0"

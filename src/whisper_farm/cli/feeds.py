@@ -40,7 +40,7 @@ def add(farm: FarmClient, url: str, **flags: Any) -> None:
     from whisper_farm.cli.submit import farm_model
     from whisper_farm.errors import FeedUnreadable
     from whisper_farm.ingest.addresses import is_link
-    from whisper_farm.protocol.client import NewFeed
+    from whisper_farm.protocol.subscriptions import NewFeed
 
     wish = wish_of(flags)
     asked = {name: flags[name] for name in ("count", "days", "words", "keep_transcripts")}

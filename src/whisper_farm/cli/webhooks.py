@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whisper_farm.client.farm import FarmClient
-    from whisper_farm.protocol.client import DeliveryView
+    from whisper_farm.protocol.subscriptions import DeliveryView
 
 TRY_SECONDS = 30
 """Longer than the farm waits for an answer."""
@@ -33,7 +33,7 @@ def webhook() -> None:
 @on_farm
 def add(farm: FarmClient, url: str, progress: bool) -> None:
     """Add an address; prints its id, and the secret that verifies its messages: it cannot be shown again."""
-    from whisper_farm.protocol.client import NewWebhook
+    from whisper_farm.protocol.subscriptions import NewWebhook
 
     made = farm.add_webhook(NewWebhook(url=url, progress=progress))
     say(f"{made.id}  {made.secret}")

@@ -7,10 +7,10 @@ for too long counts as lost. An event of kind `reset` says that events were miss
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from whisper_farm.client.transport import MAX_ERROR_BYTES, NoAnswerError, Reply, Transport, understood
-from whisper_farm.errors import FarmError, ServerUnreachable
+from whisper_farm.client.transport import MAX_ERROR_BYTES, HttpRequest, NoAnswerError, Reply, Transport, understood
+from whisper_farm.errors import ServerUnreachable
 from whisper_farm.protocol.client import EventView
 
 PAUSE_SECONDS = 0.2
@@ -23,17 +23,9 @@ SILENCE_SECONDS = 45.0
 class AsyncEventStream:
     """The events of a farm, one after another, for ever. It comes back by itself after a lost connection."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        error_of: Callable[[Reply], FarmError],
-        after: int | None = None,
-        transcription: str | None = None,
-    ) -> None:
-        """`error_of` gives the error that an answer stands for that is no success."""
+    def __init__(self, transport: Transport, after: int | None = None, transcription: str | None = None) -> None:
         self.last_id = after
         self._transport = transport
-        self._error_of = error_of
         self._filter: dict[str, str | int | float] = {} if transcription is None else {"transcription": transcription}
 
     async def __aiter__(self) -> AsyncGenerator[EventView, None]:
@@ -56,10 +48,11 @@ class AsyncEventStream:
         """The events of one connection; None for a sign of life."""
         loop = asyncio.get_running_loop()
         query = self._filter if self.last_id is None else {**self._filter, "after": self.last_id}
-        async with self._transport.stream("GET", "/api/events", SILENCE_SECONDS, query=query) as (answer, deadline):
+        request = HttpRequest("GET", "/api/events", query)
+        async with self._transport.stream(request, SILENCE_SECONDS) as (answer, deadline):
             if answer.is_error:
                 content = b"".join([part async for part in answer.aiter_bytes(MAX_ERROR_BYTES)])
-                raise self._error_of(Reply(answer.status_code, answer.reason_phrase, content))
+                raise self._transport.error_of(Reply(answer.status_code, answer.reason_phrase, content))
             yield None
             seen = self.last_id
             async for line in answer.aiter_lines():

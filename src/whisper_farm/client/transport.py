@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -45,6 +45,17 @@ class NoAnswerError(Exception):
         super().__init__(reason)
         self.sent = sent
         """Whether the request may have reached the farm."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """What is sent. `url` is a path of the farm's own, or an address elsewhere."""
+
+    method: str
+    url: str
+    query: Query | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +104,10 @@ class Transport:
         """Whether an address, as it stands in a transfer, is the farm's own: a path without a host."""
         return url.startswith("/") and not url.startswith("//")
 
-    async def exchange(
-        self,
-        method: str,
-        url: str,
-        seconds: float,
-        *,
-        query: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        content: Content | None = None,
-        most_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Reply:
-        """One request and its answer, cut off just beyond `most_bytes`. Raises `NoAnswerError`, or
-        `InvalidRequest` where no request can be made.
-        """
+    async def exchange(self, request: HttpRequest, seconds: float, most_bytes: int = MAX_ANSWER_BYTES) -> Reply:
+        """One request and its answer, cut off just beyond `most_bytes`. Raises what `stream` raises."""
         body = bytearray()
-        asked = self.stream(method, url, seconds, query=query, headers=headers, content=content)
-        async with asked as (answer, deadline):
+        async with self.stream(request, seconds) as (answer, deadline):
             most = max(most_bytes, MAX_ERROR_BYTES if answer.is_error else 0)
             async for part in answer.aiter_bytes():
                 body += part
@@ -120,27 +118,22 @@ class Transport:
 
     @asynccontextmanager
     async def stream(
-        self,
-        method: str,
-        url: str,
-        seconds: float,
-        *,
-        query: Query | None = None,
-        headers: Mapping[str, str] | None = None,
-        content: Content | None = None,
+        self, request: HttpRequest, seconds: float
     ) -> AsyncIterator[tuple[httpx.Response, asyncio.Timeout]]:
-        """An answer whose body the caller reads, and the deadline, which it may move. Raises `NoAnswerError`."""
-        own = self.is_own(url)
-        sent_headers = {**(headers or {}), **(self._headers if own else {})}
+        """An answer whose body the caller reads, and the deadline, which it may move.
+
+        Raises `NoAnswerError`, or `InvalidRequest` where no request can be made.
+        """
+        own, content = self.is_own(request.url), request.content
         try:
             async with asyncio.timeout(seconds) as deadline:
                 if isinstance(content, AsyncIterator):
                     content = _earning(content, deadline)
                 asked = self._http.stream(
-                    method,
-                    self.server + url if own else url,
-                    params=query,
-                    headers=sent_headers,
+                    request.method,
+                    self.server + request.url if own else request.url,
+                    params=request.query,
+                    headers={**request.headers, **(self._headers if own else {})},
                     content=content,
                     timeout=seconds,
                 )
@@ -149,11 +142,18 @@ class Transport:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise NoAnswerError(str(error) or type(error).__name__, sent=False) from error
         except (*_NO_REQUEST, ValueError, OverflowError) as error:
-            raise InvalidRequest(f"No request can be made to {url!r}: {error}") from error
+            raise InvalidRequest(f"No request can be made to {request.url!r}: {error}") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise NoAnswerError(str(error) or type(error).__name__) from error
         except OSError as error:  # a time-out among them
             raise NoAnswerError(str(error) or f"no whole answer within {seconds:g} s") from error
+
+    def error_of(self, reply: Reply) -> FarmError:
+        """The exception that an answer stands for that is no success."""
+        where = f"{self.server} answered {reply.status} {reply.phrase}"
+        return reply.refusal() or ServerUnreachable(
+            f"{where}, and not as a Whisper Farm server does; is the address right?"
+        )
 
 
 def checked_address(server: str) -> str:

@@ -28,6 +28,7 @@ from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
 from whisper_farm.leases.second import is_doubtful, words_of
 from whisper_farm.protocol import worker as protocol
+from whisper_farm.protocol.jobs import RESULTS, ChunkResult, PeaksResult, Result, TranscribeResult
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
@@ -85,7 +86,7 @@ async def _check_copies(blobs: Blobs, call: _Call) -> None:
     """A listening copy must have arrived. Its size says so: reading it all would take too long."""
     for number, finished in list(call.finished.items()):
         place = call.places.get(finished.token)
-        if isinstance(finished.result, protocol.PeaksResult) and place is not None and place.state == "live":
+        if isinstance(finished.result, PeaksResult) and place is not None and place.state == "live":
             audio = finished.result.audio
             try:
                 await blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
@@ -114,7 +115,7 @@ class _Call:
         text = completion.result.encode()
         result = _checked(completion, text, place)
         finished = Finished(self.request.worker_id, completion.token, completion.digest, result)
-        if place is not None and not isinstance(result, protocol.ChunkResult):
+        if place is not None and not isinstance(result, ChunkResult):
             key = result_key(place.transcription_id, place.position, completion.token, completion.digest)
             finished = replace(finished, result_key=key, result_size=len(text))
             if place.state == "live":
@@ -136,14 +137,14 @@ class _Call:
         return [all_of_them[number] for number in range(len(self.request.completions))]
 
 
-def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob | None) -> protocol.Result:
+def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob | None) -> Result:
     """The result of this completion; raises what is wrong with it."""
     if protocol.digest_of(text) != completion.digest:
         raise DigestMismatch("The result is not the one its digest was made of. Send it again.")
     if holds_nul(text):
         raise InvalidRequest("The result holds a NUL character, which no text here may have.")
     try:
-        result = protocol.RESULTS[completion.kind].model_validate_json(text)
+        result = RESULTS[completion.kind].model_validate_json(text)
     except ValidationError as error:
         raise InvalidRequest(f"This is no result of a {completion.kind} job: {_first(error)}.") from None
     if place is not None and place.state == "live":
@@ -151,21 +152,21 @@ def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob |
     return result
 
 
-def _check_kind(result: protocol.Result, token: str, place: AttemptedJob) -> None:
+def _check_kind(result: Result, token: str, place: AttemptedJob) -> None:
     match result:
-        case protocol.ChunkResult():
+        case ChunkResult():
             pass  # the queue holds it against the chunks that it has
-        case protocol.TranscribeResult():
+        case TranscribeResult():
             _must_be_asked_for(result, place)
             _must_fit(result, place)
-        case protocol.PeaksResult():
+        case PeaksResult():
             if result.audio.key != listening_key(place.transcription_id, token):
                 raise InvalidRequest(f"{result.audio.key} was not minted for this attempt.")
         case _:
             assert_never(result)
 
 
-def _must_be_asked_for(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
+def _must_be_asked_for(result: TranscribeResult, place: AttemptedJob) -> None:
     """It is of what was asked for, in a language there is, and says no more than anybody can in that time."""
     made, asked = (result.engine, result.model), (place.options["engine"], place.options["model"])
     if made != asked:
@@ -184,7 +185,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500]
 
 
-def _must_fit(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
+def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
     """Times count from the start of the recording and lie in the chunk; anything else would be a silent mix-up."""
     earliest, latest = place.start_seconds - TOLERANCE_SECONDS, place.end_seconds + TOLERANCE_SECONDS
     for start, end in _spans(result):
@@ -195,7 +196,7 @@ def _must_fit(result: protocol.TranscribeResult, place: AttemptedJob) -> None:
             )
 
 
-def _spans(result: protocol.TranscribeResult) -> Iterator[tuple[float, float]]:
+def _spans(result: TranscribeResult) -> Iterator[tuple[float, float]]:
     yield from result.unheard
     for segment in result.segments:
         yield segment.start, segment.end

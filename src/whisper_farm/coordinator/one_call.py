@@ -42,7 +42,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.leases.transcriptions import cancel, delete, results_of, retry
 from whisper_farm.protocol.client import FINISHED, Submission
-from whisper_farm.protocol.worker import TranscribeResult
+from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event
 from whisper_farm.store.transcriptions import TranscriptionRow, find

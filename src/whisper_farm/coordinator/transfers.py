@@ -24,8 +24,9 @@ from typing import assert_never
 
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.claim import Claimed
+from whisper_farm.protocol.jobs import ChunkTask, PeaksTask, Source, Task, TranscribeTask
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
-from whisper_farm.protocol.worker import ChunkTask, ChunkUpload, Claim, PeaksTask, Source, Task, TranscribeTask
+from whisper_farm.protocol.worker import ChunkUpload, Claim
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.jobs import AttemptedJob
 

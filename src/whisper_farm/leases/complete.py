@@ -14,7 +14,8 @@ from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
 from whisper_farm.leases.second import compare, leave_to_another, needs_another
 from whisper_farm.protocol.events import JobRedo
-from whisper_farm.protocol.worker import Outcome, Result, TranscribeResult
+from whisper_farm.protocol.jobs import Result, TranscribeResult
+from whisper_farm.protocol.worker import Outcome
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit

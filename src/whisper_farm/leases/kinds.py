@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from whisper_farm.errors import InvalidRequest, ModelMismatch
 from whisper_farm.leases.attempts import Held
 from whisper_farm.protocol.events import ChunkingDone, JobDone, PeaksDone
+from whisper_farm.protocol.jobs import ChunkResult, PeaksResult, Result, TranscribeResult
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.protocol.worker import ChunkResult, NewChunk, PeaksResult, Result, TranscribeResult
+from whisper_farm.protocol.worker import NewChunk
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Json

@@ -12,7 +12,7 @@ from typing import Any
 
 from whisper_farm.leases.attempts import Held
 from whisper_farm.leases.workers import LiveWorkers
-from whisper_farm.protocol.worker import ChunkResult, Result, TranscribeResult
+from whisper_farm.protocol.jobs import ChunkResult, Result, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.search import fold

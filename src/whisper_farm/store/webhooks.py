@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from whisper_farm.errors import WrongState
-from whisper_farm.protocol.client import DeliveryState
+from whisper_farm.protocol.subscriptions import DeliveryState
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 

@@ -19,6 +19,7 @@ from typing import Literal, assert_never
 from whisper_farm import __version__
 from whisper_farm.errors import FarmError, LeaseLost, OptionUnsupported
 from whisper_farm.protocol import worker
+from whisper_farm.protocol.jobs import ChunkTask, PeaksTask, Result, TranscribeTask
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
@@ -280,14 +281,14 @@ class Agent:
 
     async def _do(self, claim: worker.Claim) -> None:
         """Do a job to its end, and hand that in."""
-        end: worker.Result | JobFailure
+        end: Result | JobFailure
         try:
             match claim.task:
-                case worker.ChunkTask():
+                case ChunkTask():
                     end = await self._cutting.cut(claim, claim.task)
-                case worker.PeaksTask():
+                case PeaksTask():
                     end = await self._peaks.make(claim, claim.task)
-                case worker.TranscribeTask():
+                case TranscribeTask():
                     end = await self._recognising.recognise(claim, claim.task)
                 case _:
                     assert_never(claim.task)

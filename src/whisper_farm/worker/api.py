@@ -23,6 +23,7 @@ from whisper_farm.client.transport import (
     FIRST_PAUSE_SECONDS,
     SLOWEST_BYTES_PER_SECOND,
     Content,
+    HttpRequest,
     NoAnswerError,
     Reply,
     Transport,
@@ -39,6 +40,7 @@ from whisper_farm.errors import (
     WorkerUnknown,
 )
 from whisper_farm.protocol import wire, worker
+from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 
 T = TypeVar("T")
@@ -181,9 +183,8 @@ class WorkerApi:
         if not self._transport.is_own(transfer.url) and not transfer.url.startswith(("http://", "https://")):
             raise ServerUnreachable(f"The farm named an address that is neither its own nor a link: {transfer.url!r}.")
         seconds = self.timeout_seconds + size / SLOWEST_BYTES_PER_SECOND
-        return await self._transport.exchange(
-            transfer.method, transfer.url, seconds, headers=headers, content=data, most_bytes=size
-        )
+        request = HttpRequest(transfer.method, transfer.url, headers=headers, content=data)
+        return await self._transport.exchange(request, seconds, size)
 
     async def _call(
         self,
@@ -195,17 +196,10 @@ class WorkerApi:
     ) -> Answer:
         """Send until there is an answer, or until `patience` ends; each try may take `seconds`."""
         body = request.model_dump_json().encode()
-        headers = {"Content-Type": "application/json"}
+        call = HttpRequest("POST", f"/api/work/{name}", headers={"Content-Type": "application/json"}, content=body)
 
         async def once() -> Answer:
-            reply = await self._transport.exchange(
-                "POST",
-                f"/api/work/{name}",
-                seconds or self.timeout_seconds,
-                headers=headers,
-                content=body,
-                most_bytes=MAX_ANSWER_BYTES,
-            )
+            reply = await self._transport.exchange(call, seconds or self.timeout_seconds, MAX_ANSWER_BYTES)
             try:
                 return self._read(kind, _answered(reply, foreign=False))
             except ValueError as error:
@@ -234,7 +228,7 @@ class WorkerApi:
         """Whether this claim can be worked on. An option that is set and unknown here would change the words."""
         try:
             claim = worker.Claim.model_validate(raw, extra="ignore")
-            if isinstance(claim.task, worker.TranscribeTask):
+            if isinstance(claim.task, TranscribeTask):
                 options = raw["task"]["options"].items()
                 set_options = {name: value for name, value in options if value is not None}
                 RecognitionOptions.model_validate(set_options, extra="forbid")

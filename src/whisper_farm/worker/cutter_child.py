@@ -22,8 +22,8 @@ from pathlib import Path
 from whisper_farm.audio.chunking import ChunkingEnd, chunks
 from whisper_farm.audio.listening import listen
 from whisper_farm.errors import AudioError, FarmError, TooLarge
+from whisper_farm.protocol.jobs import ChunkResult, ChunkTask, PeaksTask
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
-from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask
 from whisper_farm.worker import pipe
 from whisper_farm.worker.bounds import OPEN_SECONDS, STEP_SECONDS, bound_processor
 from whisper_farm.worker.source_reader import SourceReader

@@ -24,6 +24,7 @@ from whisper_farm.errors import (
     SourceTooCostly,
 )
 from whisper_farm.protocol import worker
+from whisper_farm.protocol.jobs import ChunkResult, ChunkTask
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.claims import CUTS_AT_ONCE
@@ -60,7 +61,7 @@ class Cutting:
         with contextlib.suppress(ChildDiedError):
             self._idle.append(await Child.start("cutter"))
 
-    async def cut(self, claim: worker.Claim, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
+    async def cut(self, claim: worker.Claim, task: ChunkTask) -> ChunkResult | JobFailure:
         """Cut the recording of a claim; cancel this to stop. What is appended stays."""
         storing = Storing(self._api, self._heartbeats, claim.token)
         async with self._room:
@@ -71,7 +72,7 @@ class Cutting:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _cut_in_children(self, appending: Appending, task: worker.ChunkTask) -> worker.ChunkResult | JobFailure:
+    async def _cut_in_children(self, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
         """Cut to the end; a child that dies has a successor, unless its predecessor died at the same place."""
         died_at: int | None = None
         while True:
@@ -85,9 +86,7 @@ class Cutting:
                     return JobFailure(RecogniserCrashed.code, death.evidence)
                 died_at = appending.position
 
-    async def _cut_in(
-        self, child: Child, appending: Appending, task: worker.ChunkTask
-    ) -> worker.ChunkResult | JobFailure:
+    async def _cut_in(self, child: Child, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
         place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
         reading = Reading(child, self._api, task.model_copy(update=place), self._silence_seconds)
         queue = _Chunks(max(1, min(GROUP, int(AHEAD_SECONDS / task.chunk_seconds))))
@@ -167,7 +166,7 @@ class Storing:
 class Appending:
     """The chunks of one recording, as far as they are safe."""
 
-    def __init__(self, storing: Storing, claim: worker.Claim, task: worker.ChunkTask) -> None:
+    def __init__(self, storing: Storing, claim: worker.Claim, task: ChunkTask) -> None:
         self._transcription_id = claim.transcription_id
         self.position = task.resume_position
         self.end_seconds = task.resume_seconds

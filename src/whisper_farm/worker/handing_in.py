@@ -24,6 +24,7 @@ from whisper_farm.errors import (
     TooLarge,
 )
 from whisper_farm.protocol import worker
+from whisper_farm.protocol.jobs import Result, TranscribeResult, TranscribeTask
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.claims import ClaimCalls
@@ -88,7 +89,7 @@ class HandingIn:
         self._arrived = asyncio.Event()
         self._changed = Wakeup()
 
-    def put(self, claim: worker.Claim, end: worker.Result | JobFailure) -> None:
+    def put(self, claim: worker.Claim, end: Result | JobFailure) -> None:
         """Hand this in, soon. A job that is no longer held is forgotten."""
         if claim.token not in self._leases:
             return
@@ -192,12 +193,12 @@ class HandingIn:
             self._tell(_notice(each, None))
 
 
-def _ending(claim: worker.Claim, end: worker.Result | JobFailure) -> _Ending:
+def _ending(claim: worker.Claim, end: Result | JobFailure) -> _Ending:
     token = claim.token
     if isinstance(end, JobFailure):
         return _Ending(token, claim, failure=_reported(token, end))
     completion = worker.Completion.of(token, end)
-    seconds = end.work_seconds if isinstance(end, worker.TranscribeResult) else None
+    seconds = end.work_seconds if isinstance(end, TranscribeResult) else None
     return _Ending(token, claim, completion, work_seconds=seconds, size=len(completion.result))
 
 
@@ -233,7 +234,7 @@ def _notice(ending: _Ending, outcome: worker.Outcome | None) -> Notice:
     if outcome and outcome.error_code:
         data["code"] = outcome.error_code
         return Notice("job_refused", f"The result of job {claim.job_id} came too late: {outcome.message}", data)
-    if isinstance(claim.task, worker.TranscribeTask):
+    if isinstance(claim.task, TranscribeTask):
         data["audio_seconds"] = claim.task.end_seconds - claim.task.start_seconds
     if ending.work_seconds is not None:
         data["work_seconds"] = ending.work_seconds

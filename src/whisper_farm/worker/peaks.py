@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from whisper_farm.errors import RecogniserCrashed
-from whisper_farm.protocol.worker import Claim, ListeningCopy, PeaksResult, PeaksTask
+from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult, PeaksTask
+from whisper_farm.protocol.worker import Claim
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.cutting import Storing, failure_of

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_farm.models import ModelName
+from whisper_farm.protocol.jobs import ChunkResult, ChunkTask, PeaksTask, TranscribeResult
 from whisper_farm.protocol.wire import MAX_BATCH, MAX_CHUNK_BYTES, Name
-from whisper_farm.protocol.worker import ChunkResult, ChunkTask, PeaksTask, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 
 if TYPE_CHECKING:

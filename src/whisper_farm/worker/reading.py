@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from whisper_farm.protocol.jobs import ChunkTask, PeaksTask
 from whisper_farm.protocol.wire import Transfer
-from whisper_farm.protocol.worker import ChunkTask, PeaksTask
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.pipe import Block, PipeMessage, ReadRecording, WantBlock

@@ -21,7 +21,7 @@ from whisper_farm.engines.devices import device_of, division_for
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
-from whisper_farm.protocol.worker import TranscribeResult
+from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.worker import apart, pipe, sandbox
 from whisper_farm.worker.bounds import bound_processor
 

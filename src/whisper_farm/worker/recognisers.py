@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported, every_error
+from whisper_farm.protocol.jobs import TranscribeResult, TranscribeTask
 from whisper_farm.protocol.wire import MAX_BATCH
-from whisper_farm.protocol.worker import MAX_RESTING, Claim, TranscribeResult, TranscribeTask
+from whisper_farm.protocol.worker import MAX_RESTING, Claim
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe

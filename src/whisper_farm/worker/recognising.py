@@ -19,7 +19,8 @@ from whisper_farm.errors import (
     RecogniserCrashed,
     TooLarge,
 )
-from whisper_farm.protocol.worker import Claim, TranscribeTask
+from whisper_farm.protocol.jobs import TranscribeTask
+from whisper_farm.protocol.worker import Claim
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import ChildDiedError

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from whisper_farm.protocol.worker import Source
+    from whisper_farm.protocol.jobs import Source
     from whisper_farm.worker.api import WorkerApi
 
 BLOCK_BYTES = 1 << 20

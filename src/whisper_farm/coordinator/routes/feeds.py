@@ -23,7 +23,7 @@ from whisper_farm.coordinator.transcripts import transcript_key_of
 from whisper_farm.errors import AddressRefused, NotFound, OptionUnsupported, WrongState
 from whisper_farm.ingest.addresses import check_url
 from whisper_farm.ingest.feeds import MOST_FEED_BYTES, TranscriptTag, with_transcripts
-from whisper_farm.protocol.client import FeedList, FeedView, NewFeed
+from whisper_farm.protocol.subscriptions import FeedList, FeedView, NewFeed
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.feeds import (
     EpisodeRow,

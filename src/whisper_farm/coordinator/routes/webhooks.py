@@ -14,7 +14,7 @@ from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.services.webhooks import message
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
 from whisper_farm.ingest.addresses import check_url
-from whisper_farm.protocol.client import DeliveryList, DeliveryView, NewWebhook, WebhookList, WebhookView
+from whisper_farm.protocol.subscriptions import DeliveryList, DeliveryView, NewWebhook, WebhookList, WebhookView
 from whisper_farm.store import webhooks
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event

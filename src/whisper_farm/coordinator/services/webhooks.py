@@ -22,8 +22,9 @@ from whisper_farm.coordinator.services.service import Report
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import AddressRefused, NotFound
 from whisper_farm.ingest.links import guarded_pool
-from whisper_farm.protocol.client import FINISHED, DeliveryState
+from whisper_farm.protocol.client import FINISHED
 from whisper_farm.protocol.events import EventKind, JobDone
+from whisper_farm.protocol.subscriptions import DeliveryState
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store import webhooks
 from whisper_farm.store.database import Transaction
