@@ -13,13 +13,13 @@ from whisper_farm.transcript.edits import (
     Patch,
     Rename,
     difference,
-    fitted,
     laid,
     next_steps,
     patches_of,
     replaced,
     within,
 )
+from whisper_farm.transcript.fitting import fitted
 from whisper_farm.transcript.transcript import Segment, Word
 
 

@@ -30,7 +30,6 @@ from whisper_farm.transcript.edits import (
     adoption,
     counting,
     difference,
-    fitted,
     laid,
     names_after,
     next_steps,
@@ -39,6 +38,7 @@ from whisper_farm.transcript.edits import (
     replaced,
     within,
 )
+from whisper_farm.transcript.fitting import fitted
 from whisper_farm.transcript.transcript import Segment
 
 KEPT_BYTES = 48 << 20
