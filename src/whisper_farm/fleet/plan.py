@@ -15,6 +15,7 @@ from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet
 from whisper_farm.fleet.providers.provider import Seen
+from whisper_farm.fleet.sightings import take_in
 from whisper_farm.fleet.snapshot import Decision, Snapshot
 from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
 from whisper_farm.store.workers import PresentWorker
@@ -182,9 +183,7 @@ def make_plan(fleet: Fleet, backlog: Backlog) -> Plan:
     )
     while world.now - backlog.begins_at < LONGEST_SECONDS:
         books = Books(world.snapshot(), draw=lambda: 0.5)
-        for provider in {pool.provider for pool in fleet.pools.values()}:
-            books.observe(provider, world.seen(provider))
-        books.meet()
+        take_in(books, {pool.provider: world.seen(pool.provider) for pool in fleet.pools.values()})
         world.heed(books, decide(books))
         for name in fleet.pools:
             there = sum(row.pool == name and row.state != "gone" for row in world.rows.values())

@@ -20,6 +20,7 @@ from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import CallFailed, Launch, Provider, Seen, classified
+from whisper_farm.fleet.sightings import take_in
 from whisper_farm.fleet.snapshot import CALLS, DAY_SECONDS, Decision, Snapshot
 from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store import machines as rows
@@ -81,9 +82,7 @@ class Reconciler:
         snapshot.listed_at = dict(self._listed_at)
         books = Books(snapshot)
         self._note_silence(books, {name: one.message for name, one in listed.items() if isinstance(one, CallFailed)})
-        for name, seen in answered.items():
-            books.observe(name, seen)
-        books.meet()
+        take_in(books, answered)
         decisions = decide(books)
         if self.dry_run:
             await self._only_say(books, decisions)
