@@ -47,7 +47,9 @@ class Policy(BaseSettings):
     attempt_seconds: float = Field(default=3600, ge=10, le=864_000)
     attempt_pace: float = Field(default=60, ge=0, le=10_000)
     """Time for one try at a job, and so much more for each second of sound; then others may claim it, though its worker
-    beats. Whoever cuts has the first anew with every chunk that comes in."""
+    beats."""
+    cut_seconds: float = Field(default=600, ge=10, le=864_000)
+    """The same for whoever cuts a recording, until more chunks come in: each second of sound gives ten back."""
     max_attempts: int = Field(default=3, ge=1, le=20)
     """Charged attempts after which a job is set aside."""
     retry_base_seconds: float = Field(default=1, ge=0, le=3600)

@@ -63,16 +63,30 @@ def test_a_transcript_is_made_again_from_its_results_if_all_are_there(
         assert again.admin.get(f"{place}/transcript").text == text
 
 
-def test_a_transcript_that_was_changed_in_place_is_not_shown(farm: ServedFarm, make_worker: MakeWorker) -> None:
+@pytest.mark.parametrize("format", ["txt", "json"])
+def test_a_transcript_that_was_changed_in_place_is_not_shown(
+    farm: ServedFarm, make_worker: MakeWorker, format: str
+) -> None:
     place = f"/api/transcriptions/{submit(farm.admin)['id']}"
     make_worker(farm).work_off()
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
     (document,) = [file for file in (farm.data / "blobs" / "transcripts").rglob("*") if file.is_file()]
     document.write_bytes(document.read_bytes().replace(b"word1", b"other"))
-    answer = farm.admin.get(f"{place}/transcript", params={"format": "txt"})
+    answer = farm.admin.get(f"{place}/transcript", params={"format": format})
     assert refused(answer) == (500, "invalid_transcript")
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript made again")
-    assert "word1" in farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text
+    assert "word1" in farm.admin.get(f"{place}/transcript", params={"format": format}).text
+
+
+def test_a_result_that_was_changed_in_place_is_a_gap_and_no_text(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    make_worker(farm).work_off()
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    changed = next((farm.data / "blobs" / "results").rglob("1.*"))
+    changed.write_bytes(changed.read_bytes().replace(b"word1", b"other"))
+    page = farm.admin.get(f"{place}/segments").json()
+    assert [gap["position"] for gap in page["lost"]] == [1]
+    assert "other" not in str(page)
 
 
 def test_the_store_of_another_farm_is_named_and_left_alone(

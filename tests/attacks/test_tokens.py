@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from support.served_farm import ServedFarm, refused
 
+from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.layers.auth import WRONG_TOKENS
 from whisper_farm.coordinator.layers.quotas import REMEMBERED, FailedTries
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.tokens import TokenRow
 
 
 def test_whoever_guesses_tokens_is_told_to_wait_and_shares_no_fate_with_his_neighbours(farm: ServedFarm) -> None:
@@ -20,6 +27,27 @@ def test_whoever_guesses_tokens_is_told_to_wait_and_shares_no_fate_with_his_neig
     assert ann.get("/api/tokens").is_success
     assert farm.user("bob").get("/api/tokens").is_success, "a new one from the same address as well"
     assert farm.client("").get("/api/tokens").status_code == 401, "without a token nobody is guessing"
+
+
+def test_whoever_guesses_tokens_makes_the_farm_look_few_times_a_second(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looks = auth.find_tokens, list[int]()
+
+    def counted(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
+        looks.append(len(digests))
+        return find(tx, digests)
+
+    guessers = [farm.client(f"wf_user_{number}") for number in range(WRONG_TOKENS + 60)]
+    for guesser in guessers[:WRONG_TOKENS]:
+        guesser.get("/api/tokens")
+    monkeypatch.setattr(auth, "find_tokens", counted)
+    monkeypatch.setattr(auth, "LOOK_SECONDS", 2.0)
+    with ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda guesser: guesser.get("/api/tokens").status_code, guessers[WRONG_TOKENS:]))
+    assert set(answers) == {429}
+    assert sum(looks) == 60
+    assert len(looks) <= 4, "they are looked up together, at the next turn"
 
 
 def test_what_is_remembered_of_failures_is_bounded() -> None:

@@ -107,12 +107,43 @@ def test_a_worker_that_only_beats_loses_its_jobs_in_the_end(farm: Farm) -> None:
     assert len(farm.beat("beats", *(job.token for job in jobs)).lost) == 2
 
 
+def test_whoever_claims_a_recording_and_only_beats_loses_it_soon(farm: Farm) -> None:
+    farm.submit()
+    for name in ("beats", "honest"):
+        farm.worker(name)
+    (job,) = farm.claim("beats", transcribe=0, chunk=1)
+    began = farm.now
+    while farm.now < began + farm.policy.cut_seconds:
+        assert not farm.claim("honest", transcribe=0, chunk=1)
+        farm.now += 15
+        farm.beat("beats", job.token)
+    (again,) = farm.claim("honest", transcribe=0, chunk=1)
+    assert again.job_id == job.job_id
+    assert farm.beat("beats", job.token).lost == (job.token,)
+
+
+def test_nobody_holds_a_recording_by_crumbs_of_it(farm: Farm) -> None:
+    """A second of sound gives ten back, and no more than there were at first."""
+    farm.submit()
+    for name in ("crumbs", "honest"):
+        farm.worker(name)
+    (job,) = farm.claim("crumbs", transcribe=0, chunk=1)
+    for number in range(9):
+        farm.now += 60
+        farm.beat("crumbs", job.token)
+        farm.append(job, 1, first=number, length=0.1)
+        assert not farm.claim("honest", transcribe=0, chunk=1)
+    farm.now += 75
+    farm.beat("crumbs", job.token)
+    assert farm.claim("honest", transcribe=0, chunk=1)
+
+
 def test_whoever_goes_on_cutting_keeps_the_job(farm: Farm) -> None:
     farm.submit()
     farm.worker("slow")
     (job,) = farm.claim("slow", transcribe=0, chunk=1)
     for number in range(4):
-        farm.now += 0.9 * farm.policy.attempt_seconds
+        farm.now += 0.4 * farm.policy.cut_seconds
         farm.beat("slow", job.token)
         farm.append(job, 1, first=number)
     farm.worker("other")

@@ -376,12 +376,16 @@ class Model:
         made = Attempt(
             token=self.mint.claim_token(), job_id=job.id, number=job.attempts, worker_id=me.id,
             request_id=request.request_id, lease_until=self.now + self._lease, started_at=self.now, hedge=hedge,
-            language=self._of(job).language,
-            ends_by=self.now + self.policy.attempt_seconds * (2 if job.kind == "peaks" else 1)
-            + self.policy.attempt_pace * (job.end_seconds - job.start_seconds),
+            language=self._of(job).language, ends_by=self.now + self._limit(job),
         )  # fmt: skip
         self.attempts[made.token] = made
         return made
+
+    def _limit(self, job: Job) -> float:
+        if job.kind == "chunk":
+            return self.policy.cut_seconds
+        most = self.policy.attempt_seconds * (2 if job.kind == "peaks" else 1)
+        return most + self.policy.attempt_pace * (job.end_seconds - job.start_seconds)
 
     def _claimed(self, attempt: Attempt) -> Answer:
         job = self.jobs[attempt.job_id]
@@ -466,8 +470,9 @@ class Model:
             recording.declared_seconds = request.duration_seconds
         recording.tagged_language = request.language or recording.tagged_language
         if fresh:
+            more = 10 * (fresh[-1].end_seconds - recording.cut_seconds)
+            attempt.ends_by = min(attempt.ends_by + more, self.now + self.policy.cut_seconds)
             self._append(recording, fresh)
-            attempt.ends_by = self.now + self.policy.attempt_seconds
         return {"next_position": position}
 
     def _append(self, recording: Recording, chunks: Sequence[NewChunk]) -> None:

@@ -18,7 +18,7 @@ from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
+from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult, digest_of
 from whisper_farm.protocol.worker import AppendRequest, ClaimRequest, EngineOffer, NewChunk, RegisterRequest
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -124,11 +124,12 @@ class Bench:
             compute_type="int8",
             work_seconds=1,
         )
-        key = result_key(one.transcription_id, one.position, one.token, SHA)
+        text = result.model_dump_json()
+        key = result_key(one.transcription_id, one.position, one.token, digest_of(text.encode()))
         if not gone:
             file = self.folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(result.model_dump_json())
+            file.write_text(text)
         return Finished("w", one.token, SHA, result, result_key=key, result_size=1)
 
     def row(self, transcription_id: str) -> TranscriptionRow:

@@ -22,10 +22,10 @@ from itertools import islice
 from pydantic import ValidationError
 
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import BlobMissing, InvalidTranscript, ServerBusy, TooLarge, WrongState
+from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidTranscript, ServerBusy, TooLarge, WrongState
 from whisper_farm.leases.transcriptions import DoneChunk, rebuild
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
-from whisper_farm.protocol.jobs import TranscribeResult
+from whisper_farm.protocol.jobs import TranscribeResult, digest_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import edits_after
@@ -88,6 +88,8 @@ async def _text_of(blobs: Blobs, chunk: DoneChunk) -> ChunkText | None:
         return ChunkText(position, start, end, ())
     try:
         body = await blobs.get(key, limit=MAX_RESULT_BYTES)
+        if f".{digest_of(body)[:16]}." not in key:  # see `transfers.result_key`
+            return None
         result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
     except (BlobMissing, TooLarge, ValidationError):
         return None
@@ -171,10 +173,9 @@ class Renderer:
             raise ServerBusy(f"The {wanted.name} file was not ready in {RENDER_SECONDS:g} s; try again.") from None
 
     async def check(self, row: TranscriptionRow) -> None:
-        """Raise `InvalidTranscript` if the stored transcript is gone or cut off, and have it put together again."""
-        with suppress(BlobMissing):
-            if await self._blobs.size(transcript_key_of(row)) == row.transcript_size:
-                return
+        """Raise `InvalidTranscript` if the stored transcript is gone or damaged, and have it put together again."""
+        with suppress(BlobMissing, DigestMismatch):
+            return await self._blobs.verify(transcript_key_of(row), row.transcript_size or 0, row.transcript_sha256)
         await self._store.write(lambda tx: rebuild(tx, row.id))
         raise InvalidTranscript(DAMAGED)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS, flow
-from whisper_farm.leases.rules import attempt_limit_seconds
+from whisper_farm.leases.rules import CUT_PACE
 from whisper_farm.leases.waiting import present_turn
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
@@ -25,7 +25,9 @@ DECLARE = Change("""
 THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
 LONGER_SECONDS = 1.0
 """How much longer than was asked for a chunk may be."""
-GO_ON = Change("UPDATE attempts SET ends_by = :by WHERE token = :token")
+GO_ON = Change("""
+    UPDATE attempts SET ends_by = CASE WHEN ends_by + :more < :by THEN ends_by + :more ELSE :by END WHERE token = :token
+""")
 COUNT = Change("""
     UPDATE transcriptions SET chunks = :chunks, cut_seconds = :cut, next_turn = :turn, chunks_done = :done,
            done_seconds = :seconds
@@ -45,7 +47,8 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds, "language": request.language})
     if fresh:
         _store(tx, row, fresh)
-        tx.change(GO_ON, {"token": held.token, "by": tx.now + attempt_limit_seconds(policy, held.kind, 0)})
+        more = CUT_PACE * (fresh[-1].end_seconds - row.cut_seconds)
+        tx.change(GO_ON, {"token": held.token, "more": more, "by": tx.now + policy.cut_seconds})
     return AppendAnswer(next_position=row.chunks + len(fresh))
 
 

@@ -51,8 +51,9 @@ STILL_SILENT = "SELECT token FROM attempts WHERE token IN :tokens AND state = 'l
 LOCK_FREE = Query[str](STILL_SILENT, postgres=STILL_SILENT + " ORDER BY token" + LOCK + " SKIP LOCKED")
 LOSE = Change("""
     UPDATE attempts SET state = 'lost', charged = TRUE, ended_at = :now, error_code = 'lease_lost',
-           error_message = 'The worker ' || worker_id
-                           || ' was silent for longer than its lease: it crashed, sleeps or is cut off.'
+           error_message = 'The worker ' || worker_id || CASE WHEN ends_by <= :now
+               THEN ' got no further in its time.'
+               ELSE ' was silent for longer than its lease: it crashed, sleeps or is cut off.' END
      WHERE token IN :tokens
 """)
 CHARGE = Change("""

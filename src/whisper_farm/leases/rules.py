@@ -20,6 +20,8 @@ FAILURES_PER_ATTEMPT = 4
 """Failures of any kind, for each charged attempt a job may have, that end it when nobody else is left to try."""
 TRIES_PER_ATTEMPT = 16
 """Tries of any kind, for each charged attempt a job may have, that end it whoever is left to try."""
+CUT_PACE = 10.0
+"""So many seconds a cutter wins back with each second of sound: nobody holds a recording by crumbs of it."""
 PACE_WEIGHT = 0.1
 """How much one completion moves the running average of its profile."""
 
@@ -42,6 +44,8 @@ def stretched(policy: Policy, present: int) -> LeaseTiming:
 
 def attempt_limit_seconds(policy: Policy, kind: JobKind, seconds: float) -> float:
     """How long one try may last, whoever beats for it; of a recording that is cut, until more chunks come in."""
+    if kind == "chunk":
+        return policy.cut_seconds
     return policy.attempt_seconds * (2 if kind == "peaks" else 1) + policy.attempt_pace * seconds
 
 

@@ -54,6 +54,8 @@ MAX_ASKED = 10_000
 MAX_SECRET = 512
 WRONG_TOKENS = 30
 """In five minutes from one address. Then wrong ones are told to wait."""
+LOOK_SECONDS = 0.5
+"""How often unknown tokens are looked up, all together, of addresses that have sent too many wrong ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,16 @@ class KnownTokens:
     async def caller(self, secret: str, scope: Scope) -> Caller:
         """Who presents this secret in this request; raises `Unauthorized`, or `TooManyTries`.
 
-        A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in.
+        A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in. One that
+        was not good lately waits a moment there.
         """
-        digest = digest_of(secret)
+        digest, address = digest_of(secret), (scope.get("client") or ("",))[0]
         until, found = self._known.get(digest, (0.0, None))
         if until < time.monotonic():
+            if found is None and self._failed.too_many(address):
+                await asyncio.sleep(LOOK_SECONDS - time.monotonic() % LOOK_SECONDS)
             found = await self._look_up(digest)
         if found is None:
-            address = (scope.get("client") or ("",))[0]
             self._failed.check(address)
             self._failed.failed(address)
             raise Unauthorized("This token is not known here, or was revoked.")

@@ -50,11 +50,13 @@ class FailedTries:
 
     def check(self, *keys: str) -> None:
         """Raise `TooManyTries` if one of them has failed too often lately."""
-        since = time.monotonic() - TRIES_SECONDS
-        for key in keys:
-            failures = self._failures.get(key)
-            if failures is not None and len(failures) >= self._most and failures[0] >= since:
-                raise TooManyTries
+        if any(map(self.too_many, keys)):
+            raise TooManyTries
+
+    def too_many(self, key: str) -> bool:
+        """Whether it has failed too often lately."""
+        failures, since = self._failures.get(key), time.monotonic() - TRIES_SECONDS
+        return failures is not None and len(failures) >= self._most and failures[0] >= since
 
     def failed(self, *keys: str) -> None:
         """Count a failure."""
