@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from support.served_farm import StartFarm, eventually
 from support.submitting import submit
 
 from whisper_farm.cli.main import outcome
+from whisper_farm.coordinator import tls
 from whisper_farm.coordinator.tls import tls_context
 from whisper_farm.errors import FarmError
 
@@ -59,6 +61,39 @@ def test_one_that_never_greets_holds_up_nobody(start_farm: StartFarm, tmp_path: 
     finally:
         for one in silent:
             one.close()
+
+
+@pytest.mark.parametrize("half", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_handshake_that_is_not_finished_is_ended_like_a_slow_head(
+    start_farm: StartFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bytes
+) -> None:
+    monkeypatch.setattr(tls, "HEAD_SECONDS", 0.5)
+    cert, key = certificate(tmp_path / "tls")
+    farm = start_farm(tls_cert=cert, tls_key=key)
+    with socket.create_connection(("127.0.0.1", httpx.URL(farm.url).port or 0)) as silent:
+        silent.sendall(half)
+        silent.settimeout(10)
+        with suppress(ConnectionError):
+            assert silent.recv(1) == b""
+
+
+def test_with_too_many_handshakes_the_oldest_ends(
+    start_farm: StartFarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "MOST_HANDSHAKES", 20)
+    cert, key = certificate(tmp_path / "tls")
+    farm = start_farm(tls_cert=cert, tls_key=key)
+    place = "127.0.0.1", httpx.URL(farm.url).port or 0
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(place, timeout=10)) for _ in range(40)]
+        for one in silent[:15]:
+            with suppress(ConnectionError):
+                assert one.recv(1) == b""
+        assert httpx.get(f"{farm.url}/healthz", verify=False, trust_env=False).is_success
+        for one in silent[-15:]:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(1)
 
 
 def test_it_is_said_which_file_is_wrong(tmp_path: Path) -> None:

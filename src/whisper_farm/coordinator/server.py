@@ -28,7 +28,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from whisper_farm.coordinator.app import create_app
 from whisper_farm.coordinator.connection import HttpConnection
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.tls import tls_context
+from whisper_farm.coordinator.tls import accept_encrypted, tls_context
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.log import logger
 from whisper_farm.settings import Policy, ServerSettings
@@ -152,24 +152,33 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
-            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
         super().__init__(config)
         self._coordinator: Coordinator = app.state.coordinator
         self._stop = stop
         self._ready = ready
+        self._tls = tls
+        self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            await super().startup(sockets)
+            await super().startup(sockets if self._tls is None else [])
         except SystemExit as error:
             raise self._coordinator.start_error or FarmError("The server did not start; its log says why.") from error
+        if self._tls is not None:
+            encrypted = (accept_encrypted(listener, self._tls, self._connection) for listener in sockets or ())
+            self._accepting = [asyncio.create_task(each) for each in encrypted]
         self._ready()
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self.config, self.server_state, self.lifespan.state)
 
     async def on_tick(self, counter: int) -> bool:
         return self._stop.is_set() or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for accepting in self._accepting:
+            accepting.cancel()
         await self._coordinator.end_waits()
         await super().shutdown(sockets)
 
