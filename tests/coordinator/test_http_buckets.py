@@ -82,6 +82,25 @@ def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: Serv
     assert farm.admin.post("/api/transcriptions", json={**body, "sha256": sha256}).status_code == 201
 
 
+def test_a_recording_stays_what_it_was_when_its_sender_sends_another(
+    s3_farm: ServedFarm, make_worker: MakeWorker, bucket: Any
+) -> None:
+    farm, worker = s3_farm, make_worker(s3_farm)
+    target = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
+    body, transfer = {"name": "a", "upload_id": target["upload_id"]}, target["transfer"]
+
+    def put(content: bytes) -> None:
+        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=20).is_success
+
+    put(AUDIO)
+    assert farm.admin.post("/api/transcriptions", json=body).status_code == 201
+    assert len(keys(bucket)) == 1, "there is no second copy"
+    put(AUDIO[::-1])
+    assert farm.admin.post("/api/transcriptions", json={**body, "name": "again"}).status_code == 201
+    for cutting in (*worker.claim(0, chunk=1), *worker.claim(0, chunk=1)):
+        assert worker.transfer(cutting["task"]["source"]["transfer"]).content == AUDIO
+
+
 def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_worker: MakeWorker) -> None:
     worker = make_worker(s3_farm)
     submit(s3_farm.admin)

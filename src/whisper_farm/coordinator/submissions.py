@@ -11,6 +11,7 @@ from pathlib import Path
 
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.auth import Caller, own
+from whisper_farm.coordinator.transfers import source_key
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -61,17 +62,20 @@ async def take_submission(farm: Coordinator, submission: Submission, caller: Cal
 async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
     upload_id = submission.upload_id or ""
     upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
-    await _verify(farm.blobs, upload, submission.sha256)
+    key = await _settled(farm.blobs, upload, submission.sha256)
     sha256 = upload.sha256 or submission.sha256
-    new = _new(submission, caller, upload.source, upload.size, sha256)
+    new = _new(submission, caller, f"blob:{key}", upload.size, sha256)
 
     def accept(tx: Transaction) -> tuple[str, bool]:
         if find_upload(tx, upload.id, caller.owner).key != upload.key:
             raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
-        stored(tx, upload, upload.key, sha256)
+        stored(tx, upload, key, sha256)
         return _accept(tx, new)
 
-    return await farm.store.write(accept)
+    made = await farm.store.write(accept)
+    if key != upload.key:
+        await farm.blobs.delete([upload.key])
+    return made
 
 
 async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
@@ -99,16 +103,29 @@ def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
         raise cannot_translate(options.model)
 
 
-async def _verify(blobs: Blobs, upload: UploadRow, sha256: str | None) -> None:
-    """What came through a coordinator was counted and hashed; what went to an object store is looked at now."""
+async def _settled(blobs: Blobs, upload: UploadRow, sha256: str | None) -> str:
+    """Where the recording is; raises what is wrong with it.
+
+    What came through a coordinator was counted and hashed. What went to an object store is copied now: its sender can
+    still replace it.
+    """
     if upload.sha256 is not None:
         if sha256 is not None and sha256 != upload.sha256:
             raise DigestMismatch(f"SHA-256 {sha256} was announced for {upload.name}; it has {upload.sha256}.")
-        return
+        return upload.key
+    key = upload.key if upload.state == "stored" else source_key(upload.id)
     try:
-        await blobs.verify(upload.key, upload.size, sha256, limit=upload.size)
+        await blobs.verify(upload.key, upload.size, limit=upload.size)
+        if key != upload.key:
+            await blobs.copy(upload.key, key)
+        await blobs.verify(key, upload.size, sha256)
     except BlobMissing:
         raise WrongState(f"{upload.name} has not arrived yet; send it first.") from None
+    except DigestMismatch:
+        if key != upload.key:
+            await blobs.delete([key])
+        raise
+    return key
 
 
 def _local(settings: ServerSettings, path: str, caller: Caller) -> Path:

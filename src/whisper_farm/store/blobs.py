@@ -6,8 +6,8 @@ the store can sign, workers and clients may be given URLs to send and fetch blob
 what arrived is what was announced.
 
 Blobs that the database names are not changed: whoever writes again uses another key, or is refused. Two things can
-still replace one: what was on its way by then, and what is sent to a presigned URL before it runs out. `verify` is
-there for that, and so is the SHA-256 that is told with the audio of every chunk.
+still replace one: what was on its way by then, and what is sent to a presigned URL before it runs out. So a recording
+that came by such a URL is copied before it counts, and the SHA-256 of a chunk is told with its audio.
 
 It does not know what the blobs mean. It forces nothing to disk before it answers: a power cut may cost the last
 seconds.
@@ -211,6 +211,13 @@ class Blobs:
             raise DigestMismatch(
                 f"SHA-256 {sha256} was announced, what arrived has {digest.hexdigest()}. Send it again."
             )
+
+    async def copy(self, key: str, to: str) -> None:
+        """Store what is in a blob under another name as well; the store does that by itself."""
+        _check(key)
+        _check(to)
+        with self._serving(key):
+            await obstore.copy_async(self._store, key, to)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove blobs; those that are not there are no error."""
