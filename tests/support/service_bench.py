@@ -18,8 +18,15 @@ from whisper_farm.leases.claim import Claimed, claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
-from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult, digest_of
-from whisper_farm.protocol.worker import AppendRequest, ClaimRequest, EngineOffer, NewChunk, RegisterRequest
+from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
+from whisper_farm.protocol.worker import (
+    AppendRequest,
+    ClaimRequest,
+    EngineOffer,
+    NewChunk,
+    RegisterRequest,
+    digest_of,
+)
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database

@@ -25,7 +25,8 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidTranscript, ServerBusy, TooLarge, WrongState
 from whisper_farm.leases.transcriptions import DoneChunk, rebuild
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
-from whisper_farm.protocol.jobs import TranscribeResult, digest_of
+from whisper_farm.protocol.jobs import TranscribeResult
+from whisper_farm.protocol.worker import digest_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import edits_after
