@@ -7,3 +7,5 @@ nothing heavy (recognisers, FFmpeg, web server) is loaded before it is needed.
 from __future__ import annotations
 
 __version__ = "0.1.0"
+DEFAULT_ENGINE = "faster-whisper"
+"""The engine for who names none; `engines/registry.py` knows which there are."""

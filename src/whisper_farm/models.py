@@ -7,10 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.errors import OptionUnsupported
-
-DEFAULT_ENGINE = "faster-whisper"
-"""The engine for who names none."""
 
 REPOSITORIES = {
     "tiny.en": "Systran/faster-whisper-tiny.en",

@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.hours import HOURS
-from whisper_farm.models import DEFAULT_ENGINE, ModelName
+from whisper_farm.models import ModelName
 
 
 def data_folder() -> Path:

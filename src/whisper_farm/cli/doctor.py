@@ -20,7 +20,7 @@ from typing import Literal
 
 import click
 
-from whisper_farm import __version__
+from whisper_farm import DEFAULT_ENGINE, __version__
 from whisper_farm.cli.connection import access_token, admin_token_file, server_address, server_flags
 from whisper_farm.cli.whisper_flags import Command
 from whisper_farm.cli.words import counted
@@ -105,7 +105,6 @@ def probe(code: str) -> tuple[list[str], str]:
 def _engines() -> Iterator[Finding]:
     """Whether each engine's library can be imported, tried in a child; the default engine must work."""
     from whisper_farm.engines.registry import engine_names
-    from whisper_farm.models import DEFAULT_ENGINE
 
     for name in engine_names():
         words, trouble = probe(
@@ -140,7 +139,6 @@ def _models(device: Literal["cpu", "cuda"]) -> Finding:
     """Whether the model for who names none is here, and which others are."""
     from whisper_farm.engines.cache import cache_folder, models_on_disk
     from whisper_farm.engines.registry import engine_traits
-    from whisper_farm.models import DEFAULT_ENGINE
 
     wanted = engine_traits(DEFAULT_ENGINE).default_model(device, "transcribe")
     here = [found.model for found in models_on_disk()]

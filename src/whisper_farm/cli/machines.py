@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,7 @@ from whisper_farm.showing import printable_lines, say
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
+    from whisper_farm.protocol.client import WorkerView
     from whisper_farm.protocol.machines import (
         MachineAction,
         MachineLine,
@@ -58,16 +59,7 @@ MACHINE_ACTIONS: tuple[MachineAction, ...] = ("start", "drain", "stop", "destroy
 @truth("--json", help="As JSON.")
 @server_flags
 def workers(
-    pool: str | None,
-    machine: str | None,
-    number: int | None,
-    auto: bool,
-    sync: bool,
-    log: bool,
-    json: bool,
-    server: str | None,
-    token: str | None,
-    **switches: bool,
+    pool: str | None, machine: str | None, server: str | None, token: str | None, json: bool, **told: Any
 ) -> None:
     """List pools and machines with their state, age and cost; with --on or --machine, change a pool or a machine.
 
@@ -77,29 +69,29 @@ def workers(
     whisper-farm workers --on cloud --auto   as many as the work needs
     whisper-farm workers --machine ID --log  what happened to one machine
     """
-    given = [name for name, is_given in switches.items() if is_given]
+    switches = [name for name in dict.fromkeys((*SWITCHES, *MACHINE_ACTIONS)) if told[name]]
+    number, auto = told["number"], told["auto"]
     if machine is not None and (pool is not None or number is not None or auto):
         raise click.UsageError("--machine goes with --start, --drain, --stop, --destroy and --log only.")
-    action = None if machine is None else _action(given)
-    change = _change(number, auto, given) if machine is None else None
+    action = None if machine is None else _action(switches)
+    change = _change(number, auto, switches) if machine is None else None
     if change is not None and pool is None:
         raise click.UsageError("Say which pool is meant: --on NAME.")
     with connect(server, token) as farm:
         if machine is not None and action is not None:
             farm.change_machine(machine, action)
-        if log:
+        if told["log"]:
             _print(farm.machine_log(machine)[::-1], json)
             return
-        listed = farm.sync_machines() if sync else farm.machines()
+        listed = farm.sync_machines() if told["sync"] else farm.machines()
+        compared: list[WorkerView] = []
         if machine is not None:
             listed = listed.model_copy(update={"pools": (), "machines": _only(listed, machine)})
-        if pool is not None:
+        elif pool is not None:
             found = named(listed, pool)
-            pools = tuple(one for one in listed.pools if one.name == found)
-            machines = tuple(one for one in listed.machines if one.pool == found)
-            only = listed.model_copy(update={"pools": pools, "machines": machines})
-            listed = farm.change_pool(found, change) if change is not None else only
-        compared = [one for one in farm.workers() if one.compared] if machine is None and pool is None else []
+            listed = farm.change_pool(found, change) if change is not None else _of_pool(listed, found)
+        else:
+            compared = [one for one in farm.workers() if one.compared]
     differ = [f"{one.name}: {one.differed} of {one.compared} results differ from a second worker's" for one in compared]
     print(listed.model_dump_json() if json else printable_lines("\n".join([*describe(listed), *differ])))
 
@@ -118,6 +110,12 @@ def _only(listed: MachineList, machine: str) -> tuple[MachineView, ...]:
     if not found:
         raise NotFound(f"There is no machine {machine}, and none of that name ended today.")
     return found
+
+
+def _of_pool(listed: MachineList, pool: str) -> MachineList:
+    pools = tuple(one for one in listed.pools if one.name == pool)
+    machines = tuple(one for one in listed.machines if one.pool == pool)
+    return listed.model_copy(update={"pools": pools, "machines": machines})
 
 
 def _change(number: int | None, auto: bool, switches: list[str]) -> PoolChange | None:
@@ -230,16 +228,7 @@ def time_span(written: str | float) -> float:
 @click.option("--model", metavar="NAME", help="[default: that of the first pool]")
 @click.option("--deadline", type=time_span, metavar="TIME", help="When it must be done, from now, as 2h.")
 @click.option("--budget", type=click.FloatRange(0, 100_000_000), metavar="MONEY", help="What it may cost.")
-def plan(
-    pools: str,
-    audio: float,
-    speed: float,
-    boot: float,
-    engine: str | None,
-    model: str | None,
-    deadline: float | None,
-    budget: float | None,
-) -> None:
+def plan(pools: str, deadline: float | None, budget: float | None, **told: Any) -> None:
     """Say how many machines of which pool a backlog gets, what that costs, and when it is done.
 
     It is the decision of the farm itself, on a virtual clock, in a world in which nothing goes wrong.
@@ -256,7 +245,8 @@ def plan(
     first = next(iter(fleet.pools.values()), None)
     if first is None:
         raise click.UsageError(f"{pools} describes no pool.")
-    backlog = Backlog(engine or first.engine, model or first.model or "any", audio, speed, boot, time.time())
+    engine, model = told["engine"] or first.engine, told["model"] or first.model or "any"
+    backlog = Backlog(engine, model, told["audio"], told["speed"], told["boot"], time.time())
     if deadline is not None:
         made = plan_for_deadline(fleet, backlog, deadline)
     elif budget is not None:

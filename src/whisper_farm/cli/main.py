@@ -43,7 +43,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "submit": ("submit:submit", "Send recordings and come back later."),
         "feed": ("feeds:feed", "Have the episodes of podcasts transcribed, as they come."),
         "webhook": ("webhooks:webhook", "Tell an address when transcriptions end."),
-        "watch": ("watch:watch", "Transcribe what is put into a folder."),
+        "watch": ("transcribe:watch", "Transcribe what is put into a folder."),
         "list": ("jobs:list_", "List transcriptions, newest first."),
         "search": ("jobs:search", "Find what was said."),
         "status": ("jobs:status", "Show one transcription, or the farm."),

@@ -39,36 +39,42 @@ class Note:
 
 
 class Notes:
-    """The notes of a user, one small file each."""
+    """A user's notes on the outputs of a command, one small file each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, outputs: Outputs) -> None:
+        self.outputs = outputs
         self._folder = folder
 
-    def of(self, outputs: Outputs, stem: str) -> Note | None:
+    def of(self, stem: str) -> Note | None:
         """The note of the outputs with this name; None where there is none, or one that is out of date."""
-        file = self._file(outputs, stem)
+        file = self._file(stem)
         try:
             written = json.loads(file.read_text(encoding="utf-8"))
             made_of = written["made_of"] and Fingerprint(**written["made_of"])
             claimed = time.time() - file.stat().st_mtime < CLAIM_SECONDS
-            return Note(written["source"], made_of) if claimed or outputs.any_there(stem) else None
+            return Note(written["source"], made_of) if claimed or self.outputs.any_there(stem) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def keep(self, outputs: Outputs, recording: Recording, made_of: Fingerprint | None = None) -> None:
+    def keep(self, recording: Recording, made_of: Fingerprint | None = None) -> None:
         """Note that this name is that recording's, and of what its outputs were made."""
-        file = self._file(outputs, recording.stem)
+        file = self._file(recording.stem)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = file.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(asdict(Note(_source(recording), made_of))), encoding="utf-8")
         part.replace(file)
 
-    def _file(self, outputs: Outputs, stem: str) -> Path:
-        target = os.fsencode(os.path.realpath(outputs.folder / stem))
+    def is_there(self, recording: Recording) -> bool:
+        """Whether its outputs are there, and of what it is now as far as is known."""
+        note = self.of(recording.stem)
+        return self.outputs.there(recording.stem) and (note is None or _is_made_of(note, recording))
+
+    def _file(self, stem: str) -> Path:
+        target = os.fsencode(os.path.realpath(self.outputs.folder / stem))
         return self._folder / f"{hashlib.sha256(target).hexdigest()[:32]}.json"
 
 
-def as_recordings(inputs: Inputs, outputs: Outputs, notes: Notes) -> list[Recording]:
+def as_recordings(inputs: Inputs, notes: Notes) -> list[Recording]:
     """The files and links of a run with the names of their outputs; what was found inside folders is mirrored."""
     by_folder: dict[Path, list[Recording]] = defaultdict(list)
     drafts = [Recording(path, "", None, path in inputs.piped) for path in inputs.files]
@@ -77,28 +83,28 @@ def as_recordings(inputs: Inputs, outputs: Outputs, notes: Notes) -> list[Record
         by_folder[inputs.folders.get(draft.path, Path())].append(draft)
     stems: dict[Recording, str] = {}
     for folder, some in by_folder.items():
-        stems |= _named(folder, some, outputs, notes)
+        stems |= _named(folder, some, notes)
     return [replace(draft, stem=stems[draft]) for draft in drafts]
 
 
-def _named(folder: Path, drafts: Sequence[Recording], outputs: Outputs, notes: Notes) -> dict[Recording, str]:
+def _named(folder: Path, drafts: Sequence[Recording], notes: Notes) -> dict[Recording, str]:
     """The names of recordings whose outputs go into one folder: first those that have one already."""
     found: dict[Recording, str] = {}
-    called = {draft: _called(draft, outputs.name) for draft in drafts}
+    called = {draft: _called(draft, notes.outputs.name) for draft in drafts}
     for draft, path in called.items():
         usual = os.path.splitext(path.name)[0]  # noqa: PTH122 - as `stems_for` splits
-        for number, stem in enumerate(_candidates(path, usual, outputs)):
-            note = notes.of(outputs, str(folder / stem))
-            if note is not None and (note.source == _source(draft) or is_made_of(note, draft)):
+        for number, stem in enumerate(_candidates(path, usual, notes.outputs)):
+            note = notes.of(str(folder / stem))
+            if note is not None and (note.source == _source(draft) or _is_made_of(note, draft)):
                 found[draft] = str(folder / stem)
             if draft in found or (note is None and number):
                 break
     taken = {on_disk(stem) for stem in found.values()}
     fresh = [draft for draft in drafts if draft not in found]
     for draft, first in zip(fresh, stems_for([called[draft] for draft in fresh]), strict=True):
-        for stem in _candidates(called[draft], first, outputs):
+        for stem in _candidates(called[draft], first, notes.outputs):
             whole = str(folder / stem)
-            if on_disk(whole) not in taken and notes.of(outputs, whole) is None:
+            if on_disk(whole) not in taken and notes.of(whole) is None:
                 break
         found[draft] = whole
         taken.add(on_disk(whole))
@@ -137,7 +143,7 @@ def _fitting(stem: str, folder: Path) -> str:
     return stem
 
 
-def is_made_of(note: Note, recording: Recording) -> bool:
+def _is_made_of(note: Note, recording: Recording) -> bool:
     """Whether outputs were made of what the recording is now; what a link leads to is not looked at."""
     if recording.link or note.made_of is None:
         return bool(recording.link) and note.source == _source(recording)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.cli.whisper_flags import Words, truth
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.transcript.formats import FORMATS, WHISPERS
@@ -129,7 +130,7 @@ _FLAGS = [
         "--engine",
         type=engine_name,
         metavar="NAME",
-        help="The recogniser, if another is installed. [default: faster-whisper]",
+        help=f"The recogniser, if another is installed. [default: {DEFAULT_ENGINE}]",
     ),
     click.option(
         "--language",
@@ -244,7 +245,7 @@ def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     """The wish among a command's flags. What the engine has not, or a model that cannot do the task, is wrong usage."""
     from whisper_farm.engines.registry import check_options, engine_traits
     from whisper_farm.errors import OptionUnsupported
-    from whisper_farm.models import DEFAULT_ENGINE, can_translate, cannot_translate
+    from whisper_farm.models import can_translate, cannot_translate
 
     wish = RecognitionWish(
         flags["engine"] or DEFAULT_ENGINE, flags["model"], flags["task"], flags["chunk_seconds"], flags

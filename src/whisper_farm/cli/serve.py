@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from whisper_farm import __version__
+from whisper_farm import DEFAULT_ENGINE, __version__
 from whisper_farm.cli.connection import ADMIN_TOKEN_FILE, DEFAULT_SERVER, on_this_machine, settled
 from whisper_farm.cli.recognition_flags import engine_name
 from whisper_farm.cli.whisper_flags import Command, truth
@@ -57,13 +57,12 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 )
 @click.option("--log_format", type=click.Choice(("console", "json")), help="How log lines look. [default: console]")
 @truth("--worker", help="Let this machine work for the farm, too.")
-@click.option("--engine", type=engine_name, metavar="NAME", help="Of that worker. [default: faster-whisper]")
+@click.option("--engine", type=engine_name, metavar="NAME", help=f"Of that worker. [default: {DEFAULT_ENGINE}]")
 def serve(worker: bool, engine: str | None, verify: float | None, **flags: Any) -> None:
     """Run a farm's server: it takes recordings in, hands chunks to workers, puts transcripts together.
 
     Prints its address, where the admin's token is (made at the first start), and how to start a worker elsewhere.
     """
-    from whisper_farm.models import DEFAULT_ENGINE
     from whisper_farm.settings import Policy
 
     if engine and not worker:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 
-from whisper_farm.cli.files import Outputs, Recording
+from whisper_farm.cli.files import Recording
 from whisper_farm.cli.following import Ended, Following, Watched
 from whisper_farm.cli.naming import Notes
 from whisper_farm.cli.progress import Display
@@ -37,16 +37,10 @@ class TranscriptionRun:
     """A run. `sender` has the farm: it hears what becomes of each recording, and is asked what it alone knows."""
 
     def __init__(
-        self,
-        farm: FarmClient,
-        sender: Sender,
-        outputs: Outputs,
-        notes: Notes,
-        display: Display,
-        stopping: threading.Event,
+        self, farm: FarmClient, sender: Sender, notes: Notes, display: Display, stopping: threading.Event
     ) -> None:
-        self._farm, self._sender, self._outputs, self._display = farm, sender, outputs, display
-        self._stopping, self._notes = stopping, notes
+        self._farm, self._sender, self._notes, self._display = farm, sender, notes, display
+        self._stopping = stopping
         self._recordings: dict[Watched, Recording] = {}
         self.failed = 0
         self.audio_seconds = 0.0
@@ -115,8 +109,8 @@ class TranscriptionRun:
         recording = self._recordings[one]
         self._sender.check_unchanged(recording, one.view.id)
         transcript = self._farm.transcript(one.view.id)
-        self._outputs.write(transcript, recording.stem)
-        self._notes.keep(self._outputs, recording, self._sender.fingerprints.get(recording.path))
+        self._notes.outputs.write(transcript, recording.stem)
+        self._notes.keep(recording, self._sender.fingerprints.get(recording.path))
         self._sender.written(one.view)
         said = (short_damage(one.view), speech_in_words(transcript), languages_in_words(transcript))
         for line in (*one.view.remarks, *said):
@@ -124,7 +118,7 @@ class TranscriptionRun:
                 self._display.note(f"{one.name}: {line}")
         if one.view.state == "incomplete":
             self._fail(one.name, f"the transcript is incomplete: {why_not(one.view)}")
-        files = self._outputs.named(recording.stem)
+        files = self._notes.outputs.named(recording.stem)
         return Ended(True, [f"{one.name}: {self._summary(one, transcript)} → {files}"])
 
     def _summary(self, one: Watched, transcript: Transcript) -> str:

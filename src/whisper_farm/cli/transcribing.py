@@ -15,7 +15,7 @@ from typing import Any
 
 from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, recordings
-from whisper_farm.cli.naming import Notes, as_recordings, is_made_of
+from whisper_farm.cli.naming import Notes, as_recordings
 from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, layout_of, wish_of
@@ -33,6 +33,7 @@ from whisper_farm.errors import InvalidRequest, SourceMissing
 from whisper_farm.ingest.folders import Settling
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.transcript.formats import WHISPERS
+from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.worker.local import LocalWorker
 
 MENTIONED = 3
@@ -55,15 +56,13 @@ def run(flags: Flags) -> int:
         inputs = recordings(flags["audio"], spool)
         for error in inputs.errors:
             display.error(error.message)
-        formats = flags["output_format"] or WHISPERS
-        outputs = Outputs.into(flags["output_dir"], formats, layout, flags["output_name"])
-        notes = Notes(data_folder() / "outputs")
-        named = as_recordings(inputs, outputs, notes)
-        todo = _without_existing(named, outputs, notes, display) if flags["skip_existing"] else named
-        _claim(todo, outputs, notes, display)
+        work = Transcribing(flags, wish, layout, display)
+        named = as_recordings(inputs, work.notes)
+        todo = work.without_existing(named) if flags["skip_existing"] else named
+        work.claim(todo)
         failed, audio_seconds = len(inputs.errors), 0.0
         if todo:
-            session = (_elsewhere if flags["server"] else _here)(wish, flags, todo, outputs, notes, display)
+            session = work.transcribe(todo)
             failed, audio_seconds = failed + session.failed, session.audio_seconds
         count, skipped = len(named) + len(inputs.errors), len(named) - len(todo)
         if count > 1:
@@ -78,9 +77,7 @@ def watch_folder(flags: Flags) -> int:
         raise SourceMissing(f"{folder}: there is no such folder.")
     wish, settling, told = wish_of(flags), Settling(flags["settle_seconds"]), set[str]()
     with open_display(flags["quiet"], flags["verbose"]) as display:
-        place, formats = flags["output_dir"] or str(folder), flags["output_format"] or WHISPERS
-        outputs = Outputs.into(place, formats, layout_of(flags), flags["output_name"])
-        notes = Notes(data_folder() / "outputs")
+        work = Transcribing(flags, wish, layout_of(flags), display)
 
         def more() -> list[Recording]:
             inputs = recordings([str(folder)])
@@ -89,12 +86,12 @@ def watch_folder(flags: Flags) -> int:
                     told.add(error.message)
                     display.error(error.message)
             ready = replace(inputs, files=tuple(settling.ready(inputs.files)))
-            todo = [one for one in as_recordings(ready, outputs, notes) if not _is_there(one, outputs, notes)]
-            _claim(todo, outputs, notes, display)
+            todo = [one for one in as_recordings(ready, work.notes) if not work.notes.is_there(one)]
+            work.claim(todo)
             return todo
 
         display.note(f"watching {folder}; stop it with Ctrl-C.")
-        (_elsewhere if flags["server"] else _here)(wish, flags, [], outputs, notes, display, more)
+        work.transcribe([], more)
     return 0
 
 
@@ -109,89 +106,81 @@ def _total(count: int, skipped: int, failed: int, audio_seconds: float, took_sec
     return ", ".join(words) + "."
 
 
-def _claim(todo: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display) -> None:
-    """Keep the names of outputs for their recordings, and say what will be replaced that may be another's."""
-    for recording in todo:
-        note = notes.of(outputs, recording.stem)
-        if note is None and any(file.exists() for file in outputs.files(recording.stem)):
-            there = outputs.named(recording.stem)
-            display.note(f"{recording.name}: {there} is there, of a recording that is not known, and will be replaced")
-        notes.keep(outputs, recording, None if note is None else note.made_of)
+class Transcribing:
+    """What a command wants: how its recordings are recognised and where, and what becomes of the transcripts."""
 
+    def __init__(self, flags: Flags, wish: RecognitionWish, layout: CueLayout, display: Display) -> None:
+        self._flags, self._wish, self._display = flags, wish, display
+        folder, formats = flags["output_dir"] or flags.get("folder", "."), flags["output_format"] or WHISPERS
+        self._outputs = Outputs.into(folder, formats, layout, flags["output_name"])
+        self.notes = Notes(data_folder() / "outputs", self._outputs)
 
-def _without_existing(named: Sequence[Recording], outputs: Outputs, notes: Notes, display: Display) -> list[Recording]:
-    """Those whose outputs are not there, or were made of other bytes; what somebody else made is left alone."""
-    there = {recording for recording in named if _is_there(recording, outputs, notes)}
-    for recording in named:
-        if recording in there:
-            display.note(f"{recording.name}: skipped, {outputs.named(recording.stem)} is there")
-    return [recording for recording in named if recording not in there]
+    def claim(self, todo: Sequence[Recording]) -> None:
+        """Keep the names of outputs for their recordings, and say what will be replaced that may be another's."""
+        for recording in todo:
+            note = self.notes.of(recording.stem)
+            if note is None and any(file.exists() for file in self._outputs.files(recording.stem)):
+                there = f"{self._outputs.named(recording.stem)} is there, of a recording that is not known"
+                self._display.note(f"{recording.name}: {there}, and will be replaced")
+            self.notes.keep(recording, None if note is None else note.made_of)
 
+    def without_existing(self, named: Sequence[Recording]) -> list[Recording]:
+        """Those whose outputs are not there, or were made of other bytes; what somebody else made is left alone."""
+        there = {recording for recording in named if self.notes.is_there(recording)}
+        for recording in named:
+            if recording in there:
+                self._display.note(f"{recording.name}: skipped, {self._outputs.named(recording.stem)} is there")
+        return [recording for recording in named if recording not in there]
 
-def _is_there(recording: Recording, outputs: Outputs, notes: Notes) -> bool:
-    note = notes.of(outputs, recording.stem)
-    return outputs.there(recording.stem) and (note is None or is_made_of(note, recording))
+    def transcribe(self, todo: Sequence[Recording], more: More | None = None) -> TranscriptionRun:
+        """Transcribe these, and what `more` gives, on the farm that was named, else on this machine."""
+        return self._elsewhere(todo, more) if self._flags["server"] else self._here(todo, more)
 
+    def _elsewhere(self, todo: Sequence[Recording], more: More | None) -> TranscriptionRun:
+        wish = self._wish
+        request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
+        stopping = threading.Event()
+        with connect(self._flags["server"], self._flags["token"]) as farm:
+            farm.server()
+            session = TranscriptionRun(farm, Sender(farm, request, stopping), self.notes, self._display, stopping)
+            kept = "the farm goes on with what it has; the same command fetches it"
+            return self._run(session, todo, more, kept)
 
-def _elsewhere(
-    wish: RecognitionWish,
-    flags: Flags,
-    todo: Sequence[Recording],
-    outputs: Outputs,
-    notes: Notes,
-    display: Display,
-    more: More | None = None,
-) -> TranscriptionRun:
-    request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
-    stopping = threading.Event()
-    with connect(flags["server"], flags["token"]) as farm:
-        farm.server()
-        session = TranscriptionRun(farm, Sender(farm, request, stopping), outputs, notes, display, stopping)
-        return _run(session, todo, display, "the farm goes on with what it has; the same command fetches it", more)
+    def _here(self, todo: Sequence[Recording], more: More | None) -> TranscriptionRun:
+        if len(todo) > MOST_RECORDINGS:
+            raise InvalidRequest(
+                f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time."
+            )
+        flags, wish, notices = self._flags, self._wish, Notices(self._display)
+        policy, machine = settled(Policy), worker_settings(cuts=True, **machine_settings(flags))
+        model = chosen_model(wish, machine, self._display)
+        variant = "" if machine.compute_type == "default" else machine.compute_type
+        request = TranscriptionRequest(wish.options(wish.engine, model), wish.chunk_seconds, variant)
+        request = request.labelled([Recording(Path(flags["folder"]), "")] if more else todo)
+        worker = machine.model_copy(update={"engines": (wish.engine,), "models": (model,), "label": request.label})
+        stopping = threading.Event()
+        with closing(LoopThread("farm")) as loop, closing(LocalWorker(loop, worker, notices)) as at_hand:
+            from whisper_farm.cli.local_sending import LocalSender  # late: the worker starts meanwhile
+            from whisper_farm.farm import LocalFarm
 
+            with LocalFarm(data_folder() / LOCAL_FOLDER, policy, at_hand) as farm:
+                sender = LocalSender(farm, request, stopping, notices)
+                session = TranscriptionRun(farm.client, sender, self.notes, self._display, stopping)
+                return self._run(session, todo, more, "what is done is kept; the same command goes on from there")
 
-def _here(
-    wish: RecognitionWish,
-    flags: Flags,
-    todo: Sequence[Recording],
-    outputs: Outputs,
-    notes: Notes,
-    display: Display,
-    more: More | None = None,
-) -> TranscriptionRun:
-    if len(todo) > MOST_RECORDINGS:
-        raise InvalidRequest(f"{len(todo)} recordings are too many for one command; give {MOST_RECORDINGS} at a time.")
-    notices = Notices(display)
-    policy, machine = settled(Policy), worker_settings(cuts=True, **machine_settings(flags))
-    engine, model = wish.engine, chosen_model(wish, machine, display)
-    variant = "" if machine.compute_type == "default" else machine.compute_type
-    request = TranscriptionRequest(wish.options(engine, model), wish.chunk_seconds, variant)
-    request = request.labelled([Recording(Path(flags["folder"]), "")] if more else todo)
-    worker = machine.model_copy(update={"engines": (engine,), "models": (model,), "label": request.label})
-    stopping = threading.Event()
-    with closing(LoopThread("farm")) as loop, closing(LocalWorker(loop, worker, notices)) as at_hand:
-        from whisper_farm.cli.local_sending import LocalSender  # late: the worker starts meanwhile
-        from whisper_farm.farm import LocalFarm
-
-        with LocalFarm(data_folder() / LOCAL_FOLDER, policy, at_hand) as farm:
-            sender = LocalSender(farm, request, stopping, notices)
-            session = TranscriptionRun(farm.client, sender, outputs, notes, display, stopping)
-            return _run(session, todo, display, "what is done is kept; the same command goes on from there", more)
-
-
-def _run(
-    session: TranscriptionRun, todo: Sequence[Recording], display: Display, kept: str, more: More | None
-) -> TranscriptionRun:
-    """Run a session. Being told to stop says what is kept, and goes on its way."""
-    try:
-        session.run(todo, more)
-    except Stopped as stopped:
-        so_far = "; ".join(session.unfinished()[:MENTIONED])
-        display.close()
-        display.error(f"stopped{f' with {so_far}' if so_far else ''}: {kept}.")
-        stopped.line = None
-        raise
-    return session
+    def _run(
+        self, session: TranscriptionRun, todo: Sequence[Recording], more: More | None, kept: str
+    ) -> TranscriptionRun:
+        """Run a session. Being told to stop says what is kept, and goes on its way."""
+        try:
+            session.run(todo, more)
+        except Stopped as stopped:
+            so_far = "; ".join(session.unfinished()[:MENTIONED])
+            self._display.close()
+            self._display.error(f"stopped{f' with {so_far}' if so_far else ''}: {kept}.")
+            stopped.line = None
+            raise
+        return session
 
 
 def chosen_model(wish: RecognitionWish, worker: WorkerSettings, display: Display) -> str:

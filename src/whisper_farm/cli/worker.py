@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.cli.connection import (
     ADMIN_TOKEN_FILE,
     WORKER_TOKEN_FILE,
@@ -97,7 +98,7 @@ def _seconds(flag: str, help: str) -> Callable[[Callable[..., object]], Callable
     multiple=True,
     type=engine_name,
     metavar="NAME",
-    help="A recogniser that is installed; may be given several times. [default: faster-whisper]",
+    help=f"A recogniser that is installed; may be given several times. [default: {DEFAULT_ENGINE}]",
 )
 @click.option(
     "--model", "models", multiple=True, metavar="NAME", help="Serve these models only, and load a single one at once."

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.errors import PoolsInvalid
 from whisper_farm.hours import HOURS, within_hours
-from whisper_farm.models import DEFAULT_ENGINE, ModelName
+from whisper_farm.models import ModelName
 
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Word = Annotated[str, Field(min_length=1, max_length=255)]

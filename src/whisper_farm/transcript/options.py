@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from whisper_farm.models import DEFAULT_ENGINE, ModelName
+from whisper_farm import DEFAULT_ENGINE
+from whisper_farm.models import ModelName
 
 Task = Literal["transcribe", "translate"]
 Channel = Literal["mix", "left", "right", "each"]

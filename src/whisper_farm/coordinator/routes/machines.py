@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
@@ -17,7 +18,6 @@ from whisper_farm.fleet.pools import Fleet, Pool, Rules
 from whisper_farm.fleet.reconcile import snapshot_of
 from whisper_farm.fleet.sizes import total_wanted
 from whisper_farm.fleet.snapshot import DAY_SECONDS, Snapshot
-from whisper_farm.models import DEFAULT_ENGINE
 from whisper_farm.protocol import machines as protocol
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction

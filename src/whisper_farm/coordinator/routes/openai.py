@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, Security
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openai_audio import ONE_CHANNEL, Wish, done_event, written_as
 from whisper_farm.coordinator.answers.openapi import form_with_file
@@ -34,7 +35,7 @@ from whisper_farm.coordinator.one_call import (
     transcript_of,
 )
 from whisper_farm.errors import FarmError, Internal, NotFound, OptionUnsupported, Unauthorized
-from whisper_farm.models import DEFAULT_ENGINE, REPOSITORIES, engine_and_model
+from whisper_farm.models import REPOSITORIES, engine_and_model
 from whisper_farm.protocol.wire import Answer, ErrorDetail
 from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
