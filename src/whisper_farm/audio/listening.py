@@ -96,8 +96,8 @@ def listen(
 ) -> Playable:
     """Decode a recording once, write its listening copy to `copy`, and return the peaks.
 
-    `went_on` hears now and then how far it is. Raises an `AudioError` that names the recording if it cannot be used,
-    `TooLarge` if its copy would be, and `NoSpace` if there is no room for it here.
+    `went_on` hears now and then how far it is. Raises an `AudioError` that names the recording if it cannot be used.
+    Raises `TooLarge` if its copy would be, and `NoSpace` if there is no room for it here.
     """
     peaks, samples, told = WaveformPeaks(), 0, 0
     try:

@@ -17,18 +17,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard
 
+from whisper_farm.audio import containers
 from whisper_farm.audio.channels import cancelling_channel
-from whisper_farm.audio.containers import (
-    CODECS,
-    FORMATS,
-    HEADERLESS,
-    HEADERS,
-    MP4,
-    PICTURES,
-    PLACED_FORMATS,
-    PLAIN_FORMATS,
-    RAW_FORMATS,
-)
 from whisper_farm.audio.length import declared_seconds, duration_seconds
 from whisper_farm.audio.reader import AudioFile, ProbeOverrunError, Reader, ReadStoppedError
 from whisper_farm.errors import AudioError, NoAudioTrack, NotAudio
@@ -94,7 +84,7 @@ class AudioSource:
     @property
     def counts_time_by_bytes(self) -> bool:
         """Whether the format has no timestamps of its own, so that lost bytes are lost time."""
-        return self.container.format.name in RAW_FORMATS
+        return self.container.format.name in containers.RAW_FORMATS
 
     @property
     def skips_bytes(self) -> bool:
@@ -109,17 +99,19 @@ class AudioSource:
     @property
     def holes_are_seen_in_bytes(self) -> bool:
         """Whether every packet says where in the file it stands, so that lost ones leave a gap there."""
-        return self.container.format.name in PLACED_FORMATS
+        return self.container.format.name in containers.PLACED_FORMATS
 
     @property
     def index_tells_times(self) -> bool:
         """Whether times are those of an index, so that a hole in them is no damage."""
-        return self.container.format.name == MP4
+        return self.container.format.name == containers.MP4
 
     @property
     def packets_are_independent(self) -> bool:
         """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
-        return self.container.format.name in PLAIN_FORMATS and self.stream.codec_context.name.startswith("pcm_")
+        return self.container.format.name in containers.PLAIN_FORMATS and self.stream.codec_context.name.startswith(
+            "pcm_"
+        )
 
     @property
     def start_seconds(self) -> float | None:
@@ -155,8 +147,8 @@ class AudioSource:
                 # No decoder but those of sound runs while the file is looked at.
                 container_options={
                     "protocol_whitelist": "none",
-                    "format_whitelist": form or f"{FORMATS},{PICTURES}",
-                    "codec_whitelist": CODECS,
+                    "format_whitelist": form or f"{containers.FORMATS},{containers.PICTURES}",
+                    "codec_whitelist": containers.CODECS,
                     "max_streams": str(MOST_STREAMS),
                     **shape,
                 },
@@ -171,8 +163,8 @@ class AudioSource:
 
     def _named(self) -> Raw:
         """How the recording is coded by its name; nothing where it has a header, or another name."""
-        with_header = self.reader.head.startswith(HEADERS) or self.reader.head[4:8] == b"ftyp"
-        return "" if with_header else HEADERLESS.get(PurePath(self.name).suffix.lower(), "")
+        with_header = self.reader.head.startswith(containers.HEADERS) or self.reader.head[4:8] == b"ftyp"
+        return "" if with_header else containers.HEADERLESS.get(PurePath(self.name).suffix.lower(), "")
 
     def _unrecognised(self) -> AudioError:
         try:
@@ -180,7 +172,9 @@ class AudioSource:
         except ProbeOverrunError:
             return NotAudio(f"{self.name}: not recognised within {PROBE_BYTES >> 20} MB and {PROBE_SECONDS:.0f} s")
         if self.reader.head[4:8] == b"ftyp":
-            return NotAudio(f"{self.name}: the index of this MP4 file is missing or damaged; the file seems cut off")
+            return NotAudio(
+                f"{self.name}: the index of this containers.MP4 file is missing or damaged; the file seems cut off"
+            )
         headerless = "; if it is sound without a header, say how it is coded: --raw s16le@8000"
         hint = headerless if PurePath(self.name).suffix.lower() in (".raw", ".pcm", ".bin") else ""
         return NotAudio(f"{self.name}: it is no audio or video file that FFmpeg's libraries can read{hint}")

@@ -27,9 +27,9 @@ def feed() -> None:
 
 @feed.command(cls=Command, sections={"Recognition": RECOGNITION})
 @click.argument("url")
-@click.option("--count", type=click.IntRange(1, 1000), default=3, help="The newest episodes.", show_default=True)
+@click.option("--count", type=click.IntRange(1, 1000), default=3, help="The newest episodes.")
 @click.option("--days", type=click.FloatRange(0, 36_500, min_open=True), metavar="N", help="None that is older.")
-@click.option("--title", "words", default="", metavar="WORDS", help="Only episodes with these words in their title.")
+@click.option("--title", "words", metavar="WORDS", help="Only episodes with these words in their title.")
 @truth("--keep_transcripts", help="Leave episodes alone that have their publisher's transcript.")
 @recognition_flags(ON_A_FARM)
 @on_farm
@@ -43,7 +43,7 @@ def add(farm: FarmClient, url: str, **flags: Any) -> None:
     from whisper_farm.protocol.subscriptions import NewFeed
 
     wish = wish_of(flags)
-    asked = {name: flags[name] for name in ("count", "days", "words", "keep_transcripts")}
+    asked = {name: flags[name] for name in ("count", "days", "words", "keep_transcripts") if flags[name] is not None}
     urls = [url]
     if not is_link(url) and Path(url).is_file():
         from whisper_farm.ingest.feed_child import outlines

@@ -114,7 +114,6 @@ output_name = click.option(
     metavar="NAME",
     default="{stem}",
     help="What outputs are called, as {stem}.en or {date} {stem}.",
-    show_default=True,
 )
 _LAYOUT_FLAGS = [
     click.option("--max_line_width", type=int, metavar="N", help="Subtitles: longest line, in characters."),
@@ -144,7 +143,6 @@ _FLAGS = [
         type=click.Choice(("transcribe", "translate"), case_sensitive=False),
         default="transcribe",
         help="What to write: what was said, or that in English.",
-        show_default=True,
     ),
     click.option("--initial_prompt", metavar="TEXT", help="What may have been said before; every chunk is given it."),
     click.option("--hotwords", metavar="TEXT", help="Names and words to expect; every chunk is given them."),
@@ -153,20 +151,12 @@ _FLAGS = [
         type=click.Choice(("mix", "left", "right", "each"), case_sensitive=False),
         default="mix",
         help="What of two channels is heard; each: both apart, as two speakers.",
-        show_default=True,
     ),
     click.option("--track", metavar="TRACK", help="Of several audio tracks: its number or language. [default: first]"),
     click.option("--raw", metavar="CODING", help="Sound without a header: alaw, mulaw, gsm, s16le@16000 …"),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
     truth("--vad_filter", default=True, help="Hold text and speech against each other."),
-    click.option(
-        "--beam_size",
-        type=click.IntRange(1, 32),
-        metavar="N",
-        default=5,
-        help="Width of the search.",
-        show_default=True,
-    ),
+    click.option("--beam_size", type=click.IntRange(1, 32), metavar="N", default=5, help="Width of the search."),
     click.option(
         "--temperature",
         type=Words("temperature", _temperatures),
@@ -180,7 +170,6 @@ _FLAGS = [
         default=0.2,
         metavar="T",
         help="Step to the next temperature where one is given; None: no second try.",
-        show_default=True,
     ),
     click.option("--compression_ratio_threshold", type=number_or_none, default=2.4, hidden=True),
     click.option("--logprob_threshold", type=number_or_none, default=-1.0, hidden=True),
@@ -192,7 +181,6 @@ _FLAGS = [
         metavar="SECONDS",
         default=30,
         help="The longest chunk; it ends at the best pause before.",
-        show_default=True,
     ),
 ]
 

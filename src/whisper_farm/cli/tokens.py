@@ -29,7 +29,7 @@ def token() -> None:
 
 @token.command(cls=Command)
 @click.argument("name")
-@click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.", show_default=True)
+@click.option("--scope", type=click.Choice(SCOPES), default="user", help="What it may do.")
 @click.option("--owner", metavar="WHO", help="Whom it acts for. [default: NAME for users, else you]")
 @click.option("--days", type=float, metavar="N", help="It ends after so many days. [default: never]")
 @on_farm

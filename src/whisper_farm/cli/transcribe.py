@@ -50,7 +50,7 @@ def _elsewhere(command: Callable[..., int]) -> Callable[..., object]:
 @click.argument("audio", nargs=-1, required=True, metavar="AUDIO...")
 @recognition_flags(HERE)
 @machine_flags
-@click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.", show_default=True)
+@click.option("--output_dir", "-o", default=".", metavar="FOLDER", help="Where to write.")
 @format_flags("all")
 @output_name
 @truth("--skip_existing", help="Leave recordings alone whose outputs are there.")
@@ -85,7 +85,6 @@ def transcribe(**flags: Any) -> int:
     type=click.FloatRange(0, 3600),
     default=5,
     help="A file is taken when it has not changed for so long.",
-    show_default=True,
 )
 @truth("--verbose", help="Show the transcripts as they grow.")
 @truth("--quiet", help="Show errors only.")

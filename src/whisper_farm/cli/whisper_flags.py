@@ -59,9 +59,13 @@ class Words(click.ParamType[tuple[T, ...]]):
 
 
 class Command(click.Command):
-    """A click command whose flags may be written as Whisper users write them, and are listed in sections."""
+    """A click command whose flags may be written as Whisper users write them, and are listed in sections.
+
+    The help shows their defaults.
+    """
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
+        settings.setdefault("context_settings", {"show_default": True})
         super().__init__(*args, **settings)
         self.sections = sections or {}
 

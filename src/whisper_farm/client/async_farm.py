@@ -26,39 +26,9 @@ from urllib.parse import quote
 from whisper_farm.client.calls import Calls
 from whisper_farm.client.events import AsyncEventStream
 from whisper_farm.client.uploads import Progress, no_progress, sendable, upload
-from whisper_farm.protocol.client import (
-    Batch,
-    BatchView,
-    EventView,
-    Hit,
-    HitList,
-    JobList,
-    JobView,
-    NewToken,
-    Scope,
-    SegmentPage,
-    ServerView,
-    Submission,
-    Submitted,
-    TokenList,
-    TokenView,
-    TranscriptionList,
-    TranscriptionState,
-    TranscriptionView,
-    WorkerList,
-    WorkerView,
-)
+from whisper_farm.protocol import client as api
+from whisper_farm.protocol import subscriptions
 from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineLog, MachineView, PoolChange
-from whisper_farm.protocol.subscriptions import (
-    DeliveryList,
-    DeliveryView,
-    FeedList,
-    FeedView,
-    NewFeed,
-    NewWebhook,
-    WebhookList,
-    WebhookView,
-)
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.transcript.options import RecognitionOptions
@@ -82,20 +52,20 @@ class AsyncFarmClient:
         """Let go of all connections."""
         await self._calls.transport.close()
 
-    async def server(self) -> ServerView:
+    async def server(self) -> api.ServerView:
         """Who answers, and what it can do."""
-        return await self._calls.ask(ServerView, "GET", "/api/server")
+        return await self._calls.ask(api.ServerView, "GET", "/api/server")
 
-    async def submit(self, submission: Submission) -> TranscriptionView:
+    async def submit(self, submission: api.Submission) -> api.TranscriptionView:
         """Ask for a transcription. With a key it may be sent again; without one it is sent once."""
         again = submission.key is not None
-        return await self._calls.ask(TranscriptionView, "POST", "/api/transcriptions", body=submission, again=again)
+        return await self._calls.ask(api.TranscriptionView, "POST", "/api/transcriptions", body=submission, again=again)
 
-    async def submit_batch(self, submissions: Sequence[Submission]) -> list[Submitted]:
+    async def submit_batch(self, submissions: Sequence[api.Submission]) -> list[api.Submitted]:
         """Ask for up to a hundred transcriptions; each is taken or refused by itself, and answered in its place."""
         again = all(one.key is not None for one in submissions)
-        batch = Batch(submissions=list(submissions))
-        answer = await self._calls.ask(BatchView, "POST", "/api/transcriptions/batch", body=batch, again=again)
+        batch = api.Batch(submissions=list(submissions))
+        answer = await self._calls.ask(api.BatchView, "POST", "/api/transcriptions/batch", body=batch, again=again)
         return answer.submissions
 
     async def submit_file(
@@ -107,11 +77,11 @@ class AsyncFarmClient:
         key: str | None = None,
         sha256: str | None = None,
         progress: Progress = no_progress,
-    ) -> TranscriptionView:
+    ) -> api.TranscriptionView:
         """Upload a recording and ask for its transcription."""
         upload_id = await self.upload(path, progress)
         return await self.submit(
-            Submission(
+            api.Submission(
                 name=sendable(path.name),
                 upload_id=upload_id,
                 options=options or RecognitionOptions(),
@@ -125,43 +95,43 @@ class AsyncFarmClient:
         """Send a file to the farm; returns the id under which it can be submitted."""
         return await upload(self._calls, path, progress)
 
-    async def get(self, transcription_id: str) -> TranscriptionView:
+    async def get(self, transcription_id: str) -> api.TranscriptionView:
         """A transcription: state, progress, gaps."""
-        return await self._calls.ask(TranscriptionView, "GET", _place(transcription_id))
+        return await self._calls.ask(api.TranscriptionView, "GET", _place(transcription_id))
 
-    async def list(self, state: TranscriptionState | None = None) -> AsyncGenerator[TranscriptionView, None]:
+    async def list(self, state: api.TranscriptionState | None = None) -> AsyncGenerator[api.TranscriptionView, None]:
         """The transcriptions this token may see, newest first, asked for page by page as they are taken."""
         query: dict[str, str | int | float] = {} if state is None else {"state": state}
         while True:
-            page = await self._calls.ask(TranscriptionList, "GET", "/api/transcriptions", query=query)
+            page = await self._calls.ask(api.TranscriptionList, "GET", "/api/transcriptions", query=query)
             for view in page.transcriptions:
                 yield view
             if page.next is None:
                 return
             query["after"] = page.next
 
-    async def search(self, words: str, limit: int = 50) -> tuple[Hit, ...]:
+    async def search(self, words: str, limit: int = 50) -> tuple[api.Hit, ...]:
         """Passages in which these words are said, the newest transcription first."""
-        return (await self._calls.ask(HitList, "GET", "/api/search", query={"words": words, "limit": limit})).hits
+        return (await self._calls.ask(api.HitList, "GET", "/api/search", query={"words": words, "limit": limit})).hits
 
-    async def jobs(self, transcription_id: str) -> AsyncGenerator[JobView, None]:
+    async def jobs(self, transcription_id: str) -> AsyncGenerator[api.JobView, None]:
         """Every job of a transcription with the evidence of its attempts."""
         query: dict[str, str | int | float] = {}
         while True:
-            page = await self._calls.ask(JobList, "GET", f"{_place(transcription_id)}/jobs", query=query)
+            page = await self._calls.ask(api.JobList, "GET", f"{_place(transcription_id)}/jobs", query=query)
             for job in page.jobs:
                 yield job
             if page.next is None:
                 return
             query["after"] = page.next
 
-    async def cancel(self, transcription_id: str) -> TranscriptionView:
+    async def cancel(self, transcription_id: str) -> api.TranscriptionView:
         """Stop a transcription."""
-        return await self._calls.ask(TranscriptionView, "POST", f"{_place(transcription_id)}/cancel", again=True)
+        return await self._calls.ask(api.TranscriptionView, "POST", f"{_place(transcription_id)}/cancel", again=True)
 
-    async def retry(self, transcription_id: str) -> TranscriptionView:
+    async def retry(self, transcription_id: str) -> api.TranscriptionView:
         """Try again what failed or was cancelled; what is done is kept."""
-        return await self._calls.ask(TranscriptionView, "POST", f"{_place(transcription_id)}/retry")
+        return await self._calls.ask(api.TranscriptionView, "POST", f"{_place(transcription_id)}/retry")
 
     async def delete(self, transcription_id: str) -> None:
         """Delete a finished transcription, its audio and its transcript."""
@@ -175,51 +145,51 @@ class AsyncFarmClient:
         """The transcript as the content of a file in one of the output formats; subtitles in this layout."""
         return await self._document(transcription_id, format, layout)
 
-    async def segments(self, transcription_id: str, after: int = -1) -> SegmentPage:
+    async def segments(self, transcription_id: str, after: int = -1) -> api.SegmentPage:
         """What was said in the finished chunks after position `after`, as far as they follow it without a hole."""
         place = f"{_place(transcription_id)}/segments"
-        return await self._calls.ask(SegmentPage, "GET", place, query={"after": after})
+        return await self._calls.ask(api.SegmentPage, "GET", place, query={"after": after})
 
-    async def workers(self) -> tuple[WorkerView, ...]:
+    async def workers(self) -> tuple[api.WorkerView, ...]:
         """The workers the farm has heard of lately."""
-        return (await self._calls.ask(WorkerList, "GET", "/api/workers")).workers
+        return (await self._calls.ask(api.WorkerList, "GET", "/api/workers")).workers
 
-    async def add_feed(self, feed: NewFeed) -> FeedView:
+    async def add_feed(self, feed: subscriptions.NewFeed) -> subscriptions.FeedView:
         """Have the episodes of a feed transcribed."""
-        return await self._calls.ask(FeedView, "POST", "/api/feeds", body=feed)
+        return await self._calls.ask(subscriptions.FeedView, "POST", "/api/feeds", body=feed)
 
-    async def feeds(self) -> tuple[FeedView, ...]:
+    async def feeds(self) -> tuple[subscriptions.FeedView, ...]:
         """The feeds that are looked at."""
-        return (await self._calls.ask(FeedList, "GET", "/api/feeds")).feeds
+        return (await self._calls.ask(subscriptions.FeedList, "GET", "/api/feeds")).feeds
 
     async def remove_feed(self, feed_id: str) -> None:
         """Look at a feed no more; what was transcribed stays."""
         await self._calls.send("DELETE", f"/api/feeds/{_quoted(feed_id)}", again=True)
 
-    async def add_webhook(self, webhook: NewWebhook) -> WebhookView:
+    async def add_webhook(self, webhook: subscriptions.NewWebhook) -> subscriptions.WebhookView:
         """Have an address told of the own transcriptions; only this answer has the secret."""
-        return await self._calls.ask(WebhookView, "POST", "/api/webhooks", body=webhook)
+        return await self._calls.ask(subscriptions.WebhookView, "POST", "/api/webhooks", body=webhook)
 
-    async def webhooks(self) -> tuple[WebhookView, ...]:
+    async def webhooks(self) -> tuple[subscriptions.WebhookView, ...]:
         """The addresses that are told."""
-        return (await self._calls.ask(WebhookList, "GET", "/api/webhooks")).webhooks
+        return (await self._calls.ask(subscriptions.WebhookList, "GET", "/api/webhooks")).webhooks
 
     async def remove_webhook(self, webhook_id: str) -> None:
         """Send nothing there any more."""
         await self._calls.send("DELETE", _hook(webhook_id), again=True)
 
-    async def test_webhook(self, webhook_id: str) -> DeliveryView:
+    async def test_webhook(self, webhook_id: str) -> subscriptions.DeliveryView:
         """Send it a message that tells of nothing; `deliveries` says what became of it."""
-        return await self._calls.ask(DeliveryView, "POST", f"{_hook(webhook_id)}/test")
+        return await self._calls.ask(subscriptions.DeliveryView, "POST", f"{_hook(webhook_id)}/test")
 
-    async def deliveries(self, webhook_id: str) -> tuple[DeliveryView, ...]:
+    async def deliveries(self, webhook_id: str) -> tuple[subscriptions.DeliveryView, ...]:
         """The newest messages of a webhook, and what became of them."""
-        return (await self._calls.ask(DeliveryList, "GET", f"{_hook(webhook_id)}/deliveries")).deliveries
+        return (await self._calls.ask(subscriptions.DeliveryList, "GET", f"{_hook(webhook_id)}/deliveries")).deliveries
 
-    async def redeliver(self, webhook_id: str, message_id: str) -> DeliveryView:
+    async def redeliver(self, webhook_id: str, message_id: str) -> subscriptions.DeliveryView:
         """Send a message once more."""
         place = f"{_hook(webhook_id)}/deliveries/{_quoted(message_id)}/redeliver"
-        return await self._calls.ask(DeliveryView, "POST", place)
+        return await self._calls.ask(subscriptions.DeliveryView, "POST", place)
 
     async def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""
@@ -250,21 +220,21 @@ class AsyncFarmClient:
         return await self._calls.ask(MachineView, "POST", f"/api/machines/{_quoted(machine)}/{action}", again=True)
 
     async def create_token(
-        self, name: str, scope: Scope, owner: str | None = None, days: float | None = None
-    ) -> TokenView:
+        self, name: str, scope: api.Scope, owner: str | None = None, days: float | None = None
+    ) -> api.TokenView:
         """Make an access token, for so many days; the secret is in this answer and nowhere else."""
-        body = NewToken(name=name, scope=scope, owner=owner, days=days)
-        return await self._calls.ask(TokenView, "POST", "/api/tokens", body=body)
+        body = api.NewToken(name=name, scope=scope, owner=owner, days=days)
+        return await self._calls.ask(api.TokenView, "POST", "/api/tokens", body=body)
 
-    async def tokens(self) -> tuple[TokenView, ...]:
+    async def tokens(self) -> tuple[api.TokenView, ...]:
         """The access tokens, without their secrets."""
-        return (await self._calls.ask(TokenList, "GET", "/api/tokens")).tokens
+        return (await self._calls.ask(api.TokenList, "GET", "/api/tokens")).tokens
 
     async def revoke_token(self, token_id: str, only: bool = False) -> None:
         """End an access token and, unless `only`, all that were made with it."""
         await self._calls.send("DELETE", f"/api/tokens/{_quoted(token_id)}", query={"only": only}, again=True)
 
-    def events(self, after: int | None = None, transcription: str | None = None) -> AsyncGenerator[EventView, None]:
+    def events(self, after: int | None = None, transcription: str | None = None) -> AsyncGenerator[api.EventView, None]:
         """Follow what happens, of one transcription or of all that this token may see, for ever."""
         return aiter(AsyncEventStream(self._calls.transport, after, transcription))
 

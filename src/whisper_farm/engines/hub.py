@@ -1,9 +1,9 @@
 """Fetching a model from the model hub, with progress, into the cache that all programs share.
 
-Promises: what was fetched is kept and continued, in this run and the next; a network that falls silent is
-noticed after `STALL_SECONDS`, even if it drops packets; a file counts only when its size and hash are those
-that the hub declares; a model is either complete in the cache or not there; two processes that want the
-same model fetch it once. Every failure is a ModelUnavailable that says what to do.
+Promises: what was fetched is kept and continued, in this run and the next. A network that falls silent is noticed
+after `STALL_SECONDS`, even if it drops packets. A file counts only when its size and hash are those that the hub
+declares. A model is either complete in the cache or not there. Two processes that want the same model fetch it once.
+Every failure is a ModelUnavailable that says what to do.
 
 It heeds HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE. The library of the hub finds out
 what there is; the bytes are read here, because the library starts again from nothing after a failure.

@@ -2,7 +2,7 @@
 
 `OPENAI_BASE_URL` and `OPENAI_API_KEY` of the worker say which server and with what key; nobody else can.
 
-Promises: a server that is busy or away is asked again, not before it wants to be, for `TOTAL_SECONDS` in all; when it
+Promises: a server that is busy or away is asked again, not before it wants to be, for `TOTAL_SECONDS` in all. When it
 asks for patience, all slots have it. Answers are bounded and checked. The key is in no message.
 """
 

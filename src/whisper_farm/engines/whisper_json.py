@@ -1,7 +1,7 @@
 """Whisper's JSON, as other programs and servers write it, made a recognition. Nothing in it is taken on trust.
 
 Promises: every time lies inside the chunk, every score is finite. Words have the spaces and marks of the text around
-them, whether or not whoever wrote them kept these; where words and text do not match, the text stands without words.
+them, also where whoever wrote them left these out. Where words and text do not match, the text stands without words.
 """
 
 from __future__ import annotations

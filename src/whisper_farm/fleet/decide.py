@@ -1,9 +1,11 @@
 """The decision: from one snapshot to what shall be created, started, drained, stopped and destroyed, and why.
 
 Pure: the same snapshot gives the same decisions, and the simulation runs this very code on a virtual clock. Every
-decision says its reason in words, with the numbers it came from. Promises: nothing is started beyond a pool's maximum,
-its budget, its hours or the work that can be claimed; everything that is not proven gone counts; a machine whose
-worker holds jobs is drained first; nothing is ended for its size on knowledge that is old.
+decision says its reason in words, with the numbers it came from.
+
+Promises: nothing is started beyond a pool's maximum, its budget, its hours or the work that can be claimed. Everything
+that is not proven gone counts. A machine whose worker holds jobs is drained first. No pool is made smaller on old
+knowledge.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The loop's one round: look at every provider, take it into the books, decide, write it down, and only then do it.
 
-Promises: an intent is committed before its call, and every answer before the next round; so a coordinator that dies at
-any point leaves nothing that the next one does not find. One coordinator at a time acts, by a lease in the database; a
-holder that lost it writes nothing more. Every call ends within its time limit. A dry run decides and does nothing.
+Promises: an intent is committed before its call, and every answer before the next round. A coordinator may die at any
+point: the next one finds all that it left. One coordinator at a time acts, by a lease in the database; a holder that
+lost it writes nothing more. Every call ends within its time limit. A dry run decides and does nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was seen of machines goes into the books: what runs, what ended, what is missing, what nobody asked for.
 
-Pure, as the books are. The first look that does not show a machine proves nothing, and a worker that is heard of counts
-for more than what its provider says.
+Pure, as the books are. The first look that does not show a machine proves nothing. A worker that is heard of counts for
+more than what its provider says.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How many machines a pool should have: from the backlog, the measured speed, the limits and the money.
 
 Pure, as the whole decision is (see `decide.py`). A pool takes its share of the work, and what it cannot take is left to
-the next one. It grows only as far as every limit allows, and it is made smaller only by what has nothing to do, what is
-not paid, and what is more than its maximum.
+the next one. It grows only as far as every limit allows. It loses only machines that have nothing to do, that are not
+paid, or that are more than its maximum.
 """
 
 from __future__ import annotations

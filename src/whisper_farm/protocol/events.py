@@ -1,14 +1,14 @@
 """What can happen in a farm: one model for each kind of event, shared by the server, its clients and the API document.
 
-The union is closed: `FarmEvent` names every kind, and `EventKind` is the type of their names. The event log keeps the
-fields of an event as JSON, without its kind. A client may meet an event of a newer server: `event_of` gives None then.
-This module does not know who emits an event, or who follows the log.
+The kinds are closed: `EventKind` is the type of their names, and `EVENTS` has the model of each. The event log keeps
+the fields of an event as JSON, without its kind. A client may meet an event of a newer server: `event_of` gives None
+then. This module does not know who emits an event, or who follows the log.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -55,22 +55,28 @@ EventKind = Literal[
 ]
 
 
-class FarmEventBase(Answer):
+class FarmEvent(Answer):
     """What all events are made of. The kind is the name of the class, as `job_done` is of `JobDone`."""
 
     kind: ClassVar[EventKind]
 
     def __init_subclass__(cls) -> None:
-        cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()  # type: ignore[assignment] # one of them
+        if not cls.__name__.startswith("_"):
+            cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()  # type: ignore[assignment] # one of them
+            EVENTS[cls.kind] = cls
 
 
-class TranscriptionSubmitted(FarmEventBase):
+EVENTS: dict[str, type[FarmEvent]] = {}
+"""Every event by its kind."""
+
+
+class TranscriptionSubmitted(FarmEvent):
     """A transcription was accepted."""
 
     name: Name
 
 
-class TranscriptionFetching(FarmEventBase):
+class TranscriptionFetching(FarmEvent):
     """More of the recording has been fetched, or a try broke off; `message` says why."""
 
     received_bytes: Bytes
@@ -78,67 +84,67 @@ class TranscriptionFetching(FarmEventBase):
     message: Reason | None = None
 
 
-class TranscriptionFetched(FarmEventBase):
+class TranscriptionFetched(FarmEvent):
     """The recording behind the link is there."""
 
     received_bytes: Bytes
 
 
-class TranscriptionStarted(FarmEventBase):
+class TranscriptionStarted(FarmEvent):
     """A worker claimed the first job of a transcription."""
 
 
-class TranscriptionUnserved(FarmEventBase):
+class TranscriptionUnserved(FarmEvent):
     """No live worker can have the model of a transcription any more; it waits until one can."""
 
     message: Reason
 
 
-class TranscriptionAssembling(FarmEventBase):
+class TranscriptionAssembling(FarmEvent):
     """The last job has ended; the transcript is put together."""
 
 
-class TranscriptionDone(FarmEventBase):
+class TranscriptionDone(FarmEvent):
     """The transcript is there, and nothing is missing."""
 
 
-class TranscriptionIncomplete(FarmEventBase):
+class TranscriptionIncomplete(FarmEvent):
     """The transcript is there, and says which seconds are missing."""
 
 
-class TranscriptionFailed(FarmEventBase):
+class TranscriptionFailed(FarmEvent):
     """There is no transcript; the first error says why."""
 
     code: Code
     message: Reason
 
 
-class TranscriptionCancelled(FarmEventBase):
+class TranscriptionCancelled(FarmEvent):
     """Somebody stopped a transcription."""
 
 
-class TranscriptionRetried(FarmEventBase):
+class TranscriptionRetried(FarmEvent):
     """Jobs that were set aside or cancelled are tried again."""
 
 
-class TranscriptionRenamed(FarmEventBase):
+class TranscriptionRenamed(FarmEvent):
     """A transcription has another name."""
 
     name: Name
 
 
-class TranscriptionDeleted(FarmEventBase):
+class TranscriptionDeleted(FarmEvent):
     """The farm has forgotten a transcription."""
 
 
-class TranscriptionEdited(FarmEventBase):
+class TranscriptionEdited(FarmEvent):
     """Somebody changed the transcript, or named a version; `number` is that of the newest edit."""
 
     number: Count
     author: Name
 
 
-class ChunksAppended(FarmEventBase):
+class ChunksAppended(FarmEvent):
     """Chunks came in: `count` of them from position `first` on. The audio is cut up to `cut_seconds`."""
 
     first: Position
@@ -146,26 +152,26 @@ class ChunksAppended(FarmEventBase):
     cut_seconds: Seconds
 
 
-class ChunkingDone(FarmEventBase):
+class ChunkingDone(FarmEvent):
     """The audio is cut to its end."""
 
     chunks: Count
     duration_seconds: Seconds
 
 
-class PeaksDone(FarmEventBase):
+class PeaksDone(FarmEvent):
     """The recording can be listened to: its listening copy and the peaks of its waveform are there."""
 
     duration_seconds: Seconds
 
 
-class LanguageDecided(FarmEventBase):
+class LanguageDecided(FarmEvent):
     """The transcription is in this language from now on."""
 
     language: Language
 
 
-class JobDone(FarmEventBase):
+class JobDone(FarmEvent):
     """A chunk has its result, or is silent. The last two fields count all chunks that are done."""
 
     position: Position
@@ -174,26 +180,26 @@ class JobDone(FarmEventBase):
     chunks_done: Count
 
 
-class JobRetried(FarmEventBase):
+class JobRetried(FarmEvent):
     """A job went back to the queue after a failure."""
 
     position: Position
     code: Code
 
 
-class JobReleased(FarmEventBase):
+class JobReleased(FarmEvent):
     """A worker handed a job back untouched."""
 
     position: Position
 
 
-class JobRedo(FarmEventBase):
+class JobRedo(FarmEvent):
     """A chunk was heard in another language than the transcription's, or a second worker is asked: it is done again."""
 
     position: Position
 
 
-class JobSetAside(FarmEventBase):
+class JobSetAside(FarmEvent):
     """A job has had its share of tries; `start` and `end` are the seconds that are missing."""
 
     code: Code
@@ -204,7 +210,7 @@ class JobSetAside(FarmEventBase):
     end: Seconds
 
 
-class _AboutWorker(FarmEventBase):
+class _AboutWorker(FarmEvent):
     worker_id: Id
     name: Name
 
@@ -233,44 +239,10 @@ class WorkerGone(_AboutWorker):
     """A worker left, or was silent for too long."""
 
 
-FarmEvent = (
-    TranscriptionSubmitted
-    | TranscriptionFetching
-    | TranscriptionFetched
-    | TranscriptionStarted
-    | TranscriptionUnserved
-    | TranscriptionAssembling
-    | TranscriptionDone
-    | TranscriptionIncomplete
-    | TranscriptionFailed
-    | TranscriptionCancelled
-    | TranscriptionRetried
-    | TranscriptionRenamed
-    | TranscriptionDeleted
-    | TranscriptionEdited
-    | ChunksAppended
-    | ChunkingDone
-    | PeaksDone
-    | LanguageDecided
-    | JobDone
-    | JobRetried
-    | JobReleased
-    | JobRedo
-    | JobSetAside
-    | WorkerJoined
-    | WorkerDraining
-    | WorkerDismissed
-    | WorkerPaused
-    | WorkerResumed
-    | WorkerGone
-)
-_EVENTS: dict[str, type[FarmEvent]] = {each.kind: each for each in get_args(FarmEvent)}
-
-
 def event_of(kind: str, data: dict[str, Any]) -> FarmEvent | None:
     """The event of that kind with these fields; None if this version does not know it."""
     try:
-        return _EVENTS[kind].model_validate(data, extra="ignore")
+        return EVENTS[kind].model_validate(data, extra="ignore")
     except (KeyError, ValidationError):
         return None
 
@@ -282,4 +254,4 @@ def fields_of(event: FarmEvent) -> dict[str, Any]:
 
 def schema_of_data() -> dict[str, Any]:
     """The JSON schema of what `fields_of` gives, one alternative for each kind."""
-    return {"anyOf": [model.model_json_schema() for model in _EVENTS.values()]}
+    return {"anyOf": [model.model_json_schema() for model in EVENTS.values()]}

@@ -1,7 +1,7 @@
 """Readable cues: a segment that is too long to be read at a glance is split between words, whatever engine wrote it.
 
-Promises: no cue with word times is longer than `MOST_CHARACTERS` or `MOST_SECONDS`, single words apart; none goes on
-over a long pause; the words and their times are the same as before, none lost and none added. A segment that is short
+Promises: no cue with word times is longer than `MOST_CHARACTERS` or `MOST_SECONDS`, single words apart. None goes on
+over a long pause. The words and their times are the same as before, none lost and none added. A segment that is short
 enough stays as it is, and so does one without word times. Breaks are made at the ends of sentences first, then of
 clauses, then at pauses. A layout may ask for more: lines of so many characters or words, so many lines. They are
 broken at the same places; a cue has the fewest lines it can have.

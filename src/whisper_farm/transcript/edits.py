@@ -1,8 +1,8 @@
 """Edits: what people change in a transcript, as a layer over the machine's output that is anchored in time.
 
-An `Edit` is one entry of a numbered log. Its patches say what lies in a stretch of time from now on; or it names a
-speaker anew; or it reverses earlier entries, which then do not count. The current text is the machine's text with the
-entries that count laid over it in order (`laid`), so undo is exact and a machine's text that changed is no harm.
+An `Edit` is one entry of a numbered log. Its patches say what lies in a stretch of time from now on. Or it names a
+speaker anew. Or it reverses earlier entries, which then do not count. The current text is the machine's text with the
+entries that count laid over it in order (`laid`). So undo is exact, and a machine's text that changed does no harm.
 
 Promises: words outside every patch are there exactly once, as the machine heard them. Segments stay in order of time,
 and those that were apart from each other stay so. A segment that a patch cuts is parted between its words. Knows no

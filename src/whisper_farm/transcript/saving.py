@@ -28,8 +28,8 @@ def save(
 ) -> list[Path]:
     """Write `<folder>/<stem>.<extension>` for each format and say which files that made; the folder is made too.
 
-    Raises `InvalidRequest` for a format or stem that cannot be, before anything is written, and `NoSpace` or
-    `StorageError`, naming the file, when it cannot be written.
+    Raises `InvalidRequest` for a format or stem that cannot be, before anything is written. Raises `NoSpace` or
+    `StorageError`, which name the file, when it cannot be written.
     """
     wanted = [output_format(name).laid_out(layout) for name in dict.fromkeys(formats)]
     if stem in ("", "..") or "\0" in stem or Path(stem).name != stem:
@@ -43,7 +43,7 @@ def save(
 def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """A stem for each recording, such that no two write the same file, also where the disk ignores case.
 
-    It is whisper's (the name without its extension) where no other recording has the same, else the whole
+    It is whisper's (the name without its extension) where no other recording has the same. Else it is the whole
     name, with a number after it where even that is taken.
     """
     names = [Path(path).name for path in paths]

@@ -1,7 +1,7 @@
 """Makes one run of segments from the results of many chunks.
 
-Promises: the order is that of the chunks' positions, whatever the order they arrive in; every time lies
-inside its own chunk and none is before the one that precedes it; nothing without text is left. Times are
+Promises: the order is that of the chunks' positions, whatever the order they arrive in. Every time lies
+inside its own chunk, and none is before the one that precedes it. Nothing without text is left. Times are
 in seconds from the start of the recording already, so a result that needs no correction is not changed.
 Does not change the words: chunks are cut at pauses and do not overlap. Where a chunk ends inside a sentence, a full
 stop that was put there and a capital that follows are taken back (`joined`). Segments that are too long to be read

@@ -1,7 +1,7 @@
 """A transcript and what it is made of: words, segments, what made it, and what it does and does not cover.
 
-Times are seconds. Inside an engine they count from the start of the chunk; everywhere else they
-count from the start of the recording (`shifted` is the one place that turns the one into the other).
+Times are seconds. Inside an engine they count from the start of the chunk. Everywhere else they count from the start
+of the recording. `shifted` is the one place that turns the one into the other.
 """
 
 from __future__ import annotations

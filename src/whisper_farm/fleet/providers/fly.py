@@ -69,8 +69,8 @@ class FlyProvider(Provider):
         self._pace = {"create": CallRate(0.9, BURST), "list": CallRate(0.9, BURST), "get": CallRate(4.5, 10)}
 
     async def look(self, owner: str, known: Mapping[str, str | None]) -> Sequence[Seen]:
-        """A machine that the list has left out is asked for by its id; a launch, and what has no id any more, by its
-        metadata."""
+        """A machine that the list has left out is asked for by its id. What has no id, or none any more, is asked for
+        by its metadata."""
         listed = [one for one in await self._listed({f"metadata.{OWNER}": owner}) if _owner(one) in (owner, None)]
         found = {str(one["id"]): _seen(one) for one in listed}
         launches = {one.launch_id for one in found.values()}
