@@ -109,9 +109,8 @@ class AudioSource:
     @property
     def packets_are_independent(self) -> bool:
         """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
-        return self.container.format.name in containers.PLAIN_FORMATS and self.stream.codec_context.name.startswith(
-            "pcm_"
-        )
+        plain = self.container.format.name in containers.PLAIN_FORMATS
+        return plain and self.stream.codec_context.name.startswith("pcm_")
 
     @property
     def start_seconds(self) -> float | None:
@@ -172,9 +171,7 @@ class AudioSource:
         except ProbeOverrunError:
             return NotAudio(f"{self.name}: not recognised within {PROBE_BYTES >> 20} MB and {PROBE_SECONDS:.0f} s")
         if self.reader.head[4:8] == b"ftyp":
-            return NotAudio(
-                f"{self.name}: the index of this containers.MP4 file is missing or damaged; the file seems cut off"
-            )
+            return NotAudio(f"{self.name}: the index of this MP4 file is missing or damaged; the file seems cut off")
         headerless = "; if it is sound without a header, say how it is coded: --raw s16le@8000"
         hint = headerless if PurePath(self.name).suffix.lower() in (".raw", ".pcm", ".bin") else ""
         return NotAudio(f"{self.name}: it is no audio or video file that FFmpeg's libraries can read{hint}")
