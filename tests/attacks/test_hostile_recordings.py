@@ -34,8 +34,8 @@ from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.child import Child, ChildDiedError, exit_reason
 from whisper_farm.worker.pipe import AgentPipe, BatchEnded, LookAround, PipeMessage, Recognise, WantBlock, packed
 from whisper_farm.worker.reading import Reading
+from whisper_farm.worker.recogniser import Recogniser
 from whisper_farm.worker.recogniser_child import RecogniserChild
-from whisper_farm.worker.recognisers import Recogniser
 
 MakeWorker = Callable[..., HandWorker]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the kernel's limits are POSIX")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -32,16 +32,16 @@ def test_whoever_guesses_tokens_is_told_to_wait_and_shares_no_fate_with_his_neig
 def test_whoever_guesses_tokens_makes_the_farm_look_few_times_a_second(
     farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find, looks = auth.find_tokens, list[int]()
+    find, looks = farm.coordinator.tokens._find, list[int]()
 
-    def counted(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
+    def counted(tx: Transaction, digests: Collection[str]) -> Sequence[TokenRow]:
         looks.append(len(digests))
         return find(tx, digests)
 
     guessers = [farm.client(f"wf_user_{number}") for number in range(WRONG_TOKENS + 60)]
     for guesser in guessers[:WRONG_TOKENS]:
         guesser.get("/api/tokens")
-    monkeypatch.setattr(auth, "find_tokens", counted)
+    monkeypatch.setattr(farm.coordinator.tokens, "_find", counted)
     monkeypatch.setattr(auth, "LOOK_SECONDS", 2.0)
     with ThreadPoolExecutor(60) as pool:
         answers = list(pool.map(lambda guesser: guesser.get("/api/tokens").status_code, guessers[WRONG_TOKENS:]))

@@ -167,7 +167,7 @@ def test_a_worker_that_fails_in_starting_is_told_and_leaves_nothing_behind(
     async def fail(_: object) -> None:
         raise EngineUnavailable("It broke.")
 
-    monkeypatch.setattr("whisper_farm.worker.recognisers.RecogniserPool.look_around", fail)
+    monkeypatch.setattr("whisper_farm.worker.recogniser_pool.RecogniserPool.look_around", fail)
     with local_farm(tmp_path / "data") as farm:
         send(farm, talk.path)
         farm.start_worker()

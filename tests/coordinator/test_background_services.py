@@ -31,8 +31,9 @@ from whisper_farm.store import incoming
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
-from whisper_farm.store.tables import jobs, uploads, workers
-from whisper_farm.store.uploads import announce, find_upload, stored
+from whisper_farm.store.ingest_tables import uploads
+from whisper_farm.store.tables import jobs, workers
+from whisper_farm.store.uploads import UploadRow, announce, find_upload, stored
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import length_of
 
@@ -240,7 +241,7 @@ def test_what_is_on_its_way_is_not_swept_however_young_orphans_may_be(lite_bench
 def test_what_was_sent_beyond_the_size_that_was_announced_is_removed_when_its_address_has_run_out(bench: Bench) -> None:
     def announced(upload_id: str, size: int, age_seconds: float) -> str:
         key = f"sources/{upload_id}/1"
-        bench.database.write(lambda tx: announce(tx, upload_id, key, "talk.mp3", size, "ann"))
+        bench.database.write(lambda tx: announce(tx, UploadRow(upload_id, "ann", "talk.mp3", size, key)))
         return bench.put(key, data=b"four", age_seconds=age_seconds)
 
     sent = [announced("whole", 4, 3700), announced("short", 5, 3700), announced("just-now", 3, 3500)]

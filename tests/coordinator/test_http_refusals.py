@@ -8,8 +8,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -19,12 +20,13 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.layers import auth, limits
+from whisper_farm.coordinator.layers.sessions import COOKIE
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import MAX_CHUNK_BYTES
 from whisper_farm.store import schema
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import metadata
-from whisper_farm.store.tokens import TokenRow, mint_token
+from whisper_farm.store.tokens import mint_token
 
 MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
@@ -212,19 +214,39 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(start_farm: StartFar
     assert farm.admin.get("/api/transcriptions").status_code == 200
 
 
-def test_junk_tokens_are_looked_up_together_and_keep_a_good_one_waiting_for_no_more_than_two_reads(
-    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = farm.token_for("user", "ann")
-    find, reads, junk = auth.find_tokens, list[int](), 60
+def looked_up_slowly(known: auth.KnownSecrets[Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many are looked up at a time, from now on."""
+    find, reads = known._find, list[int]()
 
-    def slow(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
+    def slow(tx: Transaction, digests: Collection[str]) -> Sequence[Any]:
         reads.append(len(digests))
         threading.Event().wait(0.2)
         return find(tx, digests)
 
-    monkeypatch.setattr(auth, "find_tokens", slow)
+    monkeypatch.setattr(known, "_find", slow)
     monkeypatch.setattr(auth, "REFUSED_SECONDS", 60)
+    return reads
+
+
+def test_junk_sessions_are_looked_up_together_and_keep_no_token_waiting(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, junk = farm.token_for("user", "ann"), 60
+    reads = looked_up_slowly(farm.coordinator.sessions, monkeypatch)
+    with ThreadPoolExecutor(junk + 1) as pool:
+        cookies = [{"Cookie": f"{COOKIE}=junk-{number}"} for number in range(junk)]
+        refusals = [pool.submit(farm.client("").get, "/api/transcriptions", headers=each) for each in cookies]
+        eventually(lambda: reads, "the first look-up")
+        assert pool.submit(farm.client(good).get, "/api/transcriptions").result(20).status_code == 200
+        assert {refused(one.result(20)) for one in refusals} == {(401, "unauthorized")}
+    assert len(reads) < 15
+
+
+def test_junk_tokens_are_looked_up_together_and_keep_a_good_one_waiting_for_no_more_than_two_reads(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, junk = farm.token_for("user", "ann"), 60
+    reads = looked_up_slowly(farm.coordinator.tokens, monkeypatch)
     clients = [farm.client(f"wf_user_{number}") for number in range(junk)]
     with ThreadPoolExecutor(junk + 1) as pool:
         refusals = [pool.submit(client.get, "/api/transcriptions") for client in clients]

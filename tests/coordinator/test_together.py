@@ -12,7 +12,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import PATIENCE_SECONDS, ServedFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.claiming.group_commit import GroupCommit
+from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.errors import InvalidRequest, StoreUnavailable
 
 WORKERS = 6
@@ -42,7 +42,7 @@ def answers(
     """What each is answered when the first is alone and the others come while it is served."""
 
     async def scene() -> list[Any]:
-        together = GroupCommit(kitchen.serve, most, patience)
+        together = Coalescing(kitchen.serve, most, patience)
         first = asyncio.create_task(together.ask(asked[0]))
         await kitchen.begun.wait()
         others = [asyncio.create_task(together.ask(number)) for number in asked[1:]]

@@ -43,10 +43,11 @@ from whisper_farm.protocol.worker import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
+from whisper_farm.store.ingest_tables import uploads
 from whisper_farm.store.jobs import held_job as held
-from whisper_farm.store.tables import jobs, uploads, workers
+from whisper_farm.store.tables import jobs, workers
 from whisper_farm.store.transcriptions import find
-from whisper_farm.store.uploads import announce
+from whisper_farm.store.uploads import UploadRow, announce
 from whisper_farm.store.workers import forget_workers, long_gone
 
 Call = Callable[[Farm, Transaction], Iterator[None]]
@@ -263,12 +264,12 @@ def following_as_an_ordinary_user(farm: Farm, tx: Transaction) -> Iterator[None]
 
 
 def announcing(farm: Farm, tx: Transaction) -> Iterator[None]:
-    announce(tx, "first", "sources/first", "talk.mp3", 1, "ann")
+    announce(tx, UploadRow("first", "ann", "talk.mp3", 1, "sources/first"))
     row = {**dict(tx.connection.execute(select(uploads)).mappings().one()), "state": "stored"}
     many = [row | {"id": f"{number}", "key": f"sources/{number}"} for number in range(2 * ROWS)]
     tx.connection.execute(insert(uploads), many)
     yield
-    announce(tx, "second", "sources/second", "talk.mp3", 1, "ann")
+    announce(tx, UploadRow("second", "ann", "talk.mp3", 1, "sources/second"))
 
 
 CALLS: dict[Call, set[str]] = {

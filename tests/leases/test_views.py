@@ -10,11 +10,11 @@ from whisper_farm.coordinator.views import (
     job_list,
     transcription_list,
     transcription_view,
-    worker_list,
-    worker_view,
 )
 from whisper_farm.errors import InvalidRequest, NotFound
 from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
+from whisper_farm.store.transcriptions import Wanted
+from whisper_farm.store.workers import find_worker, list_workers
 
 
 def _view(farm: Farm, recording: str) -> TranscriptionView:
@@ -22,9 +22,7 @@ def _view(farm: Farm, recording: str) -> TranscriptionView:
 
 
 def _list(farm: Farm, after: str | None = None, owner: str | None = None, limit: int = 2) -> TranscriptionList:
-    return farm.database.read(
-        lambda tx: transcription_list(tx, farm.policy, owner=owner, after=after, limit=limit), now=farm.now
-    )
+    return farm.database.read(lambda tx: transcription_list(tx, farm.policy, Wanted(owner), after, limit), now=farm.now)
 
 
 def _jobs(farm: Farm, recording: str, after: int | None = None) -> JobList:
@@ -131,12 +129,12 @@ def test_workers_show_what_they_hold_and_how_fast_they_are(farm: Farm) -> None:
     farm.worker("ann")
     one, _ = farm.claim("ann", transcribe=2)
     farm.done(one)
-    (view,) = farm.database.read(lambda tx: worker_list(tx)).workers
+    (view,) = farm.database.read(list_workers)
     assert (view.id, view.state, view.jobs, view.speed) == ("ann", "live", 1, 30.0)
-    assert len(farm.database.read(lambda tx: worker_list(tx, gone_since=0.0)).workers) == 2
-    assert farm.database.read(lambda tx: worker_view(tx, "cutter")).state == "gone"
+    assert len(farm.database.read(lambda tx: list_workers(tx, gone_since=0.0))) == 2
+    assert farm.database.read(lambda tx: find_worker(tx, "cutter")).state == "gone"
     with pytest.raises(NotFound):
-        farm.database.read(lambda tx: worker_view(tx, "nobody"))
+        farm.database.read(lambda tx: find_worker(tx, "nobody"))
 
 
 def test_the_farm_is_counted(farm: Farm) -> None:

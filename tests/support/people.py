@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from support.served_farm import ServedFarm
-from whisper_farm.coordinator.sign_in_links import link_for
+from whisper_farm.store.accounts import link_for
 from whisper_farm.store.database import Database
 
 APP = {"Whisper-Farm-App": "1"}

@@ -17,7 +17,7 @@ from support.work_here import add_speech, same, speech, until, worker_settings, 
 
 from whisper_farm.errors import EngineUnavailable
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker import recognisers
+from whisper_farm.worker import recogniser_pool
 
 
 def test_a_child_killed_in_the_middle_of_a_batch_costs_no_job_anything() -> None:
@@ -155,8 +155,8 @@ def test_children_that_die_while_they_load_are_tried_again_with_pauses_and_then_
     sick, python = tmp_path / "sick", tmp_path / "python"
     python.write_text(f'#!/bin/sh\n[ -e "{sick}" ] && echo out of memory >&2 && exit 3\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    monkeypatch.setattr(recognisers, "_FIRST_REST_SECONDS", 0.05)
-    monkeypatch.setattr(recognisers, "_LONGEST_REST_SECONDS", 0.2)
+    monkeypatch.setattr(recogniser_pool, "_FIRST_REST_SECONDS", 0.05)
+    monkeypatch.setattr(recogniser_pool, "_LONGEST_REST_SECONDS", 0.2)
     farm = FakeFarm()
     truth = add_speech(farm, speech(0))
 
@@ -170,7 +170,7 @@ def test_children_that_die_while_they_load_are_tried_again_with_pauses_and_then_
                 sick.touch()
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: worker.said("model_unavailable"), "it gives up")
-                assert len(worker.said("child_died")) == 1 + recognisers.LOAD_DEATHS
+                assert len(worker.said("child_died")) == 1 + recogniser_pool.LOAD_DEATHS
                 assert "out of memory" in worker.said("model_unavailable")[0].message
                 farm.jobs.clear()
                 add_speech(farm, speech(0))

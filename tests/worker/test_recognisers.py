@@ -18,11 +18,12 @@ from support.work_here import add_speech, same, speech, until, worker_settings, 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker import child, pipe, recognisers
+from whisper_farm.worker import child, pipe, recogniser, recogniser_pool
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure
-from whisper_farm.worker.recognisers import ChunkJob, Recogniser, RecogniserPool
+from whisper_farm.worker.recogniser import ChunkJob, Recogniser
+from whisper_farm.worker.recogniser_pool import RecogniserPool
 from whisper_farm.worker.recognising import Recognising
 from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
@@ -125,7 +126,7 @@ def test_however_often_a_load_fails_the_rest_is_bounded() -> None:
     async def scene(here: Pool) -> None:
         for _ in range(3000):
             here.pool._give_up(INSTANT, ModelUnavailable())
-        assert here.pool._troubles["tones instant"].until <= now() + recognisers._LONGEST_REST_SECONDS
+        assert here.pool._troubles["tones instant"].until <= now() + recogniser_pool._LONGEST_REST_SECONDS
 
     with_pool(scene)
 
@@ -249,7 +250,7 @@ def test_messages_out_of_turn_cost_no_worker() -> None:
         assert end.code is None
 
     with_pool(scene)
-    odd = recognisers._engine_error(pipe.Cancel(batch=1, index=1))
+    odd = recogniser._engine_error(pipe.Cancel(batch=1, index=1))
     assert type(odd) is EngineError
     assert "Cancel" in odd.message
 

@@ -85,9 +85,9 @@ def server_settings(**given: Any) -> ServerSettings:
 def run(settings: ServerSettings, policy: Policy, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
     from whisper_farm.coordinator.server import open_stores, worker_token
-    from whisper_farm.coordinator.sign_in_links import first_link
     from whisper_farm.farm import FarmThread
     from whisper_farm.log import logger, set_up_logging
+    from whisper_farm.store.accounts import first_link
     from whisper_farm.worker.local import LocalWorker
 
     os.umask(0o077)  # whatever is written is this user's alone
@@ -101,7 +101,7 @@ def run(settings: ServerSettings, policy: Policy, engine: str | None) -> None:
     with stop_signals() as told, open_stores(settings) as (database, blobs):
         token = worker_token(database, settings.data)
         with FarmThread(settings, policy, database, blobs) as farm:
-            greet(settings, farm.address, token, first_link(database))
+            greet(settings, farm.address, token, database.write(first_link))
             if engine:
                 farm.employ(LocalWorker(farm.loop, worker_settings(engines=(engine,)), note), token)
             while not told.wait(LOOK_SECONDS):
@@ -136,7 +136,6 @@ def last_words(worker: LocalWorker) -> str | None:
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
     from whisper_farm.coordinator.server import WORKER_TOKEN_FILE, write_secret
-    from whisper_farm.coordinator.sign_in_links import sign_in_address
 
     to_person = sys.stdout.isatty()
     elsewhere = f"whisper-farm worker --server {outside(settings, address)}"
@@ -192,3 +191,8 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
+
+
+def sign_in_address(address: str, link: str) -> str:
+    """The link as a browser takes it. What is behind the # is not sent, so the secret is in no log of a server."""
+    return f"{address.rstrip('/')}/#/sign-in/{link}"

@@ -68,9 +68,9 @@ def sign_in_link(name: str, **flags: str | None) -> None:
 
     Run it on the server's machine: for the first sign-in, or when the password is forgotten.
     """
-    from whisper_farm.cli.serve import server_settings
+    from whisper_farm.cli.serve import server_settings, sign_in_address
     from whisper_farm.coordinator.server import open_stores
-    from whisper_farm.coordinator.sign_in_links import link_for, sign_in_address
+    from whisper_farm.store.accounts import link_for
 
     settings = server_settings(**flags)
     with open_stores(settings) as (database, _):

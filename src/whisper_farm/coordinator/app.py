@@ -27,7 +27,6 @@ from whisper_farm.coordinator.routes import (
     edits,
     events,
     feeds,
-    join_codes,
     machines,
     openai,
     people,
@@ -47,19 +46,8 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 
 CLIENT_ROUTERS = (
-    *(
-        uploads.router,
-        transcriptions.router,
-        edits.router,
-        search.router,
-        shares.router,
-        events.router,
-        workers.router,
-        join_codes.router,
-        machines.router,
-        tokens.router,
-    ),
-    *(server.client_router, webhooks.router, feeds.router),
+    *(uploads.router, transcriptions.router, edits.router, search.router, shares.router, events.router),
+    *(workers.router, machines.router, tokens.router, server.client_router, webhooks.router, feeds.router),
 )
 
 ALIASES = {"/audio": "/v1", "/models": "/v1"} | dict.fromkeys(("/asr", "/detect-language", "/status"), "/webservice")

@@ -9,37 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
 
 from pydantic import ValidationError
 
 from whisper_farm.coordinator.claiming.claims import count_claims, try_claims
-from whisper_farm.coordinator.claiming.group_commit import GroupCommit
 from whisper_farm.coordinator.claiming.long_poll import Tried
+from whisper_farm.coordinator.coalescing import Coalescing
+from whisper_farm.coordinator.kinds import check_result
 from whisper_farm.coordinator.layers.limits import holds_nul
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transfers import listening_key, result_key
+from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidRequest, TooLarge
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
 from whisper_farm.leases.second import is_doubtful, words_of
 from whisper_farm.protocol import worker as protocol
-from whisper_farm.protocol.jobs import RESULTS, ChunkResult, PeaksResult, Result, TranscribeResult
+from whisper_farm.protocol.jobs import RESULTS, ChunkResult, PeaksResult, Result
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import AttemptedJob, attempted_jobs
-from whisper_farm.transcript.languages import LANGUAGES
 
-TOLERANCE_SECONDS = 1.0
-"""How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
-FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
-"""Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
 Taken = tuple[list[protocol.Outcome], Tried, list[str]]
 """The outcomes of one call, its claim, and the ids of the jobs that were spoken of."""
 
@@ -52,7 +47,7 @@ class Completions:
         self._blobs = blobs
         self._policy = policy
         self._metrics = metrics
-        self.group_commit = GroupCommit(self._complete)
+        self.group_commit = Coalescing(self._complete)
 
     async def complete(self, request: protocol.CompleteRequest) -> Taken:
         """End attempts with their results, and claim the next in the same transaction if asked to."""
@@ -148,57 +143,11 @@ def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob |
     except ValidationError as error:
         raise InvalidRequest(f"This is no result of a {completion.kind} job: {_first(error)}.") from None
     if place is not None and place.state == "live":
-        _check_kind(result, completion.token, place)
+        check_result(result, completion.token, place)
     return result
-
-
-def _check_kind(result: Result, token: str, place: AttemptedJob) -> None:
-    match result:
-        case ChunkResult():
-            pass  # the queue holds it against the chunks that it has
-        case TranscribeResult():
-            _must_be_asked_for(result, place)
-            _must_fit(result, place)
-        case PeaksResult():
-            if result.audio.key != listening_key(place.transcription_id, token):
-                raise InvalidRequest(f"{result.audio.key} was not minted for this attempt.")
-        case _:
-            assert_never(result)
-
-
-def _must_be_asked_for(result: TranscribeResult, place: AttemptedJob) -> None:
-    """It is of what was asked for, in a language there is, and says no more than anybody can in that time."""
-    made, asked = (result.engine, result.model), (place.options["engine"], place.options["model"])
-    if made != asked:
-        raise InvalidRequest(f"{' '.join(asked)} was asked for; this result is of {' '.join(made)}.")
-    if result.language not in (*LANGUAGES, place.options["language"]):
-        raise InvalidRequest(f"There is no language {result.language!r}.")
-    letters = sum(len(one.text) + sum(len(word.text) for word in one.words) for one in result.segments)
-    most = FREE_LETTERS + LETTERS_PER_SECOND * (place.end_seconds - place.start_seconds)
-    if letters > most:
-        raise InvalidRequest(f"The result has {letters} letters; {most:.0f} are the most for its chunk.")
 
 
 def _first(error: ValidationError) -> str:
     """The first thing that is wrong, in few words."""
     wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500]
-
-
-def _must_fit(result: TranscribeResult, place: AttemptedJob) -> None:
-    """Times count from the start of the recording and lie in the chunk; anything else would be a silent mix-up."""
-    earliest, latest = place.start_seconds - TOLERANCE_SECONDS, place.end_seconds + TOLERANCE_SECONDS
-    for start, end in _spans(result):
-        if not (earliest <= start <= latest and earliest <= end <= latest):  # also for what is no number
-            raise InvalidRequest(
-                f"The result speaks of [{start:g}, {end:g}] s; its chunk is "
-                f"[{place.start_seconds:g}, {place.end_seconds:g}] s, counted from the start of the recording."
-            )
-
-
-def _spans(result: TranscribeResult) -> Iterator[tuple[float, float]]:
-    yield from result.unheard
-    for segment in result.segments:
-        yield segment.start, segment.end
-        for word in segment.words:
-            yield word.start, word.end

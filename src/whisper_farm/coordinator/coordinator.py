@@ -6,7 +6,7 @@ It holds connections, threads and listeners, but no state of the farm: that is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -77,16 +77,7 @@ class Coordinator:
         self.renderer = Renderer(self.store, blobs)
         self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)
-        services: list[Service] = [
-            Assembler(self.store, blobs),
-            Reaper(self.store, policy),
-            Retention(self.store, blobs, settings),
-            Sweeper(self.store, blobs, settings),
-            Webhooks(self.store, settings),
-            Feeds(self.store, blobs, settings),
-            *(Fetcher(self.store, blobs, settings) for _ in range(settings.fetches_at_once)),
-        ]
-        self.services = Services([*services, self.machines] if self.machines else services)
+        self.services = Services(self._services())
         self.feed = Feed(self.store)
         self.feed.on_event(self._heed)
         self.log = logger()
@@ -94,6 +85,19 @@ class Coordinator:
         """Why it could not start."""
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _services(self) -> Iterator[Service]:
+        """What works without being asked."""
+        yield Assembler(self.store, self.blobs)
+        yield Reaper(self.store, self.policy)
+        yield Retention(self.store, self.blobs, self.settings)
+        yield Sweeper(self.store, self.blobs, self.settings)
+        yield Webhooks(self.store, self.settings)
+        yield Feeds(self.store, self.blobs, self.settings)
+        for _ in range(self.settings.fetches_at_once):
+            yield Fetcher(self.store, self.blobs, self.settings)
+        if self.machines is not None:
+            yield self.machines
 
     async def start(self) -> None:
         """Begin to follow the event log and to run the background services."""

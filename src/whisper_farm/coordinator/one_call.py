@@ -46,7 +46,7 @@ from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import newest_event
 from whisper_farm.store.transcriptions import TranscriptionRow, find
-from whisper_farm.store.uploads import announce, forget_upload, stored
+from whisper_farm.store.uploads import UploadRow, announce, forget_upload, stored
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.languages import code_of
 from whisper_farm.transcript.options import RecognitionOptions
@@ -251,7 +251,7 @@ def _key(sent: SentFile, options: RecognitionOptions) -> str:
 
 
 def _take_in(tx: Transaction, sent: SentFile, owner: str) -> None:
-    upload = announce(tx, sent.upload_id, sent.key, sent.name, sent.size, owner)
+    upload = announce(tx, UploadRow(sent.upload_id, owner, sent.name, sent.size, sent.key))
     stored(tx, upload, sent.key, sent.sha256)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
+from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import NoSpace, StorageError, StoreUnavailable
 from whisper_farm.log import logger
@@ -20,6 +22,7 @@ from whisper_farm.store.schema import can_write, check
 READY_SECONDS = 5.0
 """What does not answer in this time is not ready."""
 WRITTEN_SECONDS = 1.0
+MOST_ASKING = 10_000
 READY_KEY = "ready"
 """A blob that is written to find out whether that can be done."""
 
@@ -31,34 +34,26 @@ class Readiness:
         self._database = database
         self._store = store
         self._blobs = blobs
-        self._look: asyncio.Task[None] | None = None
+        self._looks = Coalescing(self._look, MOST_ASKING, READY_SECONDS)
         self._written_at = float("-inf")
 
     async def ensure(self) -> None:
         """Return if all is well; raises `StoreUnavailable`, `ObjectStoreRefused` or `SchemaMismatch`."""
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._looked())
-            self._look.add_done_callback(_seen)
         try:
-            await asyncio.shield(self._look)
-        except TimeoutError:
-            raise StoreUnavailable("The database or the blob store does not answer in time.") from None
+            await self._looks.ask(None)
         except StorageError as error:
             logger().warning("the server is not ready", action="readyz", error=error.message)
             raise (StoreUnavailable if isinstance(error, NoSpace) else type(error))() from None
 
-    async def _looked(self) -> None:
-        async with asyncio.timeout(READY_SECONDS):
-            await self._store.run(lambda: check(self._database))
-            await self._blobs.check()
-            if time.monotonic() - self._written_at < WRITTEN_SECONDS:
-                return
-            await self._store.write(can_write)
-            await self._blobs.put_all({READY_KEY: b"ready"})
-            self._written_at = time.monotonic()
-
-
-def _seen(look: asyncio.Task[None]) -> None:
-    """Whoever asked may have left: then nobody else hears what was wrong."""
-    if not look.cancelled():
-        look.exception()
+    async def _look(self, askers: Sequence[None]) -> Sequence[None]:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._store.run(lambda: check(self._database))
+                await self._blobs.check()
+                if time.monotonic() - self._written_at >= WRITTEN_SECONDS:
+                    await self._store.write(can_write)
+                    await self._blobs.put_all({READY_KEY: b"ready"})
+                    self._written_at = time.monotonic()
+        except TimeoutError:
+            raise StoreUnavailable("The database or the blob store does not answer in time.") from None
+        return askers

@@ -30,7 +30,7 @@ from whisper_farm.protocol.worker import digest_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import edits_after
-from whisper_farm.store.jobs import FailedJob, chunks_after, failed_jobs, makers_of
+from whisper_farm.store.jobs import FailedJob, chunk_jobs, failed_jobs, makers_of
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.edits import Edit, laid
@@ -131,7 +131,7 @@ def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedCh
     done: list[DoneChunk] = []
     last = after
     bounds: list[float] = []
-    for chunk in chunks_after(tx, transcription_id, after, PAGE_CHUNKS):
+    for chunk in chunk_jobs(tx, transcription_id, after, PAGE_CHUNKS):
         if chunk.state not in ENDED or chunk.position != last + 1:
             break
         last = chunk.position

@@ -3,13 +3,13 @@
 An address is a presigned one of an object store, or a path of our own API where blobs are in a folder. Every attempt
 and every upload writes under names of its own, so a late one overwrites nothing:
 
-    sources/{upload}/{random}                               a recording
-    fetched/{transcription}/{random}                        a part of a recording that is being fetched
-    feeds/{feed}/{random}                                   the newest copy of a feed
-    chunks/{transcription}/{attempt}/{position}.flac        the audio of a chunk
-    results/{transcription}/{position}.{attempt}.{digest}.json   what was heard in it
-    transcripts/{transcription}/{random}.json               the transcript
-    listening/{transcription}/{attempt}.m4a                 the listening copy
+    sources/{upload}/{random}: a recording
+    fetched/{transcription}/{random}: a part of a recording that is being fetched
+    feeds/{feed}/{random}: the newest copy of a feed
+    chunks/{transcription}/{attempt}/{position}.flac: the audio of a chunk
+    results/{transcription}/{position}.{attempt}.{digest}.json: what was heard in it
+    transcripts/{transcription}/{random}.json: the transcript
+    listening/{transcription}/{attempt}.m4a: the listening copy
 
 `{attempt}` is a short hash of the claim token: names are seen by people who must not learn the token.
 """
@@ -19,14 +19,10 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
-from typing import assert_never
 
 from whisper_farm.errors import InvalidRequest
-from whisper_farm.leases.claim import Claimed
-from whisper_farm.protocol.jobs import ChunkTask, PeaksTask, Source, Task, TranscribeTask
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
-from whisper_farm.protocol.worker import ChunkUpload, Claim
+from whisper_farm.protocol.worker import ChunkUpload
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.jobs import AttemptedJob
 
@@ -46,14 +42,6 @@ class Transfers:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    async def claim(self, claimed: Claimed) -> Claim:
-        """A claim as the worker gets it."""
-        return Claim.of(claimed, task=await self._task(claimed))
-
-    async def claims(self, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
-        """Several of them."""
-        return tuple([await self.claim(one) for one in claimed])
-
     async def upload(self, held: AttemptedJob, token: str, position: int) -> ChunkUpload:
         """Where this attempt puts the audio of one chunk, or the listening copy."""
         key = upload_key(held, token, position)
@@ -69,28 +57,8 @@ class Transfers:
             return Transfer(url=url, method="PUT", headers={"Content-Type": OCTETS})
         return Transfer(url=f"/api/uploads/{upload_id}", method="PATCH", headers={"Content-Type": OCTETS})
 
-    async def _task(self, claimed: Claimed) -> Task:
-        match claimed.kind:
-            case "chunk":
-                options, source = claimed.options, await self._source(claimed)
-                heard = options.model_dump(include={"channel", "track", "raw", "end_seconds"})
-                return ChunkTask.of(claimed, source=source, **heard)
-            case "peaks":
-                options, source = claimed.options, await self._source(claimed)
-                return PeaksTask(source=source, track=options.track, raw=options.raw)
-            case "transcribe":
-                return await self._transcribe_task(claimed)
-        assert_never(claimed.kind)
-
-    async def _source(self, claimed: Claimed) -> Source:
-        transfer = await self._get(_blob(claimed.source), SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
-        return Source(name=claimed.source_name, size=claimed.source_size, transfer=transfer)
-
-    async def _transcribe_task(self, claimed: Claimed) -> TranscribeTask:
-        transfer = await self._get(claimed.audio_key, CHUNK_SECONDS, f"/api/work/audio/{claimed.token}")
-        return TranscribeTask.of(claimed, size=claimed.audio_size, sha256=claimed.audio_sha256, transfer=transfer)
-
-    async def _get(self, key: str | None, seconds: int, path: str) -> Transfer:
+    async def fetch(self, key: str | None, seconds: int, path: str) -> Transfer:
+        """Where a worker fetches a blob; without a key it is a file that only we can read."""
         url = await self._blobs.presign_get(key, seconds) if key is not None else None
         if url is not None:
             return Transfer(url=url, method="GET")
@@ -105,10 +73,6 @@ class Transfers:
 
 def _worker_headers() -> dict[str, str]:
     return {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
-
-
-def _blob(source: str) -> str | None:
-    return source.removeprefix("blob:") if source.startswith("blob:") else None
 
 
 def _attempt(token: str) -> str:

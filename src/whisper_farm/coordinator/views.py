@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from whisper_farm.coordinator.transcripts import gaps_of_all
@@ -15,8 +15,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import FetchRow, fetches_of
 from whisper_farm.store.jobs import attempts_at, chunk_jobs, jobs_of_whole
-from whisper_farm.store.transcriptions import TranscriptionRow, find, list_transcriptions, place
-from whisper_farm.store.workers import find_worker, list_workers
+from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, find, list_transcriptions, place
 
 PAGE = 100
 """Rows in one page unless asked for fewer; never more than `MOST`."""
@@ -31,24 +30,14 @@ def transcription_view(tx: Transaction, transcription_id: str, policy: Policy) -
 
 
 def transcription_list(
-    tx: Transaction,
-    policy: Policy,
-    owner: str | None = None,
-    after: str | None = None,
-    limit: int = PAGE,
-    states: Collection[protocol.TranscriptionState] = (),
-    title: str = "",
-    order: protocol.ListOrder = "newest",
+    tx: Transaction, policy: Policy, wanted: Wanted, after: str | None = None, limit: int = PAGE
 ) -> protocol.TranscriptionList:
-    """A page of transcriptions, of one owner, states or words of the name if given.
-
-    `after` is the `next` of the page before, which had the same order.
-    """
+    """A page of transcriptions; `after` is the `next` of the page before, which had the same order."""
     limit = min(max(limit, 1), MOST)
-    before = None if after is None else _cursor(after, order)
-    rows = list_transcriptions(tx, limit + 1, owner, states, title, order, before)
+    before = None if after is None else _cursor(after, wanted.order)
+    rows = list_transcriptions(tx, wanted, limit + 1, before)
     page = rows[:limit]
-    following = f"{place(page[-1], order)}:{page[-1].id}" if len(rows) > limit else None
+    following = f"{place(page[-1], wanted.order)}:{page[-1].id}" if len(rows) > limit else None
     return protocol.TranscriptionList(transcriptions=tuple(_views(tx, page, policy)), next=following)
 
 
@@ -127,13 +116,3 @@ def job_list(tx: Transaction, transcription_id: str, after: int | None = None, l
         evidence[attempt.job_id].append(protocol.AttemptView.of(attempt))
     views = tuple(protocol.JobView.of(row, attempts=evidence[row.id]) for row in page)
     return protocol.JobList(jobs=views, next=rows[limit - 1].position if len(rows) > limit else None)
-
-
-def worker_list(tx: Transaction, gone_since: float = math.inf) -> protocol.WorkerList:
-    """The workers that are there, and those that went since a time if given; by name."""
-    return protocol.WorkerList(workers=tuple(protocol.WorkerView.of(row) for row in list_workers(tx, gone_since)))
-
-
-def worker_view(tx: Transaction, worker_id: str) -> protocol.WorkerView:
-    """One worker; raises `NotFound`."""
-    return protocol.WorkerView.of(find_worker(tx, worker_id))

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from whisper_farm.errors import LeaseLost
 from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew_free
 from whisper_farm.leases.kinds import KINDS, RECOGNITION
-from whisper_farm.leases.lapse import LapsedJobs, announce_lapses, lapsed_jobs, overtake, set_aside_spent
-from whisper_farm.leases.rules import RANDOM, Mint, attempt_limit_seconds, lately, stretched
+from whisper_farm.leases.lapse import LapsedJobs, lapsed_jobs, overtake, set_aside_spent
+from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
 from whisper_farm.leases.waiting import ORDER, Waiting
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
-from whisper_farm.protocol.events import TranscriptionStarted
+from whisper_farm.protocol.events import JobRetried, TranscriptionStarted
 from whisper_farm.protocol.wire import MAX_BATCH, JobKind
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
@@ -308,7 +309,8 @@ class Claiming:
         chosen = [job for each in zip_longest(*by_owner) for job in each if job is not None][:limit]
         taken = overtake(self.tx, {job.job_id: lapsed[job.job_id] for job in chosen if job.job_id in lapsed})
         jobs = [job for job in chosen if job.job_id not in lapsed or job.job_id in taken]
-        announce_lapses(self.tx, [job for job in jobs if job.job_id in taken])
+        for job in (job for job in jobs if job.job_id in taken):
+            emit(self.tx, JobRetried(position=job.position, code=LeaseLost.code), job.transcription_id, job.owner)
         self._count(jobs)
         turn = max((job.turn for job in jobs if job.kind == RECOGNITION.name), default=0)
         if turn > (self.worker.turn or 0):
@@ -325,15 +327,15 @@ class Claiming:
             emit(self.tx, TranscriptionStarted(), transcription_id, owner)
         self.tx.change(RUN, {"jobs": [job.job_id for job in jobs]})
         self.waiting.taken.update(job.job_id for job in jobs)
-        tokens = [self.mint.claim_token() for _ in jobs]
-        self.tx.change(MAKE, [self._new(*each, hedge) for each in zip(tokens, jobs, strict=True)])
-        return tokens
+        made = [self._new(job, hedge) for job in jobs]
+        self.tx.change(MAKE, made)
+        return [str(one["token"]) for one in made]
 
-    def _new(self, token: str, job: Job, hedge: bool) -> dict[str, object]:
+    def _new(self, job: Job, hedge: bool) -> dict[str, object]:
         mine = {"me": self.worker.id, "request": self.request.request_id, "until": self.tx.now + self.lease_seconds}
         told = {"job": job.job_id, "number": job.attempts + 1, "hedge": hedge, "language": job.language}
-        ends_by = self.tx.now + attempt_limit_seconds(self.policy, job.kind, job.seconds)
-        return {"token": token, **mine, **told, "ends_by": ends_by}
+        ends_by = self.tx.now + KINDS[job.kind].limit_seconds(self.policy, job.seconds)
+        return {"token": self.mint.claim_token(), **mine, **told, "ends_by": ends_by}
 
 
 def overdue(tx: Transaction, offers: Offers, limit: int, policy: Policy) -> list[Job]:

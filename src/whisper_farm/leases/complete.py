@@ -115,7 +115,8 @@ class Completing:
             raise LeaseLost
         if result.kind != held.kind or (result.kind != "chunk" and finished.result_key is None):
             raise InvalidRequest(f"This claim is for a {held.kind} job; its result must be of that kind.")
-        if finished.doubted and not self._is_rivalled(held) and needs_another(self.tx, held, self.policy):
+        rivalled = len(rivals(self.held, {held.job_id})) > 1
+        if finished.doubted and not rivalled and needs_another(self.tx, held, self.policy):
             leave_to_another(self.tx, held, finished.words, finished.revision)
             self._ask_again(held)
             return
@@ -133,9 +134,6 @@ class Completing:
         held.state, held.digest = "done", finished.digest
         self.taken.append((held, finished))
         self.done.add(held.job_id)
-
-    def _is_rivalled(self, held: Held) -> bool:
-        return len(rivals(self.held, {held.job_id})) > 1
 
     def _ask_again(self, held: Held) -> None:
         """The job is done again, and nobody is to blame."""
@@ -160,22 +158,15 @@ class Completing:
 
     def _told(self, held: Held, finished: Finished) -> dict[str, object]:
         """What is told of this result to `END` and to `DONE`."""
-        heard = finished.result if isinstance(finished.result, TranscribeResult) else None
+        told = {"token": held.token, "job": held.job_id, "end": held.end_seconds, "digest": finished.digest}
+        told |= {"key": finished.result_key, "size": finished.result_size}
+        heard = finished.result
+        if not isinstance(heard, TranscribeResult):
+            return told | {"facts": None, "language": None, "sure": False}
         row = self.growing[held.transcription_id].row
-        sure = heard is not None and heard.language_sure
-        pinned = None if row.multilingual or sure else row.language
-        blob = {"key": finished.result_key, "size": finished.result_size, "digest": finished.digest}
-        facts = Json(heard.model_dump(exclude={"segments"})) if heard else None
-        language = (pinned or heard.language) if heard else None
-        return {
-            "token": held.token,
-            "facts": facts,
-            "job": held.job_id,
-            "end": held.end_seconds,
-            **blob,
-            "language": language,
-            "sure": sure,
-        }
+        pinned = None if row.multilingual or heard.language_sure else row.language
+        facts = Json(heard.model_dump(exclude={"segments"}))
+        return told | {"facts": facts, "language": pinned or heard.language, "sure": heard.language_sure}
 
     def _paces(self) -> list[dict[str, object]]:
         paces = {held.profile_id: (held.pace, held.samples) for held, _ in self.taken}

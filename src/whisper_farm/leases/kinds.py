@@ -18,6 +18,7 @@ from whisper_farm.protocol.events import ChunkingDone, JobDone, PeaksDone
 from whisper_farm.protocol.jobs import ChunkResult, PeaksResult, Result, TranscribeResult
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.protocol.worker import NewChunk
+from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Json
@@ -69,6 +70,8 @@ class Kind(ABC):
     name: ClassVar[JobKind]
     suffix: ClassVar[str] = ""
     """The end of its job's id; by default the position, for there is one for each chunk."""
+    effort: ClassVar[int] = 1
+    """How many times the usual time an attempt may take."""
 
     def job_id(self, transcription_id: str, position: int = 0) -> str:
         """The id of its job, or of the one at that position."""
@@ -81,6 +84,10 @@ class Kind(ABC):
     def needs(self, label: str, options: Mapping[str, Any]) -> str:
         """What a worker must have to do it, for a transcription with this label and these options."""
         return f"{label}:{self.name}"
+
+    def limit_seconds(self, policy: Policy, seconds: float) -> float:
+        """How long one try may last, whoever beats for it; of a recording that is cut, until more chunks come in."""
+        return policy.attempt_seconds * self.effort + policy.attempt_pace * seconds
 
     @abstractmethod
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:
@@ -99,6 +106,9 @@ class ChunkKind(Kind):
 
     name = "chunk"
     suffix = "c"
+
+    def limit_seconds(self, policy: Policy, seconds: float) -> float:
+        return policy.cut_seconds
 
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:
         """The recording is cut to its end. Now its waveform may be made, if somebody wants it."""
@@ -161,6 +171,7 @@ class PeaksKind(Kind):
 
     name = "peaks"
     suffix = "p"
+    effort = 2
 
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:
         """The copy is kept as the audio of this job, the peaks as its result."""

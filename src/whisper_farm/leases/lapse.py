@@ -5,17 +5,14 @@ Claims take lapsed jobs by themselves; `reap` clears up what silence leaves behi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.attempts import HELD, LOCK, Held, Job, evidence
+from whisper_farm.leases.attempts import HELD, LOCK, Held, evidence
 from whisper_farm.leases.endings import conclude, set_aside
 from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, timing
-from whisper_farm.protocol.events import JobRetried
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
 
 LAPSED_AT_ONCE = 1000
@@ -98,12 +95,6 @@ def set_aside_spent(tx: Transaction, lapsed: LapsedJobs, policy: Policy, fleet: 
     set_aside(tx, [(held, LeaseLost.code, message.format(held.worker_id)) for held in ended])
     conclude(tx, {held.transcription_id for held in ended}, policy)
     return set(spent), len(ended)
-
-
-def announce_lapses(tx: Transaction, jobs_again: Iterable[Job]) -> None:
-    """Say that these jobs were taken from a silent worker and are tried again."""
-    for held in jobs_again:
-        emit(tx, JobRetried(position=held.position, code=LeaseLost.code), held.transcription_id, held.owner)
 
 
 def reap(tx: Transaction, policy: Policy) -> ReapReport:

@@ -12,7 +12,6 @@ import random
 import secrets
 from dataclasses import dataclass
 
-from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -40,13 +39,6 @@ def stretched(policy: Policy, present: int) -> LeaseTiming:
     most = policy.max_lease_seconds * policy.heartbeat_seconds / policy.lease_seconds
     heartbeat = max(policy.heartbeat_seconds, min(heartbeat, most))
     return LeaseTiming(policy.lease_seconds * heartbeat / policy.heartbeat_seconds, heartbeat)
-
-
-def attempt_limit_seconds(policy: Policy, kind: JobKind, seconds: float) -> float:
-    """How long one try may last, whoever beats for it; of a recording that is cut, until more chunks come in."""
-    if kind == "chunk":
-        return policy.cut_seconds
-    return policy.attempt_seconds * (2 if kind == "peaks" else 1) + policy.attempt_pace * seconds
 
 
 def lately(policy: Policy, now: float) -> float:

@@ -13,15 +13,7 @@ from typing import Literal, TypedDict, TypeVar
 
 from whisper_farm.errors import Forbidden, QuotaReached, TooLarge, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import LeaseTiming, stretched
-from whisper_farm.protocol.events import (
-    TranscriptionUnserved,
-    WorkerDismissed,
-    WorkerDraining,
-    WorkerGone,
-    WorkerJoined,
-    WorkerPaused,
-    WorkerResumed,
-)
+from whisper_farm.protocol import events
 from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -148,7 +140,7 @@ def register_worker(
     more = {"engines": Json(told["engines"]), "machine": machine, "owner": owner, "token_id": token_id}
     tx.change(REGISTER, told | more)
     if known is None or known.state == "gone":
-        emit(tx, WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
+        emit(tx, events.WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
     if known is not None:
         for offer in request.engines:
             for model in offer.resting:
@@ -165,7 +157,7 @@ def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, poli
     """A model rests on a worker: whoever waits for it and has nobody else is told so, once."""
     needs = f"{before.label}:{engine} {model}"
     if before.serves(needs) and not LiveWorkers(tx, policy, asking=before.id).serves(needs):
-        said = TranscriptionUnserved(message=nobody_runs(engine, model))
+        said = events.TranscriptionUnserved(message=nobody_runs(engine, model))
         for transcription_id, owner in tx.rows(
             UNSERVED, {"needs": needs, "me": before.id, "engine": engine, "model": model}
         ):
@@ -231,12 +223,12 @@ class LiveWorkers:
 
 def drain(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to finish what it holds and leave; told again, nothing changes."""
-    _tell(tx, worker_id, "draining", ("live",), WorkerDraining)
+    _tell(tx, worker_id, "draining", ("live",), events.WorkerDraining)
 
 
 def dismiss(tx: Transaction, worker_id: str) -> None:
     """Tell a worker, by its next answer, to hand everything back and leave at once."""
-    _tell(tx, worker_id, "dismissed", ("live", "draining"), WorkerDismissed)
+    _tell(tx, worker_id, "dismissed", ("live", "draining"), events.WorkerDismissed)
 
 
 def pause(tx: Transaction, worker_id: str, paused: bool = True) -> None:
@@ -244,13 +236,13 @@ def pause(tx: Transaction, worker_id: str, paused: bool = True) -> None:
     worker = _present(tx, worker_id)
     if worker.paused != paused:
         tx.change(PAUSE, {"me": worker_id, "paused": paused})
-        said = WorkerPaused if paused else WorkerResumed
+        said = events.WorkerPaused if paused else events.WorkerResumed
         emit(tx, said(worker_id=worker_id, name=worker.name), owner=worker.owner)
 
 
 def _tell(
     tx: Transaction, worker_id: str, state: WorkerState, before: Collection[str],
-    said: type[WorkerDraining | WorkerDismissed],
+    said: type[events.WorkerDraining | events.WorkerDismissed],
 ) -> None:  # fmt: skip
     worker = _present(tx, worker_id)
     if worker.state in before:
@@ -279,5 +271,5 @@ def _gone(tx: Transaction, workers: Sequence[tuple[str, str, str]]) -> int:
     if workers:
         tx.change(LEAVE_NOTHING)
     for worker_id, owner, name in sorted(workers):
-        emit(tx, WorkerGone(worker_id=worker_id, name=name), owner=owner)
+        emit(tx, events.WorkerGone(worker_id=worker_id, name=name), owner=owner)
     return len(workers)

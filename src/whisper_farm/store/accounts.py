@@ -8,6 +8,7 @@ so the database keeps their SHA-256 only. Passwords come here as hashes that som
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ from whisper_farm.store.statements import Change, Json, Query, columns
 from whisper_farm.store.tokens import digest
 from whisper_farm.store.webhooks import delete_webhook, webhooks_of
 
+FIRST_ACCOUNT = "admin"
+LINK_SECONDS = 900.0
+"""How long a link works that is made on the server's own machine."""
 SESSION_SECONDS = 30 * 86_400.0
 """A session that is not used for so long is over."""
 
@@ -47,9 +51,14 @@ class SessionRow:
     """A browser that is signed in, with what its account may do now."""
 
     hash: str
-    account: str
+    owner: str
     scope: Scope
     last_used_at: float
+
+    @property
+    def id(self) -> str:
+        """What it is known by."""
+        return self.hash
 
 
 PREFERENCES = Query[PreferencesRow](f"SELECT {columns(PreferencesRow)} FROM preferences WHERE owner = :owner")
@@ -70,10 +79,10 @@ MAKE_LINK = Change("INSERT INTO sign_in_links (hash, account, expires_at) VALUES
 FORGET_LINKS = Change("DELETE FROM sign_in_links WHERE account = :account OR expires_at < :now")
 USE_LINK = Query[str]("DELETE FROM sign_in_links WHERE hash = :hash AND expires_at >= :now RETURNING account")
 START = Change("INSERT INTO sessions (hash, account, last_used_at) VALUES (:hash, :account, :now)")
-SESSION = Query[SessionRow]("""
-    SELECT sessions.hash, sessions.account, accounts.scope, sessions.last_used_at
+SESSIONS = Query[SessionRow]("""
+    SELECT sessions.hash, sessions.account AS owner, accounts.scope, sessions.last_used_at
       FROM sessions JOIN accounts ON accounts.name = sessions.account
-     WHERE sessions.hash = :hash AND sessions.last_used_at >= :oldest
+     WHERE sessions.hash IN :hashes AND sessions.last_used_at >= :oldest
 """)
 TOUCH = Change("UPDATE sessions SET last_used_at = :now WHERE hash = :hash")
 END = Change("DELETE FROM sessions WHERE hash = :hash")
@@ -132,9 +141,18 @@ def prefer(tx: Transaction, owner: str, wanted: PreferencesRow) -> None:
     tx.change(PREFER, {"owner": owner, "glossary": wanted.glossary, "defaults": Json(wanted.defaults)})
 
 
-def anybody_signed_in(tx: Transaction) -> bool:
-    """Whether somebody has ever signed in; if not, the farm is new."""
-    return bool(tx.first(SOMEBODY))
+def first_link(tx: Transaction) -> str | None:
+    """A link that signs the first admin in, while nobody has ever signed in."""
+    return None if tx.first(SOMEBODY) else link_for(tx, FIRST_ACCOUNT)
+
+
+def link_for(tx: Transaction, name: str) -> str:
+    """A link that signs in to an account; the first admin's account is made where it is missing."""
+    if find_account(tx, name) is None:
+        if name != FIRST_ACCOUNT:
+            raise NotFound(f"There is no account {name}.")
+        make_account(tx, name, "admin")
+    return make_link(tx, name, LINK_SECONDS)
 
 
 def make_link(tx: Transaction, account: str, seconds: float) -> str:
@@ -160,14 +178,14 @@ def start_session(tx: Transaction, account: str) -> str:
     return secret
 
 
-def find_session(tx: Transaction, secret: str) -> SessionRow | None:
-    """The session with this secret, unless it has ended."""
-    return tx.first(SESSION, {"hash": digest(secret), "oldest": tx.now - SESSION_SECONDS})
+def find_sessions(tx: Transaction, digests: Collection[str]) -> list[SessionRow]:
+    """The sessions with secrets of these digests, but those that have ended."""
+    return tx.rows(SESSIONS, {"hashes": list(digests), "oldest": tx.now - SESSION_SECONDS})
 
 
-def touch_session(tx: Transaction, session: SessionRow) -> None:
+def touch_session(tx: Transaction, row: SessionRow) -> None:
     """Note that the session was used."""
-    tx.change(TOUCH, {"hash": session.hash})
+    tx.change(TOUCH, {"hash": row.hash})
 
 
 def end_session(tx: Transaction, secret: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from whisper_farm.errors import NotFound, QuotaReached, WrongState
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Json, Query, columns
+from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
 MOST_FEEDS = 1000
 """Of one owner."""
@@ -53,17 +53,14 @@ class EpisodeRow:
     url: str
     title: str
     transcription_id: str | None
-    state: TranscriptionState | None
-    language: str | None
+    state: TranscriptionState | None = None
+    language: str | None = None
 
 
 ROW = f"SELECT {columns(FeedRow)} FROM feeds"
 COUNT = Query[int]("SELECT count(*) AS feeds FROM feeds WHERE owner = :owner")
 SAME = Query[FeedRow](f"{ROW} WHERE owner = :owner AND url = :url")
-ADD = Change(f"""
-    INSERT INTO feeds ({columns(FeedRow)})
-    VALUES ({", ".join(f":{name}" for name in columns(FeedRow).split(", "))})
-""")
+ADD = insert("feeds", FeedRow)
 OF_OWNER = Query[FeedRow](f"{ROW} WHERE CAST(:owner AS TEXT) IS NULL OR owner = :owner ORDER BY created_at, id")
 FIND = Query[FeedRow](f"{ROW} WHERE id = :id")
 BY_SECRET = Query[FeedRow](f"{ROW} WHERE secret = :secret")
@@ -83,7 +80,7 @@ EPISODES = Query[EpisodeRow]("""
 """)
 ADD_EPISODE = Change("""
     INSERT INTO episodes (feed_id, id, guid, url, title, transcription_id, created_at)
-    VALUES (:feed, :id, :guid, :url, :title, :transcription, :now)
+    VALUES (:feed, :id, :guid, :url, :title, :transcription_id, :now)
     ON CONFLICT (id) DO NOTHING
 """)
 
@@ -152,9 +149,6 @@ def episodes_of(tx: Transaction, feed_id: str) -> list[EpisodeRow]:
     return tx.rows(EPISODES, {"id": feed_id})
 
 
-def add_episode(
-    tx: Transaction, feed_id: str, own_id: str, guid: str, url: str, title: str, transcription_id: str | None
-) -> None:
+def add_episode(tx: Transaction, feed_id: str, episode: EpisodeRow) -> None:
     """Note that an episode was taken."""
-    told = {"feed": feed_id, "id": f"{feed_id}.{own_id}", "guid": guid, "url": url, "title": title}
-    tx.change(ADD_EPISODE, told | {"transcription": transcription_id})
+    tx.change(ADD_EPISODE, asdict(episode) | {"feed": feed_id})

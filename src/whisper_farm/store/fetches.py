@@ -7,7 +7,7 @@ counts only as long as it holds the fetch, so that two coordinators never mix th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from whisper_farm.store.database import Transaction
@@ -19,7 +19,7 @@ HELD_SECONDS = 45.0
 
 @dataclass(frozen=True, slots=True)
 class FetchRow:
-    """One row of `fetches`."""
+    """One row of `fetches`, or a fetch as its holder knows it. `parts` are pairs of a key and a size."""
 
     transcription_id: str
     owner: str
@@ -32,18 +32,6 @@ class FetchRow:
     since: float
     next_at: float
     parts: list[list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class HeldFetch:
-    """A fetch as its holder knows it. `parts` are pairs of a key and a size."""
-
-    transcription_id: str
-    holder: str
-    received_bytes: int
-    total_bytes: int | None
-    validator: str | None
-    parts: Sequence[Sequence[Any]]
 
 
 ADD = Change("""
@@ -66,8 +54,8 @@ TAKE = Change("""
 HOLD = Change("""
     UPDATE fetches SET next_at = :until, received_bytes = :received_bytes, total_bytes = :total_bytes,
            validator = :validator, parts = :parts
-     WHERE transcription_id = :id AND holder = :holder
-       AND EXISTS (SELECT 1 FROM transcriptions WHERE transcriptions.id = :id AND state = 'fetching')
+     WHERE transcription_id = :transcription_id AND holder = :holder
+       AND EXISTS (SELECT 1 FROM transcriptions WHERE transcriptions.id = :transcription_id AND state = 'fetching')
 """)
 LET_GO = Change("""
     UPDATE fetches SET holder = NULL, next_at = :at, error = :error, tries = tries - :uncounted
@@ -101,11 +89,9 @@ def take_fetch(tx: Transaction, holder: str) -> FetchRow | None:
     return fetches_of(tx, [due])[due]
 
 
-def hold_fetch(tx: Transaction, held: HeldFetch) -> bool:
+def hold_fetch(tx: Transaction, held: FetchRow) -> bool:
     """Go on holding it, and note what is there; False if it is somebody else's, or nobody wants it any more."""
-    told = {"id": held.transcription_id, "holder": held.holder, "until": tx.now + HELD_SECONDS}
-    told |= {"received_bytes": held.received_bytes, "total_bytes": held.total_bytes, "validator": held.validator}
-    return tx.changed(HOLD, told | {"parts": Json([list(part) for part in held.parts])}) == 1
+    return tx.changed(HOLD, asdict(held) | {"until": tx.now + HELD_SECONDS, "parts": Json(held.parts)}) == 1
 
 
 def let_go(

@@ -1,4 +1,4 @@
-"""The tables of what comes in from elsewhere: links that are being fetched, feeds and their episodes."""
+"""The tables of what comes in: uploads, links that are being fetched, feeds and their episodes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,35 @@ from whisper_farm.store.columns import (
     index,
     key,
     of,
+    one_of,
+    partial,
     some,
     table,
     zero,
 )
+
+uploads = table(
+    "uploads",
+    key("id"),
+    each(TEXT, "owner name key state"),
+    some(TEXT, "sha256"),
+    each(BIGINT, "size"),
+    each(REAL, "created_at"),
+    UniqueConstraint("key"),
+    one_of("state", "open", "stored"),
+    index("created_at"),
+    partial("ix_uploads_open", "state = 'open'", "owner"),
+)
+"""Files on their way in: announced (`open`), then complete (`stored`)."""
+
+upload_parts = table(
+    "upload_parts",
+    key("key"),
+    of("upload_id", "uploads.id"),
+    each(BIGINT, "first size"),
+    UniqueConstraint("upload_id", "first"),
+)
+"""What has arrived of an upload: blobs, the `first` byte of each, and how many follow it."""
 
 fetches = table(
     "fetches",

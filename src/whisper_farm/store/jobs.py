@@ -18,7 +18,7 @@ from whisper_farm.store.statements import Query, columns
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as clients see it."""
+    """A job and what became of it. `result_key` is None for silence."""
 
     id: str
     kind: JobKind
@@ -27,6 +27,7 @@ class JobRow:
     start_seconds: float
     end_seconds: float
     charged_attempts: int
+    result_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,6 @@ class AttemptRow:
     ended_at: float | None
     error_code: str | None
     error_message: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """A stretch of a recording and what became of it. `result_key` is None for silence."""
-
-    position: int
-    state: JobState
-    start_seconds: float
-    end_seconds: float
-    result_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +111,6 @@ ATTEMPTS = Query[AttemptRow]("""
       FROM attempts LEFT JOIN workers ON workers.id = attempts.worker_id
      WHERE job_id IN :jobs ORDER BY job_id, number
 """)
-CHUNKS_AFTER = Query[ChunkRow](f"""
-    SELECT {columns(ChunkRow)} FROM jobs
-     WHERE transcription_id = :transcription AND kind = 'transcribe' AND position > :after
-     ORDER BY position LIMIT :limit
-""")
 FAILED = Query[FailedJob](f"""
     SELECT {columns(FailedJob)} FROM jobs
      WHERE state = 'failed' AND transcription_id IN :transcriptions AND kind <> 'peaks' ORDER BY kind DESC, position
@@ -162,18 +147,13 @@ def jobs_of_whole(tx: Transaction, transcription_id: str) -> list[JobRow]:
 
 
 def chunk_jobs(tx: Transaction, transcription_id: str, after: int, limit: int) -> list[JobRow]:
-    """The jobs that recognise the chunks after position `after`, in order; `limit` at most."""
+    """The jobs that recognise the chunks after position `after`, in order, whatever became of them; `limit` at most."""
     return tx.rows(CHUNKS, {"transcription": transcription_id, "after": after, "limit": limit})
 
 
 def attempts_at(tx: Transaction, job_ids: Collection[str]) -> list[AttemptRow]:
     """Every attempt at these jobs, by job and number."""
     return tx.rows(ATTEMPTS, {"jobs": list(job_ids)}) if job_ids else []
-
-
-def chunks_after(tx: Transaction, transcription_id: str, after: int, limit: int) -> list[ChunkRow]:
-    """The chunks after position `after`, in order, whatever became of them; `limit` at most."""
-    return tx.rows(CHUNKS_AFTER, {"transcription": transcription_id, "after": after, "limit": limit})
 
 
 def failed_jobs(tx: Transaction, transcription_ids: Collection[str]) -> list[FailedJob]:

@@ -12,18 +12,14 @@ from whisper_farm.store.fetches import FetchRow
 from whisper_farm.store.statements import Change, Query, columns
 
 ANNOUNCED = Query[tuple[str, int]]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
-UPLOADS = Query[str]("SELECT key FROM uploads WHERE key IN :keys")
-SOURCES = Query[str]("SELECT substr(source, 6) AS key FROM transcriptions WHERE source IN :sources")
-TRANSCRIPTS = Query[str]("""
-    SELECT transcript_key AS key FROM transcriptions WHERE id IN :transcriptions AND transcript_key IS NOT NULL
+NAMED = Query[str]("""
+    SELECT key FROM uploads WHERE key IN :keys
+     UNION SELECT key FROM feeds WHERE key IN :keys
+     UNION SELECT substr(source, 6) FROM transcriptions WHERE source IN :sources
+     UNION SELECT transcript_key FROM transcriptions WHERE id IN :transcriptions AND transcript_key IS NOT NULL
+     UNION SELECT audio_key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys
+     UNION SELECT result_key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys
 """)
-CHUNKS = Query[str](
-    "SELECT audio_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys"
-)
-RESULTS = Query[str](
-    "SELECT result_key AS key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys"
-)
-FEEDS = Query[str]("SELECT key FROM feeds WHERE key IN :keys")
 PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
 EVERY_BLOB = Query[tuple[str, str, str | None]]("""
     SELECT id, transcript_key AS key, transcript_sha256 AS sha256 FROM transcriptions
@@ -50,9 +46,7 @@ def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Colle
     sources = [f"blob:{key}" for key in keys]
     wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
     parts = {key for row in tx.rows(PARTS, wanted) for key, _ in row.parts}
-    return parts | {
-        key for query in (FEEDS, UPLOADS, SOURCES, TRANSCRIPTS, CHUNKS, RESULTS) for key in tx.rows(query, wanted)
-    }
+    return parts | set(tx.rows(NAMED, wanted))
 
 
 def every_blob(tx: Transaction) -> list[tuple[str, str, str | None]]:

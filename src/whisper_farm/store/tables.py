@@ -12,7 +12,7 @@ from typing import get_args
 from sqlalchemy import DDL, UniqueConstraint, event, text
 
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.store import ingest_tables, machine_tables
+from whisper_farm.store import access_tables, ingest_tables, machine_tables
 from whisper_farm.store.columns import (
     BIGINT,
     BOOLEAN,
@@ -35,7 +35,7 @@ from whisper_farm.store.columns import (
     zero,
 )
 
-__all__ = ["ingest_tables", "machine_tables", "metadata"]
+__all__ = ["access_tables", "ingest_tables", "machine_tables", "metadata"]
 
 NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at", "left_by")
 """The order in which queued jobs are handed out; the last two columns only spare a look at the row."""
@@ -72,10 +72,8 @@ transcriptions = table(
     key("id"),
     of("profile_id", "profiles.id", cascade=False),
     each(TEXT, "owner name folded_name state source"),
-    some(
-        TEXT,
-        "key source_sha256 language tagged_language revision transcript_key transcript_sha256 error_code error_message",
-    ),
+    some(TEXT, "key source_sha256 language tagged_language revision"),
+    some(TEXT, "transcript_key transcript_sha256 error_code error_message"),
     zero(TEXT, "label"),
     each(BIGINT, "source_size"),
     some(BIGINT, "transcript_size"),
@@ -264,93 +262,6 @@ events = table(
     numbered=True,
 )
 """Every state change, in commit order. Ids are never used twice, so `after` stays true when old rows are retired."""
-
-tokens = table(
-    "tokens",
-    key("id"),
-    each(TEXT, "hash name owner scope"),
-    some(TEXT, "parent"),
-    each(REAL, "created_at"),
-    some(REAL, "last_used_at revoked_at expires_at"),
-    UniqueConstraint("hash"),
-    index("parent"),
-    one_of("scope", "admin", "user", "worker"),
-)
-"""Access tokens; only the hash of the secret is kept. A token ends with the one that made it, its `parent`."""
-
-join_codes = table(
-    "join_codes",
-    key("id"),
-    each(TEXT, "hash made_by parent"),
-    some(TEXT, "name token_hash"),
-    each(REAL, "created_at expires_at"),
-    UniqueConstraint("hash"),
-    holds("named_when_used", "(name IS NULL) = (token_hash IS NULL)"),
-)
-"""Codes by which one worker each joins. A used one with a name waits until an administrator lets that worker in."""
-
-uploads = table(
-    "uploads",
-    key("id"),
-    each(TEXT, "owner name key state"),
-    some(TEXT, "sha256"),
-    each(BIGINT, "size"),
-    each(REAL, "created_at"),
-    UniqueConstraint("key"),
-    one_of("state", "open", "stored"),
-    index("created_at"),
-    partial("ix_uploads_open", "state = 'open'", "owner"),
-)
-"""Files on their way in: announced (`open`), then complete (`stored`)."""
-
-upload_parts = table(
-    "upload_parts",
-    key("key"),
-    of("upload_id", "uploads.id"),
-    each(BIGINT, "first size"),
-    UniqueConstraint("upload_id", "first"),
-)
-"""What has arrived of an upload: blobs, the `first` byte of each, and how many follow it."""
-
-accounts = table(
-    "accounts",
-    key("name"),
-    each(TEXT, "scope"),
-    some(TEXT, "password_hash"),
-    each(REAL, "created_at"),
-    some(REAL, "signed_in_at"),
-    one_of("scope", "admin", "user"),
-)
-"""People; the name is the owner of what they submit."""
-
-preferences = table("preferences", key("owner"), each(TEXT, "glossary"), each(JSON_TEXT, "defaults"))
-"""What each owner wants of the app: names and words to expect, and the options of the next recording."""
-
-sessions = table(
-    "sessions",
-    key("hash"),
-    of("account", "accounts.name"),
-    each(REAL, "last_used_at"),
-    index("account"),
-    index("last_used_at"),
-)
-"""Browsers that are signed in; only the hash of the secret is kept."""
-
-sign_in_links = table(
-    "sign_in_links", key("hash"), of("account", "accounts.name"), each(REAL, "expires_at"), index("account")
-)
-"""Links that sign in once."""
-
-shares = table(
-    "shares",
-    key("id"),
-    of("transcription_id", "transcriptions.id"),
-    each(TEXT, "hash made_by"),
-    each(REAL, "created_at"),
-    UniqueConstraint("hash"),
-    index("transcription_id"),
-)
-"""Links that let anybody read one transcription; only the hash of the secret is kept."""
 
 webhooks = table(
     "webhooks",

@@ -103,9 +103,9 @@ def find_tokens(tx: Transaction, digests: Collection[str]) -> list[TokenRow]:
     return tx.rows(FIND, {"hashes": list(digests)})
 
 
-def touch_token(tx: Transaction, token: TokenRow) -> None:
+def touch_token(tx: Transaction, row: TokenRow) -> None:
     """Note that the token was used. Worth a call only when `stale`; `Database.beat` is enough for it."""
-    tx.change(TOUCH, {"id": token.id})
+    tx.change(TOUCH, {"id": row.id})
 
 
 def stale(last_used_at: float | None, now: float) -> bool:

@@ -26,6 +26,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which transcriptions are listed: of one owner, in some states, with these words in their name; by which order."""
+
+    owner: str | None = None
+    states: Collection[TranscriptionState] = ()
+    title: str = ""
+    order: ListOrder = "newest"
+
+
+@dataclass(frozen=True, slots=True)
 class TranscriptionRow:
     """One row of `transcriptions`; `source` is `blob:KEY`, `file:PATH` or `link:URL`, JSON columns are as stored."""
 
@@ -151,24 +161,15 @@ def find_by_key(tx: Transaction, owner: str, key: str) -> TranscriptionRow | Non
 
 
 def list_transcriptions(
-    tx: Transaction,
-    limit: int,
-    owner: str | None = None,
-    states: Collection[TranscriptionState] = (),
-    title: str = "",
-    order: ListOrder = "newest",
-    after: tuple[str | float, str] | None = None,
+    tx: Transaction, wanted: Wanted, limit: int, after: tuple[str | float, str] | None = None
 ) -> list[TranscriptionRow]:
-    """A page of transcriptions, `limit` at most: of one owner, in some states, with these words in their name.
-
-    `after` is `place` and `id` of the last row of the page before.
-    """
-    value, last_id = after or (ORDERS[order][2], "")
-    words = "%".join(["", *fold(title).split(), ""])
-    wanted = {"value": value, "id": last_id, "states": list(states or get_args(TranscriptionState)), "title": words}
-    if owner is None:
-        return tx.rows(PAGES[order], wanted | {"limit": limit})
-    return tx.rows(PAGES_OF_OWNER[order], wanted | {"limit": limit, "owner": owner})
+    """A page of transcriptions, `limit` at most; `after` is `place` and `id` of the last row of the page before."""
+    value, last_id = after or (ORDERS[wanted.order][2], "")
+    states = list(wanted.states or get_args(TranscriptionState))
+    words = "%".join(["", *fold(wanted.title).split(), ""])
+    pages = PAGES if wanted.owner is None else PAGES_OF_OWNER
+    told = {"value": value, "id": last_id, "states": states, "title": words, "limit": limit}
+    return tx.rows(pages[wanted.order], told | {"owner": wanted.owner})
 
 
 def place(row: TranscriptionRow, order: ListOrder) -> str | float:

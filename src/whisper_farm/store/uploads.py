@@ -7,7 +7,7 @@ transcription that was made of one keeps its blob.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from whisper_farm.errors import NotFound, QuotaReached, WrongState
@@ -24,9 +24,9 @@ class UploadRow:
     name: str
     size: int
     key: str
-    state: Literal["open", "stored"]
-    sha256: str | None
-    created_at: float
+    state: Literal["open", "stored"] = "open"
+    sha256: str | None = None
+    created_at: float = 0
 
     @property
     def source(self) -> str:
@@ -60,15 +60,13 @@ FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
 FORGET_ONE = Change("DELETE FROM uploads WHERE id = :id AND owner = :owner")
 
 
-def announce(
-    tx: Transaction, upload_id: str, key: str, name: str, size: int, owner: str, most_open: int = 1000
-) -> UploadRow:
-    """Expect a file of that size, which will be stored under `key`; raises `QuotaReached` past `most_open` of them."""
-    if (tx.first(COUNT_OPEN, {"owner": owner}) or 0) >= most_open:
+def announce(tx: Transaction, upload: UploadRow, most_open: int = 1000) -> UploadRow:
+    """Expect this file, whose bytes are to come; raises `QuotaReached` past `most_open` of them."""
+    if (tx.first(COUNT_OPEN, {"owner": upload.owner}) or 0) >= most_open:
         raise QuotaReached(
             f"{most_open} uploads are announced and not sent; send them, or wait until they are forgotten."
         )
-    made = UploadRow(upload_id, owner, name, size, key, "open", None, tx.now)
+    made = replace(upload, created_at=tx.now)
     tx.change(INSERT, asdict(made))
     return made
 

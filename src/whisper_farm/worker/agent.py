@@ -31,7 +31,7 @@ from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leas
 from whisper_farm.worker.machine import machine_facts
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 from whisper_farm.worker.peaks import PeaksMaking
-from whisper_farm.worker.recognisers import RecogniserPool
+from whisper_farm.worker.recogniser_pool import RecogniserPool
 from whisper_farm.worker.recognising import Recognising
 from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, ended
 

@@ -200,10 +200,7 @@ class WorkerApi:
 
         async def once() -> Answer:
             reply = await self._transport.exchange(call, seconds or self.timeout_seconds, MAX_ANSWER_BYTES)
-            try:
-                return self._read(kind, _answered(reply, foreign=False))
-            except ValueError as error:
-                raise NoAnswerError(f"{self.server} answers, but not as a farm does") from error
+            return self._read(kind, _answered(reply, foreign=False))
 
         while True:
             try:
@@ -216,13 +213,16 @@ class WorkerApi:
 
     def _read(self, kind: type[Answer], body: bytes) -> Answer:
         """The answer, without the claims in it that this worker does not understand."""
-        if kind not in (worker.ClaimAnswer, worker.CompleteAnswer):
-            return kind.read(body)
-        answer: dict[str, Any] = dict(json.loads(body))
-        claims, answer["claims"] = list(answer.get("claims", ())), ()
-        kind.model_validate(answer, extra="ignore")
-        answer["claims"] = [claim for claim in claims if self._understood(claim)]
-        return kind.model_validate(answer, extra="ignore")
+        try:
+            if kind not in (worker.ClaimAnswer, worker.CompleteAnswer):
+                return kind.read(body)
+            answer: dict[str, Any] = dict(json.loads(body))
+            claims, answer["claims"] = list(answer.get("claims", ())), ()
+            kind.model_validate(answer, extra="ignore")
+            answer["claims"] = [claim for claim in claims if self._understood(claim)]
+            return kind.model_validate(answer, extra="ignore")
+        except ValueError as error:
+            raise NoAnswerError(f"{self.server} answers, but not as a farm does") from error
 
     def _understood(self, raw: Any) -> bool:
         """Whether this claim can be worked on. An option that is set and unknown here would change the words."""

@@ -1,6 +1,6 @@
 """A worker beside a farm in one program: it runs in an event loop that the farm may use, too.
 
-Promises: it looks around and loads its model at once, while the farm is still to be started, and works as soon as it is
+Promises: it looks around and loads its model at once, while the farm is still to be started. It works as soon as it is
 told where that is. `close` ends it with everything it started.
 """
 

@@ -26,7 +26,8 @@ from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure, failed_by
 from whisper_farm.worker.pipe import MAX_BODY_BYTES, BatchEnded, Recognised, Refused
-from whisper_farm.worker.recognisers import ChunkEnd, ChunkJob, Recogniser, RecogniserPool
+from whisper_farm.worker.recogniser import ChunkEnd, ChunkJob, Recogniser
+from whisper_farm.worker.recogniser_pool import RecogniserPool
 from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, now
 
 COMPANY_SECONDS = 1.0

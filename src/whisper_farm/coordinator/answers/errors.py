@@ -33,7 +33,7 @@ from whisper_farm.errors import (
     TooSlow,
     Unauthorized,
 )
-from whisper_farm.protocol.wire import ErrorBody, ErrorDetail
+from whisper_farm.protocol.wire import Answer, ErrorBody, ErrorDetail
 
 RETRY_AFTER_SECONDS = 1
 QUOTA_SECONDS = 10
@@ -71,6 +71,17 @@ def documented(*kinds: type[FarmError], always: Sequence[type[FarmError]] = ALWA
     for kind in dict.fromkeys((*always, *kinds)):
         by_status[kind.status].append(f"`{kind.code}`: {kind().message}")
     return {status: {"description": " · ".join(texts), **_BODY} for status, texts in sorted(by_status.items())}
+
+
+def documented_as(body: type[Answer], *kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
+    """The same for a dialect that writes errors in a form of its own."""
+    described = documented(*kinds).items()
+    return {elsewhere(int(status)): {"description": one["description"], "model": body} for status, one in described}
+
+
+def elsewhere(status: int) -> int:
+    """The status in the APIs of other programs: there, what is wrong with a request is 400, never 422."""
+    return 400 if status == 422 else status
 
 
 def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorShape) -> None:

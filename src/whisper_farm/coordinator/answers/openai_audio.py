@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from whisper_farm.coordinator.answers.cues import CuesAsked
+from whisper_farm.coordinator.answers.openapi import CuesAsked
 from whisper_farm.errors import OptionUnsupported
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES

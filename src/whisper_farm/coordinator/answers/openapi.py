@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Path, Query
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from whisper_farm import __version__
+from whisper_farm.transcript.layout import CueLayout
 
 DESCRIPTION = """Submit recordings, follow them, take their transcripts; and the API of the workers.
 
@@ -21,12 +23,24 @@ MAX_EVENT_ID = (1 << 53) - 1
 """Beyond this JavaScript's numbers are no longer exact."""
 
 TranscriptionId = Annotated[str, Path(pattern=ID, description="As the submission answered it.")]
-UploadId = Annotated[str, Path(pattern=ID)]
-WorkerId = Annotated[str, Path(pattern=ID)]
-TokenId = Annotated[str, Path(pattern=ID)]
+IdInPath = Annotated[str, Path(pattern=ID)]
 ClaimTokenInPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{16,64}$", description="Of a live attempt.")]
 PositionInPath = Annotated[int, Path(ge=0, le=1_000_000)]
 PageSize = Annotated[int, Query(ge=1, le=1000, description="At most this many in one answer.")]
+
+
+class CuesAsked(BaseModel):
+    """Whisper's options of subtitles, in a query or a form."""
+
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    highlight_words: bool = False
+
+    @property
+    def layout(self) -> CueLayout:
+        """What is asked for; raises `InvalidRequest` for what cannot be."""
+        return CueLayout(self.max_line_width, self.max_line_count, self.max_words_per_line, self.highlight_words)
 
 
 def binary(media_type: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
-from whisper_farm.coordinator.claiming.group_commit import GroupCommit
 from whisper_farm.coordinator.claiming.long_poll import Tried
+from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.claim import Granted, claim_all, left_something
@@ -42,7 +42,7 @@ class Claims:
         self._store = store
         self._policy = policy
         self._metrics = metrics
-        self._group_commit = GroupCommit(self._attempt)
+        self._group_commit = Coalescing(self._attempt)
 
     async def attempt(self, request: ClaimRequest) -> Tried:
         """Try this claim; raises `WorkerUnknown`."""

@@ -15,14 +15,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
+from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.quotas import FailedTries
 from whisper_farm.coordinator.threads import StoreThreads
@@ -38,9 +38,10 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol import client
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
+from whisper_farm.store.accounts import SessionRow
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.tokens import TokenRow, find_tokens, stale, touch_token
 from whisper_farm.store.tokens import digest as digest_of
-from whisper_farm.store.tokens import find_tokens, stale, touch_token
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.workers import token_of_worker
 
@@ -74,69 +75,57 @@ class Caller:
         return None if self.scope == "admin" else self.owner
 
 
-class KnownTokens:
-    """Looks tokens up, and remembers for a moment which are good and which are not. It keeps digests, no secrets.
+R = TypeVar("R", bound=TokenRow | SessionRow)
 
-    All tokens that are asked about while a look-up is under way share the next one. So any number of junk tokens
-    occupies one thread at most, and a good token waits for two look-ups at most.
+
+class KnownSecrets(Generic[R]):
+    """Looks secrets up, and remembers for a moment which are good and which are not. It keeps digests, no secrets.
+
+    All that are asked about while a look-up is under way share the next one. So any number of junk secrets occupies
+    one thread at most, and a good one waits for two look-ups at most.
     """
 
-    def __init__(self, store: StoreThreads) -> None:
+    def __init__(
+        self,
+        store: StoreThreads,
+        find: Callable[[Transaction, Collection[str]], Sequence[R]],
+        touch: Callable[[Transaction, R], None],
+    ) -> None:
         self._store = store
-        self._failed = FailedTries(WRONG_TOKENS)
+        self._find = find
+        self._touch = touch
         self._known: OrderedDict[str, tuple[float, Caller | None]] = OrderedDict()
-        self._asked: set[str] = set()
-        self._looking: asyncio.Task[dict[str, Caller]] | None = None
-        self._next: asyncio.Task[dict[str, Caller]] | None = None
+        self._look_ups = Coalescing(self._look_up, most=MAX_ASKED)
 
-    async def caller(self, secret: str, scope: Scope) -> Caller:
-        """Who presents this secret in this request; raises `Unauthorized`, or `TooManyTries`.
-
-        A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in. One that
-        was not good lately waits a moment there.
-        """
-        digest, address = digest_of(secret), (scope.get("client") or ("",))[0]
+    async def look_up(self, secret: str, guessed: bool = False) -> Caller | None:
+        """Whose secret this is. One that was not good lately, and may be guessed, waits a moment."""
+        digest = digest_of(secret)
         until, found = self._known.get(digest, (0.0, None))
-        if until < time.monotonic():
-            if found is None and self._failed.too_many(address):
-                await asyncio.sleep(LOOK_SECONDS - time.monotonic() % LOOK_SECONDS)
-            found = await self._look_up(digest)
-        if found is None:
-            self._failed.check(address)
-            self._failed.failed(address)
-            raise Unauthorized("This token is not known here, or was revoked.")
-        return found
+        if until >= time.monotonic():
+            return found
+        if found is None and guessed:
+            await asyncio.sleep(LOOK_SECONDS - time.monotonic() % LOOK_SECONDS)
+        if len(self._look_ups) >= MAX_ASKED:
+            raise ServerBusy("Too many secrets are looked up at once; try again.")
+        return await self._look_ups.ask(digest)
 
     def forget(self) -> None:
-        """Look every token up anew: one was revoked here."""
+        """Look every one up anew: one has ended here."""
         self._known.clear()
 
-    async def _look_up(self, digest: str) -> Caller | None:
-        if len(self._asked) >= MAX_ASKED:
-            raise ServerBusy("Too many tokens are looked up at once; try again.")
-        self._asked.add(digest)
-        if self._next is None:
-            self._next = asyncio.create_task(self._look_up_all(self._looking))
-        return (await asyncio.shield(self._next)).get(digest)
-
-    async def _look_up_all(self, before: asyncio.Task[dict[str, Caller]] | None) -> dict[str, Caller]:
-        """Look up all that are asked about by the time that the look-up before has ended."""
-        if before is not None:
-            await asyncio.wait({before})
-        digests, self._asked = self._asked, set()
-        self._looking, self._next = self._next, None
-        found = await self._find(digests)
-        for digest in digests:
-            self._remember(digest, found.get(digest))
-        return found
-
-    async def _find(self, digests: Collection[str]) -> dict[str, Caller]:
-        rows, now = await self._store.read(lambda tx: (find_tokens(tx, digests), tx.now))
+    async def _look_up(self, digests: Sequence[str]) -> list[Caller | None]:
+        rows, now = await self._store.read(lambda tx: (self._find(tx, set(digests)), tx.now))
         for row in rows:
             if stale(row.last_used_at, now):
                 with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
-                    await self._store.beat(partial(touch_token, token=row))
-        return {row.hash: Caller(row.id, row.owner, row.scope) for row in rows}
+                    await self._note_use(row)
+        found = {row.hash: Caller(row.id, row.owner, row.scope) for row in rows}
+        for digest in digests:
+            self._remember(digest, found.get(digest))
+        return [found.get(digest) for digest in digests]
+
+    async def _note_use(self, row: R) -> None:
+        await self._store.beat(lambda tx: self._touch(tx, row))
 
     def _remember(self, digest: str, found: Caller | None) -> None:
         seconds = REFUSED_SECONDS if found is None else REMEMBER_SECONDS
@@ -144,6 +133,27 @@ class KnownTokens:
         self._known.move_to_end(digest, last=found is not None)  # junk is forgotten before what is good
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+
+class KnownTokens(KnownSecrets[TokenRow]):
+    """The tokens of programs."""
+
+    def __init__(self, store: StoreThreads) -> None:
+        super().__init__(store, find_tokens, touch_token)
+        self._failed = FailedTries(WRONG_TOKENS)
+
+    async def caller(self, secret: str, scope: Scope) -> Caller:
+        """Who presents this secret in this request; raises `Unauthorized`, or `TooManyTries`.
+
+        A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in. One that
+        was not good lately waits a moment there.
+        """
+        address = (scope.get("client") or ("",))[0]
+        if (found := await self.look_up(secret, self._failed.too_many(address))) is not None:
+            return found
+        self._failed.check(address)
+        self._failed.failed(address)
+        raise Unauthorized("This token is not known here, or was revoked.")
 
 
 class KnownWorkers:

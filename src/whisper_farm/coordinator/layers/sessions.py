@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import time
-from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -20,9 +17,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from whisper_farm.coordinator.layers.auth import (
-    REMEMBER_SECONDS,
-    REMEMBERED,
     Caller,
+    KnownSecrets,
     KnownTokens,
     must_have,
     secret_of,
@@ -30,12 +26,10 @@ from whisper_farm.coordinator.layers.auth import (
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers, share_cookie
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import Forbidden, StorageError, Unauthorized
+from whisper_farm.errors import Forbidden, Unauthorized
 from whisper_farm.protocol.client import Scope as TokenScope
 from whisper_farm.settings import ServerSettings
-from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, find_session, touch_session
-from whisper_farm.store.database import Transaction
-from whisper_farm.store.tokens import digest, stale
+from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, find_sessions, touch_session
 
 COOKIE = "farm_session"
 SECURE = "__Host-"
@@ -46,32 +40,17 @@ APP_HEADER = "whisper-farm-app"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class KnownSessions:
-    """Looks sessions up, and remembers them for a moment. Secrets are kept as hashes only."""
+class KnownSessions(KnownSecrets[SessionRow]):
+    """The sessions of people in browsers."""
 
     def __init__(self, store: StoreThreads) -> None:
-        self._store = store
-        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+        super().__init__(store, find_sessions, touch_session)
 
     async def caller(self, secret: str) -> Caller:
         """Whose session this is; raises `Unauthorized`."""
-        key = digest(secret)
-        known = self._known.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        row, is_stale = await self._store.read(lambda tx: _find(tx, secret))
-        if is_stale:
-            with suppress(StorageError):
-                await self._store.beat(lambda tx: touch_session(tx, row))
-        caller = Caller(key, row.account, row.scope)
-        self._known[key] = (time.monotonic() + REMEMBER_SECONDS, caller)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return caller
-
-    def forget(self) -> None:
-        """Look every session up anew: some have ended here."""
-        self._known.clear()
+        if (found := await self.look_up(secret)) is not None:
+            return found
+        raise Unauthorized("You are not signed in any more.")
 
 
 class OwnNames:
@@ -171,13 +150,6 @@ def over_https(scope: Scope, settings: ServerSettings) -> bool:
     public = urlsplit(settings.public_url or "")
     host = urlsplit(f"//{header(scope, 'host')}").hostname
     return scope["scheme"] == "https" or (public.scheme == "https" and public.hostname == host)
-
-
-def _find(tx: Transaction, secret: str) -> tuple[SessionRow, bool]:
-    row = find_session(tx, secret)
-    if row is None:
-        raise Unauthorized("You are not signed in any more.")
-    return row, stale(row.last_used_at, tx.now)
 
 
 def _is_address(host: str) -> bool:

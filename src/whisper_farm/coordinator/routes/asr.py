@@ -21,23 +21,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Scope
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.answers.cues import CuesAsked
+from whisper_farm.coordinator import one_call
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import form_with_file
+from whisper_farm.coordinator.answers.openapi import CuesAsked, form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import EVERY_BYTE, FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, Caller, bearer, must_have, secret_of
 from whisper_farm.coordinator.layers.headers import header
-from whisper_farm.coordinator.one_call import (
-    MAY_FAIL,
-    Prompt,
-    SpokenLanguage,
-    language_of,
-    options_for,
-    submit_file,
-    transcript_of,
-)
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.wire import ErrorDetail
 from whisper_farm.transcript.formats import FORMATS
@@ -76,8 +67,8 @@ class AsrQuery(Sent, CuesAsked):
     """What is wanted of it. What is not here does nothing."""
 
     task: Task = "transcribe"
-    language: SpokenLanguage = None
-    initial_prompt: Prompt = None
+    language: one_call.SpokenLanguage = None
+    initial_prompt: one_call.Prompt = None
     output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
 
 
@@ -127,7 +118,7 @@ def _password(scope: Scope) -> str | None:
 _NOTHING: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string", "maxLength": 0}}}}
 _CALL: dict[str, Any] = {
     "dependencies": [Security(bearer)],
-    "responses": {status: answer | _NOTHING for status, answer in documented(*MAY_FAIL).items()},
+    "responses": {status: answer | _NOTHING for status, answer in documented(*one_call.MAY_FAIL).items()},
     "openapi_extra": form_with_file(PART),
 }
 router = APIRouter(tags=["asr"])
@@ -143,11 +134,11 @@ async def asr_status() -> Status:
 async def asr(request: Request, asked: Annotated[AsrQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
     recogniser = engine_and_model(farm.settings.default_model)
-    options = options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))
+    options = one_call.options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))
     format = replace(FORMATS[asked.output].laid_out(asked.layout), media_type="text/plain; charset=utf-8")
     form = await read_form(request, farm.blobs, _wanted(farm, asked))
-    transcription_id = await submit_file(farm, caller, form.file, options)
-    answer = await transcript_of(farm, transcription_id, format, request)
+    transcription_id = await one_call.submit_file(farm, caller, form.file, options)
+    answer = await one_call.transcript_of(farm, transcription_id, format, request)
     answer.headers["Asr-Engine"] = options.engine
     answer.headers["Content-Disposition"] = f'attachment; filename="{quote(form.file.name)}.{asked.output}"'
     return answer
@@ -159,8 +150,8 @@ async def detect_language(
 ) -> DetectedLanguage:
     """Which language is spoken. Goes before everything that waits in the queue, and leaves nothing behind."""
     form = await read_form(request, farm.blobs, _wanted(farm, asked, DETECTION_SECONDS * BYTES_PER_SECOND))
-    options = options_for(engine_and_model(farm.settings.default_model))
-    found = await language_of(farm, caller, form.file, options, request)
+    options = one_call.options_for(engine_and_model(farm.settings.default_model))
+    found = await one_call.language_of(farm, caller, form.file, options, request)
     if found is None:
         return DetectedLanguage()
     code, probability = found

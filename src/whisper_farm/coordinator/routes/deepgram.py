@@ -16,7 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Scope
 
-from whisper_farm.coordinator.answers.errors import documented
+from whisper_farm.coordinator import one_call
+from whisper_farm.coordinator.answers.errors import documented_as, elsewhere
 from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openai_audio import json_format
 from whisper_farm.coordinator.answers.openapi import binary
@@ -25,7 +26,6 @@ from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import read_body
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, must_have, secret_of
 from whisper_farm.coordinator.layers.limits import SMALL_BODY_BYTES
-from whisper_farm.coordinator.one_call import MAY_FAIL, SpokenLanguage, options_for, submit_file, transcript_of
 from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.errors import AddressRefused, FetchFailed, InvalidRequest
 from whisper_farm.models import engine_and_model
@@ -46,7 +46,7 @@ class DeepgramError(Answer):
 class ListenQuery(BaseModel):
     """What is wanted. What is not here does nothing."""
 
-    language: SpokenLanguage = Field(default=None, description="A code or a tag; without it, it is found out.")
+    language: one_call.SpokenLanguage = Field(default=None, description="A code or a tag; without it, it is found out.")
     keyterm: list[str] = Field(default=[], description="Names and words to expect.")
     multichannel: bool = Field(default=False, description="Hear two channels apart, as two speakers.")
     utterances: bool = Field(default=False, description="Say what was said in pieces, too.")
@@ -71,11 +71,7 @@ def deepgram_api(coordinator: Coordinator) -> FastAPI:
 def deepgram_shape(status: int, detail: ErrorDetail) -> Response:
     """An error as Deepgram writes it."""
     body = DeepgramError(err_code=detail.code.upper(), err_msg=detail.message)
-    return Response(body.model_dump_json(), _status(status), media_type="application/json")
-
-
-def _status(status: int) -> int:
-    return 400 if status == 422 else status
+    return Response(body.model_dump_json(), elsewhere(status), media_type="application/json")
 
 
 def _asked(request: Request) -> ListenQuery:
@@ -96,17 +92,14 @@ router = APIRouter(tags=["deepgram"], dependencies=[Security(bearer)])
 
 @router.post(
     "/v1/listen",
-    responses={
-        _status(int(status)): {"description": answer["description"], "model": DeepgramError}
-        for status, answer in documented(*MAY_FAIL, AddressRefused, FetchFailed).items()
-    },
+    responses=documented_as(DeepgramError, *one_call.MAY_FAIL, AddressRefused, FetchFailed),
     openapi_extra={"parameters": QUERY, "requestBody": {"required": True, **binary(OCTETS)}},
 )
 async def listen(
     request: Request, asked: Annotated[ListenQuery, Depends(_asked)], caller: AnyCaller, farm: Farm
 ) -> Response:
     """Transcribe a recording and wait for it. The same upload again joins the one at work."""
-    options = options_for(
+    options = one_call.options_for(
         engine_and_model(farm.settings.default_model),
         language=asked.language,
         hotwords=", ".join(asked.keyterm)[:MOST_TERMS] or None,
@@ -119,9 +112,9 @@ async def listen(
     else:
         sent = await read_body(request, farm.blobs, farm.settings.max_upload_bytes)
         facts["sha256"] = sent.sha256
-        made = await submit_file(farm, caller, sent, options)
+        made = await one_call.submit_file(farm, caller, sent, options)
     format = json_format("deepgram", lambda heard: _document(heard, asked, {"request_id": made, **facts}))
-    return await transcript_of(farm, made, format, request)
+    return await one_call.transcript_of(farm, made, format, request)
 
 
 async def _link(request: Request) -> Link:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Path, Request, Response
 from starlette.types import Scope
 
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import ID
+from whisper_farm.coordinator.answers.openapi import IdInPath
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
@@ -24,17 +24,8 @@ from whisper_farm.errors import AddressRefused, NotFound, OptionUnsupported, Wro
 from whisper_farm.ingest.addresses import check_url
 from whisper_farm.ingest.feeds import MOST_FEED_BYTES, TranscriptTag, with_transcripts
 from whisper_farm.protocol.subscriptions import FeedList, FeedView, NewFeed
+from whisper_farm.store import feeds as rows
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.feeds import (
-    EpisodeRow,
-    FeedRow,
-    add_feed,
-    delete_feed,
-    episodes_of,
-    feeds_of,
-    find_feed,
-    served_feed,
-)
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.formats import FORMATS
 
@@ -47,7 +38,6 @@ CAPTIONS = ("vtt", "srt")
 FOR_ANYBODY = {"Access-Control-Allow-Origin": "*"}
 """Players in browsers are pages of others."""
 HAS_TRANSCRIPT = ("done", "incomplete")
-FeedId = Annotated[str, Path(pattern=ID)]
 Secret = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
@@ -56,7 +46,7 @@ async def create_feed(body: NewFeed, caller: AnyCaller, farm: Farm) -> FeedView:
     """Have the episodes of a feed transcribed; a list of feeds (OPML) adds all of them."""
     check_model(farm.settings, body.options)
     told = body.model_dump(mode="json", exclude={"url"})
-    row = await farm.store.write(lambda tx: add_feed(tx, caller.owner, check_url(body.url), **told))
+    row = await farm.store.write(lambda tx: rows.add_feed(tx, caller.owner, check_url(body.url), **told))
     farm.log.info("a feed was added", action="feed_added", feed_id=row.id, owner=row.owner)
     farm.services.wake("feeds")
     return _view(row, [])
@@ -67,24 +57,26 @@ async def list_feeds(caller: AnyCaller, farm: Farm) -> FeedList:
     """The own feeds, or for an admin all."""
 
     def views(tx: Transaction) -> list[FeedView]:
-        return [_view(row, episodes_of(tx, row.id)) for row in feeds_of(tx, caller.sees)]
+        return [_view(row, rows.episodes_of(tx, row.id)) for row in rows.feeds_of(tx, caller.sees)]
 
     return FeedList(feeds=tuple(await farm.store.read(views)))
 
 
 @router.delete("/{feed_id}", status_code=204, responses=documented(NotFound))
-async def remove_feed(feed_id: FeedId, caller: AnyCaller, farm: Farm) -> None:
+async def remove_feed(feed_id: IdInPath, caller: AnyCaller, farm: Farm) -> None:
     """Look at a feed no more, and serve it no more. What was transcribed stays."""
-    await farm.blobs.delete(await farm.store.write(lambda tx: delete_feed(tx, find_feed(tx, feed_id, caller.sees))))
+    await farm.blobs.delete(
+        await farm.store.write(lambda tx: rows.delete_feed(tx, rows.find_feed(tx, feed_id, caller.sees)))
+    )
 
 
 @served_router.get("/{secret}")
 async def serve_feed(secret: Secret, request: Request, farm: Farm) -> Response:
     """The feed as its publisher has it, with tags of our transcripts."""
 
-    def look(tx: Transaction) -> tuple[FeedRow, list[EpisodeRow]]:
-        feed = served_feed(tx, secret)
-        return feed, episodes_of(tx, feed.id)
+    def look(tx: Transaction) -> tuple[rows.FeedRow, list[rows.EpisodeRow]]:
+        feed = rows.served_feed(tx, secret)
+        return feed, rows.episodes_of(tx, feed.id)
 
     feed, episodes = await farm.store.read(look)
     if feed.key is None:
@@ -115,8 +107,8 @@ async def serve_transcript(
     """The transcript of an episode in one of the forms that players take."""
 
     def look(tx: Transaction) -> TranscriptionRow:
-        feed = served_feed(tx, secret)
-        made = [one.transcription_id for one in episodes_of(tx, feed.id) if _own_id(one) == episode]
+        feed = rows.served_feed(tx, secret)
+        made = [one.transcription_id for one in rows.episodes_of(tx, feed.id) if _own_id(one) == episode]
         if not made or made[0] is None:
             raise NotFound("There is no such episode.")
         return find(tx, made[0])
@@ -137,7 +129,7 @@ async def _anybody(scope: Scope) -> Caller:
     return Caller("", "", "user")
 
 
-def _own_id(episode: EpisodeRow) -> str:
+def _own_id(episode: rows.EpisodeRow) -> str:
     return episode.id.rpartition(".")[2]
 
 
@@ -145,6 +137,6 @@ def _plain(end: str) -> str:
     return SERVED[end].media_type.partition(";")[0]
 
 
-def _view(row: FeedRow, episodes: list[EpisodeRow]) -> FeedView:
+def _view(row: rows.FeedRow, episodes: list[rows.EpisodeRow]) -> FeedView:
     transcribed = sum(one.state in HAS_TRANSCRIPT for one in episodes)
     return FeedView.of(row, served_at=f"/feed/{row.secret}", episodes=len(episodes), transcribed=transcribed)

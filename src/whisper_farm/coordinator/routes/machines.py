@@ -9,7 +9,7 @@ from fastapi import Path, Query
 
 from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import ID
+from whisper_farm.coordinator.answers.openapi import ID, IdInPath
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller
@@ -25,7 +25,6 @@ from whisper_farm.store.machines import MachineRow, PoolRow, WorkRow
 
 router = routes_for("machines")
 PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-MachineInPath = Annotated[str, Path(pattern=ID)]
 
 
 @router.get("/machines")
@@ -53,7 +52,7 @@ async def sync_machines(caller: Admin, farm: Farm) -> protocol.MachineList:
 
 @router.post("/machines/{machine}/{action}", responses=documented(NotFound, WrongState))
 async def change_machine(
-    machine: MachineInPath, action: protocol.MachineAction, caller: Admin, farm: Farm
+    machine: IdInPath, action: protocol.MachineAction, caller: Admin, farm: Farm
 ) -> protocol.MachineView:
     """Ask that a machine be started, drained, stopped or destroyed. It is done in the next round."""
     await farm.store.write(lambda tx: rows.wish_for(tx, machine, action))

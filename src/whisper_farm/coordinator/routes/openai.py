@@ -17,23 +17,14 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from whisper_farm import DEFAULT_ENGINE
-from whisper_farm.coordinator.answers.errors import documented
+from whisper_farm.coordinator import one_call
+from whisper_farm.coordinator.answers.errors import documented_as, elsewhere
 from whisper_farm.coordinator.answers.openai_audio import ONE_CHANNEL, Wish, done_event, written_as
 from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import sub_application
 from whisper_farm.coordinator.form import FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
-from whisper_farm.coordinator.one_call import (
-    ID_HEADER,
-    MAY_FAIL,
-    Prompt,
-    SpokenLanguage,
-    heard,
-    options_for,
-    submit_file,
-    transcript_of,
-)
 from whisper_farm.errors import FarmError, Internal, NotFound, OptionUnsupported, Unauthorized
 from whisper_farm.models import REPOSITORIES, engine_and_model
 from whisper_farm.protocol.wire import Answer, ErrorDetail
@@ -90,9 +81,11 @@ class AudioRequest(Wish):
     """What a call may say beside its file. What is not here does nothing."""
 
     model: str = Field(default=OPENAI_MODEL, description="`whisper-1`, or one of `GET /v1/models`.")
-    prompt: Prompt = None
+    prompt: one_call.Prompt = None
     temperature: float = Field(default=0, ge=0, le=1)
-    language: SpokenLanguage = Field(default=None, description="A code or an English name; translations find it.")
+    language: one_call.SpokenLanguage = Field(
+        default=None, description="A code or an English name; translations find it."
+    )
     keywords: frozenset[str] = Field(
         default=frozenset(), alias="keywords[]", description="Names and words to expect, as Whisper is told them."
     )
@@ -100,9 +93,9 @@ class AudioRequest(Wish):
 
 
 def openai_shape(status: int, detail: ErrorDetail) -> Response:
-    """An error as OpenAI writes it: what is wrong with a request is 400, never 422."""
+    """An error as OpenAI writes it."""
     body = OpenAIErrorBody(error=_error(status, detail))
-    return Response(body.model_dump_json(), _status(status), media_type="application/json")
+    return Response(body.model_dump_json(), elsewhere(status), media_type="application/json")
 
 
 def _error(status: int, detail: ErrorDetail) -> OpenAIError:
@@ -115,25 +108,16 @@ def _error(status: int, detail: ErrorDetail) -> OpenAIError:
     )
 
 
-def _status(status: int) -> int:
-    return 400 if status == 422 else status
-
-
-def _documented(*kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
-    described = {int(status): answer["description"] for status, answer in documented(*kinds).items()}
-    return {_status(status): {"description": text, "model": OpenAIErrorBody} for status, text in described.items()}
-
-
 _TYPES = ("application/json", "text/plain", "application/x-subrip", "text/vtt", MEDIA_TYPE_EVENTS)
 _CALL: dict[str, Any] = {
     "response_class": Response,
     "responses": {
-        **_documented(NotFound, *MAY_FAIL),
+        **documented_as(OpenAIErrorBody, NotFound, *one_call.MAY_FAIL),
         200: {"description": "The transcript in the format asked for.", "content": {each: {} for each in _TYPES}},
     },
     "openapi_extra": form_with_file("file", AudioRequest.model_json_schema()["properties"]),
 }
-router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=_documented())
+router = APIRouter(tags=["openai"], dependencies=[Security(bearer)], responses=documented_as(OpenAIErrorBody))
 
 
 @router.post("/audio/transcriptions", **_CALL)
@@ -156,7 +140,7 @@ async def list_models(caller: AnyCaller, farm: Farm) -> ModelList:
 
 @router.get(
     "/models/{model:path}",
-    responses=_documented(NotFound),
+    responses=documented_as(OpenAIErrorBody, NotFound),
     openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
 )
 async def get_model(request: Request, caller: AnyCaller, farm: Farm) -> Model:
@@ -206,7 +190,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
         format = written_as(asked)
         if asked.response_format == "diarized_json" and asked.channel != "each":
             raise OptionUnsupported(ONE_CHANNEL, param="response_format")
-        options = options_for(
+        options = one_call.options_for(
             await _recogniser(farm, asked.model),
             task=task,
             language=asked.language if task == "transcribe" else None,
@@ -219,11 +203,11 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
     except FarmError:
         await farm.blobs.delete([form.file.key])
         raise
-    transcription_id = await submit_file(farm, caller, form.file, options)
+    transcription_id = await one_call.submit_file(farm, caller, form.file, options)
     if asked.stream:
-        headers = {ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {one_call.ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_events(farm, transcription_id, asked), media_type=MEDIA_TYPE_EVENTS, headers=headers)
-    return await transcript_of(farm, transcription_id, format, request)
+    return await one_call.transcript_of(farm, transcription_id, format, request)
 
 
 async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
@@ -238,7 +222,7 @@ async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
 async def _events(farm: Coordinator, transcription_id: str, wish: Wish) -> AsyncIterator[str | bytes]:
     """The text as it is heard, then all of it; or what went wrong."""
     try:
-        async with aclosing(heard(farm, transcription_id)) as texts:
+        async with aclosing(one_call.heard(farm, transcription_id)) as texts:
             async for text in texts:
                 delta = json.dumps({"type": "transcript.text.delta", "delta": text})
                 yield f"data: {delta}\n\n" if text else ": still here\n\n"

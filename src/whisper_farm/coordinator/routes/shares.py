@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Path
-
-from whisper_farm.coordinator.answers.openapi import ID, TranscriptionId
+from whisper_farm.coordinator.answers.openapi import IdInPath, TranscriptionId
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, own
@@ -38,9 +34,7 @@ async def list_shares(transcription_id: TranscriptionId, caller: AnyCaller, farm
 
 
 @router.delete("/{share_id}", status_code=204)
-async def delete_share(
-    transcription_id: TranscriptionId, share_id: Annotated[str, Path(pattern=ID)], caller: AnyCaller, farm: Farm
-) -> None:
+async def delete_share(transcription_id: TranscriptionId, share_id: IdInPath, caller: AnyCaller, farm: Farm) -> None:
     """Revoke a link: it opens nothing any more, also where it was opened before."""
 
     def revoke(tx: Transaction) -> None:

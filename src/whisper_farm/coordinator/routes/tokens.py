@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query
 
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import TokenId
+from whisper_farm.coordinator.answers.openapi import IdInPath
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
@@ -44,7 +44,7 @@ async def get_tokens(caller: AnyCaller, farm: Farm) -> TokenList:
 
 @router.delete("/{token_id}", status_code=204, responses=documented(NotFound))
 async def delete_token(
-    token_id: TokenId,
+    token_id: IdInPath,
     caller: AnyCaller,
     farm: Farm,
     only: Annotated[bool, Query(description="Keep the tokens that were made with it.")] = False,

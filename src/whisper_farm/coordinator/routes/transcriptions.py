@@ -13,7 +13,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
-from whisper_farm.coordinator.answers.cues import cue_layout
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, files, ranges
@@ -57,7 +56,7 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.machines import cost_of
-from whisper_farm.store.transcriptions import TranscriptionRow, rename
+from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, rename
 from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, known_format
 from whisper_farm.transcript.layout import CueLayout
@@ -122,9 +121,8 @@ async def list_transcriptions(
     limit: PageSize = 100,
 ) -> TranscriptionList:
     """A page of transcriptions, the newest first unless `order` says otherwise."""
-    return await farm.store.read(
-        lambda tx: transcription_list(tx, farm.policy, caller.sees, after, limit, state, title, order)
-    )
+    wanted = Wanted(caller.sees, state, title, order)
+    return await farm.store.read(lambda tx: transcription_list(tx, farm.policy, wanted, after, limit))
 
 
 @router.get("/{transcription_id}", responses=_ONE)
@@ -225,7 +223,7 @@ async def get_transcript(
     request: Request,
     caller: AnyCaller,
     farm: Farm,
-    layout: Annotated[CueLayout, Depends(cue_layout)],
+    layout: Annotated[CueLayout, Depends(CueLayout)],
     format: Annotated[FormatName, Query(description="Of the file.")] = STORED.name,
     at: Annotated[int | None, Query(ge=0, le=1_000_000, description="The last edit that counts; 0 for none.")] = None,
     struck: Annotated[bool, Query(description="Leave in what is struck out, marked as such (json).")] = False,

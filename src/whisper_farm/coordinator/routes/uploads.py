@@ -10,7 +10,7 @@ from fastapi import Query, Request
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS
-from whisper_farm.coordinator.answers.openapi import UploadId, binary
+from whisper_farm.coordinator.answers.openapi import IdInPath, binary
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
@@ -18,19 +18,8 @@ from whisper_farm.coordinator.transfers import source_key
 from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
 from whisper_farm.protocol.wire import MAX_PART_BYTES
+from whisper_farm.store import uploads as rows
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.uploads import (
-    PartRow,
-    UploadRow,
-    add_part,
-    announce,
-    delete_upload,
-    find_upload,
-    must_follow,
-    must_have_room,
-    parts_of,
-    stored,
-)
 
 router = routes_for("uploads", "/uploads")
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
@@ -44,12 +33,12 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
     if body.size > farm.settings.max_upload_bytes:
         raise TooLarge(f"{body.name} has {body.size} bytes; this server takes {farm.settings.max_upload_bytes}.")
     upload_id = secrets.token_hex(8)
-    key = source_key(upload_id)
+    wanted = rows.UploadRow(upload_id, caller.owner, body.name, body.size, source_key(upload_id))
     await farm.blobs.leave_room(body.size, farm.settings.disk_reserve_bytes)
 
-    def announced(tx: Transaction) -> UploadRow:
-        must_have_room(tx, caller.owner, body.size, farm.settings.max_waiting_bytes)
-        return announce(tx, upload_id, key, body.name, body.size, caller.owner, farm.settings.max_open_uploads)
+    def announced(tx: Transaction) -> rows.UploadRow:
+        rows.must_have_room(tx, caller.owner, body.size, farm.settings.max_waiting_bytes)
+        return rows.announce(tx, wanted, farm.settings.max_open_uploads)
 
     upload = await farm.store.write(announced)
     return UploadTarget(
@@ -63,9 +52,9 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
     openapi_extra=_BODY,
     responses=documented(NotFound, WrongState, DigestMismatch),
 )
-async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, farm: Farm) -> None:
+async def send_upload(upload_id: IdInPath, request: Request, caller: AnyCaller, farm: Farm) -> None:
     """The bytes of an announced file at once, exactly as many. After a broken try, send it again from the start."""
-    upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
+    upload = await farm.store.read(lambda tx: rows.find_upload(tx, upload_id, caller.owner))
     key = source_key(upload_id)
     announced = request.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) != upload.size:
@@ -77,7 +66,7 @@ async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, 
         await farm.blobs.delete([key])
         raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {facts.size} have arrived.")
     try:
-        replaced = await farm.store.write(lambda tx: stored(tx, upload, key, facts.sha256))
+        replaced = await farm.store.write(lambda tx: rows.stored(tx, upload, key, facts.sha256))
     except FarmError:
         await farm.blobs.delete([key])
         raise
@@ -88,7 +77,7 @@ async def send_upload(upload_id: UploadId, request: Request, caller: AnyCaller, 
 
 @router.patch("/{upload_id}", openapi_extra=_BODY, responses=documented(NotFound, WrongState))
 async def append_upload(
-    upload_id: UploadId,
+    upload_id: IdInPath,
     request: Request,
     caller: AnyCaller,
     farm: Farm,
@@ -98,15 +87,15 @@ async def append_upload(
     upload, parts = await farm.store.read(lambda tx: _so_far(tx, upload_id, caller.owner))
     if upload.state == "stored":
         return UploadProgress(received_bytes=upload.size)
-    must_follow(parts, offset)
+    rows.must_follow(parts, offset)
     most = min(MAX_PART_BYTES, upload.size - offset)
     await farm.blobs.leave_room(most, farm.settings.disk_reserve_bytes)
     with farm.uploads_at_once.one_more(caller.owner):
         key = source_key(upload_id)
         facts = await farm.blobs.put_stream(key, request.stream(), most)
-        part = PartRow(key, upload_id, offset, facts.size)
+        part = rows.PartRow(key, upload_id, offset, facts.size)
         try:
-            parts = await farm.store.write(lambda tx: add_part(tx, upload, part)) if facts.size else parts
+            parts = await farm.store.write(lambda tx: rows.add_part(tx, upload, part)) if facts.size else parts
         except FarmError:
             await farm.blobs.delete([key])
             raise
@@ -118,16 +107,16 @@ async def append_upload(
 
 
 @router.delete("/{upload_id}", status_code=204, responses=documented(NotFound))
-async def remove_upload(upload_id: UploadId, caller: AnyCaller, farm: Farm) -> None:
+async def remove_upload(upload_id: IdInPath, caller: AnyCaller, farm: Farm) -> None:
     """Forget a file that shall not be sent or submitted any more. What was made of it stays."""
-    await farm.blobs.delete(await farm.store.write(lambda tx: delete_upload(tx, upload_id, caller.owner)))
+    await farm.blobs.delete(await farm.store.write(lambda tx: rows.delete_upload(tx, upload_id, caller.owner)))
 
 
-def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[UploadRow, list[PartRow]]:
-    return find_upload(tx, upload_id, owner), parts_of(tx, upload_id)
+def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[rows.UploadRow, list[rows.PartRow]]:
+    return rows.find_upload(tx, upload_id, owner), rows.parts_of(tx, upload_id)
 
 
-async def _join(farm: Coordinator, upload: UploadRow, parts: Sequence[PartRow], sha256: str | None) -> None:
+async def _join(farm: Coordinator, upload: rows.UploadRow, parts: Sequence[rows.PartRow], sha256: str | None) -> None:
     """Make one blob of the parts; one whose SHA-256 is known is all of it already."""
 
     async def joined() -> AsyncIterator[bytes]:
@@ -139,6 +128,6 @@ async def _join(farm: Coordinator, upload: UploadRow, parts: Sequence[PartRow], 
     if sha256 is None:
         key = source_key(upload.id)
         sha256 = (await farm.blobs.put_stream(key, joined(), upload.size)).sha256
-    await farm.store.write(lambda tx: stored(tx, upload, key, sha256))
+    await farm.store.write(lambda tx: rows.stored(tx, upload, key, sha256))
     await farm.blobs.delete([part.key for part in parts if part.key != key])
     farm.log.info("an upload has arrived", action="upload", upload_id=upload.id, size=upload.size, parts=len(parts))

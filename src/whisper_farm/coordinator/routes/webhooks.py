@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import Path
-
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import ID, PageSize
+from whisper_farm.coordinator.answers.openapi import IdInPath, PageSize
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
@@ -21,8 +17,6 @@ from whisper_farm.store.events import newest_event
 
 router = routes_for("webhooks", "/webhooks")
 _ONE = documented(NotFound)
-WebhookId = Annotated[str, Path(pattern=ID)]
-MessageId = Annotated[str, Path(pattern=ID)]
 
 
 @router.post("", status_code=201, responses=documented(WrongState, AddressRefused))
@@ -44,13 +38,13 @@ async def list_webhooks(caller: AnyCaller, farm: Farm) -> WebhookList:
 
 
 @router.delete("/{webhook_id}", status_code=204, responses=_ONE)
-async def remove_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -> None:
+async def remove_webhook(webhook_id: IdInPath, caller: AnyCaller, farm: Farm) -> None:
     """Send nothing there any more."""
     await farm.store.write(lambda tx: webhooks.delete_webhook(tx, webhook_id, caller.sees))
 
 
 @router.post("/{webhook_id}/test", status_code=201, responses=_ONE)
-async def test_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -> DeliveryView:
+async def test_webhook(webhook_id: IdInPath, caller: AnyCaller, farm: Farm) -> DeliveryView:
     """Send a message that tells of nothing, once. What became of it is among the deliveries."""
 
     def add(tx: Transaction) -> webhooks.DeliveryRow:
@@ -63,7 +57,7 @@ async def test_webhook(webhook_id: WebhookId, caller: AnyCaller, farm: Farm) -> 
 
 
 @router.get("/{webhook_id}/deliveries", responses=_ONE)
-async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, limit: PageSize = 100) -> DeliveryList:
+async def list_deliveries(webhook_id: IdInPath, caller: AnyCaller, farm: Farm, limit: PageSize = 100) -> DeliveryList:
     """Its newest messages, and what became of them. Those that have ended are kept for a week."""
     rows = await farm.store.read(
         lambda tx: webhooks.deliveries_of(tx, webhooks.find_webhook(tx, webhook_id, caller.sees).id, limit)
@@ -72,7 +66,7 @@ async def list_deliveries(webhook_id: WebhookId, caller: AnyCaller, farm: Farm, 
 
 
 @router.post("/{webhook_id}/deliveries/{message_id}/redeliver", responses=_ONE)
-async def redeliver(webhook_id: WebhookId, message_id: MessageId, caller: AnyCaller, farm: Farm) -> DeliveryView:
+async def redeliver(webhook_id: IdInPath, message_id: IdInPath, caller: AnyCaller, farm: Farm) -> DeliveryView:
     """Send a message once more, with the same `webhook-id`, whether it had arrived or not."""
     row = await farm.store.write(
         lambda tx: webhooks.send_again(tx, webhooks.find_webhook(tx, webhook_id, caller.sees).id, message_id)

@@ -20,6 +20,7 @@ from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_fil
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.kinds import claims_of
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
     Caller,
@@ -123,7 +124,7 @@ async def claim(body: protocol.ClaimRequest, request: Request, caller: AnyCaller
     if tried.claims:
         jobs = [claimed.job_id for claimed in tried.claims]
         farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
-    return protocol.ClaimAnswer(claims=await farm.transfers.claims(tried.claims), drain=tried.drain)
+    return protocol.ClaimAnswer(claims=await claims_of(farm.transfers, tried.claims), drain=tried.drain)
 
 
 @router.post("/heartbeat", responses=documented(ProtocolMismatch, WorkerUnknown))
@@ -174,7 +175,7 @@ async def complete(body: protocol.CompleteRequest, caller: AnyCaller, farm: Farm
         raise InvalidRequest("The claim inside a completion is for the same worker.")
     outcomes, tried, jobs = await farm.completions.complete(body)
     _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
-    claims = await farm.transfers.claims(tried.claims)
+    claims = await claims_of(farm.transfers, tried.claims)
     return protocol.CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
 
 

@@ -1,35 +1,41 @@
-"""The workers of the farm, for its administrators: who is there, who rests, and who shall leave."""
+"""The workers of the farm, for its administrators: who is there, who rests, and who shall leave.
+
+And the codes by which workers join: make one, see which workers wait, let them in or send them away.
+"""
 
 from __future__ import annotations
 
 from typing import assert_never
 
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.openapi import WorkerId
+from whisper_farm.coordinator.answers.openapi import IdInPath
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import Admin
-from whisper_farm.coordinator.views import worker_list, worker_view
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
 from whisper_farm.leases.fail import take_back
-from whisper_farm.protocol.client import WorkerAction, WorkerList, WorkerView
+from whisper_farm.protocol.client import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView
+from whisper_farm.store import join_codes
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.workers import find_worker
+from whisper_farm.store.workers import list_workers as list_rows
 
 GONE_SECONDS = 3600
 """How long a worker that has gone is still shown."""
 
-router = routes_for("workers", "/workers")
+router = routes_for("workers")
 
 
-@router.get("")
+@router.get("/workers")
 async def list_workers(caller: Admin, farm: Farm) -> WorkerList:
     """The workers that are there, and those that went within the last hour."""
-    return await farm.store.read(lambda tx: worker_list(tx, gone_since=tx.now - GONE_SECONDS))
+    rows = await farm.store.read(lambda tx: list_rows(tx, gone_since=tx.now - GONE_SECONDS))
+    return WorkerList(workers=tuple(map(WorkerView.of, rows)))
 
 
-@router.post("/{worker_id}/{action}", responses=documented(NotFound, WrongState))
-async def change_worker(worker_id: WorkerId, action: WorkerAction, caller: Admin, farm: Farm) -> WorkerView:
+@router.post("/workers/{worker_id}/{action}", responses=documented(NotFound, WrongState))
+async def change_worker(worker_id: IdInPath, action: WorkerAction, caller: Admin, farm: Farm) -> WorkerView:
     """Pause a worker, resume it, or let it leave: after what it holds, or at once with that handed back."""
 
     def change(tx: Transaction) -> WorkerView:
@@ -44,6 +50,34 @@ async def change_worker(worker_id: WorkerId, action: WorkerAction, caller: Admin
                 workers.dismiss(tx, worker_id)
             case _:
                 assert_never(action)
-        return worker_view(tx, worker_id)
+        return WorkerView.of(find_worker(tx, worker_id))
 
     return await farm.store.write(change)
+
+
+@router.post("/join-codes", status_code=201)
+async def create_join_code(caller: Admin, farm: Farm) -> JoinCode:
+    """Make a code by which one worker joins, within 15 minutes. It is in this answer and nowhere else."""
+    row, code = await farm.store.write(lambda tx: join_codes.make_code(tx, caller.owner, caller.token_id))
+    return JoinCode.of(row, code=code)
+
+
+@router.get("/join-codes")
+async def list_join_codes(caller: Admin, farm: Farm) -> JoinCodes:
+    """The codes that work, and with a name the workers that wait to be let in."""
+    rows = await farm.store.read(join_codes.join_codes)
+    return JoinCodes(codes=tuple(JoinCode.of(row) for row in rows))
+
+
+@router.post("/join-codes/{join_id}/approve", status_code=204, responses=documented(NotFound))
+async def approve_worker(join_id: IdInPath, caller: Admin, farm: Farm) -> None:
+    """Let a waiting worker in: from now on its token is valid."""
+    await farm.store.write(lambda tx: join_codes.approve(tx, join_id, farm.settings.max_tokens))
+    farm.tokens.forget()
+    farm.log.info("a worker was let in", action="worker_let_in", join_id=join_id, owner=caller.owner)
+
+
+@router.delete("/join-codes/{join_id}", status_code=204, responses=documented(NotFound))
+async def remove_join_code(join_id: IdInPath, caller: Admin, farm: Farm) -> None:
+    """Remove a code, or send away the worker that waits."""
+    await farm.store.write(lambda tx: join_codes.refuse(tx, join_id))

@@ -12,16 +12,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
 
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of, read_document
 from whisper_farm.coordinator.transfers import transcript_key
 from whisper_farm.errors import BlobMissing, FarmError, NotFound
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
 from whisper_farm.log import logger
-from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import edits_after
@@ -47,13 +45,13 @@ UNDETERMINED = "und"
 """Language of a recording in which nobody said anything."""
 
 
-class Assembler:
+class Assembler(Service):
     """The service."""
 
-    name: ClassVar[str] = "assembler"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset({"transcription_assembling"})
-    period_seconds: float = 5
-    timeout_seconds: float = 600
+    name = "assembler"
+    woken_by = frozenset({"transcription_assembling"})
+    period_seconds = 5
+    timeout_seconds = 600
 
     def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
         self._store = store

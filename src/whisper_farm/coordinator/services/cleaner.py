@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import ClassVar
 
 from whisper_farm.coordinator.identity import settle_identity
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owner_of_blob
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.lapse import reap
 from whisper_farm.leases.transcriptions import delete
-from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
@@ -37,16 +35,15 @@ SWEEP_BATCH = 500
 """Blobs asked about in one read."""
 
 
-class Reaper:
+class Reaper(Service):
     """The service that gives up workers that have been silent for long, and jobs that nobody is left to claim.
 
     The queue does not wait for it: a lapsed job is taken by the next claim. See `leases/lapse.py`.
     """
 
-    name: ClassVar[str] = "reaper"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
-    period_seconds: float = 5
-    timeout_seconds: float = 30
+    name = "reaper"
+    period_seconds = 5
+    timeout_seconds = 30
 
     def __init__(self, store: StoreThreads, policy: Policy) -> None:
         self._store = store
@@ -58,17 +55,16 @@ class Reaper:
         return Report(**asdict(report))
 
 
-class Retention:
+class Retention(Service):
     """The service that deletes what is older than the owner of the farm wants to keep.
 
     A transcription is deleted like by its owner: rows first, then its blobs. If the coordinator dies in between, the
     sweeper removes the blobs. A worker is kept as long as an attempt names it: its name is part of the evidence.
     """
 
-    name: ClassVar[str] = "retention"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
-    period_seconds: float = 600
-    timeout_seconds: float = 300
+    name = "retention"
+    period_seconds = 600
+    timeout_seconds = 300
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store
@@ -105,7 +101,7 @@ class Retention:
         return await self._store.write(lambda tx: forget_workers(tx, ids, tx.now - keep_seconds)) if ids else 0
 
 
-class Sweeper:
+class Sweeper(Service):
     """The service that removes blobs nobody refers to, and announcements of uploads that never came.
 
     Such blobs are left by attempts that were overtaken and by uploads that broke off. A coordinator that died between a
@@ -119,10 +115,9 @@ class Sweeper:
     is removed as soon as the address has run out.
     """
 
-    name: ClassVar[str] = "sweeper"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
-    period_seconds: float = 3600
-    timeout_seconds: float = 1800
+    name = "sweeper"
+    period_seconds = 3600
+    timeout_seconds = 1800
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store

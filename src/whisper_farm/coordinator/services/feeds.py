@@ -10,10 +10,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
 from urllib.parse import urljoin
 
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import AddressRefused, FarmError, FetchFailed, QuotaReached, WrongState
 from whisper_farm.ingest.addresses import check_url, host_of
@@ -22,21 +21,10 @@ from whisper_farm.ingest.fetching import ask
 from whisper_farm.ingest.links import guarded_pool
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.log import logger
-from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import ServerSettings
+from whisper_farm.store import feeds as rows
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.feeds import (
-    FeedRow,
-    add_episode,
-    add_feed,
-    delete_feed,
-    due_feed,
-    episodes_of,
-    find_feed,
-    note_look,
-    take_feed,
-)
 from whisper_farm.store.transcriptions import count_unfinished
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -45,13 +33,12 @@ MOST_BACK_OFF_SECONDS = 86_400.0
 ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.5"
 
 
-class Feeds:
+class Feeds(Service):
     """The service."""
 
-    name: ClassVar[str] = "feeds"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
-    period_seconds: float = 5
-    timeout_seconds: float = 170
+    name = "feeds"
+    period_seconds = 5
+    timeout_seconds = 170
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store
@@ -60,7 +47,7 @@ class Feeds:
 
     async def run_once(self) -> Report:
         """Look at the feed whose turn it is."""
-        feed = await self._store.write(take_feed) if await self._store.read(due_feed) else None
+        feed = await self._store.write(rows.take_feed) if await self._store.read(rows.due_feed) else None
         if feed is None:
             return Report()
         try:
@@ -71,11 +58,11 @@ class Feeds:
             wait = min(BACK_OFF_SECONDS * 2 ** min(tries - 1, 20), MOST_BACK_OFF_SECONDS)
             wait = max(wait, float(error.details.get("wait_seconds", 0.0)))
             failed = replace(feed, tries=tries, error=error.message)
-            await self._store.write(lambda tx: note_look(tx, failed, wait))
+            await self._store.write(lambda tx: rows.note_look(tx, failed, wait))
             return Report(more=True, failed=1)
         return Report(more=True, looked=1, taken=taken)
 
-    async def _look(self, feed: FeedRow) -> int:
+    async def _look(self, feed: rows.FeedRow) -> int:
         """Take what is new; how many episodes that were."""
         minutes = self._settings.feed_minutes
         looked = replace(feed, tries=0, error=None)
@@ -96,7 +83,7 @@ class Feeds:
                     if len(content) > MOST_FEED_BYTES:
                         raise FetchFailed(f"The feed of {host_of(answer.url)} has more than {MOST_FEED_BYTES} bytes.")
         if not content:
-            await self._store.write(lambda tx: note_look(tx, looked, minutes * 60))
+            await self._store.write(lambda tx: rows.note_look(tx, looked, minutes * 60))
             return 0
         found = await read_feed(content)
         if found.feeds:
@@ -108,12 +95,12 @@ class Feeds:
         await self._blobs.delete(old)
         return taken
 
-    def _take(self, tx: Transaction, feed: FeedRow, found: ReadFeed, wait_seconds: float) -> tuple[int, list[str]]:
+    def _take(self, tx: Transaction, feed: rows.FeedRow, found: ReadFeed, wait_seconds: float) -> tuple[int, list[str]]:
         """Submit what is wanted; how many were taken, and the blobs that nobody needs any more."""
-        before = find_feed(tx, feed.id, None).key
-        if not note_look(tx, feed, wait_seconds):
+        before = rows.find_feed(tx, feed.id, None).key
+        if not rows.note_look(tx, feed, wait_seconds):
             return 0, [str(feed.key)]
-        known = {one.id for one in episodes_of(tx, feed.id)}
+        known = {one.id for one in rows.episodes_of(tx, feed.id)}
         episodes = [replace(one, url=_absolute(feed.url, one.url)) for one in found.episodes]
         chosen = wanted(episodes, feed.days, feed.words, feed.count, tx.now)
         room = self._settings.max_unfinished - count_unfinished(tx, feed.owner)
@@ -121,26 +108,27 @@ class Feeds:
         for episode in taken:
             kept = feed.keep_transcripts and episode.has_transcript
             made = None if kept else submit(tx, _new(feed, episode))
-            add_episode(tx, feed.id, episode.id, episode.guid, episode.url, episode.title, made)
+            row = rows.EpisodeRow(f"{feed.id}.{episode.id}", episode.guid, episode.url, episode.title, made)
+            rows.add_episode(tx, feed.id, row)
         return len(taken), [before] if before and before != feed.key else []
 
-    async def _add_all(self, opml: FeedRow, urls: Sequence[str]) -> int:
+    async def _add_all(self, opml: rows.FeedRow, urls: Sequence[str]) -> int:
         """The feeds of a list take its place."""
 
         def change(tx: Transaction) -> list[str]:
             asked = {name: getattr(opml, name) for name in ("words", "options", "days", "count", "keep_transcripts")}
             for url in urls:
                 try:
-                    add_feed(tx, opml.owner, check_url(url), **asked)
+                    rows.add_feed(tx, opml.owner, check_url(url), **asked)
                 except (AddressRefused, WrongState, QuotaReached):
                     continue
-            return delete_feed(tx, opml)
+            return rows.delete_feed(tx, opml)
 
         await self._blobs.delete(await self._store.write(change))
         return 0
 
 
-def _new(feed: FeedRow, episode: Episode) -> NewTranscription:
+def _new(feed: rows.FeedRow, episode: Episode) -> NewTranscription:
     options = RecognitionOptions.model_validate(feed.options)
     told = ". ".join(text for text in (options.initial_prompt, episode.prompt) if text)
     return NewTranscription(

@@ -11,11 +11,12 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from functools import partial
 from shutil import which
-from typing import ClassVar
+from typing import Any
 
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import part_key, source_key
 from whisper_farm.errors import AddressRefused, FarmError, FetchFailed, LeaseLost, LinkIsPage, StorageError, TooLarge
@@ -24,12 +25,12 @@ from whisper_farm.ingest.fetching import download
 from whisper_farm.ingest.links import guarded_pool
 from whisper_farm.ingest.sites import site_pieces
 from whisper_farm.leases.transcriptions import fetched, unfetchable
-from whisper_farm.protocol.events import EventKind, TranscriptionFetching
+from whisper_farm.protocol.events import TranscriptionFetching
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.fetches import HELD_SECONDS, FetchRow, HeldFetch, due_fetch, hold_fetch, let_go, take_fetch
+from whisper_farm.store.fetches import HELD_SECONDS, FetchRow, due_fetch, hold_fetch, let_go, take_fetch
 from whisper_farm.store.transcriptions import find
 
 PART_BYTES = 16 << 20
@@ -41,33 +42,35 @@ WAIT_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
 
 
 class LinkFetch:
-    """One try: what is stored of the recording, and what is in memory."""
+    """One try: the row as it is by now, and what is in memory."""
 
     def __init__(self, row: FetchRow, url: str) -> None:
         self.row = row
         self.url = url
         self.id = row.transcription_id
-        self.parts: list[list[object]] = [list(part) for part in row.parts]
-        self.validator, self.total = row.validator, row.total_bytes
+        self.stored_before = self.stored
         self.memory = bytearray()
 
     @property
     def stored(self) -> int:
         """Bytes in parts."""
-        return sum(int(str(size)) for _, size in self.parts)
+        return sum(size for _, size in self.row.parts)
 
-    def held(self) -> HeldFetch:
+    def note(self, **found: Any) -> None:
+        """Change these fields of the row; the database is told of them later."""
+        self.row = replace(self.row, **found)
+
+    def held(self) -> FetchRow:
         """As the database is told of it."""
-        received = self.stored + len(self.memory)
-        return HeldFetch(self.id, self.row.holder or "", received, self.total, self.validator, self.parts)
+        return replace(self.row, received_bytes=self.stored + len(self.memory))
 
 
-class Fetcher:
+class Fetcher(Service):
     """The service."""
 
-    name: ClassVar[str] = "fetcher"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset({"transcription_submitted", "transcription_retried"})
-    period_seconds: float = 5
+    name = "fetcher"
+    woken_by = frozenset({"transcription_submitted", "transcription_retried"})
+    period_seconds = 5
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
         self._store = store
@@ -124,7 +127,7 @@ class Fetcher:
             await self._hold(held, tell=held.received_bytes != told)
             told = held.received_bytes
 
-    async def _hold(self, held: HeldFetch, tell: bool = False) -> None:
+    async def _hold(self, held: FetchRow, tell: bool = False) -> None:
         def hold(tx: Transaction) -> bool:
             if not hold_fetch(tx, held):
                 return False
@@ -147,8 +150,9 @@ class Fetcher:
                     await self._keep(one)
         finally:
             await self._keep(one)
-        if one.total is not None and one.stored != one.total:
-            raise FetchFailed(f"{host_of(one.url)} sent {one.stored} of {one.total} bytes.", again=True, anew=True)
+        total = one.row.total_bytes
+        if total is not None and one.stored != total:
+            raise FetchFailed(f"{host_of(one.url)} sent {one.stored} of {total} bytes.", again=True, anew=True)
         if not one.stored:
             raise FetchFailed(f"{host_of(one.url)} sent an empty file.")
         await self._put_together(one)
@@ -157,10 +161,10 @@ class Fetcher:
         """What comes, from the first byte that is not stored."""
         async with guarded_pool(self._settings.private_networks) as pool:
             try:
-                async with download(pool, one.url, one.stored, one.validator) as found:
+                async with download(pool, one.url, one.stored, one.row.validator) as found:
                     if not found.start:
                         await self._drop_parts(one)
-                    one.total, one.validator = found.total, found.validator
+                    one.note(total_bytes=found.total, validator=found.validator)
                     if (found.total or 0) > self._settings.max_upload_bytes:
                         raise TooLarge(f"{host_of(one.url)} has {found.total} bytes there; this server takes less.")
                     async for piece in found.pieces:
@@ -170,7 +174,7 @@ class Fetcher:
                 if not (program := which(self._settings.yt_dlp)):
                     raise
                 paged = page
-        one.total = one.validator = None
+        one.note(total_bytes=None, validator=None)
         await self._drop_parts(one)
         async with aclosing(site_pieces(program, one.url, self._settings, paged)) as pieces:
             async for piece in pieces:
@@ -185,7 +189,7 @@ class Fetcher:
             return
         key = part_key(one.id)
         await self._blobs.put(key, bytes(one.memory))
-        one.parts.append([key, len(one.memory)])
+        one.note(parts=[*one.row.parts, [key, len(one.memory)]])
         one.memory.clear()
         try:
             await self._hold(one.held(), tell=True)
@@ -194,8 +198,8 @@ class Fetcher:
             raise
 
     async def _drop_parts(self, one: LinkFetch) -> None:
-        keys = [str(key) for key, _ in one.parts]
-        one.parts.clear()
+        keys = [key for key, _ in one.row.parts]
+        one.note(parts=[])
         if keys:
             await self._hold(one.held())
             await self._blobs.delete(keys)
@@ -211,8 +215,8 @@ class Fetcher:
         await self._blobs.delete(await self._store.write(done))
 
     async def _joined(self, one: LinkFetch) -> AsyncIterator[bytes]:
-        for key, _ in one.parts:
-            async for piece in await self._blobs.get_range(str(key)):
+        for key, _ in one.row.parts:
+            async for piece in await self._blobs.get_range(key):
                 yield piece
 
     async def _failed(self, one: LinkFetch, error: FarmError) -> None:
@@ -221,7 +225,7 @@ class Fetcher:
             with suppress(LeaseLost):
                 await self._drop_parts(one)
         passing = bool(error.details.get("again")) or isinstance(error, StorageError)
-        grown = one.stored - sum(int(size) for _, size in one.row.parts) >= PART_BYTES
+        grown = one.stored - one.stored_before >= PART_BYTES
         if passing and (grown or one.row.tries <= len(WAIT_SECONDS)):
             wait = WAIT_SECONDS[min(one.row.tries, len(WAIT_SECONDS)) - 1]
             await self._let_go(one, error.message, max(wait, error.details.get("wait_seconds", 0.0)), not grown)
@@ -233,7 +237,7 @@ class Fetcher:
     async def _let_go(self, one: LinkFetch, why: str, wait_seconds: float, counts: bool) -> None:
         def change(tx: Transaction) -> None:
             let_go(tx, one.id, one.row.holder or "", why, wait_seconds, counts)
-            said = TranscriptionFetching(received_bytes=one.stored, total_bytes=one.total, message=why)
+            said = TranscriptionFetching(received_bytes=one.stored, total_bytes=one.row.total_bytes, message=why)
             emit(tx, said, one.id, find(tx, one.id).owner)
 
         await self._store.write(change)

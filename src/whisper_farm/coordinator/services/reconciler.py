@@ -10,15 +10,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import ClassVar
 
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import FarmError, WrongState
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import open_providers
 from whisper_farm.fleet.reconcile import DatabaseKeeper, Reconciler
-from whisper_farm.protocol.events import EventKind
 from whisper_farm.store.machines import forget_log
 
 SILENT_SECONDS = 3.0
@@ -30,17 +28,17 @@ LEAST_SECONDS = 1.0
 """Rounds do not follow each other faster than this, or than the rules say."""
 
 
-class MachinesService:
+class MachinesService(Service):
     """The service. `place` must be called before workers can be told where the farm is."""
 
-    name: ClassVar[str] = "machines"
-    woken_by: ClassVar[frozenset[EventKind]] = frozenset(
+    name = "machines"
+    woken_by = frozenset(
         {
             *("transcription_submitted", "transcription_fetched", "transcription_retried", "chunking_done"),
             *("worker_joined", "worker_gone"),
         }
     )
-    timeout_seconds: float = 300
+    timeout_seconds = 300
 
     def __init__(self, store: StoreThreads, fleet: Fleet, dry_run: bool) -> None:
         self.fleet = fleet

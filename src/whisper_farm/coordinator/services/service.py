@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import ClassVar, Protocol
 
@@ -34,7 +34,7 @@ class Service(Protocol):
     """What a service is made of."""
 
     name: ClassVar[str]
-    woken_by: ClassVar[frozenset[EventKind]]
+    woken_by: ClassVar[frozenset[EventKind]] = frozenset()
     """Events of this coordinator that end a pause. What another coordinator did waits for the next run."""
     period_seconds: float
     timeout_seconds: float
@@ -47,7 +47,7 @@ class Service(Protocol):
 class Services:
     """Runs services, each in a task of its own."""
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    def __init__(self, services: Iterable[Service]) -> None:
         self._services = [(service, asyncio.Event()) for service in services]
 
     def notice(self, kinds: Iterable[str]) -> None:

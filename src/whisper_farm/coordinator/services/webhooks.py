@@ -12,13 +12,13 @@ import asyncio
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import httpcore
 from standardwebhooks import Webhook
 
 from whisper_farm import __version__
-from whisper_farm.coordinator.services.service import Report
+from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import AddressRefused, NotFound
 from whisper_farm.ingest.links import guarded_pool
@@ -44,13 +44,13 @@ LOST = (AddressRefused, httpcore.NetworkError, httpcore.ProtocolError, httpcore.
 """What may come of a try instead of an answer."""
 
 
-class Webhooks:
+class Webhooks(Service):
     """The service."""
 
-    name: ClassVar[str] = "webhooks"
-    woken_by: ClassVar[frozenset[EventKind]] = TOLD
-    period_seconds: float = 2
-    timeout_seconds: float = 60
+    name = "webhooks"
+    woken_by = TOLD
+    period_seconds = 2
+    timeout_seconds = 60
 
     def __init__(self, store: StoreThreads, settings: ServerSettings) -> None:
         self._store = store

@@ -1,7 +1,7 @@
-"""Group commit: calls that come while others are being served are served together, next.
+"""Coalescing: calls that come while others are being served are served together, next.
 
-One transaction for a group costs little more than one for a call. So a busy farm becomes faster the more there is to
-do. On an idle one nobody waits: the first call is served at once, alone.
+One transaction for a group costs little more than one for a call (group commit), and so does one look-up. So a busy
+farm becomes faster the more there is to do. On an idle one nobody waits: the first call is served at once, alone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from whisper_farm.errors import StorageError, StoreUnavailable
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-MOST_CALLS = 16
+MOST_CALLS = 64
 """Calls in one group."""
 WAIT_SECONDS = 30.0
 """A call that waits for longer is refused, and not served once nobody waits for it."""
 
 
-class GroupCommit(Generic[Q, A]):
+class Coalescing(Generic[Q, A]):
     """Serves calls in groups, one group at a time, in order of asking.
 
     What keeps the stores from serving is told to the whole group. After any other error each call is served alone, so

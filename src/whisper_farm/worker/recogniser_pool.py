@@ -4,192 +4,33 @@ Promises: where a model may have to be fetched, the first process loads alone an
 replaced. One that dies while it loads is tried again after growing pauses; after three such deaths the model counts as
 unavailable. Another model means other processes: it is fetched while the old ones work on, and they are ended before it
 loads, so that their memory is free. A model that cannot be had rests for a while, and the one before stays or comes
-back. When a process dies, every batch in it ends with `ChildDiedError`. A process is killed for a batch that takes too
-long, and for one that nobody wants any more and that does not end.
+back. What one process does is said in `recogniser.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported, every_error
-from whisper_farm.protocol.jobs import TranscribeResult, TranscribeTask
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.wire import MAX_BATCH
-from whisper_farm.protocol.worker import MAX_RESTING, Claim
+from whisper_farm.protocol.worker import MAX_RESTING
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
-from whisper_farm.worker.child import Child, ChildDiedError
-from whisper_farm.worker.handing_in import JobFailure
+from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.notices import Notice, Tell
+from whisper_farm.worker.recogniser import Recogniser
 from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
-START_SECONDS = 120.0
-LOAD_SECONDS = 900.0
-"""A process that is silent for so long while it starts, or while it loads or fetches its model, will not speak."""
-UNWANTED_SECONDS = 30.0
-"""How long a recogniser may take to heed a cancel."""
+T = TypeVar("T")
+
 LOAD_DEATHS = 3
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
-ChunkEnd = TranscribeResult | JobFailure
-_Answer = pipe.Recognised | pipe.Refused | pipe.BatchEnded
-
-
-@dataclass(eq=False, slots=True)
-class ChunkJob:
-    """One chunk to recognise. A `suspect` is recognised with nothing beside it."""
-
-    claim: Claim
-    task: TranscribeTask
-    flac: bytes
-    suspect: bool
-    end: asyncio.Future[ChunkEnd] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    @property
-    def wanted(self) -> bool:
-        """Whether nobody has given it up and it has no end yet."""
-        return not self.end.done()
-
-
-@dataclass(eq=False, slots=True)
-class _Batch:
-    """Jobs that are in the process now."""
-
-    jobs: Sequence[ChunkJob]
-    answers: asyncio.Queue[_Answer | ChildDiedError]
-    deadlines: list[asyncio.TimerHandle]
-
-
-class Recogniser:
-    """One process that takes `slots` batches at once. Make it with `start`, then `load`."""
-
-    def __init__(self, child: Child, capability: pipe.Capability) -> None:
-        self.capability = capability
-        self.slots = self.free_slots = 0
-        self.alive = True
-        self.pid = child.pid
-        self._child = child
-        self._alone, self._count = False, 0
-        self._batches: dict[int, _Batch] = {}
-        self._reading: asyncio.Task[None] | None = None
-
-    @classmethod
-    async def start(cls, order: pipe.LookAround) -> Recogniser:
-        """A process that has looked around. EngineError if the engine cannot run here, ChildDiedError if it died."""
-        child = await Child.start("recogniser")
-        try:
-            await child.send(order)
-            answer, _ = await child.receive(START_SECONDS)
-            if isinstance(answer, pipe.Capability):
-                return cls(child, answer)
-            raise _engine_error(answer)
-        except BaseException:
-            await child.close()
-            raise
-
-    def take_slot(self, alone: bool) -> bool:
-        """Reserve a slot for the next `recognise`; `alone` wants the whole process. False if there is none."""
-        if not self.alive or self._alone or not self.free_slots or (alone and self.free_slots < self.slots):
-            return False
-        self.free_slots -= 1
-        self._alone = alone
-        return True
-
-    async def fetch(self, options: RecognitionOptions, news: Callable[[pipe.Fetching], None]) -> None:
-        """Bring the model to this machine. EngineError if it cannot be had, ChildDiedError if the process is gone."""
-        await self._child.send(pipe.Fetch(options=options))
-        while not isinstance(answer := (await self._child.receive(LOAD_SECONDS))[0], pipe.Fetched):
-            if not isinstance(answer, pipe.Fetching):
-                raise _engine_error(answer)
-            news(answer)
-
-    async def load(
-        self, options: RecognitionOptions, news: Callable[[pipe.Fetching], None], died: Callable[[ChildDiedError], None]
-    ) -> pipe.Ready:
-        """Load the model. EngineError if it cannot be had, ChildDiedError if that killed the process. Afterwards `died`
-        is called when the process is gone, whether or not it was working."""
-        slots = self.capability.slots if self.capability.shares_model else 1
-        await self._child.send(pipe.Load(options=options, slots=slots, threads=self.capability.threads))
-        while True:
-            answer, _ = await self._child.receive(LOAD_SECONDS)
-            if isinstance(answer, pipe.Fetching):
-                news(answer)
-            elif isinstance(answer, pipe.Ready):
-                self.slots = self.free_slots = slots
-                self._reading = asyncio.create_task(self._read(died), name=f"answers of {self.pid}")
-                return answer
-            else:
-                raise _engine_error(answer)
-
-    async def recognise(
-        self,
-        jobs: Sequence[ChunkJob],
-        options: RecognitionOptions,
-        limit_seconds: float,
-        answered: Callable[[ChunkJob, pipe.Recognised | pipe.Refused], None],
-    ) -> pipe.BatchEnded:
-        """Call `answered` for each job as its answer comes; return at the end of the batch. ChildDiedError if it never
-        ends, also because `limit_seconds` are over. Take a slot before; this gives it back."""
-        self._count += 1
-        number, batch = self._count, _Batch(jobs, asyncio.Queue(), [])
-        self._batches[number] = batch
-        self._limit(batch, limit_seconds, "a batch was not done after")
-        try:
-            for job in jobs:
-                start, seconds = job.task.start_seconds, job.task.end_seconds - job.task.start_seconds
-                chunk = pipe.BatchChunk(
-                    batch=number,
-                    start_seconds=start,
-                    seconds=seconds,
-                    language=job.task.options.language,
-                    expected_language=job.task.expected_language,
-                )
-                await self._child.send(chunk, job.flac)
-            await self._child.send(pipe.Recognise(batch=number, options=options))
-            while not isinstance(answer := await batch.answers.get(), pipe.BatchEnded | ChildDiedError):
-                answered(jobs[answer.index], answer)
-            if isinstance(answer, ChildDiedError):
-                raise answer
-            return answer
-        finally:
-            self.free_slots += 1
-            self._alone = False
-            del self._batches[number]
-            for deadline in batch.deadlines:
-                deadline.cancel()
-
-    def cancel(self, job: ChunkJob) -> None:
-        """Nobody wants this job any more: tell the process, which has a while to let go of it."""
-        for number, batch in self._batches.items():
-            if job in batch.jobs:
-                self._child.post(pipe.Cancel(batch=number, index=batch.jobs.index(job)))
-                if not any(each.wanted for each in batch.jobs):
-                    self._limit(batch, UNWANTED_SECONDS, "it did not heed a cancel after")
-
-    async def close(self) -> None:
-        """End the process and collect it."""
-        await ended(self._reading)
-        await self._child.close()
-
-    def _limit(self, batch: _Batch, seconds: float, what: str) -> None:
-        reason = f"was killed: {what} {seconds:g} s"
-        batch.deadlines.append(asyncio.get_running_loop().call_later(seconds, self._child.kill, reason))
-
-    async def _read(self, died: Callable[[ChildDiedError], None]) -> None:
-        try:
-            while True:
-                answer, _ = await self._child.receive()
-                if isinstance(answer, _Answer) and answer.batch in self._batches:
-                    self._batches[answer.batch].answers.put_nowait(answer)
-        except ChildDiedError as death:
-            self.alive = False
-            for batch in self._batches.values():
-                batch.answers.put_nowait(death)
-            died(death)
 
 
 @dataclass(slots=True)
@@ -329,58 +170,57 @@ class RecogniserPool:
 
     async def _change(self, model: RecognitionOptions) -> None:
         """Fetch another model; then let the old processes end what they have, and load it in their place."""
-        await self._rested(model)
-        recogniser = self._spare.pop(model.engine, None)
-        try:
-            recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
-            await recogniser.fetch(model, self._fetching)
-        except BaseException as error:
-            if recogniser:
-                await recogniser.close()
-            self._not_loaded(model, error)
-        else:
-            self._spare[model.engine] = recogniser
-            self._handing_over = True
-            await ended(*self._starting)
-            while self.free_slots < self.slots:  # noqa: ASYNC110 - slots come free, and processes die, in many places
-                await asyncio.sleep(_LOOK_SECONDS)
-            await self._end_old(keep_spare=model.engine)
-            self._before, self._handing_over = self.model, False
-            self._want(model)
+        prepared = await self._prepared(model, lambda recogniser: recogniser.fetch(model, self._fetching))
+        if prepared is None:
+            return
+        self._spare[model.engine] = prepared[0]
+        self._handing_over = True
+        await ended(*self._starting)
+        while self.free_slots < self.slots:  # noqa: ASYNC110 - slots come free, and processes die, in many places
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self._end_old(keep_spare=model.engine)
+        self._before, self._handing_over = self.model, False
+        self._want(model)
 
     def _came(self, task: asyncio.Task[None]) -> None:
         self._coming, self._handing_over = None, False
         self._changed()
 
-    async def _rested(self, model: RecognitionOptions) -> None:
-        """Wait for the end of the rest that earlier deaths have earned."""
-        trouble = self._troubles.get(_keys(model)[0])
-        await asyncio.sleep(max(0.0, trouble.until - now()) if trouble else 0.0)
-
     async def _start(self, model: RecognitionOptions) -> None:
         """Start one process and load the model in it."""
-        await self._rested(model)
+        prepared = await self._prepared(model, lambda recogniser: self._load(recogniser, model))
+        if prepared is not None:
+            self._loaded(model, *prepared)
+
+    async def _load(self, recogniser: Recogniser, model: RecognitionOptions) -> pipe.Ready:
+        ready = await recogniser.load(model, self._fetching, self._died)
+        if model.revision not in (None, ready.revision):
+            raise _OtherRevisionError(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
+        return ready
+
+    async def _prepared(
+        self, model: RecognitionOptions, prepare: Callable[[Recogniser], Awaitable[T]]
+    ) -> tuple[Recogniser, T] | None:
+        """A process that has prepared for this model, and what that gave; None if it failed, which is noted.
+
+        Waits first for the end of the rest that earlier deaths have earned.
+        """
+        trouble = self._troubles.get(_keys(model)[0])
+        await asyncio.sleep(max(0.0, trouble.until - now()) if trouble else 0.0)
         recogniser = self._spare.pop(model.engine, None)
         try:
             recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
-            ready = await recogniser.load(model, self._fetching, self._died)
-            if model.revision not in (None, ready.revision):
-                message = f"{model.model} is at revision {ready.revision} here, not {model.revision}."
-                raise _OtherRevisionError(message)
+            return recogniser, await prepare(recogniser)
         except BaseException as error:
             if recogniser:
                 await recogniser.close()
-            self._not_loaded(model, error)
-        else:
-            self._loaded(model, recogniser, ready)
-
-    def _not_loaded(self, model: RecognitionOptions, error: BaseException) -> None:
-        if isinstance(error, EngineError):
-            self._give_up(model, error)
-        elif isinstance(error, ChildDiedError):
-            self._died_at_load(model, error)
-        else:
-            raise error
+            if isinstance(error, EngineError):
+                self._give_up(model, error)
+            elif isinstance(error, ChildDiedError):
+                self._died_at_load(model, error)
+            else:
+                raise
+            return None
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
@@ -446,11 +286,3 @@ def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:
     """What the owner has decided, for the process to add what it finds."""
     decided = settings.model_dump(include=set(pipe.LookAround.model_fields))
     return pipe.LookAround.model_validate({"engine": engine, **decided})
-
-
-def _engine_error(answer: pipe.PipeMessage) -> EngineError:
-    """The error that the process sent instead of what was asked for."""
-    if not isinstance(answer, pipe.Unavailable):
-        return EngineError(f"The recogniser answered with {type(answer).__name__}, out of turn.")
-    kind = every_error().get(answer.code, EngineError)
-    return kind(answer.message) if issubclass(kind, EngineError) else EngineError(answer.message)
