@@ -1,18 +1,15 @@
 """Jobs go out: a worker with room asks, and what it gets is its own until the lease runs out.
 
-Owners take turns: who was given least while others waited goes first, whatever priority the others have. Nobody has a
-claim on what was idle before: whoever comes anew starts where the owner stood that was served last.
-
-What one owner has goes round-robin over transcriptions, by start-time fair queueing. Every chunk has the turn after the
-one before it, and lower turns go first. The first chunk has the turn at which the service stands now. So a short
-recording does not wait for a long one that came before. The service stands at the first chunk of that owner that waits
-for the same model with the same priority. Where none waits, it stands at the largest turn that was handed out at all.
+Owners take turns (`shares.py`). What one owner has goes round-robin over transcriptions, by start-time fair queueing.
+Every chunk has the turn after the one before it, and lower turns go first. The first chunk has the turn at which the
+service stands now. So a short recording does not wait for a long one that came before. The service stands at the first
+chunk of that owner that waits for the same model with the same priority. Where none waits, it stands at the largest
+turn that was handed out at all.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -22,6 +19,7 @@ from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew
 from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, lapsed_jobs, overtake, set_aside_spent
 from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
+from whisper_farm.leases.shares import Shares
 from whisper_farm.leases.waiting import ORDER, Waiting
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
 from whisper_farm.protocol.events import JobRetried, TranscriptionStarted
@@ -140,20 +138,10 @@ MAKE = Change("""
 """)
 START = Change("UPDATE transcriptions SET state = 'running', started_at = :now WHERE id IN :transcriptions")
 ADVANCE = Change("UPDATE farm SET turn = :turn WHERE turn < :turn")
-THE_FARM = ""
-"""Stands for the owner who was served last."""
-SERVED = Query[tuple[str, int]](f"""
-    SELECT name, served FROM owners WHERE name IN :owners UNION ALL SELECT '{THE_FARM}', served FROM farm
-""")
-GIVEN = Change("""
-    INSERT INTO owners (name, served) VALUES (:owner, :served)
-    ON CONFLICT (name) DO UPDATE SET served = excluded.served
-""")
 HOLDS = Query[tuple[str, int]](f"""
     SELECT transcriptions.owner, count(*) AS held {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.state = 'live' AND attempts.worker_id = :me AND jobs.kind = :kind GROUP BY transcriptions.owner
 """)
-ADVANCE_OWNERS = Change("UPDATE farm SET served = :served WHERE served < :served")
 
 
 Granted = tuple[Worker, list[Claimed]]
@@ -214,8 +202,7 @@ class Claiming:
     lease_seconds: float
     policy: Policy
     mint: Mint
-    had: dict[str, int] = field(default_factory=dict)
-    """What owners were given; empty where one waits alone."""
+    shares: Shares = field(init=False)
     holds: dict[str, int] = field(default_factory=dict)
     """How many jobs of the present kind this worker holds of each owner, if that is bounded."""
 
@@ -224,7 +211,7 @@ class Claiming:
         lapsed = self._takeable() if self.worker.lapsed else {}
         waiting = [job for job in self.waiting.heads() if self.worker.serves(job.needs)]
         waiting += [holders[0] for holders in lapsed.values()]
-        self._look_at_owners({job.owner for job in waiting})
+        self.shares = Shares(self.tx, {job.owner for job in waiting})
         made = []
         for kind in KINDS:
             limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
@@ -262,12 +249,6 @@ class Claiming:
     def _cold(self, job: Job) -> int:
         return 0 if job.kind != RECOGNITION.name or self.worker.has_loaded(job.needs) else COLD_TURNS
 
-    def _look_at_owners(self, owners: Collection[str]) -> None:
-        """Whoever waits alone is not counted."""
-        if len(owners) > 1:
-            known = dict(self.tx.rows(SERVED, {"owners": sorted(owners)}))
-            self.had = {owner: max(known.get(owner, 0), known[THE_FARM]) for owner in owners}
-
     def _look_at_room(self, kind: JobKind, heads: Sequence[Job]) -> None:
         if heads and self.request.most_of_one_owner is not None:
             self.holds = dict(self.tx.rows(HOLDS, {"me": self.worker.id, "kind": kind}))
@@ -276,22 +257,10 @@ class Claiming:
         """How many jobs of that one's owner this worker may still take."""
         return max(0, (self.request.most_of_one_owner or MAX_BATCH) - self.holds.get(job.owner, 0))
 
-    def _count(self, jobs: Sequence[Job]) -> None:
-        """Note who was given these, while others waited."""
-        if not (self.had and jobs):
-            return
-        given = Counter(job.owner for job in jobs)
-        self.had |= {owner: self.had[owner] + count for owner, count in given.items()}
-        self.tx.change(ADVANCE_OWNERS, {"served": self.had[jobs[-1].owner] - 1})
-        self.tx.change(GIVEN, [{"owner": owner, "served": self.had[owner]} for owner in sorted(given)])
-
     def _first(self, heads: Sequence[Job]) -> Job:
         """The head of the owner who had least; a model in memory counts here, too."""
-        owner = min(heads, key=lambda job: (self._had(job) + self._cold(job), self._warm_first(job))).owner
+        owner = min(heads, key=lambda job: (self.shares.of(job.owner) + self._cold(job), self._warm_first(job))).owner
         return min((job for job in heads if job.owner == owner), key=self._warm_first)
-
-    def _had(self, job: Job) -> int:
-        return self.had.get(job.owner, 0)
 
     def _waiting(self, flow: str, first: Job, limit: int, lapsed: LapsedJobs) -> list[Job]:
         """The next jobs of this flow and of the same profile as `first`, queued and lapsed ones in one order."""
@@ -303,7 +272,7 @@ class Claiming:
         """Claim the next jobs of one profile, of the owners who had least one by one."""
         first = self._first(heads)
         same = [job for job in heads if (job.profile_id, job.needs) == (first.profile_id, first.needs)]
-        same.sort(key=lambda job: (job is not first, self._had(job)))
+        same.sort(key=lambda job: (job is not first, self.shares.of(job.owner)))
         rooms = {job.flow: min(limit, self._room(job)) for job in same[:limit]}
         by_owner = [self._waiting(flow, first, room, lapsed) for flow, room in rooms.items()]
         chosen = [job for each in zip_longest(*by_owner) for job in each if job is not None][:limit]
@@ -311,7 +280,7 @@ class Claiming:
         jobs = [job for job in chosen if job.job_id not in lapsed or job.job_id in taken]
         for job in (job for job in jobs if job.job_id in taken):
             emit(self.tx, JobRetried(position=job.position, code=LeaseLost.code), job.transcription_id, job.owner)
-        self._count(jobs)
+        self.shares.count(jobs)
         turn = max((job.turn for job in jobs if job.kind == RECOGNITION.name), default=0)
         if turn > (self.worker.turn or 0):
             self.tx.change(ADVANCE, {"turn": turn})
