@@ -5,12 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from types import ModuleType
 
 import httpx
+import pytest
 from support.served_farm import ServedFarm, StartFarm, refused
+
+from whisper_farm.coordinator import submissions
+from whisper_farm.coordinator.routes import uploads
+from whisper_farm.errors import StoreUnavailable
+from whisper_farm.store.database import Transaction
 
 PARTS = [os.urandom(900_000), os.urandom(5), os.urandom(300_000)]
 WHOLE = b"".join(PARTS)
@@ -106,3 +113,40 @@ def test_no_more_is_taken_than_was_announced_and_nobody_adds_to_the_upload_of_an
         assert refused(send(farm.admin, place, offset, b"x"))[0] == 422
     assert send(farm.admin, place, 0, b"x" * 10).is_success
     assert blobs(farm) == [b"x" * 10]
+
+
+def answers_too_late(farm: ServedFarm, patch: pytest.MonkeyPatch, asking: ModuleType) -> None:
+    """The database does what that module asks for, which does not hear of it in time."""
+    write = farm.coordinator.store.write
+
+    async def late(work: Callable[[Transaction], object]) -> object:
+        done = await write(work)
+        if work.__module__ == asking.__name__:
+            raise StoreUnavailable
+        return done
+
+    patch.setattr(farm.coordinator.store, "write", late)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_file_stays_though_the_database_answers_too_late(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    place = announced(farm.admin)
+    with monkeypatch.context() as patch:
+        answers_too_late(farm, patch, uploads)
+        assert refused(farm.admin.request(method, place, content=WHOLE)) == (503, "store_unavailable")
+    assert send(farm.admin, place, len(WHOLE), b"").json() == {"received_bytes": len(WHOLE)}
+    assert submitted(farm.admin, place).status_code == 201
+    assert blobs(farm) == [WHOLE]
+
+
+def test_a_recording_sent_in_one_call_stays_though_the_database_answers_too_late(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        answers_too_late(farm, patch, submissions)
+        answer = farm.admin.post("/v1/audio/transcriptions", files={"file": ("talk.mp3", WHOLE)})
+        assert answer.status_code == 503
+    assert len(farm.admin.get("/api/transcriptions").json()["transcriptions"]) == 1
+    assert blobs(farm) == [WHOLE]

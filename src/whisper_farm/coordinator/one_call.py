@@ -37,6 +37,7 @@ from whisper_farm.errors import (
     OptionUnsupported,
     ServerBusy,
     SourceEmpty,
+    StorageError,
     WrongState,
     every_error,
 )
@@ -89,6 +90,8 @@ async def _submit(
         submission = Submission(name=sent.name, upload_id=sent.upload_id, options=options, **more)
         await farm.store.write(lambda tx: _take_in(tx, sent, caller.owner))
         made, is_new = await take_submission(farm, submission, caller)
+    except StorageError:  # the transcription may be there all the same; what nobody needs is swept
+        raise
     except FarmError:
         await _drop(farm, sent, caller.owner)
         raise

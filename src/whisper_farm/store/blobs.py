@@ -20,7 +20,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -150,6 +150,17 @@ class Blobs:
                 raise incoming.error from None
             raise
         return BlobFacts(incoming.size, incoming.sha256)
+
+    @asynccontextmanager
+    async def tentative(self, key: str) -> AsyncIterator[None]:
+        """Remove this blob if the block fails. It stays where a store failed: a row may name it, else it is swept."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except BaseException:
+            await self.delete([key])
+            raise
 
     async def leave_room(self, size: int, reserve: int) -> None:
         """Raise `NoSpace` unless so many bytes fit, and a reserve is left. A bucket has room."""

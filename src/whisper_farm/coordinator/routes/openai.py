@@ -185,7 +185,7 @@ def _no_model(name: str) -> NotFound:
 
 async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, task: Task) -> Response:
     form = await read_form(request, farm.blobs, FileWanted("file", farm.settings.max_upload_bytes))
-    try:
+    async with farm.blobs.tentative(form.file.key):
         asked = form.read(AudioRequest)
         format = written_as(asked)
         if asked.response_format == "diarized_json" and asked.channel != "each":
@@ -200,9 +200,6 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
             # Zero means, as at OpenAI: begin there, and go up where the text is poor.
             temperature=(asked.temperature,) if asked.temperature else FALLBACK_TEMPERATURES,
         )
-    except FarmError:
-        await farm.blobs.delete([form.file.key])
-        raise
     transcription_id = await one_call.submit_file(farm, caller, form.file, options)
     if asked.stream:
         headers = {one_call.ID_HEADER: transcription_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -15,7 +15,7 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.transfers import source_key
-from whisper_farm.errors import DigestMismatch, FarmError, NotFound, SourceEmpty, TooLarge, WrongState
+from whisper_farm.errors import DigestMismatch, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
 from whisper_farm.protocol.wire import MAX_PART_BYTES
 from whisper_farm.store import uploads as rows
@@ -60,16 +60,12 @@ async def send_upload(upload_id: IdInPath, request: Request, caller: AnyCaller, 
     if announced.isdigit() and int(announced) != upload.size:
         raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {announced} are being sent.")
     await farm.blobs.leave_room(upload.size, farm.settings.disk_reserve_bytes)
-    with farm.uploads_at_once.one_more(caller.owner):
-        facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
-    if facts.size != upload.size:
-        await farm.blobs.delete([key])
-        raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {facts.size} have arrived.")
-    try:
+    async with farm.blobs.tentative(key):
+        with farm.uploads_at_once.one_more(caller.owner):
+            facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
+        if facts.size != upload.size:
+            raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {facts.size} have arrived.")
         replaced = await farm.store.write(lambda tx: rows.stored(tx, upload, key, facts.sha256))
-    except FarmError:
-        await farm.blobs.delete([key])
-        raise
     if replaced is not None:
         await farm.blobs.delete([replaced])
     farm.log.info("an upload has arrived", action="upload", upload_id=upload_id, size=facts.size)
@@ -92,13 +88,11 @@ async def append_upload(
     await farm.blobs.leave_room(most, farm.settings.disk_reserve_bytes)
     with farm.uploads_at_once.one_more(caller.owner):
         key = source_key(upload_id)
-        facts = await farm.blobs.put_stream(key, request.stream(), most)
-        part = rows.PartRow(key, upload_id, offset, facts.size)
-        try:
-            parts = await farm.store.write(lambda tx: rows.add_part(tx, upload, part)) if facts.size else parts
-        except FarmError:
-            await farm.blobs.delete([key])
-            raise
+        async with farm.blobs.tentative(key):
+            facts = await farm.blobs.put_stream(key, request.stream(), most)
+            part = rows.PartRow(key, upload_id, offset, facts.size)
+            if facts.size:
+                parts = await farm.store.write(lambda tx: rows.add_part(tx, upload, part))
         if not facts.size:
             await farm.blobs.delete([key])
         if offset + facts.size == upload.size:
