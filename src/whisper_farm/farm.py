@@ -31,13 +31,13 @@ from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import mint_token
 from whisper_farm.store.transcriptions import find, move_source, unfinished_since
+from whisper_farm.times import DAY_SECONDS
 from whisper_farm.worker.local import LocalWorker
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 KEEP_DAYS = 30.0
 """Transcriptions older than this are forgotten: their outputs were written long ago."""
-DAY_SECONDS = 86_400.0
 LEAST_FREE_BYTES = 32 << 20
 """With less than this the farm stops, while there is room for its database to be left in order."""
 

@@ -13,8 +13,8 @@ from pydantic import Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whisper_farm import DEFAULT_ENGINE
-from whisper_farm.hours import HOURS
 from whisper_farm.models import ModelName
+from whisper_farm.times import HOURS
 
 
 def data_folder() -> Path:

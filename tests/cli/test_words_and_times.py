@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.cli.recognition_flags import language_code
-from whisper_farm.cli.words import clock, span, speed
+from whisper_farm.cli.words import span, speed
+from whisper_farm.times import clock
 from whisper_farm.transcript.languages import LANGUAGES, OTHER_LANGUAGE_NAMES
 
 

@@ -9,10 +9,11 @@ from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.following import Ended, Following
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
-from whisper_farm.cli.words import clock, columns, counted, shortened, speed, when
+from whisper_farm.cli.words import columns, counted, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
 from whisper_farm.showing import printable
+from whisper_farm.times import clock
 from whisper_farm.transcript.formats import WHISPERS
 from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.transcript.saving import stems_for

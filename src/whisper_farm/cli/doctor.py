@@ -76,10 +76,11 @@ def _kept(data: Path) -> Iterator[Finding]:
 
 def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     """All examinations, one after another."""
+    from whisper_farm.engines.devices import usable_cores
+
     system = f"{platform.system()} {platform.machine()}"
     yield Finding("fine", "program", f"whisper-farm {__version__}, Python {platform.python_version()}, {system}")
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("fine", "processor", f"{count} core{'s' if count != 1 else ''}")
+    yield Finding("fine", "processor", counted(usable_cores(), "core"))
     yield from _engines()
     yield from _device()
     yield _ffmpeg()

@@ -13,8 +13,9 @@ import click
 from whisper_farm.cli.connection import connect, on_farm, server_flags
 from whisper_farm.cli.recognition_flags import format_flags, layout_of
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import clock, columns
+from whisper_farm.cli.words import columns
 from whisper_farm.showing import printable, printable_lines, say
+from whisper_farm.times import clock
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient

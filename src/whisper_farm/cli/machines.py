@@ -13,9 +13,10 @@ import click
 
 from whisper_farm.cli.connection import connect, server_flags
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import clock, columns, span, when
+from whisper_farm.cli.words import columns, span, when
 from whisper_farm.errors import NotFound
 from whisper_farm.showing import printable_lines, say
+from whisper_farm.times import DAY_SECONDS, clock
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
@@ -208,7 +209,7 @@ def _print(lines: tuple[MachineLine, ...], json: bool) -> None:
 
 
 SPAN = re.compile(r"^(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?$")
-SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": DAY_SECONDS}
 
 
 def time_span(written: str | float) -> float:

@@ -23,9 +23,11 @@ from whisper_farm.cli.files import Inputs, Outputs, Recording
 from whisper_farm.cli.sending import Fingerprint, fingerprint_of
 from whisper_farm.errors import FarmError
 from whisper_farm.ingest.addresses import link_name
+from whisper_farm.times import DAY_SECONDS
 from whisper_farm.transcript.saving import on_disk, stems_for
+from whisper_farm.whole_files import write_whole
 
-CLAIM_SECONDS = 86_400.0
+CLAIM_SECONDS = DAY_SECONDS
 """How long a name is kept for a recording that has no outputs yet."""
 MOST_NAMESAKES = 10_000
 
@@ -58,11 +60,8 @@ class Notes:
 
     def keep(self, recording: Recording, made_of: Fingerprint | None = None) -> None:
         """Note that this name is that recording's, and of what its outputs were made."""
-        file = self._file(recording.stem)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(asdict(Note(_source(recording), made_of))), encoding="utf-8")
-        part.replace(file)
+        note = json.dumps(asdict(Note(_source(recording), made_of)))
+        write_whole(self._file(recording.stem), note.encode(), private=True)
 
     def is_there(self, recording: Recording) -> bool:
         """Whether its outputs are there, and of what it is now as far as is known."""

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from whisper_farm.cli.words import clock, shortened, span, speed
+from whisper_farm.cli.words import shortened, span, speed
 from whisper_farm.showing import printable
+from whisper_farm.times import clock
 from whisper_farm.transcript.subtitles import timestamp
 
 if TYPE_CHECKING:

@@ -135,7 +135,8 @@ def last_words(worker: LocalWorker) -> str | None:
 
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
-    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE, write_secret
+    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE
+    from whisper_farm.whole_files import write_secret
 
     to_person = sys.stdout.isatty()
     elsewhere = f"whisper-farm worker --server {outside(settings, address)}"

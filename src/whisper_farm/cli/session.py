@@ -19,10 +19,11 @@ from whisper_farm.cli.following import Ended, Following, Watched
 from whisper_farm.cli.naming import Notes
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.sending import Sender
-from whisper_farm.cli.words import clock, span, speed
+from whisper_farm.cli.words import span, speed
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.client import Gap, TranscriptionView
+from whisper_farm.times import clock
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import NO_WORDS, Transcript, damage_in_words
 

@@ -8,13 +8,6 @@ from datetime import datetime
 NAME_WIDTH = 36
 
 
-def clock(seconds: float) -> str:
-    """`4:07`, or `1:02:11` from an hour on."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def span(seconds: float) -> str:
     """`0.4 s`, `41 s`, `3 min 2 s`, `10 h 5 min`: how long something took or will take."""
     if seconds < 9.95:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import secrets
 import signal
 import socket
 import ssl
@@ -36,6 +35,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.schema import check, upgrade
 from whisper_farm.store.tokens import find_token, has_admin, mint_token
+from whisper_farm.whole_files import write_secret
 
 ADMIN_TOKEN_FILE = "admin-token"
 WORKER_TOKEN_FILE = "worker-token"
@@ -224,15 +224,3 @@ def _address(host: str, listener: socket.socket, scheme: str) -> str:
     host = WILDCARDS.get(host, host)
     port = listener.getsockname()[1]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def write_secret(file: Path, secret: str) -> None:
-    """Whole or not at all, readable by its owner only."""
-    part = file.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(secret + "\n")
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"{file} cannot be written: {error.strerror}.") from error

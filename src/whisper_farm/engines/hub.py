@@ -33,6 +33,7 @@ from whisper_farm.engines.cache import (
 )
 from whisper_farm.engines.engine import EngineSettings, FetchProgress, Progress
 from whisper_farm.errors import ModelUnavailable
+from whisper_farm.whole_files import write_whole
 
 if TYPE_CHECKING:
     import httpx
@@ -112,7 +113,7 @@ def fetch_model(model: str, revision: str | None, model_dir: str | None, progres
             commit, files = _declared(repo, revision)
             _fetch_all(repo, commit, files, home, _News(model, sum(file.size for file in files), progress))
             if revision is None:
-                _write(home / "refs" / "main", commit)
+                write_whole(home / "refs" / "main", commit.encode())
             return FoundModel(model, home / "snapshots" / commit, commit)
     except OSError as problem:
         raise ModelUnavailable(f"The model {model!r} cannot be written to {home}: {problem}.") from problem
@@ -280,13 +281,6 @@ def _headers() -> dict[str, str]:
 
     token = get_token()
     return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)  # noqa: PTH105
 
 
 def _not_ours(repo: str) -> ModelUnavailable:

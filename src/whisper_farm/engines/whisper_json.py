@@ -15,7 +15,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, Field, ValidationE
 from whisper_farm.engines.engine import Recognition
 from whisper_farm.errors import EngineError
 from whisper_farm.transcript.languages import code_of
-from whisper_farm.transcript.transcript import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word, bounded
 
 MOST_BYTES = 16 << 20
 """Of what was heard in one chunk."""
@@ -101,10 +101,10 @@ def _shared_out(words: Sequence[HeardWord], segments: Sequence[HeardSegment]) ->
 
 def _segment(one: HeardSegment, words: Sequence[HeardWord], seconds: float, language: str) -> Segment:
     text = one.text if one.text[:1].isspace() or language in UNSPACED else f" {one.text}"
-    start = _within(one.start, 0.0, seconds)
+    start = bounded(one.start, 0.0, seconds)
     return Segment(
         start=start,
-        end=_within(one.end, start, seconds),
+        end=bounded(one.end, start, seconds),
         text=text,
         words=tuple(_spelled(text, words, seconds)),
         avg_logprob=one.avg_logprob,
@@ -128,11 +128,6 @@ def _spelled(text: str, words: Sequence[HeardWord], seconds: float) -> list[Word
         at = begin + len(bare)
     made: list[Word] = []
     for word, begin, end in zip(words, cuts, [*cuts[1:], len(text)], strict=bool(words)):
-        start = _within(word.start or 0.0, made[-1].end if made else 0.0, seconds)
-        made.append(Word(start, _within(word.end or 0.0, start, seconds), text[begin:end], word.probability))
+        start = bounded(word.start or 0.0, made[-1].end if made else 0.0, seconds)
+        made.append(Word(start, bounded(word.end or 0.0, start, seconds), text[begin:end], word.probability))
     return made
-
-
-def _within(time: float, earliest: float, latest: float) -> float:
-    # In this order of arguments a time that is not a number becomes the earliest.
-    return max(earliest, min(time, latest))

@@ -19,8 +19,9 @@ from whisper_farm.fleet.sightings import take_in
 from whisper_farm.fleet.snapshot import Decision, Snapshot
 from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
 from whisper_farm.store.workers import PresentWorker
+from whisper_farm.times import DAY_SECONDS
 
-LONGEST_SECONDS = 14 * 86_400.0
+LONGEST_SECONDS = 14.0 * DAY_SECONDS
 CHUNK_SECONDS = 30.0
 STEPS = 2000
 IDLE_SECONDS = 300.0
@@ -97,7 +98,9 @@ class _World:
             if row.state == "gone":
                 gone[row.pool] = gone.get(row.pool, 0) + row.spent
         there = {name: row for name, row in self.rows.items() if row.state != "gone"}
-        ended = [row for row in self.rows.values() if row.state == "gone" and (row.ended_at or 0) > self.now - 86_400]
+        ended = [
+            row for row in self.rows.values() if row.state == "gone" and (row.ended_at or 0) > self.now - DAY_SECONDS
+        ]
         return Snapshot(self.now, self.fleet, there, self.pools, needs, self._workers(), listed, gone, ended)
 
     def _workers(self) -> list[PresentWorker]:

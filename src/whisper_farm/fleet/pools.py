@@ -19,13 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.errors import PoolsInvalid
-from whisper_farm.hours import HOURS, within_hours
 from whisper_farm.models import ModelName
+from whisper_farm.times import DAY_SECONDS, HOURS, within_hours
 
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Word = Annotated[str, Field(min_length=1, max_length=255)]
 MAX_MACHINES = 1000
-DAY_SECONDS = 86_400
 LATE_SECONDS = 300.0
 """A worker ends itself so long after the loop should have drained it."""
 PATIENCE_SECONDS = 900.0

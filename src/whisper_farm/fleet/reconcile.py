@@ -21,12 +21,13 @@ from whisper_farm.fleet.decide import decide
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import CallFailed, Launch, Provider, Seen, classified
 from whisper_farm.fleet.sightings import take_in
-from whisper_farm.fleet.snapshot import CALLS, DAY_SECONDS, Decision, Snapshot
+from whisper_farm.fleet.snapshot import CALLS, Decision, Snapshot
 from whisper_farm.leases.workers import dismiss, drain
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import LogRow, MachineRow
 from whisper_farm.store.workers import unlabelled_workers
+from whisper_farm.times import DAY_SECONDS
 
 T = TypeVar("T")
 CALL_SECONDS = 60.0

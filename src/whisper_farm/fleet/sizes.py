@@ -13,9 +13,10 @@ from dataclasses import dataclass, fields
 
 from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Pool
-from whisper_farm.fleet.snapshot import COMING, DAY_SECONDS, LEAVING, SERVING, Decision, Snapshot, Verdict, about
+from whisper_farm.fleet.snapshot import COMING, LEAVING, SERVING, Decision, Snapshot, Verdict, about
 from whisper_farm.store.machines import MachineRow
 from whisper_farm.store.workers import PresentWorker
+from whisper_farm.times import DAY_SECONDS
 
 BOOT_SAMPLES = 20
 

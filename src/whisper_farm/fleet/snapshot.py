@@ -10,7 +10,6 @@ from whisper_farm.fleet.pools import Fleet
 from whisper_farm.store.machines import MachineRow, NeedRow, PoolRow
 from whisper_farm.store.workers import PresentWorker
 
-DAY_SECONDS = 86_400
 Action = Literal["create", "ask", "start", "drain", "dismiss", "expect", "stop", "destroy", "close"]
 CALLS: frozenset[Action] = frozenset({"create", "ask", "start", "stop", "destroy"})
 """What a provider has to be asked for; the rest is a matter of the books and of the queue."""

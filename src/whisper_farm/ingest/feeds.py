@@ -17,12 +17,12 @@ from xml.sax.saxutils import quoteattr
 
 from whisper_farm.errors import FeedUnreadable
 from whisper_farm.ingest.program import run_program
+from whisper_farm.times import DAY_SECONDS
 
 MOST_FEED_BYTES = 16 << 20
 READ_SECONDS = 60.0
 MOST_READ_BYTES = 64 << 20
 PODCAST = "https://podcastindex.org/namespace/1.0"
-DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

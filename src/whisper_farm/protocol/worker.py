@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whisper_farm.hours import HOURS
 from whisper_farm.models import ModelName
 from whisper_farm.protocol.jobs import Result, Task
 from whisper_farm.protocol.wire import (
@@ -31,6 +30,7 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
+from whisper_farm.times import HOURS
 
 MAX_RESTING = 32
 """Models that one offer may name as not to be had for now."""

@@ -15,10 +15,10 @@ from whisper_farm.errors import InvalidRequest, QuotaReached
 from whisper_farm.protocol.client import Scope
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns, insert
+from whisper_farm.times import DAY_SECONDS
 
 TOUCH_SECONDS = 60.0
 """`last_used_at` is this exact, and costs at most one write in this time."""
-DAY_SECONDS = 86_400
 SCOPES = ("admin", "user", "worker")
 
 

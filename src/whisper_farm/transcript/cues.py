@@ -42,8 +42,8 @@ Fits = Callable[[Sequence["Word"]], bool]
 
 def readable(segment: Segment, layout: CueLayout = PLAIN) -> Iterator[Segment]:
     """The segment, or the cues that it is split into."""
-    words = segment.words
-    if not words or "".join(word.text for word in words).strip() != segment.text.strip():
+    words = segment.spelled_words
+    if not words:
         yield segment
         return
     fits = _cue_fits(layout)

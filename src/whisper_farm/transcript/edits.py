@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from whisper_farm.transcript.fitting import fitted
-from whisper_farm.transcript.transcript import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word, bounded, text_of
 
 LOOK_BACK = 50
 """So many segments before a stretch may go over its beginning, where several people speak at once."""
@@ -151,16 +151,16 @@ def _parted(segment: Segment, start: float, end: float) -> tuple[Segment | None,
         return None, segment, None
     if segment.end <= start:
         return segment, None, None
-    words = segment.words if _text_of(segment.words).strip() == segment.text.strip() else ()
+    words = segment.spelled_words
     if not words:
-        middle = (segment.start + segment.end) / 2
+        middle = segment.middle
         if middle < start:
             return replace(segment, end=min(segment.end, start)), None, None
         if middle >= end:
             return None, None, replace(segment, start=max(segment.start, end))
         return None, replace(segment, start=max(segment.start, start), end=min(segment.end, end)), None
-    before = [word for word in words if _middle(word) < start]
-    after = [word for word in words if _middle(word) >= end]
+    before = [word for word in words if word.middle < start]
+    after = [word for word in words if word.middle >= end]
     inside = words[len(before) : len(words) - len(after)]
     return (
         _part(segment, before, segment.start, start),
@@ -173,24 +173,12 @@ def _part(segment: Segment, words: Sequence[Word], earliest: float, latest: floa
     if not words:
         return None
     kept = tuple(
-        replace(w, start=_between(w.start, earliest, latest), end=_between(w.end, earliest, latest)) for w in words
+        replace(w, start=bounded(w.start, earliest, latest), end=bounded(w.end, earliest, latest)) for w in words
     )
     begin = segment.start if words[0] is segment.words[0] else kept[0].start
     finish = segment.end if words[-1] is segment.words[-1] else kept[-1].end
-    begin, finish = _between(begin, earliest, latest), _between(finish, earliest, latest)
-    return replace(segment, start=begin, end=finish, text=_text_of(words), words=kept)
-
-
-def _middle(word: Word) -> float:
-    return (word.start + word.end) / 2
-
-
-def _between(time: float, earliest: float, latest: float) -> float:
-    return max(earliest, min(time, latest))
-
-
-def _text_of(words: Iterable[Word]) -> str:
-    return "".join(word.text for word in words)
+    begin, finish = bounded(begin, earliest, latest), bounded(finish, earliest, latest)
+    return replace(segment, start=begin, end=finish, text=text_of(words), words=kept)
 
 
 def difference(old: Sequence[Segment], new: Sequence[Segment]) -> list[Splice]:
@@ -253,7 +241,7 @@ def adoption(
 
 
 def _spoken_by(segment: Segment, now: Sequence[Segment]) -> Segment:
-    middle = (segment.start + segment.end) / 2
+    middle = segment.middle
     there = next((one.speaker for one in now[_touched(now, middle, middle)] if one.end > middle), None)
     return segment if segment.speaker is not None or there is None else replace(segment, speaker=there)
 

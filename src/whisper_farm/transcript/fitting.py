@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from whisper_farm.transcript.transcript import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word, bounded
 
 MOST_COMPARED = 250_000
 """Pairs of words up to which two texts are compared; of longer ones only beginning and end are."""
@@ -128,7 +128,7 @@ def _joined(tokens: Sequence[_Token], had: Sequence[Word]) -> Iterator[Word]:
 def _in_order(words: Iterable[Word], earliest: float, latest: float) -> tuple[Word, ...]:
     found = []
     for word in words:
-        start = max(earliest, min(word.start, latest))
-        earliest = max(start, min(word.end, latest))
+        start = bounded(word.start, earliest, latest)
+        earliest = bounded(word.end, start, latest)
         found.append(replace(word, start=start, end=earliest))
     return tuple(found)

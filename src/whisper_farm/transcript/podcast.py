@@ -62,8 +62,8 @@ def _lines(segment: Segment, width: int, before: str) -> Iterator[Line]:
 
 def _words(segment: Segment) -> Iterator[Line]:
     """Words with their times; those of a segment without any share its time by their letters."""
-    if segment.words and "".join(word.text for word in segment.words).strip() == segment.text.strip():
-        for word in segment.words:
+    if words := segment.spelled_words:
+        for word in words:
             yield word.start, word.end, " " * word.text[:1].isspace() + " ".join(word.text.split())
         return
     parts, at = segment.text.split(), segment.start

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from whisper_farm.times import clock
+
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Segment, Transcript
 
@@ -47,19 +49,19 @@ def page(transcript: Transcript) -> str:
     """HTML, as Podcasting 2.0 wants it."""
     made = ['<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>Transcript</title></head><body>\n']
     before = ""
-    for speaker, clock, text in _paragraphs(transcript.segments):
+    for speaker, time, text in _paragraphs(transcript.segments):
         if speaker not in ("", before):
             made.append(f"<cite>{html.escape(speaker)}:</cite>\n")
         before = speaker
-        made.append(f"<time>{clock}</time>\n<p>{html.escape(text, quote=False)}</p>\n")
+        made.append(f"<time>{time}</time>\n<p>{html.escape(text, quote=False)}</p>\n")
     return "".join([*made, "</body></html>\n"])
 
 
 def markdown(transcript: Transcript) -> str:
     """Markdown: a bold line with speaker and time before each paragraph."""
     return "\n".join(
-        f"**{_plain_markdown(_heading(speaker, clock))}**\n\n{_plain_markdown(text)}\n"
-        for speaker, clock, text in _paragraphs(transcript.segments)
+        f"**{_plain_markdown(_heading(speaker, time))}**\n\n{_plain_markdown(text)}\n"
+        for speaker, time, text in _paragraphs(transcript.segments)
     )
 
 
@@ -70,16 +72,16 @@ def docx(transcript: Transcript) -> bytes:
     document = Document()
     facts = document.core_properties
     facts.author, facts.title, facts.comments, facts.language = "", "Transcript", "", transcript.language
-    for speaker, clock, text in _paragraphs(transcript.segments):
-        document.add_paragraph().add_run(_in_xml(_heading(speaker, clock))).bold = True
+    for speaker, time, text in _paragraphs(transcript.segments):
+        document.add_paragraph().add_run(_in_xml(_heading(speaker, time))).bold = True
         document.add_paragraph(_in_xml(text))
     out = io.BytesIO()
     document.save(out)
     return out.getvalue()
 
 
-def _heading(speaker: str, clock: str) -> str:
-    return f"{speaker} · {clock}" if speaker else clock
+def _heading(speaker: str, time: str) -> str:
+    return f"{speaker} · {time}" if speaker else time
 
 
 def _plain_markdown(text: str) -> str:
@@ -93,7 +95,7 @@ def _in_xml(text: str) -> str:
 def _paragraphs(segments: Sequence[Segment]) -> Iterator[Paragraph]:
     for paragraph in _grouped(segments):
         if text := " ".join("".join(one.text for one in paragraph).split()):
-            yield " ".join((paragraph[0].speaker or "").split()), _clock(paragraph[0].start), text
+            yield " ".join((paragraph[0].speaker or "").split()), clock(paragraph[0].start), text
 
 
 def _grouped(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
@@ -105,8 +107,3 @@ def _grouped(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
                 paragraph = []
             paragraph.append(one)
         yield paragraph
-
-
-def _clock(seconds: float) -> str:
-    minutes, left = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{left:02d}" if minutes >= 60 else f"{minutes}:{left:02d}"

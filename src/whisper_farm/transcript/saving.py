@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
 from whisper_farm.transcript.formats import output_format
 from whisper_farm.transcript.layout import PLAIN, CueLayout
+from whisper_farm.whole_files import write_whole
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Transcript
@@ -70,17 +70,8 @@ def on_disk(stem: str) -> str:
 
 
 def _write(file: Path, content: bytes) -> None:
-    part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(file, content)
     except OSError as error:
         raise _write_error(file, error) from error
 

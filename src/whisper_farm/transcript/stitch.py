@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from whisper_farm.errors import PositionConflict
 from whisper_farm.transcript.cues import readable
-from whisper_farm.transcript.transcript import Segment, Word
+from whisper_farm.transcript.transcript import Segment, Word, bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +104,23 @@ def _at(words: tuple[Word, ...], place: int, change: Callable[[str], str]) -> tu
 
 def _placed(segment: Segment, earliest: float, latest: float) -> Segment:
     """The segment with all its times in order between the two bounds, and only finite scores."""
-    start = heard = _within(segment.start, earliest, latest)
+    start = heard = bounded(segment.start, earliest, latest)
     words: list[Word] = []
     for word in segment.words:
         if word.text.strip():
-            begin = _within(word.start, heard, latest)
-            heard = _within(word.end, begin, latest)
+            begin = bounded(word.start, heard, latest)
+            heard = bounded(word.end, begin, latest)
             words.append(Word(begin, heard, word.text, _finite(word.probability)))
     return replace(
         segment,
         start=start,
-        end=_within(segment.end, heard, latest),
+        end=bounded(segment.end, heard, latest),
         words=tuple(words),
         avg_logprob=_finite(segment.avg_logprob),
         no_speech_prob=_finite(segment.no_speech_prob),
         compression_ratio=_finite(segment.compression_ratio),
         temperature=_finite(segment.temperature),
     )
-
-
-def _within(time: float, earliest: float, latest: float) -> float:
-    # In this order of arguments a time that is not a number becomes the earliest.
-    return max(earliest, min(time, latest))
 
 
 def _finite(score: float | None) -> float | None:

@@ -24,6 +24,11 @@ class Word:
     text: str
     probability: float | None = None
 
+    @property
+    def middle(self) -> float:
+        """Half-way between its beginning and its end."""
+        return (self.start + self.end) / 2
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -42,6 +47,16 @@ class Segment:
     """Left out of every file, by an edit."""
     language: str | None = None
     """That it was heard in, where the recogniser says so."""
+
+    @property
+    def middle(self) -> float:
+        """Half-way between its beginning and its end."""
+        return (self.start + self.end) / 2
+
+    @property
+    def spelled_words(self) -> tuple[Word, ...]:
+        """Its words, where they are the whole of its text; else none."""
+        return self.words if text_of(self.words).strip() == self.text.strip() else ()
 
     def shifted(self, seconds: float) -> Segment:
         """The same segment `seconds` later, words included."""
@@ -95,6 +110,17 @@ class Coverage:
     def recognised(self) -> bool:
         """Whether all of the recording went through the recogniser, which may have made out no words in places."""
         return all(stretch.reason == NO_WORDS for stretch in self.missing)
+
+
+def text_of(words: Iterable[Word]) -> str:
+    """What words say together."""
+    return "".join(word.text for word in words)
+
+
+def bounded(time: float, earliest: float, latest: float) -> float:
+    """The time within bounds."""
+    # In this order of arguments a time that is not a number becomes the earliest.
+    return max(earliest, min(time, latest))
 
 
 def languages_of(segments: Iterable[Segment]) -> dict[str, float]:

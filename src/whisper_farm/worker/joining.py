@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from whisper_farm.errors import StorageError, Unauthorized
+from whisper_farm.errors import Unauthorized
 from whisper_farm.protocol.worker import JoinRequest, digest_of
 from whisper_farm.settings import data_folder
+from whisper_farm.whole_files import write_secret
 from whisper_farm.worker.api import WorkerApi
 
 PATIENCE_SECONDS = 60.0
@@ -50,18 +50,5 @@ async def join(server: str, code: str, name: str, say: Callable[[str], None]) ->
         raise Unauthorized("Nobody has let this worker in within an hour; ask for another code.") from error
     finally:
         await api.close()
-    _keep(token_file(server), token)
+    write_secret(token_file(server), token)
     return token
-
-
-def _keep(file: Path, token: str) -> None:
-    """Write the token, for this user's eyes only."""
-    part = file.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(f"{token}\n")
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"The token of this worker cannot be written to {file}: {error.strerror}.") from error

@@ -13,9 +13,9 @@ import os
 import time
 from collections.abc import Callable
 
-from whisper_farm.hours import within_hours
 from whisper_farm.protocol.worker import MachineFacts
 from whisper_farm.settings import WorkerSettings
+from whisper_farm.times import within_hours
 from whisper_farm.worker.notices import Notice, Tell
 
 LOOK_SECONDS = 0.25

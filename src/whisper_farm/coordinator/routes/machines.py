@@ -17,11 +17,12 @@ from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.fleet.pools import Fleet, Pool, Rules
 from whisper_farm.fleet.reconcile import snapshot_of
 from whisper_farm.fleet.sizes import total_wanted
-from whisper_farm.fleet.snapshot import DAY_SECONDS, Snapshot
+from whisper_farm.fleet.snapshot import Snapshot
 from whisper_farm.protocol import machines as protocol
 from whisper_farm.store import machines as rows
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.machines import MachineRow, PoolRow, WorkRow
+from whisper_farm.times import DAY_SECONDS
 
 router = routes_for("machines")
 PoolInPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]

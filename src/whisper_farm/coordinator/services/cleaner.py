@@ -22,8 +22,8 @@ from whisper_farm.store.references import empty_trash, named_blobs, note_trash, 
 from whisper_farm.store.transcriptions import finished_before
 from whisper_farm.store.uploads import forget_uploads
 from whisper_farm.store.workers import forget_workers, long_gone
+from whisper_farm.times import DAY_SECONDS
 
-DAY_SECONDS = 86_400
 HOUR_SECONDS = 3600
 BATCH = 20
 """Transcriptions deleted in one run; each is a transaction of its own, so that writers never wait long."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_farm.fleet.providers.provider import CallFailed, Exit, Launch, Provider, Seen
+from whisper_farm.whole_files import write_whole
 
 try:
     import fcntl
@@ -242,9 +243,7 @@ def _read(lock: Path) -> LocalProcess | None:
 
 
 def _write(lock: Path, told: LocalProcess) -> None:
-    part = lock.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(asdict(told)), encoding="utf-8")
-    part.replace(lock.with_suffix(".json"))
+    write_whole(lock.with_suffix(".json"), json.dumps(asdict(told)).encode())
 
 
 def _forget(lock: Path) -> None:
