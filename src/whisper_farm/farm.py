@@ -48,12 +48,7 @@ class FarmThread:
     address: str
 
     def __init__(
-        self,
-        settings: ServerSettings,
-        policy: Policy,
-        database: Database,
-        blobs: Blobs,
-        loop: LoopThread | None = None,
+        self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs, loop: LoopThread | None = None
     ) -> None:
         """`loop` is one that others use, too; without it the farm has one of its own: uvloop, if there is one."""
         self._loop = loop

@@ -18,9 +18,10 @@ from whisper_farm.fleet.books import Books
 from whisper_farm.fleet.pools import Fleet, Pool
 from whisper_farm.fleet.providers.provider import CallFailed, Fault, Launch, Provider, Seen
 from whisper_farm.fleet.reconcile import Reconciler, Round
-from whisper_farm.fleet.snapshot import DAY_SECONDS, Decision, Snapshot
+from whisper_farm.fleet.snapshot import Decision, Snapshot
 from whisper_farm.store.machines import LogRow, MachineRow, NeedRow, PoolRow
 from whisper_farm.store.workers import PresentWorker
+from whisper_farm.times import DAY_SECONDS
 
 START = 1_000_000 * DAY_SECONDS / 50.0
 LEASE_SECONDS = 60.0

@@ -124,11 +124,7 @@ def _parted(word: str) -> tuple[str, str | None]:
 
 
 def _with_values(
-    option: click.Option,
-    value: str | None,
-    rest: deque[str],
-    options: Mapping[str, click.Option],
-    ctx: click.Context,
+    option: click.Option, value: str | None, rest: deque[str], options: Mapping[str, click.Option], ctx: click.Context
 ) -> Iterator[str]:
     """The flag with each of its values; takes those that are not attached from the words that follow."""
     name = _long(option)

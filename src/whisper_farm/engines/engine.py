@@ -90,10 +90,7 @@ class Engine(Protocol):
     facts: EngineFacts
 
     def recognise(
-        self,
-        chunks: Sequence[ChunkAudio],
-        options: RecognitionOptions,
-        cancelled: Callable[[int], bool],
+        self, chunks: Sequence[ChunkAudio], options: RecognitionOptions, cancelled: Callable[[int], bool]
     ) -> Iterator[tuple[int, Recognition]]:
         """Recognise a batch; yield (index in `chunks`, recognition) as soon as each is known, in any order.
 
