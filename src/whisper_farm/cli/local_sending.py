@@ -18,7 +18,7 @@ from whisper_farm.cli.spool import with_plain_name
 from whisper_farm.cli.words import counted
 from whisper_farm.errors import SourceUnreadable
 from whisper_farm.farm import LocalFarm
-from whisper_farm.protocol.client import FINISHED, Submission, TranscriptionView
+from whisper_farm.protocol.client import FINISHED, TranscriptionView
 from whisper_farm.settings import data_folder
 from whisper_farm.showing import printable
 from whisper_farm.transcript.transcript import Transcript
@@ -80,16 +80,10 @@ class LocalSender(Sender):
     def _submit(
         self, recording: Recording, number: int, fingerprint: Fingerprint, display: Display
     ) -> TranscriptionView:
-        submission = Submission(
-            name=printable(recording.name)[-255:],
-            path=str(_place(recording)),
-            sha256=fingerprint.sha256,
-            options=self._request.options,
-            chunk_seconds=self._request.chunk_seconds,
-            key=self._request.key(fingerprint.sha256),
-            **self._asked(number),
-        )
-        return self._farm.submit(submission)
+        sha256, key = fingerprint.sha256, self._request.key(fingerprint.sha256)
+        place, asked = str(_place(recording)), self._asked(number)
+        name = printable(recording.name)
+        return self._farm.submit(self._request.submission(name, path=place, sha256=sha256, key=key, **asked))
 
     def _asked(self, number: int) -> dict[str, Any]:
         return {"priority": max(LOWEST_PRIORITY, -number), "label": self._request.label, "peaks": False}

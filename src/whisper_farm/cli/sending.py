@@ -67,6 +67,10 @@ class TranscriptionRequest:
         paths = "\n".join(recording.link or str(recording.path.resolve()) for recording in recordings)
         return replace(self, label=self.key(hashlib.sha256(paths.encode(errors="surrogatepass")).hexdigest())[:32])
 
+    def submission(self, name: str, **more: Any) -> Submission:
+        """What is submitted for a recording of this name."""
+        return Submission(name=name[-255:], options=self.options, chunk_seconds=self.chunk_seconds, **more)
+
     def key(self, sha256: str) -> str:
         """The submission key of a recording."""
         asked = self.options.model_dump(mode="json") | {"chunk_seconds": self.chunk_seconds, "variant": self.variant}
@@ -117,8 +121,7 @@ class Sender:
     def _send_link(self, link: str, number: int, display: Display) -> TranscriptionView:
         display.begin(link, "fetching")
         key = self._request.key(hashlib.sha256(link.encode()).hexdigest())
-        asked = self._asked(number) | {"options": self._request.options, "chunk_seconds": self._request.chunk_seconds}
-        submission = Submission(name=link_name(link), url=link, key=key, **asked)
+        submission = self._request.submission(link_name(link), url=link, key=key, **self._asked(number))
         view = self._farm.submit(submission)
         if view.state == "done":
             self._farm.delete(view.id)
@@ -153,12 +156,12 @@ class Sender:
                 raise Interrupted()
             display.transfer(recording.name, "sending", done, size)
 
-        options, key = self._request.options, self._request.key(fingerprint.sha256)
+        key = self._request.key(fingerprint.sha256)
         with suppress(InvalidRequest):  # the farm has it already, or misses the upload
-            return self._farm.submit(Submission(name=recording.path.name[-255:], key=key, options=options))
+            return self._farm.submit(self._request.submission(recording.path.name, key=key))
         return self._farm.submit_file(
             recording.path,
-            options=options,
+            options=self._request.options,
             chunk_seconds=self._request.chunk_seconds,
             key=key,
             sha256=fingerprint.sha256,

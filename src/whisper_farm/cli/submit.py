@@ -75,14 +75,12 @@ def _send(
     from whisper_farm.cli.stopping import saying
     from whisper_farm.errors import FarmError
     from whisper_farm.ingest.addresses import link_name
-    from whisper_farm.protocol.client import Submission
 
     progress = partial(display.transfer, name, "sending")
     try:
         with saying(f"stopped while {name} was being sent."):
             if isinstance(place, str):
-                options, seconds = request.options, request.chunk_seconds
-                return farm.submit(Submission(name=link_name(place), url=place, options=options, chunk_seconds=seconds))
+                return farm.submit(request.submission(link_name(place), url=place))
             return farm.submit_file(
                 place, options=request.options, chunk_seconds=request.chunk_seconds, progress=progress
             )

@@ -218,7 +218,7 @@ def _shrink(books: Books, pool: Pool, sizes: Sizes, unpaid: int) -> Iterator[Dec
     """Drain what has no work, what is more than the maximum, and what is not paid; destroy what is kept too many."""
     serving = _rows(books, pool, *SERVING)
     serving.sort(key=lambda row: (_jobs(books, row), -row.intended_at))
-    leaving = sum(row.state in (*LEAVING, "destroying") for row in _rows(books, pool, *LEAVING, "destroying"))
+    leaving = len(_rows(books, pool, *LEAVING, "destroying"))
     keep = min(max(math.ceil(sizes.jobs / pool.slots), pool.minimum), pool.maximum)
     if (fixed := books.pool(pool.name).fixed) is not None:
         keep = min(fixed, pool.maximum)
