@@ -52,7 +52,7 @@ def find(
     settings: EngineSettings, model: str = "small", revision: str | None = None
 ) -> tuple[cache.FoundModel, list[FetchProgress]]:
     told: list[FetchProgress] = []
-    return fetching.find_model(model, settings, revision, told.append), told
+    return fetching.find_model(model, settings, told.append, revision), told
 
 
 def test_a_model_is_fetched_with_progress_and_found_without_the_network_thereafter(

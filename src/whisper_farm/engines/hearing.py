@@ -247,7 +247,7 @@ class WhisperEngine:
 def load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> WhisperEngine:
     """Load the model that `options` name on the device that `settings` name; fetch it first where it is missing."""
     device = device_for(settings.device)
-    found = find_model(options.model, settings, options.revision, progress)
+    found = find_model(options.model, settings, progress, options.revision)
     compute_type = settings.compute_type
     if compute_type in ("default", "auto"):
         compute_type = "float16" if device == "cuda" else "int8"

@@ -78,7 +78,7 @@ class _News:
             self._progress(FetchProgress(self._model, self._done, self._total))
 
 
-def find_model(model: str, settings: EngineSettings, revision: str | None, progress: Progress) -> FoundModel:
+def find_model(model: str, settings: EngineSettings, progress: Progress, revision: str | None = None) -> FoundModel:
     """The model, fetched from the hub if it is not on this machine; ModelUnavailable with what to do otherwise.
 
     Another model that is on this machine is offered, and never taken in silence.

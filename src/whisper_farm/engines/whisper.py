@@ -34,10 +34,6 @@ def _default_model(device: Device, task: Task) -> str:
     return "turbo" if task == "transcribe" else "large-v3"
 
 
-def _fetch(model: str, settings: EngineSettings, progress: Progress) -> object:
-    return find_model(model, settings, None, progress)
-
-
 TRAITS = EngineTraits(
     name="faster-whisper",
     load=_load,
@@ -45,5 +41,5 @@ TRAITS = EngineTraits(
     default_model=_default_model,
     options=frozenset(RecognitionOptions.model_fields),
     best_batch={"cpu": 4, "cuda": 16},
-    fetch=_fetch,
+    fetch=find_model,
 )

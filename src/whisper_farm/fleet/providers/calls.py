@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import httpx
 
 from whisper_farm.fleet.providers.provider import CallFailed
 
+WORKER = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
+"""The command line of a worker, for providers whose machines have this program where it is here."""
 MAX_OUTPUT_BYTES = 8 << 20
 REQUEST_SECONDS = 25.0
 

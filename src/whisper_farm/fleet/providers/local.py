@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -21,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from whisper_farm.fleet.providers.calls import WORKER
 from whisper_farm.fleet.providers.provider import CallFailed, Exit, Launch, Provider, Seen
 from whisper_farm.whole_files import write_whole
 
@@ -29,7 +29,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
 FORGET_SECONDS = 3600.0
 """How long the files of a process that has ended are kept."""
 CLOSE_SECONDS = 1.0
@@ -124,7 +123,7 @@ class LocalProvider(Provider):
         }  # fmt: skip
         with lock.with_suffix(".log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *(launch.pool.command or PROGRAM),
+                *(launch.pool.command or WORKER),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=(handle,),
                 start_new_session=True,
             )  # fmt: skip

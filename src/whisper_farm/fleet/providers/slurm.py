@@ -12,18 +12,16 @@ import math
 import os
 import re
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from whisper_farm.fleet.pools import LATE_SECONDS, Strict, Word
-from whisper_farm.fleet.providers.calls import Output, run
+from whisper_farm.fleet.providers.calls import WORKER, Output, run
 from whisper_farm.fleet.providers.provider import CallFailed, Exit, Fault, Launch, Provider, Seen, SeenState
 
 CALL_SECONDS = 20.0
-PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
 STATES: dict[str, SeenState] = {
     "PENDING": "coming", "CONFIGURING": "coming", "REQUEUED": "coming", "REQUEUE_HOLD": "coming", "RUNNING": "running",
     "SUSPENDED": "running", "STOPPED": "running", "RESIZING": "running", "SIGNALING": "running",
@@ -99,7 +97,7 @@ class SlurmProvider(Provider):
         line += [f"--partition={launch.region or told.partition}"] if launch.region or told.partition else []
         line += [f"--account={told.account}"] if told.account else []
         line += [f"--gres=gpu:{pool.accelerator}:1"] if pool.accelerator else []
-        script = f"#!/bin/sh\nexec {shlex.join(pool.command or PROGRAM)}\n"
+        script = f"#!/bin/sh\nexec {shlex.join(pool.command or WORKER)}\n"
         printed = await self._call(*line, environment=launch.environment, given=script, creates=True)
         job = printed.strip().partition(";")[0]
         if not job.isdigit():
