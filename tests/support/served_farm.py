@@ -28,10 +28,11 @@ PATIENCE_SECONDS = 20.0
 
 def eventually(look: Callable[[], T], what: str = "it", seconds: float = PATIENCE_SECONDS) -> T:
     """Look until there is something to see."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.005
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s"
-        threading.Event().wait(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.1, 0.05)
     return found
 
 
