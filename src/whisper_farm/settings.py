@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from pydantic import Field, IPvAnyNetwork
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whisper_farm import DEFAULT_ENGINE
@@ -43,8 +43,6 @@ class Policy(BaseSettings):
     """Heartbeats a second the coordinators should have to answer at most; the stretch keeps to it."""
     max_lease_seconds: float = Field(default=300, gt=0, le=3600)
     """The longest lease that the stretch may lead to."""
-    max_workers: int = Field(default=1000, ge=1, le=100_000)
-    """Workers that one token may have at the same time."""
     attempt_seconds: float = Field(default=3600, ge=10, le=864_000)
     attempt_pace: float = Field(default=60, ge=0, le=10_000)
     """Time for one try at a job, and so much more for each second of sound; then others may claim it, though its worker
@@ -74,7 +72,26 @@ class Policy(BaseSettings):
     """Chunks one recording may have."""
 
 
-class ServerSettings(BaseSettings):
+class Limits(BaseModel):
+    """What administrators may change while the farm works; it then counts more than what its servers were given."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_workers: int = Field(default=1000, ge=1, le=100_000)
+    """Workers that one token may have at the same time."""
+    max_unfinished: int = Field(default=5000, ge=1, le=1_000_000)
+    """Transcriptions of one owner that are not finished. Administrators have no such bound."""
+    max_waiting_seconds: float = Field(default=3_600_000, ge=0, le=1e10)
+    """Sound of one owner that is cut and waits to be recognised, beyond which nothing more is taken of that owner."""
+    max_waiting_bytes: int = Field(default=200 << 30, ge=1, le=1 << 50)
+    """Of uploads one owner has announced or sent, and not submitted."""
+    max_stored_bytes: int = Field(default=1 << 40, ge=0, le=1 << 50)
+    """Of all recordings of one owner, beyond which nothing more is taken. Administrators have none of these bounds."""
+    retention_days: float | None = Field(default=None, ge=0, le=36_500)
+    """Finished transcriptions older than this are deleted with their audio; None keeps them."""
+
+
+class ServerSettings(BaseSettings, Limits):
     """The coordinator."""
 
     model_config = SettingsConfigDict(env_prefix="WHISPER_FARM_", frozen=True)
@@ -103,8 +120,6 @@ class ServerSettings(BaseSettings):
     """Of any request that is not an upload: the results of a worker are the largest."""
     max_call_bytes: int = Field(default=64 << 10, ge=1024, le=1 << 20)
     """Of a call that is neither an upload nor a worker's list of jobs, chunks or results."""
-    retention_days: float | None = Field(default=None, ge=0, le=36_500)
-    """Finished transcriptions older than this are deleted with their audio; None keeps them."""
     event_days: float = Field(default=7, gt=0, le=3650)
     """Events older than this are retired."""
     orphan_hours: float = Field(default=24, ge=1, le=8760)
@@ -112,8 +127,6 @@ class ServerSettings(BaseSettings):
     within it an upload must end, and what was stored must come to be named by a row."""
     max_open_uploads: int = Field(default=1000, ge=1, le=100_000)
     """Uploads one owner may have announced and not sent."""
-    max_waiting_bytes: int = Field(default=200 << 30, ge=1, le=1 << 50)
-    """Of uploads one owner has announced or sent, and not submitted."""
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0, le=1 << 50)
     """Room that uploads leave on the disk of the blobs, so that the database, chunks and results find some."""
     max_uploads_at_once: int = Field(default=16, ge=1, le=10_000)
@@ -124,12 +137,6 @@ class ServerSettings(BaseSettings):
     """Valid tokens one owner may make."""
     join_approval: bool = False
     """Whether a worker that joins by a code waits until an administrator lets it in."""
-    max_unfinished: int = Field(default=5000, ge=1, le=1_000_000)
-    """Transcriptions of one owner that are not finished. Administrators have no such bound."""
-    max_waiting_seconds: float = Field(default=3_600_000, ge=0, le=1e10)
-    """Sound of one owner that is cut and waits to be recognised, beyond which nothing more is taken of that owner."""
-    max_stored_bytes: int = Field(default=1 << 40, ge=0, le=1 << 50)
-    """Of all recordings of one owner, beyond which nothing more is taken. Administrators have none of these bounds."""
     max_user_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that users may ask for."""
     trash_hours: float = Field(default=72, ge=0, le=8760)

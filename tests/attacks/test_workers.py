@@ -119,7 +119,7 @@ def test_a_worker_is_bound_to_the_token_that_registered_it(farm: ServedFarm, mak
 
 
 def test_workers_of_one_token_and_what_they_offer_are_bounded(tmp_path: Path) -> None:
-    with ServedFarm(tmp_path / "data", Policy(max_workers=2)) as farm, ExitStack() as stack:
+    with ServedFarm(tmp_path / "data", max_workers=2) as farm, ExitStack() as stack:
         token, other = farm.token_for("worker", "friends"), farm.token_for("worker", "friends")
         hands = [
             stack.enter_context(closing(HandWorker(farm.url, each, f"w-{number}")))

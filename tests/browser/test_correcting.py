@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -129,6 +130,16 @@ def test_what_is_edited_split_named_and_struck_out_is_there_after_a_reload_and_i
         assert said == transcript.file(format)
         assert "Ann Smith" in said
         assert f"Hello {first[0]}" in said
+    page.get_by_role("button", name="Export").click()
+    page.get_by_role("menuitem", name="Several as a ZIP file").click()
+    assert barriers(page) == []
+    for shown in ("Subtitles (WebVTT)", "Word document (DOCX)"):
+        page.get_by_role("checkbox", name=shown, exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download 2 files").click()
+    with ZipFile(download.value.path()) as files:
+        assert sorted(name.rpartition(".")[2] for name in files.namelist()) == ["srt", "txt"]
+        assert all("Ann Smith" in files.read(name).decode() for name in files.namelist())
 
 
 def test_undo_and_redo_work_after_a_reload_and_the_machines_text_comes_back(transcript: Transcript) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from playwright.sync_api import expect
@@ -33,6 +34,22 @@ def test_a_machine_joins_by_a_code_is_paused_resumed_and_drained(visitor: Visito
     expect(row.get_by_text("Paused", exact=True)).to_be_visible()
     tell("Resume")
     expect(row.get_by_text("Ready", exact=True)).to_be_visible()
+    tell("Working hours")
+    sheet = page.get_by_role("dialog")
+    expect(sheet.get_by_role("radio", name="As it was started: at any time")).to_be_checked()
+    sheet.get_by_text("Only in these hours").click()
+    hour = (time.localtime().tm_hour + 12) % 24
+    sheet.get_by_label("From").fill(f"{hour:02}:00")
+    sheet.get_by_label("Until").fill(f"{(hour + 1) % 24:02}:00")
+    assert barriers(page) == []
+    sheet.get_by_role("button", name="Save").click()
+    expect(row.get_by_text("Resting", exact=True)).to_be_visible(timeout=30_000)
+    expect(row.get_by_text(f"{hour:02}:00–")).to_be_visible()
+    tell("Working hours")
+    sheet.get_by_text("At any time", exact=True).click()
+    sheet.get_by_role("button", name="Save").click()
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)  # its children have to start
+    expect(row.get_by_text("Gone", exact=True)).to_be_hidden()
     tell("Drain")
     expect(row.get_by_text("Gone", exact=True)).to_be_visible()
     assert joined.ended() == 0, joined.said()[-1000:]

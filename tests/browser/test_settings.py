@@ -53,6 +53,30 @@ def test_every_part_of_the_settings_is_reached_by_its_link_also_on_a_phone(visit
     assert "react-dom" in httpx.get(licences, headers={"Authorization": f"Bearer {farm.token}"}).text
 
 
+def test_an_administrator_changes_limits_and_other_browsers_see_it(visitor: Visitor, farm: Farm) -> None:
+    one, other = visitor.signed_in(), visitor.signed_in()
+    for page in (one, other):
+        page.goto(f"{farm.url}/#/settings/limits")
+    days, bytes_ = (other.get_by_label(label) for label in (re.compile("^Days that"), re.compile("^Recordings of")))
+    expect(days).to_have_value("")
+    one.get_by_label(re.compile("^Days that")).fill("36500")
+    one.get_by_label(re.compile("^Recordings of")).fill("5000.5")
+    one.get_by_role("button", name="Save").click()
+    expect(one.get_by_text("These limits count from now on.")).to_be_visible()
+    expect(days).to_have_value("36500")
+    expect(bytes_).to_have_value("5000.5")
+    expect(other.get_by_text("The server’s own: 1,099.512")).to_be_visible()
+    assert barriers(other) == []
+    found = httpx.get(f"{farm.url}/api/limits", headers={"Authorization": f"Bearer {farm.token}"}).json()
+    assert (found["limits"]["retention_days"], found["limits"]["max_stored_bytes"]) == (36500, 5_000_500_000_000)
+    days.fill("")
+    bytes_.fill("")
+    other.get_by_role("button", name="Save").click()
+    expect(one.get_by_label(re.compile("^Recordings of"))).to_have_value("1099.512")
+    found = httpx.get(f"{farm.url}/api/limits", headers={"Authorization": f"Bearer {farm.token}"}).json()
+    assert found["limits"] == found["server"]
+
+
 FEED = b"""<?xml version="1.0"?>
 <rss version="2.0"><channel><title>Morning &lt;b&gt;show&lt;/b&gt;</title></channel></rss>"""
 

@@ -221,6 +221,32 @@ def test_tokens_open_what_they_are_for_and_nothing_after_they_are_revoked(capsys
     assert "not known here, or was revoked" in capsys.readouterr().err
 
 
+def test_the_hours_of_a_worker_are_changed_by_its_name(capsys: Captured, server: Server, worker: LocalWorker) -> None:
+    while "hand" not in said(capsys, "status"):
+        pass
+    assert said(capsys, "hours", "hand", "00:00-24:00") == "hand  00:00-24:00\n"
+    assert said(capsys, "hours", "hand", "always") == "hand  at any time\n"
+    assert said(capsys, "hours", "hand", "own") == "hand  at any time\n"
+    assert outcome(["hours", "nobody", "always"]) == 1
+    assert "There is no worker nobody" in capsys.readouterr().err
+    assert outcome(["hours", "hand", "late"]) == 2
+    assert "'late' is neither" in capsys.readouterr().err
+
+
+def test_limits_are_shown_and_changed(capsys: Captured, server: Server) -> None:
+    def limit(name: str, *change: str) -> list[str]:
+        return next(line.split() for line in said(capsys, "limits", *change).splitlines() if line.startswith(name))
+
+    assert limit("retention_days") == ["retention_days", "none", "none"]
+    assert limit("retention_days", "retention_days=30", "max_workers=5") == ["retention_days", "30", "none"]
+    assert limit("max_workers") == ["max_workers", "5", "1000"]
+    assert limit("max_workers", "max_workers=", "retention_days=none") == ["max_workers", "1000", "1000"]
+    assert limit("retention_days") == ["retention_days", "none", "none"]
+    for wrong in ("max_upload_bytes=1", "max_workers", "max_workers=many", "max_workers=none"):
+        assert outcome(["limits", wrong]) == 2
+        assert wrong.partition("=")[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["status", "follow", "get"])
 @pytest.mark.parametrize("word", ["", "..", "a/b"])
 @pytest.mark.usefixtures("own_data_folder")

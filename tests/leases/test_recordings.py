@@ -297,6 +297,32 @@ def test_retry_gives_what_failed_a_fresh_start(farm: Farm) -> None:
         farm.retry(recording.id)
 
 
+def test_one_job_is_tried_again_and_the_others_stay_set_aside(farm: Farm) -> None:
+    recording = farm.recording(3)
+    farm.worker("ann")
+    jobs = farm.claim("ann", transcribe=3)
+    for job in jobs[:2]:
+        farm.fail(job, permanent=True)
+    with pytest.raises(WrongState):
+        farm.retry(recording.id, jobs[0].job_id)
+    farm.done(jobs[2])
+    assert _finish(farm, recording.id, HOLED) == "incomplete"
+    for not_set_aside in (jobs[2].job_id, "r9.0", f"{recording.id}.9"):
+        with pytest.raises(WrongState):
+            farm.retry(recording.id, not_set_aside)
+    assert farm.retry(recording.id, jobs[0].job_id).state == "running"
+    row = farm.find(recording.id)
+    assert (row.chunks_done, row.chunks_failed) == (1, 1)
+    (again,) = farm.claim("ann", transcribe=3)
+    assert again.job_id == jobs[0].job_id
+    farm.done(again)
+    assert _finish(farm, recording.id, HOLED) == "incomplete", "the other is still missing"
+    farm.retry(recording.id)
+    farm.cancel(recording.id)
+    with pytest.raises(WrongState):
+        farm.retry(recording.id, jobs[1].job_id)
+
+
 def test_retry_forgets_who_failed_before(farm: Farm) -> None:
     farm.policy = farm.policy.model_copy(update={"max_attempts": 1})
     recording = farm.recording(1)

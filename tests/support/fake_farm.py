@@ -79,6 +79,7 @@ class FakeFarm:
         self.lapses = 0
         self.drain = False
         self.dismissed = False
+        self.hours: str | None = None
         self.max_attempts = 3
         self.retry_seconds = 0.0
         self.options = RecognitionOptions(engine="tones", model="instant")
@@ -154,7 +155,10 @@ class FakeFarm:
         self.workers[request.worker_id] = request
         self.registrations.append(request)
         return worker.RegisterAnswer(
-            lease_seconds=self.lease_seconds, heartbeat_seconds=self.lease_seconds / 5, server_version="fake"
+            lease_seconds=self.lease_seconds,
+            heartbeat_seconds=self.lease_seconds / 5,
+            server_version="fake",
+            hours=self.hours,
         )
 
     def claim(self, request: worker.ClaimRequest) -> worker.ClaimAnswer:
@@ -235,6 +239,7 @@ class FakeFarm:
             cancelled=tuple(cancelled),
             drain=self.drain,
             dismissed=self.dismissed,
+            hours=self.hours,
             lease_seconds=self.lease_seconds,
             heartbeat_seconds=self.lease_seconds / 5,
         )

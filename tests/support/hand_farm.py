@@ -221,8 +221,8 @@ class Farm:
         row: TranscriptionRow = self.write(lambda tx: cancel(tx, recording))
         return row
 
-    def retry(self, recording: str) -> TranscriptionRow:
-        row: TranscriptionRow = self.write(lambda tx: retry(tx, recording))
+    def retry(self, recording: str, job: str | None = None) -> TranscriptionRow:
+        row: TranscriptionRow = self.write(lambda tx: retry(tx, recording, job))
         return row
 
     def delete(self, recording: str) -> list[str]:

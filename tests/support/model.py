@@ -262,7 +262,8 @@ class Model:
         for offer in request.engines if known is not None else ():
             for model in offer.resting:
                 self._cannot_serve(worker, before, offer.engine, model)
-        return {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat, "server_version": "0"}
+        timing = {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat}
+        return timing | {"server_version": "0", "hours": None}
 
     def _cannot_serve(self, worker: Worker, before: Worker, engine: str, model: str) -> None:
         """Those who wait for a model that nobody can have any more are told so."""
@@ -437,7 +438,7 @@ class Model:
             else:
                 lost.append(token)
         me.last_seen_at = me.last_beat_at = self.now
-        told = {"drain": me.state in ("draining", "dismissed"), "dismissed": me.state == "dismissed"}
+        told = {"drain": me.state in ("draining", "dismissed"), "dismissed": me.state == "dismissed", "hours": None}
         timing = {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat}
         return told | timing | {"lost": tuple(lost), "cancelled": tuple(cancelled)}
 

@@ -17,9 +17,10 @@ from support.fake_farm import FakeFarm
 from support.work_here import PATIENCE, TOKEN, add_speech, speech, until, worker_settings
 
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker.machine import PlacedWorker, machine_facts, works_now
+from whisper_farm.worker.machine import Hours, PlacedWorker, machine_facts
 from whisper_farm.worker.notices import Notice, tell_nobody
-from whisper_farm.worker.run import Ending, _rest
+from whisper_farm.worker.rest import rest
+from whisper_farm.worker.run import Ending
 
 PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker", "--engine", "tones")
 
@@ -190,18 +191,74 @@ def test_it_drains_at_the_end_of_its_working_hours() -> None:
     ],
 )
 def test_working_hours_are_of_the_machines_own_day(hours: str | None, at: str, works: bool) -> None:
-    assert works_now(worker_settings("http://x", hours=hours), time.strptime(at, "%H:%M")) is works
+    assert Hours(hours).go_on(time.strptime(at, "%H:%M")) is works
 
 
-def test_it_rests_until_its_hours_begin_or_somebody_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("whisper_farm.worker.run.REST_SECONDS", 0.01)
-    settings = worker_settings("http://x", hours=elsewhen())
-    looks = iter([False, False, True])
+def test_what_the_farm_wants_of_the_hours_counts_more_until_it_wants_nothing() -> None:
+    hours = Hours("22:00-07:00")
+    for wanted, counts in [
+        ("09:00-17:00", "09:00-17:00"),
+        ("nonsense", "09:00-17:00"),
+        ("", None),
+        (None, "22:00-07:00"),
+    ]:
+        hours.heed(wanted)
+        assert hours.in_force == counts
 
-    async def rests() -> tuple[bool, bool]:
-        asked = Ending()
-        begun = await _rest(settings, asyncio.Event(), tell_nobody, lambda _: next(looks))
-        asyncio.get_running_loop().call_later(0.05, asked.on_signal)
-        return begun, await _rest(settings, asked.asked, tell_nobody)
 
-    assert asyncio.run(asyncio.wait_for(rests(), PATIENCE)) == (True, False)
+def resting(change: Callable[[FakeFarm, Ending], None]) -> tuple[bool, FakeFarm]:
+    """Whether a worker that rests begins to work, when somebody has done something."""
+    farm = FakeFarm()
+    farm.lease_seconds = 0.5
+
+    async def rests(url: str) -> bool:
+        hours, ending = Hours(elsewhen()), Ending()
+        settings = worker_settings(url, hours=elsewhen(), cuts=True)
+        doing = asyncio.create_task(rest(settings, hours, "w-1", ending.asked, tell_nobody))
+        await until(lambda: farm.last_beats.get("w-1"), "it beats")
+        seen = farm.workers["w-1"]
+        assert (seen.engines, seen.cuts, seen.hours) == ((), False, elsewhen())
+        change(farm, ending)
+        return await asyncio.wait_for(doing, PATIENCE)
+
+    with serving(farm) as server:
+        return asyncio.run(rests(server.url)), farm
+
+
+def test_it_rests_offering_nothing_until_somebody_ends_it() -> None:
+    begins, farm = resting(lambda farm, ending: ending.on_signal())
+    assert not begins
+    assert farm.left == ["w-1"]
+
+
+def test_it_begins_when_the_farm_gives_it_other_hours_and_is_there_all_the_time() -> None:
+    begins, farm = resting(lambda farm, ending: setattr(farm, "hours", ""))
+    assert begins
+    assert farm.left == []
+
+
+def test_it_can_be_sent_away_while_it_rests() -> None:
+    assert resting(lambda farm, ending: setattr(farm, "drain", True))[0] is False
+
+
+def test_a_worker_rests_when_the_farm_wants_it_to_and_works_again_as_the_same() -> None:
+    farm = FakeFarm()
+    farm.lease_seconds = 1
+    with serving(farm) as server, ExitStack() as stack:
+        command = [*PROGRAM, "--server", server.url, "--token", TOKEN]
+        worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        stack.callback(worker.wait, PATIENCE)
+        stack.callback(worker.kill)
+
+        def offers() -> tuple[object, ...] | None:
+            return farm.registrations[-1].engines if farm.registrations else None
+
+        asyncio.run(until(lambda: offers(), "it works"))
+        farm.hours = elsewhen()
+        asyncio.run(until(lambda: offers() == (), "it rests"))
+        assert not psutil.Process(worker.pid).children(), "the machine is free"
+        farm.hours = None
+        asyncio.run(until(lambda: offers(), "it works again"))
+        assert len({one.worker_id for one in farm.registrations}) == 1
+        worker.terminate()
+        assert worker.wait(PATIENCE) == 0

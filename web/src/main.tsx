@@ -9,14 +9,14 @@ import { Notifications } from "@mantine/notifications";
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
 import { setNonce } from "get-nonce";
-import { StrictMode } from "react";
+import { type ReactNode, StrictMode, useMemo } from "react";
 import { createRoot } from "react-dom/client";
 
 import { ApiError } from "./api/client";
 import { nonce } from "./nonce";
 import { makeRouter } from "./router";
-import { cssVariables, theme } from "./theme";
-import { WordsProvider } from "./words";
+import { cssVariables, themeWith } from "./theme";
+import { useWords, WordsProvider } from "./words";
 
 setNonce(nonce);
 
@@ -30,6 +30,7 @@ const client = new QueryClient({
   },
 });
 const router = makeRouter(client);
+const colours = localStorageColorSchemeManager({ key: "colours" });
 
 declare module "@tanstack/react-router" {
   interface Register {
@@ -37,24 +38,34 @@ declare module "@tanstack/react-router" {
   }
 }
 
+function Themed({ children }: { children: ReactNode }) {
+  const { t } = useWords();
+  const theme = useMemo(() => themeWith(t.close), [t]);
+  return (
+    <MantineProvider
+      theme={theme}
+      cssVariablesResolver={cssVariables}
+      defaultColorScheme="auto"
+      colorSchemeManager={colours}
+      getStyleNonce={() => nonce}
+    >
+      {children}
+    </MantineProvider>
+  );
+}
+
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <MantineProvider
-        theme={theme}
-        cssVariablesResolver={cssVariables}
-        defaultColorScheme="auto"
-        colorSchemeManager={localStorageColorSchemeManager({ key: "colours" })}
-        getStyleNonce={() => nonce}
-      >
-        <WordsProvider>
+      <WordsProvider>
+        <Themed>
           <QueryClientProvider client={client}>
             <Notifications position="bottom-center" containerWidth={420} />
             <RouterProvider router={router} />
           </QueryClientProvider>
-        </WordsProvider>
-      </MantineProvider>
+        </Themed>
+      </WordsProvider>
     </StrictMode>,
   );
 }

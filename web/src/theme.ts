@@ -10,7 +10,8 @@ const dark: MantineColorsTuple = [
 
 const GREY = "light-dark(var(--mantine-color-gray-2), var(--mantine-color-dark-5))";
 
-export const theme = createTheme({
+/** `close` is what the buttons that close something say to those who do not see them. */
+export const themeWith = (close: string) => createTheme({
   colors: { farm, dark },
   primaryColor: "farm",
   primaryShade: 8,
@@ -31,9 +32,10 @@ export const theme = createTheme({
   components: {
     Loader: { defaultProps: { role: "status" } },
     Badge: { defaultProps: { variant: "light", radius: "sm", tt: "none", fw: 600, flex: "none" } },
+    Notification: { defaultProps: { closeButtonProps: { "aria-label": close } } },
     Anchor: { defaultProps: { c: "light-dark(var(--mantine-color-farm-9), var(--mantine-color-farm-3))" } },
     // Its <header> would be a second one of the page.
-    Modal: { defaultProps: { centered: true, attributes: { header: { role: "presentation" } } } },
+    Modal: { defaultProps: { centered: true, closeButtonProps: { "aria-label": close }, attributes: { header: { role: "presentation" } } } },
   },
 });
 

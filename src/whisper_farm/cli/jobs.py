@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
     from whisper_farm.protocol.client import TranscriptionState, TranscriptionView
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}(\.[a-z0-9]{1,8})?")
 STATES = ("fetching", "queued", "running", "assembling", "done", "incomplete", "failed", "cancelled")
 IDS = click.argument("transcription", nargs=-1, required=True, metavar="ID...")
 
@@ -139,10 +139,19 @@ def cancel(farm: FarmClient, transcription: tuple[str, ...]) -> int:
 @IDS
 @on_farm
 def retry(farm: FarmClient, transcription: tuple[str, ...]) -> int:
-    """Try again what failed or was cancelled; what is done is kept."""
+    """Try again what failed or was cancelled; what is done is kept.
+
+    \b
+    whisper-farm retry 3k7qz2m9xw4a      all of it
+    whisper-farm retry 3k7qz2m9xw4a.12   one chunk that was set aside, as `status` names it
+    """
     from whisper_farm.cli.sending import retry as try_again
 
-    return each(transcription, lambda one: try_again(farm, one))
+    def again(one: str) -> TranscriptionView:
+        whole, dot, _ = one.partition(".")
+        return farm.retry(whole, one) if dot else try_again(farm, one)
+
+    return each(transcription, again)
 
 
 @click.command(cls=Command)

@@ -37,6 +37,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "workers": ("machines:workers", "Show the farm's machines, and say how many there shall be."),
         "plan": ("machines:plan", "Say what a backlog will take, before machines are started."),
         "token": ("tokens:token", "Make, list and revoke access tokens."),
+        "hours": ("limits:hours", "Say when a worker works."),
+        "limits": ("limits:limits", "Show or change what people and workers may have."),
         "db": ("db:db", "Look after the server's database."),
     },
     "Transcriptions on a farm": {

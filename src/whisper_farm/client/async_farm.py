@@ -56,6 +56,14 @@ class AsyncFarmClient:
         """Who answers, and what it can do."""
         return await self._calls.ask(api.ServerView, "GET", "/api/server")
 
+    async def limits(self) -> api.LimitsView:
+        """What one person or token may have at the same time, and how long transcriptions are kept (admins only)."""
+        return await self._calls.ask(api.LimitsView, "GET", "/api/limits")
+
+    async def change_limits(self, change: api.LimitsChange) -> api.LimitsView:
+        """Change those limits that are named; they count at once."""
+        return await self._calls.ask(api.LimitsView, "PATCH", "/api/limits", body=change, again=True)
+
     async def submit(self, submission: api.Submission) -> api.TranscriptionView:
         """Ask for a transcription. With a key it may be sent again; without one it is sent once."""
         again = submission.key is not None
@@ -129,9 +137,10 @@ class AsyncFarmClient:
         """Stop a transcription."""
         return await self._calls.ask(api.TranscriptionView, "POST", f"{_place(transcription_id)}/cancel", again=True)
 
-    async def retry(self, transcription_id: str) -> api.TranscriptionView:
-        """Try again what failed or was cancelled; what is done is kept."""
-        return await self._calls.ask(api.TranscriptionView, "POST", f"{_place(transcription_id)}/retry")
+    async def retry(self, transcription_id: str, job_id: str | None = None) -> api.TranscriptionView:
+        """Try again what failed or was cancelled, or only that job, which was set aside; what is done is kept."""
+        which = "" if job_id is None else f"/jobs/{_quoted(job_id)}"
+        return await self._calls.ask(api.TranscriptionView, "POST", f"{_place(transcription_id)}{which}/retry")
 
     async def delete(self, transcription_id: str) -> None:
         """Delete a finished transcription, its audio and its transcript."""
@@ -194,6 +203,11 @@ class AsyncFarmClient:
     async def drain(self, worker_id: str) -> None:
         """Let a worker finish what it holds and leave."""
         await self._calls.send("POST", f"/api/workers/{_quoted(worker_id)}/drain", again=True)
+
+    async def change_hours(self, worker_id: str, hours: str | None) -> api.WorkerView:
+        """Say when all workers of this one's name work: hours, empty for any time, None for as they were started."""
+        body, place = api.WorkingHours(hours=hours), f"/api/workers/{_quoted(worker_id)}/hours"
+        return await self._calls.ask(api.WorkerView, "PUT", place, body=body, again=True)
 
     async def machines(self) -> MachineList:
         """The pools of machines, and the machines that count or ended today."""

@@ -16,7 +16,7 @@ from whisper_farm.protocol.wire import Answer, Request
 
 TRIES = 4
 BUSY = frozenset({502, 503, 504})
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Told = TypeVar("Told", bound=Answer)
 
 

@@ -74,6 +74,8 @@ class FarmClient:
             self._loop.close()
 
     server = _waits(AsyncFarmClient.server)
+    limits = _waits(AsyncFarmClient.limits)
+    change_limits = _waits(AsyncFarmClient.change_limits)
     submit = _waits(AsyncFarmClient.submit)
     submit_batch = _waits(AsyncFarmClient.submit_batch)
     submit_file = _waits(AsyncFarmClient.submit_file)
@@ -100,6 +102,7 @@ class FarmClient:
     deliveries = _waits(AsyncFarmClient.deliveries)
     redeliver = _waits(AsyncFarmClient.redeliver)
     drain = _waits(AsyncFarmClient.drain)
+    change_hours = _waits(AsyncFarmClient.change_hours)
     machines = _waits(AsyncFarmClient.machines)
     sync_machines = _waits(AsyncFarmClient.sync_machines)
     machine_log = _waits(AsyncFarmClient.machine_log)

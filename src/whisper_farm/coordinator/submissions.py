@@ -30,6 +30,7 @@ from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key, usage
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
@@ -81,7 +82,7 @@ async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller
 async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
     if caller.scope == "admin":
         return
-    has, most = await farm.store.read(lambda tx: usage(tx, caller.owner)), farm.settings
+    has, most = await farm.store.read(lambda tx: (usage(tx, caller.owner), limits_in_force(tx, farm.settings)))
     if has.unfinished >= most.max_unfinished:
         raise QuotaReached(f"{most.max_unfinished} of your transcriptions are not finished; wait until some are.")
     if has.waiting_seconds > most.max_waiting_seconds:

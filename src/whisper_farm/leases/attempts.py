@@ -217,6 +217,7 @@ def heartbeat(tx: Transaction, request: HeartbeatRequest, policy: Policy) -> Hea
         cancelled=stopped,
         drain=worker.drains,
         dismissed=worker.state == "dismissed",
+        hours=worker.wanted_hours,
         **asdict(timing),
     )
 

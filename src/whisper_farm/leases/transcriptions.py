@@ -98,6 +98,10 @@ CANCEL_JOBS = Change("""
 FIRST_AGAIN = Query[int]("""
     SELECT min(turn) AS turn FROM jobs
      WHERE transcription_id = :id AND kind = 'transcribe' AND state IN ('failed', 'cancelled')
+       AND (CAST(:job AS TEXT) IS NULL OR id = :job)
+""")
+IS_SET_ASIDE = Query[str]("""
+    SELECT id FROM jobs WHERE id = :job AND transcription_id = :id AND state = 'failed'
 """)
 MISMATCHED = Query[str]("""
     SELECT id FROM jobs WHERE transcription_id = :id AND state = 'failed' AND error_code = 'model_mismatch' LIMIT 1
@@ -113,13 +117,14 @@ RETRY_JOBS = Change("""
     UPDATE jobs SET state = 'queued', ended_at = NULL, available_at = 0, error_code = NULL, error_message = NULL,
            charged_attempts = 0, forgiven_attempts = attempts,
            turn = CASE kind WHEN 'transcribe' THEN turn + :later ELSE turn END
-     WHERE transcription_id = :id AND state IN ('failed', 'cancelled')
+     WHERE transcription_id = :id AND state IN ('failed', 'cancelled') AND (CAST(:job AS TEXT) IS NULL OR id = :job)
 """)
 RETRY = Change("""
     UPDATE transcriptions SET state = CASE WHEN substr(source, 1, 5) = 'link:' THEN 'fetching'
                                            WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
-           finished_at = NULL, error_code = NULL, error_message = NULL, coverage = NULL, chunks_failed = 0,
-           next_turn = next_turn + :later
+           finished_at = NULL, error_code = NULL, error_message = NULL, coverage = NULL,
+           next_turn = next_turn + :later, chunks_failed = (
+               SELECT count(*) FROM jobs WHERE transcription_id = :id AND kind = 'transcribe' AND state = 'failed')
      WHERE id = :id
 """)
 RESULTS = Query[DoneChunk]("""
@@ -224,8 +229,8 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     return find(tx, row.id)
 
 
-def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
-    """Give every job that was set aside or cancelled a fresh start; what is done stays done.
+def retry(tx: Transaction, transcription_id: str, job_id: str | None = None) -> TranscriptionRow:
+    """Give every job that was set aside or cancelled, or that one, a fresh start; what is done stays done.
 
     Where nobody has the revision of the model that the first result has pinned, all chunks are heard again. Its chunks
     wait for as many turns as the service has gone on since the first of them had its turn.
@@ -234,13 +239,18 @@ def retry(tx: Transaction, transcription_id: str) -> TranscriptionRow:
     if row.state not in ("incomplete", "failed", "cancelled"):
         ended = "what failed, is incomplete or was cancelled"
         raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
+    if job_id is not None and (
+        row.state == "cancelled" or tx.first(IS_SET_ASIDE, {"id": row.id, "job": job_id}) is None
+    ):
+        raise WrongState(f"{job_id} is not set aside; only what is can be tried again by itself.")
     if row.options["revision"] is None and tx.first(MISMATCHED, {"id": row.id}) is not None:
         uncount(tx, row.id, tx.rows(SPOIL, {"id": row.id}))
         tx.change(UNPIN, {"id": row.id})
-    first = tx.first(FIRST_AGAIN, {"id": row.id})
+        job_id = None
+    first = tx.first(FIRST_AGAIN, {"id": row.id, "job": job_id})
     now = present_turn(tx, flow(RECOGNITION.needs(row.label, row.options), row.owner), row.priority)
     later = 0 if first is None else max(0, now - first)
-    tx.change(RETRY_JOBS, {"id": row.id, "later": later})
+    tx.change(RETRY_JOBS, {"id": row.id, "job": job_id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})
     if row.link is not None:
         add_fetch(tx, row.id, row.owner)

@@ -44,6 +44,11 @@ class Offers:
     engines: list[Offer]
     token_id: str | None
 
+    @property
+    def rests(self) -> bool:
+        """Whether it offers nothing: it is outside of its working hours."""
+        return not self.engines and not self.cuts
+
     def serves(self, needs: str) -> bool:
         """Whether it could take a job that needs that. Who cuts recordings does whatever needs no engine."""
         label, _, what = needs.partition(":")
@@ -69,6 +74,7 @@ class Worker(Offers):
     told: WorkerState | None
     paused: bool
     last_beat_at: float
+    wanted_hours: str | None
     present: int
 
     @property
@@ -79,6 +85,7 @@ class Worker(Offers):
 
 W = TypeVar("W")
 WORKER = """id, label, cuts, engines, token_id, owner, name, state, told, paused, last_beat_at,
+    (SELECT hours FROM working_hours WHERE working_hours.name = workers.name) AS wanted_hours,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
 OF_TOKEN = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone' AND token_id = :token")
@@ -100,6 +107,12 @@ REGISTER = Change("""
            state = CASE WHEN workers.state = 'gone' THEN COALESCE(workers.told, 'live') ELSE workers.state END
 """)
 TELL = Change("UPDATE workers SET state = :state, told = :state WHERE id = :me")
+WANTED_HOURS = Query[str]("SELECT hours FROM working_hours WHERE name = :name")
+WANT_HOURS = Change("""
+    INSERT INTO working_hours (name, hours) VALUES (:name, :hours)
+    ON CONFLICT (name) DO UPDATE SET hours = excluded.hours
+""")
+FORGET_HOURS = Change("DELETE FROM working_hours WHERE name = :name")
 PAUSE = Change("UPDATE workers SET paused = :paused WHERE id = :me")
 GO = "UPDATE workers SET state = 'gone' WHERE state <> 'gone'"
 LEAVE = Query[tuple[str, str, str]](f"{GO} AND id = :me RETURNING id, owner, name")
@@ -122,7 +135,13 @@ LEAVE_NOTHING = Change("UPDATE jobs SET left_by = NULL WHERE state = 'queued' AN
 
 
 def register_worker(
-    tx: Transaction, request: RegisterRequest, owner: str, policy: Policy, server_version: str, token_id: str = ""
+    tx: Transaction,
+    request: RegisterRequest,
+    owner: str,
+    policy: Policy,
+    server_version: str,
+    token_id: str = "",
+    max_workers: int | None = None,
 ) -> RegisterAnswer:
     """Take a worker in, or take in what it says anew; one that was told to leave, ever, is told so again.
 
@@ -132,25 +151,26 @@ def register_worker(
     if known is not None and (known.owner, known.token_id) != (owner, token_id):
         raise Forbidden(f"The worker {request.worker_id} was registered with another token.")
     if known is None or known.state == "gone":
-        _must_have_room(tx, token_id, policy)
+        _must_have_room(tx, token_id, max_workers)
     told = request.model_dump(mode="json")
     if len(json.dumps(told["engines"])) > MAX_OFFERS_LENGTH:
         raise TooLarge(f"What this worker offers is longer than {MAX_OFFERS_LENGTH} letters; name fewer models.")
     machine = told["machine"] and Json(told["machine"])
     more = {"engines": Json(told["engines"]), "machine": machine, "owner": owner, "token_id": token_id}
     tx.change(REGISTER, told | more)
-    if known is None or known.state == "gone":
+    if known is None or known.state == "gone" or known.rests:
         emit(tx, events.WorkerJoined(worker_id=request.worker_id, name=request.name), owner=owner)
     if known is not None:
         for offer in request.engines:
             for model in offer.resting:
                 _cannot_serve(tx, known, offer.engine, model, policy)
-    return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version)
+    hours = tx.first(WANTED_HOURS, {"name": request.name})
+    return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version, hours=hours)
 
 
-def _must_have_room(tx: Transaction, token_id: str, policy: Policy) -> None:
-    if (tx.first(OF_TOKEN, {"token": token_id}) or 0) >= policy.max_workers:
-        raise QuotaReached(f"{policy.max_workers} workers use this token, the most here; give the others another one.")
+def _must_have_room(tx: Transaction, token_id: str, most: int | None) -> None:
+    if most is not None and (tx.first(OF_TOKEN, {"token": token_id}) or 0) >= most:
+        raise QuotaReached(f"{most} workers use this token, the most here; give the others another one.")
 
 
 def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, policy: Policy) -> None:
@@ -196,9 +216,10 @@ class LiveWorkers:
 
     @cached_property
     def offers(self) -> list[Offers]:
-        """What the live workers can run."""
+        """What the live workers can run; those outside of their hours run nothing."""
         since = self._tx.now - timing(self._tx, self._policy).lease_seconds
-        return self._tx.rows(LIVE, {"since": since, "asking": self._asking or ""})
+        found = self._tx.rows(LIVE, {"since": since, "asking": self._asking or ""})
+        return [one for one in found if not one.rests]
 
     def serves(self, needs: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take a job that needs that."""
@@ -238,6 +259,17 @@ def pause(tx: Transaction, worker_id: str, paused: bool = True) -> None:
         tx.change(PAUSE, {"me": worker_id, "paused": paused})
         said = events.WorkerPaused if paused else events.WorkerResumed
         emit(tx, said(worker_id=worker_id, name=worker.name), owner=worker.owner)
+
+
+def want_hours(tx: Transaction, worker_id: str, hours: str | None, author: str) -> None:
+    """Have all workers of this one's name work in these hours; empty is any, None as they were started."""
+    worker = _present(tx, worker_id)
+    if hours is None:
+        tx.change(FORGET_HOURS, {"name": worker.name})
+    else:
+        tx.change(WANT_HOURS, {"name": worker.name, "hours": hours})
+    said = events.WorkerHoursChanged(worker_id=worker_id, name=worker.name, hours=hours, author=author)
+    emit(tx, said, owner=worker.owner)
 
 
 def _tell(

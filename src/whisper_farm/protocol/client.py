@@ -20,6 +20,8 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
+from whisper_farm.settings import Limits
+from whisper_farm.times import HOURS
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 
@@ -270,7 +272,11 @@ class WorkerView(Answer):
     paused: bool = False
     """It stays, and is given no more jobs until it is resumed."""
     hours: str | None = None
-    """The hours of its machine's day in which it works."""
+    """The hours of its machine's day in which it works, as whoever started it said."""
+    wanted_hours: str | None = None
+    """As an administrator wants them, empty for any; they count more."""
+    resting: bool = False
+    """It is outside of its hours, and offers nothing."""
     jobs: int
     last_seen_at: float
     speed: float | None = None
@@ -278,6 +284,12 @@ class WorkerView(Answer):
     compared: int = 0
     differed: int = 0
     """Its results that a second worker's were held against, and those of them that were not alike."""
+
+
+class WorkingHours(Request):
+    """Hours such as `22:00-07:00`, empty for any; None leaves them to the worker."""
+
+    hours: Annotated[str, Field(pattern=f"{HOURS}|^$")] | None
 
 
 class WorkerList(Answer):
@@ -337,9 +349,14 @@ class ServerView(Answer):
     workers_live: int
     jobs_queued: int
     max_upload_bytes: int
-    max_unfinished: int | None = None
-    retention_days: float | None = None
-    trash_hours: float | None = None
-    max_waiting_bytes: int | None = None
-    max_workers: int | None = None
-    """Only for admins, as the four before."""
+
+
+class LimitsChange(Request, Limits):
+    """The limits that are to change: those that are named."""
+
+
+class LimitsView(Answer):
+    """The limits in force, and those that the server was given by its settings."""
+
+    limits: Limits
+    server: Limits

@@ -52,6 +52,8 @@ EventKind = Literal[
     "worker_paused",
     "worker_resumed",
     "worker_gone",
+    "worker_hours_changed",
+    "limits_changed",
 ]
 
 
@@ -216,7 +218,7 @@ class _AboutWorker(FarmEvent):
 
 
 class WorkerJoined(_AboutWorker):
-    """A worker registered, for the first time or again after it was given up."""
+    """A worker registered, for the first time or again after it was given up or rested."""
 
 
 class WorkerDraining(_AboutWorker):
@@ -237,6 +239,20 @@ class WorkerResumed(_AboutWorker):
 
 class WorkerGone(_AboutWorker):
     """A worker left, or was silent for too long."""
+
+
+class WorkerHoursChanged(_AboutWorker):
+    """An administrator wants all workers of this name to work in other hours."""
+
+    hours: str | None
+    author: Name
+
+
+class LimitsChanged(FarmEvent):
+    """An administrator changed limits of the farm: which, and to what."""
+
+    author: Name
+    changed: dict[str, float | None]
 
 
 def event_of(kind: str, data: dict[str, Any]) -> FarmEvent | None:

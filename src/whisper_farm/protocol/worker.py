@@ -96,13 +96,15 @@ class RegisterRequest(Request):
     """It works on transcriptions with this label only (the one-command farm works on nothing but its own)."""
     machine: MachineFacts | None = None
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
-    """It works within these hours of its machine's day only, and is gone in between."""
+    """It works within these hours of its machine's day only. In between it offers nothing, and only beats."""
 
 
 class RegisterAnswer(Answer):
     lease_seconds: Seconds
     heartbeat_seconds: Seconds
     server_version: Name
+    hours: str | None = None
+    """The hours in which an administrator wants it to work, empty for any; None leaves them to the worker."""
 
 
 class ClaimRequest(Request):
@@ -150,6 +152,8 @@ class HeartbeatAnswer(Answer):
     drain: bool = False
     dismissed: bool = False
     """Leave now: hand everything back."""
+    hours: str | None = None
+    """As `RegisterAnswer` has them."""
     lease_seconds: Seconds
     heartbeat_seconds: Seconds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import UniqueConstraint
 
-from whisper_farm.store.columns import JSON_TEXT, REAL, TEXT, each, holds, index, key, of, one_of, some, table
+from whisper_farm.store.columns import JSON_TEXT, REAL, TEXT, each, holds, index, key, of, one_of, single, some, table
 
 tokens = table(
     "tokens",
@@ -43,6 +43,9 @@ accounts = table(
 
 preferences = table("preferences", key("owner"), each(TEXT, "glossary"), each(JSON_TEXT, "defaults"))
 """What each owner wants of the app: names and words to expect, and the options of the next recording."""
+
+limits = table("limits", single(), each(JSON_TEXT, "changed"))
+"""What administrators changed of the limits that the servers were given."""
 
 sessions = table(
     "sessions",

@@ -236,6 +236,9 @@ Only the token that registered it, `token_id`, speaks for it. `compared` counts 
 of another worker, `differed` those of them that were not alike.
 """
 
+working_hours = table("working_hours", key("name"), each(TEXT, "hours"))
+"""When administrators want all workers of a name to work, by the clocks of their machines; empty: always."""
+
 edits = table(
     "edits",
     of("transcription_id", "transcriptions.id"),

@@ -50,11 +50,19 @@ class WorkerRow(PresentWorker):
     compared: int
     differed: int
     hours: str | None
+    wanted_hours: str | None
+    cuts: bool
+
+    @property
+    def resting(self) -> bool:
+        """Whether it offers nothing: it is outside of its working hours."""
+        return not self.engines and not self.cuts
 
 
 COLUMNS = """
-    SELECT id, name, version, platform, label, hours, slots, engines, machine, state, paused, last_seen_at,
+    SELECT id, name, version, platform, label, hours, cuts, slots, engines, machine, state, paused, last_seen_at,
            audio_seconds, work_seconds, compared, differed,
+           (SELECT hours FROM working_hours WHERE working_hours.name = workers.name) AS wanted_hours,
            (SELECT count(*) FROM attempts WHERE attempts.worker_id = workers.id AND attempts.state = 'live') AS jobs
       FROM workers
 """

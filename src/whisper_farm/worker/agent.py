@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import platform
 import re
-import socket
 from collections.abc import Coroutine, Sequence
 from typing import Literal, assert_never
 
-from whisper_farm import __version__
 from whisper_farm.errors import FarmError, LeaseLost, OptionUnsupported
 from whisper_farm.protocol import worker
 from whisper_farm.protocol.jobs import ChunkTask, PeaksTask, Result, TranscribeTask
@@ -28,7 +25,7 @@ from whisper_farm.worker.claims import CUTS_AT_ONCE, ClaimCalls
 from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure, failed_by
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
-from whisper_farm.worker.machine import machine_facts
+from whisper_farm.worker.machine import Hours, introduction, name_of
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 from whisper_farm.worker.peaks import PeaksMaking
 from whisper_farm.worker.recogniser_pool import RecogniserPool
@@ -38,7 +35,6 @@ from whisper_farm.worker.tasks import BackgroundTasks, Wakeup, ended
 Ending = Literal["stopped", "left", "drained", "dismissed"]
 """Why a worker ended without an error. Its owner let it finish, or leave at once; or the farm wanted the one or the
 other."""
-_NAME_LENGTH = 255
 _TOKEN = "[A-Za-z0-9_-]{16,64}"
 _REFUSED_SECONDS = 5.0
 LEAVE_SECONDS = 1.0
@@ -51,8 +47,16 @@ class Agent:
     One that does not know its farm yet (`waits`) loads its model, and waits for `work_for`.
     """
 
-    def __init__(self, settings: WorkerSettings, notice: Tell = tell_nobody, waits: bool = False) -> None:
-        self.name = (settings.name or socket.gethostname() or "worker")[:_NAME_LENGTH]
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        notice: Tell = tell_nobody,
+        waits: bool = False,
+        hours: Hours | None = None,
+        worker_id: str | None = None,
+    ) -> None:
+        self.name = name_of(settings)
+        self.hours = hours or Hours(settings.hours)
         self._settings = settings
         self._tell = notice
         self._ending: Ending | None = None
@@ -66,12 +70,14 @@ class Agent:
         self._introduced: worker.RegisterRequest | None = None
         self._introduction_changed = Wakeup()
         self._tasks = BackgroundTasks(failed=self._over.set)
-        self._api = WorkerApi(settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_server)
+        self._api = WorkerApi(
+            settings.server, settings.token, settings.request_timeout_seconds, self._tell_of_server, worker_id
+        )
         self.worker_id = self._api.worker_id
         self._api.on_unknown = self._introduce_again
         self._api.on_strange_claim = self._not_understood
         self._leases = Leases(self._gone)
-        self._heartbeats = Heartbeats(self._api, self._leases, self._told_to_go)
+        self._heartbeats = Heartbeats(self._api, self._leases, self._told_to_go, self.hours.heed)
         self._claiming = ClaimCalls(self._api, self._room, self._taken, self._told_to_go, notice)
         self._handing_in = HandingIn(self._api, self._leases, self._heartbeats, self._claiming, self._tell)
         self._pool = RecogniserPool(settings, self._tasks, self._pool_changed, notice)
@@ -204,6 +210,7 @@ class Agent:
         request = self._introduction()
         answer = await self._api.register(request)
         self._heartbeats.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
+        self.hours.heed(answer.hours)
         if self._introduced is None:
             message = f"Worker {self.name} ({self.worker_id}) works for {self._api.server}."
             self._tell(Notice("registered", message, {"worker_id": self.worker_id, "name": self.name}))
@@ -243,18 +250,8 @@ class Agent:
             )
             for each in capabilities
         )
-        return worker.RegisterRequest(
-            worker_id=self.worker_id,
-            name=self.name,
-            version=__version__,
-            platform=platform.platform(terse=True)[:255],
-            slots=max((each.slots for each in capabilities), default=1),
-            engines=offers,
-            cuts=self._settings.cuts,
-            label=self._settings.label,
-            machine=machine_facts(self._settings),
-            hours=self._settings.hours,
-        )
+        slots = max((each.slots for each in capabilities), default=1)
+        return introduction(self._settings, self.worker_id, offers, slots, self._settings.cuts)
 
     def _room(self, kind: JobKind) -> int:
         held = self._leases.unfinished(kind)

@@ -67,9 +67,10 @@ class WorkerApi:
         token: str,
         timeout_seconds: float,
         told: Callable[[bool, str], None] = lambda answers, why: None,
+        worker_id: str | None = None,
     ) -> None:
         self._transport = Transport(server, _headers(token))
-        self.worker_id = secrets.token_hex(8)
+        self.worker_id = worker_id or secrets.token_hex(8)
         self.timeout_seconds = timeout_seconds
         self._told = told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None

@@ -101,14 +101,24 @@ class Leases:
 
 
 class Heartbeats:
-    """The heart of one worker. `told_to_go` is called with True to leave at once, False to drain."""
+    """The heart of one worker. `told_to_go` is called with True to leave at once, False to drain.
 
-    def __init__(self, api: WorkerApi, leases: Leases, told_to_go: Callable[[bool], None]) -> None:
+    `told_hours` hears with each beat in which hours the farm wants it to work.
+    """
+
+    def __init__(
+        self,
+        api: WorkerApi,
+        leases: Leases,
+        told_to_go: Callable[[bool], None],
+        told_hours: Callable[[str | None], None] = lambda hours: None,
+    ) -> None:
         self.lease_seconds = 20.0
         self.heartbeat_seconds = 5.0
         self._api = api
         self._leases = leases
         self._told_to_go = told_to_go
+        self._told_hours = told_hours
         self._beating = asyncio.Lock()
         self._sooner = Wakeup()
 
@@ -156,6 +166,7 @@ class Heartbeats:
         seconds = max(1.0, min(self.lease_seconds / 4, self._api.timeout_seconds))
         answer = await self._api.heartbeat(HeartbeatRequest(worker_id=self._api.worker_id, tokens=tokens), seconds)
         self.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
+        self._told_hours(answer.hours)
         self._leases.take_away(answer.lost, "lost")
         self._leases.take_away(answer.cancelled, "cancelled")
         self._leases.renewed(tokens, sent_at, answer.lease_seconds)

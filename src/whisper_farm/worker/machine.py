@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import re
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from whisper_farm.protocol.worker import MachineFacts
+from whisper_farm import __version__
+from whisper_farm.protocol.worker import EngineOffer, MachineFacts, RegisterRequest
 from whisper_farm.settings import WorkerSettings
-from whisper_farm.times import within_hours
+from whisper_farm.times import HOURS, within_hours
 from whisper_farm.worker.notices import Notice, Tell
 
 LOOK_SECONDS = 0.25
+NAME_LENGTH = 255
 
 
 def machine_facts(settings: WorkerSettings) -> MachineFacts | None:
@@ -35,19 +40,65 @@ def machine_facts(settings: WorkerSettings) -> MachineFacts | None:
     )
 
 
-def works_now(settings: WorkerSettings, at: time.struct_time | None = None) -> bool:
-    """Whether its working hours, if it has any, go on: by the clock of this machine."""
-    at = at or time.localtime()
-    return settings.hours is None or within_hours(settings.hours, at.tm_hour * 60 + at.tm_min)
+def introduction(
+    settings: WorkerSettings, worker_id: str, engines: Sequence[EngineOffer], slots: int = 1, cuts: bool = False
+) -> RegisterRequest:
+    """What a worker says of itself. One that rests offers nothing."""
+    return RegisterRequest(
+        worker_id=worker_id,
+        name=name_of(settings),
+        version=__version__,
+        platform=platform.platform(terse=True)[:NAME_LENGTH],
+        slots=slots,
+        engines=tuple(engines),
+        cuts=cuts,
+        label=settings.label,
+        machine=machine_facts(settings),
+        hours=settings.hours,
+    )
+
+
+def name_of(settings: WorkerSettings) -> str:
+    """The worker's name: as its owner wants it, or that of the machine."""
+    return (settings.name or socket.gethostname() or "worker")[:NAME_LENGTH]
+
+
+class Hours:
+    """When a worker works, by the clock of this machine. What the farm wants counts more than how it was started."""
+
+    def __init__(self, own: str | None) -> None:
+        self._own = own
+        self._wanted: str | None = None
+
+    def heed(self, wanted: str | None) -> None:
+        """Take over what the farm says: None leaves it to the worker, empty is at any time."""
+        if wanted is None or wanted == "" or re.match(HOURS, wanted):
+            self._wanted = wanted
+
+    @property
+    def in_force(self) -> str | None:
+        """These hours; None at any time."""
+        return (self._own if self._wanted is None else self._wanted) or None
+
+    def go_on(self, at: time.struct_time | None = None) -> bool:
+        """Whether it is time to work."""
+        at = at or time.localtime()
+        return self.in_force is None or within_hours(self.in_force, at.tm_hour * 60 + at.tm_min)
 
 
 class PlacedWorker:
     """Watches over the end of one worker. Give it every notice of the agent; `held` counts the jobs in hand."""
 
     def __init__(
-        self, settings: WorkerSettings, held: Callable[[], int], tell: Tell, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: WorkerSettings,
+        held: Callable[[], int],
+        tell: Tell,
+        hours: Hours | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._hours = hours or Hours(settings.hours)
         self._held = held
         self._tell = tell
         self._clock = clock
@@ -96,8 +147,8 @@ class PlacedWorker:
         for limit, since, words in limits:
             if limit is not None and since is not None and now - since >= limit:
                 return words.format(limit)
-        if self._settings.hours is not None and not works_now(self._settings):
-            return f"The working hours {self._settings.hours} are over: this worker rests."
+        if not self._hours.go_on():
+            return f"The working hours {self._hours.in_force} are over: this worker rests."
         return None
 
     def _say(self, why: str) -> None:

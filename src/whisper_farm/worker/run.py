@@ -2,30 +2,29 @@
 
 The first SIGTERM or Ctrl-C drains: what is being recognised is finished, the rest handed back. The second one leaves at
 once, and so does the end of the grace, if there is one (see `machine.py`). Every notice of the agent is one line of the
-log. Outside of its working hours no agent is there, and no child: the machine is free.
+log. Outside of its working hours it rests (see `rest.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
 from whisper_farm.log import WORKER, logger, set_up_logging
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
-from whisper_farm.worker.machine import PlacedWorker, works_now
+from whisper_farm.worker.machine import Hours, PlacedWorker
 from whisper_farm.worker.notices import Notice, Tell, tell_nobody
+from whisper_farm.worker.rest import rest
 
 _WARNINGS = frozenset(
     ["unreachable", "engine_unavailable", "model_unavailable", "job_failed", "job_refused", "child_died"]
 )
-Works = Callable[[WorkerSettings], bool]
-REST_SECONDS = 5.0
-"""How often a resting worker looks at the clock."""
 
 
 def run_worker(settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
@@ -41,10 +40,11 @@ async def _run(settings: WorkerSettings, notice: Tell) -> None:
         level = lines.warning if news.kind in _WARNINGS else lines.info
         level(news.message, action=news.kind, **news.data)
 
-    ending = Ending()
+    ending, hours, worker_id = Ending(), Hours(settings.hours), secrets.token_hex(8)
     with _signals(ending):
-        while await _rest(settings, ending.asked, say) and await _work(settings, ending, say, notice):
-            pass
+        while await rest(settings, hours, worker_id, ending.asked, say):
+            if not await _work(settings, hours, worker_id, ending, say, notice):
+                break
 
 
 @dataclass
@@ -63,17 +63,9 @@ class Ending:
         self.stop.set()
 
 
-async def _rest(settings: WorkerSettings, asked: asyncio.Event, say: Tell, works: Works = works_now) -> bool:
-    """Wait for the working hours to begin; False if the worker is asked to end before."""
-    if not works(settings) and not asked.is_set():
-        say(Notice("ending", f"This worker rests; it works from {settings.hours}."))
-    while not works(settings) and not asked.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), REST_SECONDS)
-    return not asked.is_set()
-
-
-async def _work(settings: WorkerSettings, ending: Ending, say: Tell, notice: Tell) -> bool:
+async def _work(
+    settings: WorkerSettings, hours: Hours, worker_id: str, ending: Ending, say: Tell, notice: Tell
+) -> bool:
     """Work until told to stop; True if that was the end of the working hours."""
 
     def tell(news: Notice) -> None:
@@ -81,12 +73,12 @@ async def _work(settings: WorkerSettings, ending: Ending, say: Tell, notice: Tel
         say(news)
         notice(news)
 
-    ending.agent = agent = Agent(settings, tell)
+    ending.agent = agent = Agent(settings, tell, hours=hours, worker_id=worker_id)
     ending.stop = stop = asyncio.Event()
-    placed = PlacedWorker(settings, lambda: agent.held, say)
+    placed = PlacedWorker(settings, lambda: agent.held, say, hours)
     watching = asyncio.create_task(placed.watch(stop, agent.leave_now))
     try:
-        return await agent.run(stop) == "stopped" and not ending.asked.is_set() and not works_now(settings)
+        return await agent.run(stop) == "stopped" and not ending.asked.is_set() and not hours.go_on()
     finally:
         watching.cancel()
 

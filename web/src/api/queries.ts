@@ -25,6 +25,8 @@ export const preferencesQuery = queryOptions({
   staleTime: Infinity,
 });
 
+export const limitsQuery = queryOptions({ queryKey: ["limits"], queryFn: () => data(api.GET("/api/limits")) });
+
 export const serverQuery = queryOptions({ queryKey: ["server"], queryFn: () => data(api.GET("/api/server")) });
 
 export const workersQuery = queryOptions({
@@ -102,6 +104,18 @@ export async function act(id: string, action: Action, keepalive = false): Promis
 
 export const useAction = () =>
   useChange(({ id, action }: { id: string; action: Action }) => act(id, action), [["transcriptions"], ["transcription"], ["jobs"]]);
+
+/** Try one job again that was set aside. */
+export const useRetryJob = () =>
+  useChange(
+    ({ id, job }: { id: string; job: string }) =>
+      data(
+        api.POST("/api/transcriptions/{transcription_id}/jobs/{job_id}/retry", {
+          params: { path: { transcription_id: id, job_id: job } },
+        }),
+      ),
+    [["transcriptions"], ["transcription"], ["jobs"]],
+  );
 
 export const useRename = () =>
   useChange(

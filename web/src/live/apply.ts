@@ -39,6 +39,8 @@ export class Applied {
       this.stale(["server"]);
       this.stale(["session"]);
       this.stale(["transcriptions"]); // their warnings speak of workers
+    } else if (event.kind === "limits_changed") {
+      this.stale(["limits"]);
     } else if (id !== null) {
       this.stale(["transcriptions"]);
       this.stale(["search"]);

@@ -1,7 +1,7 @@
 // What pages are made of, written once: a section, facts, a list of entries, a menu of actions, a secret shown once.
-import { ActionIcon, Alert, Badge, Button, Card, Group, Menu, Stack, Text, Title } from "@mantine/core";
+import { ActionIcon, Alert, Badge, Button, Card, Group, Menu, Modal, Stack, Text, TextInput, Title } from "@mantine/core";
 import { IconCopy, IconDots } from "@tabler/icons-react";
-import type { ComponentType, ReactNode } from "react";
+import { type ComponentType, type FormEvent, type ReactNode, useEffect, useState } from "react";
 
 import { copy } from "../copy";
 import { useWords } from "../words";
@@ -20,6 +20,42 @@ export function Section({ title, hint, children }: { title: string; hint?: React
         {children}
       </Stack>
     </Card>
+  );
+}
+
+/** Asks for a name. */
+export function NameDialog({ title, label, given, most = 100, opened, onClose, onName }: {
+  title: string;
+  label: string;
+  given: string;
+  most?: number;
+  opened: boolean;
+  onClose: () => void;
+  onName: (name: string) => void;
+}) {
+  const { t } = useWords();
+  const [name, setName] = useState(given);
+  useEffect(() => {
+    if (opened) setName(given);
+  }, [opened, given]);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    onName(name.trim());
+    onClose();
+  };
+  return (
+    <Modal opened={opened} onClose={onClose} title={title}>
+      <form onSubmit={submit}>
+        <Stack gap="sm">
+          <TextInput data-autofocus label={label} maxLength={most} value={name} onChange={(event) => setName(event.currentTarget.value)} />
+          <Group justify="flex-end">
+            <Button type="submit" disabled={!name.trim()}>
+              {t.ok}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Modal>
   );
 }
 

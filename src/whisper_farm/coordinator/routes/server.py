@@ -17,9 +17,12 @@ from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, beare
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
 from whisper_farm.leases.workers import LiveWorkers
-from whisper_farm.protocol.client import ServerView
+from whisper_farm.protocol.client import LimitsChange, LimitsView, ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
+from whisper_farm.settings import Limits, ServerSettings
+from whisper_farm.store import limits
 from whisper_farm.store.counts import queued_jobs
+from whisper_farm.store.database import Transaction
 
 ANYBODY_READS = frozenset({"/", "/healthz", "/readyz"})
 
@@ -85,9 +88,28 @@ async def server(caller: AnyCaller, farm: Farm) -> ServerView:
         workers_live=live,
         jobs_queued=queued,
         max_upload_bytes=farm.settings.max_upload_bytes,
-        max_unfinished=farm.settings.max_unfinished if is_admin else None,
-        retention_days=farm.settings.retention_days if is_admin else None,
-        trash_hours=farm.settings.trash_hours if is_admin else None,
-        max_waiting_bytes=farm.settings.max_waiting_bytes if is_admin else None,
-        max_workers=farm.policy.max_workers if is_admin else None,
     )
+
+
+@client_router.get("/limits")
+async def get_limits(caller: Admin, farm: Farm) -> LimitsView:
+    """What one person or token may have at the same time, and how long transcriptions are kept."""
+    return await farm.store.read(lambda tx: _limits(tx, farm.settings))
+
+
+@client_router.patch("/limits")
+async def change_limits(body: LimitsChange, caller: Admin, farm: Farm) -> LimitsView:
+    """Change limits. They count at once, at every coordinator; one as the server was given it follows that again."""
+    change = body.model_dump(exclude_unset=True)
+
+    def changed(tx: Transaction) -> LimitsView:
+        limits.change_limits(tx, farm.settings, change, caller.owner)
+        return _limits(tx, farm.settings)
+
+    farm.log.info("limits were changed", action="limits_changed", owner=caller.owner, changed=change)
+    return await farm.store.write(changed)
+
+
+def _limits(tx: Transaction, settings: ServerSettings) -> LimitsView:
+    given = Limits.model_validate(limits.given(settings))
+    return LimitsView(limits=limits.limits_in_force(tx, settings), server=given)

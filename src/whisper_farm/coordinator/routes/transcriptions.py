@@ -15,7 +15,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
-from whisper_farm.coordinator.answers.openapi import CURSOR, PageSize, TranscriptionId, files, ranges
+from whisper_farm.coordinator.answers.openapi import CURSOR, IdInPath, PageSize, TranscriptionId, files, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
@@ -159,6 +159,14 @@ async def cancel(transcription_id: TranscriptionId, caller: AnyCaller, farm: Far
 async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Try again what failed or was cancelled; what is done is kept."""
     return await _change(transcription_id, caller, farm, transcriptions.retry)
+
+
+@router.post("/{transcription_id}/jobs/{job_id}/retry", responses=_CHANGE)
+async def retry_job(
+    transcription_id: TranscriptionId, job_id: IdInPath, caller: AnyCaller, farm: Farm
+) -> TranscriptionView:
+    """Try one job again that was set aside; the others stay as they are."""
+    return await _change(transcription_id, caller, farm, lambda tx, one: transcriptions.retry(tx, one, job_id))
 
 
 async def _change(

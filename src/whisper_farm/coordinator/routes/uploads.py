@@ -20,6 +20,7 @@ from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarg
 from whisper_farm.protocol.wire import MAX_PART_BYTES
 from whisper_farm.store import uploads as rows
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.limits import limits_in_force
 
 router = routes_for("uploads", "/uploads")
 _BODY = {"requestBody": {"required": True, **binary(OCTETS)}}
@@ -37,7 +38,7 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
     await farm.blobs.leave_room(body.size, farm.settings.disk_reserve_bytes)
 
     def announced(tx: Transaction) -> rows.UploadRow:
-        rows.must_have_room(tx, caller.owner, body.size, farm.settings.max_waiting_bytes)
+        rows.must_have_room(tx, caller.owner, body.size, limits_in_force(tx, farm.settings).max_waiting_bytes)
         return rows.announce(tx, wanted, farm.settings.max_open_uploads)
 
     upload = await farm.store.write(announced)

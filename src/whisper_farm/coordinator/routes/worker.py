@@ -53,6 +53,7 @@ from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import AttemptedJob, held_job
 from whisper_farm.store.join_codes import join as join_by
+from whisper_farm.store.limits import limits_in_force
 
 VERIFIES_AT_ONCE = 8
 LIST_BYTES = 512 << 10
@@ -105,9 +106,12 @@ async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> prot
 @router.post("/register")
 async def register(body: protocol.RegisterRequest, caller: AnyCaller, farm: Farm) -> protocol.RegisterAnswer:
     """Present a worker, or say anew what it offers."""
-    answer = await farm.store.write(
-        lambda tx: register_worker(tx, body, caller.owner, farm.policy, __version__, caller.token_id)
-    )
+
+    def taken_in(tx: Transaction) -> protocol.RegisterAnswer:
+        most = limits_in_force(tx, farm.settings).max_workers
+        return register_worker(tx, body, caller.owner, farm.policy, __version__, caller.token_id, most)
+
+    answer = await farm.store.write(taken_in)
     farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
     return answer
 

@@ -15,7 +15,7 @@ from whisper_farm.coordinator.layers.auth import Admin
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
 from whisper_farm.leases.fail import take_back
-from whisper_farm.protocol.client import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView
+from whisper_farm.protocol.client import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView, WorkingHours
 from whisper_farm.store import join_codes
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.workers import find_worker
@@ -32,6 +32,17 @@ async def list_workers(caller: Admin, farm: Farm) -> WorkerList:
     """The workers that are there, and those that went within the last hour."""
     rows = await farm.store.read(lambda tx: list_rows(tx, gone_since=tx.now - GONE_SECONDS))
     return WorkerList(workers=tuple(map(WorkerView.of, rows)))
+
+
+@router.put("/workers/{worker_id}/hours", responses=documented(NotFound, WrongState))
+async def change_hours(worker_id: IdInPath, body: WorkingHours, caller: Admin, farm: Farm) -> WorkerView:
+    """Say when a worker shall work, and all others of its name: also those that are started later."""
+
+    def change(tx: Transaction) -> WorkerView:
+        workers.want_hours(tx, worker_id, body.hours, caller.owner)
+        return WorkerView.of(find_worker(tx, worker_id))
+
+    return await farm.store.write(change)
 
 
 @router.post("/workers/{worker_id}/{action}", responses=documented(NotFound, WrongState))

@@ -17,7 +17,9 @@ from whisper_farm.leases.lapse import reap
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import BlobEntry, Blobs
+from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import RETIRE_BATCH, retire_events
+from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.references import empty_trash, named_blobs, note_trash, overfull_uploads
 from whisper_farm.store.transcriptions import finished_before
 from whisper_farm.store.uploads import forget_uploads
@@ -63,6 +65,7 @@ class Retention(Service):
     """
 
     name = "retention"
+    woken_by = frozenset({"limits_changed"})
     period_seconds = 600
     timeout_seconds = 300
 
@@ -80,11 +83,11 @@ class Retention(Service):
         return Report(more, events=events, transcriptions=transcriptions, workers=workers)
 
     async def _delete_old(self) -> int:
-        if self._settings.retention_days is None:
-            return 0
-        keep_seconds = self._settings.retention_days * DAY_SECONDS
-        old = await self._store.read(lambda tx: finished_before(tx, tx.now - keep_seconds, BATCH))
-        return sum([await self._delete(one) for one in old])
+        def old(tx: Transaction) -> list[str]:
+            days = limits_in_force(tx, self._settings).retention_days
+            return [] if days is None else finished_before(tx, tx.now - days * DAY_SECONDS, BATCH)
+
+        return sum([await self._delete(one) for one in await self._store.read(old)])
 
     async def _delete(self, transcription_id: str) -> bool:
         try:

@@ -25,6 +25,7 @@ from whisper_farm.settings import ServerSettings
 from whisper_farm.store import feeds as rows
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.transcriptions import count_unfinished
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -103,7 +104,7 @@ class Feeds(Service):
         known = {one.id for one in rows.episodes_of(tx, feed.id)}
         episodes = [replace(one, url=_absolute(feed.url, one.url)) for one in found.episodes]
         chosen = wanted(episodes, feed.days, feed.words, feed.count, tx.now)
-        room = self._settings.max_unfinished - count_unfinished(tx, feed.owner)
+        room = limits_in_force(tx, self._settings).max_unfinished - count_unfinished(tx, feed.owner)
         taken = [one for one in reversed(chosen) if f"{feed.id}.{one.id}" not in known and _usable(one)][: max(0, room)]
         for episode in taken:
             kept = feed.keep_transcripts and episode.has_transcript

@@ -35,7 +35,6 @@ export function AddMachine() {
         onClose={() => setOpened(false)}
         size="lg"
         title={t.join.title}
-        closeButtonProps={{ "aria-label": t.close }}
       >
         {make.isPending && <Loader aria-label={t.loading} />}
         {make.data?.code && <How code={make.data.code} until={make.data.expires_at} again={() => make.mutate()} />}

@@ -1,8 +1,9 @@
 // The farm at a glance: its state in one word, its workers, who did what when, how far each transcription is.
-import { Badge, Container, Group, Loader, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
+import { Badge, Button, Container, Group, Loader, Paper, SimpleGrid, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { IconRefresh } from "@tabler/icons-react";
 import { type ReactNode, useState } from "react";
 
 import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useAction, workersQuery } from "../../api/queries";
@@ -48,7 +49,7 @@ export function Farm() {
   if (!server.data || !list.data) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
   const work = recent.map(({ id }, index) => ({ id, jobs: jobs[index] ?? [] }));
   const held = admin ? (workers.data ?? []).reduce((sum, one) => sum + one.jobs, 0) : null;
-  const live = admin ? workers.data?.filter(({ state }) => state === "live").length : undefined;
+  const live = admin ? workers.data?.filter(({ state, resting }) => state === "live" && !resting).length : undefined;
   const numbers = { workers: live ?? server.data.workers_live, queued: server.data.jobs_queued, held };
   return (
     <Container size="lg" py="lg">
@@ -170,6 +171,17 @@ function SetAside() {
           ))}
         </Entries>
       </Paper>
+      {troubled.length > 1 && (
+        <Button
+          mt="sm"
+          size="compact-md"
+          variant="default"
+          leftSection={<IconRefresh size={16} aria-hidden />}
+          onClick={() => troubled.forEach(({ id }) => retry.mutate({ id, action: "retry" }))}
+        >
+          {t.farm.retryAll(troubled.length)}
+        </Button>
+      )}
       {jobs}
     </Section>
   );

@@ -213,7 +213,7 @@ function Log({ machine, close }: { machine: string; close: () => void }) {
     queryFn: () => data(api.GET("/api/machines/log", { params: { query: machine ? { machine } : {} } })),
   });
   return (
-    <Modal opened onClose={close} size="lg" title={t.machines.logOf(machine)} closeButtonProps={{ "aria-label": t.close }}>
+    <Modal opened onClose={close} size="lg" title={t.machines.logOf(machine)}>
       {!found && <Loader aria-label={t.loading} />}
       {found?.lines.length === 0 && <Text c="dimmed">{t.machines.noLog}</Text>}
       <ol className={style.log}>

@@ -1,16 +1,18 @@
 // The workers, and what they can be told: to rest, to go on, to leave; after what they hold or at once.
 import { Badge, Text } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
-import { IconDoorExit, IconPlayerPause, IconPlayerPlay } from "@tabler/icons-react";
+import { IconClock, IconDoorExit, IconPlayerPause, IconPlayerPlay } from "@tabler/icons-react";
 
 import { useWorkerAction } from "../../api/queries";
 import type { EngineOffer, WorkerView } from "../../api/schema";
 import { Actions, type Fact, Facts } from "../../shell/Parts";
 import { modelName, useWords } from "../../words";
 import style from "./Farm.module.css";
+import { HoursDialog } from "./Hours";
 import { workerActions, workerState } from "./state";
 
-const COLOURS = { ready: "blue", live: "farm", pausing: "orange", paused: "orange", draining: "orange", dismissed: "orange", gone: "gray" };
+const COLOURS = { ready: "blue", live: "farm", pausing: "orange", paused: "orange", resting: "gray", draining: "orange", dismissed: "orange", gone: "gray" };
 const ICONS = {
   pause: IconPlayerPause,
   "pause-now": IconPlayerPause,
@@ -35,12 +37,15 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   const { t, ago, number } = useWords();
   const offers = one.engines as unknown as readonly EngineOffer[];
   const state = workerState(one);
+  const hours = one.wanted_hours ?? one.hours;
   const facts: Fact[] = [
-    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")],
-    [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
+    ...(one.resting ? [] : [
+      [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")] as const,
+      [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")] as const,
+    ]),
     [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
-    ...(one.hours ? [[t.farm.hours, one.hours.replace("-", "–")] as const] : []),
+    ...(hours ? [[t.farm.hours, t.hours.shown(hours)] as const] : []),
     [t.farm.seen, ago(now - one.last_seen_at)],
   ];
   return (
@@ -70,11 +75,17 @@ function modelsOf(offer: EngineOffer, any: string): string {
 function WorkerActions({ one }: { one: WorkerView }) {
   const { t } = useWords();
   const { mutate } = useWorkerAction((name) => notifications.show({ message: t.farm.told[name](one.name) }));
+  const [asking, hours] = useDisclosure(false);
   const actions = workerActions(one).map((name) => ({
     label: t.farm.tell[name],
     hint: t.farm.tellHints[name],
     icon: ICONS[name],
     run: () => mutate({ id: one.id, action: name }),
   }));
-  return <Actions label={t.farm.actions(one.name)} actions={actions} />;
+  return (
+    <>
+      <Actions label={t.farm.actions(one.name)} actions={[...actions, { label: t.hours.set, icon: IconClock, run: hours.open }]} />
+      {asking && <HoursDialog one={one} onClose={hours.close} />}
+    </>
+  );
 }

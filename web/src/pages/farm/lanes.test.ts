@@ -32,11 +32,12 @@ it("says in one word how the farm is", () => {
 });
 
 it("a worker rests only when it holds nothing more, and can then be told to go on", () => {
-  expect(workerState({ state: "live", paused: true, jobs: 2 })).toBe("pausing");
-  expect(workerState({ state: "live", paused: true, jobs: 0 })).toBe("paused");
-  expect(workerState({ state: "draining", paused: true, jobs: 0 })).toBe("draining");
-  expect(workerActions({ state: "live", paused: true, jobs: 0 })).toEqual(["resume", "drain", "dismiss"]);
-  expect(workerActions({ state: "live", paused: false, jobs: 1 })).toEqual(["pause", "pause-now", "drain", "dismiss"]);
-  expect(workerActions({ state: "draining", paused: false, jobs: 1 })).toEqual(["dismiss"]);
-  expect(workerActions({ state: "gone", paused: false, jobs: 0 })).toEqual([]);
+  expect(workerState({ state: "live", paused: true, jobs: 2, resting: false })).toBe("pausing");
+  expect(workerState({ state: "live", paused: true, jobs: 0, resting: false })).toBe("paused");
+  expect(workerState({ state: "draining", paused: true, jobs: 0, resting: false })).toBe("draining");
+  expect(workerActions({ state: "live", paused: true, jobs: 0, resting: false })).toEqual(["resume", "drain", "dismiss"]);
+  expect(workerActions({ state: "live", paused: false, jobs: 1, resting: false })).toEqual(["pause", "pause-now", "drain", "dismiss"]);
+  expect(workerActions({ state: "draining", paused: false, jobs: 1, resting: false })).toEqual(["dismiss"]);
+  expect(workerState({ state: "live", paused: false, jobs: 0, resting: true })).toBe("resting");
+  expect(workerActions({ state: "gone", paused: false, jobs: 0, resting: false })).toEqual([]);
 });

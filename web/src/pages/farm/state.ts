@@ -17,11 +17,12 @@ export function farmState({ workers, queued, held }: Numbers, running: number): 
   return queued > 0 ? "waiting" : "idle";
 }
 
-type Told = Pick<WorkerView, "state" | "paused" | "jobs">;
+type Told = Pick<WorkerView, "state" | "paused" | "jobs" | "resting">;
 
 /** A worker's state in one word: what it was told last counts more than what it does. */
-export function workerState({ state, paused, jobs }: Told): WorkerView["state"] | "ready" | "pausing" | "paused" {
+export function workerState({ state, paused, jobs, resting }: Told): WorkerView["state"] | "ready" | "pausing" | "paused" | "resting" {
   if (state !== "live") return state;
+  if (resting) return "resting";
   if (paused) return jobs ? "pausing" : "paused";
   return jobs ? "live" : "ready";
 }

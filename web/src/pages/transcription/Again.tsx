@@ -105,7 +105,6 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
       onClose={again.close}
       size="lg"
       title={asked ? t.edit.againAt(clock(asked.start), clock(asked.end)) : ""}
-      closeButtonProps={{ "aria-label": t.close }}
     >
       <Stack gap="md">
         <SegmentedControl

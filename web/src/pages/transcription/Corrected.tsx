@@ -13,10 +13,10 @@ import {
   IconUsers,
 } from "@tabler/icons-react";
 
+import { NameDialog } from "../../shell/Parts";
 import { clock, useNow, useWords } from "../../words";
 import { said } from "./corrections";
 import style from "./Editor.module.css";
-import { NameDialog } from "./Speakers";
 import { api, data } from "../../api/client";
 import type { Correcting } from "./useCorrections";
 

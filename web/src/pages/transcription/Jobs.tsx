@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { IconRefresh } from "@tabler/icons-react";
 import { useState } from "react";
 
-import { isActive, isTroubled, jobsQuery, transcriptionQuery, useAction } from "../../api/queries";
+import { isActive, isTroubled, jobsQuery, transcriptionQuery, useAction, useRetryJob } from "../../api/queries";
 import type { AttemptView, JobView, TranscriptionView } from "../../api/schema";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { chunkState } from "../../shell/chunks";
@@ -28,6 +28,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
   const { data: one = known } = useQuery(transcriptionQuery(known.id));
   const now = useNow(isActive(one) ? 1 : 60);
   const retry = useAction();
+  const again = useRetryJob();
   const [shown, setShown] = useState<"troubled" | "all" | null>(null);
   const [most, setMost] = useState(PAGE);
   const { data: jobs } = useQuery({ ...jobsQuery(one.id), refetchInterval: isActive(one) ? LOOK_MS : false });
@@ -35,7 +36,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
   const wanted = shown ?? (troubled.length ? "troubled" : "all");
   const list = wanted === "troubled" ? troubled : (jobs ?? []);
   return (
-    <Modal opened onClose={onClose} size="lg" title={t.jobs.title(one.name)} closeButtonProps={{ "aria-label": t.close }}>
+    <Modal opened onClose={onClose} size="lg" title={t.jobs.title(one.name)}>
       <Stack gap="md">
         <Group justify="space-between">
           <Text size="sm" c="dimmed">
@@ -62,7 +63,13 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
         {jobs && !list.length && <Text c="dimmed">{t.jobs.none}</Text>}
         <Entries label={t.jobs.title(one.name)}>
           {list.slice(0, most).map((job) => (
-            <Job key={job.id} job={job} now={now} {...(onPick ? { onPick } : {})} />
+            <Job
+              key={job.id}
+              job={job}
+              now={now}
+              {...(onPick ? { onPick } : {})}
+              {...(job.state === "failed" && isTroubled(one) ? { onRetry: () => again.mutate({ id: one.id, job: job.id }) } : {})}
+            />
           ))}
         </Entries>
         {list.length > most && <Small label={t.list.more} onClick={() => setMost(most + PAGE)} />}
@@ -71,7 +78,14 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
   );
 }
 
-function Job({ job, now, onPick }: { job: JobView; now: number; onPick?: (seconds: number) => void }) {
+interface JobProps {
+  readonly job: JobView;
+  readonly now: number;
+  readonly onPick?: (seconds: number) => void;
+  readonly onRetry?: () => void;
+}
+
+function Job({ job, now, onPick, onRetry }: JobProps) {
   const { t } = useWords();
   const state = chunkState(job);
   const name = job.kind === "transcribe" ? t.reader.seconds(clock(job.start_seconds), clock(job.end_seconds)) : t.jobs.kinds[job.kind];
@@ -79,7 +93,10 @@ function Job({ job, now, onPick }: { job: JobView; now: number; onPick?: (second
     <li className={style.job}>
       <Group gap="xs" justify="space-between">
         {onPick && job.kind === "transcribe" ? <Small label={name} onClick={() => onPick(job.start_seconds)} /> : <b>{name}</b>}
-        <Badge color={COLOURS[state]}>{t.chunkStates[state]}</Badge>
+        <Group gap="xs">
+          {onRetry && <Small label={t.jobs.retryOne} onClick={onRetry} />}
+          <Badge color={COLOURS[state]}>{t.chunkStates[state]}</Badge>
+        </Group>
       </Group>
       <ol className={style.attempts}>{job.attempts?.map((one) => <Attempt key={one.number} one={one} now={now} />)}</ol>
     </li>

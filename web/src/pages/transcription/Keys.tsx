@@ -103,7 +103,7 @@ export function KeySheet({ opened, onClose, edits }: { opened: boolean; onClose:
     ["?", t.reader.keys.help],
   ];
   return (
-    <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle} closeButtonProps={{ "aria-label": t.close }}>
+    <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle}>
       <Sheet rows={rows} />
       {edits && (
         <>

@@ -17,7 +17,7 @@ export function Share({ id }: { id: string }) {
       <Button variant="default" leftSection={<IconShare size={17} aria-hidden />} onClick={open}>
         {t.share.button}
       </Button>
-      <Modal opened={opened} onClose={close} title={t.share.title} closeButtonProps={{ "aria-label": t.close }} size="lg">
+      <Modal opened={opened} onClose={close} title={t.share.title} size="lg">
         {opened && <Links id={id} />}
       </Modal>
     </>

@@ -1,8 +1,9 @@
 // Who speaks: the name at a segment or paragraph, and all speakers of a transcription with their share.
-import { ActionIcon, Button, Group, Menu, Modal, Stack, Text, TextInput } from "@mantine/core";
+import { ActionIcon, Button, Group, Menu, Modal, Stack, Text } from "@mantine/core";
 import { IconPlayerPlay, IconUser, IconUsers, IconUserX } from "@tabler/icons-react";
-import { type FormEvent, useEffect, useState } from "react";
+import { useState } from "react";
 
+import { NameDialog } from "../../shell/Parts";
 import { duration, useWords } from "../../words";
 import type { EditorHandle } from "./Editor";
 import style from "./Editor.module.css";
@@ -73,43 +74,6 @@ export function SpeakerMenu({ speaker, editor, from, to }: MenuProps) {
   );
 }
 
-/** Asks for a name. */
-export function NameDialog({ title, label, given, opened, onClose, onName }: {
-  title: string;
-  label: string;
-  given: string;
-  opened: boolean;
-  onClose: () => void;
-  onName: (name: string) => void;
-}) {
-  const { t } = useWords();
-  const [name, setName] = useState(given);
-  useEffect(() => {
-    if (opened) setName(given);
-  }, [opened, given]);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    const wanted = name.trim();
-    if (!wanted) return;
-    onName(wanted);
-    onClose();
-  };
-  return (
-    <Modal opened={opened} onClose={onClose} title={title} closeButtonProps={{ "aria-label": t.close }}>
-      <form onSubmit={submit}>
-        <Stack gap="sm">
-          <TextInput data-autofocus label={label} maxLength={100} value={name} onChange={(event) => setName(event.currentTarget.value)} />
-          <Group justify="flex-end">
-            <Button type="submit" disabled={!name.trim()}>
-              {t.edit.ok}
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Modal>
-  );
-}
-
 const SAMPLE_SECONDS = 5;
 
 /** All speakers with their share; each can be heard for five seconds, and named anew everywhere. */
@@ -125,7 +89,7 @@ export function Speakers({ editor, opened, onClose, hear }: {
   const all = found.reduce((sum, { seconds }) => sum + seconds, 0) || 1;
   return (
     <>
-      <Modal opened={opened} onClose={onClose} title={t.edit.speakers} closeButtonProps={{ "aria-label": t.close }}>
+      <Modal opened={opened} onClose={onClose} title={t.edit.speakers}>
         <Stack gap="xs">
           {found.map(({ name, seconds, sample }) => (
             <Group key={name ?? ""} wrap="nowrap" gap="sm">

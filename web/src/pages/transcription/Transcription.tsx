@@ -1,5 +1,5 @@
 // One transcription: its text, readable while it is still being made, with the sound where there is one.
-import { ActionIcon, Anchor, Button, Container, Group, Loader, Menu, Stack, Text, Title } from "@mantine/core";
+import { ActionIcon, Anchor, Button, Container, Group, Loader, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useParams, useSearch } from "@tanstack/react-router";
@@ -8,9 +8,6 @@ import {
   IconArrowLeft,
   IconChevronDown,
   IconChevronUp,
-  IconCopy,
-  IconDownload,
-  IconFileZip,
   IconKeyboard,
   IconLayoutGrid,
   IconSearch,
@@ -29,12 +26,13 @@ import { Bar, Pace, Trouble } from "../transcriptions/Row";
 import { AgainDialog, AgainResult, useAgain } from "./Again";
 import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
 import type { Active } from "./Editor";
+import { Export } from "./Export";
 import { FindBar } from "./FindBar";
 import { Jobs } from "./Jobs";
 import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
-import { doubtsOf, find, plainText, type Row, rowAt, wordAt } from "./rows";
+import { doubtsOf, find, type Row, rowAt, wordAt } from "./rows";
 import { Share } from "./Share";
 import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
@@ -220,41 +218,6 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
         </ActionIcon>
       </Group>
     </header>
-  );
-}
-
-export function Export({ one, rows }: { one: TranscriptionView; rows: readonly Row[] }) {
-  const { t } = useWords();
-  return (
-    <Menu position="bottom-start">
-      <Menu.Target>
-        <Button leftSection={<IconDownload size={17} aria-hidden />} disabled={!rows.length}>
-          {t.reader.export}
-        </Button>
-      </Menu.Target>
-      <Menu.Dropdown mah="70vh" style={{ overflowY: "auto" }}>
-        {hasTranscript(one) &&
-          Object.entries(t.reader.formats).map(([format, name]) => (
-            <Menu.Item
-              key={format}
-              component="a"
-              href={address(`api/transcriptions/${one.id}/transcript?format=${format}`)}
-              download
-              leftSection={<IconDownload size={16} aria-hidden />}
-            >
-              {name}
-            </Menu.Item>
-          ))}
-        {hasTranscript(one) && (
-          <Menu.Item component="a" href={address(`api/transcriptions/${one.id}/transcripts`)} download leftSection={<IconFileZip size={16} aria-hidden />}>
-            {t.reader.all}
-          </Menu.Item>
-        )}
-        <Menu.Item leftSection={<IconCopy size={16} aria-hidden />} onClick={() => void copy(plainText(rows), t)}>
-          {t.reader.copyText}
-        </Menu.Item>
-      </Menu.Dropdown>
-    </Menu>
   );
 }
 

@@ -75,8 +75,19 @@ interface Placed {
   readonly probability: number | null;
 }
 
+/** What was found before: a change makes one segment anew, and of ten hours all others stay as they are. */
+const known = new WeakMap<Segment, { readonly begins: number; readonly found: readonly Placed[] }>();
+
 /** Where each word of a segment stands in its text, which begins at a place. */
-export function placed(segment: Segment, begins = 0): Placed[] {
+export function placed(segment: Segment, begins = 0): readonly Placed[] {
+  const before = known.get(segment);
+  if (before?.begins === begins) return before.found;
+  const found = placedAnew(segment, begins);
+  known.set(segment, { begins, found });
+  return found;
+}
+
+function placedAnew(segment: Segment, begins: number): Placed[] {
   const text = textOf(segment);
   const found: Placed[] = [];
   let reached = 0;

@@ -1,16 +1,15 @@
 // One transcription of the list: how it is, how far, and what can be done about it.
-import { Button, Group, Modal, Progress, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Group, Progress, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { IconAlertTriangle, IconPencil, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
-import { type FormEvent, useState } from "react";
 
 import { failed } from "../../api/change";
 import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
-import { Actions } from "../../shell/Parts";
+import { Actions, NameDialog } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
 import { remove, undo, UNDO_MS } from "./removal";
@@ -124,10 +123,19 @@ function RowActions({ one }: { one: TranscriptionView }) {
       ),
     });
   };
+  const rename = useRename();
   const [renaming, setRenaming] = useDisclosure(false);
   return (
     <>
-      {renaming && <Rename one={one} onClose={setRenaming.close} />}
+      <NameDialog
+        title={t.list.rename}
+        label={t.list.newName}
+        given={one.name}
+        most={255}
+        opened={renaming}
+        onClose={setRenaming.close}
+        onName={(name) => rename.mutate({ id: one.id, name })}
+      />
       <Actions
         label={t.list.actions(one.name)}
         width={200}
@@ -139,34 +147,5 @@ function RowActions({ one }: { one: TranscriptionView }) {
         ]}
       />
     </>
-  );
-}
-
-function Rename({ one, onClose }: { one: TranscriptionView; onClose: () => void }) {
-  const { t } = useWords();
-  const rename = useRename();
-  const [name, setName] = useState(one.name);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    rename.mutate({ id: one.id, name: name.trim() }, { onSuccess: onClose });
-  };
-  return (
-    <Modal opened onClose={onClose} title={t.list.rename} closeButtonProps={{ "aria-label": t.close }}>
-      <form onSubmit={submit}>
-        <Stack>
-          <TextInput
-            data-autofocus
-            label={t.list.newName}
-            value={name}
-            maxLength={255}
-            error={rename.error?.message}
-            onChange={(event) => setName(event.currentTarget.value)}
-          />
-          <Button type="submit" loading={rename.isPending} disabled={!name.trim()}>
-            {t.list.save}
-          </Button>
-        </Stack>
-      </form>
-    </Modal>
   );
 }

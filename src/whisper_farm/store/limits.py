@@ -1,0 +1,51 @@
+"""The limits in force: those that a server was given, and over them what administrators changed.
+
+They are read in the transaction that heeds them. So a change counts at once, at every coordinator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from whisper_farm.protocol.events import LimitsChanged
+from whisper_farm.settings import Limits
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
+from whisper_farm.store.statements import Change, Json, Query
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRow:
+    """What administrators changed, by name."""
+
+    changed: dict[str, Any]
+
+
+CHANGED = Query[ChangedRow]("SELECT changed FROM limits")
+CHANGE = Change("""
+    INSERT INTO limits (id, changed) VALUES (1, :changed) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed
+""")
+
+
+def given(server: Limits) -> dict[str, Any]:
+    """The limits that a server was given."""
+    return server.model_dump(include=set(Limits.model_fields))
+
+
+def limits_in_force(tx: Transaction, server: Limits) -> Limits:
+    """What counts now."""
+    return Limits.model_validate(given(server) | _changed(tx))
+
+
+def change_limits(tx: Transaction, server: Limits, change: dict[str, Any], author: str) -> None:
+    """Change some of them. What is as the server was given it is not kept: it follows the server's settings again."""
+    wanted = _changed(tx) | change
+    ours = given(server)
+    tx.change(CHANGE, {"changed": Json({name: one for name, one in wanted.items() if one != ours[name]})})
+    emit(tx, LimitsChanged(author=author, changed=change))
+
+
+def _changed(tx: Transaction) -> dict[str, Any]:
+    row = tx.first(CHANGED)
+    return {} if row is None else row.changed
