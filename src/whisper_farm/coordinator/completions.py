@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from whisper_farm.coordinator.claiming.claims import count_claims, try_claims
 from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.coalescing import Coalescing
-from whisper_farm.coordinator.kinds import check_result
+from whisper_farm.coordinator.kinds import check_result, must_have_arrived
 from whisper_farm.coordinator.layers.limits import holds_nul
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
@@ -28,8 +28,7 @@ from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
 from whisper_farm.leases.second import is_doubtful, words_of
 from whisper_farm.protocol import worker as protocol
-from whisper_farm.protocol.jobs import RESULTS, ChunkResult, PeaksResult, Result
-from whisper_farm.protocol.wire import MAX_COPY_BYTES
+from whisper_farm.protocol.jobs import RESULTS, ChunkResult, Result
 from whisper_farm.settings import Policy
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -58,7 +57,7 @@ class Completions:
         places = {one.token: one for one in await self._store.read(lambda tx: attempted_jobs(tx, tokens))}
         calls = await asyncio.to_thread(lambda: [_Call(request, places, self._policy) for request in requests])
         for call in calls:
-            await _check_copies(self._blobs, call)
+            await _check_blobs(self._blobs, call)
         await self._blobs.put_all({key: text for call in calls for key, text in call.blobs.items()})
         taken, tried = await self._store.write(lambda tx: self._end(tx, calls))
         count_claims(self._metrics, tried)
@@ -77,14 +76,13 @@ class Completions:
         return taken, [next(tried) if call.request.claim else None for call in calls]
 
 
-async def _check_copies(blobs: Blobs, call: _Call) -> None:
-    """A listening copy must have arrived. Its size says so: reading it all would take too long."""
+async def _check_blobs(blobs: Blobs, call: _Call) -> None:
+    """Refuse results whose blobs are not there."""
     for number, finished in list(call.finished.items()):
         place = call.places.get(finished.token)
-        if isinstance(finished.result, PeaksResult) and place is not None and place.state == "live":
-            audio = finished.result.audio
+        if place is not None and place.state == "live":
             try:
-                await blobs.verify(audio.key, audio.size, limit=MAX_COPY_BYTES)
+                await must_have_arrived(blobs, finished.result)
             except (BlobMissing, DigestMismatch, TooLarge) as error:
                 call.refuse(number, finished.token, error)
 

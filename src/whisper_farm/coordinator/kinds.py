@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from whisper_farm.coordinator.transfers import CHUNK_SECONDS, SOURCE_SECONDS, Transfers, listening_key
+from whisper_farm.coordinator.transfers import CHUNK_SECONDS, SOURCE_SECONDS, Transfers, chunk_key, listening_key
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol import jobs
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES
 from whisper_farm.protocol.worker import Claim
+from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.jobs import AttemptedJob
 from whisper_farm.transcript.languages import LANGUAGES
 
@@ -47,6 +49,21 @@ async def _source(transfers: Transfers, claimed: Claimed) -> jobs.Source:
     key = claimed.source.removeprefix("blob:") if claimed.source.startswith("blob:") else None
     transfer = await transfers.fetch(key, SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
     return jobs.Source(name=claimed.source_name, size=claimed.source_size, transfer=transfer)
+
+
+def upload_place(held: AttemptedJob, token: str, position: int) -> tuple[str, int]:
+    """Where the holder of this job puts what it made at that position, and how many bytes that may have."""
+    if held.kind == "chunk":
+        return chunk_key(held.transcription_id, token, position), MAX_CHUNK_BYTES
+    if position:
+        raise InvalidRequest("A listening copy is one file: its position is 0.")
+    return listening_key(held.transcription_id, token), MAX_COPY_BYTES
+
+
+async def must_have_arrived(blobs: Blobs, result: jobs.Result) -> None:
+    """Raise what is wrong with a blob that this result names. Its size says so: to read it all would take too long."""
+    if isinstance(result, jobs.PeaksResult):
+        await blobs.verify(result.audio.key, result.audio.size, limit=MAX_COPY_BYTES)
 
 
 def check_result(result: jobs.Result, token: str, place: AttemptedJob) -> None:

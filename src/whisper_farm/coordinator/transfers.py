@@ -20,17 +20,17 @@ import hashlib
 import re
 import secrets
 
-from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Transfer
 from whisper_farm.protocol.worker import ChunkUpload
 from whisper_farm.store.blobs import Blobs
-from whisper_farm.store.jobs import AttemptedJob
 
 SOURCE_SECONDS = 6 * 3600
 """How long a presigned address of a recording works: a slow machine may need that long to cut ten hours."""
 CHUNK_SECONDS = 3600
 UPLOAD_SECONDS = 3600
-OCTETS = "application/octet-stream"
+BYTES = {"Content-Type": "application/octet-stream"}
+SPOKEN = {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
+"""The headers of what is sent, and of a worker's calls of our own API."""
 MAX_SINGLE_PUT = 5_000_000_000
 """Object stores take no more than 5 GB in one presigned PUT; larger recordings go through the coordinator."""
 PREFIXES = ("sources/", "fetched/", "feeds/", "chunks/", "results/", "transcripts/", "listening/")
@@ -42,37 +42,28 @@ class Transfers:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    async def upload(self, held: AttemptedJob, token: str, position: int) -> ChunkUpload:
+    async def upload(self, key: str, token: str, position: int) -> ChunkUpload:
         """Where this attempt puts the audio of one chunk, or the listening copy."""
-        key = upload_key(held, token, position)
-        path = f"/api/work/uploads/{token}/{position}"
-        return ChunkUpload(
-            position=position, key=key, transfer=await self._put(key, CHUNK_SECONDS, path, _worker_headers())
-        )
+        own = Transfer(url=f"/api/work/uploads/{token}/{position}", method="PUT", headers=BYTES | SPOKEN)
+        presigned = _put_to(await self._blobs.presign_put(key, CHUNK_SECONDS))
+        return ChunkUpload(position=position, key=key, transfer=presigned or own)
 
     async def source_upload(self, upload_id: str, key: str, size: int) -> Transfer:
         """Where a client puts a recording: into the object store at once, or to us, part by part."""
         url = await self._blobs.presign_put(key, UPLOAD_SECONDS) if size <= MAX_SINGLE_PUT else None
-        if url is not None:
-            return Transfer(url=url, method="PUT", headers={"Content-Type": OCTETS})
-        return Transfer(url=f"/api/uploads/{upload_id}", method="PATCH", headers={"Content-Type": OCTETS})
+        return _put_to(url) or Transfer(url=f"/api/uploads/{upload_id}", method="PATCH", headers=BYTES)
 
     async def fetch(self, key: str | None, seconds: int, path: str) -> Transfer:
         """Where a worker fetches a blob; without a key it is a file that only we can read."""
         url = await self._blobs.presign_get(key, seconds) if key is not None else None
         if url is not None:
             return Transfer(url=url, method="GET")
-        return Transfer(url=path, method="GET", headers=_worker_headers())
-
-    async def _put(self, key: str, seconds: int, path: str, headers: dict[str, str]) -> Transfer:
-        url = await self._blobs.presign_put(key, seconds)
-        if url is not None:
-            return Transfer(url=url, method="PUT", headers={"Content-Type": OCTETS})
-        return Transfer(url=path, method="PUT", headers={"Content-Type": OCTETS, **headers})
+        return Transfer(url=path, method="GET", headers=SPOKEN)
 
 
-def _worker_headers() -> dict[str, str]:
-    return {PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
+def _put_to(url: str | None) -> Transfer | None:
+    """To a presigned address, if there is one."""
+    return None if url is None else Transfer(url=url, method="PUT", headers=BYTES)
 
 
 def _attempt(token: str) -> str:
@@ -97,15 +88,6 @@ def chunk_key(transcription_id: str, token: str, position: int) -> str:
 def listening_key(transcription_id: str, token: str) -> str:
     """Where this attempt puts the listening copy."""
     return f"listening/{transcription_id}/{_attempt(token)}.m4a"
-
-
-def upload_key(held: AttemptedJob, token: str, position: int) -> str:
-    """Where the holder of this job puts what it made at that position."""
-    if held.kind == "chunk":
-        return chunk_key(held.transcription_id, token, position)
-    if position:
-        raise InvalidRequest("A listening copy is one file: its position is 0.")
-    return listening_key(held.transcription_id, token)
 
 
 def result_key(transcription_id: str, position: int, token: str, digest: str) -> str:

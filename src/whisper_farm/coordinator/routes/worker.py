@@ -20,7 +20,7 @@ from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_fil
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
-from whisper_farm.coordinator.kinds import claims_of
+from whisper_farm.coordinator.kinds import claims_of, upload_place
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
     Caller,
@@ -28,7 +28,7 @@ from whisper_farm.coordinator.layers.auth import (
     must_speak_our_protocol,
     secret_of,
 )
-from whisper_farm.coordinator.transfers import chunk_key, upload_key
+from whisper_farm.coordinator.transfers import chunk_key
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -49,7 +49,7 @@ from whisper_farm.leases.fail import fail as fail_attempts
 from whisper_farm.leases.fail import release as release_attempts
 from whisper_farm.leases.workers import register_worker
 from whisper_farm.protocol import worker as protocol
-from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, JobKind
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.jobs import AttemptedJob, held_job
 from whisper_farm.store.join_codes import join as join_by
@@ -142,7 +142,8 @@ async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Fa
 async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
     held = await _held_by(farm, caller, body.token, body.worker_id, "chunk", "peaks")
-    targets = [await farm.transfers.upload(held, body.token, one) for one in body.positions]
+    places = [(upload_place(held, body.token, one)[0], body.token, one) for one in body.positions]
+    targets = [await farm.transfers.upload(*place) for place in places]
     return protocol.UploadAnswer(uploads=tuple(targets))
 
 
@@ -231,8 +232,7 @@ async def upload_chunk(
     held = await _held(farm, caller, token, "chunk", "peaks")
     if held.kind == "chunk" and position < held.chunks:
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
-    key = upload_key(held, token, position)
-    most = MAX_CHUNK_BYTES if held.kind == "chunk" else MAX_COPY_BYTES
+    key, most = upload_place(held, token, position)
     await farm.blobs.put_stream(key, request.stream(), most)
 
 
