@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from support.hand_worker import HandWorker, Json
-from support.served_farm import ServedFarm, refused
+from support.served_farm import ServedFarm, StartFarm, refused
 from support.submitting import submit
 
 from whisper_farm.protocol.jobs import RESULTS, ChunkResult
 from whisper_farm.protocol.worker import digest_of
+from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
 Place = tuple[str | int, ...]
@@ -43,8 +44,9 @@ SPEAKING = ("uploads", "append", "complete", "fail", "release")
 
 
 @pytest.fixture
-def farm(either_farm: ServedFarm) -> ServedFarm:
-    return either_farm
+def farm(database_url: str, start_farm: StartFarm) -> ServedFarm:
+    """Leases outlast the hundreds of calls of a test, on a busy machine, too: nobody beats here."""
+    return start_farm(database=database_url, policy=Policy(lease_seconds=600, heartbeat_seconds=150))
 
 
 def leaves(body: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
