@@ -11,8 +11,8 @@ from support.listening import past
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator.claiming import long_poll
-from whisper_farm.coordinator.claiming.claims import WORK_MAKING
+from whisper_farm.coordinator import long_poll
+from whisper_farm.coordinator.claims import WORK_MAKING
 from whisper_farm.leases.transcriptions import fetched
 from whisper_farm.settings import Policy
 

@@ -15,7 +15,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
-from whisper_farm.coordinator.claiming import long_poll
+from whisper_farm.coordinator import long_poll
 from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from whisper_farm.coordinator.claiming import long_poll
-from whisper_farm.coordinator.claiming.long_poll import EMPTY_HANDS, LongPolls, Tried
+from whisper_farm.coordinator import long_poll
+from whisper_farm.coordinator.long_poll import EMPTY_HANDS, LongPolls, Tried
 from whisper_farm.errors import StoreUnavailable, WorkerUnknown
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest

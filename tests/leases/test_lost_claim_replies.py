@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import func, select
 from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claiming.claims import try_claims
-from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
+from whisper_farm.coordinator.claims import try_claims
+from whisper_farm.coordinator.long_poll import LongPolls, Tried
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.store.tables import attempts, jobs

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from support.hand_farm import Farm
 
-from whisper_farm.coordinator.claiming import long_poll
-from whisper_farm.coordinator.claiming.claims import try_claims
-from whisper_farm.coordinator.claiming.long_poll import LongPolls, Tried
+from whisper_farm.coordinator import long_poll
+from whisper_farm.coordinator.claims import try_claims
+from whisper_farm.coordinator.long_poll import LongPolls, Tried
 from whisper_farm.protocol.worker import ClaimRequest
 
 PATIENCE_SECONDS = 20.0

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
-from whisper_farm.coordinator.claiming.claims import count_claims, try_claims
-from whisper_farm.coordinator.claiming.long_poll import Tried
+from whisper_farm.coordinator.claims import count_claims, try_claims
 from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.kinds import check_result, must_have_arrived
 from whisper_farm.coordinator.layers.limits import holds_nul
+from whisper_farm.coordinator.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key

@@ -12,8 +12,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from whisper_farm.coordinator.claiming.claims import WORK_MAKING, Claims
-from whisper_farm.coordinator.claiming.long_poll import LongPolls
+from whisper_farm.coordinator.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.completions import Completions
 from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
@@ -22,6 +21,7 @@ from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
+from whisper_farm.coordinator.long_poll import LongPolls
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.readiness import Readiness
 from whisper_farm.coordinator.services.assembler import Assembler

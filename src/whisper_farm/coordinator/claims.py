@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 
-from whisper_farm.coordinator.claiming.long_poll import Tried
 from whisper_farm.coordinator.coalescing import Coalescing
+from whisper_farm.coordinator.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.leases.claim import Granted, claim_all, left_something
