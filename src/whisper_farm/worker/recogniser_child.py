@@ -11,9 +11,9 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
@@ -22,9 +22,11 @@ from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineS
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError
 from whisper_farm.protocol.jobs import TranscribeResult
-from whisper_farm.worker import apart, pipe, sandbox
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.worker import pipe, sandbox
 from whisper_farm.worker.bounds import bound_processor
 
+SPEAKERS = ("Left", "Right")
 _NEWS_SECONDS = 0.2
 
 
@@ -98,7 +100,7 @@ class RecogniserChild:
         indexes = list(readable)
         began = time.monotonic()
         try:
-            answers = apart.recognise(
+            answers = recognise_channels(
                 self._engine,
                 list(readable.values()),
                 order.options,
@@ -155,6 +157,43 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
         compute_type=facts.compute_type,
         work_seconds=work_seconds,
     )
+
+
+def recognise_channels(
+    engine: Engine, chunks: Sequence[ChunkAudio], options: RecognitionOptions, cancelled: Callable[[int], bool]
+) -> Iterator[tuple[int, Recognition]]:
+    """As `Engine.recognise`, for chunks of one channel or of two.
+
+    Two are recognised as a chunk each, and their speakers named after them. What comes back is in order of time. A
+    chunk of one channel comes back as the engine gave it.
+    """
+    parts = [(index, speaker, part) for index, chunk in enumerate(chunks) for speaker, part in _channels(chunk)]
+    heard: dict[int, dict[str | None, Recognition]] = {}
+    answers = engine.recognise([part for *_, part in parts], options, lambda place: cancelled(parts[place][0]))
+    for place, recognition in answers:
+        index, speaker, _ = parts[place]
+        both = heard.setdefault(index, {})
+        both[speaker] = recognition
+        if speaker is None:
+            yield index, recognition
+        elif len(both) == len(SPEAKERS):
+            yield index, _together(both)
+
+
+def _channels(chunk: ChunkAudio) -> Iterator[tuple[str | None, ChunkAudio]]:
+    if chunk.audio.ndim == 1:
+        yield None, chunk
+    else:
+        for number, speaker in enumerate(SPEAKERS):
+            yield speaker, replace(chunk, audio=chunk.audio[:, number].copy())
+
+
+def _together(heard: Mapping[str | None, Recognition]) -> Recognition:
+    """Both in one: what whoever speaks more speaks is the language of the chunk."""
+    most = max(heard.values(), key=lambda one: sum(len(segment.text) for segment in one.segments))
+    said = [replace(segment, speaker=speaker) for speaker, one in heard.items() for segment in one.segments]
+    unheard = sorted(stretch for one in heard.values() for stretch in one.unheard)
+    return replace(most, segments=tuple(sorted(said, key=lambda segment: segment.start)), unheard=tuple(unheard))
 
 
 def capability(order: pipe.LookAround) -> pipe.Capability:
