@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +18,12 @@ import av
 import numpy as np
 import pytest
 from support.hand_worker import HandWorker
+from support.recordings import encoded, noise
 from support.served_farm import StartFarm, refused
 from support.submitting import submit
 
 from whisper_farm.audio import flac, source
-from whisper_farm.audio.source import probe
+from whisper_farm.audio.source import AudioSource, probe
 from whisper_farm.engines.engine import Engine
 from whisper_farm.errors import AudioError, NotAudio
 from whisper_farm.protocol.jobs import ChunkTask, Source
@@ -47,23 +49,58 @@ def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def crowded_id3(frames: int) -> bytes:
-    """An mp3 that begins with a tag of that many frames, each of another name."""
+    """A tag of that many frames, each of another name."""
     body = b"".join(
         b"TXXX" + len(text).to_bytes(4, "big") + b"\0\0" + text
         for text in (b"\0%d\0x" % number for number in range(frames))
     )
     size = bytes((len(body) >> shift) & 0x7F for shift in (21, 14, 7, 0))
-    return b"ID3\x03\0\0" + size + body + bytes(4000)
+    return b"ID3\x03\0\0" + size + body
+
+
+def crowded_flac(comments: int) -> bytes:
+    """FLAC with so many comments, and a picture of a megabyte."""
+    of = b"".join(len(text).to_bytes(4, "little") + text for text in (b"%d=x" % number for number in range(comments)))
+    comment = bytes(4) + comments.to_bytes(4, "little") + of
+    blocks = b"".join(bytes([k]) + len(b).to_bytes(3, "big") + b for k, b in ((4, comment), (6, bytes(1 << 20))))
+    whole = encoded(noise(2.0), "flac", "flac", 16_000)
+    return whole[:4] + bytes([0]) + whole[5:42] + blocks + whole[42:]
+
+
+def crowded_wav(frames: int) -> bytes:
+    """WAV with such a tag within it."""
+    whole, tag = encoded(noise(2.0), "wav", "pcm_s16le", 16_000), crowded_id3(frames)
+    return whole[:12] + b"id3 " + len(tag).to_bytes(4, "little") + tag + whole[12:]
+
+
+@pytest.mark.parametrize("form", ["mp3", "adts", "flac"])
+def test_crowds_of_tags_before_the_sound_are_passed_over(form: str) -> None:
+    """Read, these would take minutes."""
+    codec = {"mp3": "libmp3lame", "adts": "aac", "flac": "flac"}[form]
+    plain = encoded(noise(2.0), form, codec, 16_000)
+    crowded = crowded_flac(100_000) if form == "flac" else 2 * crowded_id3(100_000) + plain
+    began = time.process_time()
+    with AudioSource(io.BytesIO(crowded), "x") as full, AudioSource(io.BytesIO(plain), "x") as bare:
+        assert time.process_time() - began < 1
+        assert full.facts == bare.facts
+        frames = [[frame.to_ndarray() for frame in one.container.decode(one.stream)] for one in (full, bare)]
+    assert np.array_equal(*(np.concatenate(each, axis=1) for each in frames))
+
+
+@pytest.mark.parametrize("damaged", [crowded_id3(9000)[:80_000], crowded_id3(9000), b"fLaC\x04\xff\xff\xff", b"fLaC"])
+def test_tags_without_a_sound_are_refused(damaged: bytes) -> None:
+    with pytest.raises(NotAudio):
+        probe(io.BytesIO(damaged), "x")
 
 
 @POSIX
 def test_opening_a_recording_that_computes_for_ever_is_ended_by_the_kernel(tmp_path: Path) -> None:
-    file = tmp_path / "tags.mp3"
-    file.write_bytes(crowded_id3(60_000))
+    file = tmp_path / "tags.wav"
+    file.write_bytes(crowded_wav(60_000))
     ended = run(
         "import sys\nfrom whisper_farm.worker.bounds import bound_processor\n"
         "from whisper_farm.audio.source import probe\n"
-        "bound_processor(1); probe(sys.argv[1], 'tags.mp3')",
+        "bound_processor(1); probe(sys.argv[1], 'tags.wav')",
         str(file),
     )
     assert ended.returncode == -signal.SIGXCPU

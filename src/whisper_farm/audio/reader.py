@@ -2,7 +2,8 @@
 
 Promises: every mistake of the user becomes one clear error that names the file. What the file raised is remembered,
 because the libraries tend to take a failing read for the end of the file. A file that wants to be read for ever before
-it is even recognised is stopped. What a recording is, `source.py` finds out.
+it is even recognised is stopped. Large tags before the sound are left out (`tags.py`): places count without them. What
+a recording is, `source.py` finds out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from whisper_farm.audio.tags import sound_of
 from whisper_farm.errors import SourceEmpty, SourceMissing, SourceUnreadable
 
 AudioFile = str | os.PathLike[str] | BinaryIO
@@ -41,6 +43,7 @@ class Reader:
         self._failure: BaseException | None = None
         self._bytes_left: int | None = None
         self._deadline = 0.0
+        self._begins, self._goes_on, self._place = b"", 0, 0
         try:
             self.size, self.head = self._measure()
         except BaseException:
@@ -61,7 +64,9 @@ class Reader:
             raise ReadStoppedError
         try:
             self._spend(size)
-            return bytes(self._file.read(size)[:size])
+            data = self._begins[self._place : self._place + size] or bytes(self._file.read(size)[:size])
+            self._place += len(data)
+            return data
         except BaseException as failure:
             self._failure = failure
             raise ReadStoppedError from failure
@@ -71,14 +76,16 @@ class Reader:
         if self._failure or (whence == os.SEEK_SET and offset < 0):
             return -1
         try:
-            return self._file.seek(offset, whence)
+            self._place = max(0, offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self.size}[whence])
+            self._file.seek(self._goes_on + max(0, self._place - len(self._begins)))
+            return self._place
         except BaseException as failure:
             self._failure = failure
             raise ReadStoppedError from failure
 
     def tell(self) -> int:
         """Where the next read begins."""
-        return self._file.tell()
+        return self._place
 
     def peek(self, place: int, size: int) -> bytes:
         """The bytes at a place; what is read next stays the same."""
@@ -111,9 +118,11 @@ class Reader:
     def _measure(self) -> tuple[int, bytes]:
         try:
             size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(0)
-            head = self._file.read(HEAD_BYTES)
-            self._file.seek(0)
+            self._begins, self._goes_on = sound_of(self._file, size)
+            size += len(self._begins) - self._goes_on
+            self._file.seek(self._goes_on)
+            head = (self._begins or self._file.read(HEAD_BYTES))[:HEAD_BYTES]
+            self._file.seek(self._goes_on)
         except (io.UnsupportedOperation, AttributeError) as failure:
             raise SourceUnreadable(f"{self.source_name}: one cannot seek in it; save it as a file first") from failure
         except OSError as failure:

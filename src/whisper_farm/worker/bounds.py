@@ -14,7 +14,7 @@ from contextlib import suppress
 
 CUTTER_MEMORY_BYTES = 2 << 30
 """Of address space. An ordinary cutter needs a quarter of it, whatever the length of the recording."""
-OPEN_SECONDS = 30
+OPEN_SECONDS = 10
 """Processor time for opening a recording."""
 STEP_SECONDS = 120
 """Processor time from one chunk to the next."""
