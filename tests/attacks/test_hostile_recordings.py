@@ -22,7 +22,7 @@ from support.recordings import encoded, noise
 from support.served_farm import StartFarm, refused
 from support.submitting import submit
 
-from whisper_farm.audio import flac, source
+from whisper_farm.audio import containers, flac
 from whisper_farm.audio.source import AudioSource, probe
 from whisper_farm.engines.engine import Engine
 from whisper_farm.errors import AudioError, NotAudio
@@ -34,13 +34,23 @@ from whisper_farm.worker import recogniser_child
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.child import Child, ChildDiedError, exit_reason
-from whisper_farm.worker.pipe import AgentPipe, BatchEnded, LookAround, PipeMessage, Recognise, WantBlock, packed
+from whisper_farm.worker.pipe import (
+    AgentPipe,
+    BatchEnded,
+    LookAround,
+    Missing,
+    PipeMessage,
+    Recognise,
+    WantBlock,
+    packed,
+)
 from whisper_farm.worker.reading import Reading
 from whisper_farm.worker.recogniser import Recogniser
 from whisper_farm.worker.recogniser_child import RecogniserChild
 
 MakeWorker = Callable[..., HandWorker]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the kernel's limits are POSIX")
+NO_GPU = pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="beside a GPU files are left to its driver")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="address space is bounded on Linux")
 
 
@@ -163,10 +173,10 @@ def test_a_file_of_more_streams_than_any_recording_has_is_refused() -> None:
 
 
 def test_only_decoders_of_sound_may_run() -> None:
-    allowed = source.CODECS.split(",")
+    allowed = containers.CODECS.split(",")
     assert {"mp3", "aac", "opus", "flac", "pcm_s16le", "vorbis", "alac", "wmav2"} <= set(allowed)
     assert not {"png", "h264", "mjpeg", "ass"} & set(allowed)
-    assert not {"hls", "concat", "dash", "image2", "lavfi", "rtsp", "sdp"} & set(source.FORMATS.split(","))
+    assert not {"hls", "concat", "dash", "image2", "lavfi", "rtsp", "sdp"} & set(containers.FORMATS.split(","))
 
 
 def test_a_chunk_that_decodes_to_more_than_it_was_announced_with_is_refused_at_once() -> None:
@@ -236,6 +246,67 @@ def test_a_cutter_reaches_no_network_no_program_and_no_file_of_others(tmp_path: 
     assert ended.stdout == "copy landlock seccomp\n", ended.stderr
 
 
+CONFINED = """
+import os, sys
+from whisper_farm.worker.sandbox import confine
+engine, own, secret, model = sys.argv[1:]
+held = confine(engine, own, [model])
+import whisper_farm.worker.recogniser_child
+from whisper_farm.engines import hearing
+tries = dict(
+    read=lambda: open(secret).read(), list=lambda: os.listdir("/"), write=lambda: open(secret, "w"),
+    spoil=lambda: open(model + "/model.bin", "w"), more=lambda: open(model + "/more", "w"),
+    environment=lambda: open(f"/proc/{os.getppid()}/environ").read(),
+)
+for name, attempt in tries.items():
+    try:
+        attempt()
+        print(name)
+    except PermissionError:
+        pass
+open(own + "/scratch", "w").write("x")
+print(open(model + "/model.bin").read(), held)
+"""
+
+
+@LINUX
+@NO_GPU
+@pytest.mark.parametrize("engine", ["faster-whisper", "openai", "transcribe-cpp"])
+def test_a_recogniser_reads_models_and_no_file_of_others_and_writes_nothing_but_its_own(
+    tmp_path: Path, engine: str
+) -> None:
+    own, secret, model = tmp_path / "own", tmp_path / "secret", tmp_path / "model"
+    for folder in (own, model):
+        folder.mkdir()
+    secret.write_text("x")
+    (model / "model.bin").write_text("weights")
+    ended = run(CONFINED, engine, str(own), str(secret), str(model))
+    assert ended.stdout == "weights True\n", ended.stderr
+
+
+@LINUX
+@NO_GPU
+def test_a_recogniser_of_a_worker_is_confined_and_has_a_folder_that_ends_with_it(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt", "model.bin"):
+        (tmp_path / name).write_text("{}")
+    options = RecognitionOptions(model=str(tmp_path))
+
+    async def loaded(models: list[str]) -> None:
+        recogniser = await Recogniser.start(LookAround(engine="faster-whisper", device="cpu"), models)
+        scratch = recogniser._child._scratch
+        assert scratch is not None
+        try:
+            assert isinstance(await recogniser.load(options, lambda _: None), Missing)
+        finally:
+            await recogniser.close()
+            assert not await asyncio.to_thread(Path(scratch.name).exists)
+
+    with pytest.raises(ChildDiedError) as death:
+        asyncio.run(loaded([]))
+    assert "PermissionError" in death.value.last_words
+    asyncio.run(loaded([options.model]))  # it was read, and is no model
+
+
 LOADED = """
 import socket, subprocess, sys, threading
 from whisper_farm.worker.sandbox import leave
@@ -293,7 +364,7 @@ def test_the_recogniser_of_a_worker_is_bounded_before_it_hears_anything() -> Non
         recogniser = await Recogniser.start(LookAround(engine="tones", device="cpu"))
         try:
             options = RecognitionOptions(engine="tones", model="instant")
-            await recogniser.load(options, lambda _: None, lambda _: None)
+            await recogniser.load(options, lambda _: None)
             limits, *states = await asyncio.to_thread(held_by, recogniser.pid)
             assert len(states) > 1
             assert all("Seccomp:\t2" in state for state in states)

@@ -121,6 +121,7 @@ TRAITS = EngineTraits(
     default_model=lambda device, task: "instant",
     options=frozenset({"language", "word_timestamps"}),
     tasks=("transcribe",),
+    needs=frozenset({"files"}),
 )
 
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -84,7 +84,7 @@ def examine(server: str | None, token: str | None) -> Iterator[Finding]:
     yield from _engines()
     yield from _device()
     yield _ffmpeg()
-    yield _sandbox()
+    yield from _sandboxes()
     yield from _storage()
     yield _server(server, token)
 
@@ -157,20 +157,29 @@ def _ffmpeg() -> Finding:
     return Finding("broken", "audio", f"PyAV does not work here: {trouble}", "`pip install --force-reinstall av`")
 
 
-def _sandbox() -> Finding:
-    """What holds the process that reads recordings, tried in a child."""
-    words, trouble = probe(
-        "from whisper_farm.worker.sandbox import enter\nheld = enter()\n"
-        "import whisper_farm.worker.cutter_child\nprint('held', *held)"
-    )
-    if not words:
-        return Finding("broken", "sandbox", f"recordings cannot be read in it: {trouble}", "please report this")
+def _sandboxes() -> Iterator[Finding]:
+    """What holds the processes that read recordings, and those that recognise them, tried in children."""
     held = {"landlock": "hardly any file (Landlock)", "seccomp": "no network and no program (seccomp)"}
+    code = "from whisper_farm.worker.sandbox import enter\nheld = enter()\nimport whisper_farm.worker.cutter_child"
+    yield _sandbox("whoever reads recordings", code, held)
+    code = (
+        "from whisper_farm.models import DEFAULT_ENGINE\nfrom whisper_farm.worker.sandbox import confine, leave\n"
+        "held = ['landlock'] if confine(DEFAULT_ENGINE, '') else []\nimport whisper_farm.worker.recogniser_child\n"
+        "from whisper_farm.engines.registry import engine_traits, library_version\n"
+        "library_version(engine_traits(DEFAULT_ENGINE))\nheld += ['seccomp'] if leave(()) else []"
+    )
+    yield _sandbox("whoever recognises them", code, held | {"landlock": "models and hardly any other file (Landlock)"})
+
+
+def _sandbox(who: str, code: str, held: Mapping[str, str]) -> Finding:
+    words, trouble = probe(f"{code}\nprint('held', *held)")
+    if not words:
+        return Finding("broken", "sandbox", f"{who} cannot work in it: {trouble}", "please report this")
     what = ", ".join(text for name, text in held.items() if name in words)
     if len(words) == 1 + len(held):
-        return Finding("fine", "sandbox", f"whoever reads recordings reaches {what}")
+        return Finding("fine", "sandbox", f"{who}: {what}")
     advice = "let only people you trust submit recordings, or run the worker in a container of its own"
-    return Finding("noted", "sandbox", f"holds {what or 'nothing'} here, of {' and '.join(held)}", advice)
+    return Finding("noted", "sandbox", f"{who}: {what or 'nothing'} here, of {' and '.join(held)}", advice)
 
 
 def _storage() -> Iterator[Finding]:

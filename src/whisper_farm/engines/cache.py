@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -104,6 +105,15 @@ def cache_folder(model_dir: str | None = None) -> Path:
 def repository_folder(repo: str, model_dir: str | None = None) -> Path:
     """Where the cache keeps one repository."""
     return cache_folder(model_dir) / f"models--{repo.replace('/', '--')}"
+
+
+def readable(models: Iterable[str], model_dir: str | None = None) -> Iterator[Path]:
+    """Where whoever loads models reads: the cache, models that are folders or files, and what links in them name."""
+    named = [Path(model).expanduser().absolute() for model in models if may_be_folder(model)]
+    for place in (cache_folder(model_dir), *named):
+        yield place
+        if place.is_dir():
+            yield from (entry.resolve() for entry in place.iterdir() if entry.is_symlink())
 
 
 def is_model(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from whisper_farm.engines.cache import plain_folder
 from whisper_farm.engines.devices import device_of
 from whisper_farm.engines.engine import EngineSettings, Progress
 from whisper_farm.engines.registry import engine_traits
-from whisper_farm.transcript.options import Task
+from whisper_farm.transcript.options import RecognitionOptions, Task
 
 
 def choose_model(engine: str, model: str | None, task: Task, settings: EngineSettings, progress: Progress) -> str:
@@ -19,5 +19,5 @@ def choose_model(engine: str, model: str | None, task: Task, settings: EngineSet
     if traits.fetch is not None and (folder := plain_folder(wanted)) is not None:
         wanted = str(folder)
     if traits.fetch is not None:
-        traits.fetch(wanted, settings, progress)
+        traits.fetch(RecognitionOptions(engine=engine, model=wanted), settings, progress)
     return wanted

@@ -208,5 +208,5 @@ TRAITS = EngineTraits(
     options=frozenset({"language", "task", "vad_filter", "word_timestamps"}),
     best_batch={"cpu": 8},
     slots=1,
-    needs=frozenset({"programs", "network"}),
+    needs=frozenset({"programs", "network", "files"}),
 )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # who only asks what engines there are needs no NumPy
     from whisper_farm.audio.sound import Waveform
 
 Device = Literal["cpu", "cuda"]
-Need = Literal["network", "programs"]
+Need = Literal["network", "programs", "files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +126,5 @@ class EngineTraits:
     languages: tuple[str, ...] | None = None
     """None means every language Whisper knows."""
     tasks: tuple[Task, ...] = get_args(Task)
-    fetch: Callable[[str, EngineSettings, Progress], object] | None = None
-    """Bring a model to this machine if it is not here; None where there is nothing to be fetched."""
+    fetch: Callable[[RecognitionOptions, EngineSettings, Progress], object] | None = None
+    """Bring the model of these options to this machine if it is not here; None where there is nothing to be fetched."""

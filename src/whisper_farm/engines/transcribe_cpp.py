@@ -111,7 +111,7 @@ def _document(result: Result) -> HeardDocument:
     return HeardDocument(text=result.text, language=result.language, segments=segments)
 
 
-def _find(model: str, settings: EngineSettings, progress: Progress) -> FoundModel:
+def _find(model: str, settings: EngineSettings) -> FoundModel:
     """The file of a model; ModelUnavailable if there is none."""
     folder = Path(settings.model_dir).expanduser() if settings.model_dir else None
     places = [Path(model).expanduser()] if may_be_folder(model) else []
@@ -126,7 +126,7 @@ def _find(model: str, settings: EngineSettings, progress: Progress) -> FoundMode
 
 
 def _load(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> Engine:
-    found = _find(options.model, settings, progress)
+    found = _find(options.model, settings)
     if options.revision not in (None, found.revision):
         raise ModelUnavailable(
             f"{found.path} is revision {found.revision}; this recording was begun with {options.revision}."
@@ -162,5 +162,5 @@ TRAITS = EngineTraits(
     options=frozenset({"language", "task", "word_timestamps", "initial_prompt", "hotwords", "vad_filter"}),
     shares_model=False,
     slots=1,
-    fetch=_find,
+    fetch=lambda options, settings, _: _find(options.model, settings),
 )

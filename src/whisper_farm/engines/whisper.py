@@ -34,6 +34,10 @@ def _default_model(device: Device, task: Task) -> str:
     return "turbo" if task == "transcribe" else "large-v3"
 
 
+def _fetch(options: RecognitionOptions, settings: EngineSettings, progress: Progress) -> object:
+    return find_model(options.model, settings, progress, options.revision)
+
+
 TRAITS = EngineTraits(
     name="faster-whisper",
     load=_load,
@@ -41,5 +45,5 @@ TRAITS = EngineTraits(
     default_model=_default_model,
     options=frozenset(RecognitionOptions.model_fields),
     best_batch={"cpu": 4, "cuda": 16},
-    fetch=find_model,
+    fetch=_fetch,
 )

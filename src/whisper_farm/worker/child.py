@@ -12,15 +12,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Literal
 
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
-Role = Literal["recogniser", "cutter"]
+Role = Literal["recogniser", "fetcher", "cutter"]
 CLOSE_SECONDS = 10.0
 _PIPE_BYTES = 1 << 20
 _LAST_WORDS_BYTES = 2000
@@ -60,8 +61,11 @@ class ChildDiedError(Exception):
 class Child:
     """A running child process. Make it with `Child.start`."""
 
-    def __init__(self, role: Role, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, role: Role, process: asyncio.subprocess.Process, scratch: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
         self.role = role
+        self._scratch = scratch
         self.pid = process.pid
         self._process = process
         self._reason: str | None = None
@@ -69,12 +73,21 @@ class Child:
         self._listening = asyncio.create_task(self._listen(), name=f"stderr of {role} {process.pid}")
 
     @classmethod
-    async def start(cls, role: Role, writable: Path | None = None) -> Child:
+    async def start(
+        cls, role: Role, writable: Path | None = None, engine: str = "", readable: Iterable[Path] = ()
+    ) -> Child:
         """Start a process for this role; ChildDiedError if the operating system refuses.
 
-        A cutter may write in the `writable` folder, and nowhere else.
+        A cutter may write in the `writable` folder, and nowhere else. A recogniser may read models at these paths. It
+        has a folder for its temporary files, which ends with it.
         """
+        environment = only_harmless() if role == "cutter" else {**_KEEP_MEMORY, **without_farm()}
+        scratch = None
         try:
+            if role == "recogniser":
+                scratch = tempfile.TemporaryDirectory(prefix="whisper-farm-", ignore_cleanup_errors=True)
+                writable = Path(scratch.name)
+                environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch.name)
             process = await asyncio.create_subprocess_exec(
                 *(
                     sys.executable,
@@ -84,17 +97,19 @@ class Child:
                     role,
                     str(os.getpid()),
                     str(writable or ""),
+                    engine,
+                    *map(str, readable),
                 ),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_PIPE_BYTES,
-                env={**_KEEP_MEMORY, **without_farm()} if role == "recogniser" else only_harmless(),
+                env=environment,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
             raise ChildDiedError(f"The {role} process could not be started: {error}") from error
-        return cls(role, process)
+        return cls(role, process, scratch)
 
     async def send(self, message: PipeMessage, body: bytes = b"") -> None:
         """Send one message, waiting until the pipe has room."""
@@ -155,6 +170,8 @@ class Child:
             self._process._transport.close()  # type: ignore[attr-defined]
         await asyncio.wait([self._listening], timeout=1.0)
         self._listening.cancel()
+        if self._scratch is not None:
+            await asyncio.to_thread(self._scratch.cleanup)
 
     @contextlib.asynccontextmanager
     async def _killed_after(self, seconds: float | None) -> AsyncIterator[None]:

@@ -1,8 +1,9 @@
-"""The start of every child process: `python -m whisper_farm.worker.child_main ROLE PARENT [WRITABLE]`.
+"""The start of every child process: `python -m whisper_farm.worker.child_main ROLE PARENT [WRITABLE [ENGINE [PATH…]]]`.
 
 Promises: the process does not outlive its agent (the kernel ends it on Linux, the end of standard input everywhere);
 Ctrl-C and SIGTERM are left to the agent; when memory is short the child goes before the agent. All this holds before
-anything big is imported. A cutter is in its sandbox by then, too.
+anything big is imported. Cutters and recognisers are in their sandboxes by then, too; a recogniser reads the paths
+that are named. A fetcher, which brings models here and reads nothing of strangers, has none.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def depend_on(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
-def main(role: str, parent: int, writable: str = "") -> None:
+def main(role: str, parent: int, writable: str = "", engine: str = "", *readable: str) -> None:
     """Serve the agent in this role until it goes away."""
     depend_on(parent)
     faulthandler.enable()
@@ -41,8 +42,12 @@ def main(role: str, parent: int, writable: str = "") -> None:
 
     pipe = AgentPipe.on_standard_streams()
     try:
-        if role == "recogniser":
+        if role != "cutter":
             from whisper_farm.worker.bounds import bound_recogniser
+            from whisper_farm.worker.sandbox import confine
+
+            if role == "recogniser":
+                confine(engine, writable, readable)
             from whisper_farm.worker.recogniser_child import RecogniserChild
 
             bound_recogniser()

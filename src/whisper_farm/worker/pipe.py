@@ -1,9 +1,10 @@
 """The pipe between the agent and each of its children: the messages, how they are framed, and the child's end.
 
-A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Fetch` → `Fetching`…, then `Fetched` or
-`Unavailable`; `Load` → `Fetching`…, then `Ready` or `Unavailable`.
-A batch is a run of `BatchChunk` (audio in the body), closed by `Recognise`. The answers are `Recognised` or `Refused`
-for each chunk in any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
+A fetcher child: `Fetch` → `Fetching`…, then `Fetched` or `Unavailable`.
+
+A recogniser child: `LookAround` → `Capability` or `Unavailable`; `Load` → `Ready`, `Missing` or `Unavailable`. A batch
+is a run of `BatchChunk` (audio in the body), closed by `Recognise`. The answers are `Recognised` or `Refused` for each
+chunk in any order, then `BatchEnded`. `Cancel` takes one chunk out of a batch.
 
 A cutter child: `ReadRecording` → `CutChunk`… (audio in the body), then `CutEnded`; or `PeaksGoOn`…, then `PeaksMade`;
 or `CutFailed`. Meanwhile `WantBlock` → `Block` (bytes of the recording in the body). It needs no address and no token.
@@ -100,9 +101,16 @@ class Fetching(PipeMessage):
     total_bytes: int | None
 
 
-class Fetch(PipeMessage):
-    """Bring the model of these options to this machine, and load nothing."""
+class Missing(PipeMessage):
+    """The model cannot be had without fetching it, which a recogniser cannot."""
 
+    message: str
+
+
+class Fetch(PipeMessage):
+    """To a fetcher: bring the model of these options to this machine, for an engine with this order."""
+
+    order: LookAround
     options: RecognitionOptions
 
 

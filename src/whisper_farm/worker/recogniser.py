@@ -7,10 +7,10 @@ long, and for one that nobody wants any more and that does not end. Which model 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
+from whisper_farm.engines.cache import readable
 from whisper_farm.errors import EngineError, every_error
 from whisper_farm.protocol.jobs import TranscribeResult, TranscribeTask
 from whisper_farm.protocol.worker import Claim
@@ -19,8 +19,6 @@ from whisper_farm.worker import pipe
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.tasks import ended
-
-A = TypeVar("A", bound=pipe.PipeMessage)
 
 START_SECONDS = 120.0
 LOAD_SECONDS = 900.0
@@ -81,9 +79,13 @@ class Recogniser:
         self._reading: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, order: pipe.LookAround) -> Recogniser:
-        """A process that has looked around. EngineError if the engine cannot run here, ChildDiedError if it died."""
-        child = await Child.start("recogniser")
+    async def start(cls, order: pipe.LookAround, models: Iterable[str] = ()) -> Recogniser:
+        """A process that has looked around. EngineError if the engine cannot run here, ChildDiedError if it died.
+
+        It may read what was fetched, and these models where they are folders or files.
+        """
+        places = await asyncio.to_thread(lambda: [*readable(models, order.model_dir)])
+        child = await Child.start("recogniser", engine=order.engine, readable=places)
         try:
             await child.send(order)
             answer, _ = await child.receive(START_SECONDS)
@@ -102,30 +104,23 @@ class Recogniser:
         self._alone = alone
         return True
 
-    async def fetch(self, options: RecognitionOptions, news: News) -> None:
-        """Bring the model to this machine. EngineError if it cannot be had, ChildDiedError if the process is gone."""
-        await self._obeyed(pipe.Fetch(options=options), pipe.Fetched, news)
-
-    async def load(self, options: RecognitionOptions, news: News, died: Callable[[ChildDiedError], None]) -> pipe.Ready:
-        """Load the model. EngineError if it cannot be had, ChildDiedError if that killed the process.
+    async def load(
+        self, options: RecognitionOptions, died: Callable[[ChildDiedError], None]
+    ) -> pipe.Ready | pipe.Missing:
+        """Load the model, if it is here. EngineError if it does not work, ChildDiedError if that killed the process.
 
         Afterwards `died` is called when the process is gone, whether or not it was working.
         """
         slots = self.capability.slots if self.capability.shares_model else 1
-        order = pipe.Load(options=options, slots=slots, threads=self.capability.threads)
-        ready = await self._obeyed(order, pipe.Ready, news)
+        await self._child.send(pipe.Load(options=options, slots=slots, threads=self.capability.threads))
+        answer, _ = await self._child.receive(LOAD_SECONDS)
+        if isinstance(answer, pipe.Missing):
+            return answer
+        if not isinstance(answer, pipe.Ready):
+            raise _engine_error(answer)
         self.slots = self.free_slots = slots
         self._reading = asyncio.create_task(self._read(died), name=f"answers of {self.pid}")
-        return ready
-
-    async def _obeyed(self, order: pipe.PipeMessage, wanted: type[A], news: News) -> A:
-        """The answer to an order that may have to fetch a model first."""
-        await self._child.send(order)
-        while isinstance(answer := (await self._child.receive(LOAD_SECONDS))[0], pipe.Fetching):
-            news(answer)
-        if isinstance(answer, wanted):
-            return answer
-        raise _engine_error(answer)
+        return answer
 
     async def recognise(
         self,
@@ -184,6 +179,22 @@ class Recogniser:
             for batch in self._batches.values():
                 batch.answers.put_nowait(death)
             died(death)
+
+
+async def fetch(order: pipe.LookAround, options: RecognitionOptions, news: News) -> None:
+    """Bring a model to this machine, in a process of its own: no recogniser may write models.
+
+    EngineError if it cannot be had, ChildDiedError if the process is gone.
+    """
+    child = await Child.start("fetcher")
+    try:
+        await child.send(pipe.Fetch(order=order, options=options))
+        while isinstance(answer := (await child.receive(LOAD_SECONDS))[0], pipe.Fetching):
+            news(answer)
+        if not isinstance(answer, pipe.Fetched):
+            raise _engine_error(answer)
+    finally:
+        await child.close()
 
 
 def _engine_error(answer: pipe.PipeMessage) -> EngineError:

@@ -20,7 +20,7 @@ from whisper_farm.audio.flac import decode_flac
 from whisper_farm.engines.devices import device_of, division_for
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
-from whisper_farm.errors import AudioError, EngineError
+from whisper_farm.errors import AudioError, EngineError, ModelUnavailable
 from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe, sandbox
@@ -75,19 +75,25 @@ class RecogniserChild:
         self._slots.submit(pipe.or_crash(run))
 
     def _fetch(self, fetch: pipe.Fetch) -> pipe.Fetched:
+        self._order = fetch.order
         traits = engine_traits(self._order.engine)
         if traits.fetch is not None:
-            traits.fetch(fetch.options.model, self._settings(), _news(self._pipe))
+            traits.fetch(fetch.options, self._settings(), _news(self._pipe))
         return pipe.Fetched()
 
     def _settings(self, threads: int = 0, slots: int = 1) -> EngineSettings:
         shared = self._order.model_dump(include=set(EngineSettings.__dataclass_fields__))
         return EngineSettings(**{**shared, "threads": threads, "slots": slots})
 
-    def _load(self, load: pipe.Load) -> pipe.Ready:
-        settings = self._settings(threads=load.threads, slots=load.slots)
+    def _load(self, load: pipe.Load) -> pipe.Ready | pipe.Missing:
+        settings = replace(self._settings(threads=load.threads, slots=load.slots), local_files_only=True)
         traits = engine_traits(self._order.engine)
-        self._engine = traits.load(load.options, settings, _news(self._pipe))
+        try:
+            self._engine = traits.load(load.options, settings, _news(self._pipe))
+        except ModelUnavailable as error:
+            if traits.fetch is None:
+                raise
+            return pipe.Missing(message=error.message)
         sandbox.leave(traits.needs)
         return pipe.Ready(**asdict(self._engine.facts))
 

@@ -1,10 +1,10 @@
 """The recognisers of one worker: a pool of child processes, and the one model that they have loaded.
 
-Promises: where a model may have to be fetched, the first process loads alone and the others follow. A dead process is
-replaced. One that dies while it loads is tried again after growing pauses; after three such deaths the model counts as
-unavailable. Another model means other processes: it is fetched while the old ones work on, and they are ended before it
-loads, so that their memory is free. A model that cannot be had rests for a while, and the one before stays or comes
-back. What one process does is said in `recogniser.py`.
+Promises: where a model may have to be fetched, the first process loads alone and the others follow. A process of its
+own fetches. A dead process is replaced. One that dies while it loads is tried again after growing pauses; after three
+such deaths the model counts as unavailable. Another model means other processes: it is fetched while the old ones work
+on, and they are ended before it loads, so that their memory is free. A model that cannot be had rests for a while, and
+the one before stays or comes back. What one process does is said in `recogniser.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
+from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.protocol.worker import MAX_RESTING
 from whisper_farm.settings import WorkerSettings
@@ -22,7 +23,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
 from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.recogniser import Recogniser
+from whisper_farm.worker.recogniser import Recogniser, fetch
 from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class RecogniserPool:
         last: EngineError | None = None
         for engine in self._settings.engines:
             try:
-                recogniser = await Recogniser.start(_order(engine, self._settings))
+                recogniser = await Recogniser.start(_order(engine, self._settings), self._settings.models or ())
                 self.capabilities[engine], self._spare[engine] = recogniser.capability, recogniser
             except (EngineError, ChildDiedError) as error:
                 last = error if isinstance(error, EngineError) else EngineUnavailable(error.evidence)
@@ -170,7 +171,7 @@ class RecogniserPool:
 
     async def _change(self, model: RecognitionOptions) -> None:
         """Fetch another model; then let the old processes end what they have, and load it in their place."""
-        prepared = await self._prepared(model, lambda recogniser: recogniser.fetch(model, self._fetching))
+        prepared = await self._prepared(model, lambda _: self._fetch(model))
         if prepared is None:
             return
         self._spare[model.engine] = prepared[0]
@@ -193,7 +194,9 @@ class RecogniserPool:
             self._loaded(model, *prepared)
 
     async def _load(self, recogniser: Recogniser, model: RecognitionOptions) -> pipe.Ready:
-        ready = await recogniser.load(model, self._fetching, self._died)
+        ready = await recogniser.load(model, self._died)
+        if isinstance(ready, pipe.Missing):
+            raise _MissingError(ready.message)
         if model.revision not in (None, ready.revision):
             raise _OtherRevisionError(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
         return ready
@@ -207,10 +210,16 @@ class RecogniserPool:
         """
         trouble = self._troubles.get(_keys(model)[0])
         await asyncio.sleep(max(0.0, trouble.until - now()) if trouble else 0.0)
-        recogniser = self._spare.pop(model.engine, None)
+        recogniser = None
         try:
-            recogniser = recogniser or await Recogniser.start(_order(model.engine, self._settings))
-            return recogniser, await prepare(recogniser)
+            recogniser = await self._process_for(model)
+            try:
+                return recogniser, await prepare(recogniser)
+            except _MissingError:
+                await recogniser.close()
+                await self._fetch(model)
+                recogniser = await self._process_for(model)  # one that may read what is new
+                return recogniser, await prepare(recogniser)
         except BaseException as error:
             if recogniser:
                 await recogniser.close()
@@ -221,6 +230,16 @@ class RecogniserPool:
             else:
                 raise
             return None
+
+    async def _fetch(self, model: RecognitionOptions) -> None:
+        await fetch(_order(model.engine, self._settings), model, self._fetching)
+
+    async def _process_for(self, model: RecognitionOptions) -> Recogniser:
+        """A process that has loaded nothing yet, and may read this model."""
+        named = self._settings.models or ()
+        elsewhere = may_be_folder(model.model) and model.model not in named
+        spare = None if elsewhere else self._spare.pop(model.engine, None)
+        return spare or await Recogniser.start(_order(model.engine, self._settings), (*named, model.model))
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
@@ -269,6 +288,10 @@ class RecogniserPool:
         of_all = f" of {news.total_bytes:,}" if news.total_bytes else ""
         message = f"Fetching the model {news.model}: {news.done_bytes:,}{of_all} bytes."
         self._tell(Notice("model_fetching", message, news.model_dump()))
+
+
+class _MissingError(ModelUnavailable):
+    """The model has to be fetched first, or cannot be had at all."""
 
 
 class _OtherRevisionError(ModelUnavailable):

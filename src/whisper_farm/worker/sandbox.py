@@ -1,10 +1,12 @@
 """What a process gives up before it reads what strangers sent: the network, other processes, and nearly all files.
 
-Linux, without any privilege. Landlock leaves a cutter the files of Python and the system to read, and one folder to
+Linux, without any privilege. Landlock leaves a process the files of Python and the system to read, and one folder to
 write. A filter of system calls (seccomp) leaves it no socket, no program to start and no other process to look into.
-Both hold for its life. Elsewhere, or where the kernel has them not, they do not hold: `enter` says which do.
+Both hold for its life. Elsewhere, or where the kernel has them not, they do not hold.
 
-A recogniser has its filter once the model is loaded (`leave`), without what its engine says that it needs.
+A cutter has both from the start (`enter`). A recogniser may read models, too (`confine`). It has its filter once the
+model is loaded (`leave`). Both leave it what its engine says that it needs. Where there is a GPU, any file is left to
+it, for the driver has files of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +33,14 @@ SYSTEM = (
     *("/usr", "/lib", "/lib64", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system"),
     *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/dev/null", "/dev/urandom"),
 )
+NETWORK = (
+    *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services"),
+    *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/run/systemd/resolve"),
+)
+"""What whoever uses the network reads of the system besides."""
+GPUS = ("nvidia[0-9]*", "dxg", "kfd")
+"""Devices, by their names in `/dev`."""
+BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 NEEDED: Mapping[Need, Sequence[tuple[int, int]]] = {
     "network": [(41, 198)],  # socket
@@ -59,6 +69,36 @@ def enter(writable: str = "") -> list[str]:
     return [name for name, holds in held.items() if holds]
 
 
+def confine(engine: str, writable: str, readable: Iterable[str] = ()) -> bool:
+    """Give up all files but those that a recogniser needs, in the only thread there is; whether that holds."""
+    if sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPUS):
+        return False
+    needs = _needs_of(engine)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if needs is None or "files" in needs or libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        return False
+    alone = len([*Path("/proc/self/task").iterdir()]) == 1
+    network = "network" in needs
+    return _restrict_files(libc, writable, [*readable, *(NETWORK if network else ())], network) and alone
+
+
+def _needs_of(engine: str) -> Collection[Need] | None:
+    """What this engine needs; None where that is not known. What it imports for that starts no threads."""
+    from whisper_farm.engines.registry import engine_traits
+    from whisper_farm.errors import EngineUnavailable
+
+    threads = os.environ.get(BLAS_THREADS)
+    os.environ[BLAS_THREADS] = "1"
+    try:
+        return engine_traits(engine).needs
+    except EngineUnavailable:
+        return None  # it will say so when it is asked what it can do
+    finally:
+        del os.environ[BLAS_THREADS]
+        if threads is not None:
+            os.environ[BLAS_THREADS] = threads
+
+
 def leave(needs: Collection[Need]) -> bool:
     """Give up what a recogniser does not need any more, in all its threads; whether that holds."""
     if sys.platform != "linux":
@@ -68,17 +108,17 @@ def leave(needs: Collection[Need]) -> bool:
     return not libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) and _restrict_calls(libc, unneeded)
 
 
-def _restrict_files(libc: ctypes.CDLL, writable: str) -> bool:
+def _restrict_files(libc: ctypes.CDLL, writable: str, readable: Iterable[str] = (), network: bool = False) -> bool:
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
     if version < 1:
         return False
     handled = (1 << FILES_BY_VERSION[min(version, len(FILES_BY_VERSION)) - 1]) - 1
-    network, scopes = 0b11 if version >= 4 else 0, 0b11 if version >= 6 else 0
-    wanted = struct.pack("=QQQ", handled, network, scopes)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    lines, scopes = 0b11 if version >= 4 and not network else 0, 0b11 if version >= 6 else 0
+    wanted = struct.pack("=QQQ", handled, lines, scopes)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = libc.syscall(_CREATE_RULESET, wanted, ctypes.c_size_t(len(wanted)), 0)
     if ruleset < 0:
         return False
-    for path in _readable():
+    for path in {*_readable(), *readable}:
         _allow(libc, ruleset, path, READ & handled)
     if writable:
         _allow(libc, ruleset, writable, (READ | WRITE_TOO) & handled)
