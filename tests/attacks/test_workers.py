@@ -261,6 +261,57 @@ def test_an_invented_revision_does_not_hold_a_recording_for_ever(tmp_path: Path)
         eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
 
 
+def test_an_odd_revision_needs_a_second_worker(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    honest, liar = make_worker(farm, "honest"), make_worker(farm, "liar")
+
+    def begun(first: HandWorker, revision: str, second: HandWorker, other: str) -> str:
+        """A recording of which one says this and the other that; what it is pinned to."""
+        place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+        cut_one(honest)
+        assert first.finish(*first.claim(), revision=revision)[0]["error_code"] is None
+        if farm.admin.get(place).json()["progress"]["chunks_done"] == 0:
+            assert second.finish(*second.claim(), revision=other)[0]["error_code"] is None
+        eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+        return str(farm.admin.get(f"{place}/transcript").json()["revision"])
+
+    assert begun(honest, "r1", liar, "unused") == "r1"
+    assert begun(liar, "invented", honest, "r1") == "r1"
+    assert [view_of(farm, one)["differed"] for one in (liar, honest)] == [1, 1]
+    assert begun(honest, "r1", liar, "unused") == "r1", "nothing is asked of two while all have the same"
+    assert begun(honest, "r2", liar, "r2") == "r2", "two have another one"
+    assert begun(liar, "r2", honest, "unused") == "r2", "which is the known one from then on"
+
+
+def test_a_share_of_what_a_cutter_calls_silence_is_heard_by_another(tmp_path: Path) -> None:
+    with ServedFarm(tmp_path / "data", Policy(verify=1)) as farm, ExitStack() as stack:
+        token = farm.token_for("worker", "friends")
+        liar, honest = (stack.enter_context(closing(HandWorker(farm.url, token, name))) for name in ("liar", "honest"))
+        for each in (liar, honest):
+            each.register()
+        place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+        (job,) = liar.claim(transcribe=0, chunk=1)
+        silent = {**liar.upload(job, 0), "speech_seconds": 0}
+        liar.told("append", token=job["token"], chunks=[silent])
+        liar.complete([liar.cut_done(job, 1)])
+        assert liar.claim() == [], "it is left to others"
+        honest.finish(*honest.claim())
+        liar.finish(*liar.claim(), text=" word0")
+        eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+        assert "word0" in farm.admin.get(f"{place}/transcript").text
+        assert view_of(farm, liar)["differed"] == 1
+
+
+def test_whoever_is_alone_is_believed_what_silence_is(tmp_path: Path) -> None:
+    with ServedFarm(tmp_path / "data", Policy(verify=1)) as farm:
+        place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+        with closing(HandWorker(farm.url, farm.token_for("worker", "friends"), "alone")) as worker:
+            worker.register()
+            (job,) = worker.claim(transcribe=0, chunk=1)
+            worker.told("append", token=job["token"], chunks=[{**worker.upload(job, 0), "speech_seconds": 0}])
+            worker.complete([worker.cut_done(job, 1)])
+        eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+
+
 def test_tokens_end_with_the_token_that_made_them(farm: ServedFarm) -> None:
     def made(by: httpx.Client, **more: object) -> Json:
         answer = by.post("/api/tokens", json={"name": "t", "scope": "user", **more})

@@ -34,7 +34,7 @@ Rows = dict[str, Sequence[Any]]
 TABLES = {
     "transcriptions": (transcriptions, Recording, {"error_message", "folded_name"}),
     "jobs": (jobs, Job, {"error_message", "flow"}),
-    "attempts": (attempts, Attempt, {"error_message", "facts", "doubted"}),
+    "attempts": (attempts, Attempt, {"error_message", "facts", "doubted", "heard_revision"}),
     "profiles": (profiles, Profile, {"options"}),
     "workers": (
         workers,

@@ -149,6 +149,8 @@ class Attempt:
     ends_by: float = 0.0
     doubted: bool = False
     """It was heard, and left to a second worker; not a column."""
+    heard_revision: str | None = None
+    """Of what was left to a second worker; not a column."""
 
 
 @dataclass
@@ -161,6 +163,7 @@ class Profile:
     model: str | None
     pace: float | None = None
     samples: int = 0
+    revision: str | None = None
 
 
 @dataclass
@@ -224,7 +227,9 @@ class Model:
             self.turn = 0
             self.profiles |= {kind: Profile(kind, kind, None, None) for kind in ("chunk", "peaks")}
         profile = profile_id(new.options)
-        self.profiles.setdefault(profile, Profile(profile, "transcribe", new.options.engine, new.options.model))
+        made = Profile(profile, "transcribe", new.options.engine, new.options.model)
+        made.revision = max((one.revision for one in self._same_model(made) if one.revision), default=None)
+        self.profiles.setdefault(profile, made)
         made = self.mint.transcription_id()
         recording = Recording(
             id=made, owner=new.owner, name=new.name, key=new.key, label=new.label, state="queued",
@@ -517,8 +522,8 @@ class Model:
                 code = None if attempt.digest == finished.digest else "result_conflict"
             elif finished.result.kind != self.jobs[attempt.job_id].kind:
                 code = "invalid_request"
-            elif finished.doubted and self._asks_another(attempt):
-                attempt.doubted = True
+            elif (finished.doubted or self._is_odd(attempt, finished)) and self._asks_another(attempt):
+                attempt.doubted, attempt.heard_revision = True, finished.revision
                 self._end(attempt, "superseded")
                 refused.append(attempt)
             elif isinstance(finished.result, ChunkResult):
@@ -537,6 +542,17 @@ class Model:
                 self._say("job_redo", self._of(job), position=job.position)
         self._conclude(name for name in touched if name is not None)
         return outcomes
+
+    def _same_model(self, profile: Profile) -> list[Profile]:
+        mine = (profile.engine, profile.model)
+        return [one for one in self.profiles.values() if (one.engine, one.model) == mine]
+
+    def _is_odd(self, attempt: Attempt, finished: Finished) -> bool:
+        """Whether it would pin a revision that is not the known one."""
+        job = self.jobs[attempt.job_id]
+        known = self.profiles[job.profile_id].revision
+        pins = isinstance(finished.result, TranscribeResult) and self._of(job).revision is None
+        return pins and known not in (None, finished.revision)
 
     def _asks_another(self, attempt: Attempt) -> bool:
         """Whether nobody else was asked, or is at it, and somebody is there who could be."""
@@ -588,7 +604,10 @@ class Model:
             refused.append(attempt)
             return None
         recording.revision = facts.revision
-        self._accept(attempt, finished)
+        agreed = self._accept(attempt, finished)
+        if agreed or self.profiles[job.profile_id].revision is None:
+            for one in self._same_model(self.profiles[job.profile_id]):
+                one.revision = facts.revision
         job.language = facts.language if facts.language_sure else recording.language or facts.language
         job.language_sure = facts.language_sure
         self._count_done(recording, job)
@@ -598,10 +617,12 @@ class Model:
             worker.work_seconds += facts.work_seconds
         return None
 
-    def _accept(self, attempt: Attempt, finished: Finished) -> None:
-        job = self.jobs[attempt.job_id]
+    def _accept(self, attempt: Attempt, finished: Finished) -> bool:
+        """Returns whether a first worker had the same revision."""
+        job, agreed = self.jobs[attempt.job_id], False
         for first in self._doubted(job)[-1:]:
             if first.worker_id != attempt.worker_id:
+                agreed = first.heard_revision == finished.revision
                 for name in (first.worker_id, attempt.worker_id):
                     if name in self.workers:
                         self.workers[name].compared += 1
@@ -619,6 +640,7 @@ class Model:
             profile, sample = self.profiles[job.profile_id], (self.now - attempt.started_at) / job.seconds
             profile.pace = sample if profile.pace is None else 0.9 * profile.pace + 0.1 * sample
             profile.samples += 1
+        return agreed
 
     def fail(self, request: FailRequest) -> list[Answer]:
         outcomes, failures = [], []

@@ -116,7 +116,8 @@ class _Call:
         if place is not None:
             chosen = completion.kind == "transcribe" and random.random() < self.policy.verify
             doubted = chosen or is_doubtful(result, place.speech_seconds, self.policy)
-            finished = replace(finished, doubted=doubted, words=words_of(result))
+            silent = completion.kind == "transcribe" and place.speech_seconds == 0
+            finished = replace(finished, doubted=doubted, silent=silent, words=words_of(result))
         self.finished[number] = finished
 
     def refuse(self, number: int, token: str, error: FarmError) -> None:

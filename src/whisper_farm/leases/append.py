@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
 from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS, flow
-from whisper_farm.leases.rules import CUT_PACE
+from whisper_farm.leases.rules import CUT_PACE, RANDOM, Mint
 from whisper_farm.leases.waiting import present_turn
+from whisper_farm.leases.workers import LiveWorkers
 from whisper_farm.protocol.events import ChunksAppended, JobDone
 from whisper_farm.protocol.worker import AppendAnswer, AppendRequest, NewChunk
 from whisper_farm.settings import Policy
@@ -35,7 +36,7 @@ COUNT = Change("""
 """)
 
 
-def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAnswer:
+def append(tx: Transaction, request: AppendRequest, policy: Policy, mint: Mint = RANDOM) -> AppendAnswer:
     """Make jobs of chunks that continue the recording, all or none; those that are there already stay as they are."""
     held = _cutting(tx, request)
     row = find(tx, held.transcription_id)
@@ -46,7 +47,10 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy) -> AppendAns
     if request.duration_seconds is not None or request.language is not None:
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds, "language": request.language})
     if fresh:
-        _store(tx, row, fresh)
+        doubted = {one.position for one in fresh if not one.speech_seconds and mint.chosen(policy.verify)}
+        if doubted and not LiveWorkers(tx, policy).serves(_needs(row), but={held.worker_id}):
+            doubted = set()
+        _store(tx, row, fresh, dict.fromkeys(doubted, held.worker_id))
         more = CUT_PACE * (fresh[-1].end_seconds - row.cut_seconds)
         tx.change(GO_ON, {"token": held.token, "more": more, "by": tx.now + policy.cut_seconds})
     return AppendAnswer(next_position=row.chunks + len(fresh))
@@ -100,15 +104,21 @@ def _near(one: float, other: float) -> bool:
     return abs(one - other) <= TOLERANCE_SECONDS
 
 
-def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    waits_in = flow(RECOGNITION.needs(row.label, row.options), row.owner)
-    turn = max(row.next_turn, present_turn(tx, waits_in, row.priority))
-    tx.change(ADD, [RECOGNITION.chunk(tx, row, chunk, turn + number) for number, chunk in enumerate(chunks)])
+def _needs(row: TranscriptionRow) -> str:
+    return RECOGNITION.needs(row.label, row.options)
+
+
+def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk], doubted: Mapping[int, str]) -> None:
+    """`doubted` names who calls these positions silence: others hear them."""
+    turn = max(row.next_turn, present_turn(tx, flow(_needs(row), row.owner), row.priority))
+    left_by = map(doubted.get, (chunk.position for chunk in chunks))
+    each = zip(chunks, range(turn, turn + len(chunks)), left_by, strict=True)
+    tx.change(ADD, [RECOGNITION.chunk(tx, row, *one) for one in each])
     cut = chunks[-1].end_seconds
     emit(tx, ChunksAppended(first=chunks[0].position, count=len(chunks), cut_seconds=cut), row.id, row.owner)
     done, seconds = row.chunks_done, row.done_seconds
     for chunk in chunks:
-        if chunk.speech_seconds == 0:
+        if chunk.speech_seconds == 0 and chunk.position not in doubted:
             length = chunk.end_seconds - chunk.start_seconds
             done, seconds = done + 1, seconds + length
             said = JobDone(position=chunk.position, seconds=length, done_seconds=seconds, chunks_done=done)

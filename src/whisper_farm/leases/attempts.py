@@ -67,6 +67,7 @@ class Held(Job):
     started_at: float
     pace: float | None
     samples: int
+    known_revision: str | None
 
     def held_by(self, worker_id: str) -> bool:
         """Whether that worker may still speak for the job."""
@@ -81,7 +82,7 @@ FROM_JOBS = "FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcrip
 HELD = f"""
     SELECT {JOB}, attempts.token, attempts.worker_id, attempts.number, attempts.state,
            attempts.language AS told_language, attempts.digest, attempts.lease_until, attempts.started_at,
-           profiles.pace, profiles.samples
+           profiles.pace, profiles.samples, profiles.revision AS known_revision
       FROM attempts JOIN jobs ON jobs.id = attempts.job_id
            JOIN transcriptions ON transcriptions.id = jobs.transcription_id
            JOIN profiles ON profiles.id = jobs.profile_id"""

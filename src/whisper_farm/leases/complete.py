@@ -12,7 +12,7 @@ from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
-from whisper_farm.leases.second import compare, leave_to_another, needs_another
+from whisper_farm.leases.second import compare, leave_to_another, needs_another, note_cutter
 from whisper_farm.protocol.events import JobRedo
 from whisper_farm.protocol.jobs import Result, TranscribeResult
 from whisper_farm.protocol.worker import Outcome
@@ -37,6 +37,8 @@ class Finished:
     result_key: str | None = None
     result_size: int | None = None
     doubted: bool = False
+    silent: bool = False
+    """The cutter has found no speech there, and somebody was asked to hear it all the same."""
     words: tuple[str, ...] = ()
 
     @property
@@ -57,6 +59,7 @@ COUNT = Change("""
     UPDATE transcriptions SET revision = :revision, chunks_done = :chunks_done, done_seconds = :done_seconds
      WHERE id = :id
 """)
+KNOWN = Change("UPDATE profiles SET revision = :revision WHERE engine = :engine AND model = :model")
 PACE = Change("UPDATE profiles SET pace = :pace, samples = :samples WHERE id = :id")
 WORKED = Change("""
     UPDATE workers SET audio_seconds = audio_seconds + :audio, work_seconds = work_seconds + :work WHERE id = :me
@@ -94,6 +97,8 @@ class Completing:
     not_yet: list[Held] = field(default_factory=list)
     """What was heard in another language, or is doubted: others are asked."""
     other_model: list[Failed] = field(default_factory=list)
+    known: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Revisions of engines' models that are known from now on: of the first who had it, or of two workers."""
 
     def judge(self, finished: Finished) -> Outcome:
         """Decide about one result; what it changes is mostly noted only."""
@@ -116,7 +121,8 @@ class Completing:
         if result.kind != held.kind or (result.kind != "chunk" and finished.result_key is None):
             raise InvalidRequest(f"This claim is for a {held.kind} job; its result must be of that kind.")
         rivalled = len(rivals(self.held, {held.job_id})) > 1
-        if finished.doubted and not rivalled and needs_another(self.tx, held, self.policy):
+        doubted = finished.doubted or self._is_odd(held, finished)
+        if doubted and not rivalled and needs_another(self.tx, held, self.policy):
             leave_to_another(self.tx, held, finished.words, finished.revision)
             self._ask_again(held)
             return
@@ -130,10 +136,23 @@ class Completing:
         if not counts:
             self._ask_again(held)
             return
-        compare(self.tx, held, finished.words, finished.revision)
+        agreed = compare(self.tx, held, finished.words, finished.revision)
+        if isinstance(result, TranscribeResult):
+            if agreed or self._known_revision(held) is None:
+                self.known[_recogniser_of(held)] = result.revision
+            if finished.silent:
+                note_cutter(self.tx, KINDS["chunk"].job_id(held.transcription_id), bool(finished.words))
         held.state, held.digest = "done", finished.digest
         self.taken.append((held, finished))
         self.done.add(held.job_id)
+
+    def _is_odd(self, held: Held, finished: Finished) -> bool:
+        """Whether it would pin another revision of the model than this farm's workers are known to have."""
+        pins = held.kind == "transcribe" and self.growing[held.transcription_id].revision is None
+        return pins and self._known_revision(held) not in (None, finished.revision)
+
+    def _known_revision(self, held: Held) -> str | None:
+        return self.known.get(_recogniser_of(held), held.known_revision)
 
     def _ask_again(self, held: Held) -> None:
         """The job is done again, and nobody is to blame."""
@@ -150,6 +169,7 @@ class Completing:
         same = ("revision", "chunks_done", "done_seconds")
         grown = [one for one in self.growing.values() if one.chunks_done > one.row.chunks_done]
         change(COUNT, [{"id": one.row.id} | {name: getattr(one, name) for name in same} for one in grown])
+        change(KNOWN, [{"engine": one[0], "model": one[1], "revision": it} for one, it in self.known.items()])
         change(PACE, self._paces())
         self.tx.before_commit(lambda: change(WORKED, self._worked()))
         end_attempts(self.tx, self.not_yet, "superseded")
@@ -184,3 +204,9 @@ class Completing:
                 audio[held.worker_id] += held.seconds
                 work[held.worker_id] += finished.result.work_seconds
         return [{"me": name, "audio": seconds, "work": work[name]} for name, seconds in audio.items()]
+
+
+def _recogniser_of(held: Held) -> tuple[str, str]:
+    """The engine and the model of a chunk."""
+    engine, _, model = held.needs.partition(":")[2].partition(" ")
+    return engine, model

@@ -28,9 +28,10 @@ TOLERANCE_SECONDS = 1e-6
 ADD = Change("""
     INSERT INTO jobs (id, transcription_id, kind, position, profile_id, needs, flow, state, priority, turn,
                       start_seconds, end_seconds, speech_seconds, audio_key, audio_size, audio_sha256, created_at,
-                      ended_at)
+                      ended_at, available_at, left_by)
     VALUES (:id, :transcription, :kind, :position, :profile, :needs, :flow, :state, :priority, :turn,
-            :start_seconds, :end_seconds, :speech_seconds, :key, :size, :sha256, :now, :ended_at)
+            :start_seconds, :end_seconds, :speech_seconds, :key, :size, :sha256, :now, :ended_at, :available_at,
+            :left_by)
 """)
 CUT = Change("""
     UPDATE transcriptions SET chunking_done = TRUE, duration_seconds = :duration,
@@ -40,7 +41,7 @@ CUT = Change("""
 """)
 KEEP_COPY = Change("UPDATE jobs SET audio_key = :key, audio_size = :size WHERE id = :job")
 NOTHING: Mapping[str, object] = {"start_seconds": 0, "end_seconds": 0, "speech_seconds": 0, "key": None, "size": None,
-                                 "sha256": None}  # fmt: skip
+                                 "sha256": None, "available_at": 0, "left_by": None}  # fmt: skip
 """A job that is not of one chunk."""
 
 
@@ -139,9 +140,13 @@ class TranscribeKind(Kind):
         """Only this form holds a space."""
         return f"{label}:{options['engine']} {options['model']}"
 
-    def chunk(self, tx: Transaction, row: TranscriptionRow, chunk: NewChunk, turn: int) -> dict[str, object]:
-        """The job of this chunk. Silence is done already."""
+    def chunk(
+        self, tx: Transaction, row: TranscriptionRow, chunk: NewChunk, turn: int, left_by: str | None = None
+    ) -> dict[str, object]:
+        """The job of this chunk. Silence is done already, unless it is left to others by whoever calls it that."""
         job = self.job(tx, row, turn, chunk.position) | chunk.model_dump()
+        if left_by is not None:
+            return job | {"available_at": tx.now, "left_by": left_by}
         return job if chunk.speech_seconds else job | {"state": "done", "ended_at": tx.now}
 
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:

@@ -68,6 +68,10 @@ class Mint:
         """The secret of one attempt: 192 random bits."""
         return secrets.token_urlsafe(24)
 
+    def chosen(self, share: float) -> bool:
+        """Whether this is one of such a share of all."""
+        return random.random() < share
+
     def jitter(self) -> float:
         """A factor in [0.5, 1) for back-offs."""
         return 0.5 + random.random() / 2

@@ -1,5 +1,9 @@
 """A second worker's word: a result that is doubted counts only when another worker has done the job, too.
 
+Doubted is what is hard to believe, a share of the chunks that is asked for, and the first result of a recording that is
+of another revision of the model than the farm's workers are known to have. Of the chunks that a cutter calls silence
+the same share is heard by another worker; what that one hears counts.
+
 What the first one said is kept with its attempt, which ends as superseded. The job is left to others, as after a
 failure, and what the second one says counts. Where nobody else is there, the first one is believed.
 """
@@ -31,6 +35,13 @@ LEAVE = Change("UPDATE jobs SET available_at = :now, left_by = :worker WHERE id 
 COMPARED = Change("UPDATE workers SET compared = compared + 1, differed = differed + :differed WHERE id = :me")
 
 
+CUTTER = Change("""
+    UPDATE workers SET compared = compared + 1, differed = differed + :differed
+     WHERE id = (SELECT max(worker_id) FROM attempts WHERE job_id = :job HAVING count(*) = 1)
+""")
+"""Whoever cut the recording, if nobody else had a part in that."""
+
+
 def is_doubtful(result: Result, speech_seconds: float, policy: Policy) -> bool:
     """Whether it is hard to believe: a recording without any sound, or no word where the cutter has found speech."""
     if isinstance(result, ChunkResult):
@@ -59,14 +70,24 @@ def leave_to_another(tx: Transaction, held: Held, words: Sequence[str], revision
     tx.change(LEAVE, {"job": held.job_id, "worker": held.worker_id})
 
 
-def compare(tx: Transaction, held: Held, words: Sequence[str], revision: str | None) -> None:
-    """Hold a result against the first one, if another worker gave that, and note for both whether they differ."""
+def compare(tx: Transaction, held: Held, words: Sequence[str], revision: str | None) -> bool:
+    """Hold a result against the first one, if another worker gave that, and note for both whether they differ.
+
+    Returns whether both had the same revision of the model.
+    """
     first = tx.first(HEARD, {"job": held.job_id}) if held.number > 1 else None
     if first is None or first[0] == held.worker_id:
-        return
-    same = alike(first[1]["words"], words) and first[1]["revision"] == revision
+        return False
+    agreed = bool(first[1]["revision"] == revision)
+    same = agreed and alike(first[1]["words"], words)
     told = [{"me": worker, "differed": int(not same)} for worker in (first[0], held.worker_id)]
     tx.before_commit(lambda: tx.change(COMPARED, told))
+    return agreed
+
+
+def note_cutter(tx: Transaction, cut_job_id: str, differs: bool) -> None:
+    """Note whether somebody has heard words in what the cutter called silence."""
+    tx.before_commit(lambda: tx.change(CUTTER, {"job": cut_job_id, "differed": int(differs)}))
 
 
 def alike(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -74,7 +74,9 @@ BYTES_OF_A_TURN = 10 << 20
 OPEN_FARM = Change("INSERT INTO farm (id, turn) VALUES (1, 0)")
 ADD_WHOLE_PROFILE = Change("INSERT INTO profiles (id, kind) VALUES (:kind, :kind)")
 ADD_PROFILE = Change("""
-    INSERT INTO profiles (id, kind, engine, model, options) VALUES (:id, 'transcribe', :engine, :model, :options)
+    INSERT INTO profiles (id, kind, engine, model, options, revision)
+    VALUES (:id, 'transcribe', :engine, :model, :options,
+            (SELECT max(revision) FROM profiles WHERE engine = :engine AND model = :model))
     ON CONFLICT (id) DO NOTHING
 """)
 ADD = Change("""

@@ -58,14 +58,17 @@ profiles = table(
     "profiles",
     key("id"),
     each(TEXT, "kind"),
-    some(TEXT, "engine model"),
+    some(TEXT, "engine model revision"),
     some(JSON_TEXT, "options"),
     some(REAL, "pace"),
     zero(INTEGER, "samples"),
     one_of("kind", *get_args(JobKind)),
     holds("recogniser_named", "kind <> 'transcribe' OR (engine IS NOT NULL AND model IS NOT NULL)"),
 )
-"""What can be recognised in one batch. `pace` is seconds from claim to completion per audio-second."""
+"""What can be recognised in one batch. `pace` is seconds from claim to completion per audio-second.
+
+`revision` is what the workers of this farm have of the model, as far as is known.
+"""
 
 transcriptions = table(
     "transcriptions",
