@@ -2,7 +2,8 @@
 
 A server and a worker with the tones engine are processes of their own, and so are the attackers. Measured are the worst
 answer to whether the server is well, the memory of the server, and how long an honest recording of three seconds takes,
-alone and beside the attackers. What the attackers do is refused or bounded; the counts say how often each did it.
+alone and beside the attackers. Then each attacker works alone: the worst answer, and the processor time of the server
+and of the worker. What the attackers do is refused or bounded; the counts say how often each did it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import httpx
+import psutil
 from support.farm_processes import Farm, Recording, until
 from support.hand_worker import HandWorker
 
@@ -32,7 +34,9 @@ from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import FINISHED, Submission
 from whisper_farm.transcript.options import RecognitionOptions
 
-SECONDS = 40.0
+SECONDS, EACH_SECONDS = 30.0, 5.0
+"""All attackers together, and each alone."""
+STALL_SECONDS = 10.0
 PAUSE_SECONDS = 0.25
 """Between two deeds of one attacker: the machine is shared with what is measured."""
 ALONE, BESIDE = 5, 10
@@ -87,7 +91,7 @@ class Attackers:
     def leaves_uploads_unfinished(self) -> None:
         def slowly() -> Iterator[bytes]:
             yield bytes(1 << 20)
-            time.sleep(SECONDS)
+            time.sleep(STALL_SECONDS)
 
         with self._client(self._tokens["hostile"]) as user:
             made = user.post("/api/uploads", json={"name": "a", "size": 8 << 20})
@@ -120,41 +124,53 @@ class Attackers:
 
 
 def attack(url: str, tokens: dict[str, str], folder: Path, line: Connection) -> None:
-    """A process of attackers, one thread each, until told to end. Sends how often each did its deed."""
-    attackers, done, over = Attackers(url, tokens, folder), Counter[str](), threading.Event()
+    """A process of attackers, one thread each: those work whose names it is sent, until it is sent none.
+
+    At each change it sends how often each did its deed since the one before.
+    """
+    attackers, done, at_work = Attackers(url, tokens, folder), Counter[str](), set[str]()
 
     def again_and_again(deed: Callable[[], None]) -> None:
-        while not over.wait(PAUSE_SECONDS):
-            with suppress(Exception):
-                deed()
-            done[deed.__name__] += 1
+        while True:
+            time.sleep(PAUSE_SECONDS)
+            if deed.__name__ in at_work:
+                with suppress(Exception):
+                    deed()
+                done[deed.__name__] += 1
 
     for deed in attackers.deeds():
         threading.Thread(target=again_and_again, args=(deed,), daemon=True).start()
-    line.send("at work")
-    line.poll(SECONDS * 10)
-    over.set()
-    line.send(dict(done))
+    line.send([deed.__name__ for deed in attackers.deeds()])
+    while (wanted := line.recv()) is not None:
+        line.send(dict(done))
+        done.clear()
+        at_work.clear()
+        at_work.update(wanted)
     os._exit(0)
 
 
-@contextmanager
-def attackers_at_work(farm: Farm, tokens: dict[str, str], folder: Path) -> Iterator[Counter[str]]:
-    """All attackers while the block runs; afterwards how often each did what it does."""
-    here, there = multiprocessing.Pipe()
-    context, told = multiprocessing.get_context("spawn"), Counter[str]()
-    process = context.Process(target=attack, args=(farm.url, tokens, folder, there), daemon=True)
-    process.start()
-    try:
-        assert here.poll(60)
-        here.recv()
-        yield told
-        here.send("end")
-        if here.poll(30):
-            told.update(here.recv())
-    finally:
-        process.kill()
-        process.join(10)
+class AtWork:
+    """Attackers in a process of their own; none works until it is told to."""
+
+    def __init__(self, farm: Farm, tokens: dict[str, str], folder: Path) -> None:
+        self._line, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process
+        self._process = process(target=attack, args=(farm.url, tokens, folder, there), daemon=True)
+        self._process.start()
+        assert self._line.poll(60)
+        self.names: list[str] = self._line.recv()
+
+    def let(self, *names: str) -> Counter[str]:
+        """Let these work and no others; how often each did its deed before."""
+        self._line.send(names)
+        assert self._line.poll(60)
+        return Counter(self._line.recv())
+
+    def close(self) -> None:
+        """End them all."""
+        self._line.send(None)
+        self._process.join(10)
+        self._process.kill()
 
 
 class Health:
@@ -217,12 +233,46 @@ def recordings_in(folder: Path) -> Path:
     return Recording.long(folder / "honest.wav", 8).path
 
 
+def spent(process: psutil.Process) -> float:
+    """Processor time of a process and its children, those included that have ended."""
+    seconds = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            seconds += sum(one.cpu_times())
+    return seconds
+
+
+class Alone(NamedTuple):
+    """What one attacker alone did in its time: how often, the worst answer, and who spent how much on it."""
+
+    deeds: int
+    worst_seconds: float
+    server_seconds: float
+    worker_seconds: float
+
+
+def one_by_one(at_work: AtWork, farm: Farm, worker: psutil.Process) -> dict[str, Alone]:
+    """Each attacker alone, after what the others left is done."""
+    found = {}
+    server = psutil.Process(farm.server.pid)
+    for name in at_work.names:
+        at_work.let()
+        time.sleep(1)
+        health, before = Health(farm.url), (spent(server), spent(worker))
+        at_work.let(name)
+        time.sleep(EACH_SECONDS)
+        deeds = at_work.let()[name]
+        health.stop()
+        found[name] = Alone(deeds, max(health.answers), spent(server) - before[0], spent(worker) - before[1])
+    return found
+
+
 def main() -> None:
     """Measure, and hold it against the aims."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place)
         file = recordings_in(folder)
-        with Farm(folder / "farm", settings=ORDINARY) as farm, farm.worker():
+        with Farm(folder / "farm", settings=ORDINARY) as farm, farm.worker() as worker:
             tokens = {
                 name: farm.client.create_token(name, "worker" if name == "worker" else "user", owner=name).token
                 for name in ("many", "hostile", "honest", "worker")
@@ -230,16 +280,20 @@ def main() -> None:
             with FarmClient(farm.url, tokens["honest"]) as honest:
                 delays(honest, file, 1)  # the model is loaded
                 alone = statistics.median(one.seen for one in delays(honest, file, ALONE))
+                at_work = AtWork(farm, tokens, folder)
                 memory = PeakMemory(farm.server.pid)
                 time.sleep(1)
                 before_mb = memory.peak / 1e6
                 health = Health(farm.url)
-                with attackers_at_work(farm, tokens, folder) as deeds:
-                    started = time.monotonic()
-                    beside = delays(honest, file, BESIDE)
-                    time.sleep(max(0.0, SECONDS - (time.monotonic() - started)))
+                at_work.let(*at_work.names)
+                started = time.monotonic()
+                beside = delays(honest, file, BESIDE)
+                time.sleep(max(0.0, SECONDS - (time.monotonic() - started)))
                 health.stop()
                 grown_mb = memory.stop() - before_mb
+                deeds = at_work.let()
+                parts = one_by_one(at_work, farm, psutil.Process(worker.pid))
+                at_work.close()
     worst, median = max(health.answers), statistics.median(one.seen for one in beside)
     steps = ", ".join(f"{statistics.median(step):.2f}" for step in zip(*beside, strict=True))
     lines = {
@@ -250,11 +304,15 @@ def main() -> None:
         "beside them: median, worst": f"{median:8.2f} s, {max(one.seen for one in beside):.2f} s",
         "  until accepted, begun, finished, seen": f"    {steps}",
         "times as long": f"{median / alone:8.2f} (aim {AIM_TIMES:g})",
-        **{f"  {deed.replace('_', ' ')}": f"{count:8}" for deed, count in sorted(deeds.items())},
     }
     print("\nstrangers: one attacker of each kind at work")
     for what, figure in lines.items():
         print(f"  {what:44}{figure}")
+    print(f"\n  {'alone, for ' + format(EACH_SECONDS, 'g') + ' s':34}together  deeds  health, ms  server, s  worker, s")
+    for name, part in parts.items():
+        worst_ms = part.worst_seconds * 1e3
+        figures = f"{part.deeds:7}{worst_ms:12.0f}{part.server_seconds:11.2f}{part.worker_seconds:11.2f}"
+        print(f"  {name.replace('_', ' '):34}{deeds[name]:8}{figures}")
 
 
 if __name__ == "__main__":
