@@ -53,6 +53,8 @@ QUEUED, CLAIMERS, BEATERS, GROUP, LOAD_SECONDS = 200_000, 64, 8, 8, 60.0
 BOUND_SECONDS = 10.0
 """What 99 of 100 calls under that load must keep to: a database that is busy for longer refuses."""
 DROPS = 10_000
+FUZZERS = 9
+"""Tests in `tests/attacks` that go on as long as they may."""
 HEALING_SECONDS = 240.0
 """How long the last transcriptions may take when all is quiet again."""
 SETTINGS = {
@@ -388,10 +390,12 @@ def exercised(scores: dict[str, Score]) -> str:
     return "\n".join(lines)
 
 
-def fuzz() -> int:
-    """Mutated recordings, heads and bodies by fixed seeds, some thousand of each; 0 if all were answered or refused."""
-    fuzzers = [sys.executable, "-m", "pytest", "tests/attacks", "-k", "mutated", "-q", "--timeout", "3600"]
-    return subprocess.run(fuzzers, env={**os.environ, "WHISPER_FARM_LONG": "1"}, check=False).returncode
+def fuzz(minutes: float) -> int:
+    """Mutated recordings, heads and bodies by fixed seeds; 0 if all were answered or refused."""
+    files = [str(file) for file in Path("tests/attacks").glob("test_mutated_*.py")]
+    each = {"WHISPER_FARM_FUZZ_SECONDS": str(minutes * 60 / FUZZERS)}
+    fuzzers = [sys.executable, "-m", "pytest", *files, "-q", "--timeout", "3600"]
+    return subprocess.run(fuzzers, env={**os.environ, **each}, check=False).returncode
 
 
 def main(arguments: list[str]) -> int:
@@ -401,14 +405,14 @@ def main(arguments: list[str]) -> int:
         "--minutes",
         type=float,
         default=10,
-        help="of the storm, all told; load and lost claims take theirs besides [default: 10]",
+        help="of the storm, all told; load and lost claims take theirs besides; or of the fuzzers [default: 10]",
     )
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one [default: both in turn]")
     parser.add_argument("--attacks", action="store_true", help="the fuzzers of tests/attacks for long, instead")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the order of faults")
     given = parser.parse_args(arguments)
     if given.attacks:
-        return fuzz()
+        return fuzz(given.minutes)
     kinds = given.database or DATABASES
     print(f"Chaos: {given.minutes:g} minutes, seed {given.seed}", flush=True)
     scores = {kind: storm(kind, given.minutes * 60 / len(kinds), given.seed) for kind in kinds}

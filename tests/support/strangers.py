@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count, takewhile
 
 import httpx
 
 from support.served_farm import ServedFarm
 
 PATIENCE_SECONDS = 30.0
+FUZZ_SECONDS = float(os.environ.get("WHISPER_FARM_FUZZ_SECONDS", "0"))
+"""How long each fuzzer goes on in `./run chaos --attacks`."""
+
+
+def tries(few: int) -> Iterator[int]:
+    """So many tries of a fuzzer, or as many as the time allows where there is one."""
+    until = time.monotonic() + FUZZ_SECONDS
+    return takewhile(lambda number: number < few if not FUZZ_SECONDS else time.monotonic() < until, count())
 
 
 class Pulse:
