@@ -61,7 +61,8 @@ class Policy(BaseSettings):
     language_speech_seconds: float = Field(default=5, ge=0, le=600)
     """Speech a chunk needs before it may decide the recording's language."""
     verify: float = Field(default=0, ge=0, le=1)
-    """Share of the chunks that a second worker recognises, too. `whisper-farm workers` says whose results differ."""
+    """Share of the chunks that a second worker recognises, too, and of those called silence that somebody hears.
+    `whisper-farm workers` says whose results differ."""
     max_audio_seconds: float = Field(default=360_000, gt=0, le=10_000_000)
     """Sound one recording may have."""
     free_audio_seconds: float = Field(default=14_400, ge=0, le=10_000_000)
