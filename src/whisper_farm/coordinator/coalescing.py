@@ -1,6 +1,6 @@
 """Coalescing: calls that come while others are being served are served together, next.
 
-One transaction for a group costs little more than one for a call (group commit), and so does one look-up. So a busy
+One transaction for a group costs little more than one for a call (group commit). The same holds for look-ups. So a busy
 farm becomes faster the more there is to do. On an idle one nobody waits: the first call is served at once, alone.
 """
 

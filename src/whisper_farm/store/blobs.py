@@ -20,7 +20,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -156,10 +156,9 @@ class Blobs:
         """Remove this blob if the block fails. It stays where a store failed: a row may name it, else it is swept."""
         try:
             yield
-        except StorageError:
-            raise
-        except BaseException:
-            await self.delete([key])
+        except BaseException as error:
+            if not isinstance(error, StorageError):
+                await self.delete([key])
             raise
 
     async def leave_room(self, size: int, reserve: int) -> None:
@@ -292,10 +291,8 @@ class Blobs:
             await obstore.delete_async(self._store, keys)
             return
         for key in keys:
-            try:
+            with suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, key)
-            except FileNotFoundError:
-                continue
 
     async def _sign(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
         _check(key)
