@@ -34,6 +34,7 @@ export class Applied {
     } else if (event.kind === "peaks_done" && id !== null) {
       this.stale(["audio", id]);
       this.stale(["peaks", id]);
+      this.stale(["jobs", id]);
     } else if (event.kind.startsWith("worker_")) {
       this.stale(["workers"]);
       this.stale(["server"]);

@@ -38,14 +38,13 @@ export function NameDialog({ title, label, given, most = 100, opened, onClose, o
   useEffect(() => {
     if (opened) setName(given);
   }, [opened, given]);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
+  const submit = () => {
     onName(name.trim());
     onClose();
   };
   return (
     <Modal opened={opened} onClose={onClose} title={title}>
-      <form onSubmit={submit}>
+      <Form onSend={submit}>
         <Stack gap="sm">
           <TextInput data-autofocus label={label} maxLength={most} value={name} onChange={(event) => setName(event.currentTarget.value)} />
           <Group justify="flex-end">
@@ -54,9 +53,24 @@ export function NameDialog({ title, label, given, most = 100, opened, onClose, o
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Modal>
   );
+}
+
+interface FormProps {
+  /** Gets what was written, by the names of the fields, and what empties them. */
+  readonly onSend: (written: Readonly<Record<string, string>>, empty: () => void) => void;
+  readonly children: ReactNode;
+}
+
+export function Form({ onSend, children }: FormProps) {
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = event.currentTarget;
+    onSend(Object.fromEntries(new FormData(form)) as Record<string, string>, () => form.reset());
+  };
+  return <form onSubmit={submit}>{children}</form>;
 }
 
 export type Fact = readonly [name: string, value: ReactNode];

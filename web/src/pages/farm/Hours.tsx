@@ -1,10 +1,11 @@
 // When a worker works: as it was started, at any time, or in hours of its machine's day that are set here.
 import { Button, Group, Modal, SegmentedControl, Stack, Text, TextInput } from "@mantine/core";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { WorkerView } from "../../api/schema";
+import { Form } from "../../shell/Parts";
 import { useWords } from "../../words";
 
 const NIGHT = "22:00-07:00";
@@ -20,14 +21,11 @@ export function HoursDialog({ one, onClose }: { one: WorkerView; onClose: () => 
     [["workers"]],
     onClose,
   );
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const given = new FormData(event.currentTarget);
-    change.mutate(which === "own" ? null : which === "always" ? "" : `${String(given.get("from"))}-${String(given.get("until"))}`);
-  };
   return (
     <Modal opened onClose={onClose} title={t.hours.title(one.name)}>
-      <form onSubmit={submit}>
+      <Form
+        onSend={(written) => change.mutate(which === "own" ? null : which === "always" ? "" : `${written.from}-${written.until}`)}
+      >
         <Stack>
           <Text size="sm">{t.hours.hint}</Text>
           <SegmentedControl
@@ -53,7 +51,7 @@ export function HoursDialog({ one, onClose }: { one: WorkerView; onClose: () => 
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Modal>
   );
 }

@@ -1,7 +1,7 @@
 // The podcasts that the farm follows: add one, see what came of it, take the address of the feed with transcripts.
-import { Alert, Button, Container, Group, Loader, NumberInput, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
+import { Alert, Button, Container, Group, Loader, NumberInput, SimpleGrid, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { address, api, data } from "../../api/client";
@@ -9,7 +9,7 @@ import { sessionQuery } from "../../api/queries";
 import type { FeedView } from "../../api/schema";
 import { copy } from "../../copy";
 import { Problem } from "../../shell/Failed";
-import { Entries, Entry, Section, Small } from "../../shell/Parts";
+import { Entries, Entry, Form, Section, Small } from "../../shell/Parts";
 import { useNow, useWords } from "../../words";
 import { OptionsPanel, useSending } from "../transcriptions/Options";
 
@@ -65,19 +65,13 @@ function NewFeed() {
   const sending = useSending();
   const [count, setCount] = useState<number | string>(NEWEST);
   const [keep, setKeep] = useState(false);
-  const add = useChange((body: { url: string; words: string }) => {
+  const add = useChange((body: object) => {
     const wanted = { ...body, count: Number(count) || NEWEST, keep_transcripts: keep, options: sending().options };
     return data(api.POST("/api/feeds", { body: wanted as never }));
   }, KEYS);
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = event.currentTarget;
-    const given = new FormData(form);
-    add.mutate({ url: String(given.get("url")), words: String(given.get("words")) }, { onSuccess: () => form.reset() });
-  };
   return (
     <Section title={t.feeds.add} hint={t.feeds.addHint}>
-      <form onSubmit={submit}>
+      <Form onSend={({ url, words }, empty) => add.mutate({ url, words }, { onSuccess: empty })}>
         <Stack gap="sm">
           {add.error && (
             <Alert color="red" role="alert">
@@ -85,10 +79,10 @@ function NewFeed() {
             </Alert>
           )}
           <TextInput name="url" type="url" label={t.feeds.url} placeholder="https://example.org/feed.xml" required withAsterisk={false} />
-          <Group grow align="end">
+          <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="sm" style={{ alignItems: "end" }}>
             <NumberInput label={t.feeds.count} description={t.feeds.countHint} value={count} onChange={setCount} min={1} max={1000} allowDecimal={false} hideControls />
             <TextInput name="words" label={t.feeds.words} description={t.feeds.wordsHint} maxLength={200} />
-          </Group>
+          </SimpleGrid>
           <Switch label={t.feeds.keep} checked={keep} onChange={(event) => setKeep(event.currentTarget.checked)} />
           <OptionsPanel />
           <Group>
@@ -97,7 +91,7 @@ function NewFeed() {
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Section>
   );
 }

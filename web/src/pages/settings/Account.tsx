@@ -3,12 +3,11 @@ import { Alert, Button, Group, PasswordInput, SegmentedControl, Select, SimpleGr
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import type { FormEvent } from "react";
 
 import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { Session } from "../../api/schema";
-import { Section } from "../../shell/Parts";
+import { Form, Section } from "../../shell/Parts";
 import { type Language, languages } from "../../texts";
 import { useWords } from "../../words";
 import { signOut } from "../sign-in/session";
@@ -52,19 +51,11 @@ export function Password({ session }: { session: Session }) {
       return client.invalidateQueries({ queryKey: ["session"] });
     },
   });
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = event.currentTarget;
-    const given = new FormData(form);
-    const current = given.get("current");
-    change.mutate(
-      { password: String(given.get("password")), current: current === null ? null : String(current) },
-      { onSuccess: () => form.reset() },
-    );
-  };
   return (
     <Section title={t.settings.password} {...(session.has_password ? {} : { hint: t.settings.noPassword })}>
-      <form onSubmit={submit}>
+      <Form
+        onSend={({ password = "", current = null }, empty) => change.mutate({ password, current }, { onSuccess: empty })}
+      >
         <Stack gap="sm">
           <input type="text" name="username" autoComplete="username" value={session.owner ?? ""} readOnly hidden />
           {change.error && (
@@ -91,7 +82,7 @@ export function Password({ session }: { session: Session }) {
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Section>
   );
 }

@@ -2,12 +2,11 @@
 import { Button, Group, Stack, Textarea } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
-import type { FormEvent } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import { preferencesQuery } from "../../api/queries";
-import { Section } from "../../shell/Parts";
+import { Form, Section } from "../../shell/Parts";
 import { useWords } from "../../words";
 
 export function Glossary() {
@@ -18,13 +17,9 @@ export function Glossary() {
     [preferencesQuery.queryKey],
     () => notifications.show({ message: t.settings.glossarySaved }),
   );
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    save.mutate(String(new FormData(event.currentTarget).get("words")));
-  };
   return (
     <Section title={t.settings.glossary} hint={t.settings.glossaryHint}>
-      <form onSubmit={submit} key={kept?.glossary}>
+      <Form onSend={({ words = "" }) => save.mutate(words)} key={kept?.glossary}>
         <Stack gap="sm">
           <Textarea
             name="words"
@@ -42,7 +37,7 @@ export function Glossary() {
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Section>
   );
 }

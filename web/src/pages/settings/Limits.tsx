@@ -2,21 +2,20 @@
 import { Button, Group, NumberInput, SimpleGrid, Stack, Text } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
-import type { FormEvent } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import { limitsQuery } from "../../api/queries";
 import type { LimitsChange } from "../../api/schema";
-import { Section } from "../../shell/Parts";
+import { Form, Section } from "../../shell/Parts";
 import { useWords } from "../../words";
 
 /** How each is shown: in so many of the server's units, and what is asked for at least. */
 const SHOWN = {
   max_unfinished: { unit: 1, least: 1 },
   max_waiting_seconds: { unit: 3600, least: 0 },
-  max_waiting_bytes: { unit: 1e9, least: 0.001 },
-  max_stored_bytes: { unit: 1e9, least: 0 },
+  max_waiting_bytes: { unit: 2 ** 30, least: 0.001 },
+  max_stored_bytes: { unit: 2 ** 30, least: 0 },
   max_workers: { unit: 1, least: 1 },
   retention_days: { unit: 1, least: 0 },
 } as const;
@@ -34,11 +33,9 @@ export function Limits() {
   if (!found) return null;
   const { limits, server } = found;
   const shown = (name: Limit, value: number | null | undefined) => (value == null ? null : value / SHOWN[name].unit);
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const given = new FormData(event.currentTarget);
+  const send = (written: Readonly<Record<string, string>>) => {
     const wanted = LIMITS.map((name) => {
-      const typed = given.get(name);
+      const typed = written[name];
       const value = typed ? Number(typed) : null;
       if (value === rounded(shown(name, limits[name]))) return [name, limits[name]];
       return [name, value === null ? (name === "retention_days" ? null : server[name]) : Math.round(value * SHOWN[name].unit)];
@@ -47,7 +44,7 @@ export function Limits() {
   };
   return (
     <Section title={t.settings.parts.limits} hint={t.settings.limitsHint}>
-      <form onSubmit={submit} key={JSON.stringify(limits)}>
+      <Form onSend={send} key={JSON.stringify(limits)}>
         <Stack gap="md">
           <SimpleGrid cols={{ base: 1, sm: 2 }} style={{ alignItems: "end" }}>
             {LIMITS.map((name) => (
@@ -74,7 +71,7 @@ export function Limits() {
             </Button>
           </Group>
         </Stack>
-      </form>
+      </Form>
     </Section>
   );
 

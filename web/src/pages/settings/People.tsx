@@ -1,12 +1,12 @@
 // The people of the farm: invite them by link, give them a new link, remove them.
 import { Button, Group, Switch, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { address, api, data } from "../../api/client";
 import { sessionQuery } from "../../api/queries";
-import { Entries, Entry, Section, Shown, Small } from "../../shell/Parts";
+import { Entries, Entry, Form, Section, Shown, Small } from "../../shell/Parts";
 import { useNow, useWords } from "../../words";
 
 const KEYS = [["people"]];
@@ -22,11 +22,6 @@ export function People() {
   const invite = useChange((name: string) => data(api.POST("/app/people", { body: { name, scope: admin ? "admin" : "user" } })), KEYS, made);
   const renew = useChange((name: string) => data(api.POST("/app/people/{name}/link", { params: { path: { name } } })), KEYS, made);
   const remove = useChange((name: string) => data(api.DELETE("/app/people/{name}", { params: { path: { name } } })), KEYS);
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = event.currentTarget;
-    invite.mutate(String(new FormData(form).get("name")), { onSuccess: () => form.reset() });
-  };
   return (
     <Section title={t.settings.people} hint={t.settings.peopleHint}>
       <Entries label={t.settings.people}>
@@ -43,7 +38,7 @@ export function People() {
         ))}
       </Entries>
       {link !== null && <Shown label={t.settings.inviteLink} secret={link} />}
-      <form onSubmit={submit}>
+      <Form onSend={({ name = "" }, empty) => invite.mutate(name, { onSuccess: empty })}>
         <Group align="end" gap="sm">
           <TextInput
             name="name"
@@ -58,7 +53,7 @@ export function People() {
             {t.settings.invite}
           </Button>
         </Group>
-      </form>
+      </Form>
     </Section>
   );
 }

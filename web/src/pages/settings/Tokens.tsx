@@ -1,12 +1,12 @@
 // Access tokens for programs and workers: make, list, revoke.
 import { Button, Group, Select, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { NewToken } from "../../api/schema";
-import { Entries, Entry, Section, Shown, Small } from "../../shell/Parts";
+import { Entries, Entry, Form, Section, Shown, Small } from "../../shell/Parts";
 import { useNow, useWords } from "../../words";
 
 const KEYS = [["tokens"]];
@@ -18,11 +18,6 @@ export function Tokens({ admin }: { admin: boolean }) {
   const { data: found } = useQuery({ queryKey: ["tokens"], queryFn: () => data(api.GET("/api/tokens")) });
   const make = useChange((name: string) => data(api.POST("/api/tokens", { body: { name, scope } })), KEYS);
   const revoke = useChange((id: string) => data(api.DELETE("/api/tokens/{token_id}", { params: { path: { token_id: id } } })), KEYS);
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = event.currentTarget;
-    make.mutate(String(new FormData(form).get("name")), { onSuccess: () => form.reset() });
-  };
   return (
     <Section title={t.settings.tokens} hint={t.settings.tokensHint}>
       <Entries label={t.settings.tokens}>
@@ -42,7 +37,7 @@ export function Tokens({ admin }: { admin: boolean }) {
         ))}
       </Entries>
       {make.data?.token && <Shown label={t.settings.secret} secret={make.data.token} />}
-      <form onSubmit={submit}>
+      <Form onSend={({ name = "" }, empty) => make.mutate(name, { onSuccess: empty })}>
         <Group align="end" gap="sm">
           <TextInput name="name" label={t.settings.tokenName} required withAsterisk={false} maxLength={255} flex="1 1 180px" />
           {admin && (
@@ -59,7 +54,7 @@ export function Tokens({ admin }: { admin: boolean }) {
             {t.settings.makeToken}
           </Button>
         </Group>
-      </form>
+      </Form>
     </Section>
   );
 }

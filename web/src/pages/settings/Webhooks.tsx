@@ -1,12 +1,12 @@
 // Addresses that are told of transcriptions that end, and what became of the messages.
 import { Button, Group, Switch, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { DeliveryView, WebhookView } from "../../api/schema";
-import { Entries, Entry, Section, Shown, Small } from "../../shell/Parts";
+import { Entries, Entry, Form, Section, Shown, Small } from "../../shell/Parts";
 import { useNow, useWords } from "../../words";
 
 const KEYS = [["webhooks"]];
@@ -17,16 +17,11 @@ export function Webhooks() {
   const { data: found } = useQuery({ queryKey: ["webhooks"], queryFn: () => data(api.GET("/api/webhooks")) });
   const [progress, setProgress] = useState(false);
   const make = useChange((url: string) => data(api.POST("/api/webhooks", { body: { url, progress } })), KEYS);
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    const form = event.currentTarget;
-    make.mutate(String(new FormData(form).get("url")), { onSuccess: () => form.reset() });
-  };
   return (
     <Section title={t.settings.webhooks} hint={t.settings.webhooksHint}>
       <Entries label={t.settings.webhooks}>{found?.webhooks.map((one) => <Webhook key={one.id} one={one} />)}</Entries>
       {make.data?.secret && <Shown label={t.settings.webhookSecret} secret={make.data.secret} />}
-      <form onSubmit={submit}>
+      <Form onSend={({ url = "" }, empty) => make.mutate(url, { onSuccess: empty })}>
         <Group align="end" gap="sm">
           <TextInput name="url" type="url" label={t.settings.webhookUrl} placeholder="https://" required withAsterisk={false} flex="1 1 180px" />
           <Switch label={t.settings.withProgress} checked={progress} onChange={(event) => setProgress(event.currentTarget.checked)} pb={8} />
@@ -34,7 +29,7 @@ export function Webhooks() {
             {t.settings.add}
           </Button>
         </Group>
-      </form>
+      </Form>
     </Section>
   );
 }
