@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from whisper_farm.coordinator.answers.openapi import openapi_document
-from whisper_farm.coordinator.app import dialects
 from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.dialects import dialects
 from whisper_farm.coordinator.server import open_stores
 from whisper_farm.settings import Policy, ServerSettings
 

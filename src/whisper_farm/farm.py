@@ -22,6 +22,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.client.loop_thread import LoopThread
+from whisper_farm.coordinator.app import Dialects, own_dialects
 from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, known_token, open_stores, serve_stores
 from whisper_farm.errors import EngineError, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
@@ -48,10 +49,16 @@ class FarmThread:
     address: str
 
     def __init__(
-        self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs, loop: LoopThread | None = None
+        self,
+        settings: ServerSettings,
+        policy: Policy,
+        database: Database,
+        blobs: Blobs,
+        loop: LoopThread | None = None,
+        dialects: Dialects | None = None,
     ) -> None:
         """`loop` is one that others use, too; without it the farm has one of its own: uvloop, if there is one."""
-        self._loop = loop
+        self._loop, self._dialects = loop, dialects
         self._settings = settings
         self._policy = policy
         self._database = database
@@ -84,8 +91,9 @@ class FarmThread:
     def _start_serving(self) -> str:
         """Start the coordinator; gives its address once it answers."""
         address: Future[str] = Future()
+        stores = self._database, self._blobs
         self._serving = self.loop.start(
-            serve_stores(self._settings, self._policy, self._database, self._blobs, address.set_result, self._stop)
+            serve_stores(self._settings, self._policy, *stores, address.set_result, self._stop, self._dialects)
         )
         either: list[Future[Any]] = [address, self._serving]
         wait(either, START_SECONDS, FIRST_COMPLETED)
@@ -128,7 +136,8 @@ class LocalFarm:
     def __enter__(self) -> Self:
         with ExitStack() as started:
             self._database, self._blobs = started.enter_context(open_stores(self._settings))
-            farm = FarmThread(self._settings, self._policy, self._database, self._blobs, self._worker.loop)
+            stores = self._database, self._blobs
+            farm = FarmThread(self._settings, self._policy, *stores, self._worker.loop, own_dialects)
             self._farm = started.enter_context(farm)
             self._forget_abandoned()
             self.token = self._admin_token()

@@ -18,7 +18,7 @@ from support.people import APP, People
 from support.served_farm import ServedFarm
 from support.submitting import submit
 
-from whisper_farm.coordinator.app import dialects
+from whisper_farm.coordinator.dialects import dialects
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 
 ACTORS = {

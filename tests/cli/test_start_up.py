@@ -24,6 +24,7 @@ from whisper_farm.settings import ServerSettings
 HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
 OF_RECOGNITION = ("numpy", "av", "faster_whisper", "onnxruntime", "huggingface_hub")
 OF_A_SERVER = ("fastapi", "sqlalchemy", "uvicorn", "alembic")
+DOORS = "whisper_farm.coordinator.dialects"
 OF_AN_AGENT = ("asyncio", "httpx", "pydantic_settings", "rich")
 EVERY_COMMAND = [name for section in COMMANDS.values() for name in section]
 
@@ -39,7 +40,11 @@ def cli(
 @pytest.mark.parametrize(
     ("process", "modules", "not_needed"),
     [
-        ("the command that waits for others", "whisper_farm.cli.transcribing, whisper_farm.farm", OF_RECOGNITION),
+        (
+            "the command that waits for others",
+            "whisper_farm.cli.transcribing, whisper_farm.farm",
+            {*OF_RECOGNITION, DOORS},
+        ),
         ("before its worker starts", "whisper_farm.cli.transcribing", {*OF_RECOGNITION, *OF_A_SERVER}),
         ("a cutter", "whisper_farm.worker.cutter_child", {"faster_whisper", *OF_AN_AGENT, *OF_A_SERVER}),
         ("a recogniser", "whisper_farm.worker.recogniser_child", {*OF_AN_AGENT, *OF_A_SERVER}),

@@ -11,8 +11,8 @@ import pytest
 
 from whisper_farm.coordinator.answers.errors import ALWAYS
 from whisper_farm.coordinator.answers.openapi import openapi_document
-from whisper_farm.coordinator.app import dialects
 from whisper_farm.coordinator.coordinator import Coordinator
+from whisper_farm.coordinator.dialects import dialects
 from whisper_farm.errors import FarmError, ProtocolMismatch
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs

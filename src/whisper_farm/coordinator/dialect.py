@@ -1,7 +1,7 @@
 """A dialect: one sub-application with its own authentication, error shape and limits.
 
 The worker protocol, the client API and the pages of the server are dialects. Another one (a web page, another
-program's API) is a file in `routes/` that calls `sub_application`, and a line in `app.py`. Calls of the client API
+program's API) is a file in `routes/` that calls `sub_application`, and a line in `dialects.py`. Calls of the client API
 about another subject begin with `routes_for`.
 """
 
@@ -31,7 +31,7 @@ def sub_application(
     larger: Mapping[str, int] = MappingProxyType({}),
     shape: ErrorShape = farm_shape,
 ) -> FastAPI:
-    """A sub-application of these routes, to be mounted in `app.py`.
+    """A sub-application of these routes, to be mounted in `dialects.py`.
 
     `enter` says who a request comes from, or keeps it out; `open_paths` are answered to anybody. A PUT or POST
     below the path `uploads` holds a file of any size: its route bounds it. The paths in `larger` take bodies larger

@@ -24,7 +24,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.loops.auto import auto_loop_factory
 
-from whisper_farm.coordinator.app import create_app
+from whisper_farm.coordinator.app import Dialects, create_app
 from whisper_farm.coordinator.connection import HttpConnection
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.tls import accept_encrypted, tls_context
@@ -67,13 +67,21 @@ async def serve_stores(
     blobs: Blobs,
     ready: Callable[[str], None],
     stop: threading.Event,
+    dialects: Dialects | None = None,
 ) -> None:
-    """Serve, as `serve` does, in an event loop that others use, too, and on stores that are open."""
+    """Serve, as `serve` does, in an event loop that others use, too, and on stores that are open.
+
+    Without `dialects` it speaks all of them, which take a while to be loaded.
+    """
+    if dialects is None:
+        from whisper_farm.coordinator.dialects import dialects as every_dialect
+
+        dialects = every_dialect
     first_admin_token(database, settings.data)
     tls = tls_context(settings.tls_cert, settings.tls_key)
     listener = listening_socket(settings.host, settings.port)
     try:
-        app = create_app(settings, policy, database, blobs)
+        app = create_app(settings, policy, database, blobs, dialects)
         own_address = _address(settings.host, listener, "http" if tls is None else "https")
         write_secret(settings.data / ADDRESS_FILE, own_address)  # the tokens beside it are for no other
         address = settings.public_url or own_address

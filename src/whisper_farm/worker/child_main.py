@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
     """Serve the agent in this role until it goes away."""
     depend_on(parent)
     faulthandler.enable()
+    gc.disable()  # to load modules leaves no garbage
     from whisper_farm.worker.pipe import AgentPipe, crash
 
     pipe = AgentPipe.on_standard_streams()
@@ -51,6 +53,7 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
             from whisper_farm.worker.recogniser_child import RecogniserChild
 
             bound_recogniser()
+            gc.enable()
             RecogniserChild(pipe).serve()
         else:
             from whisper_farm.worker import sandbox
@@ -60,6 +63,7 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
             sandbox.enter(writable)
             from whisper_farm.worker.cutter_child import CutterChild
 
+            gc.enable()
             CutterChild(pipe).serve()
     except BaseException:
         crash()
