@@ -104,14 +104,15 @@ def test_the_admin_token_is_used_again_and_replaced_when_it_was_lost(tmp_path: P
 
 def test_a_workers_token_stays_the_same_and_opens_nothing_else(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with local_farm(data) as farm:
+    with local_farm(data):
         database = Database.open(data / "farm.db")
         secret = worker_token(database, data)
         assert worker_token(database, data) == secret
         known = database.read(lambda tx: find_token(tx, secret))
-        assert known is not None and known.scope == "worker"
         database.close()
         assert (data / "worker-token").stat().st_mode & 0o077 == 0
+        assert known is not None
+        assert known.scope == "worker"
 
 
 def test_a_coordinator_that_cannot_start_says_why(tmp_path: Path) -> None:

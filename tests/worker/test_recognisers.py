@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,10 +16,12 @@ from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
+from whisper_farm.audio.flac import encode
+from whisper_farm.engines.engine import Engine, EngineFacts, Recognition
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.worker import child, pipe, recogniser, recogniser_pool
+from whisper_farm.worker import child, pipe, recogniser, recogniser_child, recogniser_pool
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure
@@ -307,3 +310,27 @@ def test_a_process_that_dies_ends_every_batch_in_it() -> None:
         await until(lambda: here.pool.slots, "it is replaced")
 
     with_pool(scene)
+
+
+@pytest.mark.parametrize("ends", [(8.0, 8.0, 8.0, 8.0), (2.0, 4.0, 6.0, 8.0), (0.0, 8.0, 8.0, 8.0)])
+def test_each_chunk_has_its_share_of_the_time_that_its_batch_took(
+    ends: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[pipe.Recognised] = []
+    clock = iter([100.0, *(100.0 + end for end in ends)])
+    monkeypatch.setattr(recogniser_child, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        recogniser_child.apart, "recognise", lambda *_: iter([(i, Recognition((), "en")) for i in range(4)])
+    )
+    answers = SimpleNamespace(send=lambda message, body=b"": sent.append(message))
+    child = recogniser_child.RecogniserChild(cast(pipe.AgentPipe, answers))
+    child._engine = cast(Engine, SimpleNamespace(facts=EngineFacts("tones", "1", "instant", "", "cpu", "none")))
+    flac = encode(speech(0).audio)
+    seconds = speech(0).seconds
+    chunks = [
+        (pipe.BatchChunk(batch=1, start_seconds=0, seconds=seconds, language=None, expected_language=None), flac)
+    ] * 4
+    child._recognise(pipe.Recognise(batch=1, options=INSTANT), chunks)
+    shares = [one.result.work_seconds for one in sent[:4]]
+    assert sum(shares) == pytest.approx(8.0)
+    assert max(shares) <= ends[-1] / 2

@@ -8,8 +8,8 @@ from typing import Literal
 
 NoticeKind = Literal[
     "registered", "unreachable", "reachable", "refused", "engine_unavailable", "model_fetching", "model_ready",
-    "model_unavailable", "chunks_appended", "job_finished", "job_failed", "job_refused", "job_dropped", "child_died",
-    "ending", "draining", "left",
+    "model_unavailable", "chunks_appended", "batch_begun", "job_finished", "job_failed", "job_refused", "job_dropped",
+    "child_died", "ending", "draining", "left",
 ]  # fmt: skip
 
 

@@ -104,7 +104,8 @@ class RecogniserChild:
         batch, code, why = order.batch, None, None
         readable = self._decoded(batch, chunks)
         indexes = list(readable)
-        began = time.monotonic()
+        began, whole = time.monotonic(), max(1, sum(len(chunk.audio) for chunk in readable.values()))
+        answered, told_seconds = 0, 0.0
         try:
             answers = recognise_channels(
                 self._engine,
@@ -113,10 +114,12 @@ class RecogniserChild:
                 lambda place: (batch, indexes[place]) in self._cancelled,
             )
             for place, recognition in answers:
-                index, ended = indexes[place], time.monotonic()
-                result = _result(recognition, chunks[index][0].start_seconds, self._engine.facts, ended - began)
+                index = indexes[place]
+                answered += len(readable[index].audio)
+                share = max(0.0, (time.monotonic() - began) * answered / whole - told_seconds)
+                told_seconds += share
+                result = _result(recognition, chunks[index][0].start_seconds, self._engine.facts, share)
                 self._pipe.send(pipe.Recognised(batch=batch, index=index, result=result))
-                began = ended
         except EngineError as error:
             code, why = error.code, error.message
         self._cancelled -= {(batch, index) for index in range(len(chunks))}
@@ -148,7 +151,7 @@ def _news(agent: pipe.AgentPipe) -> Callable[[FetchProgress], None]:
 
 
 def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
-    """A recognition in file time, with what made it and the seconds since the result before it."""
+    """A recognition in file time, with what made it and its share of the time that its batch took."""
     return TranscribeResult(
         segments=tuple(segment.shifted(start_seconds) for segment in heard.segments),
         unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),

@@ -25,6 +25,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure, failed_by
+from whisper_farm.worker.notices import Notice, Tell, tell_nobody
 from whisper_farm.worker.pipe import MAX_BODY_BYTES, BatchEnded, Recognised, Refused
 from whisper_farm.worker.recogniser import ChunkEnd, ChunkJob, Recogniser
 from whisper_farm.worker.recogniser_pool import RecogniserPool
@@ -50,13 +51,14 @@ class Recognising:
         tasks: BackgroundTasks,
         chunk_timeout_seconds: float,
         room_changed: Callable[[], None],
+        tell: Tell = tell_nobody,
     ) -> None:
         self.changed = Wakeup()
         self._api = api
         self._pool = pool
         self._tasks = tasks
         self._chunk_timeout_seconds = chunk_timeout_seconds
-        self._room_changed = room_changed
+        self._room_changed, self._tell = room_changed, tell
         self._fetching = 0
         self._pending: list[ChunkJob] = []
         self._begun: set[ChunkJob] = set()
@@ -138,6 +140,8 @@ class Recognising:
         for job in jobs:
             self._pending.remove(job)
             self._begun.add(job)
+        begun = {"count": len(jobs), "transcription_ids": sorted({job.claim.transcription_id for job in jobs})}
+        self._tell(Notice("batch_begun", f"{len(jobs)} chunks are recognised together.", begun))
         batch = self._tasks.start(self._recognise(recogniser, jobs), f"batch of {len(jobs)}")
         batch.add_done_callback(self._batch_done)
         self._room_changed()
