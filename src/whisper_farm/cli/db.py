@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from whisper_farm.store.database import Database
 
 
-@click.group(short_help="Look after the server's database.")
+@click.group()
 def db() -> None:
     """Look after the server's database."""
 

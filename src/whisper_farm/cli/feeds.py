@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
 
 
-@click.group(short_help="Have the episodes of podcasts transcribed, as they come.")
+@click.group()
 def feed() -> None:
     """Have the episodes of podcasts transcribed, as they come, and get the same feeds with transcripts.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCOPES = ("user", "worker", "admin")
 
 
-@click.group(short_help="Make, list and revoke access tokens.")
+@click.group()
 def token() -> None:
     """Make, list and revoke access tokens.
 

@@ -22,7 +22,7 @@ TRY_SECONDS = 30
 """Longer than the farm waits for an answer."""
 
 
-@click.group(short_help="Tell an address when transcriptions end.")
+@click.group()
 def webhook() -> None:
     """Have the farm tell an address when transcriptions of yours end, in signed messages (Standard Webhooks)."""
 

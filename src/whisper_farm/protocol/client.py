@@ -10,6 +10,8 @@ from whisper_farm.protocol.events import FarmEvent, event_of, schema_of_data
 from whisper_farm.protocol.wire import (
     Answer,
     Bytes,
+    ChunkSeconds,
+    Days,
     ErrorDetail,
     Id,
     JobKind,
@@ -19,6 +21,7 @@ from whisper_farm.protocol.wire import (
     Seconds,
     Sha256,
     Transfer,
+    Url,
 )
 from whisper_farm.settings import Limits
 from whisper_farm.times import HOURS
@@ -62,12 +65,12 @@ class Submission(Request):
 
     name: Name
     upload_id: Id | None = None
-    url: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    url: Url | None = None
     transcription_id: Id | None = None
     path: Annotated[str, Field(max_length=4096)] | None = None
     sha256: Sha256 | None = None
     options: RecognitionOptions = Field(default_factory=RecognitionOptions)
-    chunk_seconds: Annotated[float, Field(ge=1, le=600)] = 30
+    chunk_seconds: ChunkSeconds = 30
     priority: int = Field(default=0, ge=-100, le=100)
     key: Annotated[str, Field(max_length=128)] | None = None
     """Submitting the same key again (same owner) answers with the transcription that is there."""
@@ -317,7 +320,7 @@ class NewToken(Request):
     scope: Scope
     owner: Name | None = None
     """Whom it acts for; None means the caller (admins may name others)."""
-    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    days: Days | None = None
     """It ends after so many days, and not later than the token that makes it. None: with that one alone."""
 
 

@@ -12,14 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from whisper_farm.protocol.wire import Answer, Bytes, Id, JobKind, Name, Position, Seconds
+from whisper_farm.protocol.wire import Answer, Bytes, ErrorCode, Id, JobKind, Name, Position, Seconds
+from whisper_farm.transcript.options import Language
 
-Code = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 Reason = Annotated[str, Field(max_length=8000)]
 Sum = Annotated[float, Field(allow_inf_nan=False)]
 """Seconds added up. Rounding may put a sum a hair below zero."""
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
 EventKind = Literal[
@@ -117,7 +116,7 @@ class TranscriptionIncomplete(FarmEvent):
 class TranscriptionFailed(FarmEvent):
     """There is no transcript; the first error says why."""
 
-    code: Code
+    code: ErrorCode
     message: Reason
 
 
@@ -186,7 +185,7 @@ class JobRetried(FarmEvent):
     """A job went back to the queue after a failure."""
 
     position: Position
-    code: Code
+    code: ErrorCode
 
 
 class JobReleased(FarmEvent):
@@ -204,7 +203,7 @@ class JobRedo(FarmEvent):
 class JobSetAside(FarmEvent):
     """A job has had its share of tries; `start` and `end` are the seconds that are missing."""
 
-    code: Code
+    code: ErrorCode
     message: Reason
     job_kind: JobKind
     position: Position

@@ -12,7 +12,9 @@ from whisper_farm.protocol.wire import (
     MAX_COPY_BYTES,
     MOST_PEAKS,
     Answer,
+    BlobKey,
     Bytes,
+    ChunkSeconds,
     Items,
     JobKind,
     Name,
@@ -22,7 +24,7 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
-from whisper_farm.transcript.options import Channel, Raw, RecognitionOptions, Track
+from whisper_farm.transcript.options import Channel, Language, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
 
 
@@ -42,7 +44,7 @@ class ChunkTask(Answer):
     channel: Channel = "mix"
     track: Track | None = None
     raw: Raw | None = None
-    chunk_seconds: Annotated[float, Field(ge=1, le=600)]
+    chunk_seconds: ChunkSeconds
     resume_position: Position = 0
     resume_seconds: Seconds = 0
     end_seconds: Seconds | None = None
@@ -99,7 +101,7 @@ class TranscribeResult(Request):
     segments: Items[Segment] = Field(max_length=10_000)
     unheard: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
     """Stretches in which somebody speaks and no words could be made out."""
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    language: Language
     language_probability: float = Field(default=1, ge=0, le=1)
     language_sure: bool = False
     """Whether this language holds even where the recording's is another."""
@@ -116,7 +118,7 @@ class TranscribeResult(Request):
 class ListeningCopy(Request):
     """The copy as it was uploaded."""
 
-    key: Annotated[str, Field(max_length=255)]
+    key: BlobKey
     size: int = Field(ge=1, le=MAX_COPY_BYTES)
 
 

@@ -6,18 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whisper_farm.protocol.wire import Answer, Id, Name, Request
+from whisper_farm.protocol.wire import Answer, Days, Id, Name, Request, Url
 from whisper_farm.transcript.options import RecognitionOptions
 
 
 class NewFeed(Request):
     """Have the episodes of a feed transcribed, those that are there and those that come."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    url: Url
     options: RecognitionOptions = Field(default_factory=RecognitionOptions)
     count: int = Field(default=3, ge=1, le=1000)
     """The newest episodes are looked at, so many."""
-    days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    days: Days | None = None
     """Only episodes that are not older."""
     words: Annotated[str, Field(max_length=200)] = ""
     """Only episodes with these words in their title."""
@@ -54,7 +54,7 @@ class FeedList(Answer):
 class NewWebhook(Request):
     """Where messages about the own transcriptions go."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    url: Url
     progress: bool = False
     """Tell of each tenth that is done, too, and not of the end alone."""
 

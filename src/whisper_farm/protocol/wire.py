@@ -27,7 +27,12 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
 """Workers with a label work on the transcriptions with that label, and on no others; empty means none."""
 Name = Annotated[str, Field(min_length=1, max_length=255)]
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+BlobKey = Annotated[str, Field(max_length=255)]
+ErrorCode = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 Seconds = Annotated[float, Field(ge=0, le=10_000_000, allow_inf_nan=False)]
+ChunkSeconds = Annotated[float, Field(ge=1, le=600)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 Bytes = Annotated[int, Field(ge=0, le=1 << 44)]
 Position = Annotated[int, Field(ge=0, le=1_000_000)]
 MAX_CHUNK_BYTES = 64 << 20

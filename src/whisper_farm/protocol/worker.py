@@ -18,7 +18,9 @@ from whisper_farm.protocol.wire import (
     MAX_CHUNK_BYTES,
     MAX_RESULT_LENGTH,
     Answer,
+    BlobKey,
     ClaimToken,
+    ErrorCode,
     Id,
     Items,
     JobKind,
@@ -31,6 +33,7 @@ from whisper_farm.protocol.wire import (
     Transfer,
 )
 from whisper_farm.times import HOURS
+from whisper_farm.transcript.options import Language
 
 MAX_RESTING = 32
 """Models that one offer may name as not to be had for now."""
@@ -168,7 +171,7 @@ class UploadRequest(Request):
 
 class ChunkUpload(Answer):
     position: Position
-    key: Annotated[str, Field(max_length=255)]
+    key: BlobKey
     """Minted for this attempt: no later attempt writes to it."""
     transfer: Transfer
 
@@ -185,7 +188,7 @@ class NewChunk(Request):
     end_seconds: Seconds
     speech_seconds: Seconds
     """An estimate of how much of it is speech; 0 means surely none, and nothing to recognise."""
-    key: Annotated[str, Field(max_length=255)]
+    key: BlobKey
     size: int = Field(ge=0, le=MAX_CHUNK_BYTES)
     sha256: Sha256
 
@@ -198,7 +201,7 @@ class AppendRequest(Request):
     chunks: Items[NewChunk] = Field(min_length=1, max_length=MAX_BATCH)
     duration_seconds: Seconds | None = None
     """Of the whole recording as its container declares it, for progress."""
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
+    language: Language | None = None
     """As its track is tagged: what is surely in another stays in it."""
 
 
@@ -257,7 +260,7 @@ class AttemptFailure(Request):
     """Why an attempt failed. `permanent` means no worker could do better (the file is no audio)."""
 
     token: ClaimToken
-    code: Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
+    code: ErrorCode
     message: Annotated[str, Field(max_length=4000)]
     permanent: bool = False
     charged: bool = True

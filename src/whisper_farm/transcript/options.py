@@ -10,6 +10,7 @@ from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.models import ModelName
 
 Task = Literal["transcribe", "translate"]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Channel = Literal["mix", "left", "right", "each"]
 Track = Annotated[str, Field(pattern=r"^([1-9][0-9]?|[a-z]{2,3})$")]
 """Of a recording with several: its number, or its language."""
@@ -28,7 +29,7 @@ class RecognitionOptions(BaseModel):
     """A model's name, a repository of the model hub, or (on the worker's machine) a folder."""
     revision: str | None = Field(default=None, max_length=128)
     """The model's revision; None until the first worker that finishes a chunk has pinned it."""
-    language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$")
+    language: Language | None = None
     """Language code; None lets the first chunk with enough speech decide, unless the recording is `multilingual`."""
     multilingual: bool = False
     """Every chunk has a language of its own: for recordings that change language."""

@@ -30,7 +30,7 @@ from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.errors import AddressRefused, FetchFailed, InvalidRequest
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.client import Submission
-from whisper_farm.protocol.wire import Answer, ErrorDetail
+from whisper_farm.protocol.wire import Answer, ErrorDetail, Url
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 MOST_TERMS = 4096
@@ -55,7 +55,7 @@ class ListenQuery(BaseModel):
 class Link(BaseModel):
     """Where the recording is."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    url: Url
 
 
 def deepgram_api(coordinator: Coordinator) -> FastAPI:
