@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.fake_server import FakeServer, Talk, error, view
 
-from whisper_farm.protocol.client import ServerView
+from whisper_farm.protocol.administration import ServerView
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals"),

@@ -27,7 +27,7 @@ from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventua
 from support.submitting import AUDIO, submit
 
 from whisper_farm.errors import every_error
-from whisper_farm.protocol.client import WorkerAction
+from whisper_farm.protocol.administration import WorkerAction
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, ErrorBody
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import Policy

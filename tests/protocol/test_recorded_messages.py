@@ -22,8 +22,8 @@ from support.work_here import recording, until, worker_settings, working
 
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.coordinator import server
+from whisper_farm.protocol import administration, worker
 from whisper_farm.protocol import client as client_messages
-from whisper_farm.protocol import worker
 from whisper_farm.protocol.client import TranscriptionView
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, Answer, ErrorBody
 from whisper_farm.transcript.document import from_json
@@ -39,7 +39,7 @@ ANSWERS: dict[str, type[Answer]] = {
     "POST /api/work/complete": worker.CompleteAnswer,
     "POST /api/work/fail": worker.OutcomeAnswer,
     "POST /api/work/release": worker.OutcomeAnswer,
-    "GET /api/server": client_messages.ServerView,
+    "GET /api/server": administration.ServerView,
     "POST /api/uploads": client_messages.UploadTarget,
     "GET /api/transcriptions": client_messages.TranscriptionList,
     "POST /api/transcriptions": client_messages.TranscriptionView,
@@ -48,10 +48,10 @@ ANSWERS: dict[str, type[Answer]] = {
     "POST /api/transcriptions/ID/retry": client_messages.TranscriptionView,
     "GET /api/transcriptions/ID/jobs": client_messages.JobList,
     "GET /api/transcriptions/ID/segments": client_messages.SegmentPage,
-    "GET /api/workers": client_messages.WorkerList,
-    "POST /api/workers/ID/drain": client_messages.WorkerView,
-    "POST /api/tokens": client_messages.TokenView,
-    "GET /api/tokens": client_messages.TokenList,
+    "GET /api/workers": administration.WorkerList,
+    "POST /api/workers/ID/drain": administration.WorkerView,
+    "POST /api/tokens": administration.TokenView,
+    "GET /api/tokens": administration.TokenList,
 }
 UNKNOWN = "a_field_of_another_release"
 

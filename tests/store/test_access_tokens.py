@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from whisper_farm.errors import InvalidRequest
-from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.administration import Scope
 from whisper_farm.store.database import Database
 from whisper_farm.store.tokens import (
     TokenRow,

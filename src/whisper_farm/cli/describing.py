@@ -11,7 +11,8 @@ from whisper_farm.cli.progress import Display
 from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
 from whisper_farm.cli.words import columns, counted, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.protocol.client import JobView, ServerView, TranscriptionView, WorkerView
+from whisper_farm.protocol.administration import ServerView, WorkerView
+from whisper_farm.protocol.client import JobView, TranscriptionView
 from whisper_farm.showing import printable
 from whisper_farm.times import clock
 from whisper_farm.transcript.formats import WHISPERS

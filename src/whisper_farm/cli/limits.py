@@ -17,7 +17,7 @@ from whisper_farm.times import HOURS
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
-    from whisper_farm.protocol.client import LimitsChange
+    from whisper_farm.protocol.administration import LimitsChange
     from whisper_farm.settings import Limits
 
 NONE = "none"
@@ -68,7 +68,7 @@ def hours(farm: FarmClient, worker: str, when: str) -> None:
 
 
 def _change(words: tuple[str, ...], server: Limits) -> LimitsChange:
-    from whisper_farm.protocol.client import LimitsChange
+    from whisper_farm.protocol.administration import LimitsChange
 
     told: dict[str, object] = {}
     for word in words:

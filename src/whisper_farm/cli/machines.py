@@ -20,7 +20,7 @@ from whisper_farm.times import DAY_SECONDS, clock
 
 if TYPE_CHECKING:
     from whisper_farm.fleet.plan import Plan
-    from whisper_farm.protocol.client import WorkerView
+    from whisper_farm.protocol.administration import WorkerView
     from whisper_farm.protocol.machines import (
         MachineAction,
         MachineLine,

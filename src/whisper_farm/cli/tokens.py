@@ -14,7 +14,7 @@ from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
-    from whisper_farm.protocol.client import Scope
+    from whisper_farm.protocol.administration import Scope
 
 SCOPES = ("user", "worker", "admin")
 

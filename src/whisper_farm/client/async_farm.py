@@ -26,8 +26,8 @@ from urllib.parse import quote
 from whisper_farm.client.calls import Calls
 from whisper_farm.client.events import AsyncEventStream
 from whisper_farm.client.uploads import Progress, no_progress, sendable, upload
+from whisper_farm.protocol import administration, subscriptions
 from whisper_farm.protocol import client as api
-from whisper_farm.protocol import subscriptions
 from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineLog, MachineView, PoolChange
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.layout import PLAIN, CueLayout
@@ -52,17 +52,17 @@ class AsyncFarmClient:
         """Let go of all connections."""
         await self._calls.transport.close()
 
-    async def server(self) -> api.ServerView:
+    async def server(self) -> administration.ServerView:
         """Who answers, and what it can do."""
-        return await self._calls.ask(api.ServerView, "GET", "/api/server")
+        return await self._calls.ask(administration.ServerView, "GET", "/api/server")
 
-    async def limits(self) -> api.LimitsView:
+    async def limits(self) -> administration.LimitsView:
         """What one person or token may have at the same time, and how long transcriptions are kept (admins only)."""
-        return await self._calls.ask(api.LimitsView, "GET", "/api/limits")
+        return await self._calls.ask(administration.LimitsView, "GET", "/api/limits")
 
-    async def change_limits(self, change: api.LimitsChange) -> api.LimitsView:
+    async def change_limits(self, change: administration.LimitsChange) -> administration.LimitsView:
         """Change those limits that are named; they count at once."""
-        return await self._calls.ask(api.LimitsView, "PATCH", "/api/limits", body=change, again=True)
+        return await self._calls.ask(administration.LimitsView, "PATCH", "/api/limits", body=change, again=True)
 
     async def submit(self, submission: api.Submission) -> api.TranscriptionView:
         """Ask for a transcription. With a key it may be sent again; without one it is sent once."""
@@ -159,9 +159,9 @@ class AsyncFarmClient:
         place = f"{_place(transcription_id)}/segments"
         return await self._calls.ask(api.SegmentPage, "GET", place, query={"after": after})
 
-    async def workers(self) -> tuple[api.WorkerView, ...]:
+    async def workers(self) -> tuple[administration.WorkerView, ...]:
         """The workers the farm has heard of lately."""
-        return (await self._calls.ask(api.WorkerList, "GET", "/api/workers")).workers
+        return (await self._calls.ask(administration.WorkerList, "GET", "/api/workers")).workers
 
     async def add_feed(self, feed: subscriptions.NewFeed) -> subscriptions.FeedView:
         """Have the episodes of a feed transcribed."""
@@ -204,10 +204,10 @@ class AsyncFarmClient:
         """Let a worker finish what it holds and leave."""
         await self._calls.send("POST", f"/api/workers/{_quoted(worker_id)}/drain", again=True)
 
-    async def change_hours(self, worker_id: str, hours: str | None) -> api.WorkerView:
+    async def change_hours(self, worker_id: str, hours: str | None) -> administration.WorkerView:
         """Say when all workers of this one's name work: hours, empty for any time, None for as they were started."""
-        body, place = api.WorkingHours(hours=hours), f"/api/workers/{_quoted(worker_id)}/hours"
-        return await self._calls.ask(api.WorkerView, "PUT", place, body=body, again=True)
+        body, place = administration.WorkingHours(hours=hours), f"/api/workers/{_quoted(worker_id)}/hours"
+        return await self._calls.ask(administration.WorkerView, "PUT", place, body=body, again=True)
 
     async def machines(self) -> MachineList:
         """The pools of machines, and the machines that count or ended today."""
@@ -234,15 +234,15 @@ class AsyncFarmClient:
         return await self._calls.ask(MachineView, "POST", f"/api/machines/{_quoted(machine)}/{action}", again=True)
 
     async def create_token(
-        self, name: str, scope: api.Scope, owner: str | None = None, days: float | None = None
-    ) -> api.TokenView:
+        self, name: str, scope: administration.Scope, owner: str | None = None, days: float | None = None
+    ) -> administration.TokenView:
         """Make an access token, for so many days; the secret is in this answer and nowhere else."""
-        body = api.NewToken(name=name, scope=scope, owner=owner, days=days)
-        return await self._calls.ask(api.TokenView, "POST", "/api/tokens", body=body)
+        body = administration.NewToken(name=name, scope=scope, owner=owner, days=days)
+        return await self._calls.ask(administration.TokenView, "POST", "/api/tokens", body=body)
 
-    async def tokens(self) -> tuple[api.TokenView, ...]:
+    async def tokens(self) -> tuple[administration.TokenView, ...]:
         """The access tokens, without their secrets."""
-        return (await self._calls.ask(api.TokenList, "GET", "/api/tokens")).tokens
+        return (await self._calls.ask(administration.TokenList, "GET", "/api/tokens")).tokens
 
     async def revoke_token(self, token_id: str, only: bool = False) -> None:
         """End an access token and, unless `only`, all that were made with it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whisper_farm.errors import NotFound, WrongState
-from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.administration import Scope
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.feeds import delete_feed, feeds_of
 from whisper_farm.store.statements import Change, Json, Query, columns

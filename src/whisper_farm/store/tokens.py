@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 from whisper_farm.errors import InvalidRequest, QuotaReached
-from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.administration import Scope
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns, insert
 from whisper_farm.times import DAY_SECONDS

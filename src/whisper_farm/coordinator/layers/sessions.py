@@ -27,7 +27,7 @@ from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers, share_cookie
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import Forbidden, Unauthorized
-from whisper_farm.protocol.client import Scope as TokenScope
+from whisper_farm.protocol.administration import Scope as TokenScope
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.accounts import SESSION_SECONDS, SessionRow, find_sessions, touch_session
 

@@ -12,7 +12,7 @@ from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import Admin
 from whisper_farm.coordinator.layers.ways_in import PERSON
 from whisper_farm.errors import NotFound, WrongState
-from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.administration import Scope
 from whisper_farm.protocol.wire import Answer, Name
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.store import accounts

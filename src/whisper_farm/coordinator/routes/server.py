@@ -17,7 +17,7 @@ from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, beare
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
 from whisper_farm.leases.workers import LiveWorkers
-from whisper_farm.protocol.client import LimitsChange, LimitsView, ServerView
+from whisper_farm.protocol.administration import LimitsChange, LimitsView, ServerView
 from whisper_farm.protocol.wire import PROTOCOL_VERSION, ErrorBody
 from whisper_farm.settings import Limits, ServerSettings
 from whisper_farm.store import limits

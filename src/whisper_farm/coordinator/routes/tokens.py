@@ -12,7 +12,7 @@ from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.errors import Forbidden, NotFound
-from whisper_farm.protocol.client import NewToken, TokenList, TokenView
+from whisper_farm.protocol.administration import NewToken, TokenList, TokenView
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow, list_tokens, mint_token, must_have_room, revoke_token
 

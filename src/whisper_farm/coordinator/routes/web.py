@@ -37,7 +37,7 @@ from whisper_farm.coordinator.layers.ways_in import share_cookie
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
 from whisper_farm.errors import Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
 from whisper_farm.models import may_be_folder
-from whisper_farm.protocol.client import Scope
+from whisper_farm.protocol.administration import Scope
 from whisper_farm.protocol.wire import Answer, Id
 from whisper_farm.protocol.wire import Request as Body
 from whisper_farm.protocol.worker import EngineOffer

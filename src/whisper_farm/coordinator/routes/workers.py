@@ -15,7 +15,7 @@ from whisper_farm.coordinator.layers.auth import Admin
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
 from whisper_farm.leases.fail import take_back
-from whisper_farm.protocol.client import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView, WorkingHours
+from whisper_farm.protocol.administration import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView, WorkingHours
 from whisper_farm.store import join_codes
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.workers import find_worker
