@@ -55,7 +55,7 @@ def hours(farm: FarmClient, worker: str, when: str) -> None:
     \b
     whisper-farm hours studio-mac 22:00-07:00   in these hours only
     whisper-farm hours studio-mac always        at any time
-    whisper-farm hours studio-mac own           as it was started, with --hours or without
+    whisper-farm hours studio-mac own           as it was started
     """
     found = next((one for one in farm.workers() if one.name == worker and one.state != "gone"), None)
     if found is None:

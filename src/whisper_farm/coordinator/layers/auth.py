@@ -36,7 +36,7 @@ from whisper_farm.errors import (
     TooManyTries,
     Unauthorized,
 )
-from whisper_farm.protocol.administration import Scope
+from whisper_farm.protocol.administration import Scope as TokenScope
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.accounts import SessionRow
 from whisper_farm.store.database import Transaction
@@ -65,7 +65,7 @@ class Caller:
 
     token_id: str
     owner: str
-    scope: Scope
+    scope: TokenScope
     reads: str | None = None
     """The one transcription that a link has opened; its reader owns nothing."""
 
@@ -183,7 +183,7 @@ Enter = Callable[[Scope], Awaitable[Caller]]
 """Says who a request comes from, or raises the error that keeps it out."""
 
 
-def bearer_token(tokens: KnownTokens, *scopes: Scope) -> Enter:
+def bearer_token(tokens: KnownTokens, *scopes: TokenScope) -> Enter:
     """Lets in who presents a token of one of these scopes."""
 
     async def enter(scope: Scope) -> Caller:
@@ -242,7 +242,7 @@ Admin = Annotated[Caller, Depends(_admin)]
 """For routes that are an admin's alone."""
 
 
-def must_have(found: Caller, *scopes: Scope) -> Caller:
+def must_have(found: Caller, *scopes: TokenScope) -> Caller:
     """The caller, if the token has one of these scopes; raises `Forbidden`."""
     if found.scope not in scopes:
         raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
