@@ -143,7 +143,7 @@ def retry(farm: FarmClient, transcription: tuple[str, ...]) -> int:
 
     \b
     whisper-farm retry 3k7qz2m9xw4a      all of it
-    whisper-farm retry 3k7qz2m9xw4a.12   one chunk that was set aside, as `status` names it
+    whisper-farm retry 3k7qz2m9xw4a.12   a chunk, as `status` names it
     """
     from whisper_farm.cli.sending import retry as try_again
 

@@ -32,10 +32,10 @@ def limits(farm: FarmClient, change: tuple[str, ...], json: bool) -> None:
     """Show the limits of the farm, or change some. They count at once, and outlast the server.
 
     \b
-    whisper-farm limits                                    what counts, and what the server was given
-    whisper-farm limits max_unfinished=100 max_workers=20  other numbers
-    whisper-farm limits retention_days=none                no such limit
-    whisper-farm limits max_unfinished=                    as the server was given it, again
+    whisper-farm limits                        what counts, and the server's own
+    whisper-farm limits max_unfinished=100     another number
+    whisper-farm limits retention_days=none    no such limit
+    whisper-farm limits max_unfinished=        as the server was given it, again
     """
     found = farm.limits()
     if change:
