@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Scope
 from support.served_farm import ServedFarm, StartFarm, refused
 
-from whisper_farm.coordinator import app as app_module
+from whisper_farm.coordinator import dialects as dialects_module
 from whisper_farm.coordinator import routes
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator
@@ -64,13 +64,13 @@ async def by_key(scope: Scope) -> Caller:
 @pytest.fixture
 def farm(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> ServedFarm:
     """A farm with one dialect more, in front of the others."""
-    real = app_module.dialects
+    real = dialects_module.dialects
 
     def with_ours(coordinator: Coordinator) -> dict[str, object]:
         ours = sub_application(coordinator, [router], enter=by_key, shape=plain_text)
         return {"/cave": ours, **real(coordinator)}
 
-    monkeypatch.setattr(app_module, "dialects", with_ours)
+    monkeypatch.setattr(dialects_module, "dialects", with_ours)
     return start_farm(max_body_bytes=2000)
 
 

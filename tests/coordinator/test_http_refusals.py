@@ -390,7 +390,7 @@ def test_a_client_that_sends_half_a_request_is_cut_off(farm: ServedFarm, monkeyp
 
 
 def test_a_body_that_does_not_come_is_given_up(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.Limits.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(limits.RequestLimits.__init__, "__defaults__", (0.2,))
     farm = start_farm()
     head = f"POST /api/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {farm.token}\r\nContent-Length: 99\r\n\r\n"
     answer = talk(farm, head.encode() + b'{"name":')

@@ -17,7 +17,7 @@ from whisper_farm.coordinator.answers.errors import ErrorShape, add_error_handle
 from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.auth import Authentication, Enter, bearer
-from whisper_farm.coordinator.layers.limits import Limits
+from whisper_farm.coordinator.layers.limits import RequestLimits
 from whisper_farm.errors import FarmError
 
 
@@ -44,7 +44,7 @@ def sub_application(
     add_error_handlers(app, [route for router in routers for route in router.routes], shape)
     most = coordinator.settings.max_body_bytes
     usual = min(most, coordinator.settings.max_call_bytes)
-    app.add_middleware(Limits, usual, uploads, shape, {path: min(most, size) for path, size in larger.items()})
+    app.add_middleware(RequestLimits, usual, uploads, shape, {path: min(most, size) for path, size in larger.items()})
     app.add_middleware(Authentication, enter, open_paths, shape)
     return app
 

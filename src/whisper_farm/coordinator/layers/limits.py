@@ -40,7 +40,7 @@ DRAIN_SECONDS = 1.0
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
-class Limits:
+class RequestLimits:
     """The middleware. A PUT, POST or PATCH below the path `uploads` holds a file, every other body is a message."""
 
     def __init__(
