@@ -1,8 +1,8 @@
 """A second worker's word: a result that is doubted counts only when another worker has done the job, too.
 
-Doubted is what is hard to believe, a share of the chunks that is asked for, and the first result of a recording that is
-of another revision of the model than the farm's workers are known to have. Of the chunks that a cutter calls silence
-the same share is heard by another worker; what that one hears counts.
+Three sorts are doubted: what is hard to believe, and a share of the chunks that is asked for. The third is the first
+result of a recording, if the farm's workers are known to have another revision of the model. Of the chunks that a
+cutter calls silence the same share is heard by another worker; what that one hears counts.
 
 What the first one said is kept with its attempt, which ends as superseded. The job is left to others, as after a
 failure, and what the second one says counts. Where nobody else is there, the first one is believed.
