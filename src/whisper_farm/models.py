@@ -70,3 +70,8 @@ def can_translate(model: str) -> bool:
 def cannot_translate(model: str) -> OptionUnsupported:
     """The refusal of a model that is asked to translate and was not trained to."""
     return OptionUnsupported(f"The model {model} cannot translate; choose large-v3, medium or small.")
+
+
+def has_no_option(engine: str, name: str) -> OptionUnsupported:
+    """The refusal of an option that an engine would not heed."""
+    return OptionUnsupported(f"{engine} has no option --{name}; leave it out.")

@@ -57,6 +57,17 @@ def test_a_code_lets_one_worker_in_and_its_token_can_be_revoked(farm: ServedFarm
     assert stranger.post("/api/work/join", json=body).status_code == 401, "a revoked token does not come back"
 
 
+def test_a_worker_that_joins_is_of_the_owner_that_its_code_names(farm: ServedFarm, stranger: httpx.Client) -> None:
+    made, mine = farm.admin.post("/api/join-codes", params={"owner": "ann"}).json(), token()
+    assert (made["made_by"], made["owner"]) == ("admin", "ann")
+    assert stranger.post("/api/work/join", json=joining(made["code"], mine)).json() == {"state": "joined"}
+    assert register(farm, mine) == 200
+    kept = next(one for one in farm.admin.get("/api/tokens").json()["tokens"] if one["name"] == "attic")
+    assert (kept["scope"], kept["owner"]) == ("worker", "ann")
+    assert "worker_joined" in farm.user("ann").get("/api/events", params={"once": True, "after": 0}).text
+    assert "worker_joined" not in farm.user("bob").get("/api/events", params={"once": True, "after": 0}).text
+
+
 def test_where_it_is_asked_for_an_administrator_lets_a_worker_in_or_sends_it_away(start_farm: StartFarm) -> None:
     farm = start_farm(join_approval=True)
     stranger = speaks(farm)

@@ -212,6 +212,36 @@ def test_what_cannot_be_transcribed_is_refused_at_the_door(start_farm: StartFarm
     assert refusal("/api/transcriptions", name="a", path="/etc/passwd") == (403, "forbidden")
 
 
+def test_an_option_that_no_live_worker_heeds_is_refused_as_by_the_command_line(
+    farm: ServedFarm, make_worker: MakeWorker
+) -> None:
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 5}).json()["upload_id"]
+    farm.admin.put(f"/api/uploads/{upload}", content=b"audio")
+
+    def submitted(**options: object) -> httpx.Response:
+        asked = {"engine": "tones", "model": "instant", "beam_size": 3, **options}
+        return farm.admin.post("/api/transcriptions", json={"name": "a", "upload_id": upload, "options": asked})
+
+    def offers(worker: HandWorker, *options: str) -> None:
+        told = worker.registration()
+        told["engines"][0]["options"] = options
+        worker.told("register", **told)
+
+    assert submitted().status_code == 201, "nobody is there who knows"
+    less, more = make_worker(farm, "less"), make_worker(farm, "more")
+    offers(less, "language")
+    assert submitted().status_code == 201, "one does not say"
+    offers(more, "language", "word_timestamps")
+    answer = submitted()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "option_unsupported")
+    assert answer.json()["error"]["message"] == "tones has no option --beam_size; leave it out."
+    assert submitted(beam_size=5, start_seconds=1).status_code == 201, (
+        "what is usual, or of the sound, is heeded by all"
+    )
+    offers(more, "language", "beam_size")
+    assert submitted().status_code == 201, "one heeds it"
+
+
 @pytest.mark.parametrize("model", ["turbo", "distil-large-v3", "small.en", REPOSITORIES["turbo"]])
 def test_a_model_that_cannot_translate_is_refused_before_any_work_is_done(farm: ServedFarm, model: str) -> None:
     asked = {"engine": "faster-whisper", "model": model, "task": "translate"}

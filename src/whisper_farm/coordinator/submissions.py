@@ -24,8 +24,10 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.ingest.addresses import check_url
+from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.transcriptions import NewTranscription, submit
-from whisper_farm.models import can_translate, cannot_translate, engine_and_model, may_be_folder
+from whisper_farm.leases.workers import LiveWorkers
+from whisper_farm.models import can_translate, cannot_translate, engine_and_model, has_no_option, may_be_folder
 from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -36,14 +38,21 @@ from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import RecognitionOptions
 
 
-async def take_submission(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
-    """The id of the transcription, and whether it is new: the same key again gets the one that is there."""
+async def take_submission(
+    farm: Coordinator, submission: Submission, caller: Caller, strict: bool = False
+) -> tuple[str, bool]:
+    """The id of the transcription, and whether it is new: the same key again gets the one that is there.
+
+    `strict` refuses options that nobody heeds. What other people's clients send by habit is left unheeded.
+    """
     key = submission.key
     if key is not None:
         before = await farm.store.read(lambda tx: find_by_key(tx, caller.owner, key))
         if before is not None and before.label == submission.label:
             return before.id, False
     check_model(farm.settings, submission.options)
+    if strict:
+        await check_options(farm, submission.options, submission.label)
     await _must_have_room(farm, caller)
     sources = submission.upload_id, submission.path, submission.url, submission.transcription_id
     if sum(one is not None for one in sources) != 1:
@@ -102,6 +111,15 @@ def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
         raise Forbidden("This server takes no folder as a model: give a model's name or a repository of the model hub.")
     if options.task == "translate" and not can_translate(options.model):
         raise cannot_translate(options.model)
+
+
+async def check_options(farm: Coordinator, options: RecognitionOptions, label: str = "") -> None:
+    """Raise what is wrong with options that no live worker heeds. Where none is live, nobody knows."""
+    if unusual := options.unusual():
+        needs = RECOGNITION.needs(label, options.model_dump())
+        unheeded = await farm.store.read(lambda tx: LiveWorkers(tx, farm.policy).unheeded(needs, unusual))
+        if unheeded:
+            raise has_no_option(options.engine, unheeded[0])
 
 
 async def _settled(blobs: Blobs, upload: UploadRow, sha256: str | None) -> str:

@@ -11,11 +11,10 @@ from importlib.metadata import EntryPoint, entry_points
 
 from whisper_farm.engines.engine import EngineTraits
 from whisper_farm.errors import EngineUnavailable, OptionUnsupported
+from whisper_farm.models import has_no_option
 from whisper_farm.transcript.options import RecognitionOptions
 
 GROUP = "whisper_farm.engines"
-_GENERAL = frozenset({"engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"})
-"""Options that choose the engine and are no matter of what it heeds."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -53,10 +52,8 @@ def check_options(options: RecognitionOptions) -> None:
         raise OptionUnsupported(f"{traits.name} cannot {options.task}.")
     if traits.languages is not None and options.language not in (None, *traits.languages):
         raise OptionUnsupported(f"{traits.name} does not know the language {options.language!r}.")
-    usual = RecognitionOptions()
-    for name in sorted(RecognitionOptions.model_fields.keys() - traits.options - _GENERAL):
-        if getattr(options, name) != getattr(usual, name):
-            raise OptionUnsupported(f"{traits.name} has no option --{name}; leave it out.")
+    if unheeded := [name for name in options.unusual() if name not in traits.options]:
+        raise has_no_option(traits.name, unheeded[0])
 
 
 @cache

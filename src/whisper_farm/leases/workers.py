@@ -32,6 +32,7 @@ class Offer(TypedDict):
     models: list[str] | None
     loaded: list[str]
     resting: list[str]
+    options: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class Offers:
         engine, _, model = what.partition(" ")
         mine = [offer for offer in self.engines if offer["engine"] == engine and model not in offer["resting"]]
         return any(offer["models"] is None or model in offer["models"] for offer in mine)
+
+    def unheeded(self, engine: str, options: Collection[str]) -> list[str]:
+        """Those of these options that the engine here does not heed, as far as is known."""
+        mine = next(offer for offer in self.engines if offer["engine"] == engine)
+        heeded = mine.get("options")
+        return [] if heeded is None else [name for name in options if name not in heeded]
 
     def has_loaded(self, needs: str) -> bool:
         """Whether the model is ready in its memory."""
@@ -224,6 +231,12 @@ class LiveWorkers:
     def serves(self, needs: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take a job that needs that."""
         return any(offers.id not in but and offers.serves(needs) for offers in self.offers)
+
+    def unheeded(self, needs: str, options: Collection[str]) -> list[str]:
+        """Those of these options that none of them heeds who could do it; nothing if there is nobody."""
+        engine = needs.partition(":")[2].partition(" ")[0]
+        each = [offers.unheeded(engine, options) for offers in self.offers if offers.serves(needs)]
+        return min(each, key=len, default=[])
 
     def has_another_word(self, needs: str, culprits: Collection[str], tokens: Mapping[str, str | None]) -> bool:
         """Whether a job that these have failed needs the word of somebody who is there: a second worker, or token."""

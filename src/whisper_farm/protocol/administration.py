@@ -61,6 +61,8 @@ class JoinCode(Answer):
 
     id: Id
     made_by: Name
+    owner: Name = ""
+    """Whose the worker is."""
     created_at: float
     expires_at: float
     name: Name | None = None

@@ -54,6 +54,8 @@ class EngineOffer(Request):
     compute_type: Name = "default"
     batch: int = Field(ge=1, le=MAX_BATCH)
     """Chunks this worker likes to recognise at once."""
+    options: tuple[Name, ...] | None = Field(default=None, max_length=64)
+    """Those that the engine heeds, by their names in `RecognitionOptions`; None: not known."""
 
 
 class MachineFacts(Request):

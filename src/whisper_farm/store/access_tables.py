@@ -22,7 +22,7 @@ tokens = table(
 join_codes = table(
     "join_codes",
     key("id"),
-    each(TEXT, "hash made_by parent"),
+    each(TEXT, "hash made_by owner parent"),
     some(TEXT, "name token_hash"),
     each(REAL, "created_at expires_at"),
     UniqueConstraint("hash"),

@@ -32,6 +32,7 @@ class JoinRow:
 
     id: str
     made_by: str
+    owner: str
     parent: str
     created_at: float
     expires_at: float
@@ -40,7 +41,7 @@ class JoinRow:
 
 
 JOINS = """
-    SELECT id, made_by, parent, created_at, expires_at, name, token_hash FROM join_codes
+    SELECT id, made_by, owner, parent, created_at, expires_at, name, token_hash FROM join_codes
      WHERE expires_at > :now
        AND NOT EXISTS (SELECT 1 FROM tokens WHERE tokens.id = join_codes.parent AND tokens.revoked_at IS NOT NULL)
 """
@@ -49,22 +50,22 @@ ALL = Query[JoinRow](f"{JOINS} ORDER BY created_at, id")
 WAITING = Query[JoinRow](f"{JOINS} AND id = :id AND token_hash IS NOT NULL")
 USABLE = Query[JoinRow](f"{JOINS} AND hash = :hash AND (token_hash IS NULL OR token_hash = :token_hash)")
 ADD = Change("""
-    INSERT INTO join_codes (id, hash, made_by, parent, created_at, expires_at)
-    VALUES (:id, :hash, :made_by, :parent, :now, :until)
+    INSERT INTO join_codes (id, hash, made_by, owner, parent, created_at, expires_at)
+    VALUES (:id, :hash, :made_by, :owner, :parent, :now, :until)
 """)
 WAIT = Change("UPDATE join_codes SET name = :name, token_hash = :token_hash, expires_at = :until WHERE id = :id")
 REMOVE = Change("DELETE FROM join_codes WHERE id = :id")
 EXPIRED = Change("DELETE FROM join_codes WHERE expires_at <= :now")
 
 
-def make_code(tx: Transaction, made_by: str, parent: str) -> tuple[JoinRow, str]:
-    """A new code, and what is typed; that cannot be had again."""
+def make_code(tx: Transaction, made_by: str, parent: str, owner: str | None = None) -> tuple[JoinRow, str]:
+    """A new code, and what is typed; that cannot be had again. Without an `owner` the worker is of who has made it."""
     tx.change(EXPIRED)
     if len(join_codes(tx)) >= MOST:
         raise QuotaReached(f"There are {MOST} join codes, the most there may be; remove some, or wait.")
     code = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
-    row = JoinRow(secrets.token_hex(6), made_by, parent, tx.now, tx.now + CODE_SECONDS, None, None)
-    told = {"id": row.id, "made_by": made_by, "parent": parent, "until": row.expires_at}
+    row = JoinRow(secrets.token_hex(6), made_by, owner or made_by, parent, tx.now, tx.now + CODE_SECONDS, None, None)
+    told = {"id": row.id, "made_by": made_by, "owner": row.owner, "parent": parent, "until": row.expires_at}
     tx.change(ADD, told | {"hash": digest(code)})
     return row, f"{code[:5]}-{code[5:]}"
 
@@ -106,6 +107,6 @@ def refuse(tx: Transaction, join_id: str) -> None:
 
 
 def _let_in(tx: Transaction, row: JoinRow, name: str, token_hash: str, most: int) -> None:
-    must_have_room(tx, row.made_by, most)
-    keep_token(tx, token_hash, name, row.made_by, "worker", row.parent)
+    must_have_room(tx, row.owner, most)
+    keep_token(tx, token_hash, name, row.owner, "worker", row.parent)
     tx.change(REMOVE, {"id": row.id})

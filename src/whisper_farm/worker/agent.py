@@ -247,6 +247,7 @@ class Agent:
                 device=each.device,
                 compute_type=ready.compute_type if ready else self._settings.compute_type,
                 batch=each.batch,
+                options=each.options,
             )
             for each in capabilities
         )

@@ -220,4 +220,5 @@ def capability(order: pipe.LookAround) -> pipe.Capability:
         batch=division.batch,
         shares_model=traits.shares_model,
         models=traits.models,
+        options=tuple(sorted(traits.options)),
     )

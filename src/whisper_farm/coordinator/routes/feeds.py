@@ -18,7 +18,7 @@ from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller
-from whisper_farm.coordinator.submissions import check_model
+from whisper_farm.coordinator.submissions import check_model, check_options
 from whisper_farm.coordinator.transcripts import transcript_key_of
 from whisper_farm.errors import AddressRefused, NotFound, OptionUnsupported, WrongState
 from whisper_farm.ingest.addresses import check_url
@@ -45,6 +45,7 @@ Secret = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 async def create_feed(body: NewFeed, caller: AnyCaller, farm: Farm) -> FeedView:
     """Have the episodes of a feed transcribed; a list of feeds (OPML) adds all of them."""
     check_model(farm.settings, body.options)
+    await check_options(farm, body.options)
     told = body.model_dump(mode="json", exclude={"url"})
     row = await farm.store.write(lambda tx: rows.add_feed(tx, caller.owner, check_url(body.url), **told))
     farm.log.info("a feed was added", action="feed_added", feed_id=row.id, owner=row.owner)

@@ -104,7 +104,7 @@ async def submit_batch(body: Batch, caller: AnyCaller, farm: Farm) -> BatchView:
 async def _submit(farm: Coordinator, body: Submission, caller: Caller) -> tuple[TranscriptionView, bool]:
     if caller.scope != "admin" and body.priority > farm.settings.max_user_priority:
         raise Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
-    made, is_new = await take_submission(farm, body, caller)
+    made, is_new = await take_submission(farm, body, caller, strict=True)
     view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))
     farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
     return view, is_new

@@ -5,7 +5,9 @@ And the codes by which workers join: make one, see which workers wait, let them 
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Annotated, assert_never
+
+from fastapi import Query
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import IdInPath
@@ -16,6 +18,7 @@ from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases import workers
 from whisper_farm.leases.fail import take_back
 from whisper_farm.protocol.administration import JoinCode, JoinCodes, WorkerAction, WorkerList, WorkerView, WorkingHours
+from whisper_farm.protocol.wire import Name
 from whisper_farm.store import join_codes
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.workers import find_worker
@@ -67,9 +70,11 @@ async def change_worker(worker_id: IdInPath, action: WorkerAction, caller: Admin
 
 
 @router.post("/join-codes", status_code=201)
-async def create_join_code(caller: Admin, farm: Farm) -> JoinCode:
+async def create_join_code(
+    caller: Admin, farm: Farm, owner: Annotated[Name | None, Query(description="Whose it is; yours by default.")] = None
+) -> JoinCode:
     """Make a code by which one worker joins, within 15 minutes. It is in this answer and nowhere else."""
-    row, code = await farm.store.write(lambda tx: join_codes.make_code(tx, caller.owner, caller.token_id))
+    row, code = await farm.store.write(lambda tx: join_codes.make_code(tx, caller.owner, caller.token_id, owner))
     return JoinCode.of(row, code=code)
 
 
