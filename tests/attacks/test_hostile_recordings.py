@@ -97,6 +97,23 @@ def test_crowds_of_tags_before_the_sound_are_passed_over(form: str) -> None:
     assert np.array_equal(*(np.concatenate(each, axis=1) for each in frames))
 
 
+@pytest.mark.parametrize(
+    ("form", "codec", "changes"),
+    [
+        ("mp3", "libmp3lame", {b"Info": b"none", b"Xing": b"none", 1000: b"Xing\0\0\0\x0f" + b"\xff" * 4}),
+        ("matroska", "pcm_s16le", {b"00:00:02.000000000": b"9999999:00:00.0000"}),
+    ],
+)
+def test_a_length_that_nothing_can_have_is_no_promise(form: str, codec: str, changes: dict[bytes | int, bytes]) -> None:
+    """The fuzzer's find: a cutter died of it."""
+    whole = bytearray(encoded(noise(2.0), form, codec, 48_000))
+    for place, new in changes.items():
+        at = place if isinstance(place, int) else whole.find(place)
+        if at >= 0:
+            whole[at : at + len(new)] = new
+    assert probe(io.BytesIO(bytes(whole)), "x").declared_seconds is None
+
+
 @pytest.mark.parametrize("damaged", [crowded_id3(9000)[:80_000], crowded_id3(9000), b"fLaC\x04\xff\xff\xff", b"fLaC"])
 def test_tags_without_a_sound_are_refused(damaged: bytes) -> None:
     with pytest.raises(NotAudio):

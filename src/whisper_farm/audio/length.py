@@ -40,6 +40,11 @@ def declared_seconds(
     container: InputContainer, stream: AudioStream, reader: Reader, duration: float | None
 ) -> float | None:
     """The length that the header promises of this very track; None where that is no promise."""
+    told = _promised(container, stream, reader, duration)
+    return None if told is None else _credible(told)
+
+
+def _promised(container: InputContainer, stream: AudioStream, reader: Reader, duration: float | None) -> float | None:
     form, size = container.format.name, reader.size
     promised = int.from_bytes(reader.head[4:8], "little") + 8 if reader.head[:4] == b"RIFF" else 0
     # AVI counts packets that hold nothing, too, so only one that is cut off tells anything.
