@@ -107,7 +107,11 @@ class Child:
                 env=environment,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        except OSError as error:
+        except BaseException as error:
+            if scratch is not None:
+                scratch.cleanup()
+            if not isinstance(error, OSError):  # whoever waited is told to stop
+                raise
             raise ChildDiedError(f"The {role} process could not be started: {error}") from error
         return cls(role, process, scratch)
 
