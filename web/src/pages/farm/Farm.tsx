@@ -34,7 +34,7 @@ export function Farm() {
   const { data: session } = useQuery(sessionQuery);
   const admin = session?.scope === "admin";
   const server = useQuery(serverQuery);
-  const workers = useQuery({ ...workersQuery, enabled: admin });
+  const workers = useQuery({ ...workersQuery, enabled: admin, refetchInterval: LOOK_MS });
   const { data: machines } = useMachines(admin);
   const list = useInfiniteQuery(listQuery());
   const all = list.data?.pages.flatMap((page) => page.transcriptions) ?? [];

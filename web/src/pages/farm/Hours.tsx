@@ -30,6 +30,7 @@ export function HoursDialog({ one, onClose }: { one: WorkerView; onClose: () => 
           <Text size="sm">{t.hours.hint}</Text>
           <SegmentedControl
             orientation="vertical"
+            fullWidth
             aria-label={t.hours.title(one.name)}
             value={which}
             onChange={choose}
