@@ -83,7 +83,7 @@ class Capability(PipeMessage):
     batch: int = Field(ge=1, le=MAX_BATCH)
     shares_model: bool
     models: tuple[ModelName, ...] | None = Field(default=None, max_length=64)
-    options: tuple[Name, ...] = Field(max_length=64)
+    options: tuple[Name, ...] | None = Field(default=None, max_length=64)
 
 
 class Load(PipeMessage):
