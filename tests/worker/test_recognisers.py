@@ -319,9 +319,8 @@ def test_each_chunk_has_its_share_of_the_time_that_its_batch_took(
     sent: list[pipe.Recognised] = []
     clock = iter([100.0, *(100.0 + end for end in ends)])
     monkeypatch.setattr(recogniser_child, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(
-        recogniser_child.apart, "recognise", lambda *_: iter([(i, Recognition((), "en")) for i in range(4)])
-    )
+    heard = [(i, Recognition((), "en")) for i in range(4)]
+    monkeypatch.setattr(recogniser_child, "recognise_channels", lambda *_: iter(heard))
     answers = SimpleNamespace(send=lambda message, body=b"": sent.append(message))
     child = recogniser_child.RecogniserChild(cast(pipe.AgentPipe, answers))
     child._engine = cast(Engine, SimpleNamespace(facts=EngineFacts("tones", "1", "instant", "", "cpu", "none")))
