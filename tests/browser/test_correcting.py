@@ -132,6 +132,7 @@ def test_what_is_edited_split_named_and_struck_out_is_there_after_a_reload_and_i
         assert f"Hello {first[0]}" in said
     page.get_by_role("button", name="Export").click()
     page.get_by_role("menuitem", name="Several as a ZIP file").click()
+    expect(page.get_by_role("menu")).to_have_count(0)  # it closes in its own time
     assert barriers(page) == []
     for shown in ("Subtitles (WebVTT)", "Word document (DOCX)"):
         page.get_by_role("checkbox", name=shown, exact=True).click()

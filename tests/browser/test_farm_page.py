@@ -58,6 +58,7 @@ def test_a_machine_joins_by_a_code_is_paused_resumed_and_drained(visitor: Visito
     hour = (time.localtime().tm_hour + 12) % 24
     sheet.get_by_label("From").fill(f"{hour:02}:00")
     sheet.get_by_label("Until").fill(f"{(hour + 1) % 24:02}:00")
+    expect(page.get_by_role("menu")).to_have_count(0)
     assert barriers(page) == []
     sheet.get_by_role("button", name="Save").click()
     expect(row.get_by_text("Resting", exact=True)).to_be_visible(timeout=30_000)
