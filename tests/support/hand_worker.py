@@ -114,7 +114,7 @@ class HandWorker:
             "engine": "tones",
             "engine_version": "1",
             "model": task["options"]["model"],
-            "revision": "r1",
+            "revision": "1",
             "device": "cpu",
             "compute_type": "int8",
             "work_seconds": 0.5,
