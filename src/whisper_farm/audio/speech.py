@@ -33,15 +33,29 @@ _LITTLE_SPEECH = 0.25
 
 def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
     """The probability of speech in every frame (the last one padded); None where the model is missing."""
-    session = _model()
-    if session is None or not len(audio):
-        return None
-    frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
-    context = np.roll(frames[:, -_CONTEXT:], 1, axis=0)
-    context[0] = 0
-    state = np.zeros((1, 1, 128), np.float32)
-    heard, _, _ = session.run(None, {"input": np.concatenate([context, frames], axis=1), "h": state, "c": state})
-    return heard.reshape(-1)
+    return Listener().hear(audio)
+
+
+class Listener:
+    """Hears sound piece by piece, of whole frames but the last, as if it were heard at once."""
+
+    def __init__(self) -> None:
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._state = np.zeros((2, 1, 1, 128), np.float32)
+
+    def hear(self, audio: Waveform) -> NDArray[np.float32] | None:
+        """The probability of speech in every frame of the next piece; None where the model is missing."""
+        session = _model()
+        if session is None or not len(audio):
+            return None
+        frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
+        context = np.roll(frames[:, -_CONTEXT:], 1, axis=0)
+        self._context, context[0] = context[0].copy(), self._context
+        heard, *state = session.run(
+            None, {"input": np.concatenate([context, frames], axis=1), "h": self._state[0], "c": self._state[1]}
+        )
+        self._state = np.stack(state)
+        return heard.reshape(-1)
 
 
 def normalised(audio: Waveform) -> Waveform:

@@ -180,7 +180,7 @@ _FLAGS = [
         type=click.FloatRange(1, 600),
         metavar="SECONDS",
         default=30,
-        help="The longest chunk; it ends at the best pause before.",
+        help="The most speech in a chunk; it ends at the best pause before.",
     ),
 ]
 

@@ -34,6 +34,7 @@ from whisper_farm.engines.windows import (
     Decoded,
     Phrase,
     best,
+    goes_on,
     in_circles,
     phrases_of,
     step,
@@ -47,6 +48,8 @@ FRAMES_A_SECOND = 100
 CANDIDATES = 5
 """Texts drawn at a temperature above 0, of which the likeliest counts."""
 
+MOST_SAID = 40
+"""So many tokens of what was said before are told to the model when it goes on."""
 _BEFORE, _AFTER = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 Features = NDArray[np.float32]
@@ -125,6 +128,7 @@ class WindowDecoder:
         self._guess_languages(guessed, windows, batch)
         decoded = self._decode_well(list(range(len(windows))), windows, batch, options)
         self._doubt_languages(guessed, decoded, windows, batch, options)
+        self._to_the_end(windows, decoded, batch, options)
         phrases, steps = [], []
         for each, one in zip(windows, decoded, strict=True):
             tokenizer = self._tokenizer(each.language, options)
@@ -194,6 +198,27 @@ class WindowDecoder:
                 break
         return [best(each, options) for each in tries.values()]
 
+    def _to_the_end(
+        self, windows: Sequence[Window], decoded: list[Decoded], batch: _Batch, options: RecognitionOptions
+    ) -> None:
+        """Go on with texts that end early: in a full window the last words look as if they were cut off.
+
+        The rest is decoded from the last time stamp on, of the same sound, with the text before it for a prompt.
+        """
+        stamp, end_of_text = self._any_tokenizer.timestamp_begin, self._any_tokenizer.eot
+        begun: dict[int, tuple[tuple[int, ...], list[int]]] = {}
+        for row, (window, one) in enumerate(zip(windows, decoded, strict=True)):
+            tokens, forth = step(one, stamp, window.seconds, window.last)
+            if window.last and forth is not None and one.sure and one.acceptable(options):
+                said = [token for token in tokens if token < end_of_text][-MOST_SAID:]
+                begun[row] = tokens, [*self._prompt(window.language, options, said), one.tokens[len(tokens)]]
+        prompts = [prompt for _, prompt in begun.values()]
+        rests = self._decode(batch.only(list(begun)), prompts, options, 0.0) if begun else []
+        for (row, (tokens, _)), rest in zip(begun.items(), rests, strict=True):
+            if goes_on(rest, stamp, windows[row].seconds):
+                one, ended = decoded[row], rest.ended
+                decoded[row] = self._judged(tokens + rest.tokens, ended, _mean(one, rest), one.no_speech_prob, 0.0)
+
     def _decode(
         self, encoded: Any, prompts: list[list[int]], options: RecognitionOptions, temperature: float
     ) -> list[Decoded]:
@@ -215,25 +240,28 @@ class WindowDecoder:
             sampling_temperature=temperature,
             **search,
         )
-        return [self._judged(result, limit, temperature) for result in results]
+        return [
+            self._judged(
+                tuple(tokens := result.sequences_ids[0]),
+                len(tokens) < limit,
+                float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
+                float(result.no_speech_prob),
+                temperature,
+            )
+            for result in results
+        ]
 
-    def _judged(self, result: Any, limit: int, temperature: float) -> Decoded:
-        tokens = tuple(result.sequences_ids[0])
+    def _judged(
+        self, tokens: tuple[int, ...], ended: bool, avg_logprob: float, no_speech_prob: float, temperature: float
+    ) -> Decoded:
         text = self._any_tokenizer.decode(tokens).strip()
-        return Decoded(
-            tokens=tokens,
-            ended=len(tokens) < limit,
-            avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
-            no_speech_prob=float(result.no_speech_prob),
-            compression_ratio=float(get_compression_ratio(text)),
-            temperature=temperature,
-            circles=in_circles(text.split()),
-        )
+        ratio = float(get_compression_ratio(text))
+        return Decoded(tokens, ended, avg_logprob, no_speech_prob, ratio, temperature, in_circles(text.split()))
 
-    def _prompt(self, language: str, options: RecognitionOptions) -> list[int]:
+    def _prompt(self, language: str, options: RecognitionOptions, said: Sequence[int] = ()) -> list[int]:
         tokenizer = self._tokenizer(language, options)
-        before = tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
-        return cast(list[int], self.model.get_prompt(tokenizer, before, hotwords=options.hotwords))
+        told = tokenizer.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
+        return cast(list[int], self.model.get_prompt(tokenizer, [*told, *said], hotwords=options.hotwords))
 
     def _words(
         self, windows: Sequence[Window], phrases: list[list[Phrase]], batch: _Batch, options: RecognitionOptions
@@ -313,6 +341,12 @@ class WindowDecoder:
     @cached_property
     def _suppressed(self) -> tuple[int, ...]:
         return cast(tuple[int, ...], get_suppressed_tokens(self._any_tokenizer, [-1]))
+
+
+def _mean(one: Decoded, other: Decoded) -> float:
+    """The average log probability of two texts that are one."""
+    weights = len(one.tokens), len(other.tokens)
+    return (weights[0] * one.avg_logprob + weights[1] * other.avg_logprob) / sum(weights)
 
 
 def _bounded(start: float, end: float, limit: float) -> tuple[float, float]:

@@ -15,13 +15,13 @@ import ctranslate2
 import faster_whisper
 from faster_whisper.transcribe import WhisperModel
 
+from whisper_farm.audio.packing import Packing, packing_of
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
 from whisper_farm.engines.decoding import WINDOW_SAMPLES, Window, WindowDecoder, WindowText
 from whisper_farm.engines.devices import device_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, Progress, Recognition
 from whisper_farm.engines.hub import find_model
-from whisper_farm.engines.packing import Packing, packing_around
 from whisper_farm.engines.trust import (
     LEAST_SPEECH_SECONDS,
     Span,
@@ -40,8 +40,6 @@ from whisper_farm.transcript.transcript import Segment, Word, length_of
 VERSION = f"{faster_whisper.__version__}+ctranslate2-{ctranslate2.__version__}"
 SPEECH, SPEECH_GOES_ON = 0.5, 0.35
 """Speech reaches the first probability and lasts while it does not fall below the second."""
-MAYBE, MAYBE_GOES_ON = 0.35, 0.15
-"""Of what may be speech: all else is taken out."""
 LEAD_SECONDS = 0.2
 """Speech that is heard again is heard from so much earlier on."""
 WIDEST_TRIAL = 0.7
@@ -222,8 +220,7 @@ class WhisperEngine:
             whole = Packing(((0, len(chunk.audio)),) if len(chunk.audio) and chunk.audio.any() else ())
             hearing = _Hearing(index, chunk.audio, whole, None, language, told)
         else:
-            maybe = stretches_above(probabilities, MAYBE, MAYBE_GOES_ON)
-            packing = packing_around(maybe, len(chunk.audio))
+            packing = packing_of(probabilities, len(chunk.audio))
             packed = (packing.packed(*stretch) for stretch in stretches_above(probabilities, SPEECH, SPEECH_GOES_ON))
             speech = [(span[0] / SAMPLE_RATE, span[1] / SAMPLE_RATE) for span in packed if span]
             if sum(end - start for start, end in speech) < LEAST_SPEECH_SECONDS:

@@ -23,6 +23,8 @@ MOST_OF_A_LIST = 2.0
 """An honest list compresses at most so much better than the threshold."""
 MOST_RUNS, LONGEST_RUN = 4, 12
 """The same words, up to so many, may come fewer times than this running."""
+FASTEST_TOKENS = 8.0
+"""Nobody says more tokens in a second for long."""
 LEAST_STEP_SECONDS = 1.0
 """The next window begins at least this much later, and so little of a chunk's end is not decoded by itself."""
 
@@ -135,6 +137,13 @@ def step(one: Decoded, first_stamp: int, seconds: float, last: bool) -> tuple[tu
     if resume < LEAST_STEP_SECONDS or (last and seconds - resume < LEAST_STEP_SECONDS):
         return everything
     return tokens[:at], min(resume, seconds)
+
+
+def goes_on(rest: Decoded, first_stamp: int, seconds: float) -> bool:
+    """Whether tokens that begin with a stamp are the rest of a window: sure, forward in time, no faster than speech."""
+    stamps = [(token - first_stamp) * TIME_STEP_SECONDS for token in rest.tokens if token >= first_stamp]
+    most = (seconds - stamps[0]) * FASTEST_TOKENS
+    return rest.sure and stamps == sorted(stamps) and 0 < len(rest.tokens) - len(stamps) <= most
 
 
 def _above(value: float, threshold: float | None) -> bool:

@@ -17,6 +17,7 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find
+from whisper_farm.transcript.options import longest_seconds
 
 DECLARE = Change("""
     UPDATE transcriptions SET declared_seconds = COALESCE(:seconds, declared_seconds),
@@ -25,7 +26,7 @@ DECLARE = Change("""
 """)
 THERE = Query[tuple[int, float, float]]("SELECT position, start_seconds, end_seconds FROM jobs WHERE id IN :jobs")
 LONGER_SECONDS = 1.0
-"""How much longer than was asked for a chunk may be."""
+"""How much longer than it may be a chunk is borne."""
 GO_ON = Change("""
     UPDATE attempts SET ends_by = CASE WHEN ends_by + :more < :by THEN ends_by + :more ELSE :by END WHERE token = :token
 """)
@@ -84,8 +85,8 @@ def _must_continue(row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
             raise PositionConflict(f"{expected}; got {chunk.position}, from {chunk.start_seconds:g} s.")
         if chunk.end_seconds <= chunk.start_seconds:
             raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is empty.")
-        if chunk.end_seconds - chunk.start_seconds > row.chunk_seconds + LONGER_SECONDS:
-            raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is longer than {row.chunk_seconds:g} s.")
+        if chunk.end_seconds - chunk.start_seconds > (longest := longest_seconds(row.chunk_seconds)) + LONGER_SECONDS:
+            raise InvalidRequest(f"Chunk {chunk.position} of {row.name} is longer than {longest:g} s.")
         position, end = position + 1, chunk.end_seconds
 
 

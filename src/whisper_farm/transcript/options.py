@@ -20,6 +20,14 @@ HEEDED_BY_ALL = {"engine", "model", "revision", "channel", "track", "raw", "star
 """Options that choose the engine or the sound."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
+MOST_WITHOUT_SPEECH_SECONDS = 90.0
+"""A chunk spans at most so much of a recording beyond what it may hold of speech."""
+
+
+def longest_seconds(chunk_seconds: float) -> float:
+    """The longest stretch of a recording that a chunk may span which holds at most `chunk_seconds` of speech."""
+    return chunk_seconds + min(3 * chunk_seconds, MOST_WITHOUT_SPEECH_SECONDS)
+
 
 class RecognitionOptions(BaseModel):
     """What every chunk of a recording is recognised with; names and defaults are those of openai/whisper."""

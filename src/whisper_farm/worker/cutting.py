@@ -25,6 +25,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol import worker
 from whisper_farm.protocol.jobs import ChunkResult, ChunkTask
+from whisper_farm.transcript.options import longest_seconds
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.claims import CUTS_AT_ONCE
@@ -89,7 +90,7 @@ class Cutting:
     async def _cut_in(self, child: Child, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
         place = {"resume_position": appending.position, "resume_seconds": appending.end_seconds}
         reading = Reading(child, self._api, task.model_copy(update=place), self._silence_seconds)
-        queue = _Chunks(max(1, min(GROUP, int(AHEAD_SECONDS / task.chunk_seconds))))
+        queue = _Chunks(max(1, min(GROUP, int(AHEAD_SECONDS / longest_seconds(task.chunk_seconds)))))
         pump = asyncio.create_task(_pump(reading, queue), name="chunks from the cutter")
         end: _End | None = None
         try:

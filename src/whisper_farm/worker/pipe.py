@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_BODY_BYTES = MAX_CHUNK_BYTES
-"""The longest chunk (ten minutes) has 19 MB of samples before it is compressed."""
+"""The longest chunk (690 s) has 22 MB of samples before it is compressed."""
 CRASHED = 70
 """The exit status of a child that met an error nobody expected."""
 _MARK = b"WhFa"

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whisper_farm.audio.packing import LEAST_GAP_SECONDS, MARGIN_SECONDS, Packing, packing_around
 from whisper_farm.audio.sound import SAMPLE_RATE
-from whisper_farm.engines.packing import LEAST_GAP_SECONDS, MARGIN_SECONDS, Packing, packing_around
 
 SECOND = SAMPLE_RATE
 LENGTH = 30 * SECOND

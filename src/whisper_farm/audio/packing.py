@@ -13,9 +13,13 @@ from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
+from whisper_farm.audio.speech import stretches_above
 
+MAYBE, MAYBE_GOES_ON = 0.35, 0.15
+"""Of what may be speech, as its probabilities: all else is taken out."""
 MARGIN_SECONDS = 0.4
 """So much before and after speech stays."""
 LEAST_GAP_SECONDS = 1.0
@@ -64,6 +68,11 @@ class Packing:
             if max(begin, one) < min(end, other)
         ]
         return (inside[0][0], inside[-1][1]) if inside else None
+
+
+def packing_of(probabilities: NDArray[np.float32], length: int) -> Packing:
+    """What is kept of a chunk of `length` samples, whose frames are speech so probably."""
+    return packing_around(stretches_above(probabilities, MAYBE, MAYBE_GOES_ON), length)
 
 
 def packing_around(speech: Iterable[tuple[int, int]], length: int) -> Packing:
