@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.engines.windows import Decoded, best, in_circles, phrases_of, step
+from whisper_farm.engines.windows import Decoded, best, goes_on, in_circles, phrases_of, step
 from whisper_farm.transcript.options import RecognitionOptions
 
 END, STAMP = 50257, 50364
@@ -25,6 +25,19 @@ def decoded(
     circles: bool = False,
 ) -> Decoded:
     return Decoded(tokens, ended, logprob, silence, ratio, 0.0, circles)
+
+
+REST = tuple(range(1, 9))
+
+
+def test_a_text_that_ends_early_goes_on_with_what_is_sure_and_can_be_said_in_the_time_that_is_left() -> None:
+    assert goes_on(decoded(at(27), *REST, at(29)), STAMP, 29.5)
+    assert goes_on(decoded(at(27), *REST), STAMP, 29.5)
+    assert not goes_on(decoded(at(27), *REST, logprob=-0.6), STAMP, 29.5), "not sure"
+    assert not goes_on(decoded(at(27), *REST, at(26)), STAMP, 29.5), "back in time"
+    assert not goes_on(decoded(at(28.8), *REST, at(29.4)), STAMP, 29.5), "eight tokens in 0.7 s: a loop"
+    assert not goes_on(decoded(at(27)), STAMP, 29.5), "no text"
+    assert not goes_on(decoded(), STAMP, 29.5)
 
 
 def test_phrases_begin_where_two_stamps_meet() -> None:

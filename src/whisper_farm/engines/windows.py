@@ -142,7 +142,7 @@ def step(one: Decoded, first_stamp: int, seconds: float, last: bool) -> tuple[tu
 def goes_on(rest: Decoded, first_stamp: int, seconds: float) -> bool:
     """Whether tokens that begin with a stamp are the rest of a window: sure, forward in time, no faster than speech."""
     stamps = [(token - first_stamp) * TIME_STEP_SECONDS for token in rest.tokens if token >= first_stamp]
-    most = (seconds - stamps[0]) * FASTEST_TOKENS
+    most = (seconds - stamps[0]) * FASTEST_TOKENS if stamps else 0
     return rest.sure and stamps == sorted(stamps) and 0 < len(rest.tokens) - len(stamps) <= most
 
 
