@@ -32,7 +32,7 @@ def _command(process: psutil.Process) -> list[str]:
 def test_a_cutter_that_dies_has_a_successor_that_goes_on_where_it_was() -> None:
     farm = FakeFarm()
     data, truth = recording(230)
-    farm.add_recording(data, chunk_seconds=10)
+    farm.add_recording(data, chunk_seconds=3)
 
     async def scene() -> None:
         with serving(farm) as server:
@@ -53,7 +53,7 @@ def test_a_cutter_that_dies_has_a_successor_that_goes_on_where_it_was() -> None:
 def test_a_cutter_that_dies_twice_in_one_place_fails_the_job_and_the_next_claim_resumes_it() -> None:
     farm = FakeFarm()
     data, truth = recording(120)
-    farm.add_recording(data, chunk_seconds=10)
+    farm.add_recording(data, chunk_seconds=3)
 
     async def scene() -> None:
         with serving(farm) as server:
@@ -78,7 +78,7 @@ def test_a_cutter_that_dies_twice_in_one_place_fails_the_job_and_the_next_claim_
 def test_a_worker_killed_while_it_cuts_is_followed_by_another_without_a_hole() -> None:
     farm = FakeFarm()
     data, truth = recording(120)
-    farm.add_recording(data, chunk_seconds=10)
+    farm.add_recording(data, chunk_seconds=3)
 
     async def scene() -> None:
         with serving(farm) as server:
@@ -123,7 +123,7 @@ def test_what_is_no_audio_fails_for_good_and_the_next_recording_is_cut() -> None
 def test_cutting_stops_when_it_is_cancelled() -> None:
     farm = FakeFarm()
     data, _ = recording(120)
-    job = farm.add_recording(data, chunk_seconds=10)
+    job = farm.add_recording(data, chunk_seconds=3)
 
     async def scene() -> None:
         with serving(farm) as server:

@@ -21,6 +21,7 @@ from whisper_farm.engines.engine import Engine, EngineFacts, Recognition
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Segment, Word
 from whisper_farm.worker import child, pipe, recogniser, recogniser_child, recogniser_pool
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
@@ -333,3 +334,12 @@ def test_each_chunk_has_its_share_of_the_time_that_its_batch_took(
     shares = [one.result.work_seconds for one in sent[:4]]
     assert sum(shares) == pytest.approx(8.0)
     assert max(shares) <= ends[-1] / 2
+
+
+def test_a_text_with_nul_is_handed_in_without_it() -> None:
+    words = Word(0, 1, " a\0b", 0.9), Word(1, 2, "\0", 0.9)
+    segments = Segment(0, 2, " a\0b\0", words), Segment(2, 3, " fine", (Word(2, 3, " fine", 0.9),))
+    facts = EngineFacts("tones", "1", "instant", "", "cpu", "none")
+    first, second = recogniser_child._result(Recognition(segments, "en"), 10, facts, 0.0).segments
+    assert first == Segment(10, 12, " ab", (Word(10, 11, " ab", 0.9),))
+    assert second == segments[1].shifted(10)

@@ -40,7 +40,7 @@ def test_every_chunk_is_heard_in_its_place_of_the_recording() -> None:
 def test_a_recording_is_cut_and_recognised_at_the_same_time() -> None:
     farm = FakeFarm()
     data, truth = recording(100)
-    farm.add_recording(data)
+    farm.add_recording(data, chunk_seconds=2)
 
     async def scene() -> None:
         with serving(farm) as server:

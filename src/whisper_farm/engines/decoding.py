@@ -36,6 +36,7 @@ from whisper_farm.engines.windows import (
     best,
     goes_on,
     in_circles,
+    mean_logprob,
     phrases_of,
     step,
 )
@@ -216,8 +217,8 @@ class WindowDecoder:
         rests = self._decode(batch.only(list(begun)), prompts, options, 0.0) if begun else []
         for (row, (tokens, _)), rest in zip(begun.items(), rests, strict=True):
             if goes_on(rest, stamp, windows[row].seconds):
-                one, ended = decoded[row], rest.ended
-                decoded[row] = self._judged(tokens + rest.tokens, ended, _mean(one, rest), one.no_speech_prob, 0.0)
+                one, mean = decoded[row], mean_logprob(decoded[row], rest)
+                decoded[row] = self._judged(tokens + rest.tokens, rest.ended, mean, one.no_speech_prob, 0.0)
 
     def _decode(
         self, encoded: Any, prompts: list[list[int]], options: RecognitionOptions, temperature: float
@@ -341,12 +342,6 @@ class WindowDecoder:
     @cached_property
     def _suppressed(self) -> tuple[int, ...]:
         return cast(tuple[int, ...], get_suppressed_tokens(self._any_tokenizer, [-1]))
-
-
-def _mean(one: Decoded, other: Decoded) -> float:
-    """The average log probability of two texts that are one."""
-    weights = len(one.tokens), len(other.tokens)
-    return (weights[0] * one.avg_logprob + weights[1] * other.avg_logprob) / sum(weights)
 
 
 def _bounded(start: float, end: float, limit: float) -> tuple[float, float]:

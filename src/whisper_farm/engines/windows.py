@@ -90,6 +90,12 @@ def best(tries: Sequence[Decoded], options: RecognitionOptions) -> Decoded:
     return max(varied or tries, key=lambda one: one.avg_logprob)
 
 
+def mean_logprob(one: Decoded, other: Decoded) -> float:
+    """The average log probability of two texts that are one."""
+    weights = len(one.tokens), len(other.tokens)
+    return (weights[0] * one.avg_logprob + weights[1] * other.avg_logprob) / sum(weights)
+
+
 def in_circles(words: Sequence[str]) -> bool:
     """Whether the same few words come `MOST_RUNS` times running."""
     for size in range(1, LONGEST_RUN + 1):

@@ -23,6 +23,7 @@ from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.errors import AudioError, EngineError, ModelUnavailable
 from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.transcript import Segment
 from whisper_farm.worker import pipe, sandbox
 from whisper_farm.worker.bounds import bound_processor
 
@@ -153,7 +154,7 @@ def _news(agent: pipe.AgentPipe) -> Callable[[FetchProgress], None]:
 def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
     """A recognition in file time, with what made it and its share of the time that its batch took."""
     return TranscribeResult(
-        segments=tuple(segment.shifted(start_seconds) for segment in heard.segments),
+        segments=tuple(_without_nul(segment).shifted(start_seconds) for segment in heard.segments),
         unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),
         language=heard.language,
         language_probability=heard.language_probability,
@@ -166,6 +167,14 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
         compute_type=facts.compute_type,
         work_seconds=work_seconds,
     )
+
+
+def _without_nul(segment: Segment) -> Segment:
+    """The segment as the farm takes it: PostgreSQL keeps no NUL, and models have a token for it."""
+    if "\0" not in segment.text + "".join(word.text for word in segment.words):
+        return segment
+    words = (replace(word, text=word.text.replace("\0", "")) for word in segment.words)
+    return replace(segment, text=segment.text.replace("\0", ""), words=tuple(word for word in words if word.text))
 
 
 def recognise_channels(
