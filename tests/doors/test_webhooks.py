@@ -153,9 +153,9 @@ def test_webhooks_are_their_owners_and_addresses_are_checked(telling: Farm, rece
 
 
 def test_progress_is_told_at_each_tenth_and_never_twice(telling: Farm, receiver: Receiver, speak: Speak) -> None:
-    """Of 60 chunks there are nine messages at most; the last message is the end's."""
+    """Of some fifty chunks there are nine messages at most; the last message is the end's."""
     hook = hooked(telling, receiver.url, progress=True)
-    made = telling.submit(speak(400), model="x20")
+    made = telling.submit(speak(400), model="x20", chunk_seconds=1.5)
     told = [receiver.next(hook["secret"])[0]]
     while told[-1]["type"] == "transcription.progress":
         told.append(receiver.next(hook["secret"])[0])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.farm_processes import Farm, Known, Recording
+from support.farm_processes import LONG_TALK_CHUNK_SECONDS, Farm, Known, Recording
 from support.postgres import PostgresServer
 
 
@@ -43,7 +43,8 @@ def undisturbed(sqlite_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> 
         "long": Recording.long(folder / "long.wav", 560, gap=0.6, first=1000),
     }
     with sqlite_farm.worker("--slots", "2", "--batch_size", "16"):
-        ids = {name: sqlite_farm.submit(recording) for name, recording in recordings.items()}
+        ids = {"talk": sqlite_farm.submit(recordings["talk"])}
+        ids["long"] = sqlite_farm.submit(recordings["long"], chunk_seconds=LONG_TALK_CHUNK_SECONDS)
         return {name: Known(recording, sqlite_farm.finished(ids[name])) for name, recording in recordings.items()}
 
 

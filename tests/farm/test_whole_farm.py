@@ -6,7 +6,7 @@ A coordinator that is killed is `test_coordinator_and_database_murder`.
 from __future__ import annotations
 
 import pytest
-from support.farm_processes import Farm, Known, assert_done_once, assert_says
+from support.farm_processes import LONG_TALK_CHUNK_SECONDS, Farm, Known, assert_done_once, assert_says
 from support.fault_proxy import FaultProxy
 
 pytestmark = pytest.mark.timeout(300)
@@ -59,7 +59,7 @@ def test_a_cutter_killed_half_way_changes_nothing(farm: Farm, long_talk: Known) 
     with FaultProxy(farm.port, delay_seconds=0.2) as line:
         line.next("uploads", "delay", 100)
         with farm.worker(at=line.url) as worker:
-            made = farm.submit(long_talk.recording)
+            made = farm.submit(long_talk.recording, chunk_seconds=LONG_TALK_CHUNK_SECONDS)
             farm.progress(made, chunks=16)
             assert worker.kill_child("cutter")
             assert not farm.client.get(made).progress.chunking_done
@@ -71,7 +71,7 @@ def test_a_cutter_killed_half_way_changes_nothing(farm: Farm, long_talk: Known) 
 def test_a_worker_killed_while_it_cuts_changes_nothing(farm: Farm, long_talk: Known) -> None:
     with FaultProxy(farm.port, delay_seconds=0.2) as line, farm.worker(at=line.url) as killed:
         line.next("uploads", "delay", 100)
-        made = farm.submit(long_talk.recording)
+        made = farm.submit(long_talk.recording, chunk_seconds=LONG_TALK_CHUNK_SECONDS)
         farm.progress(made, chunks=16)
         killed.kill()
     assert not farm.client.get(made).progress.chunking_done

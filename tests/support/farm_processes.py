@@ -42,6 +42,8 @@ PATIENCE_SECONDS = 90.0
 """Longer than anything takes on a loaded machine."""
 LEASE_SECONDS = 1.2
 CHUNK_SECONDS = 3.0
+LONG_TALK_CHUNK_SECONDS = 1.5
+"""So that there are more than a hundred: a chunk spans pauses, and what nobody could take for speech is all pauses."""
 SETTINGS = {
     "WHISPER_FARM_LEASE_SECONDS": str(LEASE_SECONDS),
     "WHISPER_FARM_HEARTBEAT_SECONDS": "0.3",
@@ -238,13 +240,16 @@ class Farm:
         program = (*dying_worker.PROGRAM, dies) if dies else PROGRAM
         return Process(self.folder / f"{name}.log", [*arguments, *flags], {**WORKER_SETTINGS, **settings}, program)
 
-    def submit(self, recording: Recording, model: str = "instant", key: str | None = None, label: str = "") -> str:
+    def submit(
+        self, recording: Recording, model: str = "instant", key: str | None = None, label: str = "",
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> str:  # fmt: skip
         """Ask for its transcription; returns the id. The same key with another label gives it to others."""
         asked = Submission(
             name=recording.path.name,
             upload_id=self.client.upload(recording.path),
             options=RecognitionOptions(engine="tones", model=model),
-            chunk_seconds=CHUNK_SECONDS,
+            chunk_seconds=chunk_seconds,
             key=key,
             label=label,
         )

@@ -8,6 +8,7 @@ operating system. It does not look at bodies: `layers/limits.py` does.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import sys
 from contextlib import suppress
@@ -49,7 +50,9 @@ class HttpConnection(HttpToolsProtocol):
     """uvicorn's connection, with the head of a request bounded in time, bytes and lines."""
 
     _head_timer: asyncio.TimerHandle | None = None
-    _waits_since = 0.0
+    _turns = itertools.count()
+    _waits_since = 0
+    """A number of its turn: of those that came in one moment the clock does not say which is the oldest."""
     _refused = False
     _dropped = 0
     _unused_bytes = 0
@@ -145,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             self._stop_timer()
         elif self._head_timer is None and not self.transport.is_closing():
-            self._waits_since = self.loop.time()
+            self._waits_since = next(self._turns)
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _stop_timer(self) -> None:
