@@ -238,6 +238,7 @@ def test_an_option_that_no_live_worker_heeds_is_refused_as_by_the_command_line(
     assert submitted(beam_size=5, start_seconds=1).status_code == 201, (
         "what is usual, or of the sound, is heeded by all"
     )
+    assert submitted(beam_size=5, initial_prompt="Anna", hotwords="Ben").status_code == 201, "hints are borne"
     offers(more, "language", "beam_size")
     assert submitted().status_code == 201, "one heeds it"
 

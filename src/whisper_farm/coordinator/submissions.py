@@ -35,7 +35,7 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key, usage
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import HINTS, RecognitionOptions
 
 
 async def take_submission(
@@ -114,8 +114,11 @@ def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
 
 
 async def check_options(farm: Coordinator, options: RecognitionOptions, label: str = "") -> None:
-    """Raise what is wrong with options that no live worker heeds. Where none is live, nobody knows."""
-    if unusual := options.unusual():
+    """Raise what is wrong with options that no live worker heeds. Where none is live, nobody knows.
+
+    Hints are borne: the web app sends a glossary with everything, whoever will hear it.
+    """
+    if unusual := [name for name in options.unusual() if name not in HINTS]:
         needs = RECOGNITION.needs(label, options.model_dump())
         unheeded = await farm.store.read(lambda tx: LiveWorkers(tx, farm.policy).unheeded(needs, unusual))
         if unheeded:

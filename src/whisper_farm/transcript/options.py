@@ -16,6 +16,8 @@ Track = Annotated[str, Field(pattern=r"^([1-9][0-9]?|[a-z]{2,3})$")]
 """Of a recording with several: its number, or its language."""
 Raw = Annotated[str, Field(pattern=r"^(alaw|mulaw|gsm|g722|u8|s8|s16le|s16be|s24le|s32le|f32le)(@[1-9][0-9]{3,5})?$")]
 """How a recording without any header is coded, and its samples a second: `s16le@16000`; 8,000 where none are given."""
+HINTS = frozenset({"initial_prompt", "hotwords"})
+"""What may help an engine that knows what to do with it; the others do as well without."""
 HEEDED_BY_ALL = {"engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"}
 """Options that choose the engine or the sound."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
