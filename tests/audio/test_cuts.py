@@ -16,7 +16,7 @@ from whisper_farm.audio import speech as speech_module
 from whisper_farm.audio.cuts import cut, cut_point, shortest_tail
 from whisper_farm.audio.packing import packing_of
 from whisper_farm.audio.sound import HOP, SAMPLE_RATE, Waveform, decibels, powers, samples_of
-from whisper_farm.audio.speech import FRAME, Listener
+from whisper_farm.audio.speech import FRAME, SpeechDetector
 from whisper_farm.transcript.options import longest_seconds
 
 KINDS: dict[str, Callable[[float, int], Waveform]] = {
@@ -121,7 +121,7 @@ def test_an_earlier_pause_is_left_alone_when_there_is_one_in_the_last_fifth() ->
 
 
 def test_without_a_pause_in_the_last_fifth_the_one_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Listener, "hear", lambda _, sound: np.ones(-(-len(sound) // FRAME), np.float32))
+    monkeypatch.setattr(SpeechDetector, "hear", lambda _, sound: np.ones(-(-len(sound) // FRAME), np.float32))
     sound = np.concatenate([babble(18), silence(0.4), babble(20)])
     assert ends(sound) == pytest.approx(18.2, abs=0.02)
 
@@ -170,7 +170,7 @@ def test_a_pause_that_the_search_begins_in_is_seen_whole(monkeypatch: pytest.Mon
     quiet, spoken = np.zeros(16, np.float32), np.ones(10_000, np.float32)
     begins = samples_of(27) // FRAME - 8  # the last tenth begins in the middle of it
     heard = np.concatenate([spoken[:begins], quiet, spoken])
-    monkeypatch.setattr(Listener, "hear", lambda _, sound: heard[: -(-len(sound) // FRAME)])
+    monkeypatch.setattr(SpeechDetector, "hear", lambda _, sound: heard[: -(-len(sound) // FRAME)])
     assert ends(babble(40)) * SAMPLE_RATE == pytest.approx((begins + 8) * FRAME, abs=FRAME)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from support.recordings import decoded, noise, silence
 
 from bench.error_rate import word_error_rate, words_of
 from examples.weights import base, tiny_en
+from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.sound import Waveform
 from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
-from whisper_farm.engines.decoding import Window, WindowText
+from whisper_farm.engines.decoding import Window, WindowDecoder, WindowText
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, Recognition
 from whisper_farm.engines.hearing import SPEECH as SPOKEN
 from whisper_farm.engines.hearing import SPEECH_GOES_ON as SPOKEN_GOES_ON
@@ -26,6 +28,7 @@ from whisper_farm.engines.windows import Decoded
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
 
+PODCAST = Path(__file__).parents[2] / "examples" / "podcast.mp3"
 SPEECH = Path(__file__).parents[2] / "examples" / "inaugural.flac"
 KNOWN = SPEECH.with_suffix(".txt").read_text(encoding="utf-8")
 FACTS = EngineFacts("faster-whisper", "1", "tiny.en", "1", "cpu", "int8")
@@ -202,6 +205,27 @@ def test_real_speech_between_long_silences_fills_one_window_and_keeps_its_times(
     for one, other in zip(first, second, strict=True):
         assert other.start - one.start == pytest.approx(26, abs=0.5)
     assert recognition.unheard == ()
+
+
+def test_a_full_window_whose_text_ends_early_is_gone_on_with_and_heard_once(
+    whisper: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = list(cut([decoded(PODCAST.read_bytes())], 30.0))
+    windows: list[int] = []
+    texts: list[str] = []
+    hear = WindowDecoder.hear
+
+    def counted(decoder: WindowDecoder, some: Sequence[Window], *more: Any) -> Any:
+        windows.append(len(some))
+        return hear(decoder, some, *more)
+
+    monkeypatch.setattr(WindowDecoder, "hear", counted)
+    wanted = RecognitionOptions(model="tiny.en", language="en")
+    for _, recognition in sorted(whisper.recognise([ChunkAudio(one) for one in chunks], wanted, lambda _: False)):
+        texts.append(said(recognition))
+        assert recognition.unheard == ()
+    assert sum(windows) == len(chunks), "each chunk is one window"
+    assert word_error_rate(PODCAST.with_suffix(".txt").read_text(encoding="utf-8"), "".join(texts)) < 0.04
 
 
 def test_a_model_of_all_languages_finds_out_which_is_spoken(speech: Waveform) -> None:

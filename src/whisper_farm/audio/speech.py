@@ -33,11 +33,14 @@ _LITTLE_SPEECH = 0.25
 
 def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
     """The probability of speech in every frame (the last one padded); None where the model is missing."""
-    return Listener().hear(audio)
+    return SpeechDetector().hear(audio)
 
 
-class Listener:
-    """Hears sound piece by piece, of whole frames but the last, as if it were heard at once."""
+class SpeechDetector:
+    """Tells where speech is in sound that comes piece by piece, as if it were heard at once.
+
+    Each piece but the last is of whole frames.
+    """
 
     def __init__(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)
