@@ -31,7 +31,7 @@ from whisper_farm.store import incoming
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
-from whisper_farm.store.ingest_tables import uploads
+from whisper_farm.store.outer_tables import uploads
 from whisper_farm.store.tables import jobs, workers
 from whisper_farm.store.uploads import UploadRow, announce, find_upload, stored
 from whisper_farm.transcript.document import from_json

@@ -15,9 +15,8 @@ from support.served_farm import ServedFarm, StartFarm, refused
 
 from whisper_farm.coordinator import dialects as dialects_module
 from whisper_farm.coordinator import routes
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller
 from whisper_farm.errors import Unauthorized
 from whisper_farm.protocol.wire import ErrorDetail
@@ -67,7 +66,7 @@ def farm(start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch) -> ServedFarm:
     real = dialects_module.dialects
 
     def with_ours(coordinator: Coordinator) -> dict[str, object]:
-        ours = sub_application(coordinator, [router], enter=by_key, shape=plain_text)
+        ours = sub_application(coordinator, [router], Dialect(by_key, shape=plain_text))
         return {"/cave": ours, **real(coordinator)}
 
     monkeypatch.setattr(dialects_module, "dialects", with_ours)

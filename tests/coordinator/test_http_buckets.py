@@ -14,7 +14,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import transfers
-from whisper_farm.coordinator.identity import ID_KEY
+from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.coordinator.routes import worker as worker_routes
 from whisper_farm.coordinator.services.cleaner import Sweeper
 

@@ -40,7 +40,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.folder import sweep
-from whisper_farm.store.ingest_tables import uploads
+from whisper_farm.store.outer_tables import uploads
 from whisper_farm.store.tables import events, transcriptions
 
 LONG_AGO = 1000.0

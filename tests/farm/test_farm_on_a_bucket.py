@@ -12,7 +12,7 @@ from support.farm_processes import CHUNK_SECONDS, Farm, Recording, assert_done_o
 from support.fault_proxy import FaultProxy
 
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.coordinator.identity import ID_KEY
+from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.transcript.options import RecognitionOptions
 
 pytestmark = pytest.mark.timeout(300)

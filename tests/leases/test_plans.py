@@ -43,8 +43,8 @@ from whisper_farm.protocol.worker import (
 )
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import events_after
-from whisper_farm.store.ingest_tables import uploads
 from whisper_farm.store.jobs import held_job as held
+from whisper_farm.store.outer_tables import uploads
 from whisper_farm.store.tables import jobs, workers
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.uploads import UploadRow, announce

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whisper_farm.coordinator.identity import ID_KEY
+from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.leases.append import append

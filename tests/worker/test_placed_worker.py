@@ -19,8 +19,7 @@ from support.work_here import PATIENCE, TOKEN, add_speech, speech, until, worker
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.machine import Hours, PlacedWorker, machine_facts
 from whisper_farm.worker.notices import Notice, tell_nobody
-from whisper_farm.worker.rest import rest
-from whisper_farm.worker.run import Ending
+from whisper_farm.worker.run import Ending, rest
 
 PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker", "--engine", "tones")
 

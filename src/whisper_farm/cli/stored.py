@@ -56,7 +56,7 @@ def stored(data: Path) -> Iterator[Line]:
 
 
 async def _looked_at(database: Database, blobs: Blobs) -> list[Line]:
-    from whisper_farm.coordinator.identity import stored_id
+    from whisper_farm.coordinator.readiness import stored_id
     from whisper_farm.store.references import every_blob, farm_id
 
     named, here, there = *database.read(lambda tx: (every_blob(tx), farm_id(tx))), await stored_id(blobs)

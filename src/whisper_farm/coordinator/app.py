@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
 from whisper_farm.coordinator.routes import events, server, transcriptions, worker, workers
@@ -78,6 +78,6 @@ def own_dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
     routers = transcriptions.router, events.router, workers.router, server.client_router
     return {
         "/api/work": worker.worker_protocol(coordinator),
-        "/api": sub_application(coordinator, routers, enter=coordinator.enter),
+        "/api": sub_application(coordinator, routers, Dialect(coordinator.enter)),
         "": server.server_pages(coordinator),
     }

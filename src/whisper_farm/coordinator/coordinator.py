@@ -16,14 +16,13 @@ from whisper_farm.coordinator.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.completions import Completions
 from whisper_farm.coordinator.edited import Texts
 from whisper_farm.coordinator.feed import Feed
-from whisper_farm.coordinator.identity import settle_identity
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.long_poll import LongPolls
 from whisper_farm.coordinator.metrics import Metrics
-from whisper_farm.coordinator.readiness import Readiness
+from whisper_farm.coordinator.readiness import Readiness, settle_identity
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.feeds import Feeds

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from whisper_farm.coordinator.answers.openapi import openapi_document
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.routes import (
     asr,
     deepgram,
@@ -64,4 +64,4 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
 
 def client_api(coordinator: Coordinator) -> FastAPI:
     """What users and admins call: everything but the protocol of the workers."""
-    return sub_application(coordinator, CLIENT_ROUTERS, enter=coordinator.enter, uploads="/uploads/")
+    return sub_application(coordinator, CLIENT_ROUTERS, Dialect(coordinator.enter, uploads="/uploads/"))

@@ -10,7 +10,7 @@ each other in a circle (`tests/leases/test_locks.py`):
 - Rows of `workers` are written last, with the commit.
 
     transcriptions.py: submit, cancel, retry, assemble, delete
-    claim.py: jobs go out, in the order of waiting.py and shares.py; silent ones too (lapse.py)
+    claim.py: jobs go out, in the order of waiting.py; silent ones too (lapse.py)
     append.py: chunks come in
     complete.py: results come in; where they are doubted, a second worker is asked (second.py)
     fail.py: failures and releases

@@ -1,6 +1,6 @@
 """Jobs go out: a worker with room asks, and what it gets is its own until the lease runs out.
 
-Owners take turns (`shares.py`). What one owner has goes round-robin over transcriptions, by start-time fair queueing.
+Owners take turns (`waiting.py`). What one owner has goes round-robin over transcriptions, by start-time fair queueing.
 Every chunk has the turn after the one before it, and lower turns go first. The first chunk has the turn at which the
 service stands now. So a short recording does not wait for a long one that came before. The service stands at the first
 chunk of that owner that waits for the same model with the same priority. Where none waits, it stands at the largest
@@ -19,8 +19,7 @@ from whisper_farm.leases.attempts import FROM_JOBS, JOB, Held, Job, Order, renew
 from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, lapsed_jobs, overtake, set_aside_spent
 from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
-from whisper_farm.leases.shares import Shares
-from whisper_farm.leases.waiting import ORDER, Waiting
+from whisper_farm.leases.waiting import ORDER, Shares, Waiting
 from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
 from whisper_farm.protocol.events import JobRetried, TranscriptionStarted
 from whisper_farm.protocol.wire import MAX_BATCH, JobKind

@@ -1,5 +1,7 @@
 """The farm's tables, as SQLAlchemy Core metadata: one description for SQLite and PostgreSQL.
 
+Here are those of the queue and of the event log; `outer_tables.py` has those around them.
+
 It promises that a row that contradicts the state machine cannot be stored. A CHECK constraint names every state, and
 others say what must be true in it. It holds no queries and opens no connection. Times are seconds since 1970 from the
 database's clock.
@@ -12,7 +14,7 @@ from typing import get_args
 from sqlalchemy import DDL, UniqueConstraint, event, text
 
 from whisper_farm.protocol.wire import JobKind
-from whisper_farm.store import access_tables, ingest_tables, machine_tables
+from whisper_farm.store import outer_tables
 from whisper_farm.store.columns import (
     BIGINT,
     BOOLEAN,
@@ -35,7 +37,7 @@ from whisper_farm.store.columns import (
     zero,
 )
 
-__all__ = ["access_tables", "ingest_tables", "machine_tables", "metadata"]
+__all__ = ["metadata", "outer_tables"]
 
 NEXT_FIRST = (text("priority DESC"), "turn", "position", "created_at", "id", "available_at", "left_by")
 """The order in which queued jobs are handed out; the last two columns only spare a look at the row."""
@@ -242,19 +244,6 @@ of another worker, `differed` those of them that were not alike.
 working_hours = table("working_hours", key("name"), each(TEXT, "hours"))
 """When administrators want all workers of a name to work, by the clocks of their machines; empty: always."""
 
-edits = table(
-    "edits",
-    of("transcription_id", "transcriptions.id"),
-    each(INTEGER, "number letters"),
-    each(TEXT, "author"),
-    some(TEXT, "name"),
-    each(REAL, "at"),
-    each(JSON_TEXT, "content"),
-    UniqueConstraint("transcription_id", "number"),
-    holds("numbered", "number > 0"),
-)
-"""What people changed in transcripts, in order. `name` is that of a version; `letters` is how long `content` is."""
-
 events = table(
     "events",
     number(),
@@ -268,33 +257,6 @@ events = table(
     numbered=True,
 )
 """Every state change, in commit order. Ids are never used twice, so `after` stays true when old rows are retired."""
-
-webhooks = table(
-    "webhooks",
-    key("id"),
-    each(TEXT, "owner url secret"),
-    each(BIGINT, "position"),
-    zero(BOOLEAN, "progress"),
-    each(REAL, "created_at"),
-    index("owner"),
-)
-"""Addresses that want to hear of finished transcriptions. `position` is the last event looked at."""
-
-deliveries = table(
-    "deliveries",
-    key("id"),
-    of("webhook_id", "webhooks.id"),
-    each(TEXT, "kind state"),
-    some(TEXT, "transcription_id error"),
-    each(INTEGER, "tries"),
-    some(INTEGER, "status"),
-    each(REAL, "next_at created_at"),
-    each(JSON_TEXT, "body"),
-    one_of("state", "pending", "delivered", "failed"),
-    index("webhook_id", "created_at"),
-    partial("ix_deliveries_pending", "state = 'pending'", "next_at"),
-)
-"""Messages to webhooks."""
 
 identity = table("identity", single(), each(TEXT, "farm_id"))
 """Which farm this is. The blob store carries the same id."""

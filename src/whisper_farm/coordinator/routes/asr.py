@@ -25,7 +25,7 @@ from whisper_farm.coordinator import one_call
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import CuesAsked, form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import EVERY_BYTE, FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, Caller, bearer, must_have, secret_of
 from whisper_farm.coordinator.layers.headers import header
@@ -93,8 +93,8 @@ def asr_webservice(coordinator: Coordinator) -> FastAPI:
         secret = _password(scope) or secret_of(scope)
         return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
 
-    open_paths = frozenset({"/status"})
-    return sub_application(coordinator, [router], enter=enter, open_paths=open_paths, uploads="/", shape=without_body)
+    own = Dialect(enter, open_paths=frozenset({"/status"}), uploads="/", shape=without_body)
+    return sub_application(coordinator, [router], own)
 
 
 def without_body(status: int, detail: ErrorDetail) -> Response:

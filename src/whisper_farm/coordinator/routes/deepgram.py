@@ -22,7 +22,7 @@ from whisper_farm.coordinator.answers.files import OCTETS
 from whisper_farm.coordinator.answers.openai_audio import json_format
 from whisper_farm.coordinator.answers.openapi import binary
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import read_body
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, must_have, secret_of
 from whisper_farm.coordinator.layers.limits import SMALL_BODY_BYTES
@@ -65,7 +65,7 @@ def deepgram_api(coordinator: Coordinator) -> FastAPI:
         secret = secret_of(scope, ("token", "bearer"))
         return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
 
-    return sub_application(coordinator, [router], enter=enter, uploads="/", shape=deepgram_shape)
+    return sub_application(coordinator, [router], Dialect(enter, uploads="/", shape=deepgram_shape))
 
 
 def deepgram_shape(status: int, detail: ErrorDetail) -> Response:

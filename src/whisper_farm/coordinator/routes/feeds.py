@@ -14,9 +14,8 @@ from starlette.types import Scope
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import IdInPath
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller
 from whisper_farm.coordinator.submissions import check_model, check_options
 from whisper_farm.coordinator.transcripts import transcript_key_of
@@ -123,7 +122,7 @@ async def serve_transcript(
 
 def served_feeds(coordinator: Coordinator) -> FastAPI:
     """The dialect of players: the address is the secret."""
-    return sub_application(coordinator, [served_router], enter=_anybody)
+    return sub_application(coordinator, [served_router], Dialect(_anybody))
 
 
 async def _anybody(scope: Scope) -> Caller:

@@ -22,7 +22,7 @@ from whisper_farm.coordinator.answers.errors import documented_as, elsewhere
 from whisper_farm.coordinator.answers.openai_audio import ONE_CHANNEL, Wish, done_event, written_as
 from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import sub_application
+from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
 from whisper_farm.errors import FarmError, Internal, NotFound, OptionUnsupported, Unauthorized
@@ -74,7 +74,7 @@ class ModelList(Answer):
 def openai_api(coordinator: Coordinator) -> FastAPI:
     """The dialect: a token of scope `user` or `admin`, errors as OpenAI writes them."""
     enter = bearer_token(coordinator.tokens, "user", "admin")
-    return sub_application(coordinator, [router], enter=enter, uploads="/audio/", shape=openai_shape)
+    return sub_application(coordinator, [router], Dialect(enter, uploads="/audio/", shape=openai_shape))
 
 
 class AudioRequest(Wish):

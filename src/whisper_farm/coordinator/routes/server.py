@@ -10,9 +10,8 @@ from pydantic import BaseModel
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import Admin, AnyCaller, bearer, bearer_token
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.errors import ObjectStoreRefused, SchemaMismatch, StoreUnavailable
@@ -34,7 +33,7 @@ client_router = routes_for("server")
 def server_pages(coordinator: Coordinator) -> FastAPI:
     """The dialect of whoever looks after the server: a token of any scope, and none for health and the app's page."""
     enter = bearer_token(coordinator.tokens, "user", "worker", "admin")
-    return sub_application(coordinator, [router], enter=enter, open_paths=ANYBODY_READS)
+    return sub_application(coordinator, [router], Dialect(enter, open_paths=ANYBODY_READS))
 
 
 class Health(BaseModel):

@@ -21,9 +21,8 @@ from pydantic import Field
 
 from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.bodies import CheckedRoute
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.sessions import (
@@ -130,9 +129,8 @@ class Session(Answer):
 def web_app(coordinator: Coordinator, people: APIRouter) -> FastAPI:
     """The dialect of the app at `/app`. Its files and the way in are open; the rest needs a session or a token."""
     files = coordinator.web_app.files
-    app = sub_application(
-        coordinator, [router, people], enter=coordinator.enter, open_paths=frozenset({"/session", "/shared", *files})
-    )
+    own = Dialect(coordinator.enter, open_paths=frozenset({"/session", "/shared", *files}))
+    app = sub_application(coordinator, [router, people], own)
 
     async def file(path: str, request: Request) -> Response:
         found = files.get(f"/{path}")

@@ -19,7 +19,7 @@ from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
-from whisper_farm.coordinator.dialect import routes_for, sub_application
+from whisper_farm.coordinator.dialect import Dialect, routes_for, sub_application
 from whisper_farm.coordinator.kinds import claims_of, upload_place
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
@@ -81,9 +81,8 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
         must_speak_our_protocol(scope)
         return must_have(found, "worker", "admin")
 
-    return sub_application(
-        coordinator, [router], enter=enter, open_paths=frozenset({"/join"}), uploads="/uploads/", larger=LARGER
-    )
+    own = Dialect(enter, open_paths=frozenset({"/join"}), uploads="/uploads/", larger=LARGER)
+    return sub_application(coordinator, [router], own)
 
 
 @router.post("/join", responses=documented(ProtocolMismatch, TooManyTries))

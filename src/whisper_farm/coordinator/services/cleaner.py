@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from whisper_farm.coordinator.identity import settle_identity
+from whisper_farm.coordinator.readiness import settle_identity
 from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owner_of_blob
