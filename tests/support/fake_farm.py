@@ -106,7 +106,8 @@ class FakeFarm:
         self.blobs[f"source-{len(self.blobs)}"] = data
         transfer = Transfer(url=self.link(f"/api/work/source/source-{len(self.blobs) - 1}"), method="GET")
         source = Source(name=name, size=len(data), transfer=transfer)
-        return self._add(Job("t.c", ChunkTask(source=source, chunk_seconds=chunk_seconds)))
+        cuts = sum(isinstance(job.task, ChunkTask) for job in self.jobs.values())
+        return self._add(Job(f"t{cuts or ''}.c", ChunkTask(source=source, chunk_seconds=chunk_seconds)))
 
     def add_peaks(self, data: bytes, name: str = "talk.wav") -> Job:
         """Queue the making of a listening copy."""

@@ -9,9 +9,11 @@ import signal
 import psutil
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.recordings import encoded, silence
 from support.work_here import recording, same, until, worker_process, worker_settings, working
 
 from whisper_farm.protocol.jobs import ChunkResult
+from whisper_farm.worker.claims import CUTS_AT_ONCE
 
 MEGABYTE = 1 << 20
 
@@ -118,6 +120,25 @@ def test_what_is_no_audio_fails_for_good_and_the_next_recording_is_cut() -> None
     failure = bad.failures[0]
     assert (failure.code, failure.permanent) == ("not_audio", True)
     assert "letter.txt" in failure.message
+
+
+def test_who_has_nothing_being_cut_waits_for_no_recording_of_others() -> None:
+    farm = FakeFarm()
+    quiet = encoded(silence(60), "wav", "pcm_s16le", 16_000)
+    endless = [farm.add_recording(quiet) for _ in range(CUTS_AT_ONCE)]
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            server.source_bytes = MEGABYTE
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: all(job.state == "running" for job in endless), "they are cut for ever")
+                quick = farm.add_recording(recording(8)[0])
+                await until(lambda: quick.state == "done", "the others do not hold it up")
+
+    asyncio.run(scene())
+    asked = [one for one in farm.claim_requests if "chunk" in one.jobs]
+    assert {one.most_of_one_owner for one in asked[-2:]} == {1}, "only of an owner who has nothing there"
+    assert asked[0].most_of_one_owner == 2
 
 
 def test_cutting_stops_when_it_is_cancelled() -> None:

@@ -21,7 +21,7 @@ from whisper_farm.protocol.wire import JobKind
 from whisper_farm.settings import WorkerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker.api import FATAL, WorkerApi
-from whisper_farm.worker.claims import CUTS_AT_ONCE, ClaimCalls
+from whisper_farm.worker.claims import ClaimCalls, Room, room_to_cut
 from whisper_farm.worker.cutting import Cutting
 from whisper_farm.worker.handing_in import HandingIn, JobFailure, failed_by
 from whisper_farm.worker.heartbeats import MAX_TOKENS, Heartbeats, HowGone, Leases
@@ -254,17 +254,17 @@ class Agent:
         slots = max((each.slots for each in capabilities), default=1)
         return introduction(self._settings, self.worker_id, offers, slots, self._settings.cuts)
 
-    def _room(self, kind: JobKind) -> int:
+    def _room(self, kind: JobKind) -> Room:
         held = self._leases.unfinished(kind)
         if self._draining:
-            return 0
+            return Room(0)
         match kind:
             case "chunk":
-                return CUTS_AT_ONCE - held
+                return room_to_cut(held)
             case "peaks":
-                return 1 - held - self._leases.unfinished("chunk")
+                return Room(1 - held - self._leases.unfinished("chunk"))
             case "transcribe":
-                return self._recognising.room(held)
+                return Room(self._recognising.room(held))
         assert_never(kind)
 
     def _taken(self, claim: worker.Claim) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable
+from typing import NamedTuple
 
 from whisper_farm.errors import FarmError
 from whisper_farm.protocol.wire import MAX_BATCH, JobKind
@@ -24,9 +25,25 @@ WAIT_SECONDS = 20.0
 """How long the server may hold a call that finds no work."""
 CUTS_AT_ONCE, CUTS_OF_ONE_OWNER = 3, 2
 """Recordings that are cut at a time: whoever sends what takes for ever holds up no other owner."""
+MOST_CUTS = 6
+"""With those of owners of whom nothing is cut here yet: such an owner need not wait until a place comes free."""
 _QUICK_SECONDS = 1.0
 _RECOVER_SECONDS = 1.0
 _REFUSED_SECONDS = 5.0
+
+
+class Room(NamedTuple):
+    """How many more jobs of a kind fit, and how many of one owner this worker may then hold."""
+
+    jobs: int
+    of_one_owner: int | None = None
+
+
+def room_to_cut(held: int) -> Room:
+    """For recordings, so many being in hand."""
+    if held < CUTS_AT_ONCE:
+        return Room(CUTS_AT_ONCE - held, CUTS_OF_ONE_OWNER)
+    return Room(MOST_CUTS - held, 1)
 
 
 class ClaimCalls:
@@ -35,7 +52,7 @@ class ClaimCalls:
     def __init__(
         self,
         api: WorkerApi,
-        room: Callable[[JobKind], int],
+        room: Callable[[JobKind], Room],
         taken: Callable[[Claim], None],
         told_to_go: Callable[[bool], None],
         tell: Tell,
@@ -52,7 +69,7 @@ class ClaimCalls:
     async def run(self, kind: JobKind) -> None:
         """Ask for jobs of this kind, whenever there is room, until cancelled."""
         while True:
-            while (room := self._room(kind)) <= 0 or kind in self._asking:
+            while (room := self._room(kind)).jobs <= 0 or kind in self._asking:
                 await self.changed.wait(_QUICK_SECONDS)
             request = self._request(kind, room, WAIT_SECONDS)
             began = now()
@@ -76,7 +93,7 @@ class ClaimCalls:
     def to_go_along(self) -> ClaimRequest | None:
         """A claim to send with completions, if there is room and no call under way. Follow with `came_along`."""
         room = self._room("transcribe")
-        return None if room <= 0 or "transcribe" in self._asking else self._request("transcribe", room, 0)
+        return None if room.jobs <= 0 or "transcribe" in self._asking else self._request("transcribe", room, 0)
 
     def came_along(self) -> None:
         """The claim that went along is answered, or lost."""
@@ -98,12 +115,12 @@ class ClaimCalls:
                 answer: ClaimAnswer = await self._api.claim(again, _RECOVER_SECONDS)
                 self.take(answer.claims, False)
 
-    def _request(self, kind: JobKind, room: int, wait_seconds: float) -> ClaimRequest:
+    def _request(self, kind: JobKind, room: Room, wait_seconds: float) -> ClaimRequest:
         self._asking[kind] = secrets.token_hex(12)
         return ClaimRequest(
             worker_id=self._api.worker_id,
             request_id=self._asking[kind],
-            jobs={kind: min(room, MAX_BATCH)},
-            most_of_one_owner=CUTS_OF_ONE_OWNER if kind == "chunk" else None,
+            jobs={kind: min(room.jobs, MAX_BATCH)},
+            most_of_one_owner=room.of_one_owner,
             wait_seconds=wait_seconds,
         )

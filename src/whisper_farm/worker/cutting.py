@@ -28,7 +28,7 @@ from whisper_farm.protocol.jobs import ChunkResult, ChunkTask
 from whisper_farm.transcript.options import longest_seconds
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
-from whisper_farm.worker.claims import CUTS_AT_ONCE
+from whisper_farm.worker.claims import CUTS_AT_ONCE, MOST_CUTS
 from whisper_farm.worker.handing_in import JobFailure
 from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.notices import Notice, Tell
@@ -55,7 +55,7 @@ class Cutting:
         self._silence_seconds = silence_seconds
         self._tell = tell
         self._idle: list[Child] = []
-        self._room = asyncio.Semaphore(CUTS_AT_ONCE)
+        self._room = asyncio.Semaphore(MOST_CUTS)
 
     async def warm_up(self) -> None:
         """Start a child, so that the first recording need not wait for it."""
@@ -102,7 +102,7 @@ class Cutting:
         finally:
             await ended(pump)
             await reading.close()
-            if isinstance(end, CutEnded | CutFailed):
+            if isinstance(end, CutEnded | CutFailed) and len(self._idle) < CUTS_AT_ONCE:
                 self._idle.append(child)
             else:
                 await child.close()
