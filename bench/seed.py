@@ -25,7 +25,7 @@ def seed_jobs(database: Database, recordings: int, chunks: int, model: str, seco
     request = RegisterRequest(
         worker_id=SEEDER, name=SEEDER, version="0", platform="bench", slots=1, engines=(), cuts=True
     )
-    database.write(lambda tx: register_worker(tx, request, "admin", policy, "0"))
+    database.write(lambda tx: register_worker(tx, request, "admin", policy))
     return [_recording(database, policy, chunks, model, seconds) for _ in range(recordings)]
 
 

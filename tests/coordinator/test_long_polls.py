@@ -57,9 +57,9 @@ class Queue:
             if self.shunned.get(job) != request.worker_id:
                 self.jobs.remove(job)
                 return Tried((claimed(job),))
-        denied = request.worker_id in self.shunned.values()
-        interest = self.interests.get(request.worker_id, "same")
-        return Tried(interest=interest, due_seconds=self.due, denied=denied, warm=request.worker_id in self.warm)
+        own = request.worker_id if request.worker_id in self.shunned.values() else "same"
+        interest = self.interests.get(request.worker_id, own)
+        return Tried(interest=interest, due_seconds=self.due, warm=request.worker_id in self.warm)
 
 
 Scenario = Callable[[Queue, LongPolls], Coroutine[Any, Any, None]]
@@ -306,7 +306,7 @@ def test_many_that_leave_a_job_to_others_do_not_keep_it_from_the_next() -> None:
         real = queue._one
 
         def only_w5(request: ClaimRequest) -> Tried:
-            return real(request) if request.worker_id == "w5" else Tried(interest="same", denied=True)
+            return real(request) if request.worker_id == "w5" else Tried(interest=request.worker_id)
 
         queue._one = only_w5  # type: ignore[method-assign] # all others have failed it
         queue.jobs = ["job"]

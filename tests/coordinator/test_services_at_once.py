@@ -113,7 +113,7 @@ def abandon(bench: Bench) -> None:
     for number in range(SILENT):
         told = {"worker_id": f"s{number}", "name": "s", "version": "1", "platform": "p", "slots": 1}
         hello = RegisterRequest(**told, engines=(offer,))
-        write(lambda tx, hello=hello: register_worker(tx, hello, "ann", POLICY, "1"))
+        write(lambda tx, hello=hello: register_worker(tx, hello, "ann", POLICY))
     write(lambda tx: submit(tx, NewTranscription("ann", "left.mp3", "file:/left.mp3", 1, TONES)))
     asked = ClaimRequest(worker_id="s0", request_id="cut", jobs={"chunk": 1})
     (job,) = write(lambda tx: claim(tx, asked, POLICY))

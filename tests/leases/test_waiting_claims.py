@@ -81,3 +81,26 @@ def test_of_waiting_workers_the_one_with_the_model_loaded_is_tried_first(farm: F
 
     asyncio.run(scenario())
     assert answered == ["warm"]
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_worker_that_leaves_a_job_to_others_keeps_none_of_them_from_being_tried(farm: Farm, loses: bool) -> None:
+    """It would find nothing where the others may find something."""
+    farm.recording(1)
+    for name in ("other", "leaver"):
+        farm.worker(name)
+
+    def interest(name: str) -> str:
+        tried: Tried = farm.write(lambda tx: try_claims(tx, [waits(farm, name)], farm.policy)[0])
+        assert not tried.claims
+        return tried.interest
+
+    (job,) = farm.claim("leaver")
+    before = interest("leaver")
+    assert before == interest("other")
+    if loses:
+        farm.now += farm.policy.lease_seconds + 1
+    else:
+        farm.fail(job)
+        assert interest("other") == before
+    assert interest("leaver") != before

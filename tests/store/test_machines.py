@@ -131,7 +131,7 @@ def test_a_worker_tells_the_launch_that_brought_it(database: Database) -> None:
     hello = RegisterRequest(
         worker_id="w", name="w", version="1", platform="p", slots=2, engines=(offer,), machine=facts
     )
-    database.write(lambda tx: register_worker(tx, hello, "ann", Policy(), "1"))
+    database.write(lambda tx: register_worker(tx, hello, "ann", Policy()))
     (worker,) = database.read(lambda tx: unlabelled_workers(tx, tx.now))
     assert (worker.launch_id, worker.slots, worker.jobs, worker.speed) == ("p-1", 2, 0, None)
 

@@ -137,7 +137,7 @@ def _told(claimed: Claimed) -> dict[str, Any]:
 def _calls(policy: Policy, mint: Mint) -> dict[str, Callable[..., object]]:
     return {
         "submit": lambda tx, new: submit(tx, new, mint),
-        "register": lambda tx, request, owner: register_worker(tx, request, owner, policy, "0"),
+        "register": lambda tx, request, owner: register_worker(tx, request, owner, policy),
         "drain": drain,
         "dismiss": dismiss,
         "claim": lambda tx, request: [_told(one) for one in claim(tx, request, policy, mint)],

@@ -87,7 +87,7 @@ class Farm:
             worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts,
             label=label, machine=MachineFacts(provider="local", launch_id=launch) if launch else None,
         )  # fmt: skip
-        self.write(lambda tx: register_worker(tx, request, "ann", self.policy, "0"))
+        self.write(lambda tx: register_worker(tx, request, "ann", self.policy))
         return name
 
     def submit(

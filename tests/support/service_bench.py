@@ -81,7 +81,7 @@ class Bench:
         made = self.database.write(lambda tx: submit(tx, new))
         offer = EngineOffer(engine="tones", version="1", device="cpu", batch=4)
         hello = RegisterRequest(worker_id="w", name="w", version="1", platform="p", slots=1, engines=(offer,))
-        self.database.write(lambda tx: register_worker(tx, hello, "ann", POLICY, "1"))
+        self.database.write(lambda tx: register_worker(tx, hello, "ann", POLICY))
         (cutting,) = self.claims(jobs={"chunk": 1})
         for first in range(0, chunks, 256):
             self.append(cutting, first, min(256, chunks - first))

@@ -10,9 +10,9 @@ from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.long_poll import Tried
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.leases.claim import Granted, claim_all, left_something
+from whisper_farm.leases.claim import Asking, Granted, claim_all
 from whisper_farm.leases.waiting import next_due
-from whisper_farm.leases.workers import Offers, must_be_there
+from whisper_farm.leases.workers import must_be_there
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
@@ -57,10 +57,10 @@ class Claims:
 def try_claims(tx: Transaction, requests: Sequence[ClaimRequest], policy: Policy) -> list[Tried | None]:
     """These claims, and when each is worth trying again if it found nothing. None: the worker is not known."""
     answers = claim_all(tx, requests, policy)
-    return [_tried(tx, *each, policy) for each in zip(requests, answers, strict=True)]
+    return [_tried(tx, *each) for each in zip(requests, answers, strict=True)]
 
 
-def _tried(tx: Transaction, request: ClaimRequest, answer: Granted | None, policy: Policy) -> Tried | None:
+def _tried(tx: Transaction, request: ClaimRequest, answer: Granted | None) -> Tried | None:
     if answer is None:
         return None
     worker, claims = answer
@@ -72,7 +72,6 @@ def _tried(tx: Transaction, request: ClaimRequest, answer: Granted | None, polic
         interest=_interest(worker, request),
         warm=any(offer["loaded"] for offer in worker.engines),
         due_seconds=next_due(tx),
-        denied=left_something(tx, worker.id, policy),
     )
 
 
@@ -82,10 +81,10 @@ def count_claims(metrics: Metrics, tried: Iterable[Tried | None]) -> None:
         metrics.claims.labels(claimed.kind, "yes" if claimed.hedge else "no").inc()
 
 
-def _interest(offers: Offers, request: ClaimRequest) -> str:
+def _interest(worker: Asking, request: ClaimRequest) -> str:
     """The same for workers that may claim the same jobs, whatever model they have loaded."""
-    offered = offers.engines if request.jobs.get("transcribe") else []
+    offered = worker.engines if request.jobs.get("transcribe") else []
     engines = sorted(json.dumps([offer["engine"], offer["models"], offer["resting"]]) for offer in offered)
     kinds = sorted(kind for kind, room in request.jobs.items() if room)
-    wanted = [kinds, offers.cuts, engines, offers.label]
+    wanted = [kinds, worker.cuts, engines, worker.label, worker.id if worker.leaves else None]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()

@@ -28,7 +28,7 @@ EMPTY_HANDS = 2
 """Claims in a row that must find nothing before the rest that want the same are left waiting.
 
 Two, because a slow job that is nothing for the worker that holds it may be something for the next. A worker that
-leaves a job to others does not count at all.
+leaves a job to others wants what nobody else does, and keeps none from it.
 """
 TICK_SECONDS = 2.0
 """How often waiting claims are tried without a cause: for hedges, and should a wake-up ever be lost."""
@@ -53,8 +53,6 @@ class Tried:
     """Whether its worker has a model in memory."""
     due_seconds: float | None = None
     """Until a lapse or a retry may make something claimable."""
-    denied: bool = False
-    """Whether there was a job that this worker, which failed or lost it before, leaves to others."""
 
     @property
     def settled(self) -> bool:
@@ -176,7 +174,7 @@ class LongPolls:
             tried = await self._try(waiter)
             if tried is not None and tried.settled:
                 empty[waiter.interest] = 0
-            elif tried is not None and not tried.denied:
+            elif tried is not None:
                 empty[waiter.interest] += 1
 
     async def _try(self, waiter: _Waiter) -> Tried | None:
@@ -196,6 +194,7 @@ class LongPolls:
             if tried.settled:
                 _settle(waiter, tried)
             elif key in self._waiting:
+                waiter.interest = tried.interest
                 self._waiting.move_to_end(key)
                 self._wake_in(tried.due_seconds)
             return tried

@@ -78,7 +78,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Asking(Worker):
-    """Who asks, and which of the rarer paths of a claim must be walked."""
+    """Who asks, and which of the rarer paths of a claim must be walked.
+
+    One that `leaves` something has failed or lost a job, which it leaves to others for a while.
+    """
 
     replayed: bool
     leaves: bool
@@ -103,7 +106,9 @@ OVERDUE_JOBS = Query[Job](f"""
 LOOK = Query[Asking](f"""
     SELECT {WORKER},
            EXISTS (SELECT 1 FROM attempts WHERE worker_id = workers.id AND request_id IN :requests) AS replayed,
-           EXISTS (SELECT 1 FROM jobs WHERE jobs.state = 'queued' AND left_by = workers.id) AS leaves,
+           EXISTS (SELECT 1 FROM jobs WHERE jobs.state = 'queued' AND left_by = workers.id)
+           OR EXISTS (SELECT 1 FROM attempts WHERE attempts.state = 'live' AND worker_id = workers.id
+                                               AND lease_until <= :now) AS leaves,
            EXISTS (SELECT 1 FROM attempts WHERE attempts.state = 'live' AND lease_until <= :now) AS lapsed,
            (SELECT turn FROM farm) AS turn
       FROM workers WHERE id IN :workers
@@ -123,11 +128,6 @@ CLAIMED = Query[Claimed](f"""
      WHERE attempts.token IN :tokens AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}
 """)
-DENIED = Query[bool]("""
-    SELECT EXISTS (SELECT 1 FROM attempts WHERE state = 'live' AND worker_id = :me AND lease_until <= :now)
-        OR EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND left_by = :me
-                      AND available_at <= :now AND available_at > :lately) AS denied
-""")
 SEEN = Change("UPDATE workers SET last_seen_at = :now WHERE id IN :workers")
 RUN = Change("UPDATE jobs SET state = 'running', attempts = attempts + 1, available_at = 0 WHERE id IN :jobs")
 MAKE = Change("""
@@ -143,7 +143,7 @@ HOLDS = Query[tuple[str, int]](f"""
 """)
 
 
-Granted = tuple[Worker, list[Claimed]]
+Granted = tuple[Asking, list[Claimed]]
 """Who asked, as it was found, and what it got."""
 
 
@@ -183,11 +183,6 @@ def claim_all(
         (found[one.worker_id], [each for each in claimed if each.token in of]) if one.worker_id in found else None
         for one, of in zip(requests, theirs, strict=True)
     ]
-
-
-def left_something(tx: Transaction, worker_id: str, policy: Policy) -> bool:
-    """Whether there is a job that this worker, which failed or lost it, leaves to others."""
-    return bool(tx.first(DENIED, {"me": worker_id, "lately": lately(policy, tx.now)}))
 
 
 @dataclass(slots=True)

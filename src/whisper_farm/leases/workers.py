@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, TypedDict, TypeVar
 
+from whisper_farm import __version__
 from whisper_farm.errors import Forbidden, QuotaReached, TooLarge, WorkerUnknown, WrongState
 from whisper_farm.leases.rules import LeaseTiming, stretched
 from whisper_farm.protocol import events
@@ -146,7 +147,6 @@ def register_worker(
     request: RegisterRequest,
     owner: str,
     policy: Policy,
-    server_version: str,
     token_id: str = "",
     max_workers: int | None = None,
 ) -> RegisterAnswer:
@@ -172,7 +172,7 @@ def register_worker(
             for model in offer.resting:
                 _cannot_serve(tx, known, offer.engine, model, policy)
     hours = tx.first(WANTED_HOURS, {"name": request.name})
-    return RegisterAnswer(**asdict(timing(tx, policy)), server_version=server_version, hours=hours)
+    return RegisterAnswer(**asdict(timing(tx, policy)), server_version=__version__, hours=hours)
 
 
 def _must_have_room(tx: Transaction, token_id: str, most: int | None) -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from whisper_farm.errors import NotFound, QuotaReached
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query
-from whisper_farm.store.tokens import digest, find_tokens, keep_token, must_have_room
+from whisper_farm.store.tokens import TokenRow, digest, find_tokens, keep_token, must_have_room, new_id
 
 LETTERS = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
 """None that is taken for another."""
@@ -108,5 +108,5 @@ def refuse(tx: Transaction, join_id: str) -> None:
 
 def _let_in(tx: Transaction, row: JoinRow, name: str, token_hash: str, most: int) -> None:
     must_have_room(tx, row.owner, most)
-    keep_token(tx, token_hash, name, row.owner, "worker", row.parent)
+    keep_token(tx, TokenRow(new_id(), token_hash, name, row.owner, "worker", tx.now, None, row.parent))
     tx.change(REMOVE, {"id": row.id})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from whisper_farm.errors import InvalidRequest, QuotaReached
 from whisper_farm.protocol.administration import Scope
@@ -72,19 +72,23 @@ def mint_token(
     if scope not in SCOPES:
         raise InvalidRequest(f"A token's scope is one of {', '.join(SCOPES)}, not {scope}.")
     secret = f"wf_{scope}_{secrets.token_urlsafe(32)}"
-    return keep_token(tx, digest(secret), name, owner, scope, parent, days), secret
+    expires_at = None if days is None else tx.now + days * DAY_SECONDS
+    return keep_token(
+        tx, TokenRow(new_id(), digest(secret), name, owner, scope, tx.now, None, parent, expires_at)
+    ), secret
 
 
-def keep_token(
-    tx: Transaction, hash: str, name: str, owner: str, scope: Scope, parent: str | None, days: float | None = None
-) -> TokenRow:
-    """Make a token valid of whose secret only the hash is known here."""
-    ends = [] if days is None else [tx.now + days * DAY_SECONDS]
-    ends += tx.rows(EXPIRY, {"id": parent}) if parent is not None else []
-    expires_at = min(ends, default=None)
-    row = TokenRow(secrets.token_hex(6), hash, name, owner, scope, tx.now, None, parent, expires_at)
-    tx.change(INSERT, asdict(row))
-    return row
+def new_id() -> str:
+    """What a token is called."""
+    return secrets.token_hex(6)
+
+
+def keep_token(tx: Transaction, row: TokenRow) -> TokenRow:
+    """Make a token valid of whose secret only the hash is known here. It ends no later than its parent."""
+    ends = [row.expires_at, *tx.rows(EXPIRY, {"id": row.parent})]
+    kept = replace(row, expires_at=min((one for one in ends if one is not None), default=None))
+    tx.change(INSERT, asdict(kept))
+    return kept
 
 
 def must_have_room(tx: Transaction, owner: str, most: int) -> None:

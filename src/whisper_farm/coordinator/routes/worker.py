@@ -14,7 +14,6 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from whisper_farm import __version__
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
@@ -108,7 +107,7 @@ async def register(body: protocol.RegisterRequest, caller: AnyCaller, farm: Farm
 
     def taken_in(tx: Transaction) -> protocol.RegisterAnswer:
         most = limits_in_force(tx, farm.settings).max_workers
-        return register_worker(tx, body, caller.owner, farm.policy, __version__, caller.token_id, most)
+        return register_worker(tx, body, caller.owner, farm.policy, caller.token_id, most)
 
     answer = await farm.store.write(taken_in)
     farm.log.info("a worker registered", action="register", worker_id=body.worker_id, name=body.name)
