@@ -2,8 +2,9 @@
 
 A server and a worker with the tones engine are processes of their own, and so are the attackers. Measured are the worst
 answer to whether the server is well, the memory of the server, and how long an honest recording of three seconds takes,
-alone and beside the attackers. Then each attacker works alone: the worst answer, and the processor time of the server
-and of the worker. What the attackers do is refused or bounded; the counts say how often each did it.
+alone and beside the attackers: as they are, and with attackers that give way. Those stand for attackers on machines of
+their own, whose processor time is not the farm's. Then each attacker works alone: the worst answer, and the processor
+time of the server and of the worker. What the attackers do is refused or bounded; the counts say how often each did it.
 """
 
 from __future__ import annotations
@@ -166,6 +167,10 @@ class AtWork:
         assert self._line.poll(60)
         return Counter(self._line.recv())
 
+    def give_way(self) -> None:
+        """From now on they have what processor time the farm leaves."""
+        psutil.Process(self._process.pid).nice(19 if os.name == "posix" else psutil.IDLE_PRIORITY_CLASS)
+
     def close(self) -> None:
         """End them all."""
         self._line.send(None)
@@ -219,8 +224,13 @@ def delays(client: FarmClient, file: Path, count: int) -> list[Delay]:
     return found
 
 
+def steps(taken: list[Delay]) -> str:
+    """The median moment of each step."""
+    return ", ".join(f"{statistics.median(step):.2f}" for step in zip(*taken, strict=True))
+
+
 def recordings_in(folder: Path) -> Path:
-    """An honest recording of three seconds, a minute's, and what nobody would record."""
+    """An honest recording of three seconds, one of a minute, and what nobody would record."""
     from support import recordings
 
     Recording.long(folder / "long.wav", 150)
@@ -292,18 +302,26 @@ def main() -> None:
                 health.stop()
                 grown_mb = memory.stop() - before_mb
                 deeds = at_work.let()
+                time.sleep(1)
+                at_work.give_way()
+                at_work.let(*at_work.names)
+                elsewhere = delays(honest, file, BESIDE)
+                at_work.let()
                 parts = one_by_one(at_work, farm, psutil.Process(worker.pid))
                 at_work.close()
     worst, median = max(health.answers), statistics.median(one.seen for one in beside)
-    steps = ", ".join(f"{statistics.median(step):.2f}" for step in zip(*beside, strict=True))
+    given_way = statistics.median(one.seen for one in elsewhere)
     lines = {
         f"health: worst of {len(health.answers)}": f"{worst * 1e3:8.0f} ms (aim {AIM_HEALTH_SECONDS * 1e3:.0f})",
         "health: median": f"{statistics.median(health.answers) * 1e3:8.1f} ms",
         "server: memory more than before": f"{grown_mb:8.0f} MB (aim {AIM_MEMORY_MB:.0f})",
         "honest 3-second recording, alone": f"{alone:8.2f} s",
         "beside them: median, worst": f"{median:8.2f} s, {max(one.seen for one in beside):.2f} s",
-        "  until accepted, begun, finished, seen": f"    {steps}",
-        "times as long": f"{median / alone:8.2f} (aim {AIM_TIMES:g})",
+        "  until accepted, begun, finished, seen": f"    {steps(beside)}",
+        "  times as long": f"{median / alone:8.2f} (aim {AIM_TIMES:g})",
+        "beside them, giving way: median": f"{given_way:8.2f} s",
+        "  until accepted, begun, finished and seen": f"    {steps(elsewhere)}",
+        "  times as long as alone": f"{given_way / alone:8.2f}",
     }
     print("\nstrangers: one attacker of each kind at work")
     for what, figure in lines.items():

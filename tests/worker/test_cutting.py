@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+from pathlib import Path
 
 import psutil
+import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.recordings import encoded, silence
@@ -14,6 +17,7 @@ from support.work_here import recording, same, until, worker_process, worker_set
 
 from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.worker.claims import CUTS_AT_ONCE
+from whisper_farm.worker.cutter_child import NICENESS
 
 MEGABYTE = 1 << 20
 
@@ -139,6 +143,31 @@ def test_who_has_nothing_being_cut_waits_for_no_recording_of_others() -> None:
     asked = [one for one in farm.claim_requests if "chunk" in one.jobs]
     assert {one.most_of_one_owner for one in asked[-2:]} == {1}, "only of an owner who has nothing there"
     assert asked[0].most_of_one_owner == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a whole process gives way, and for good")
+def test_the_rest_of_a_recording_gives_way_to_the_beginning_of_the_next() -> None:
+    farm = FakeFarm()
+    farm.add_recording(recording(120)[0], chunk_seconds=3)
+
+    def given_way() -> int:
+        tasks = Path(f"/proc/{cutter_of()}/task").glob("*/stat")
+        return sum(int(task.read_text().rpartition(")")[2].split()[16]) == NICENESS for task in tasks)
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            server.source_bytes = MEGABYTE
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: len(farm.chunks) > 1, "it is cutting")
+                assert given_way() == 1
+                server.source_bytes = 1 << 40
+                await until(lambda: farm.jobs["t.c"].state == "done", "it is cut")
+                server.source_bytes = 0
+                cutter, late = cutter_of(), farm.add_recording(recording(8)[0])
+                await until(lambda: late.state == "running", "the next has begun")
+                assert (cutter_of(), given_way()) == (cutter, 0)
+
+    asyncio.run(scene())
 
 
 def test_cutting_stops_when_it_is_cancelled() -> None:

@@ -1,7 +1,8 @@
 """The cutter process: it reads one recording at a time, which the agent fetches for it block by block. It cuts it, or
 makes what browsers play and draw.
 
-Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. An error nobody expected
+Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. The rest of a recording
+gives way to the beginning of others (Linux), and to recognition. An error nobody expected
 ends the process. So does a recording that takes more processor time than any needs, to be opened or from one chunk to
 the next. It needs no network, and no file but the copy that it is told to write.
 """
@@ -102,12 +103,17 @@ class CutterChild:
                     tagged_language=chunking.facts.language,
                 )
                 self._pipe.send(cut, chunk.flac)
+                if sys.platform == "linux" and chunk.position == task.resume_position:
+                    give_way()
         assert chunking.end is not None
         return replace(chunking.end, damaged_seconds=chunking.end.damaged_seconds[:_MOST_DAMAGED])
 
 
 def give_way() -> None:
-    """From now on everything else on this machine goes first, where the system knows how."""
+    """From now on everything else on this machine goes first, where the system knows how.
+
+    On Linux this is of one thread. So the beginning of the next recording goes before the rest of long ones.
+    """
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
