@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from whisper_farm import __version__
 from whisper_farm.errors import (
     Forbidden,
     InvalidRequest,
@@ -268,7 +269,7 @@ class Model:
             for model in offer.resting:
                 self._cannot_serve(worker, before, offer.engine, model)
         timing = {"lease_seconds": self._lease, "heartbeat_seconds": self._heartbeat}
-        return timing | {"server_version": "0", "hours": None}
+        return timing | {"server_version": __version__, "hours": None}
 
     def _cannot_serve(self, worker: Worker, before: Worker, engine: str, model: str) -> None:
         """Those who wait for a model that nobody can have any more are told so."""
