@@ -169,7 +169,8 @@ class AtWork:
 
     def give_way(self) -> None:
         """From now on they have what processor time the farm leaves."""
-        psutil.Process(self._process.pid).nice(19 if os.name == "posix" else psutil.IDLE_PRIORITY_CLASS)
+        idle: int = getattr(psutil, "IDLE_PRIORITY_CLASS", 19)  # Windows has names for it
+        psutil.Process(self._process.pid).nice(idle)
 
     def close(self) -> None:
         """End them all."""

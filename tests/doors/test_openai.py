@@ -84,7 +84,7 @@ def test_two_speakers_in_two_channels_are_told_apart(openai_client: OpenAI, spea
         out.setparams((2, 2, 16_000, 0, "NONE", "not compressed"))
         out.writeframes(np.stack([np.pad(side, (0, length - len(side))) for side in sides], axis=1).tobytes())
     create = partial(openai_client.audio.transcriptions.create, model=WHISPER, response_format="diarized_json")
-    heard = create(file=call, extra_body={"channel": "each"})
+    heard: Any = create(file=call, extra_body={"channel": "each"})
     assert {segment.speaker for segment in heard.segments} == {"Left", "Right"}
     for speaker, talk in zip(("Left", "Right"), talks, strict=True):
         spoken = "".join(segment.text for segment in heard.segments if segment.speaker == speaker)
@@ -106,7 +106,7 @@ def test_srt_vtt_and_text_are_the_body_itself(openai_client: OpenAI, speak: Spea
     srt = pysrt.from_string(create(model=WHISPER, file=talk.path, response_format="srt"))
     assert " ".join(cue.text.replace("\n", " ") for cue in srt) == said(talk)
     vtt = webvtt.from_string(create(model=WHISPER, file=talk.path, response_format="vtt"))
-    assert " ".join(cue.text.replace("\n", " ") for cue in vtt) == said(talk)
+    assert " ".join(cue.text.replace("\n", " ") for cue in vtt.captions) == said(talk)
 
 
 @pytest.mark.parametrize("format", [each for each in OPENAI_FORMATS if each != "verbose_json"])

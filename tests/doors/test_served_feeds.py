@@ -101,7 +101,7 @@ def test_a_podcast_comes_back_with_its_transcripts(farm: Farm, web: WebServer, s
         assert file.headers["access-control-allow-origin"] == "*"
         assert said.split()[0] in file.text
         if end == "vtt":
-            spoken = " ".join(cue.text for cue in webvtt.from_buffer(io.BytesIO(file.content)))
+            spoken = " ".join(cue.text for cue in webvtt.from_buffer(io.BytesIO(file.content)).captions)
             assert spoken.split() == said.split()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from bench.error_rate import word_error_rate
 from examples.weights import tiny_en
 from whisper_farm.engines.cache import repository, repository_folder
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.transcript import Transcript
+from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 pytestmark = pytest.mark.timeout(600)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -51,7 +51,9 @@ def transcribed(farm: Farm, recording: Path, folder: Path) -> Transcript:
     finally:
         run.kill()
     transcript = from_json(json.loads((folder / f"{recording.stem}.json").read_text(encoding="utf-8")))
-    for spans in (transcript.segments, [word for segment in transcript.segments for word in segment.words]):
+    words = [word for segment in transcript.segments for word in segment.words]
+    all_spans: list[Sequence[Segment | Word]] = [transcript.segments, words]
+    for spans in all_spans:
         assert all(0 <= span.start <= span.end <= transcript.duration for span in spans)
         assert all(one.end <= other.start for one, other in pairwise(spans))
     assert transcript.coverage.complete

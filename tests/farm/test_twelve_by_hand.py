@@ -38,10 +38,10 @@ class Hand(HandWorker):
 
     name = ""
 
-    def register(self) -> Json:
+    def register(self, label: str = "") -> Json:
         offer = {"engine": "tones", "version": "1", "models": self.models, "device": "cpu", "batch": 4}
         name = self.name or self.worker_id
-        return self.told("register", name=name, version="0", platform="test", slots=2, engines=[offer])
+        return self.told("register", name=name, version="0", platform="test", slots=2, engines=[offer], label=label)
 
     def ask(self, call: str, **body: Any) -> httpx.Response:
         answer = super().ask(call, **body)

@@ -144,7 +144,7 @@ class FakeServer:
             raise _RefusedError(self.refusals[request.name].pop(0))
         kind, call = self.farm.calls()[request.name]
         message = kind.model_validate_json(request.body)
-        answer = call(message)
+        answer: Any = call(message)
         if isinstance(message, ClaimRequest):
             give_up_at = time.monotonic() + message.wait_seconds
             while not answer.claims and not answer.drain and not self._stopping and time.monotonic() < give_up_at:

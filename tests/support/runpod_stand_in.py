@@ -80,7 +80,7 @@ class RunPod(BaseHTTPRequestHandler):
 @contextmanager
 def runpod() -> Iterator[tuple[str, type[RunPod]]]:
     """Its address, and the account behind it."""
-    account = type("Account", (RunPod,), {"pods": {}, "refuse": None})
+    account: type[RunPod] = type("Account", (RunPod,), {"pods": {}, "refuse": None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), account)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
