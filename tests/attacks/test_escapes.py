@@ -82,7 +82,7 @@ def test_no_text_begins_a_formula_where_semicolons_part_a_table(text: str) -> No
 def test_a_transcript_is_neutral_on_a_terminal_and_whole_in_a_pipe(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    from whisper_farm.cli import jobs
+    from whisper_farm.cli import transcriptions
 
     class Farm:
         def __enter__(self) -> Farm:
@@ -93,7 +93,7 @@ def test_a_transcript_is_neutral_on_a_terminal_and_whole_in_a_pipe(
         def rendered(self, id: str, format: str, *_: object) -> bytes:
             return b"PK\xff" if format == "docx" else f"{EVIL}\n\tend\n".encode()
 
-    monkeypatch.setattr(jobs, "connect", lambda *_: Farm())
+    monkeypatch.setattr(transcriptions, "connect", lambda *_: Farm())
     words = ["get", "3k7qz2m9xw4a", "--server", "http://127.0.0.1:1", "--token", "x"]
     assert outcome(words) == 0
     assert capsys.readouterr().out == f"{EVIL}\n\tend\n"

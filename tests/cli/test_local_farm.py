@@ -138,7 +138,7 @@ def resources() -> set[object]:
     [
         "whisper_farm.coordinator.server.create_app",
         "whisper_farm.coordinator.server.listening_socket",
-        "whisper_farm.coordinator.feed.Feed.start",
+        "whisper_farm.coordinator.event_log.EventLog.start",
         "whisper_farm.farm.unfinished_since",
         "whisper_farm.coordinator.server.find_token",
         "whisper_farm.farm.FarmClient",

@@ -15,8 +15,8 @@ from support.listening import Arrivals, following, parsed, past
 from support.served_farm import ServedFarm, eventually
 from support.submitting import submit
 
-from whisper_farm.coordinator import feed
-from whisper_farm.coordinator.feed import Feed, Filter, Reset
+from whisper_farm.coordinator import event_log
+from whisper_farm.coordinator.event_log import EventLog, Filter, Reset
 from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.routes import events as events_route
 from whisper_farm.coordinator.threads import StoreThreads
@@ -80,7 +80,7 @@ def test_last_event_id_resumes_where_the_stream_broke(farm: ServedFarm) -> None:
 
 
 def test_the_past_and_the_present_join_without_gap_or_repeat(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "PAGE", 3)
+    monkeypatch.setattr(event_log, "PAGE", 3)
     write = farm.coordinator.database.write
     for number in range(10):
         write(lambda tx, number=number: emit(tx, JobReleased(position=number), None, "admin"))
@@ -150,8 +150,8 @@ def test_streams_end_at_once_when_the_server_stops(farm: ServedFarm) -> None:
 
 def test_a_follower_that_leaves_is_forgotten(farm: ServedFarm) -> None:
     with following(farm.admin):
-        eventually(lambda: len(farm.coordinator.feed._listeners) == 1)
-    eventually(lambda: not farm.coordinator.feed._listeners, "the end of the listener")
+        eventually(lambda: len(farm.coordinator.event_log._listeners) == 1)
+    eventually(lambda: not farm.coordinator.event_log._listeners, "the end of the listener")
 
 
 def test_a_stream_ends_before_the_next_event_once_its_token_is_revoked(farm: ServedFarm) -> None:
@@ -175,7 +175,7 @@ def test_a_quiet_stream_ends_with_a_sign_of_life_after_another_coordinator_revok
         (hers,) = [token["id"] for token in farm.admin.get("/api/tokens").json()["tokens"] if token["owner"] == "ann"]
         assert farm.coordinator.database.write(lambda tx: revoke_token(tx, hers))
         assert told(arrived) is None
-        eventually(lambda: len(farm.coordinator.feed._listeners) == 1, "the end of the one listener")
+        eventually(lambda: len(farm.coordinator.event_log._listeners) == 1, "the end of the one listener")
 
 
 def test_a_database_that_does_not_answer_ends_no_stream(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +193,11 @@ def test_a_database_that_does_not_answer_ends_no_stream(farm: ServedFarm, monkey
 def test_a_listener_that_does_not_keep_up_is_dropped_and_misses_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "LISTENER_EVENTS", 5)
+    monkeypatch.setattr(event_log, "LISTENER_EVENTS", 5)
 
     async def scenario() -> None:
         store = StoreThreads(database)
-        reader = Feed(store)
+        reader = EventLog(store)
         await reader.start()
         running = asyncio.create_task(reader.run())
         slow = reader.follow(0, Filter(), once=False, idle_seconds=10)

@@ -164,7 +164,7 @@ def hears_of(start_farm: StartFarm, make_worker: MakeWorker, stage: Stage, kind:
     me, other = make_worker(farm, "me"), make_worker(farm, "other")
     cause = stage(farm, me, other)
     before = past(farm.admin)[-1].id
-    eventually(lambda: farm.coordinator.feed.position == before, "what was before is told")
+    eventually(lambda: farm.coordinator.event_log.position == before, "what was before is told")
     with ThreadPoolExecutor(1) as pool:
         claim = pool.submit(me.told, "claim", **anything(me))
         eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")

@@ -43,6 +43,25 @@ def test_the_commands_on_the_pages_are_commands_of_the_program(page: Path) -> No
         ] == []
 
 
+def test_every_file_that_pages_and_docstrings_name_is_there() -> None:
+    folders = ("src", "tests", "bench", "deploy", "examples")
+    files = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    missing = {}
+    for page in [*PAGES, *ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+        named = set(re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))) - {"worker/KIND.py"}
+        if unknown := [name for name in named if not any(file.endswith(f"/{name}") for file in files)]:
+            missing[page.name] = unknown
+    assert missing == {}
+
+
+@pytest.mark.parametrize("room", ["leases", "store", "coordinator", "worker"])
+def test_the_map_has_every_file_of_a_large_room(room: str) -> None:
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(rf"^\| `{room}/`.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+    files = {path.name for path in (ROOT / "src" / "whisper_farm" / room).glob("*.py")} - {"__init__.py"}
+    assert set(re.findall(r"`(\w+\.py)`", rows)) == files
+
+
 def test_the_menu_lists_what_the_script_can_do() -> None:
     listing = subprocess.run(["./run"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20).stdout
     listed = set(re.findall(r"^\./run (\w+)", listing, re.MULTILINE))

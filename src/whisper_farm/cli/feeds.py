@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm.cli.connection import on_farm
-from whisper_farm.cli.jobs import each
 from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, recognition_flags, wish_of
+from whisper_farm.cli.transcriptions import each
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.words import columns, when
 from whisper_farm.showing import printable, say

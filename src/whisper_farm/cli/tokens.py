@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from whisper_farm.cli.connection import DEFAULT_SERVER, on_farm
-from whisper_farm.cli.jobs import each
+from whisper_farm.cli.transcriptions import each
 from whisper_farm.cli.whisper_flags import Command
 from whisper_farm.cli.words import columns, when
 from whisper_farm.showing import printable, say

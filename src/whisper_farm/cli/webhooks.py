@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whisper_farm.cli.connection import on_farm
-from whisper_farm.cli.jobs import checked, each
+from whisper_farm.cli.transcriptions import checked, each
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.words import columns, when
 from whisper_farm.showing import printable, say

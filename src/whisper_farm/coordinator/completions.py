@@ -26,7 +26,7 @@ from whisper_farm.errors import BlobMissing, DigestMismatch, FarmError, InvalidR
 from whisper_farm.leases.attempts import refused
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.complete import complete as end_attempts
-from whisper_farm.leases.second import is_doubtful, words_of
+from whisper_farm.leases.second_opinion import is_doubtful, words_of
 from whisper_farm.protocol import worker as protocol
 from whisper_farm.protocol.jobs import RESULTS, ChunkResult, Result
 from whisper_farm.settings import Policy

@@ -14,8 +14,8 @@ from fastapi import Depends, Request
 
 from whisper_farm.coordinator.claims import WORK_MAKING, Claims
 from whisper_farm.coordinator.completions import Completions
-from whisper_farm.coordinator.edited import Texts
-from whisper_farm.coordinator.feed import Feed
+from whisper_farm.coordinator.editing import Texts
+from whisper_farm.coordinator.event_log import EventLog
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
@@ -77,8 +77,8 @@ class Coordinator:
         self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)
         self.services = Services(self._services())
-        self.feed = Feed(self.store)
-        self.feed.on_event(self._heed)
+        self.event_log = EventLog(self.store)
+        self.event_log.on_event(self._heed)
         self.log = logger()
         self.start_error: FarmError | None = None
         """Why it could not start."""
@@ -102,11 +102,11 @@ class Coordinator:
         """Begin to follow the event log and to run the background services."""
         try:
             await self._settle_identity()
-            await self.feed.start()
+            await self.event_log.start()
         except FarmError as error:
             self.start_error = error
             raise
-        self._run(self.feed.run())
+        self._run(self.event_log.run())
         self._run(self.long_polls.run())
         self._run(self.services.run(self._stop))
         self.log.info("coordinator started", action="coordinator_started", database=self.database.place)
@@ -122,7 +122,7 @@ class Coordinator:
 
     async def end_waits(self) -> None:
         """Let every long poll and event stream end now; the first step of stopping."""
-        self.feed.close()
+        self.event_log.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self.long_polls.close()

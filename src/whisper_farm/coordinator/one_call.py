@@ -20,7 +20,7 @@ from pydantic import BeforeValidator
 from starlette.responses import StreamingResponse
 
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.feed import Filter, Idle
+from whisper_farm.coordinator.event_log import Filter, Idle
 from whisper_farm.coordinator.form import SentFile, checked
 from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.layers.log import BrokenOff
@@ -149,7 +149,7 @@ async def changes(farm: Coordinator, transcription_id: str) -> AsyncGenerator[Tr
     position = await farm.store.read(newest_event)
     row = await farm.store.read(lambda tx: find(tx, transcription_id))
     yield row
-    followed = farm.feed.follow(position, Filter(transcription_id=transcription_id), False, LOOK_SECONDS)
+    followed = farm.event_log.follow(position, Filter(transcription_id=transcription_id), False, LOOK_SECONDS)
     async with aclosing(followed) as happened:
         while row.state not in FINISHED:
             one = await anext(happened, None)

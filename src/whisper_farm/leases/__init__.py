@@ -9,17 +9,6 @@ each other in a circle (`tests/leases/test_locks.py`):
 - What is touched later in the same transaction is left alone where it is locked: a heartbeat is renewing it.
 - Rows of `workers` are written last, with the commit.
 
-    transcriptions.py: submit, cancel, retry, assemble, delete
-    claim.py: jobs go out, in the order of waiting.py; silent ones too (lapse.py)
-    append.py: chunks come in
-    complete.py: results come in; where they are doubted, a second worker is asked (second.py)
-    fail.py: failures and releases
-    endings.py: the last job of a transcription ends
-    attempts.py: the fence; heartbeats
-    workers.py: who claims
-    kinds.py: what each kind of job has of its own
-    rules.py: the policy in numbers and names
-
 Knows nothing of HTTP, audio or engines: blobs are keys, results are digests. What clients see of it is put together
-in `coordinator/views.py`.
+in `coordinator/views.py`. Which file does what is in `docs/ARCHITECTURE.md`.
 """

@@ -12,7 +12,7 @@ from whisper_farm.leases.endings import conclude
 from whisper_farm.leases.fail import Failed, record_failures
 from whisper_farm.leases.kinds import KINDS, Growing
 from whisper_farm.leases.rules import RANDOM, Mint, moved_pace
-from whisper_farm.leases.second import compare, leave_to_another, needs_another, note_cutter
+from whisper_farm.leases.second_opinion import compare, leave_to_another, needs_another, note_cutter
 from whisper_farm.protocol.events import JobRedo
 from whisper_farm.protocol.jobs import Result, TranscribeResult
 from whisper_farm.protocol.worker import Outcome
@@ -27,7 +27,7 @@ from whisper_farm.store.transcriptions import ROW, TranscriptionRow
 class Finished:
     """The end of a worker's attempt. What was heard is in a blob; how a recording was cut needs none.
 
-    One that is `doubted` is left to a second worker, if there is one (`second.py`).
+    One that is `doubted` is left to a second worker, if there is one (`second_opinion.py`).
     """
 
     worker_id: str

@@ -15,7 +15,7 @@ from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
-from whisper_farm.coordinator.feed import Filter, Followed, Idle, Reset
+from whisper_farm.coordinator.event_log import Filter, Followed, Idle, Reset
 from whisper_farm.coordinator.layers.auth import AnyCaller, ended, own
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import EventView
@@ -57,7 +57,7 @@ async def follow_events(
     if position is None:  # now, before the client hears that it is connected
         position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
-    followed = farm.feed.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
+    followed = farm.event_log.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     revoked = partial(ended, farm.enter, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     frames = _counted(farm, caller.owner, _frames(followed, limit, revoked))

@@ -63,14 +63,14 @@ Followed = Event | Reset | Idle
 
 
 class Listener:
-    """One follower's share of the feed, from the moment it was made."""
+    """One follower's share of the log, from the moment it was made."""
 
     def __init__(self, wanted: Filter) -> None:
         self._wanted = wanted
         self._events: deque[Event] = deque()
         self._ready = asyncio.Event()
         self.over = False
-        """Dropped for being slow, or the feed has ended."""
+        """Dropped for being slow, or the log is followed no more."""
 
     def give(self, event: Event) -> None:
         """Take an event, or be dropped."""
@@ -100,7 +100,7 @@ class Listener:
         return taken
 
 
-class Feed:
+class EventLog:
     """The one reader of the event log."""
 
     def __init__(self, store: StoreThreads) -> None:
