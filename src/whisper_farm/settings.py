@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -112,7 +113,7 @@ class ServerSettings(BaseSettings, Limits):
     public_url: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     """Further names by which browsers reach this server; its addresses and the names of its machine need no mention."""
-    proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$", examples=["Remote-User"])
     """A header in which a reverse proxy names the person it has let in (Authelia: `Remote-User`). Empty: none does."""
     proxy_networks: tuple[IPvAnyNetwork, ...] = ()
     """Addresses of that proxy. From any other the header means nothing."""
@@ -164,7 +165,7 @@ class ServerSettings(BaseSettings, Limits):
     """A file of pools: the machines that this farm may start. None starts none."""
     pools_dry_run: bool = False
     """Say what would be started and ended, and do nothing."""
-    log_format: str = Field(default="console", pattern="^(console|json)$")
+    log_format: Literal["console", "json"] = "console"
 
 
 class WorkerSettings(BaseSettings):
@@ -178,7 +179,7 @@ class WorkerSettings(BaseSettings):
     engines: tuple[str, ...] = (DEFAULT_ENGINE,)
     models: tuple[ModelName, ...] | None = None
     """Models this worker serves; None means any."""
-    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     device_index: int = Field(default=0, ge=0, le=64)
     compute_type: str = "default"
     slots: int | None = Field(default=None, ge=1, le=1024)
@@ -188,7 +189,7 @@ class WorkerSettings(BaseSettings):
     model_dir: str | None = None
     local_files_only: bool = False
     cuts: bool = True
-    label: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    label: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$", examples=["night"])
     """Work on transcriptions with this label only."""
     chunk_timeout_seconds: float = Field(default=1800, gt=0, le=86_400)
     """A recogniser that spends longer than this on one batch is killed and its chunks tried again."""
@@ -199,7 +200,7 @@ class WorkerSettings(BaseSettings):
     life_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     patience_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     """The worker ends by itself: without work for so long; so long after its start; when the farm was away so long."""
-    hours: str | None = Field(default=None, pattern=HOURS)
+    hours: str | None = Field(default=None, pattern=HOURS, examples=["22:00-07:00"])
     """It works within these hours only, by the clock of its machine, and rests in between without anything loaded."""
     parent: int | None = Field(default=None, ge=1)
     """The process that started it: the worker ends when that one is gone."""

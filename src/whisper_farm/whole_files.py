@@ -27,6 +27,15 @@ def write_whole(file: Path, content: bytes, private: bool = False) -> None:
         part.unlink(missing_ok=True)
 
 
+def make_data_folder(folder: Path) -> None:
+    """Make a folder where state is kept, for its owner's eyes only. Raises `StorageError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        advice = "Set WHISPER_FARM_DATA to a folder elsewhere."
+        raise StorageError(f"The data folder {folder} cannot be made: {error.strerror}. {advice}") from error
+
+
 def write_secret(file: Path, secret: str) -> None:
     """Write a secret, for its owner's eyes only. Raises `StorageError`."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.talks import Recorder
 
 from whisper_farm.cli.connection import access_token, server_address
 from whisper_farm.cli.main import outcome
@@ -85,7 +86,28 @@ def test_a_worker_takes_the_token_of_workers_before_the_admins(
 
 def test_a_token_file_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: Captured) -> None:
     assert outcome(["list", "--token_file", str(tmp_path / "none")]) == 1
-    assert capsys.readouterr().err.startswith(f"whisper-farm: The token cannot be read from {tmp_path / 'none'}")
+    there = f"whisper-farm: The token cannot be read from {tmp_path / 'none'}: No such file or directory.\n"
+    assert capsys.readouterr().err == there
+
+
+@pytest.mark.parametrize("below", ["", "/farm"])
+@pytest.mark.parametrize("command", ["transcribe", "watch", "serve", "sign-in-link", "doctor"])
+def test_a_data_folder_that_cannot_be_is_one_line_that_names_the_setting(
+    command: str, below: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Recorder(tmp_path)("a.wav", 2)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WHISPER_FARM_DATA", f"{tmp_path}/file{below}")
+    instant = ("--engine", "tones", "--model", "instant")
+    given = {"transcribe": ["a.wav", *instant], "watch": [".", *instant], "serve": ["--port", "0"]}
+    assert outcome([command, *given.get(command, [])]) == 1
+    out, err = capsys.readouterr()
+    if command == "doctor":
+        assert f"✗ data folder: {tmp_path}/file{below} cannot be made: {tmp_path}/file is no folder" in out
+    else:
+        assert err.startswith(f"whisper-farm: The data folder {tmp_path}/file{below} cannot be made: ")
+        assert err.endswith("Set WHISPER_FARM_DATA to a folder elsewhere.\n")
 
 
 def test_a_token_that_would_cross_a_network_in_clear_is_warned_about(capsys: Captured) -> None:

@@ -203,7 +203,7 @@ def test_the_farm_and_its_workers_are_described(capsys: Captured, server: Server
         text = said(capsys, "status")
         if "hand" in text:
             break
-    assert "at your service as admin (admin)" in text
+    assert "you are admin (admin)" in text
     assert "tones on cpu" in text
     assert said(capsys, "doctor").rstrip().endswith(" as admin (admin), 1 live worker")
 
@@ -288,7 +288,7 @@ def test_doctor_knows_a_workers_token_from_a_server_that_is_broken(capsys: Captu
 def test_a_user_sees_how_the_farm_is_without_its_workers(capsys: Captured, server: Server, worker: LocalWorker) -> None:
     secret = said(capsys, "token", "create", "ada").strip()
     text = said(capsys, "status", "--token", secret)
-    assert "at your service as ada (user)" in text
+    assert "you are ada (user)" in text
     assert "hand" not in text
     assert json.loads(said(capsys, "status", "--json", "--token", secret))["scope"] == "user"
 
@@ -340,6 +340,13 @@ def test_a_database_is_brought_to_the_tables_of_this_release(capsys: Captured, o
             """as in WHISPER_FARM_WORKER_ENGINES='["tones", "whisper"]'.""",
         ),
         ("WORKER_MODELS", "tiny", ["worker", "--token", "x"], "is a list and wants JSON"),
+        ("WORKER_HOURS", "22-7", ["worker", "--token", "x"], "cannot be '22-7': it is written as 22:00-07:00."),
+        (
+            "WORKER_DEVICE",
+            "gpu",
+            ["worker", "--token", "x"],
+            "'gpu': Input should be 'auto', 'cpu' or 'cuda'.",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(

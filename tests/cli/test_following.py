@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.fake_server import FakeServer, Talk, view
 from support.talks import Recorder
@@ -50,6 +52,19 @@ def test_while_the_model_loads_that_is_said(record: Recorder, monkeypatch: pytes
     assert outcome(["transcribe", "a.wav", "-f", "txt", "--engine", "tones", "--model", "instant"]) == 0
     assert display.told.count("model instant: loading") == 1
     assert display.shown == {}
+
+
+def test_a_recording_that_nobody_can_serve_is_told_with_what_the_last_worker_said() -> None:
+    display = Stages()
+    seen = TranscriptionView.model_validate_json(view(state="running", warning="No live worker runs it."))
+    said = {"error_code": "model_unavailable", "error_message": "It is not on this machine."}
+    attempt = {"number": 1, "worker_id": "w", "worker_name": "mac", "state": "failed", "charged": False, "hedge": False}
+    job = {"id": f"{seen.id}.0", "kind": "transcribe", "position": 0, "state": "queued", "start_seconds": 0}
+    job |= {"end_seconds": 1, "charged_attempts": 0, "attempts": [attempt | said | {"started_at": 0}]}
+    with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
+        server.tell(f"GET /api/transcriptions/{seen.id}/jobs", (200, json.dumps({"jobs": [job]}).encode()))
+        Following(farm, display, headings=False).watch("a.wav", seen)
+    assert display.notes == ["a.wav: No live worker runs it.", "a.wav: mac said: It is not on this machine."]
 
 
 def test_a_farm_that_is_away_for_a_while_is_said_to_be_once_each_time() -> None:

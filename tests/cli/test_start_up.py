@@ -152,8 +152,11 @@ def test_a_wrong_command_ends_with_2_and_names_the_right_one(capsys: pytest.Capt
 def test_a_file_where_a_command_belongs_is_answered_with_the_command_that_was_meant(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert outcome([__file__]) == 2
-    assert f"whisper-farm transcribe '{__file__}'" in capsys.readouterr().err
+    for words in ([__file__, "--model", "tiny"], ["--model", "tiny", __file__]):
+        assert outcome(list(words)) == 2
+        assert f"whisper-farm transcribe {shlex.join(words)}\n" in capsys.readouterr().err
+    assert outcome(["--server", "http://farm:8765", "list"]) == 2
+    assert "'--server' comes after a command: whisper-farm COMMAND " in capsys.readouterr().err
 
 
 def test_an_unforeseen_error_is_one_line_and_a_file(

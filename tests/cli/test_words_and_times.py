@@ -25,8 +25,10 @@ def test_a_language_is_known_by_code_and_by_name(written: str, code: str | None)
 
 
 def test_what_is_no_language_is_said_to_be_none() -> None:
-    with pytest.raises(click.BadParameter, match="'Germn' is no language Whisper knows"):
+    with pytest.raises(click.BadParameter, match=r"'Germn' is no language Whisper knows\. Did you mean 'german'\?"):
         language_code("Germn")
+    with pytest.raises(click.BadParameter, match=r"'Klingon' is .* Give a code or an English name, as de or German"):
+        language_code("Klingon")
 
 
 def test_every_other_name_means_a_language_there_is() -> None:

@@ -68,7 +68,8 @@ def _token_in(file: Path) -> str:
         with file.open(encoding="utf-8") as opened:
             return opened.read(MAX_TOKEN_FILE_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The token cannot be read from {file}: {error}.") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidRequest(f"The token cannot be read from {file}: {why}.") from error
 
 
 def on_farm(command: Callable[..., object]) -> Callable[..., object]:
@@ -180,7 +181,9 @@ def settled(kind: type[Settings], **given: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] != "tuple_type":
-            raise InvalidRequest(f"The setting {name} cannot be {first.get('input')!r}: {first['msg']}.") from error
+            examples = kind.model_fields[name].examples if name in kind.model_fields else None
+            why = f"it is written as {examples[0]}" if examples else first["msg"]
+            raise InvalidRequest(f"The setting {name} cannot be {first.get('input')!r}: {why}.") from error
     except SettingsError as error:  # says in words only which setting it is about
         name = str(error).partition('field "')[2].partition('"')[0]
     variable = f"{kind.model_config['env_prefix']}{name}".upper()

@@ -88,7 +88,7 @@ def _troubles(jobs: Iterable[JobView]) -> Iterator[str]:
 
 def describe_farm(here: ServerView, workers: Sequence[WorkerView]) -> Iterator[str]:
     """The server and who works for it."""
-    yield f"whisper-farm {here.version} at your service as {here.owner} ({here.scope})"
+    yield f"server   whisper-farm {here.version}; you are {here.owner} ({here.scope})"
     yield f"storage  {here.database}, {here.blobs}"
     yield f"queue    {counted(here.jobs_queued, 'job')} waiting, {counted(here.workers_live, 'worker')} live"
     if workers:

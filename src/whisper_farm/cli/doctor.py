@@ -186,12 +186,15 @@ def _storage() -> Iterator[Finding]:
     """Room on the disk, and whether the data folder can be written to; or the nearest folder above it that exists."""
     from whisper_farm.settings import data_folder
 
-    folder, elsewhere = data_folder(), "or set WHISPER_FARM_DATA to a folder elsewhere"
-    place = next(place for place in (folder, *folder.parents) if place.is_dir())
+    folder, advice = data_folder(), "set WHISPER_FARM_DATA to a folder elsewhere"
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    if not place.is_dir():
+        yield Finding("broken", "data folder", f"{folder} cannot be made: {place} is no folder", advice)
+        return
     free = shutil.disk_usage(place).free
     detail = f"{free / (1 << 30):.1f} GB free in {place}"
     if free < TOO_FEW_BYTES:
-        yield Finding("broken", "disk", detail, f"make room, {elsewhere}")
+        yield Finding("broken", "disk", detail, f"make room, or {advice}")
     elif free < ENOUGH_BYTES:
         yield Finding("noted", "disk", detail, "a model and a few hours of audio need about 2 GB")
     else:
@@ -201,7 +204,7 @@ def _storage() -> Iterator[Finding]:
             yield Finding("fine", "data folder", str(folder))
     except OSError as error:
         reason = f"{folder} cannot be written to ({error.strerror})"
-        yield Finding("broken", "data folder", reason, f"allow writing there, {elsewhere}")
+        yield Finding("broken", "data folder", reason, f"allow writing there, or {advice}")
 
 
 def _server(flag: str | None, token: str | None) -> Finding:

@@ -10,7 +10,7 @@ from whisper_farm.cli.connection import on_farm
 from whisper_farm.cli.recognition_flags import ON_A_FARM, RECOGNITION, recognition_flags, wish_of
 from whisper_farm.cli.transcriptions import each
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import columns, when
+from whisper_farm.cli.words import show_table, when
 from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def list_(farm: FarmClient) -> None:
          f"{farm.address}{one.served_at}", printable(one.error or one.title or one.url))
         for one in farm.feeds()
     ]  # fmt: skip
-    say(columns([("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), *rows]))
+    show_table(("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), rows, "No feeds are followed.")
 
 
 @feed.command(cls=Command)

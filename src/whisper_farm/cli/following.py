@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.errors import ServerUnreachable
+from whisper_farm.errors import EngineUnavailable, FarmError, ModelUnavailable, ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 
 SAME_SECONDS = 1e-6
@@ -25,6 +26,7 @@ LOOKS_AT_ONCE = 20
 """Transcriptions asked about, unwoken, in one step."""
 GATHER_SECONDS = 0.1
 """Events that come within this time are answered together."""
+CANNOT_SERVE = (EngineUnavailable.code, ModelUnavailable.code)
 STAGES = {"queued": "waiting", "running": "", "assembling": "putting together"}
 NO_WORDS_YET = "waiting for the first words"
 PATIENCE_SECONDS = 60.0
@@ -161,6 +163,8 @@ class Following:
         if self._warns and view.warning and (view.id, view.warning) not in self._warned:
             self._warned.add((view.id, view.warning))
             self.display.note(f"{one.name}: {view.warning}")
+            if why := self._last_refusal(view.id):
+                self.display.note(f"{one.name}: {why}")
         if view.fetch is not None and view.state == "fetching":
             self.display.begin(one.name, "fetching")
             self.display.advance(one.name, view.fetch.received_bytes, view.fetch.total_bytes, BYTES)
@@ -170,6 +174,14 @@ class Following:
             self.display.begin(one.name, NO_WORDS_YET if wordless else STAGES.get(view.state, view.state))
             total = progress.cut_seconds if progress.chunking_done else progress.duration_seconds
             self.display.advance(one.name, progress.done_seconds, total)
+
+    def _last_refusal(self, transcription_id: str) -> str | None:
+        """What the last worker said that could not have the engine or the model."""
+        with suppress(FarmError):
+            for attempt in (each for job in self.farm.jobs(transcription_id) for each in reversed(job.attempts)):
+                if attempt.error_code in CANNOT_SERVE:
+                    return f"{attempt.worker_name or attempt.worker_id} said: {attempt.error_message}"
+        return None
 
     def _stream(self, one: Watched) -> None:
         """Show what is new of the text, as far as it is there without a hole."""

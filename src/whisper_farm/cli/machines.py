@@ -151,7 +151,8 @@ def named(listed: MachineList, name: str) -> str:
 def describe(listed: MachineList) -> Iterator[str]:
     """Pools and machines in words."""
     if not listed.pools and not listed.machines:
-        yield "This farm places no workers: its server was given no --pools FILE."
+        yield "This farm starts no machines: its server was given no --pools FILE."
+        yield "`whisper-farm status` lists the workers that somebody else has started."
         return
     for pool in listed.pools:
         yield from _pool(pool)

@@ -12,6 +12,7 @@ import gc
 import importlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ BROKEN_PIPE = 141
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "This machine": {
         "transcribe": ("transcribe:transcribe", "Turn recordings into transcripts."),
+        "watch": ("transcribe:watch", "Transcribe what is put into a folder."),
         "doctor": ("doctor:doctor", "Say what works here, and what to do about the rest."),
     },
     "A farm of machines": {
@@ -46,7 +48,6 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "submit": ("submit:submit", "Send recordings and come back later."),
         "feed": ("feeds:feed", "Have the episodes of podcasts transcribed, as they come."),
         "webhook": ("webhooks:webhook", "Tell an address when transcriptions end."),
-        "watch": ("transcribe:watch", "Transcribe what is put into a folder."),
         "list": ("transcriptions:list_", "List transcriptions, newest first."),
         "search": ("transcriptions:search", "Find what was said."),
         "status": ("transcriptions:status", "Show one transcription, or the farm."),
@@ -74,6 +75,14 @@ class Menu(click.Group):
         found: click.Command = getattr(importlib.import_module(f"whisper_farm.cli.{module}"), attribute)
         return found
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            command = "transcribe" if any(Path(word).exists() for word in given) else "COMMAND"
+            ctx.fail(f"'{error.option_name}' comes after a command: whisper-farm {command} {shlex.join(given)}")
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -81,7 +90,7 @@ class Menu(click.Group):
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
             if Path(args[0]).exists():
-                ctx.fail(f"'{args[0]}' is no command. To transcribe it: whisper-farm transcribe '{args[0]}'")
+                ctx.fail(f"'{args[0]}' is no command. To transcribe it: whisper-farm transcribe {shlex.join(args)}")
             raise click.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from whisper_farm.cli.files import Inputs, Outputs, Recording
 from whisper_farm.cli.sending import Fingerprint, fingerprint_of
-from whisper_farm.errors import FarmError
+from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.ingest.addresses import link_name
 from whisper_farm.times import DAY_SECONDS
 from whisper_farm.transcript.saving import on_disk, stems_for
@@ -61,7 +61,12 @@ class Notes:
     def keep(self, recording: Recording, made_of: Fingerprint | None = None) -> None:
         """Note that this name is that recording's, and of what its outputs were made."""
         note = json.dumps(asdict(Note(_source(recording), made_of)))
-        write_whole(self._file(recording.stem), note.encode(), private=True)
+        try:
+            write_whole(file := self._file(recording.stem), note.encode(), private=True)
+        except OSError as error:
+            raise StorageError(
+                f"{file} cannot be written: {error.strerror}; make room, or set WHISPER_FARM_DATA."
+            ) from error
 
     def is_there(self, recording: Recording) -> bool:
         """Whether its outputs are there, and of what it is now as far as is known."""

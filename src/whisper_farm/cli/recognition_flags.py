@@ -152,10 +152,14 @@ _FLAGS = [
         default="mix",
         help="What of two channels is heard; each: both apart, as two speakers.",
     ),
-    click.option("--track", metavar="TRACK", help="Of several audio tracks: its number or language. [default: first]"),
+    click.option(
+        "--track",
+        metavar="TRACK",
+        help="Of several audio tracks: its number or language. [default: the one that players play]",
+    ),
     click.option("--raw", metavar="CODING", help="Sound without a header: alaw, mulaw, gsm, s16le@16000 …"),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
-    truth("--vad_filter", default=True, help="Hold text and speech against each other."),
+    truth("--vad_filter", default=True, help="Leave out what nobody speaks in, and text that nobody spoke."),
     click.option("--beam_size", type=click.IntRange(1, 32), metavar="N", default=5, help="Width of the search."),
     click.option(
         "--temperature",

@@ -136,6 +136,7 @@ def last_words(worker: LocalWorker) -> str | None:
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
     from whisper_farm.coordinator.server import WORKER_TOKEN_FILE
+    from whisper_farm.coordinator.web_app import FOLDER, PAGE
     from whisper_farm.whole_files import write_secret
 
     to_person = sys.stdout.isatty()
@@ -151,6 +152,8 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
     if in_clear(settings):
         print("  Warning: tokens, passwords and recordings cross the network in clear text. Give a certificate")
         print("  (`--tls_cert`), or put a proxy with TLS before it and say its address: `--public_url https://…`.")
+    if not (FOLDER / PAGE).is_file():
+        print("  The web app is not built here. In a checkout `./run web` builds it; all else works without it.")
     if link is not None:
         file = settings.data / SIGN_IN_FILE
         write_secret(file, sign_in_address(address, link))

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from whisper_farm.errors import NoSpace, SourceUnreadable, TooLarge
 from whisper_farm.settings import data_folder
+from whisper_farm.whole_files import make_data_folder
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 20
@@ -31,7 +32,7 @@ PATIENCE_SECONDS = 600.0
 @contextmanager
 def spooling() -> Iterator[Path]:
     """A folder for what comes through pipes, as long as it is needed."""
-    data_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_folder(data_folder())
     with TemporaryDirectory(prefix="spool-", dir=data_folder()) as folder:
         yield Path(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -76,3 +77,4 @@ def sign_in_link(name: str, **flags: str | None) -> None:
     with open_stores(settings) as (database, _):
         link = database.write(lambda tx: link_for(tx, name))
     print(sign_in_address(settings.public_url or DEFAULT_SERVER, link))
+    print(f"It signs {name} in once, within 15 minutes.", file=sys.stderr)

@@ -35,6 +35,7 @@ from whisper_farm.ingest.folders import Settling
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
 from whisper_farm.transcript.formats import WHISPERS
 from whisper_farm.transcript.layout import CueLayout
+from whisper_farm.whole_files import make_data_folder
 from whisper_farm.worker.local import LocalWorker
 
 MENTIONED = 3
@@ -114,6 +115,7 @@ class Transcribing:
         self._flags, self._wish, self._display = flags, wish, display
         folder, formats = flags["output_dir"] or flags.get("folder", "."), flags["output_format"] or WHISPERS
         self._outputs = Outputs.into(folder, formats, layout, flags["output_name"])
+        make_data_folder(data_folder())
         self.notes = Notes(data_folder() / "outputs", self._outputs)
 
     def claim(self, todo: Sequence[Recording]) -> None:
@@ -121,8 +123,8 @@ class Transcribing:
         for recording in todo:
             note = self.notes.of(recording.stem)
             if note is None and any(file.exists() for file in self._outputs.files(recording.stem)):
-                there = f"{self._outputs.named(recording.stem)} is there, of a recording that is not known"
-                self._display.note(f"{recording.name}: {there}, and will be replaced")
+                there = self._outputs.named(recording.stem)
+                self._display.note(f"{recording.name}: will replace {there}, which may be of another recording")
             self.notes.keep(recording, None if note is None else note.made_of)
 
     def without_existing(self, named: Sequence[Recording]) -> list[Recording]:

@@ -13,7 +13,7 @@ import click
 from whisper_farm.cli.connection import connect, on_farm, server_flags
 from whisper_farm.cli.recognition_flags import format_flags, layout_of
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import columns
+from whisper_farm.cli.words import show_table
 from whisper_farm.showing import printable, printable_lines, say
 from whisper_farm.times import clock
 
@@ -39,10 +39,9 @@ def list_(farm: FarmClient, state: TranscriptionState | None, limit: int, json: 
     if json:
         for view in views:
             print(view.model_dump_json())
-    elif views:
-        say(columns([("ID", "STATE", "DONE", "SUBMITTED", "NAME"), *map(as_row, views)]))
     else:
-        print("There are no transcriptions.", file=sys.stderr)
+        head = ("ID", "STATE", "DONE", "SUBMITTED", "NAME")
+        show_table(head, list(map(as_row, views)), "There are no transcriptions.")
 
 
 @click.command(cls=Command)

@@ -9,7 +9,7 @@ import click
 from whisper_farm.cli.connection import on_farm
 from whisper_farm.cli.transcriptions import checked, each
 from whisper_farm.cli.whisper_flags import Command, truth
-from whisper_farm.cli.words import columns, when
+from whisper_farm.cli.words import show_table, when
 from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def list_(farm: FarmClient) -> None:
     rows = [
         (one.id, one.owner, "progress, ends" if one.progress else "ends", printable(one.url)) for one in farm.webhooks()
     ]
-    say(columns([("ID", "OWNER", "TOLD OF", "ADDRESS"), *rows]))
+    show_table(("ID", "OWNER", "TOLD OF", "ADDRESS"), rows, "There are no webhooks.")
 
 
 @webhook.command(cls=Command)
@@ -100,4 +100,4 @@ def _show(messages: Sequence[DeliveryView]) -> None:
          printable(one.error or one.transcription_id or ""))
         for one in messages
     ]  # fmt: skip
-    say(columns([("MESSAGE", "MADE", "TYPE", "STATE", "TRIES", "ABOUT"), *rows]))
+    show_table(("MESSAGE", "MADE", "TYPE", "STATE", "TRIES", "ABOUT"), rows, "No messages were sent in the last week.")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
+
+from whisper_farm.showing import say
 
 NAME_WIDTH = 36
 
@@ -42,6 +45,14 @@ def shortened(name: str, width: int = NAME_WIDTH) -> str:
 def when(epoch_seconds: float) -> str:
     """A moment, in the local time of whoever reads it."""
     return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    """Print the rows under their heading; where there are none, say `nothing` on the error stream."""
+    if rows:
+        say(columns([head, *rows]))
+    else:
+        print(nothing, file=sys.stderr)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -140,7 +140,8 @@ class Transport:
                 async with asked as answer:
                     yield answer, deadline
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise NoAnswerError(str(error) or type(error).__name__, sent=False) from error
+            reason = "it speaks HTTP, not HTTPS" if "WRONG_VERSION_NUMBER" in str(error) else str(error)
+            raise NoAnswerError(reason or type(error).__name__, sent=False) from error
         except (*_NO_REQUEST, ValueError, OverflowError) as error:
             raise InvalidRequest(f"No request can be made to {request.url!r}: {error}") from error
         except (httpx.HTTPError, httpx.StreamError) as error:

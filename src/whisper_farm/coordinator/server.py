@@ -28,14 +28,14 @@ from whisper_farm.coordinator.app import Dialects, create_app
 from whisper_farm.coordinator.connection import HttpConnection
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.tls import accept_encrypted, tls_context
-from whisper_farm.errors import FarmError, StorageError
+from whisper_farm.errors import FarmError
 from whisper_farm.log import logger
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.schema import check, upgrade
 from whisper_farm.store.tokens import find_token, has_admin, mint_token
-from whisper_farm.whole_files import write_secret
+from whisper_farm.whole_files import make_data_folder, write_secret
 
 ADMIN_TOKEN_FILE = "admin-token"
 WORKER_TOKEN_FILE = "worker-token"
@@ -95,10 +95,7 @@ async def serve_stores(
 @contextmanager
 def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
     """The database, with its tables up to date, and the blob store. SQLite is upgraded, PostgreSQL only checked."""
-    try:
-        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise StorageError(f"The data folder {settings.data} cannot be made: {error.strerror}.") from error
+    make_data_folder(settings.data)
     if os.name == "posix" and settings.data.stat().st_mode & 0o077:
         remedy = f"chmod 700 {settings.data}"
         logger().warning("other users of this machine can look into the data folder", action="open_folder", do=remedy)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1] / "web_app"
+PAGE = "index.html"
 MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -48,11 +49,11 @@ class WebApp:
     @classmethod
     def read(cls, folder: Path = FOLDER) -> WebApp:
         """Read what was built."""
-        if not (folder / "index.html").is_file():
+        if not (folder / PAGE).is_file():
             return cls({}, None)
         found = [path for path in sorted(folder.rglob("*")) if path.suffix in MEDIA_TYPES]
         files = {f"/{path.relative_to(folder).as_posix()}": _file(path) for path in found}
-        page = (folder / "index.html").read_text(encoding="utf-8")
+        page = (folder / PAGE).read_text(encoding="utf-8")
         return cls(files, page.replace('"./assets/', '"./app/assets/'))
 
     def begin(self) -> tuple[str, str]:

@@ -258,7 +258,10 @@ def load(options: RecognitionOptions, settings: EngineSettings, progress: Progre
             num_workers=settings.slots,
         )
     except ValueError as problem:
-        raise EngineUnavailable(f"faster-whisper cannot use {device} with {compute_type} here: {problem}") from problem
+        known = ", ".join(sorted(ctranslate2.get_supported_compute_types(device)))
+        raise EngineUnavailable(
+            f"faster-whisper cannot use {device} with {compute_type} here ({problem}); it can with {known}."
+        ) from problem
     except Exception as problem:  # the tokenizer's library raises bare Exceptions
         raise ModelUnavailable(f"The model in {found.path} cannot be loaded: {problem}") from problem
     facts = EngineFacts(

@@ -150,7 +150,9 @@ def link_for(tx: Transaction, name: str) -> str:
     """A link that signs in to an account; the first admin's account is made where it is missing."""
     if find_account(tx, name) is None:
         if name != FIRST_ACCOUNT:
-            raise NotFound(f"There is no account {name}.")
+            raise NotFound(
+                f"There is no account {name}; an administrator invites people in the app (Settings, People)."
+            )
         make_account(tx, name, "admin")
     return make_link(tx, name, LINK_SECONDS)
 

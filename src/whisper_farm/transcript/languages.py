@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 LANGUAGES: dict[str, str] = {
     "af": "afrikaans", "am": "amharic", "ar": "arabic", "as": "assamese", "az": "azerbaijani",
     "ba": "bashkir", "be": "belarusian", "bg": "bulgarian", "bn": "bengali", "bo": "tibetan",
@@ -58,5 +60,7 @@ def code_of(written: str) -> str | None:
     codes = {name: code for code, name in LANGUAGES.items()} | OTHER_LANGUAGE_NAMES | {code: code for code in LANGUAGES}
     code = codes.get(word) or code_of_tag(word)
     if code is None:
-        raise ValueError(f"'{written}' is no language Whisper knows.")
+        near = get_close_matches(word, codes, 1, 0.7)
+        hint = f"Did you mean '{near[0]}'?" if near else "Give a code or an English name, as de or German."
+        raise ValueError(f"'{written}' is no language Whisper knows. {hint}")
     return code

@@ -37,7 +37,7 @@ async def join(server: str, code: str, name: str, say: Callable[[str], None]) ->
     """Join by this code; returns the token. Raises `Unauthorized` if the code does not work, or nobody lets us in."""
     token = f"wf_worker_{secrets.token_urlsafe(32)}"
     request = JoinRequest(code=code, name=name, token_hash=digest_of(token.encode()))
-    api = WorkerApi(server, token, PATIENCE_SECONDS / 4)
+    api = WorkerApi(server, token, PATIENCE_SECONDS / 4, told=lambda _, line: say(line))
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             answer = await api.join(request, PATIENCE_SECONDS)

@@ -91,7 +91,7 @@ class Webhooks(Service):
         except TimeoutError:
             error = f"no answer within {TRY_SECONDS:g} seconds"
         except LOST as lost:
-            error = f"{type(lost).__name__}: {lost}"[:MOST_ERROR]
+            error = (str(lost) or type(lost).__name__)[:MOST_ERROR]
         waits = () if due.kind in (webhooks.TEST, webhooks.PROGRESS) else WAIT_SECONDS
         wait = waits[due.tries] if due.tries < len(waits) else None
         state: DeliveryState = "delivered" if error is None else "failed" if wait is None else "pending"
