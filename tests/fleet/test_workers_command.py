@@ -59,7 +59,7 @@ def test_a_farm_without_pools_and_a_pool_that_is_not_there_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Farm(tmp_path / "farm") as farm:
-        assert ask(farm, capsys) == "This farm places no workers: its server was given no --pools FILE.\n"
+        assert ask(farm, capsys).startswith("This farm starts no machines: its server was given no --pools FILE.\n")
         told = ["--server", farm.url, "--token", farm.token]
         assert outcome(["workers", "--on", "gpu", "-n", "1", *told]) == 2
         assert "There is no pool gpu. The pools are: none" in capsys.readouterr().err
