@@ -93,7 +93,7 @@ class FarmThread:
         address: Future[str] = Future()
         stores = self._database, self._blobs
         self._serving = self.loop.start(
-            serve_stores(self._settings, self._policy, *stores, address.set_result, self._stop, self._dialects)
+            serve_stores(self._settings, self._policy, stores, address.set_result, self._stop, self._dialects)
         )
         either: list[Future[Any]] = [address, self._serving]
         wait(either, START_SECONDS, FIRST_COMPLETED)

@@ -46,6 +46,7 @@ GRACE_SECONDS = 1
 KEEP_ALIVE_SECONDS = 75
 """An idle connection stays open for this long: workers and browsers come back to it."""
 BACKLOG = 2048
+Stores = tuple[Database, Blobs]
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
@@ -56,15 +57,14 @@ def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None]
     `admin-token` in the data folder.
     """
     uvloop = auto_loop_factory()  # where there is one
-    with open_stores(settings) as (database, blobs), asyncio.Runner(loop_factory=uvloop) as runner:
-        runner.run(serve_stores(settings, policy, database, blobs, ready, stop))
+    with open_stores(settings) as stores, asyncio.Runner(loop_factory=uvloop) as runner:
+        runner.run(serve_stores(settings, policy, stores, ready, stop))
 
 
 async def serve_stores(
     settings: ServerSettings,
     policy: Policy,
-    database: Database,
-    blobs: Blobs,
+    stores: Stores,
     ready: Callable[[str], None],
     stop: threading.Event,
     dialects: Dialects | None = None,
@@ -77,11 +77,12 @@ async def serve_stores(
         from whisper_farm.coordinator.dialects import dialects as every_dialect
 
         dialects = every_dialect
+    database, _ = stores
     first_admin_token(database, settings.data)
     tls = tls_context(settings.tls_cert, settings.tls_key)
     listener = listening_socket(settings.host, settings.port)
     try:
-        app = create_app(settings, policy, database, blobs, dialects)
+        app = create_app(settings, policy, *stores, dialects)
         own_address = _address(settings.host, listener, "http" if tls is None else "https")
         write_secret(settings.data / ADDRESS_FILE, own_address)  # the tokens beside it are for no other
         address = settings.public_url or own_address
@@ -93,7 +94,7 @@ async def serve_stores(
 
 
 @contextmanager
-def open_stores(settings: ServerSettings) -> Iterator[tuple[Database, Blobs]]:
+def open_stores(settings: ServerSettings) -> Iterator[Stores]:
     """The database, with its tables up to date, and the blob store. SQLite is upgraded, PostgreSQL only checked."""
     make_data_folder(settings.data)
     if os.name == "posix" and settings.data.stat().st_mode & 0o077:
