@@ -16,6 +16,7 @@ from whisper_farm.protocol.client import JobState
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.jobs import NEEDED
 from whisper_farm.store.statements import Change, Query
 from whisper_farm.store.transcriptions import ROW, TranscriptionRow
 
@@ -36,9 +37,9 @@ SET_ASIDE = Change("""
 COUNT_FAILED = Change("UPDATE transcriptions SET chunks_failed = chunks_failed + 1 WHERE id = :id")
 RUNNING = Query[TranscriptionRow](f"{ROW} WHERE id IN :ids AND state = 'running' ORDER BY id")
 CUTTING = Query[str]("SELECT state FROM jobs WHERE transcription_id = :id AND kind = 'chunk'")
-FIRST_ERROR = Query[tuple[str, str]]("""
+FIRST_ERROR = Query[tuple[str, str]](f"""
     SELECT error_code, error_message FROM jobs
-     WHERE transcription_id = :id AND state = 'failed' AND kind <> 'peaks' ORDER BY kind, position LIMIT 1
+     WHERE transcription_id = :id AND state = 'failed' AND {NEEDED} ORDER BY kind, position LIMIT 1
 """)
 CLOSE = Change("""
     UPDATE transcriptions SET state = :state, finished_at = :at, error_code = :code, error_message = :message

@@ -102,6 +102,8 @@ class AttemptedJob:
     options: dict[str, Any]
 
 
+NEEDED = "jobs.kind IN ('chunk', 'transcribe')"
+"""Where such a job fails, the transcript has a gap. Nothing waits for the other kinds."""
 JOB = f"SELECT {columns(JobRow)} FROM jobs WHERE transcription_id = :transcription AND kind"
 WHOLE = Query[JobRow](f"{JOB} <> 'transcribe' ORDER BY kind")
 CHUNKS = Query[JobRow](f"{JOB} = 'transcribe' AND position > :after ORDER BY position LIMIT :limit")
@@ -113,7 +115,7 @@ ATTEMPTS = Query[AttemptRow]("""
 """)
 FAILED = Query[FailedJob](f"""
     SELECT {columns(FailedJob)} FROM jobs
-     WHERE state = 'failed' AND transcription_id IN :transcriptions AND kind <> 'peaks' ORDER BY kind DESC, position
+     WHERE state = 'failed' AND transcription_id IN :transcriptions AND {NEEDED} ORDER BY kind DESC, position
 """)
 RESULTS = Query[ResultFacts]("""
     SELECT attempts.worker_id, workers.name AS worker_name, attempts.facts

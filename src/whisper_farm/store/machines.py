@@ -14,6 +14,7 @@ from typing import Any, Literal
 from whisper_farm.errors import WrongState
 from whisper_farm.protocol.wire import JobKind
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.jobs import NEEDED
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 from whisper_farm.store.statements import keep as keep_row
 
@@ -152,7 +153,7 @@ LOG = Query[LogRow](f"""
     SELECT {columns(LogRow)} FROM machine_log WHERE (:every OR launch_id = :launch_id) ORDER BY id DESC LIMIT :limit
 """)
 OLD_LOG = Change("DELETE FROM machine_log WHERE at < :before")
-NEEDS = Query[NeedRow]("""
+NEEDS = Query[NeedRow](f"""
     SELECT profiles.engine, profiles.model, count(*) AS jobs,
            sum(CASE WHEN jobs.kind = 'transcribe' THEN jobs.end_seconds - jobs.start_seconds
                     WHEN transcriptions.duration_seconds > transcriptions.cut_seconds
@@ -160,7 +161,7 @@ NEEDS = Query[NeedRow]("""
                     ELSE 0 END) AS audio_seconds
       FROM jobs JOIN transcriptions ON transcriptions.id = jobs.transcription_id
                 JOIN profiles ON profiles.id = transcriptions.profile_id
-     WHERE jobs.state IN ('queued', 'running') AND jobs.kind <> 'peaks' AND transcriptions.label = ''
+     WHERE jobs.state IN ('queued', 'running') AND {NEEDED} AND transcriptions.label = ''
      GROUP BY profiles.engine, profiles.model ORDER BY profiles.engine, profiles.model
 """)
 IN_HAND = Query[WorkRow]("""
