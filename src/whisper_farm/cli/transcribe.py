@@ -5,7 +5,6 @@ What they do is in `transcribing.py`, which is loaded when they run.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
@@ -69,10 +68,8 @@ def transcribe(**flags: Any) -> int:
     whisper-farm transcribe podcasts/ -o transcripts -f srt,txt --skip_existing
     whisper-farm transcribe talk.mp3 --server http://farm:8765 --token …
     """
-    gc.disable()  # to load modules leaves no garbage; to look for it costs a tenth of the start
     from whisper_farm.cli.transcribing import run
 
-    gc.enable()
     return run(flags)
 
 

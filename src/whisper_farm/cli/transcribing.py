@@ -5,7 +5,6 @@ Without `--server` the farm is made on the spot: see `farm.LocalFarm`. Both ways
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -163,11 +162,9 @@ class Transcribing:
         worker = machine.model_copy(update={"engines": (wish.engine,), "models": (model,), "label": request.label})
         stopping = threading.Event()
         with closing(LoopThread("farm")) as loop, closing(LocalWorker(loop, worker, notices)) as at_hand:
-            gc.disable()
             from whisper_farm.cli.local_sending import LocalSender  # late: the worker starts meanwhile
             from whisper_farm.farm import LocalFarm
 
-            gc.enable()
             with LocalFarm(data_folder() / LOCAL_FOLDER, policy, at_hand) as farm:
                 sender = LocalSender(farm, request, stopping, notices)
                 session = TranscriptionRun(farm.client, sender, self.notes, self._display, stopping)
