@@ -16,6 +16,8 @@ from support.recordings import encoded, silence
 from support.work_here import recording, same, until, worker_process, worker_settings, working
 
 from whisper_farm.protocol.jobs import ChunkResult
+from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.worker import cutting
 from whisper_farm.worker.claims import CUTS_AT_ONCE
 from whisper_farm.worker.cutter_child import NICENESS
 
@@ -186,3 +188,33 @@ def test_cutting_stops_when_it_is_cancelled() -> None:
 
     asyncio.run(scene())
     assert farm.jobs["t.c"].state == "cancelled"
+
+
+@pytest.mark.parametrize(("model", "stays"), [("x0.02", False), ("instant", True)])
+def test_a_cutter_that_waits_gives_up_its_memory_only_while_something_is_recognised(
+    model: str, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cutting, "IDLE_SECONDS", 0.5)
+    farm = FakeFarm()
+    farm.options = RecognitionOptions(engine="tones", model=model)
+    farm.add_recording(recording(8)[0])
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url, cuts=True)) as worker:
+                await until(lambda: farm.jobs["t.c"].state == "done", "it is cut")
+                if stays:
+                    await until(lambda: farm.all_are("done"), "all jobs done")
+                    await until(lambda: not _resting(), "it has waited long enough")
+                    assert cutter_of(), "the next recording does not wait for one"
+                else:
+                    await until(lambda: not cutter_of(), "its memory is free")
+                    farm.add_recording(recording(8)[0])
+                    await until(lambda: farm.jobs["t.c"].state == "done", "another one cuts the next recording")
+                assert not worker.said("child_died")
+
+    asyncio.run(scene())
+
+
+def _resting() -> list[asyncio.Task[object]]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "rest of a cutter"]

@@ -83,7 +83,9 @@ class Agent:
         self._pool = RecogniserPool(settings, self._tasks, self._pool_changed, notice)
         room_changed, timeout_seconds = self._claiming.changed.notify_all, settings.chunk_timeout_seconds
         self._recognising = Recognising(self._api, self._pool, self._tasks, timeout_seconds, room_changed, notice)
-        self._cutting = Cutting(self._api, self._heartbeats, timeout_seconds, notice)
+        self._cutting = Cutting(
+            self._api, self._heartbeats, timeout_seconds, notice, self._tasks, lambda: self._pool.busy
+        )
         self._peaks = PeaksMaking(self._api, self._heartbeats, timeout_seconds)
         self._jobs: dict[str, asyncio.Task[None]] = {}
 

@@ -25,14 +25,8 @@ Role = Literal["recogniser", "fetcher", "cutter"]
 CLOSE_SECONDS = 10.0
 _PIPE_BYTES = 1 << 20
 _LAST_WORDS_BYTES = 2000
-_KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TOP_PAD_": str(256 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(32 << 30),
-}
-"""For glibc (others ignore it): keep freed memory. A recogniser asks for the same big buffers in every batch. To
-hand them back in between cost a tenth of its time in page faults."""
+_FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+"""For glibc (others ignore it): threads share freed memory."""
 
 
 class ChildDiedError(Exception):
@@ -81,7 +75,7 @@ class Child:
         A cutter may write in the `writable` folder, and nowhere else. A recogniser may read models at these paths. It
         has a folder for its temporary files, which ends with it.
         """
-        environment = only_harmless() if role == "cutter" else {**_KEEP_MEMORY, **without_farm()}
+        environment = only_harmless() if role == "cutter" else {**_FEW_ARENAS, **without_farm()}
         scratch = None
         try:
             if role == "recogniser":

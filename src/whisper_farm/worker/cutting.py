@@ -5,7 +5,7 @@ appended in order. A child that runs ahead waits, so memory is bounded. A child 
 goes on after the last chunk that is safe; the second death at the same place fails the job, charged. A recording that
 is no audio fails for good. An address that no longer works is replaced by a new one. A lease that may have run out is
 asked about before anything is published. A few recordings are cut at a time, so that a long one
-holds up no other; a child stays for the next.
+holds up no other. A child stays for the next one, unless recognisers want its memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from whisper_farm.errors import (
@@ -34,9 +34,11 @@ from whisper_farm.worker.heartbeats import Heartbeats
 from whisper_farm.worker.notices import Notice, Tell
 from whisper_farm.worker.pipe import CutChunk, CutEnded, CutFailed
 from whisper_farm.worker.reading import Reading
-from whisper_farm.worker.tasks import ended
+from whisper_farm.worker.tasks import BackgroundTasks, ended
 
 GROUP = 16
+IDLE_SECONDS = 3.0
+"""A child that waits so long while something is recognised is ended: it holds a hundred megabytes."""
 UPLOAD_TRIES = 3
 AHEAD_SECONDS = 480.0
 """Audio that may wait in memory between the child and the farm."""
@@ -49,11 +51,21 @@ _Chunks = asyncio.Queue[_ChunkAudio | _End]
 class Cutting:
     """The chunk jobs of one worker."""
 
-    def __init__(self, api: WorkerApi, heartbeats: Heartbeats, silence_seconds: float, tell: Tell) -> None:
+    def __init__(
+        self,
+        api: WorkerApi,
+        heartbeats: Heartbeats,
+        silence_seconds: float,
+        tell: Tell,
+        tasks: BackgroundTasks,
+        recognising: Callable[[], bool],
+    ) -> None:
+        """`recognising` says whether something is being recognised beside."""
         self._api = api
         self._heartbeats = heartbeats
         self._silence_seconds = silence_seconds
         self._tell = tell
+        self._tasks, self._recognising = tasks, recognising
         self._idle: list[Child] = []
         self._room = asyncio.Semaphore(MOST_CUTS)
 
@@ -104,6 +116,7 @@ class Cutting:
             await reading.close()
             if isinstance(end, CutEnded | CutFailed) and len(self._idle) < CUTS_AT_ONCE:
                 self._idle.append(child)
+                self._tasks.start(self._let_go(child), "rest of a cutter")
             else:
                 await child.close()
         if isinstance(end, Exception):
@@ -111,6 +124,16 @@ class Cutting:
         if isinstance(end, CutFailed):
             return failure_of(end)
         return end.result
+
+    async def _let_go(self, child: Child) -> None:
+        await asyncio.sleep(IDLE_SECONDS)
+        if child in self._idle and self._recognising():
+            self._idle.remove(child)
+            try:
+                await child.close()
+            finally:
+                if child.running:  # `close` collects it
+                    self._idle.append(child)
 
     async def _idle_child(self) -> Child:
         while self._idle:

@@ -25,7 +25,7 @@ from whisper_farm.protocol.jobs import TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment
 from whisper_farm.worker import pipe, sandbox
-from whisper_farm.worker.bounds import bound_processor
+from whisper_farm.worker.bounds import bound_processor, keep_memory
 
 SPEAKERS = ("Left", "Right")
 _NEWS_SECONDS = 0.2
@@ -95,6 +95,7 @@ class RecogniserChild:
             if traits.fetch is None:
                 raise
             return pipe.Missing(message=error.message)
+        keep_memory()
         sandbox.leave(traits.needs)
         return pipe.Ready(**asdict(self._engine.facts))
 

@@ -103,6 +103,11 @@ class RecogniserPool:
         return sum(each.free_slots for each in self.recognisers if each.alive)
 
     @property
+    def busy(self) -> bool:
+        """Whether something is being recognised."""
+        return self.free_slots < self.slots
+
+    @property
     def batch(self) -> int:
         """Chunks in one batch."""
         return min(self.capabilities[self.model.engine].batch, self.largest_batch) if self.model else 1
@@ -177,7 +182,7 @@ class RecogniserPool:
         self._spare[model.engine] = prepared[0]
         self._handing_over = True
         await ended(*self._starting)
-        while self.free_slots < self.slots:  # noqa: ASYNC110 - slots come free, and processes die, in many places
+        while self.busy:  # noqa: ASYNC110 - slots come free, and processes die, in many places
             await asyncio.sleep(_LOOK_SECONDS)
         await self._end_old(keep_spare=model.engine)
         self._before, self._handing_over = self.model, False
