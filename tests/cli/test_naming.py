@@ -52,6 +52,34 @@ def test_two_commands_with_equal_stems_replace_nothing_of_each_other(record: Rec
     assert text_of(Path("out/talk.wav.txt")) == second.text
 
 
+def test_names_that_are_one_on_some_disk_are_found_again(record: Recorder, capsys: Captured) -> None:
+    Path("shows").mkdir()
+    names = ("Talk.wav", "talk.wav", "\u00e9.wav", "e\u0301.wav")
+    said = {(talk := record(f"shows/{name}", 24 + 4 * number)).text for number, name in enumerate(names)}
+    if len(list(Path("shows").iterdir())) < len(names):
+        pytest.skip("this disk takes two of the names for one")
+    assert transcribe("shows", "-o", "out", "--skip_existing") == 0
+    there = sorted(Path("out").iterdir())
+    for _ in range(2):
+        capsys.readouterr()
+        assert transcribe("shows", "-o", "out", "--skip_existing") == 0
+        assert capsys.readouterr().err.count(": skipped, ") == len(names)
+        assert sorted(Path("out").iterdir()) == there
+    assert {text_of(file) for file in there} == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there links need rights")
+def test_a_link_beside_a_recording_takes_nothing_of_its_name(record: Recorder, capsys: Captured) -> None:
+    Path("shows").mkdir()
+    record("shows/talk.wav", 24)
+    assert transcribe("shows", "-o", "out", "--skip_existing") == 0
+    Path("shows/a link.wav").symlink_to("talk.wav")
+    capsys.readouterr()
+    assert transcribe("shows", "-o", "out", "--skip_existing") == 0
+    assert "shows/talk.wav: skipped, out/talk.txt is there" in capsys.readouterr().err
+    assert [file.name for file in Path("out").iterdir()] == ["talk.txt"]
+
+
 def test_folders_are_mirrored(record: Recorder) -> None:
     Path("shows/2024/may").mkdir(parents=True)
     one, other = record("shows/talk.wav", 24), record("shows/2024/may/talk.wav", 24)
@@ -121,6 +149,16 @@ def test_what_comes_through_a_pipe_is_a_recording(record: Recorder, monkeypatch:
     writer.join(10)
     assert text_of(Path("pipe.txt")) == piped.text
     assert text_of(Path("stdin.txt")) == read_in.text
+
+
+def test_an_empty_pipe_is_called_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (tmp_path / "empty").touch()
+    with (tmp_path / "empty").open("rb") as standard_input:
+        monkeypatch.setattr("sys.stdin", standard_input)
+        assert transcribe("-") == 1
+    assert "-: nothing came through this pipe." in capsys.readouterr().err
 
 
 def test_what_is_piped_next_has_the_same_name(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The files of a run: the recordings that the command line names, and the outputs that are written.
 
 Promises: the order of the command line is kept. Folders and patterns come sorted. A recording named twice is there
-once. Names with any letters survive. No two recordings of a run write the same file. A file is whole or not there.
+once, as the file and not as a link to it. Names with any letters survive. No two recordings of a run write the same file. A file is whole or not there.
 Nothing is transcribed before it is known that the folder can be written to. Whether a file is audio, its decoder says.
 """
 
@@ -70,8 +70,11 @@ def recordings(words: Sequence[str], spool: Path | None = None) -> Inputs:
             for one in found:
                 if isinstance(one, FarmError):
                     errors.append(one)
-                elif files.setdefault(os.path.normcase(os.path.realpath(one[0])), one[0]) is one[0]:
-                    folders[one[0]] = one[1]
+                else:
+                    known = files.setdefault(real := os.path.normcase(os.path.realpath(one[0])), one[0])
+                    if known.is_symlink() and not one[0].is_symlink():
+                        files[real] = one[0]
+                    folders.setdefault(one[0], one[1])
         except FarmError as error:
             errors.append(error)
         except OSError as error:

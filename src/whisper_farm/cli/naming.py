@@ -54,13 +54,14 @@ class Notes:
             written = json.loads(file.read_text(encoding="utf-8"))
             made_of = written["made_of"] and Fingerprint(**written["made_of"])
             claimed = time.time() - file.stat().st_mtime < CLAIM_SECONDS
-            return Note(written["source"], made_of) if claimed or self.outputs.any_there(stem) else None
+            kept = claimed or self.outputs.any_there(written["stem"])
+            return Note(written["source"], made_of) if kept else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def keep(self, recording: Recording, made_of: Fingerprint | None = None) -> None:
         """Note that this name is that recording's, and of what its outputs were made."""
-        note = json.dumps(asdict(Note(_source(recording), made_of)))
+        note = json.dumps({**asdict(Note(_source(recording), made_of)), "stem": recording.stem})
         try:
             write_whole(file := self._file(recording.stem), note.encode(), private=True)
         except OSError as error:
@@ -74,7 +75,9 @@ class Notes:
         return self.outputs.there(recording.stem) and (note is None or _is_made_of(note, recording))
 
     def _file(self, stem: str) -> Path:
-        target = os.fsencode(os.path.realpath(self.outputs.folder / stem))
+        """Names that are one on some disk share a note."""
+        place = Path(os.path.realpath(self.outputs.folder / stem))
+        target = os.fsencode(place.parent / on_disk(place.name))
         return self._folder / f"{hashlib.sha256(target).hexdigest()[:32]}.json"
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from whisper_farm.errors import NoSpace, SourceUnreadable, TooLarge
+from whisper_farm.errors import NoSpace, SourceEmpty, SourceUnreadable, TooLarge
 from whisper_farm.settings import data_folder
 from whisper_farm.whole_files import make_data_folder
 
@@ -65,6 +65,8 @@ def _copy(word: str, descriptor: int, file: Path) -> None:
             if shutil.disk_usage(file.parent).free < SPARE_BYTES + len(block):
                 raise NoSpace(f"{word}: the disk of {file.parent} has no room for what comes through this pipe.")
             out.write(block)
+    if not size:
+        raise SourceEmpty(f"{word}: nothing came through this pipe.")
 
 
 def _read(word: str, descriptor: int) -> bytes:
