@@ -55,7 +55,7 @@ def test_two_commands_with_equal_stems_replace_nothing_of_each_other(record: Rec
 def test_names_that_are_one_on_some_disk_are_found_again(record: Recorder, capsys: Captured) -> None:
     Path("shows").mkdir()
     names = ("Talk.wav", "talk.wav", "\u00e9.wav", "e\u0301.wav")
-    said = {(talk := record(f"shows/{name}", 24 + 4 * number)).text for number, name in enumerate(names)}
+    said = {record(f"shows/{name}", 24 + 4 * number).text for number, name in enumerate(names)}
     if len(list(Path("shows").iterdir())) < len(names):
         pytest.skip("this disk takes two of the names for one")
     assert transcribe("shows", "-o", "out", "--skip_existing") == 0

@@ -1,8 +1,9 @@
 """The files of a run: the recordings that the command line names, and the outputs that are written.
 
 Promises: the order of the command line is kept. Folders and patterns come sorted. A recording named twice is there
-once, as the file and not as a link to it. Names with any letters survive. No two recordings of a run write the same file. A file is whole or not there.
-Nothing is transcribed before it is known that the folder can be written to. Whether a file is audio, its decoder says.
+once, as the file and not as a link to it. Names with any letters survive. No two recordings of a run write the same
+file. A file is whole or not there. Nothing is transcribed before it is known that the folder can be written to. Whether
+a file is audio, its decoder says.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ OPEN_SECONDS = 10
 STEP_SECONDS = 120
 """Processor time from one chunk to the next."""
 _KEEPING = {-4: 0, -2: 256 << 20, -1: (1 << 31) - 1}
-"""Options of `mallopt`: no mapped buffers (M_MMAP_MAX), grow in big steps (M_TOP_PAD), do not trim (M_TRIM_THRESHOLD)."""
+"""M_MMAP_MAX, M_TOP_PAD and M_TRIM_THRESHOLD of `mallopt`: map no buffer, grow in big steps, do not trim."""
 HARMLESS = re.compile(
     r"(PYTHON(PATH|HOME|UTF8|IOENCODING|DONTWRITEBYTECODE|WARNINGS)|PATH|(LD|DYLD)_[A-Z_]*PATH|LANG|LC_[A-Z]+|TZ|TMPDIR|TEMP|TMP"
     r"|SYSTEMROOT|WINDIR|SYSTEMDRIVE|COMSPEC|PATHEXT|HOME|USERPROFILE|[A-Z]+_NUM_THREADS)"
