@@ -148,3 +148,18 @@ def test_whoever_goes_on_cutting_keeps_the_job(farm: Farm) -> None:
         farm.append(job, 1, first=number)
     farm.worker("other")
     assert not farm.claim("other", transcribe=0, chunk=1)
+
+
+def test_a_slow_job_is_tried_beside_its_worker_by_anybody_but_the_one_that_left_it(farm: Farm) -> None:
+    farm.recording(2)
+    for name in ("ann", "slow", "bob"):
+        farm.worker(name)
+    (quick,) = farm.claim("ann")
+    farm.now += 3
+    farm.done(quick)
+    (job,) = farm.claim("ann")
+    farm.fail(job, charged=False)
+    assert len(farm.claim("slow")) == 1
+    farm.now += 11
+    assert farm.claim("ann") == []
+    assert [one.hedge for one in farm.claim("bob")] == [True]
