@@ -65,6 +65,17 @@ def test_a_threshold_that_is_switched_off_arrives_as_such(server: FakeServer, fa
     assert json.loads(server.asked[0].body)["options"] == {"logprob_threshold": None}
 
 
+@pytest.mark.parametrize(
+    ("status", "advice"), [(413, "client_max_body_size"), (502, "does that run"), (504, "more time")]
+)
+def test_what_a_proxy_answers_in_the_place_of_the_farm_is_told_as_the_proxys(
+    server: FakeServer, farm: FarmClient, status: int, advice: str
+) -> None:
+    server.tell("POST /api/transcriptions", (status, b"<html>nginx</html>", "text/html"))
+    with pytest.raises(ServerUnreachable, match=f"answered {status} .* proxy .*{advice}"):
+        farm.submit(Submission(name="talk.mp3", upload_id="u"))
+
+
 @pytest.mark.parametrize("code", sorted(every_error()))
 def test_an_error_comes_back_as_the_class_it_was_raised_as(server: FakeServer, farm: FarmClient, code: str) -> None:
     kind = every_error()[code]

@@ -55,6 +55,8 @@ class Watched:
     end: Ended | None = None
     since: float = field(default_factory=time.monotonic)
     looked_at: float = 0.0
+    all_shown_of: int = 0
+    """So many chunks were done when all of their text that could be shown was shown."""
     shown_position: int = -1
     shown_seconds: float = 0.0
 
@@ -185,7 +187,7 @@ class Following:
 
     def _stream(self, one: Watched) -> None:
         """Show what is new of the text, as far as it is there without a hole."""
-        if not self.display.shows_text or one.view.progress.chunks_done == 0:
+        if not self.display.shows_text or one.view.progress.chunks_done == one.all_shown_of:
             return
         try:
             news = self.farm.segments(one.view.id, one.shown_position)
@@ -195,6 +197,8 @@ class Following:
             self._head(one)
             self.display.text(news.segments)
             one.shown_seconds = max(one.shown_seconds, news.segments[-1].end)
+        else:
+            one.all_shown_of = one.view.progress.chunks_done
         one.shown_position = news.next
 
     def _head(self, one: Watched) -> None:

@@ -34,6 +34,12 @@ SLOWEST_BYTES_PER_SECOND = 10_000
 MAX_ANSWER_BYTES = 256 << 20
 """A transcript of a day of speech has some fifty megabytes."""
 MAX_ERROR_BYTES = 1 << 16
+_OF_PROXIES = {
+    413: "a proxy before it takes no body of this size: raise its limit (nginx: client_max_body_size).",
+    502: "a proxy is there, but does not reach the farm's server: does that run?",
+    504: "a proxy before it waited no longer: give it more time (nginx: proxy_read_timeout).",
+}
+"""What to do about answers that proxies give in the place of a farm."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """This machine; a proxy named in the environment is not for it."""
 
@@ -152,9 +158,8 @@ class Transport:
     def error_of(self, reply: Reply) -> FarmError:
         """The exception that an answer stands for that is no success."""
         where = f"{self.server} answered {reply.status} {reply.phrase}"
-        return reply.refusal() or ServerUnreachable(
-            f"{where}, and not as a Whisper Farm server does; is the address right?"
-        )
+        advice = _OF_PROXIES.get(reply.status, "is the address right?")
+        return reply.refusal() or ServerUnreachable(f"{where}, and not as a Whisper Farm server does; {advice}")
 
 
 def checked_address(server: str) -> str:

@@ -255,7 +255,7 @@ class WorkerApi:
         """Keep count of calls without an answer; a single one is nothing to talk about."""
         before, self._failures = self._failures, 0 if something else self._failures + 1
         if self._failures == _SILENT_CALLS:
-            self._told(False, f"{self.server} does not answer: {why}. Trying again until it does.")
+            self._told(False, f"{self.server} does not answer: {why.rstrip('.')}. Trying again until it does.")
         elif something and before >= _SILENT_CALLS:
             self._told(True, f"{self.server} answers again.")
 

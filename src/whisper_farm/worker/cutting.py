@@ -210,7 +210,7 @@ class Appending:
 
     def notice(self, count: int) -> Notice:
         """So many chunks were appended."""
-        message = f"{count} chunks appended, the recording is cut up to {self.end_seconds:.0f} s."
+        message = f"Chunks appended: {count}. The recording is cut up to {self.end_seconds:.0f} s."
         data = {"transcription_id": self._transcription_id, "count": count, "cut_seconds": self.end_seconds}
         return Notice("chunks_appended", message, data)
 

@@ -141,7 +141,7 @@ class Recognising:
             self._pending.remove(job)
             self._begun.add(job)
         begun = {"count": len(jobs), "transcription_ids": sorted({job.claim.transcription_id for job in jobs})}
-        self._tell(Notice("batch_begun", f"{len(jobs)} chunks are recognised together.", begun))
+        self._tell(Notice("batch_begun", f"Chunks recognised together: {len(jobs)}.", begun))
         batch = self._tasks.start(self._recognise(recogniser, jobs), f"batch of {len(jobs)}")
         batch.add_done_callback(self._batch_done)
         self._room_changed()
