@@ -68,3 +68,15 @@ def test_a_lone_surrogate_is_refused_wherever_it_stands(farm: ServedFarm, make_w
     worker = make_worker(farm)
     body = b'{"worker_id": "w-1", "failures": [{"token": "' + b"a" * 20 + b'", "code": "x", "message": "\\ud83d"}]}'
     assert refused(worker.http.post("/api/work/fail", content=body, headers=JSON)) == (422, "invalid_request")
+
+
+def test_names_of_fields_cost_as_little_as_their_length(farm: ServedFarm) -> None:
+    """Two hundred names of brackets took half a minute of the event loop."""
+    part = b'--b\r\nContent-Disposition: form-data; name="' + b"[]" * 1900 + b'x"\r\n\r\n1\r\n'
+    form = part * 190 + b"--b--\r\n"
+    with pulse(farm) as taken:
+        answer = farm.user("ann").post(
+            "/v1/audio/transcriptions", content=form, headers={"Content-Type": "multipart/form-data; boundary=b"}
+        )
+    assert answer.status_code == 400
+    assert taken.worst_seconds < WORST_SECONDS

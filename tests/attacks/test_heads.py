@@ -83,3 +83,13 @@ def test_heads_as_people_send_them_are_answered(farm: ServedFarm) -> None:
 def test_a_trailer_cannot_pretend_to_be_part_of_the_head(farm: ServedFarm) -> None:
     body = b"2\r\n{}\r\n0\r\nAuthorization: Bearer " + farm.token.encode() + b"\r\n\r\n"
     assert b" 401 " in send(farm, POST + b"Connection: close\r\n\r\n" + body)[:20]
+
+
+@pytest.mark.parametrize("host", [b"[", b"[::1", b"a]b", b"[nowhere]", b"\xff\xfe"])
+@pytest.mark.parametrize("path", [b"/", b"/app/session", b"/api/transcriptions", b"/feed/" + b"0" * 32])
+def test_a_host_that_no_server_can_have_is_refused_before_anybody_reads_it(
+    farm: ServedFarm, host: bytes, path: bytes
+) -> None:
+    """With any cookie these were an error that nobody expected, in whatever looked at the name."""
+    head = b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nCookie: farm_session=x\r\nConnection: close\r\n\r\n"
+    assert send(farm, head).startswith(b"HTTP/1.1 400 ")

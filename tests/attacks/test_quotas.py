@@ -16,6 +16,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
+from whisper_farm.store import uploads
 from whisper_farm.store.blobs import Blobs
 
 MakeWorker = Callable[..., HandWorker]
@@ -104,6 +105,15 @@ def test_what_is_stored_and_what_waits_are_bounded_for_each_owner(
     assert refused(bob.post("/api/transcriptions", json=body)) == (429, "quota_reached")
     assert worker.finish(*worker.claim(transcribe=2))[0]["error_code"] is None
     assert bob.post("/api/transcriptions", json=body).status_code == 201
+
+
+def test_an_upload_comes_in_so_many_parts_and_no_more(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_PARTS", 3)
+    ann = farm.user("ann")
+    path = f"/api/uploads/{ann.post('/api/uploads', json={'name': 'a', 'size': 9}).json()['upload_id']}"
+    for offset in range(3):
+        assert ann.patch(path, params={"offset": offset}, content=b"a").is_success
+    assert refused(ann.patch(path, params={"offset": 3}, content=b"a")) == (429, "quota_reached")
 
 
 def test_deleting_an_upload_that_was_submitted_leaves_the_recording(farm: ServedFarm) -> None:

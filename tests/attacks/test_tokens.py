@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,8 @@ from support.served_farm import ServedFarm, refused
 
 from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.layers.auth import WRONG_TOKENS
-from whisper_farm.coordinator.layers.quotas import REMEMBERED, FailedTries
+from whisper_farm.coordinator.layers.quotas import REMEMBERED, TRIES, FailedTries, address_of
+from whisper_farm.errors import StorageError, TooManyTries, Unauthorized
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow
 
@@ -55,3 +57,41 @@ def test_what_is_remembered_of_failures_is_bounded() -> None:
     for number in range(2 * REMEMBERED):
         failures.failed(f"address {number}")
     assert len(failures._failures) == REMEMBERED
+
+
+def test_passwords_that_are_guessed_at_once_are_no_more_than_one_after_the_other(farm: ServedFarm) -> None:
+    """Each costs a processor and 64 MiB: nobody without an account may have a hundred looked at."""
+
+    def guess(number: int) -> int:
+        body = {"name": f"somebody {number}", "password": "guess"}
+        return farm.client("").post("/app/session", json=body, headers={"whisper-farm-app": "1"}).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = Counter(pool.map(guess, range(40)))
+    assert answers == {401: TRIES, 429: 40 - TRIES}
+
+
+def test_of_several_who_sign_in_at_once_none_counts_as_failed() -> None:
+    tries = FailedTries(2)
+    for _ in range(5):
+        with tries.one_try("ann"), tries.one_try("ann"), pytest.raises(TooManyTries), tries.one_try("ann"):
+            pass
+    for error in (StorageError, Unauthorized, Unauthorized):
+        with pytest.raises(error), tries.one_try("ann"):
+            raise error
+    with pytest.raises(TooManyTries):
+        tries.check("ann")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:0:1::5", "2001:db8:0:1:ffff::9", True),
+        ("2001:db8:0:1::5", "2001:db8:0:2::5", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+    ],
+)
+def test_a_house_with_many_addresses_has_no_more_tries(one: str, other: str, same: bool) -> None:
+    assert (address_of({"client": (one, 1)}) == address_of({"client": (other, 1)})) == same

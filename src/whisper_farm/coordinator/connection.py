@@ -1,8 +1,8 @@
 """One connection of the web server, with what a peer may cost before anybody knows who it is.
 
 Promises: the head of a request, and the trailer after a body in chunks, are bounded in size, in lines and in time.
-What exceeds them is answered with 431, and the connection ends. A peer that vanished without a word is noticed by the
-operating system. It does not look at bodies: `layers/limits.py` does.
+What exceeds them is answered with 431, and the connection ends. A host that no server can have is refused. A peer that
+vanished without a word is noticed by the operating system. It does not look at bodies: `layers/limits.py` does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import socket
 import sys
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -100,6 +101,8 @@ class HttpConnection(HttpToolsProtocol):
         if self._lines > HEAD_LINES:
             raise HeadTooLarge  # ends the parser; `send_400_response` says why
         if self._in_head:  # what a trailer says is not heeded
+            if name.lower() == b"host":
+                urlsplit(b"//" + value)  # a ValueError ends the parser: this is no name of a server
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

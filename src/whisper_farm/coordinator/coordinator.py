@@ -64,6 +64,8 @@ class Coordinator:
         self.sessions = KnownSessions(self.store)
         self.names = OwnNames(settings)
         self.failed_tries = FailedTries()
+        self.one_password = asyncio.Semaphore(1)
+        """Looking at one costs a processor, and much memory: others wait, and the readers of the database do not."""
         ways = Readers(self.store), ProxiedPeople(self.store, settings)
         self.enter = WaysIn(self.tokens, self.sessions, *ways, self.names).enter
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")

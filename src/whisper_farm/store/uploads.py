@@ -14,6 +14,9 @@ from whisper_farm.errors import NotFound, QuotaReached, WrongState
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns, insert
 
+MOST_PARTS = 1000
+"""Of one upload: each is a row and a blob, and all are looked at when the next one comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
@@ -99,7 +102,9 @@ def add_part(tx: Transaction, upload: UploadRow, part: PartRow) -> list[PartRow]
 
 
 def must_follow(parts: Sequence[PartRow], offset: int) -> None:
-    """Raise `WrongState`, which says how far the upload is, unless it goes on there."""
+    """Raise `WrongState`, which says how far it is, unless it goes on there; `QuotaReached` after too many parts."""
+    if len(parts) >= MOST_PARTS:
+        raise QuotaReached(f"This upload has come in {MOST_PARTS} parts; announce it anew, and send larger ones.")
     received = sum(part.size for part in parts)
     if offset != received:
         raise WrongState(f"{received} bytes have arrived; go on there, not at {offset}.", received_bytes=received)

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.layers.headers import header
-from whisper_farm.coordinator.layers.quotas import FailedTries
+from whisper_farm.coordinator.layers.quotas import FailedTries, address_of
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import (
     FarmError,
@@ -148,7 +148,7 @@ class KnownTokens(KnownSecrets[TokenRow]):
         A good token is good wherever it comes from: whoever has a proxy in common with a guesser is let in. One that
         was not good lately waits a moment there.
         """
-        address = (scope.get("client") or ("",))[0]
+        address = address_of(scope)
         if (found := await self.look_up(secret, self._failed.too_many(address))) is not None:
             return found
         self._failed.check(address)

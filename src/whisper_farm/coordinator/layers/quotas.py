@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import IPv6Address, ip_address, ip_network
 
-from whisper_farm.errors import QuotaReached, TooManyTries
+from starlette.types import Scope
+
+from whisper_farm.errors import QuotaReached, StorageError, TooManyTries
 
 TRIES = 10
 TRIES_SECONDS = 300.0
+IPV6_HOUSE = 64
+"""Bits of an IPv6 address that tell one house from another."""
 REMEMBERED = 10_000
 """Accounts and addresses whose failures are counted."""
 
@@ -53,15 +58,46 @@ class FailedTries:
         if any(map(self.too_many, keys)):
             raise TooManyTries
 
+    @contextmanager
+    def one_try(self, *keys: str) -> Iterator[None]:
+        """One try, which counts as failed until it has not; raises as `check` does.
+
+        So those that come at once are no more than those that come one after the other.
+        """
+        self.check(*keys)
+        moment = self.failed(*keys)
+        try:
+            yield
+        except StorageError:
+            self._forget(moment, keys)
+            raise
+        self._forget(moment, keys)
+
     def too_many(self, key: str) -> bool:
         """Whether it has failed too often lately."""
         failures, since = self._failures.get(key), time.monotonic() - TRIES_SECONDS
         return failures is not None and len(failures) >= self._most and failures[0] >= since
 
-    def failed(self, *keys: str) -> None:
-        """Count a failure."""
+    def _forget(self, moment: float, keys: Sequence[str]) -> None:
         for key in keys:
-            self._failures.setdefault(key, deque(maxlen=self._most)).append(time.monotonic())
+            with suppress(ValueError):
+                self._failures.get(key, deque()).remove(moment)
+
+    def failed(self, *keys: str) -> float:
+        """Count a failure; returns its moment."""
+        moment = time.monotonic()
+        for key in keys:
+            self._failures.setdefault(key, deque(maxlen=self._most)).append(moment)
             self._failures.move_to_end(key)
         while len(self._failures) > REMEMBERED:
             self._failures.popitem(last=False)
+        return moment
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from, as failures are counted: of IPv6 the network that one house has."""
+    host = (scope.get("client") or ("",))[0].partition("%")[0]
+    found = ip_address(host) if ":" in host else None
+    if not isinstance(found, IPv6Address) or found.ipv4_mapped:
+        return f"address {host}"
+    return f"address {ip_network((int(found), IPV6_HOUSE), strict=False)}"

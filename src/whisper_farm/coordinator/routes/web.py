@@ -25,6 +25,7 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, routes_for, sub_application
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.layers.headers import header
+from whisper_farm.coordinator.layers.quotas import address_of
 from whisper_farm.coordinator.layers.sessions import (
     COOKIE,
     cookie,
@@ -183,14 +184,12 @@ async def get_session(request: Request, farm: Farm) -> Session:
 async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response) -> None:
     """Sign in by a link or by name and password; the session is in a cookie."""
     must_come_from_our_page(request.scope, farm.names)
-    address = f"address {request.client.host if request.client else ''}"
+    link, address = body.link, address_of(request.scope)
     keys = (address, f"account {body.name}") if body.name else (address,)
-    farm.failed_tries.check(*keys)
-    link = body.link
-    account = await (farm.store.write(lambda tx: accounts.use_link(tx, link)) if link else _by_password(farm, body))
-    if account is None:
-        farm.failed_tries.failed(*keys)
-        raise Unauthorized("This link works no more." if body.link else "Name or password is wrong.")
+    with farm.failed_tries.one_try(*keys):
+        account = await (farm.store.write(lambda tx: accounts.use_link(tx, link)) if link else _by_password(farm, body))
+        if account is None:
+            raise Unauthorized("This link works no more." if link else "Name or password is wrong.")
     name = account.name
     before = cookie(request.scope, COOKIE)
 
@@ -208,11 +207,9 @@ async def sign_in(body: SignIn, request: Request, farm: Farm, response: Response
 async def open_link(body: OpenLink, request: Request, farm: Farm, response: Response) -> None:
     """Let this browser read the transcription that a link shares; the secret is in a cookie."""
     must_come_from_our_page(request.scope, farm.names)
-    address = f"address {request.client.host if request.client else ''}"
-    farm.failed_tries.check(address)
-    if not await farm.store.read(lambda tx: is_shared(tx, body.transcription_id, body.secret)):
-        farm.failed_tries.failed(address)
-        raise Unauthorized("This link works no more.")
+    with farm.failed_tries.one_try(address_of(request.scope)):
+        if not await farm.store.read(lambda tx: is_shared(tx, body.transcription_id, body.secret)):
+            raise Unauthorized("This link works no more.")
     give_cookie(response, request.scope, share_cookie(body.transcription_id), body.secret, farm.settings)
 
 
@@ -270,12 +267,11 @@ async def change_password(body: NewPassword, request: Request, caller: AnyCaller
     if account is None:
         raise NotFound(f"There is no account {caller.owner}.")
     if account.password_hash is not None:
-        key = f"account {caller.owner}"
-        farm.failed_tries.check(key)
-        if not await _fits(farm, account.password_hash, body.current or ""):
-            farm.failed_tries.failed(key)
-            raise InvalidRequest("The current password is wrong.")
-    made = await farm.store.run(lambda: PasswordHasher().hash(body.password))
+        with farm.failed_tries.one_try(f"account {caller.owner}"):
+            if not await _fits(farm, account.password_hash, body.current or ""):
+                raise InvalidRequest("The current password is wrong.")
+    async with farm.one_password:
+        made = await farm.store.run(lambda: PasswordHasher().hash(body.password))
     await farm.store.write(lambda tx: accounts.set_password(tx, caller.owner, made, caller.token_id))
     farm.sessions.forget()
     farm.log.info("a password was set", action="password_set", owner=caller.owner)
@@ -311,7 +307,8 @@ async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
         except (VerificationError, InvalidHashError):
             return False
 
-    return await farm.store.run(verify)
+    async with farm.one_password:
+        return await farm.store.run(verify)
 
 
 @cache

@@ -27,6 +27,7 @@ from whisper_farm.coordinator.layers.auth import (
     must_speak_our_protocol,
     secret_of,
 )
+from whisper_farm.coordinator.layers.quotas import address_of
 from whisper_farm.coordinator.transfers import chunk_key
 from whisper_farm.errors import (
     BlobMissing,
@@ -88,15 +89,13 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
 async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> protocol.JoinAnswer:
     """Let a worker in by a join code, or have it wait for an administrator. Needs no token."""
     must_speak_our_protocol(request.scope)
-    address = f"address {request.client.host if request.client else ''}"
-    farm.failed_tries.check(address)
     settings = farm.settings
-    state = await farm.store.write(
-        lambda tx: join_by(tx, body.code, body.name, body.token_hash, settings.join_approval, settings.max_tokens)
-    )
-    if state is None:
-        farm.failed_tries.failed(address)
-        raise Unauthorized("This join code does not work (any more); the farm page makes another one.")
+    with farm.failed_tries.one_try(address_of(request.scope)):
+        state = await farm.store.write(
+            lambda tx: join_by(tx, body.code, body.name, body.token_hash, settings.join_approval, settings.max_tokens)
+        )
+        if state is None:
+            raise Unauthorized("This join code does not work (any more); the farm page makes another one.")
     farm.log.info("a worker joins", action="join", name=body.name, state=state)
     return protocol.JoinAnswer(state=state)
 
