@@ -31,6 +31,9 @@ def data_folder() -> Path:
     return base / "whisper-farm"
 
 
+MAX_FETCHES = 64
+
+
 class Policy(BaseSettings):
     """How the queue treats leases, retries and hedges."""
 
@@ -151,8 +154,9 @@ class ServerSettings(BaseSettings, Limits):
     """Models that may be asked for, each as its name or ENGINE:MODEL; None means any."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks that are not public and that links, feeds and webhooks may lead to all the same, as `127.0.0.0/8`."""
-    fetches_at_once: int = Field(default=4, ge=1, le=64)
-    """Links that this server fetches at the same time; each may hold 16 MiB of memory."""
+    fetches_at_once: int = Field(default=4, ge=1, le=MAX_FETCHES)
+    """Links that this server fetches at once, and as many again of owners of whom none is being fetched; each may hold
+    16 MiB of memory."""
     fetch_hours: float = Field(default=24, gt=0, le=168)
     """Time to fetch what a link leads to, all tries and pauses included."""
     feed_minutes: float = Field(default=30, ge=1, le=10_080)

@@ -6,9 +6,12 @@ import asyncio
 import os
 import select
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
+from whisper_farm.coordinator import transcripts
 from whisper_farm.store import uploads
 from whisper_farm.store.blobs import Blobs
 
@@ -204,6 +208,34 @@ def test_a_damaged_transcript_is_a_documented_error_and_is_made_again(
         assert refused(answer) in ((500, "invalid_transcript"), (404, "blob_missing"))
         eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript made again")
         assert farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text == before
+
+
+def test_files_that_one_owner_wants_by_the_dozen_hold_up_no_other(
+    farm: ServedFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greedy, honest, worker = farm.user("greedy"), farm.user("honest"), make_worker(farm)
+    places = {}
+    for one in (greedy, honest):
+        made = submit(one)
+        worker.work_off()
+        places[one] = f"/api/transcriptions/{made['id']}/transcript?format=docx"
+        eventually(lambda made=made: farm.admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
+    laid, go_on, under_way = transcripts.laid, threading.Event(), list[str]()
+
+    def slowly(*given: Any) -> Any:
+        under_way.append(threading.current_thread().name)
+        go_on.wait(20)
+        return laid(*given)
+
+    with ThreadPoolExecutor(6) as pool:
+        monkeypatch.setattr(transcripts, "laid", slowly)
+        waiting = [pool.submit(greedy.get, places[greedy]) for _ in range(6)]
+        eventually(lambda: under_way, "one is being written")
+        monkeypatch.setattr(transcripts, "laid", laid)
+        assert honest.get(places[honest]).is_success
+        assert len(under_way) == 1
+        go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
 
 
 def test_segments_name_results_that_are_gone(farm: ServedFarm, make_worker: MakeWorker) -> None:

@@ -16,7 +16,7 @@ from whisper_farm.coordinator.services.webhooks import Webhooks, message
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store import webhooks
-from whisper_farm.store.database import Database
+from whisper_farm.store.database import Database, Transaction
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SETTINGS = ServerSettings(private_networks=(ip_network("127.0.0.1/32"),))
@@ -83,3 +83,19 @@ def test_any_bytes_are_a_failure_with_its_reason(
     found = tried(database, server, answer)
     assert found.state == "failed" or answer.startswith(b"HTTP/")
     assert canary.visits == 0
+
+
+def test_messages_of_one_owner_hold_up_no_other(database: Database) -> None:
+    """One owner has twenty receivers that never answer, and thousands of messages for them."""
+
+    def fill(tx: Transaction) -> list[str]:
+        greedy = [webhooks.add_webhook(tx, "greedy", f"http://192.0.2.{n}/", False, 0) for n in range(3)]
+        for hook in greedy * 100:
+            webhooks.add_delivery(tx, hook.id, "transcription_done", None, {})
+        honest = webhooks.add_webhook(tx, "honest", "http://192.0.2.9/", False, 0)
+        return [webhooks.add_delivery(tx, honest.id, "transcription_done", None, {}) for _ in range(2)]
+
+    mine = database.write(fill)
+    due = [each.id for each in database.write(lambda tx: webhooks.take_due(tx, 10))]
+    assert set(mine) <= set(due)
+    assert len(due) == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,6 +89,25 @@ def test_a_feed_that_fails_is_asked_later_and_later(start_farm: StartFarm, web: 
         waits.append(round(one["next_at"] - before))
         farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
     assert waits == [300, 600, 1200]
+
+
+def test_many_slow_feeds_of_one_owner_hold_up_one_feed_of_another_no_longer_than_one_does(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "LOOK_SECONDS", 4.0)
+    farm, never = start_farm(**OPEN), threading.Event()
+    greedy = farm.user("greedy")
+    for number in range(5):
+        slow = web.put(f"/slow{number}.xml", b"<rss", break_after=1, wait_for=never)
+        greedy.post("/api/feeds", json={"url": slow})
+    eventually(lambda: any(one["error"] for one in farm.admin.get("/api/feeds").json()["feeds"]), "one was looked at")
+    farm.user("other").post("/api/feeds", json={"url": feed(web, "one")})
+    eventually(lambda: names(farm) == ["one"], "the other's is looked at")
+    looked = [one for one in farm.admin.get("/api/feeds").json()["feeds"] if one["error"]]
+    assert len(looked) <= 3
+    assert "within 4 seconds" in looked[0]["error"]
+    assert round(looked[0]["next_at"] - looked[0]["looked_at"]) == 300
+    never.set()
 
 
 def test_an_address_that_is_refused_is_no_feed_and_hostile_episodes_are_left_out(

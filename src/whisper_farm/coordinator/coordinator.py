@@ -38,7 +38,7 @@ from whisper_farm.errors import FarmError, FarmMismatch, StorageError
 from whisper_farm.fleet.pools import read_pools
 from whisper_farm.log import logger
 from whisper_farm.protocol.events import EventKind
-from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.settings import MAX_FETCHES, Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import Event
@@ -95,8 +95,9 @@ class Coordinator:
         yield Sweeper(self.store, self.blobs, self.settings)
         yield Webhooks(self.store, self.settings)
         yield Feeds(self.store, self.blobs, self.settings)
-        for _ in range(self.settings.fetches_at_once):
-            yield Fetcher(self.store, self.blobs, self.settings)
+        for most_of_one in (MAX_FETCHES, 1):
+            for _ in range(self.settings.fetches_at_once):
+                yield Fetcher(self.store, self.blobs, self.settings, most_of_one)
         if self.machines is not None:
             yield self.machines
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -152,6 +153,8 @@ class Renderer:
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(RENDERS_AT_ONCE, "farm-render")
         self._turns = asyncio.Semaphore(RENDERS_AT_ONCE)
+        self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One at a time of each owner, who keeps a turn free for others so."""
 
     async def file(
         self, row: TranscriptionRow, wanted: OutputFormat, at: int | None = None, struck: bool = False
@@ -163,10 +166,11 @@ class Renderer:
         key = transcript_key_of(row)
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                edits = await self._store.read(lambda tx: edits_after(tx, row.id))
-                return await self._in_turn(
-                    key, lambda document: wanted.write(_edited(document, row.transcript_sha256, edits[:at], struck))
-                )
+                async with self._owners.setdefault(row.owner, asyncio.Lock()):
+                    edits = await self._store.read(lambda tx: edits_after(tx, row.id))
+                    return await self._in_turn(
+                        key, lambda document: wanted.write(_edited(document, row.transcript_sha256, edits[:at], struck))
+                    )
         except (InvalidTranscript, BlobMissing):
             await self._store.write(lambda tx: rebuild(tx, row.id))
             raise

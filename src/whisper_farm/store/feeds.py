@@ -64,7 +64,13 @@ ADD = insert("feeds", FeedRow)
 OF_OWNER = Query[FeedRow](f"{ROW} WHERE CAST(:owner AS TEXT) IS NULL OR owner = :owner ORDER BY created_at, id")
 FIND = Query[FeedRow](f"{ROW} WHERE id = :id")
 BY_SECRET = Query[FeedRow](f"{ROW} WHERE secret = :secret")
-DUE = Query[FeedRow](f"{ROW} WHERE next_at <= :now ORDER BY next_at, id LIMIT 1")
+DUE = Query[FeedRow](f"""
+    {ROW} WHERE next_at <= :now
+     ORDER BY (SELECT coalesce(max(others.looked_at), 0) FROM feeds others WHERE others.owner = feeds.owner),
+              next_at, id
+     LIMIT 1
+""")
+"""Of the owner of whose feeds none was looked at for longest."""
 TAKE = Change("UPDATE feeds SET next_at = :until WHERE id = :id")
 NOTE = Change("""
     UPDATE feeds SET title = :title, etag = :etag, modified = :modified, key = :key, error = :error, tries = :tries,

@@ -45,7 +45,7 @@ DUE = Query[str]("""
     SELECT fetches.transcription_id FROM fetches
       JOIN transcriptions ON transcriptions.id = fetches.transcription_id
       LEFT JOIN held ON held.owner = fetches.owner
-     WHERE transcriptions.state = 'fetching' AND fetches.next_at <= :now
+     WHERE transcriptions.state = 'fetching' AND fetches.next_at <= :now AND coalesce(held.fetches, 0) < :most
      ORDER BY coalesce(held.fetches, 0), fetches.next_at, transcriptions.created_at, transcriptions.id LIMIT 1
 """)
 TAKE = Change("""
@@ -75,14 +75,17 @@ def fetches_of(tx: Transaction, transcription_ids: Sequence[str]) -> dict[str, F
     return {row.transcription_id: row for row in rows}
 
 
-def due_fetch(tx: Transaction) -> str | None:
-    """The transcription whose link is to be fetched next: of the owner of whose links fewest are being fetched."""
-    return tx.first(DUE, {"now": tx.now})
+def due_fetch(tx: Transaction, most: int) -> str | None:
+    """The transcription whose link is to be fetched next: of the owner of whose links fewest are being fetched.
+
+    None if there is none, or if `most` are being fetched of each owner who has one.
+    """
+    return tx.first(DUE, {"now": tx.now, "most": most})
 
 
-def take_fetch(tx: Transaction, holder: str) -> FetchRow | None:
+def take_fetch(tx: Transaction, holder: str, most: int) -> FetchRow | None:
     """Hold the fetch that is due."""
-    due = due_fetch(tx)
+    due = due_fetch(tx, most)
     if due is None:
         return None
     tx.change(TAKE, {"id": due, "holder": holder, "until": tx.now + HELD_SECONDS})

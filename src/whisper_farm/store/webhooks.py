@@ -94,9 +94,14 @@ AGAIN = Change("""
     UPDATE deliveries SET state = 'pending', tries = 0, status = NULL, error = NULL, next_at = :now WHERE id = :id
 """)
 DUE = Query[DueDelivery]("""
-    SELECT deliveries.id AS id, kind, url, secret, body, tries FROM deliveries JOIN webhooks ON webhooks.id = webhook_id
-     WHERE state = 'pending' AND next_at <= :now ORDER BY next_at, deliveries.id LIMIT :limit
+    SELECT id, kind, url, secret, body, tries
+      FROM (SELECT deliveries.id AS id, kind, url, secret, body, tries, next_at,
+                   row_number() OVER (PARTITION BY webhooks.owner ORDER BY next_at, deliveries.id) AS place
+              FROM deliveries JOIN webhooks ON webhooks.id = webhook_id
+             WHERE state = 'pending' AND next_at <= :now) AS due
+     ORDER BY place, next_at, id LIMIT :limit
 """)
+"""One of each owner, then another of each: whose receiver never answers holds up no other owner's."""
 TAKE = Change("UPDATE deliveries SET next_at = :until, tries = tries + 1 WHERE id IN :ids")
 NOTE = Change("""
     UPDATE deliveries SET state = :state, status = :status, error = :error, next_at = :next_at

@@ -7,6 +7,7 @@ its own: two coordinators at once make one transcription of it.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,8 @@ from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.transcriptions import count_unfinished
 from whisper_farm.transcript.options import RecognitionOptions
 
+LOOK_SECONDS = 120.0
+"""For one feed: the others wait meanwhile."""
 BACK_OFF_SECONDS = 300.0
 MOST_BACK_OFF_SECONDS = 86_400.0
 ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.5"
@@ -52,8 +55,11 @@ class Feeds(Service):
         if feed is None:
             return Report()
         try:
-            taken = await self._look(feed)
-        except FarmError as error:
+            async with asyncio.timeout(LOOK_SECONDS):
+                taken = await self._look(feed)
+        except (FarmError, TimeoutError) as failure:
+            late = FetchFailed(f"{host_of(feed.url)} did not send its feed within {LOOK_SECONDS:g} seconds.")
+            error = failure if isinstance(failure, FarmError) else late
             logger().warning("a feed was looked at in vain", action="feed_failed", feed_id=feed.id, error=error.message)
             tries = feed.tries + 1
             wait = min(BACK_OFF_SECONDS * 2 ** min(tries - 1, 20), MOST_BACK_OFF_SECONDS)

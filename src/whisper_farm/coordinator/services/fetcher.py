@@ -1,6 +1,7 @@
 """Fetches what links lead to and stores it, part by part, until the recording is whole and its first job can be made.
 
-A coordinator runs several of these, each with one link at a time. What has come is kept in parts. So after a broken
+A coordinator runs several of these, each with one link at a time. Half of them are for owners of whom no link is being
+fetched, so that nobody waits for links of others that trickle. What has come is kept in parts. So after a broken
 connection, or at another coordinator, it goes on where it ended, if the server can. The parts become one blob in the
 end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why.
 """
@@ -72,17 +73,19 @@ class Fetcher(Service):
     woken_by = frozenset({"transcription_submitted", "transcription_retried"})
     period_seconds = 5
 
-    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
+    def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, most_of_one: int) -> None:
+        """It takes no link of an owner of whom so many are being fetched."""
         self._store = store
         self._blobs = blobs
         self._settings = settings
+        self._most_of_one = most_of_one
         self.timeout_seconds: float = settings.fetch_hours * 3600 + LAST_SECONDS
 
     async def run_once(self) -> Report:
         """Try the link whose turn it is, if there is one."""
-        if await self._store.read(due_fetch) is None:
+        if await self._store.read(lambda tx: due_fetch(tx, self._most_of_one)) is None:
             return Report()
-        row = await self._store.write(lambda tx: take_fetch(tx, secrets.token_hex(8)))
+        row = await self._store.write(lambda tx: take_fetch(tx, secrets.token_hex(8), self._most_of_one))
         if row is None:
             return Report()
         source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
