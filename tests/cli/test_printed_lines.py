@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from whisper_farm.cli.main import outcome
 from whisper_farm.cli.serve import greet, outside
 from whisper_farm.settings import ServerSettings
 
@@ -17,6 +18,16 @@ def line_here(settings: ServerSettings, address: str, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "secret" not in out
     return next(line.partition("here ")[2].strip() for line in out.splitlines() if "a worker here" in line)
+
+
+def test_a_sign_in_link_leads_to_the_server_of_the_data_folder_and_says_for_how_long(
+    own_data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_data_folder / "server-address").write_text("http://127.0.0.1:9911\n", encoding="utf-8")
+    assert outcome(["sign-in-link"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("http://127.0.0.1:9911/#/sign-in/")
+    assert printed.err == "It signs admin in once, within 15 minutes.\n"
 
 
 def test_a_worker_here_needs_no_flags_where_everything_is_as_usual(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from whisper_farm.cli.connection import DEFAULT_SERVER, on_farm
+from whisper_farm.cli.connection import on_farm, token_address
 from whisper_farm.cli.transcriptions import each
 from whisper_farm.cli.whisper_flags import Command
 from whisper_farm.cli.words import columns, when
@@ -63,7 +63,7 @@ def revoke(farm: FarmClient, token_id: tuple[str, ...], only: bool) -> int:
 @click.argument("name", default="admin")
 @click.option("--data", metavar="FOLDER", help="The server's data folder.")
 @click.option("--database", metavar="URL", help="The server's database, where it is not in the data folder.")
-@click.option("--public_url", metavar="URL", help="The server's address. [default: http://127.0.0.1:8765]")
+@click.option("--public_url", metavar="URL", help="The server's address. [default: that of the data folder's server]")
 def sign_in_link(name: str, **flags: str | None) -> None:
     """Print a link that signs NAME in to the web app, once, within 15 minutes. [default: admin]
 
@@ -76,5 +76,5 @@ def sign_in_link(name: str, **flags: str | None) -> None:
     settings = server_settings(**flags)
     with open_stores(settings) as (database, _):
         link = database.write(lambda tx: link_for(tx, name))
-    print(sign_in_address(settings.public_url or DEFAULT_SERVER, link))
+    print(sign_in_address(settings.public_url or token_address(settings.data), link))
     print(f"It signs {name} in once, within 15 minutes.", file=sys.stderr)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 from whisper_farm.engines.cache import (
     WANTED,
     FoundModel,
-    cache_folder,
     is_model,
     local_model,
     models_on_disk,
@@ -89,7 +88,8 @@ def find_model(model: str, settings: EngineSettings, progress: Progress, revisio
         if settings.local_files_only:
             raise ModelUnavailable(
                 f"The model {model!r} is not on this machine and fetching is switched off; "
-                f"put it in {cache_folder(settings.model_dir)} or give its folder with --model."
+                f"copy the hub's folder to {repository_folder(repository(model), settings.model_dir)}, "
+                "or give a folder with the model as --model."
             )
         return fetch_model(model, revision, settings.model_dir, progress)
     except ModelUnavailable as problem:
