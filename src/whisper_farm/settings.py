@@ -140,8 +140,6 @@ class ServerSettings(BaseSettings, Limits):
     """Event streams of one owner at the same time."""
     max_tokens: int = Field(default=200, ge=1, le=100_000)
     """Valid tokens one owner may make."""
-    join_approval: bool = False
-    """Whether a worker that joins by a code waits until an administrator lets it in."""
     max_user_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that users may ask for."""
     trash_hours: float = Field(default=72, ge=0, le=8760)

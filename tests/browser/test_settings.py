@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import httpx
-from playwright.sync_api import APIResponse, Locator, Page, Route, expect
-from support.browsers import PHONE, Visitor, barriers
+from playwright.sync_api import APIResponse, Route, expect
+from support.browsers import PHONE, Visitor, barriers, press, reach, write
 from support.farm_processes import Farm, Process
 
 
@@ -167,35 +167,6 @@ def test_a_webhook_is_made_and_what_became_of_its_messages_is_shown(visitor: Vis
     assert answer.value.ok
     row.get_by_role("button", name="Remove").click()
     expect(row).to_be_hidden()
-
-
-SEEN = """(one) => one.matches("input:not([type=radio], [type=checkbox]), textarea")
-  || [one, one.nextElementSibling].some((each) => each && getComputedStyle(each).outlineStyle !== "none")"""
-"""A field shows the focus by its border, a hidden one by what is drawn for it."""
-
-
-def reach(page: Page, what: Locator) -> None:
-    """Press Tab until it has the focus, which must be seen."""
-    what.wait_for(state="attached")
-    for _ in range(80):
-        if what.evaluate("(one) => one === document.activeElement"):
-            assert what.evaluate(SEEN), "the focus is seen"
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"Tab does not lead to {what}")
-
-
-def press(page: Page, what: Locator, *keys: str) -> None:
-    """Go there by Tab, and press these keys."""
-    reach(page, what)
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def write(page: Page, label: str, text: str) -> None:
-    """Go to that field, and write in it instead of what was there."""
-    press(page, page.get_by_label(label, exact=True), "Control+a")
-    page.keyboard.type(text)
 
 
 def test_a_podcast_is_followed_and_removed_by_keys_alone(visitor: Visitor) -> None:

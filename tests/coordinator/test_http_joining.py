@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.served_farm import ServedFarm, StartFarm
+from support.served_farm import ServedFarm
 
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store import join_codes
@@ -40,7 +40,7 @@ def register(farm: ServedFarm, token: str) -> int:
 
 
 def test_a_code_lets_one_worker_in_and_its_token_can_be_revoked(farm: ServedFarm, stranger: httpx.Client) -> None:
-    made = farm.admin.post("/api/join-codes").json()
+    made = farm.admin.post("/api/join-codes", params={"approved": True}).json()
     mine = token()
     assert register(farm, mine) == 401
     body = joining(made["code"].lower().replace("-", " "), mine)
@@ -58,7 +58,7 @@ def test_a_code_lets_one_worker_in_and_its_token_can_be_revoked(farm: ServedFarm
 
 
 def test_a_worker_that_joins_is_of_the_owner_that_its_code_names(farm: ServedFarm, stranger: httpx.Client) -> None:
-    made, mine = farm.admin.post("/api/join-codes", params={"owner": "ann"}).json(), token()
+    made, mine = farm.admin.post("/api/join-codes", params={"owner": "ann", "approved": True}).json(), token()
     assert (made["made_by"], made["owner"]) == ("admin", "ann")
     assert stranger.post("/api/work/join", json=joining(made["code"], mine)).json() == {"state": "joined"}
     assert register(farm, mine) == 200
@@ -68,9 +68,7 @@ def test_a_worker_that_joins_is_of_the_owner_that_its_code_names(farm: ServedFar
     assert "worker_joined" not in farm.user("bob").get("/api/events", params={"once": True, "after": 0}).text
 
 
-def test_where_it_is_asked_for_an_administrator_lets_a_worker_in_or_sends_it_away(start_farm: StartFarm) -> None:
-    farm = start_farm(join_approval=True)
-    stranger = speaks(farm)
+def test_an_administrator_lets_a_worker_in_or_sends_it_away(farm: ServedFarm, stranger: httpx.Client) -> None:
     first, second = (farm.admin.post("/api/join-codes").json() for _ in range(2))
     mine, other = token(), token()
     assert stranger.post("/api/work/join", json=joining(first["code"], mine)).json() == {"state": "waiting"}
@@ -81,6 +79,8 @@ def test_where_it_is_asked_for_an_administrator_lets_a_worker_in_or_sends_it_awa
         (made["id"], "attic", None) for made in (first, second)
     ]
     assert register(farm, mine) == 401
+    told = farm.admin.get("/api/events", params={"once": True, "after": 0}).text
+    assert told.count('"what": "join-codes"') == 2, "browsers hear of workers that wait"
     assert farm.admin.post(f"/api/join-codes/{first['id']}/approve").status_code == 204
     assert farm.admin.delete(f"/api/join-codes/{second['id']}").status_code == 204
     assert farm.admin.post(f"/api/join-codes/{second['id']}/approve").status_code == 404
@@ -105,6 +105,6 @@ def test_a_code_works_for_a_quarter_of_an_hour(database: Database) -> None:
 
     def late(tx: Any) -> object:
         tx.now = row.expires_at + 1
-        return join_codes.join(tx, code, "attic", "0" * 64, approval=False, most=5)
+        return join_codes.join(tx, code, "attic", "0" * 64, most=5)
 
     assert database.write(late) is None

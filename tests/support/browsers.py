@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, BrowserContext, Page, Request
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request
 
 from support.farm_processes import PROGRAM, Farm, until
 
@@ -29,6 +29,9 @@ DROP = """([name, type, data]) => {
 }"""
 WATCH = """document.addEventListener("securitypolicyviolation",
   (event) => console.error("POLICY " + event.violatedDirective + " " + event.blockedURI + " " + event.sample));"""
+SEEN = """(one) => one.matches("input:not([type=radio], [type=checkbox]), textarea")
+  || [one, one.nextElementSibling].some((each) => each && getComputedStyle(each).outlineStyle !== "none")"""
+"""A field shows the focus by its border, a hidden one by what is drawn for it."""
 
 
 def why_no_browser() -> str | None:
@@ -127,3 +130,27 @@ def too_wide(page: Page) -> int:
     """By how many pixels the page is wider than its window."""
     wide: int = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return wide
+
+
+def reach(page: Page, what: Locator) -> None:
+    """Press Tab until it has the focus, which must be seen."""
+    what.wait_for(state="attached")
+    for _ in range(80):
+        if what.evaluate("(one) => one === document.activeElement"):
+            assert what.evaluate(SEEN), "the focus is seen"
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not lead to {what}")
+
+
+def press(page: Page, what: Locator, *keys: str) -> None:
+    """Go there by Tab, and press these keys."""
+    reach(page, what)
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def write(page: Page, label: str, text: str) -> None:
+    """Go to that field, and write in it instead of what was there."""
+    press(page, page.get_by_label(label, exact=True), "Control+a")
+    page.keyboard.type(text)

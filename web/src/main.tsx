@@ -40,7 +40,7 @@ declare module "@tanstack/react-router" {
 
 function Themed({ children }: { children: ReactNode }) {
   const { t } = useWords();
-  const theme = useMemo(() => themeWith(t.close), [t]);
+  const theme = useMemo(() => themeWith({ close: t.close, showPassword: t.signIn.showPassword }), [t]);
   return (
     <MantineProvider
       theme={theme}

@@ -10,8 +10,13 @@ const dark: MantineColorsTuple = [
 
 const GREY = "light-dark(var(--mantine-color-gray-2), var(--mantine-color-dark-5))";
 
-/** `close` is what the buttons that close something say to those who do not see them. */
-export const themeWith = (close: string) => createTheme({
+/** What buttons without words say to those who do not see them. */
+interface Said {
+  readonly close: string;
+  readonly showPassword: string;
+}
+
+export const themeWith = ({ close, showPassword }: Said) => createTheme({
   colors: { farm, dark },
   primaryColor: "farm",
   primaryShade: 8,
@@ -34,8 +39,8 @@ export const themeWith = (close: string) => createTheme({
     Badge: { defaultProps: { variant: "light", radius: "sm", tt: "none", fw: 600, flex: "none" } },
     Notification: { defaultProps: { closeButtonProps: { "aria-label": close } } },
     Anchor: { defaultProps: { c: "light-dark(var(--mantine-color-farm-9), var(--mantine-color-farm-3))" } },
-    // Its <header> would be a second one of the page.
-    Modal: { defaultProps: { centered: true, closeButtonProps: { "aria-label": close }, attributes: { header: { role: "presentation" } } } },
+    PasswordInput: { defaultProps: { visibilityToggleButtonProps: { "aria-label": showPassword } } },
+    Modal: { styles: { title: { fontWeight: 650 } }, defaultProps: { centered: true, closeButtonProps: { "aria-label": close }, attributes: { header: { role: "presentation" } } } }, // the page has a header
   },
 });
 

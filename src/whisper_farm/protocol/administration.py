@@ -63,6 +63,8 @@ class JoinCode(Answer):
     made_by: Name
     owner: Name = ""
     """Whose the worker is."""
+    approved: bool = False
+    """Whether the worker need not wait."""
     created_at: float
     expires_at: float
     name: Name | None = None

@@ -53,6 +53,7 @@ EventKind = Literal[
     "worker_gone",
     "worker_hours_changed",
     "limits_changed",
+    "settings_changed",
 ]
 
 
@@ -252,6 +253,12 @@ class LimitsChanged(FarmEvent):
 
     author: Name
     changed: dict[str, float | None]
+
+
+class SettingsChanged(FarmEvent):
+    """A list of the settings is another now: which."""
+
+    what: Literal["tokens", "people", "join-codes", "feeds", "webhooks"]
 
 
 def event_of(kind: str, data: dict[str, Any]) -> FarmEvent | None:

@@ -14,7 +14,9 @@ from typing import Any
 
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.administration import Scope
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
 from whisper_farm.store.feeds import delete_feed, feeds_of
 from whisper_farm.store.statements import Change, Json, Query, columns
 from whisper_farm.store.tokens import digest
@@ -95,6 +97,7 @@ def make_account(tx: Transaction, name: str, scope: Scope) -> AccountRow:
     if tx.first(FIND, {"name": name}) is not None:
         raise WrongState(f"There is an account {name} already.")
     tx.change(INSERT, {"name": name, "scope": scope})
+    emit(tx, SettingsChanged(what="people"))
     return AccountRow(name, scope, None, tx.now, None)
 
 
@@ -120,6 +123,7 @@ def remove_account(tx: Transaction, name: str) -> list[str]:
         raise WrongState(f"{name} is the only administrator; make another one first.")
     tx.change(REVOKE_TOKENS, {"name": name})
     tx.change(REMOVE, {"name": name})
+    emit(tx, SettingsChanged(what="people"))
     for hook in webhooks_of(tx, name):
         delete_webhook(tx, hook.id, name)
     return [key for feed in feeds_of(tx, name) for key in delete_feed(tx, feed)]

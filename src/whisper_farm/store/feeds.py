@@ -8,7 +8,9 @@ from typing import Any
 
 from whisper_farm.errors import NotFound, QuotaReached, WrongState
 from whisper_farm.protocol.client import TranscriptionState
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
 MOST_FEEDS = 1000
@@ -101,6 +103,7 @@ def add_feed(tx: Transaction, owner: str, url: str, **told: Any) -> FeedRow:
     new |= {"id": secrets.token_hex(8), "secret": secrets.token_hex(16), "title": "", "tries": 0, "next_at": 0.0}
     made = FeedRow(**new, owner=owner, url=url, created_at=tx.now, **told)
     tx.change(ADD, asdict(made) | {"options": Json(made.options)})
+    emit(tx, SettingsChanged(what="feeds"), owner=owner)
     return made
 
 
@@ -129,6 +132,7 @@ def delete_feed(tx: Transaction, feed: FeedRow) -> list[str]:
     """Look at a feed no more; its transcriptions stay. Returns the keys of its blobs."""
     tx.change(DELETE_EPISODES, {"id": feed.id})
     tx.change(DELETE, {"id": feed.id})
+    emit(tx, SettingsChanged(what="feeds"), owner=feed.owner)
     return [feed.key] if feed.key else []
 
 
@@ -147,6 +151,7 @@ def take_feed(tx: Transaction) -> FeedRow | None:
 
 def note_look(tx: Transaction, feed: FeedRow, wait_seconds: float) -> bool:
     """What came of a look: the fields of `feed` are kept. False if it was removed meanwhile."""
+    emit(tx, SettingsChanged(what="feeds"), owner=feed.owner)
     return tx.changed(NOTE, asdict(feed) | {"looked_at": tx.now, "next_at": tx.now + wait_seconds}) == 1
 
 

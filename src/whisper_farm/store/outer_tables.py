@@ -43,11 +43,13 @@ join_codes = table(
     key("id"),
     each(TEXT, "hash made_by owner parent"),
     some(TEXT, "name token_hash"),
+    each(BOOLEAN, "approved"),
     each(REAL, "created_at expires_at"),
     UniqueConstraint("hash"),
     holds("named_when_used", "(name IS NULL) = (token_hash IS NULL)"),
 )
-"""Codes by which one worker each joins. A used one with a name waits until an administrator lets that worker in."""
+"""Codes by which one worker each joins. A used one with a name waits until an administrator lets that worker in.
+`approved` is one whose worker need not wait."""
 
 accounts = table(
     "accounts",

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 
 from whisper_farm.errors import InvalidRequest, QuotaReached
 from whisper_farm.protocol.administration import Scope
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query, columns, insert
 from whisper_farm.times import DAY_SECONDS
 
@@ -129,7 +131,10 @@ def revoke_token(tx: Transaction, token_id: str, owner: str | None = None, only:
     """
     if only and any(one.id == token_id for one in list_tokens(tx, owner)):
         tx.change(ADOPT, {"id": token_id})
-    return tx.changed(REVOKE, {"id": token_id, "owner": owner}) > 0
+    revoked = tx.changed(REVOKE, {"id": token_id, "owner": owner}) > 0
+    if revoked:
+        emit(tx, SettingsChanged(what="tokens"), owner=owner)
+    return revoked
 
 
 def has_admin(tx: Transaction) -> bool:

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from whisper_farm.errors import WrongState
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.protocol.subscriptions import DeliveryState
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
 MOST_WEBHOOKS = 20
@@ -116,6 +118,7 @@ def add_webhook(tx: Transaction, owner: str, url: str, progress: bool, position:
         raise WrongState(f"{owner} has {MOST_WEBHOOKS} webhooks already; delete one first.")
     made = WebhookRow(secrets.token_hex(8), owner, url, _new_secret(), position, progress, tx.now)
     tx.change(ADD, asdict(made))
+    emit(tx, SettingsChanged(what="webhooks"), owner=owner)
     return made
 
 
@@ -134,6 +137,7 @@ def delete_webhook(tx: Transaction, webhook_id: str, owner: str | None) -> None:
     found = find_webhook(tx, webhook_id, owner)
     tx.change(DELETE_DELIVERIES, {"id": found.id, "kind": None})
     tx.change(DELETE, {"id": found.id})
+    emit(tx, SettingsChanged(what="webhooks"), owner=found.owner)
 
 
 def move_on(tx: Transaction, webhook_id: str, position: int) -> bool:

@@ -42,7 +42,10 @@ export class Applied {
       this.stale(["transcriptions"]); // their warnings speak of workers
     } else if (event.kind === "limits_changed") {
       this.stale(["limits"]);
+    } else if (event.kind === "settings_changed") {
+      this.stale([event.data.what]);
     } else if (id !== null) {
+      this.stale(["feeds"]); // they count their episodes
       this.stale(["transcriptions"]);
       this.stale(["search"]);
       this.stale(["transcription", id]);

@@ -1,8 +1,10 @@
 // What is shown instead of a page that cannot be shown.
-import { Alert, Anchor, Button, Container, Stack } from "@mantine/core";
+import { Alert, Anchor, Button, Container, Stack, Title } from "@mantine/core";
 import { type ErrorComponentProps, Link, useRouter } from "@tanstack/react-router";
+import { IconArrowLeft } from "@tabler/icons-react";
 
 import { useWords } from "../words";
+import style from "./Parts.module.css";
 
 export function Failed({ error }: ErrorComponentProps) {
   const { t } = useWords();
@@ -17,10 +19,11 @@ export function Failed({ error }: ErrorComponentProps) {
   );
 }
 
-export function Problem({ error }: { error: unknown }) {
+/** `title` is null where the page has one that says the same. */
+export function Problem({ error, title }: { error: unknown; title?: null }) {
   const { t } = useWords();
   return (
-    <Alert color="red" title={t.error} role="alert">
+    <Alert color="red" title={title === null ? null : t.error} role="alert">
       {error instanceof Error ? error.message : String(error)}
     </Alert>
   );
@@ -31,11 +34,18 @@ export function Missing() {
   return (
     <Container size="sm" py="xl">
       <Stack>
-        <h1>{t.notFound}</h1>
-        <Anchor component={Link} to="/">
-          {t.reader.backToList}
-        </Anchor>
+        <Title order={1}>{t.notFound}</Title>
+        <ToList />
       </Stack>
     </Container>
+  );
+}
+
+export function ToList() {
+  const { t } = useWords();
+  return (
+    <Anchor component={Link} to="/" size="sm" className={style.back}>
+      <IconArrowLeft size={16} aria-hidden /> {t.reader.backToList}
+    </Anchor>
   );
 }

@@ -1,5 +1,5 @@
 // What pages are made of, written once: a section, facts, a list of entries, a menu of actions, a secret shown once.
-import { ActionIcon, Alert, Badge, Button, Card, Group, Menu, Modal, Stack, Text, TextInput, Title } from "@mantine/core";
+import { ActionIcon, Alert, Badge, Button, Card, Code, Group, Menu, Modal, Stack, Text, TextInput, Title } from "@mantine/core";
 import { IconCopy, IconDots } from "@tabler/icons-react";
 import { type ComponentType, type FormEvent, type ReactNode, useEffect, useState } from "react";
 
@@ -58,6 +58,11 @@ export function NameDialog({ title, label, given, most = 100, opened, onClose, o
   );
 }
 
+/** A text in which commands stand between backticks. */
+export function WithCode({ text }: { text: string }) {
+  return text.split("`").map((part, index) => (index % 2 ? <Code key={index}>{part}</Code> : part));
+}
+
 interface FormProps {
   /** Gets what was written, by the names of the fields, and what empties them. */
   readonly onSend: (written: Readonly<Record<string, string>>, empty: () => void) => void;
@@ -75,9 +80,9 @@ export function Form({ onSend, children }: FormProps) {
 
 export type Fact = readonly [name: string, value: ReactNode];
 
-export function Facts({ facts }: { facts: readonly Fact[] }) {
+export function Facts({ facts, wide = false }: { facts: readonly Fact[]; wide?: boolean }) {
   return (
-    <dl className={style.facts}>
+    <dl className={style.facts} data-wide={wide || undefined}>
       {facts.map(([name, value]) => (
         <div key={name}>
           <dt>{name}</dt>
@@ -99,7 +104,7 @@ export function Entries({ label, children }: { label: string; children: ReactNod
 /** One of a list: its name, what there is to know of it, and what can be done with it. */
 export function Entry({ name, badge, about, bad, children }: {
   name: ReactNode;
-  badge?: string | undefined;
+  badge?: ReactNode;
   about: readonly (string | null | undefined)[];
   bad?: string | null | undefined;
   children?: ReactNode;
@@ -107,7 +112,7 @@ export function Entry({ name, badge, about, bad, children }: {
   return (
     <li>
       <div className={style.grow}>
-        <b>{name}</b> {badge && <Badge color="gray">{badge}</Badge>}
+        <b>{name}</b> {typeof badge === "string" ? <Badge color="gray">{badge}</Badge> : badge}
         <Text size="sm" c="dimmed">
           {about.filter(Boolean).join(" · ")}
         </Text>
@@ -117,7 +122,7 @@ export function Entry({ name, badge, about, bad, children }: {
           </Text>
         )}
       </div>
-      {children}
+      {children && <div className={style.does}>{children}</div>}
     </li>
   );
 }

@@ -30,7 +30,7 @@ export function Shell() {
         {t.skip}
       </a>
       <AppShell.Header className={style.header}>
-        <Container size="xl" h="100%">
+        <Container size="lg" h="100%">
           <Group h="100%" gap="xs" wrap="nowrap">
             <Link to="/" className={style.brand} aria-label={t.app}>
               <img src={icon} alt="" width={28} height={28} />

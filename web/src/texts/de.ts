@@ -37,6 +37,8 @@ export const de: Texts = {
     opening: "Sie werden angemeldet …",
     linkUsed: "Dieser Anmelde-Link gilt nicht mehr: Jeder Link gilt einmal und nur eine Weile. " +
       "Auf dem Server macht `whisper-farm sign-in-link` einen neuen.",
+    byPassword: "Mit Name und Passwort anmelden",
+    showPassword: "Passwort zeigen oder verbergen",
     signOut: "Abmelden",
   },
   list: {
@@ -46,7 +48,7 @@ export const de: Texts = {
     fetch: "Holen und transkribieren",
     dropHere: "Aufnahmen irgendwo auf diese Seite ziehen oder Dateien wählen. Audio und Video gehen beide.",
     dropNow: "Loslassen zum Transkribieren",
-    options: "Einstellungen",
+    options: "Optionen",
     search: "Namen und alles Gesagte durchsuchen",
     said: "Gesagt in",
     notSaid: "Das hat niemand gesagt.",
@@ -63,6 +65,7 @@ export const de: Texts = {
     emptyText: "Ziehen Sie eine Aufnahme hierher: einen Podcast, eine Vorlesung, eine Besprechung. Sie wird in Stücke " +
       "geschnitten, die Worker Ihrer Farm transkribieren sie nebeneinander, und Sie lesen dabei schon mit. " +
       "Kein Cloud-Dienst hört Ihre Aufnahme.",
+    noWorker: "Noch ist kein Worker da.",
     sample: "Den Beispiel-Podcast ausprobieren",
     actions: (name) => `Aktionen für ${name}`,
     cancel: "Abbrechen",
@@ -81,7 +84,7 @@ export const de: Texts = {
   },
   options: {
     model: "Modell",
-    modelHint: "Was Ihre Worker anbieten, steht zuerst. Größere Modelle hören besser und brauchen länger.",
+    modelHint: "Größere Modelle hören besser und brauchen länger.",
     offered: "Von Ihren Workern angeboten",
     others: "Andere Whisper-Modelle",
     lang: "Sprache",
@@ -277,7 +280,7 @@ export const de: Texts = {
     endedTitle: "Dieser Link lässt sich nicht öffnen",
   },
   chunkStates: {
-    waiting: "wartet",
+    waiting: "wartend",
     running: "läuft",
     hedged: "bei zwei Workern",
     done: "fertig",
@@ -337,7 +340,7 @@ export const de: Texts = {
       working: (jobs, workers) =>
         `${jobs === 1 ? "Ein Stück ist" : `${jobs} Stücke sind`} in Arbeit, bei ${workers === 1 ? "einem Worker" : `${workers} Workern`}.`,
       waiting: "Es gibt Arbeit, und noch ist niemand daran.",
-      empty: "Niemand ist da, der die Arbeit tut. Starten Sie auf irgendeinem Rechner `whisper-farm worker`.",
+      empty: "Niemand ist da, der die Arbeit tut. Fügen Sie eine Maschine hinzu, oder starten Sie auf dieser `whisper-farm worker`.",
     },
     throughput: "Durchsatz",
     queued: "Wartende Aufträge",
@@ -347,6 +350,7 @@ export const de: Texts = {
     none: "–",
     workers: "Worker",
     noWorkers: "In der letzten Stunde war kein Worker hier.",
+    version: "Version",
     name: "Name",
     engine: "Engine und Modelle",
     device: "Gerät",
@@ -411,12 +415,15 @@ export const de: Texts = {
   join: {
     add: "Maschine hinzufügen",
     title: "Maschine hinzufügen",
-    hint: "Whisper Farm muss dort installiert sein. Diese Zeile genügt; kein offener Port, kein Token.",
+    hint: "Installieren Sie Whisper Farm auf der anderen Maschine, und starten Sie dort diese Zeile. Sie braucht keinen offenen Port und kein Token.",
     system: "System",
-    systems: { unix: "Linux, macOS", windows: "Windows", checkout: "Quelltext" },
-    copy: "Kopieren",
+    systems: { unix: "Linux, macOS", windows: "Windows", checkout: "Aus dem Quelltext" },
+    copy: "Zeile kopieren",
     qr: "QR-Code dieser Zeile",
     works: (time: string) => `Der Code darin gilt einmal, noch ${time}. Die Maschine behält ein eigenes Token, das sich unter Einstellungen, Programme widerrufen lässt.`,
+    onlyHere: (host: string) => `Keine andere Maschine erreicht ${host}. Öffnen Sie diese Seite unter einer Adresse, die andere erreichen, und machen Sie die Zeile dort.`,
+    approved: "Sofort hereinlassen",
+    approvedHint: "Sonst werden Sie hier gefragt, wenn sie kommt.",
     another: "Neuen Code machen",
     waits: (name: string) => `${name} möchte mitmachen`,
     approve: "Hereinlassen",
@@ -504,7 +511,7 @@ export const de: Texts = {
     limits: {
       max_unfinished: "Unfertige Transkriptionen einer Person",
       max_waiting_seconds: "Stunden einer Person, die auf Erkennung warten",
-      max_waiting_bytes: "Hochgeladenes einer Person, nicht abgeschickt, in GiB",
+      max_waiting_bytes: "Uploads einer Person, nicht abgeschickt, in GiB",
       max_stored_bytes: "Aufnahmen einer Person, in GiB",
       max_workers: "Worker eines Tokens",
       retention_days: "Tage, die fertige Transkriptionen bleiben",
@@ -532,6 +539,7 @@ export const de: Texts = {
     inviteAdmin: "Administrator",
     inviteLink: "Senden Sie diesen Link. Er gilt einmal, drei Tage lang:",
     newLink: "Neuer Anmelde-Link",
+    signedIn: (when: string) => `angemeldet ${when}`,
     never: "noch nie angemeldet",
     tokens: "Zugangs-Token",
     tokensHint: "Für Programme und Worker. Das Geheimnis wird einmal gezeigt.",

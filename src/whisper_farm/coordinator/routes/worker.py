@@ -89,11 +89,9 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
 async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> protocol.JoinAnswer:
     """Let a worker in by a join code, or have it wait for an administrator. Needs no token."""
     must_speak_our_protocol(request.scope)
-    settings = farm.settings
+    most = farm.settings.max_tokens
     with farm.failed_tries.one_try(address_of(request.scope)):
-        state = await farm.store.write(
-            lambda tx: join_by(tx, body.code, body.name, body.token_hash, settings.join_approval, settings.max_tokens)
-        )
+        state = await farm.store.write(lambda tx: join_by(tx, body.code, body.name, body.token_hash, most))
         if state is None:
             raise Unauthorized("This join code does not work (any more); the farm page makes another one.")
     farm.log.info("a worker joins", action="join", name=body.name, state=state)

@@ -71,10 +71,15 @@ async def change_worker(worker_id: IdInPath, action: WorkerAction, caller: Admin
 
 @router.post("/join-codes", status_code=201)
 async def create_join_code(
-    caller: Admin, farm: Farm, owner: Annotated[Name | None, Query(description="Whose it is; yours by default.")] = None
+    caller: Admin,
+    farm: Farm,
+    owner: Annotated[Name | None, Query(description="Whose it is; yours by default.")] = None,
+    approved: Annotated[bool, Query(description="Whether its worker comes in without asking again.")] = False,
 ) -> JoinCode:
-    """Make a code by which one worker joins, within 15 minutes. It is in this answer and nowhere else."""
-    row, code = await farm.store.write(lambda tx: join_codes.make_code(tx, caller.owner, caller.token_id, owner))
+    """Make a code by which one worker asks to join, within 15 minutes. It is in this answer and nowhere else."""
+    row, code = await farm.store.write(
+        lambda tx: join_codes.make_code(tx, caller.owner, caller.token_id, owner, approved)
+    )
     return JoinCode.of(row, code=code)
 
 

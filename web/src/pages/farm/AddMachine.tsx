@@ -1,5 +1,6 @@
 // Adding a machine: a line to copy, for each system, with a code that works once; and who waits to be let in.
-import { Alert, Button, Code, Group, Loader, Modal, SegmentedControl, Stack, Text } from "@mantine/core";
+import { Alert, Button, Code, Group, Loader, Modal, SegmentedControl, Stack, Switch, Text } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { IconCopy, IconPlus } from "@tabler/icons-react";
 import { useState } from "react";
@@ -10,47 +11,54 @@ import { address, api, data } from "../../api/client";
 import { copy } from "../../copy";
 import { duration, useNow, useWords } from "../../words";
 import style from "./Farm.module.css";
-import { joinCommand, type System, systems } from "./joining";
+import { joinCommand, onlyHere, type System, systems } from "./joining";
 
-const LOOK_MS = 4000;
+const KEYS = [["join-codes"]];
 
 export function AddMachine() {
   const { t } = useWords();
-  const [opened, setOpened] = useState(false);
-  const make = useChange(() => data(api.POST("/api/join-codes")), []);
-  const open = () => {
-    setOpened(true);
-    make.mutate();
+  const [opened, { open, close }] = useDisclosure(false);
+  const [approved, setApproved] = useState(false);
+  const make = useChange((approved: boolean) => data(api.POST("/api/join-codes", { params: { query: { approved } } })), KEYS);
+  const decide = useDecision();
+  const ask = (approved: boolean) => {
+    if (make.data) decide.mutate({ id: make.data.id, approved: false }); // it may have been used: then there is none of that id
+    setApproved(approved);
+    make.mutate(approved);
   };
   return (
-    <Stack gap="sm" mb="sm">
-      <Group>
-        <Button variant="default" size="compact-md" leftSection={<IconPlus size={16} aria-hidden />} onClick={open}>
-          {t.join.add}
-        </Button>
-      </Group>
-      <Waiting />
-      <Modal
-        opened={opened}
-        onClose={() => setOpened(false)}
-        size="lg"
-        title={t.join.title}
-      >
-        {make.isPending && <Loader aria-label={t.loading} />}
-        {make.data?.code && <How code={make.data.code} until={make.data.expires_at} again={() => make.mutate()} />}
+    <>
+      <Button variant="default" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => (open(), make.mutate(approved))}>
+        {t.join.add}
+      </Button>
+      <Modal opened={opened} onClose={close} size="lg" title={t.join.title}>
+        <Stack gap="sm">
+          <Joining />
+          {make.isPending && <Loader aria-label={t.loading} />}
+          {make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
+        </Stack>
       </Modal>
-    </Stack>
+    </>
   );
 }
 
-function How({ code, until, again }: { code: string; until: number; again: () => void }) {
+interface HowProps {
+  readonly code: string;
+  readonly until: number;
+  readonly approved: boolean;
+  /** Another code. */
+  readonly ask: (approved: boolean) => void;
+}
+
+function How({ code, until, approved, ask }: HowProps) {
   const { t } = useWords();
   const now = useNow();
   const [system, setSystem] = useState<System>("unix");
-  const command = joinCommand(system, address("").replace(/\/$/, ""), code);
-  if (now > until) return <Button onClick={again}>{t.join.another}</Button>;
+  const server = address("").replace(/\/$/, "");
+  const command = joinCommand(system, server, code);
+  if (now > until) return <Button onClick={() => ask(approved)}>{t.join.another}</Button>;
   return (
-    <Stack gap="sm">
+    <>
       <Text size="sm">{t.join.hint}</Text>
       <SegmentedControl
         aria-label={t.join.system}
@@ -58,21 +66,29 @@ function How({ code, until, again }: { code: string; until: number; again: () =>
         onChange={(value) => setSystem(value as System)}
         data={systems.map((value) => ({ value, label: t.join.systems[value] }))}
       />
-      <Group wrap="nowrap" align="start">
-        <Code block className={style.command} data-testid="join-command">
-          {command}
-        </Code>
-        <Button size="compact-sm" leftSection={<IconCopy size={15} aria-hidden />} onClick={() => void copy(command, t)}>
-          {t.join.copy}
-        </Button>
-      </Group>
-      <Group wrap="nowrap" gap="lg">
+      <Code block className={style.command} data-testid="join-command">
+        {command}
+      </Code>
+      {onlyHere(server) && (
+        <Alert color="orange" role="status">
+          {t.join.onlyHere(new URL(server).host)}
+        </Alert>
+      )}
+      <Group wrap="nowrap" gap="lg" align="start">
         <Qr text={command} label={t.join.qr} />
-        <Text size="sm" c="dimmed">
-          {t.join.works(duration(until - now))}
-        </Text>
+        <Stack gap="sm">
+          <Group>
+            <Button leftSection={<IconCopy size={15} aria-hidden />} onClick={() => void copy(command, t)}>
+              {t.join.copy}
+            </Button>
+          </Group>
+          <Text size="sm" c="dimmed">
+            {t.join.works(duration(until - now))}
+          </Text>
+          <Switch label={t.join.approved} description={t.join.approvedHint} checked={approved} onChange={(event) => ask(event.currentTarget.checked)} />
+        </Stack>
       </Group>
-    </Stack>
+    </>
   );
 }
 
@@ -88,22 +104,23 @@ function Qr({ text, label }: { text: string; label: string }) {
   );
 }
 
-function Waiting() {
-  const { t } = useWords();
-  const { data: found } = useQuery({
-    queryKey: ["join-codes"],
-    queryFn: () => data(api.GET("/api/join-codes")),
-    refetchInterval: LOOK_MS,
-  });
-  const decide = useChange(async ({ id, approved }: { id: string; approved: boolean }) => {
+/** Lets a worker in or sends it away; or takes back a code that nobody has used. */
+const useDecision = () =>
+  useChange(async ({ id, approved }: { id: string; approved: boolean }) => {
     const params = { path: { join_id: id } };
     if (approved) await data(api.POST("/api/join-codes/{join_id}/approve", { params }));
     else await data(api.DELETE("/api/join-codes/{join_id}", { params }));
-  }, [["join-codes"]]);
+  }, KEYS);
+
+/** The workers that wait to be let in. */
+export function Joining() {
+  const { t } = useWords();
+  const { data: found } = useQuery({ queryKey: ["join-codes"], queryFn: () => data(api.GET("/api/join-codes")) });
+  const decide = useDecision();
   return found?.codes
     .filter((one) => one.name !== null)
     .map((one) => (
-      <Alert key={one.id} color="orange" role="status" title={t.join.waits(one.name ?? "")}>
+      <Alert key={one.id} color="orange" mb="sm" role="status" title={t.join.waits(one.name ?? "")}>
         <Group gap="xs">
           <Button size="compact-sm" onClick={() => decide.mutate({ id: one.id, approved: true })}>
             {t.join.approve}

@@ -11,11 +11,12 @@ import type { TranscriptionView } from "../../api/schema";
 import { throughput } from "../../live/apply";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { Problem } from "../../shell/Failed";
-import { Entries, Entry, Small } from "../../shell/Parts";
+import { Entries, Entry, type Fact, Small, WithCode } from "../../shell/Parts";
+import { StateBadge } from "../../shell/StateBadge";
 import { duration, useNow, useWords } from "../../words";
 import { Jobs } from "../transcription/Jobs";
-import { Pace } from "../transcriptions/Row";
-import { AddMachine } from "./AddMachine";
+import { Pace, Trouble } from "../transcriptions/Row";
+import { AddMachine, Joining } from "./AddMachine";
 import style from "./Farm.module.css";
 import { Lanes } from "./Lanes";
 import { lanesOf, WINDOW_SECONDS } from "./lanes";
@@ -55,8 +56,8 @@ export function Farm() {
     <Container size="lg" py="lg">
       <Stack gap="xl">
         <Summary numbers={numbers} active={active} now={now} />
-        <Section title={t.farm.workers}>
-          {admin && <AddMachine />}
+        <Section title={t.farm.workers} action={admin && <AddMachine />}>
+          {admin && <Joining />}
           {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
         </Section>
         {machines && machines.pools.length + machines.machines.length > 0 && (
@@ -81,10 +82,13 @@ export function Farm() {
   );
 }
 
-function Section({ title, hint, children }: { title: string; hint?: string; children: ReactNode }) {
+function Section({ title, hint, action, children }: { title: string; hint?: string; action?: ReactNode; children: ReactNode }) {
   return (
     <section>
-      <Title order={2}>{title}</Title>
+      <Group justify="space-between">
+        <Title order={2}>{title}</Title>
+        {action}
+      </Group>
       {hint && (
         <Text size="sm" c="dimmed">
           {hint}
@@ -102,7 +106,7 @@ interface SummaryProps {
 }
 
 function Summary({ numbers, active, now }: SummaryProps) {
-  const { t, number, ago } = useWords();
+  const { t, number } = useWords();
   const state = farmState(numbers, active.filter((one) => one.state === "running").length);
   const sentence = {
     idle: () => t.farm.sentences.idle(numbers.workers),
@@ -113,12 +117,12 @@ function Summary({ numbers, active, now }: SummaryProps) {
   const pace = throughput(now);
   const left = secondsLeft(active);
   const waiting = active.filter((one) => one.state === "queued").map((one) => one.created_at);
-  const facts: [string, string][] = [
-    [t.farm.throughput, pace > 0 ? t.list.speed(number(pace, pace < 10 ? 1 : 0)) : t.farm.none],
-    [t.farm.queued, number(numbers.queued)],
-    [t.farm.audioLeft, left > 0 ? duration(left) : t.farm.none],
-    [t.farm.drain, left > 0 && pace > 0 ? duration(left / pace) : t.farm.none],
-    [t.farm.oldest, waiting.length ? ago(now - Math.min(...waiting)) : t.farm.none],
+  const facts: Fact[] = [
+    ...(numbers.queued ? [[t.farm.queued, number(numbers.queued)] as const] : []),
+    ...(left > 0 ? [[t.farm.audioLeft, duration(left)] as const] : []),
+    ...(pace > 0 ? [[t.farm.throughput, t.list.speed(number(pace, pace < 10 ? 1 : 0))] as const] : []),
+    ...(left > 0 && pace > 0 ? [[t.farm.drain, duration(left / pace)] as const] : []),
+    ...(waiting.length ? [[t.farm.oldest, duration(now - Math.min(...waiting))] as const] : []),
   ];
   return (
     <header>
@@ -129,16 +133,18 @@ function Summary({ numbers, active, now }: SummaryProps) {
         </Badge>
       </Group>
       <Text c="dimmed" mt={4}>
-        {sentence}
+        <WithCode text={sentence} />
       </Text>
-      <SimpleGrid component="dl" cols={{ base: 2, xs: 3, md: 5 }} spacing="sm" mt="md" mb={0}>
-        {facts.map(([name, value]) => (
-          <Paper key={name} withBorder className={style.fact}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </Paper>
-        ))}
-      </SimpleGrid>
+      {facts.length > 0 && (
+        <SimpleGrid component="dl" cols={{ base: 2, xs: 3, md: 5 }} spacing="sm" mt="md" mb={0}>
+          {facts.map(([name, value]) => (
+            <Paper key={name} withBorder className={style.fact}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </Paper>
+          ))}
+        </SimpleGrid>
+      )}
     </header>
   );
 }
@@ -161,8 +167,12 @@ function SetAside() {
             <Entry
               key={each.id}
               name={each.name}
-              badge={t.states[each.state]}
-              about={[ago(now - (each.finished_at ?? each.created_at)), each.owner, t.farm.chunksSetAside(each.progress.chunks_failed ?? 0)]}
+              badge={<StateBadge state={each.state} />}
+              about={[
+                ago(now - (each.finished_at ?? each.created_at)),
+                each.owner,
+                each.progress.chunks_failed ? t.farm.chunksSetAside(each.progress.chunks_failed) : null,
+              ]}
               bad={each.error ? String(each.error.message) : (each.gaps?.[0]?.reason ?? null)}
             >
               <Small label={t.farm.attempts} onClick={() => setLooked(each)} />
@@ -174,7 +184,7 @@ function SetAside() {
       {troubled.length > 1 && (
         <Button
           mt="sm"
-          size="compact-md"
+          size="xs"
           variant="default"
           leftSection={<IconRefresh size={16} aria-hidden />}
           onClick={() => troubled.forEach(({ id }) => retry.mutate({ id, action: "retry" }))}
@@ -198,6 +208,7 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
           {one.name}
         </Link>
         <Group gap="xs">
+          <StateBadge state={one.state} />
           <Text size="sm" c="dimmed">
             <Pace one={one} now={now} />
           </Text>
@@ -205,6 +216,7 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
         </Group>
       </Group>
       {looking && <Jobs one={one} onClose={look.close} />}
+      <Trouble one={one} />
       <ChunkMap jobs={jobs} onPick={look.open} label={t.farm.mapOf(one.name, done, chunks)} />
     </div>
   );

@@ -26,7 +26,7 @@ export function Workers({ workers, now }: { workers: readonly WorkerView[]; now:
   if (!workers.length) return <Text c="dimmed">{t.farm.noWorkers}</Text>;
   return (
     <ul className={style.workers} aria-label={t.farm.workers}>
-      {workers.map((one) => (
+      {[...workers].sort((a, b) => Number(a.state === "gone") - Number(b.state === "gone")).map((one) => (
         <Worker key={one.id} one={one} now={now} />
       ))}
     </ul>
@@ -39,25 +39,25 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   const state = workerState(one);
   const hours = one.wanted_hours ?? one.hours;
   const facts: Fact[] = [
-    ...(one.resting ? [] : [
-      [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ")] as const,
-      [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")] as const,
-    ]),
+    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ") || t.farm.none],
+    [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
     [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
-    ...(hours ? [[t.farm.hours, t.hours.shown(hours)] as const] : []),
     [t.farm.seen, ago(now - one.last_seen_at)],
+    [t.farm.version, one.version],
   ];
   return (
     <li className={style.worker} data-gone={one.state === "gone" || undefined}>
       <div className={style.who}>
-        <Text fw={600} truncate>
+        <Text fw={600} truncate title={one.name}>
           {one.name}
         </Text>
         <Badge color={COLOURS[state]}>{t.farm.workerStates[state]}</Badge>
-        <Text size="xs" c="dimmed">
-          {one.version}
-        </Text>
+        {hours && (
+          <Text size="xs" c="dimmed" title={t.farm.hours}>
+            {t.hours.shown(hours)}
+          </Text>
+        )}
       </div>
       <div className={style.about}>
         <Facts facts={facts} />

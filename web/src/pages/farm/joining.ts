@@ -7,3 +7,8 @@ const PROGRAMS: Record<System, string> = { unix: "whisper-farm", windows: "whisp
 export function joinCommand(system: System, server: string, code: string): string {
   return `${PROGRAMS[system]} worker --server ${server} --join ${code}`;
 }
+
+/** Whether no other machine reaches this address. */
+export function onlyHere(server: string): boolean {
+  return /^(localhost$|127\.|\[::1\])/.test(new URL(server).hostname);
+}

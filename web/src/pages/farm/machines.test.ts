@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { joinCommand, systems } from "./joining";
+import { joinCommand, onlyHere, systems } from "./joining";
 import { actionsOf, oneMore } from "./machines";
 
 it("a machine is asked for nothing that its state rules out", () => {
@@ -22,4 +22,9 @@ it("the line to copy names the server and the code, on every system", () => {
       / worker --server https:\/\/farm\.example\.org --join ABCDE-FGH23$/,
     );
   }
+});
+
+it("an address of this machine alone is told from one that others reach", () => {
+  expect(["http://127.0.0.1:8000", "http://localhost/farm", "http://[::1]:8000"].every(onlyHere)).toBe(true);
+  expect(["http://192.168.1.5:8000", "https://farm.example.org", "http://localhost.example.org"].some(onlyHere)).toBe(false);
 });

@@ -14,15 +14,14 @@ import { useNow, useWords } from "../../words";
 import { OptionsPanel, useSending } from "../transcriptions/Options";
 
 const KEYS = [["feeds"], ["transcriptions"]];
-const LOOK_MS = 5000;
 const NEWEST = 3;
 
 export function Feeds() {
   const { t } = useWords();
-  const { data: found, error } = useQuery({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")), refetchInterval: LOOK_MS });
+  const { data: found, error } = useQuery({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")) });
   if (error) return <Container py="lg"><Problem error={error} /></Container>;
   return (
-    <Container size="md" py="lg">
+    <Container size="lg" py="lg">
       <Stack gap="lg">
         <div>
           <Title order={1}>{t.feeds.title}</Title>

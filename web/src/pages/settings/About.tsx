@@ -15,7 +15,7 @@ export function About({ version }: { version: string }) {
         <Text size="sm">{t.settings.licence}</Text>
       </Section>
       <Section title={t.settings.builtOn}>
-        <Facts facts={found?.parts.map((one) => [one.name, `${one.version} · ${one.licence}`] as const) ?? []} />
+        <Facts wide facts={found?.parts.map((one) => [one.name, `${one.version} · ${one.licence}`] as const) ?? []} />
         <Anchor href={address("app/licences.md")} size="sm">
           {t.settings.appLicences}
         </Anchor>

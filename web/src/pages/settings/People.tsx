@@ -30,7 +30,7 @@ export function People() {
             key={one.name}
             name={one.name}
             badge={one.scope === "admin" ? t.settings.scopes.admin : undefined}
-            about={[one.signed_in_at ? ago(now - one.signed_in_at) : t.settings.never]}
+            about={[one.signed_in_at ? t.settings.signedIn(ago(now - one.signed_in_at)) : t.settings.never]}
           >
             <Small label={t.settings.newLink} onClick={() => renew.mutate(one.name)} />
             {one.name !== session?.owner && <Small danger label={t.settings.remove} onClick={() => remove.mutate(one.name)} />}

@@ -40,7 +40,7 @@ export function Shared() {
       {failed ? (
         <Stack>
           <Title order={1}>{t.share.endedTitle}</Title>
-          <Problem error={failed} />
+          <Problem error={failed} title={null} />
         </Stack>
       ) : !one ? (
         <Loader aria-label={t.loading} />
@@ -65,7 +65,7 @@ function Shown({ one, secret }: { one: TranscriptionView; secret: string }) {
             {t.share.shown(t.app)}
           </Text>
         </Group>
-        <Title order={1} className={style.title}>
+        <Title order={1} className={style.title} lineClamp={3} title={one.name}>
           {one.name}
         </Title>
         <Text size="sm" c="dimmed">

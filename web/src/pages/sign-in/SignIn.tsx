@@ -1,10 +1,11 @@
 // Signing in: by name and password, or by a link that works once.
 import { Alert, Button, Card, Center, PasswordInput, Stack, Text, TextInput, Title } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type FormEvent, type ReactNode, useEffect, useRef, useState } from "react";
 
 import icon from "../../icon.svg";
+import { WithCode } from "../../shell/Parts";
 import { useWords } from "../../words";
 import { signInWith } from "./session";
 
@@ -79,9 +80,14 @@ export function SignInByLink() {
   return (
     <Frame>
       {refused ? (
-        <Alert color="red" role="alert">
-          {t.signIn.linkUsed}
-        </Alert>
+        <>
+          <Alert color="red" role="alert">
+            <WithCode text={t.signIn.linkUsed} />
+          </Alert>
+          <Button component={Link} to="/sign-in" variant="default">
+            {t.signIn.byPassword}
+          </Button>
+        </>
       ) : (
         <Text role="status">{t.signIn.opening}</Text>
       )}

@@ -95,7 +95,7 @@ export function KeySheet({ opened, onClose, edits }: { opened: boolean; onClose:
   const rows: [string, string][] = [
     ["Space, K", t.reader.keys.play],
     ["J, L, ←, →", t.reader.keys.skip],
-    [", .", t.reader.keys.speed],
+    [",, .", t.reader.keys.speed],
     ["N, Shift N", t.reader.keys.doubt],
     ["F", t.reader.keys.follow],
     ["/", t.reader.keys.find],
@@ -103,7 +103,7 @@ export function KeySheet({ opened, onClose, edits }: { opened: boolean; onClose:
     ["?", t.reader.keys.help],
   ];
   return (
-    <Modal opened={opened} onClose={onClose} title={t.reader.keysTitle}>
+    <Modal opened={opened} onClose={onClose} size={520} title={t.reader.keysTitle}>
       <Sheet rows={rows} />
       {edits && (
         <>
@@ -121,7 +121,9 @@ function Sheet({ rows }: { rows: readonly [string, string][] }) {
       {rows.map(([key, said]) => (
         <div key={key}>
           <dt>
-            <kbd>{key}</kbd>
+            {key.split(/, (?=.)/).map((each) => (
+              <kbd key={each}>{each}</kbd>
+            ))}
           </dt>
           <dd>{said}</dd>
         </div>

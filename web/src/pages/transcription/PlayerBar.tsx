@@ -36,7 +36,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
   return (
     <div className={style.player} role="region" aria-label={t.reader.position}>
       {away && (
-        <Button className={style.now} size="compact-md" onClick={onNow}>
+        <Button className={style.now} size="compact-sm" onClick={onNow}>
           {t.reader.now}
         </Button>
       )}
@@ -75,7 +75,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
         </Text>
         <Menu position="top-end">
           <Menu.Target>
-            <Button variant="subtle" size="compact-md" aria-label={`${t.reader.speed}: ${number(player.rate, 2)} ×`}>
+            <Button variant="subtle" size="compact-sm" aria-label={`${t.reader.speed}: ${number(player.rate, 2)} ×`}>
               {number(player.rate, 2)} ×
             </Button>
           </Menu.Target>

@@ -1,11 +1,10 @@
 // One transcription: its text, readable while it is still being made, with the sound where there is one.
-import { ActionIcon, Anchor, Button, Container, Group, Loader, Stack, Text, Title } from "@mantine/core";
+import { ActionIcon, Button, Container, Group, Loader, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
-import { Link, useParams, useSearch } from "@tanstack/react-router";
+import { useParams, useSearch } from "@tanstack/react-router";
 import {
   IconAlertCircle,
-  IconArrowLeft,
   IconChevronDown,
   IconChevronUp,
   IconKeyboard,
@@ -19,7 +18,7 @@ import { hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { copy } from "../../copy";
 import { ChunkMap } from "../../shell/ChunkMap";
-import { Problem } from "../../shell/Failed";
+import { Problem, ToList } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
@@ -47,7 +46,7 @@ export function Transcription() {
   const { id } = useParams({ from: "/shell/transcriptions/$id" });
   const { t } = useWords();
   const { data: one, error } = useQuery(transcriptionQuery(id));
-  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  if (error) return <Container size="md" py="lg"><ToList /><Problem error={error} /></Container>;
   if (!one) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
   return <Shown key={id} one={one} />;
 }
@@ -92,12 +91,11 @@ function Shown({ one }: { one: TranscriptionView }) {
   return (
     <Container size="md" py="lg" className={player ? style.withPlayer : ""}>
       <Stack gap="md">
-        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} onShow={show} doubts={doubts}>
+        <Head one={one} rows={reading.rows} onKeys={keys.open} onFind={finder.toggle} onShow={show} doubts={doubts} saved={correcting && <Saved correcting={correcting} />}>
           {correcting && editor && (
             <>
               <UndoButtons correcting={correcting} onUndo={editor.undo} />
               <MoreMenu id={one.id} correcting={correcting} letters={letters} onLetters={setLetters} onSpeakers={speakers.open} />
-              <Saved correcting={correcting} />
             </>
           )}
         </Head>
@@ -153,13 +151,14 @@ function Body({ one, reading, children }: { one: TranscriptionView; reading: Rea
   return children;
 }
 
-function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
+function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   one: TranscriptionView;
   rows: readonly Row[];
   onKeys: () => void;
   onFind: () => void;
   onShow: (seconds: number) => void;
   doubts: Doubts;
+  saved: React.ReactNode;
   children: React.ReactNode;
 }) {
   const { t, languageName, number } = useWords();
@@ -169,10 +168,8 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
   if (one.cost != null) facts.push(t.reader.cost(number(one.cost, 2)));
   return (
     <header>
-      <Anchor component={Link} to="/" size="sm" className={style.back}>
-        <IconArrowLeft size={16} aria-hidden /> {t.reader.backToList}
-      </Anchor>
-      <Title order={1} className={style.title}>
+      <ToList />
+      <Title order={1} className={style.title} lineClamp={3} title={one.name}>
         {one.name}
       </Title>
       <Group gap="xs" className={style.facts}>
@@ -183,6 +180,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, children }: {
         <Text size="sm" c="dimmed">
           {facts.filter(Boolean).join(" · ")}
         </Text>
+        {saved}
       </Group>
       {isActive(one) && <Bar one={one} />}
       <Trouble one={one} />

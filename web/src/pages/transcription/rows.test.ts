@@ -71,6 +71,11 @@ describe("rows", () => {
 });
 
 describe("holes of a running transcription", () => {
+  it("shows no hole for the listening copy that is being made", () => {
+    const copy = { ...job(0, "running", [{ state: "live", worker_name: "studio" }]), kind: "peaks", end_seconds: 0 } as JobView;
+    expect(holesOf([copy, job(0, "done")], 30)).toEqual([]);
+  });
+
   it("names the worker of a part, and joins parts that are alike", () => {
     const live = [{ state: "live", worker_id: "w", worker_name: "attic" }] as never;
     const holes = holesOf([cutting, job(0, "done"), job(1, "running", live), job(2, "running", live), job(3, "queued")], 200);

@@ -137,6 +137,7 @@ export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] 
       cutting = job.state === "queued" || job.state === "running";
       continue;
     }
+    if (job.kind !== "transcribe") continue; // the listening copy is no part of the text
     cut = Math.max(cut, job.end_seconds);
     if (job.state === "done") continue;
     const at = { kind: "hole" as const, start: job.start_seconds, end: job.end_seconds };

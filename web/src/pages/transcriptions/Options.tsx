@@ -175,9 +175,6 @@ function KnownOptions() {
           />
         </Labelled>
       </Group>
-      <Text size="sm" c="dimmed">
-        {t.options.remembered}
-      </Text>
     </Stack>
   );
 }

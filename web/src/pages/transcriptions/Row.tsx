@@ -9,7 +9,7 @@ import { IconAlertTriangle, IconPencil, IconPlayerStop, IconRefresh, IconTrash }
 import { failed } from "../../api/change";
 import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
-import { Actions, NameDialog } from "../../shell/Parts";
+import { Actions, NameDialog, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
 import { remove, undo, UNDO_MS } from "./removal";
@@ -91,7 +91,10 @@ export function Trouble({ one }: { one: TranscriptionView }) {
   if (!said) return null;
   return (
     <div className={style.trouble} data-bad={one.state === "failed" || undefined}>
-      <IconAlertTriangle size={16} aria-hidden /> {said}
+      <IconAlertTriangle size={16} aria-hidden />
+      <span>
+        <WithCode text={said} />
+      </span>
     </div>
   );
 }

@@ -1,10 +1,13 @@
 // The page of transcriptions: drop files, choose how, watch them, act on them.
-import { Button, Collapse, Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
+import { Anchor, Button, Collapse, Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconHeadphones, IconUpload } from "@tabler/icons-react";
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useRef, useState } from "react";
 
 import { address } from "../../api/client";
+import { sessionQuery } from "../../api/queries";
 import { useWords } from "../../words";
 import { Drop } from "./Drop";
 import { FromLink } from "./FromLink";
@@ -35,6 +38,9 @@ export function Transcriptions() {
         <Collapse expanded={open} id="options">
           <Paper withBorder p="lg">
             <OptionsForm />
+            <Text size="sm" c="dimmed" mt="md">
+              {t.options.remembered}
+            </Text>
           </Paper>
         </Collapse>
         <FromLink choice={choice} />
@@ -70,6 +76,7 @@ function Choose({ onFiles }: { onFiles: (files: File[]) => void }) {
 
 function Empty({ onFiles }: { onFiles: (files: File[]) => void }) {
   const { t } = useWords();
+  const { data: session } = useQuery(sessionQuery);
   const [busy, setBusy] = useState(false);
   async function sample() {
     setBusy(true);
@@ -87,6 +94,16 @@ function Empty({ onFiles }: { onFiles: (files: File[]) => void }) {
       <Text maw={560} c="dimmed">
         {t.list.emptyText}
       </Text>
+      {session?.offers?.length === 0 && (
+        <Text fw={550}>
+          {t.list.noWorker}{" "}
+          {session.scope === "admin" && (
+            <Anchor component={Link} to="/farm">
+              {t.join.add}
+            </Anchor>
+          )}
+        </Text>
+      )}
       <Button variant="light" size="md" leftSection={<IconHeadphones size={20} aria-hidden />} loading={busy} onClick={() => void sample()}>
         {t.list.sample}
       </Button>
