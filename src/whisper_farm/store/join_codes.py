@@ -116,4 +116,5 @@ def _let_in(tx: Transaction, row: JoinRow, name: str, token_hash: str, most: int
     must_have_room(tx, row.owner, most)
     keep_token(tx, TokenRow(new_id(), token_hash, name, row.owner, "worker", tx.now, None, row.parent))
     tx.change(REMOVE, {"id": row.id})
+    emit(tx, SettingsChanged(what="tokens"), owner=row.owner)
     emit(tx, SettingsChanged(what="join-codes"))

@@ -13,7 +13,9 @@ from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.errors import Forbidden, NotFound
 from whisper_farm.protocol.administration import NewToken, TokenList, TokenView
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.events import emit
 from whisper_farm.store.tokens import TokenRow, list_tokens, mint_token, must_have_room, revoke_token
 
 router = routes_for("tokens", "/tokens")
@@ -28,6 +30,7 @@ async def create_token(body: NewToken, caller: AnyCaller, farm: Farm) -> TokenVi
 
     def mint(tx: Transaction) -> tuple[TokenRow, str]:
         must_have_room(tx, owner, farm.settings.max_tokens)
+        emit(tx, SettingsChanged(what="tokens"), owner=owner)
         return mint_token(tx, body.name, owner, body.scope, caller.token_id, body.days)
 
     row, secret = await farm.store.write(mint)
