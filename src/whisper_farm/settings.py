@@ -119,7 +119,7 @@ class ServerSettings(BaseSettings, Limits):
     proxy_user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$", examples=["Remote-User"])
     """A header in which a reverse proxy names the person it has let in (Authelia: `Remote-User`). Empty: none does."""
     proxy_networks: tuple[IPvAnyNetwork, ...] = ()
-    """Addresses of that proxy. From any other the header means nothing."""
+    """Addresses of reverse proxies. They alone say who is let in, and in `X-Forwarded-For` who asks."""
     max_upload_bytes: int = Field(default=20 << 30, ge=1, le=1 << 44)
     max_body_bytes: int = Field(default=4 << 20, ge=1024, le=1 << 26)
     """Of any request that is not an upload: the results of a worker are the largest."""

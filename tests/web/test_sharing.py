@@ -150,6 +150,31 @@ def test_the_header_means_nothing_from_anywhere_else(start_farm: StartFarm, netw
     assert refused(client.get("/api/server")) == (401, "unauthorized")
 
 
+def tries_of(farm: ServedFarm, *forwarded: str) -> list[int]:
+    """What eleven wrong sign-ins that a proxy forwarded from an address are answered with, but for repetitions."""
+    headers = [*APP.items(), *(("X-Forwarded-For", one) for one in forwarded)]
+    body = {"link": "guess"}
+    return list(
+        dict.fromkeys(farm.client("").post("/app/session", json=body, headers=headers).status_code for _ in range(11))
+    )
+
+
+def test_behind_a_trusted_proxy_wrong_passwords_are_those_of_whoever_it_names(start_farm: StartFarm) -> None:
+    farm = start_farm(proxy_networks=("127.0.0.0/8",))
+    assert tries_of(farm, "192.0.2.1") == [401, 429]
+    assert tries_of(farm, "192.0.2.9, 192.0.2.2") == [401, 429], "what a browser itself sent comes before"
+    assert tries_of(farm, "192.0.2.1", "192.0.2.2") == [429], "the last header is the proxy's"
+    assert tries_of(farm, "192.0.2.3") == [401, 429]
+    assert tries_of(farm, "nonsense") == [401, 429], "as those of the proxy"
+    assert tries_of(farm) == [429]
+
+
+def test_from_anywhere_else_a_forwarded_address_gives_no_more_tries(start_farm: StartFarm) -> None:
+    farm = start_farm(proxy_networks=("10.0.0.0/8",))
+    assert tries_of(farm, "192.0.2.1") == [401, 429]
+    assert tries_of(farm, "192.0.2.2") == [429]
+
+
 def test_each_owner_has_a_glossary_and_options_of_their_own(people: People, farm: ServedFarm) -> None:
     ann, bob = people.user("ann"), people.user("bob")
     untouched = ann.get("/app/preferences").json()

@@ -6,8 +6,9 @@ authentication, limits, routes. A server speaks all `dialects`; the farm inside 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Network, IPv6Network
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.layers.headers import CarefulHeaders
 from whisper_farm.coordinator.layers.log import RequestLog
+from whisper_farm.coordinator.layers.quotas import FORWARDED_FOR, forwarded_for
 from whisper_farm.coordinator.routes import events, server, transcriptions, worker, workers
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.blobs import Blobs
@@ -48,7 +50,7 @@ def create_app(
     app = Starlette(
         middleware=[Middleware(RequestLog, coordinator.metrics), Middleware(CarefulHeaders)], lifespan=lifespan
     )
-    app.router.default = ByAddress(dialects(coordinator))
+    app.router.default = ByAddress(dialects(coordinator), settings.proxy_networks)
     app.state.coordinator = coordinator
     return app
 
@@ -59,10 +61,12 @@ class ByAddress:
     A `Mount` would do, but for paths that hold a line break: it matches none, and answers without asking who calls.
     """
 
-    def __init__(self, dialects: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, dialects: Mapping[str, ASGIApp], proxies: Sequence[IPv4Network | IPv6Network]) -> None:
         self._dialects = dialects
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[FORWARDED_FOR] = forwarded_for(scope, self._proxies)
         root = str(scope.get("root_path", ""))
         path = "/" + str(scope["path"]).removeprefix(root).lstrip("/")  # addresses that end in a slash make two of it
         if alias := next((front for front in ALIASES if path == front or path.startswith(f"{front}/")), None):

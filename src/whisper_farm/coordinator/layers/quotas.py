@@ -6,7 +6,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import Scope
 
@@ -16,6 +16,8 @@ TRIES = 10
 TRIES_SECONDS = 300.0
 IPV6_HOUSE = 64
 """Bits of an IPv6 address that tell one house from another."""
+FORWARDED_FOR = "whisper_farm.forwarded_for"
+"""Where the scope of a request has the address that a trusted proxy names."""
 REMEMBERED = 10_000
 """Accounts and addresses whose failures are counted."""
 
@@ -94,9 +96,27 @@ class FailedTries:
         return moment
 
 
+def is_in(scope: Scope, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether a request comes directly from one of these networks."""
+    client = scope.get("client")
+    return client is not None and any(ip_address(client[0]) in network for network in networks)
+
+
+def forwarded_for(scope: Scope, proxies: Sequence[IPv4Network | IPv6Network]) -> str:
+    """Whom a trusted proxy was asked by: the last address that it names. Empty where there is no such proxy or name."""
+    if not proxies or not is_in(scope, proxies):
+        return ""
+    named = [value for key, value in scope["headers"] if key == b"x-forwarded-for"]
+    last = named[-1].decode("latin-1").rpartition(",")[2].strip() if named else ""
+    try:
+        return str(ip_address(last))
+    except ValueError:
+        return ""
+
+
 def address_of(scope: Scope) -> str:
     """Where a request comes from, as failures are counted: of IPv6 the network that one house has."""
-    host = (scope.get("client") or ("",))[0].partition("%")[0]
+    host = (scope.get(FORWARDED_FOR) or (scope.get("client") or ("",))[0]).partition("%")[0]
     found = ip_address(host) if ":" in host else None
     if not isinstance(found, IPv6Address) or found.ipv4_mapped:
         return f"address {host}"

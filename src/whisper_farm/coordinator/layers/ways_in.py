@@ -8,12 +8,12 @@ believed by its address alone. Whom it names has the rights of the account of th
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 
 from starlette.types import Scope
 
 from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.layers.headers import header
+from whisper_farm.coordinator.layers.quotas import is_in
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import Forbidden
 from whisper_farm.settings import ServerSettings
@@ -62,11 +62,7 @@ class ProxiedPeople:
 
     def name(self, scope: Scope) -> str:
         """The name that a trusted proxy gives; empty if none does."""
-        client = scope.get("client")
-        if not self._header or client is None:
-            return ""
-        address = ip_address(client[0])
-        if not any(address in network for network in self._networks):
+        if not self._header or not is_in(scope, self._networks):
             return ""
         if sum(key == self._header.encode() for key, _ in scope["headers"]) > 1:
             raise Forbidden(f"The proxy has sent {self._header} twice; it must replace what browsers send.")
