@@ -508,3 +508,11 @@ def test_small_recordings_are_cut_before_large_ones(farm: Farm) -> None:
     large, small = new("large.wav", 2 << 30), new("small.mp3", 1 << 20)
     farm.worker("ann")
     assert [farm.claim("ann", 0, chunk=1)[0].transcription_id for _ in range(2)] == [small, large]
+
+
+def test_a_small_recording_is_cut_before_a_large_one_that_came_first(farm: Farm) -> None:
+    farm.worker("ann")
+    farm.submit("large.wav")
+    farm.now += 1
+    small = farm.submit("small.mp3", source_size=1 << 20)
+    assert [one.transcription_id for one in farm.claim("ann", transcribe=0, chunk=1)] == [small.id]

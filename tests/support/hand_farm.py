@@ -94,8 +94,8 @@ class Farm:
         self, name: str = "talk.mp3", options: RecognitionOptions = TONES, priority: int = 0, **more: Any
     ) -> TranscriptionRow:
         new = NewTranscription(
-            owner=more.pop("owner", "ann"), name=name, source=f"blob:sources/{name}", source_size=1 << 30,
-            options=options, priority=priority, **more,
+            owner=more.pop("owner", "ann"), name=name, source=f"blob:sources/{name}",
+            source_size=more.pop("source_size", 1 << 30), options=options, priority=priority, **more,
         )  # fmt: skip
         made: str = self.write(lambda tx: submit(tx, new, self.mint))
         return self.find(made)
