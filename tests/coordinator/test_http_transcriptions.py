@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -130,13 +129,12 @@ def test_a_file_that_is_slow_to_write_holds_up_nothing_else_and_is_named_as_what
         return vtt.write(transcript)
 
     monkeypatch.setitem(FORMATS, "vtt", replace(vtt, write=slow))
-    monkeypatch.setattr(transcripts, "RENDER_SECONDS", 0.5)
+    monkeypatch.setattr(transcripts, "RENDER_SECONDS", 2)
     place = f"/api/transcriptions/{made['id']}/transcript"
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(farm.admin.get, place, params={"format": "vtt"}) for _ in range(8)]
-        started = time.monotonic()
         assert farm.admin.get("/api/transcriptions").status_code == 200
-        assert time.monotonic() - started < 0.4
+        assert not any(one.done() for one in asked)
         try:
             assert {refused(one.result(20)) for one in asked} == {(503, "server_busy")}
         finally:
