@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.lanes import mark_lanes
 from support.object_store import bucket, moto_url
 from support.postgres import (
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 gc.disable()  # to load modules leaves no garbage; `pytest_collection_finish` enables it
+# A busy machine is no fault of what is tested: no example has a deadline, and none is made too slowly.
+settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farm")
 
 
 @pytest.hookimpl(tryfirst=True)

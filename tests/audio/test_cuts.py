@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.recordings import babble, decoded, noise, silence, speech, talk
 
@@ -30,7 +30,7 @@ KINDS: dict[str, Callable[[float, int], Waveform]] = {
 PIECES = st.lists(
     st.tuples(st.sampled_from(sorted(KINDS)), st.floats(0.01, 6), st.integers(0, 99)), min_size=0, max_size=8
 )
-MANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=25)
 
 
 def ends(sound: Waveform, chunk_seconds: float = 30) -> float:

@@ -13,7 +13,7 @@ from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.errors import AudioError
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20_000), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_sixteen_bit_samples_come_back_exactly(count: int, seed: int, level: float) -> None:
     whole = (np.random.default_rng(seed).uniform(-1, 1, count) * level * 32_767).astype(np.int16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.audio.packing import LEAST_GAP_SECONDS, MARGIN_SECONDS, Packing, packing_around
@@ -36,7 +36,6 @@ def test_a_span_over_a_seam_stays_on_the_side_of_its_middle() -> None:
 
 
 @given(stretches)
-@settings(deadline=None)
 def test_what_is_packed_is_the_kept_sound_to_the_sample_and_every_sample_is_found_again(
     speech: list[tuple[int, int]],
 ) -> None:
@@ -56,7 +55,6 @@ def test_what_is_packed_is_the_kept_sound_to_the_sample_and_every_sample_is_foun
 
 
 @given(stretches)
-@settings(deadline=None)
 def test_no_speech_and_no_short_gap_is_taken_out(speech: list[tuple[int, int]]) -> None:
     packing = packing_around(speech, LENGTH)
     kept = np.zeros(LENGTH, np.bool_)
@@ -74,7 +72,6 @@ def test_no_speech_and_no_short_gap_is_taken_out(speech: list[tuple[int, int]]) 
 
 
 @given(stretches, st.floats(0, 30), st.floats(0, 30))
-@settings(deadline=None)
 def test_a_span_of_the_packed_sound_lies_in_what_was_kept_in_order(
     speech: list[tuple[int, int]], one: float, other: float
 ) -> None:

@@ -18,7 +18,7 @@ from whisper_farm.settings import ServerSettings
 from whisper_farm.store import webhooks
 from whisper_farm.store.database import Database, Transaction
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 SETTINGS = ServerSettings(private_networks=(ip_network("127.0.0.1/32"),))
 
 

@@ -256,7 +256,6 @@ def made_from(document: str) -> list[Case]:
             max_examples=CASES if takes_something else 2,
             derandomize=True,
             database=None,
-            deadline=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )

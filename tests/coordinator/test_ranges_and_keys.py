@@ -12,7 +12,7 @@ from whisper_farm.coordinator.answers.files import span_of
 from whisper_farm.coordinator.transfers import chunk_key, owner_of_blob, result_key, source_key, transcript_key
 from whisper_farm.store.blobs import KEY
 
-anything = settings(deadline=None, max_examples=50)
+anything = settings(max_examples=50)
 sizes = st.integers(1, 10_000)
 numbers = st.integers(0, 12_000)
 headers = st.one_of(st.none(), st.text(max_size=40), st.text("0123456789-, x", max_size=20).map("bytes={}".format))

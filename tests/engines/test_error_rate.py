@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.error_rate import word_error_rate, word_errors, words_of
@@ -23,7 +23,6 @@ def errors_by_definition(said: list[str], heard: list[str]) -> int:
 
 
 @given(word_lists, word_lists)
-@settings(deadline=None)
 def test_errors_are_the_fewest_changes_between_two_texts(said: list[str], heard: list[str]) -> None:
     assert word_errors(" ".join(said), " ".join(heard)) == errors_by_definition(said, heard)
 

@@ -150,7 +150,7 @@ scripts = st.lists(st.lists(spoken, max_size=6).map(sorted), max_size=4)
 
 
 @given(scripts, st.sampled_from([-0.2, -0.9]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_whatever_a_model_writes_every_second_of_speech_has_words_or_is_named(
     script: list[Texts], logprob: float
 ) -> None:

@@ -45,7 +45,7 @@ def text_of(recognition: Recognition) -> str:
 
 
 @given(st.lists(st.integers(0, WORDS - 1), max_size=12), st.floats(0.05, 1.0), st.floats(0.06, 0.4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_spoken_word_is_heard_with_its_times(numbers: list[int], gap: float, seconds: float) -> None:
     speech = tone_speech([tone_word(number) for number in numbers], gap, word_seconds=seconds)
     words = tones.hear(speech.audio)

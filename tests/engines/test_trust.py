@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_farm.engines.trust import (
@@ -47,7 +47,6 @@ def test_without_any_word_all_speech_is_a_hole() -> None:
 
 
 @given(spans, spans)
-@settings(deadline=None)
 def test_holes_hold_enough_speech_and_no_word_begins_in_one(speech: list[Span], words: list[Span]) -> None:
     for start, end in without_words(speech, words):
         assert overlap((start, end), speech) >= UNHEARD_SECONDS - 1e-6
@@ -55,7 +54,6 @@ def test_holes_hold_enough_speech_and_no_word_begins_in_one(speech: list[Span], 
 
 
 @given(spans, spans)
-@settings(deadline=None)
 def test_every_second_of_speech_has_a_word_near_it_or_is_in_a_hole_or_is_too_short(
     speech: list[Span], words: list[Span]
 ) -> None:

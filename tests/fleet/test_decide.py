@@ -196,7 +196,7 @@ def test_old_knowledge_starts_and_ends_nothing(make_world: Make) -> None:
 MACHINE_STATES = st.sampled_from(["intended", "accepted", "started", "working", "draining", "stopping", "destroying"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     found=st.lists(st.tuples(MACHINE_STATES, st.floats(0, 5000), st.booleans()), max_size=12),
     jobs=st.integers(0, 500),

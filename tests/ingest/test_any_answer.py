@@ -57,7 +57,7 @@ def check(server: RawServer, canary: Canary, answer: bytes, have: int = 0) -> No
     assert canary.visits == 0
 
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @given(STATUS, HEADERS, st.binary(max_size=200), st.integers(0, 5))

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import feedparser
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.web_server import Canary
 
@@ -185,7 +185,7 @@ def test_a_feed_that_is_no_plain_xml_is_served_as_it_is(content: bytes) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, len(RSS)), st.integers(0, 40))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 def test_no_feed_at_all_breaks_what_serves_and_lists(noise: bytes, at: int, length: int) -> None:
     content = RSS[:at] + noise + RSS[at + length :]
     served = with_transcripts(content, {"ep-2": [TAG], "ep-1": [TAG]})
@@ -194,7 +194,7 @@ def test_no_feed_at_all_breaks_what_serves_and_lists(noise: bytes, at: int, leng
 
 
 @given(st.binary(max_size=60), st.integers(0, len(RSS)), st.integers(0, 60))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_feed_is_read_or_refused(noise: bytes, at: int, length: int) -> None:
     try:
         found = read(RSS[:at] + noise + RSS[at + length :])

@@ -74,7 +74,6 @@ def test_model(databases: tuple[Database, Database]) -> None:
         max_examples=300 if LONG else 5,
         stateful_step_count=150 if LONG else 80,
         derandomize=not LONG,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=tuple(Phase) if LONG else (Phase.generate,),

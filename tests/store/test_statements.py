@@ -72,7 +72,7 @@ def _undone(database: Database, work: Any) -> Any:
     return found[0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=rows)
 def test_what_goes_in_comes_out_with_its_type(both: list[Database], rows: list[Any]) -> None:
     things = [Thing(number, *row) for number, row in enumerate(rows)]

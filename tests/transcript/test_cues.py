@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.spoken import transcript_of
 
@@ -126,7 +126,6 @@ words = st.lists(
 
 
 @given(words, layouts)
-@settings(deadline=None)
 def test_whatever_layout_is_asked_for_nothing_is_lost_and_lines_and_cues_are_as_asked(
     said: list[tuple[str, float, float]], layout: CueLayout
 ) -> None:
@@ -147,7 +146,6 @@ def test_whatever_layout_is_asked_for_nothing_is_lost_and_lines_and_cues_are_as_
 
 
 @given(words)
-@settings(deadline=None)
 def test_whatever_is_said_nothing_is_lost_added_or_moved_and_every_cue_can_be_read(
     said: list[tuple[str, float, float]],
 ) -> None:

@@ -49,13 +49,13 @@ def damaged(document: Any, chance: random.Random, value: Any) -> Any:
 
 
 @given(transcripts)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_transcript_comes_back_exactly(transcript: Transcript) -> None:
     assert from_json(json.loads(json.dumps(to_json(transcript)))) == transcript
 
 
 @given(transcripts)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_document_comes_back_exactly(transcript: Transcript) -> None:
     document = to_json(transcript)
 
@@ -63,7 +63,7 @@ def test_a_document_comes_back_exactly(transcript: Transcript) -> None:
 
 
 @given(transcripts, st.randoms(use_true_random=False), json_values)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_damaged_document_is_refused_or_is_a_transcript_again(
     transcript: Transcript, chance: random.Random, value: Any
 ) -> None:

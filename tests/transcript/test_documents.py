@@ -90,7 +90,7 @@ def test_a_document_has_a_paragraph_a_turn_with_speaker_and_time(format: str) ->
 @pytest.mark.parametrize("format", ["md", "docx"])
 @given(named_segments())
 @example((*NASTY_SEGMENTS, Segment(900, 901, "0\x1f0\x1c0")))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_document_says_all_that_was_said_and_none_of_it_is_markup(format: str, spoken: tuple[Segment, ...]) -> None:
     found = headed(format, transcript_of(*spoken))
     assert letters(text for _, text in found) == letters(one.text for one in spoken)
@@ -103,7 +103,7 @@ def test_a_word_document_is_plain_about_where_it_comes_from() -> None:
 
 @given(named_segments())
 @example(NASTY_SEGMENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_csv_has_a_row_a_segment_with_its_speaker(spoken: tuple[Segment, ...]) -> None:
     rows = list(csv.reader(io.StringIO(render(transcript_of(*spoken), "csv").decode(), newline=""), strict=True))
     assert rows[0] == ["start", "end", "speaker", "text"]
@@ -130,7 +130,7 @@ def seconds_of(minutes: str, seconds: str, hundredths: str) -> float:
 
 @given(named_segments())
 @example(NASTY_SEGMENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_lyrics_are_lines_with_a_time_each_and_no_word_is_a_time(spoken: tuple[Segment, ...]) -> None:
     read = lyrics(CueLayout(), spoken)
     expected = [one.words[0].start if one.words else one.start for one in spoken]
@@ -140,7 +140,7 @@ def test_lyrics_are_lines_with_a_time_each_and_no_word_is_a_time(spoken: tuple[S
 
 @given(named_segments())
 @example((Segment(0, 8, "", (Word(0, 0, " "), Word(8, 8, " "))), *NASTY_SEGMENTS))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_highlighted_lyrics_have_the_time_of_every_word_and_no_other(spoken: tuple[Segment, ...]) -> None:
     read = lyrics(CueLayout(highlight_words=True), spoken)
     found = [time for _, times in read for time in times]
@@ -192,7 +192,7 @@ class AlignedTranscript(BaseModel):
 
 
 @given(named_segments())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_whisperx_json_has_its_words_twice_and_nothing_else(spoken: tuple[Segment, ...]) -> None:
     read = AlignedTranscript.model_validate_json(render(transcript_of(*spoken), "whisperx-json"))
     assert read.word_segments == [word for one in read.segments for word in one.words]

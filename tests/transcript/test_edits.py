@@ -81,7 +81,7 @@ def logs(draw: st.DrawFn) -> list[Edit]:
 
 
 @given(machines(), logs())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_words_that_no_patch_touches_are_there_once_and_as_they_were(
     machine: tuple[Segment, ...], log: list[Edit]
 ) -> None:
@@ -97,7 +97,7 @@ def test_words_that_no_patch_touches_are_there_once_and_as_they_were(
 
 
 @given(machines(), logs())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_segments_stay_in_order_of_time_and_apart(machine: tuple[Segment, ...], log: list[Edit]) -> None:
     reached = 0.0
     for segment in laid(machine, log):
@@ -110,7 +110,7 @@ def test_segments_stay_in_order_of_time_and_apart(machine: tuple[Segment, ...], 
 
 
 @given(machines(), logs(), st.data())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_undo_puts_back_and_redo_does_it_again(
     machine: tuple[Segment, ...], log: list[Edit], data: st.DataObject
 ) -> None:
@@ -126,7 +126,7 @@ def test_undo_puts_back_and_redo_does_it_again(
 
 
 @given(machines(), logs(), machines(), logs())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_difference_makes_the_new_text_of_the_old_one(
     one: tuple[Segment, ...], log: list[Edit], other: tuple[Segment, ...], more: list[Edit]
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_difference_makes_the_new_text_of_the_old_one(
 
 
 @given(machines(), st.lists(st.sampled_from(["w0", "w1", "w2", "new", "日", "本", "W1,"]), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_fitted_words_make_up_the_text_and_lie_in_it(machine: tuple[Segment, ...], texts: list[str]) -> None:
     wanted = Segment(0, 30, " ".join(texts))
     (found,) = fitted([wanted], machine)

@@ -87,7 +87,7 @@ def times_of_a_cue(segment: Segment) -> tuple[int, int]:
 
 @given(segments())
 @example(NASTY_SEGMENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_srt_is_read_back_by_pysrt(spoken: tuple[Segment, ...]) -> None:
     read = pysrt.from_string(text_of(transcript_of(*spoken), "srt"), error_handling=pysrt.ERROR_RAISE)
 
@@ -98,7 +98,7 @@ def test_srt_is_read_back_by_pysrt(spoken: tuple[Segment, ...]) -> None:
 
 @given(segments())
 @example(NASTY_SEGMENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_vtt_is_read_back_by_webvtt(spoken: tuple[Segment, ...]) -> None:
     read = webvtt.WebVTT.from_string(text_of(transcript_of(*spoken), "vtt"), strict=True).captions
 
@@ -109,7 +109,7 @@ def test_vtt_is_read_back_by_webvtt(spoken: tuple[Segment, ...]) -> None:
 
 @given(segments())
 @example(NASTY_SEGMENTS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_tables_and_texts_have_one_line_a_segment(spoken: tuple[Segment, ...]) -> None:
     transcript = transcript_of(*spoken)
 

@@ -94,7 +94,7 @@ def test_every_word_comes_at_its_time(timed: bool) -> None:
 
 
 @given(st.lists(WORDS, min_size=1, max_size=30), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_is_said_keeps_to_the_rules_and_loses_nothing(words: list[str], timed: bool) -> None:
     one = spoken(" ".join(words), 0, timed=timed)
     for cue in render(transcript(one), "podcast-srt").decode().split("\n\n")[:-1]:

@@ -45,7 +45,7 @@ def wild_chunks(draw: st.DrawFn) -> list[ChunkText]:
 
 
 @given(wild_chunks())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_whatever_chunks_hold_times_are_in_order_and_inside_their_chunk(heard: list[ChunkText]) -> None:
     stitched = stitch(heard)
 
@@ -60,7 +60,7 @@ def test_whatever_chunks_hold_times_are_in_order_and_inside_their_chunk(heard: l
 
 
 @given(wild_chunks())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_all_text_is_kept_in_the_order_of_the_chunks_and_only_empty_text_is_dropped(
     heard: list[ChunkText],
 ) -> None:
@@ -75,7 +75,7 @@ def test_all_text_is_kept_in_the_order_of_the_chunks_and_only_empty_text_is_drop
 
 
 @given(st.integers(1, 400), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_arrival_order_gives_the_same_transcript(chunks: int, chance: random.Random) -> None:
     heard = [
         ChunkText(n, n * 30.0, n * 30.0 + 30, (said(n * 30.0 + 1, n * 30.0 + 2, f" w{n}"),)) for n in range(chunks)
