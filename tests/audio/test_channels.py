@@ -92,6 +92,11 @@ def test_channels_that_cancel_each_other_out_are_said_to() -> None:
     assert cut_up(stereo(LEFT, RIGHT, "wav", "pcm_s16le", 16_000))[1].remarks == ()
 
 
+@pytest.mark.parametrize(("share", "cancelled"), [(0.78, False), (0.82, True)])
+def test_a_mix_that_keeps_a_hundredth_of_the_louder_channel_is_a_mix(share: float, cancelled: bool) -> None:
+    assert bool(cut_up(stereo(LEFT, -share * LEFT, "wav", "pcm_s16le", 16_000))[1].remarks) == cancelled
+
+
 @pytest.mark.parametrize(
     ("container", "codec", "before"),
     [
