@@ -93,6 +93,9 @@ def test_a_backup_made_while_the_server_runs_brings_a_lost_database_back(
     command = CliRunner().invoke(menu, ["db", "backup", str(copy), "--data", str(farm.data)])
     assert command.exit_code == 0, command.output
     assert copy.stat().st_mode & 0o077 == 0
+    command = CliRunner().invoke(menu, ["db", "restore", str(copy), "--data", str(farm.data)])
+    assert "stop the farm's servers first" in str(command.exception), "nothing is replaced under a server that runs"
+    assert len(listed(farm)) == 2
     farm.stop()
     lose_database(farm)
     command = CliRunner().invoke(menu, ["db", "restore", str(copy), "--data", str(farm.data)])

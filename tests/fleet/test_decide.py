@@ -58,7 +58,7 @@ def test_the_measured_speed_decides_once_it_is_known(make_world: Make) -> None:
     world.submit(11_000)  # one machine takes 1100 s, two take less than the target of 600 s
     world.step(1)
     assert world.pools["p"].wanted == 2
-    assert world.pools["p"].why.startswith("2 wanted: 11000 s of audio at 10.0 times real time in 600 s: 2")
+    assert world.pools["p"].why.startswith("2 wanted: 11000 s of audio at 10.0 times real time in 600 s need 2; ")
 
 
 def test_a_second_pool_gets_nothing_of_what_the_first_one_does_in_time(make_world: Make) -> None:

@@ -159,22 +159,22 @@ def _ffmpeg() -> Finding:
 
 def _sandboxes() -> Iterator[Finding]:
     """What holds the processes that read recordings, and those that recognise them, tried in children."""
-    held = {"landlock": "hardly any file (Landlock)", "seccomp": "no network and no program (seccomp)"}
+    held = {"landlock": "almost no files (Landlock)", "seccomp": "no network, no other programs (seccomp)"}
     code = "from whisper_farm.worker.sandbox import enter\nheld = enter()\nimport whisper_farm.worker.cutter_child"
-    yield _sandbox("whoever reads recordings", code, held)
+    yield _sandbox("reading recordings", code, held)
     code = (
         "from whisper_farm.models import DEFAULT_ENGINE\nfrom whisper_farm.worker.sandbox import confine, leave\n"
         "held = ['landlock'] if confine(DEFAULT_ENGINE, '') else []\nimport whisper_farm.worker.recogniser_child\n"
         "from whisper_farm.engines.registry import engine_traits, library_version\n"
         "library_version(engine_traits(DEFAULT_ENGINE))\nheld += ['seccomp'] if leave(()) else []"
     )
-    yield _sandbox("whoever recognises them", code, held | {"landlock": "models and hardly any other file (Landlock)"})
+    yield _sandbox("recognising", code, held | {"landlock": "models and almost no other files (Landlock)"})
 
 
 def _sandbox(who: str, code: str, held: Mapping[str, str]) -> Finding:
     words, trouble = probe(f"{code}\nprint('held', *held)")
     if not words:
-        return Finding("broken", "sandbox", f"{who} cannot work in it: {trouble}", "please report this")
+        return Finding("broken", "sandbox", f"{who} does not work in it: {trouble}", "please report this")
     what = ", ".join(text for name, text in held.items() if name in words)
     if len(words) == 1 + len(held):
         return Finding("fine", "sandbox", f"{who}: {what}")

@@ -144,18 +144,20 @@ def _wanted(target: float, pool: Pool, sizes: Sizes) -> tuple[int, str]:
     by_work = math.ceil(sizes.jobs / pool.slots)
     if sizes.speed:
         by_time = math.ceil(sizes.audio_seconds / (sizes.speed * target)) if sizes.audio_seconds else by_work
-        said = f"{sizes.audio_seconds:.0f} s of audio at {sizes.speed:.1f} times real time in {target:g} s: {by_time}"
+        said = (
+            f"{sizes.audio_seconds:.0f} s of audio at {sizes.speed:.1f} times real time in {target:g} s need {by_time}"
+        )
     else:
         by_time, said = by_work, f"no speed is known yet: one for each job of {math.ceil(sizes.jobs)}"
     wanted = min(by_work, max(by_time, 1)) if sizes.jobs > 0 else 0
-    said = f"{said}; there is work for {by_work}"
+    said = f"{said}; there is work for {by_work} at a time"
     present = sizes.coming + sizes.serving
     if sizes.boot_seconds and sizes.speed and 0 < present < wanted:
         left = sizes.audio_seconds / (present * sizes.speed)
         if left <= sizes.boot_seconds:
             wanted, said = present, f"{said}; those present are done before another is here ({left:.0f} s)"
     bounded = min(max(wanted, pool.minimum), pool.maximum)
-    return bounded, f"{bounded} wanted: {said}; from {pool.minimum} to {pool.maximum}."
+    return bounded, f"{bounded} wanted: {said}; {pool.minimum} to {pool.maximum} are allowed."
 
 
 def _may_add(books: Books, pool: Pool, sizes: Sizes) -> tuple[int, str]:

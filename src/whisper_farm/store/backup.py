@@ -17,6 +17,7 @@ from whisper_farm.store.database import Database
 from whisper_farm.store.schema import check
 
 BUSY_SECONDS = 30.0
+ALONE_SECONDS = 1.0
 
 
 def back_up(database: Database, to: Path) -> None:
@@ -37,7 +38,10 @@ def back_up(database: Database, to: Path) -> None:
 
 
 def restore(database: Database, copy: Path) -> Path:
-    """Bring a copy back; returns where the database that it replaces was copied to before."""
+    """Bring a copy back, where nobody else uses the database; returns where what it replaces was copied to before.
+
+    The database is closed.
+    """
     if not copy.is_file():
         raise StorageError(f"{copy} is no file; `whisper-farm db backup` makes one.")
     opened = Database.open(copy)
@@ -47,12 +51,26 @@ def restore(database: Database, copy: Path) -> Path:
         opened.close()
     place = _file(database)
     before = place.with_name(f"{place.name}.before-restore-{secrets.token_hex(4)}")
+    database.close()
+    _must_be_alone(place)
     back_up(database, before)
     try:
         _copy(copy, place)
     except sqlite3.Error as error:
         raise StorageError(f"{copy} cannot be brought back to {place}: {error}.") from error
     return before
+
+
+def _must_be_alone(place: Path) -> None:
+    """Raise `StorageError` while a server, or another command, has the database open."""
+    with contextlib.closing(sqlite3.connect(place, timeout=ALONE_SECONDS, isolation_level=None)) as mine:
+        try:
+            mine.execute("PRAGMA locking_mode = EXCLUSIVE")
+            mine.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{place} cannot be replaced while it is used: stop the farm's servers first."
+            ) from error
 
 
 def _copy(source: Path, target: Path) -> None:
