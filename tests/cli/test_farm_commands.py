@@ -242,6 +242,8 @@ def test_limits_are_shown_and_changed(capsys: Captured, server: Server) -> None:
     assert limit("max_workers") == ["max_workers", "5", "1000"]
     assert limit("max_workers", "max_workers=", "retention_days=none") == ["max_workers", "1000", "1000"]
     assert limit("retention_days") == ["retention_days", "none", "none"]
+    assert limit("max_stored_bytes", "max_stored_bytes=536870912")[-2:] == ["0.5", "GiB"], "as people count it"
+    assert limit("max_waiting_seconds")[-2:] == ["1000", "h"]
     for wrong in ("max_upload_bytes=1", "max_workers", "max_workers=many", "max_workers=none"):
         assert outcome(["limits", wrong]) == 2
         assert wrong.partition("=")[0] in capsys.readouterr().err

@@ -41,8 +41,8 @@ def limits(farm: FarmClient, change: tuple[str, ...], json: bool) -> None:
     if change:
         found = farm.change_limits(_change(change, found.server))
     now, server = found.limits.model_dump(), found.server.model_dump()
-    rows = [(name, _shown(now[name]), _shown(server[name])) for name in now]
-    say(found.model_dump_json() if json else columns([("LIMIT", "COUNTS", "SERVER'S OWN"), *rows]))
+    rows = [(name, _shown(now[name]), _shown(server[name]), _in_words(name, now[name])) for name in now]
+    say(found.model_dump_json() if json else columns([("LIMIT", "IN FORCE", "SERVER'S OWN", "THAT IS"), *rows]))
 
 
 @click.command(cls=Command)
@@ -85,3 +85,12 @@ def _change(words: tuple[str, ...], server: Limits) -> LimitsChange:
 
 def _shown(value: float | None) -> str:
     return NONE if value is None else f"{value:.15g}"
+
+
+def _in_words(name: str, value: float | None) -> str:
+    """A large limit in the unit that people count it in."""
+    if value is None:
+        return ""
+    if name.endswith("_bytes"):
+        return f"{value / (1 << 30):.4g} GiB"
+    return f"{value / 3600:.4g} h" if name.endswith("_seconds") else ""
