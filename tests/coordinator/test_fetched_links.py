@@ -336,14 +336,13 @@ def test_parts_of_a_fetch_are_not_swept(start_farm: StartFarm, web: WebServer) -
     farm = start_farm(**OPEN)
     hold = threading.Event()
     made = submit(farm, web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=hold))
-    eventually(lambda: stored(farm), "a part is there")
 
     def named(tx: Transaction) -> tuple[set[str], set[str]]:
         keys = {key for key, _ in fetches_of(tx, [made])[made].parts}
         return keys, named_blobs(tx, keys | {f"fetched/{made}/unknown"}, {made})
 
+    eventually(lambda: farm.coordinator.database.read(named)[0], "a part is there and noted")
     keys, kept = farm.coordinator.database.read(named)
-    assert keys
     assert kept == keys
     assert {owner_of_blob(key) for key in keys} == {made}
     hold.set()

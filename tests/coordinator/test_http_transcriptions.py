@@ -12,7 +12,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZipFile, is_zipfile
 
 import httpx
 import pytest
@@ -408,6 +408,14 @@ def test_the_transcript_is_a_file_in_every_format(farm: ServedFarm, worker: Hand
     assert transcript.text == "word0 word1"
 
 
+def parts(file: bytes) -> bytes | dict[str, bytes]:
+    """What is compared of a file: a document of Word says when it was packed, so its parts are."""
+    if not is_zipfile(BytesIO(file)):
+        return file
+    with ZipFile(BytesIO(file)) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
+
+
 def test_several_formats_come_as_one_zip_with_what_each_of_them_has_alone(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin, name="../talk.mp3")
     worker.work_off(chunks=2)
@@ -417,7 +425,7 @@ def test_several_formats_come_as_one_zip_with_what_each_of_them_has_alone(farm: 
         files = {name: packed.read(name) for name in packed.namelist()}
     for name, one in FORMATS.items():
         alone, here = farm.admin.get(place, params={"format": name}), files.pop(f"talk.{one.extension}")
-        assert json.loads(here) == alone.json() if name == "json" else here == alone.content
+        assert json.loads(here) == alone.json() if name == "json" else parts(here) == parts(alone.content)
     assert not files
     with ZipFile(BytesIO(farm.admin.get(f"{place}s", params={"format": ["srt", "txt", "srt"]}).content)) as packed:
         assert packed.namelist() == ["talk.srt", "talk.txt"]

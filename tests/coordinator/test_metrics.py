@@ -28,12 +28,11 @@ def test_a_lease_that_lapses_is_seen_and_counted_once_somebody_takes_the_job(
     start_farm: StartFarm, database_url: str, make_worker: MakeWorker
 ) -> None:
     farm = start_farm(database=database_url, policy=Policy(lease_seconds=0.3, heartbeat_seconds=0.1))
-    gone, heir = make_worker(farm, "gone"), make_worker(farm, "heir")
     submit(farm.admin)
-    (lost,) = gone.claim(0, chunk=1)
+    (lost,) = make_worker(farm, "gone").claim(0, chunk=1)
     eventually(lambda: measured(farm, "leases_lapsed") == 1, "the lapse")
     assert measured(farm, "lease_lapses_total") == 0
-    (claim,) = heir.claim(0, chunk=1, wait=10)
+    (claim,) = make_worker(farm, "heir").claim(0, chunk=1, wait=10)
     assert claim["job_id"] == lost["job_id"]
     assert measured(farm, "lease_lapses_total") == 1
     assert measured(farm, "job_retries_total", code="lease_lost") == 1
