@@ -120,14 +120,40 @@ def test_tags_without_a_sound_are_refused(damaged: bytes) -> None:
         probe(io.BytesIO(damaged), "x")
 
 
+def crowded_by(form: str, codec: str, tags: int) -> bytes:
+    """A recording with so many tags, as this container writes them."""
+    out, options = io.BytesIO(), {"movflags": "use_metadata_tags"} if form == "mp4" else {}
+    with av.open(out, "w", format=form, options=options) as container:
+        container.metadata.update({f"k{number}": "x" for number in range(tags)})
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        silent = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+        silent.rate = 48_000
+        for frame in (silent, None):
+            container.mux(stream.encode(frame))
+    return out.getvalue()
+
+
 @POSIX
-def test_opening_a_recording_that_computes_for_ever_is_ended_by_the_kernel(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: crowded_wav(40_000),
+        lambda: crowded_by("ogg", "libopus", 12_000),
+        lambda: crowded_by("webm", "libopus", 14_000),
+        lambda: crowded_by("mp4", "aac", 20_000),
+    ],
+    ids=["wav", "ogg", "webm", "mp4"],
+)
+def test_opening_a_recording_that_computes_for_ever_is_ended_by_the_kernel(
+    tmp_path: Path, make: Callable[[], bytes]
+) -> None:
+    """Tags within a container are read, each held against all before it: the more there are, the longer each takes."""
     file = tmp_path / "tags.wav"
-    file.write_bytes(crowded_wav(60_000))
+    file.write_bytes(make())
     ended = run(
         "import sys\nfrom whisper_farm.worker.bounds import bound_processor\n"
         "from whisper_farm.audio.source import probe\n"
-        "bound_processor(1); probe(sys.argv[1], 'tags.wav')",
+        "bound_processor(0); probe(sys.argv[1], 'tags.wav')",
         str(file),
     )
     assert ended.returncode == -signal.SIGXCPU

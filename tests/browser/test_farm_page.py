@@ -11,12 +11,17 @@ from support.browsers import Visitor, barriers, press, reach, write
 from support.farm_processes import WORKER_SETTINGS, Farm, Process, Recording
 
 
-def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = False) -> Process:
+def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = False, owner: str = "") -> Process:
     """A worker that joins by the line that the farm page shows, and is let in there."""
     page.goto(f"{farm.url}/#/farm")
     page.get_by_role("button", name="Add a machine").click()
     line = page.get_by_test_id("join-command").inner_text()
     sheet = page.get_by_role("dialog")
+    if owner:
+        sheet.get_by_label("Owner of the machine").fill(owner)
+        sheet.get_by_role("button", name="Make another code").click()
+        expect(page.get_by_test_id("join-command")).not_to_have_text(line)
+        line = page.get_by_test_id("join-command").inner_text()
     if at_once:
         sheet.get_by_role("switch", name="Let it in at once").click()
         expect(page.get_by_test_id("join-command")).not_to_have_text(line)
@@ -39,7 +44,8 @@ def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = Fals
 
 def test_a_worker_whose_token_is_revoked_is_refused(visitor: Visitor, farm: Farm, tmp_path: Path) -> None:
     page = visitor.signed_in()
-    worker = joined(page, farm, tmp_path, "revoked-one", at_once=True)
+    worker = joined(page, farm, tmp_path, "revoked-one", at_once=True, owner="friend")
+    assert {one.owner for one in farm.client.tokens() if one.name == "revoked-one"} == {"friend"}
     page.goto(f"{farm.url}/#/settings/programs")
     token = page.get_by_role("listitem").filter(has_text="revoked-one")
     token.get_by_role("button", name="Revoke").click()

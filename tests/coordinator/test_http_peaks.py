@@ -14,6 +14,7 @@ from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.services.cleaner import Sweeper
 from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult
+from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import ServerSettings
 
 MakeWorker = Callable[..., HandWorker]
@@ -71,6 +72,20 @@ def test_it_can_be_played_and_drawn_once_it_is_made(either_farm: ServedFarm, mak
     stranger = farm.client(farm.token_for("user", "bob"))
     for what in ("audio", "peaks"):
         assert refused(stranger.get(f"{place}/{what}")) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "peaks", ["[0.5, -0.5]", "[0.1]", "[-2, 2]", "[NaN, NaN]", "[null, 1]", '["a", "b"]', "{}", "7"]
+)
+def test_what_cannot_be_drawn_is_no_waveform(farm: ServedFarm, worker: HandWorker, peaks: str) -> None:
+    """Browsers get the text of the result as the worker sent it."""
+    made, claim = begun(farm, worker)
+    sent = completion(worker, claim, uploaded(worker, claim))
+    told = sent["result"].replace("[-0.25,0.5]", peaks)
+    answer = worker.complete([sent | {"result": told, "digest": digest_of(told.encode())}])
+    assert told != sent["result"]
+    assert answer[0]["error_code"] == "invalid_request"
+    assert refused(farm.admin.get(f"/api/transcriptions/{made}/peaks")) == (404, "not_made")
 
 
 def test_a_waiting_worker_hears_of_it_when_the_recording_is_cut(farm: ServedFarm, worker: HandWorker) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from whisper_farm.models import ModelName
 from whisper_farm.protocol.wire import (
@@ -130,6 +130,12 @@ class PeaksResult(Request):
     peaks: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(max_length=MOST_PEAKS)
     """The lowest and the highest value of one stretch after the other, all equally long."""
     audio: ListeningCopy
+
+    @model_validator(mode="after")
+    def _in_pairs(self) -> Self:
+        if any(low > high for low, high in zip(self.peaks[::2], self.peaks[1::2], strict=True)):
+            raise ValueError("peaks come in pairs, the lower one first")
+        return self
 
 
 Result = ChunkResult | TranscribeResult | PeaksResult

@@ -425,6 +425,8 @@ export const de: Texts = {
     approved: "Sofort hereinlassen",
     approvedHint: "Sonst werden Sie hier gefragt, wenn sie kommt.",
     another: "Neuen Code machen",
+    owner: "Wem die Maschine gehört",
+    yours: "dir",
     waits: (name: string) => `${name} möchte mitmachen`,
     approve: "Hereinlassen",
     refuse: "Wegschicken",

@@ -426,6 +426,8 @@ export const en = {
     approved: "Let it in at once",
     approvedHint: "Otherwise you are asked here when it comes.",
     another: "Make another code",
+    owner: "Owner of the machine",
+    yours: "you",
     waits: (name: string) => `${name} wants to join`,
     approve: "Let it in",
     refuse: "Send it away",

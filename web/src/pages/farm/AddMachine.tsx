@@ -1,5 +1,5 @@
 // Adding a machine: a line to copy, for each system, with a code that works once; and who waits to be let in.
-import { Alert, Button, Code, Group, Loader, Modal, SegmentedControl, Stack, Switch, Text } from "@mantine/core";
+import { Alert, Button, Code, Group, Loader, Modal, SegmentedControl, Stack, Switch, Text, TextInput } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { IconCopy, IconPlus } from "@tabler/icons-react";
@@ -19,7 +19,11 @@ export function AddMachine() {
   const { t } = useWords();
   const [opened, { open, close }] = useDisclosure(false);
   const [approved, setApproved] = useState(false);
-  const make = useChange((approved: boolean) => data(api.POST("/api/join-codes", { params: { query: { approved } } })), KEYS);
+  const [owner, setOwner] = useState("");
+  const make = useChange((approved: boolean) => {
+    const query = owner.trim() ? { approved, owner: owner.trim() } : { approved };
+    return data(api.POST("/api/join-codes", { params: { query } }));
+  }, KEYS);
   const decide = useDecision();
   const ask = (approved: boolean) => {
     if (make.data) decide.mutate({ id: make.data.id, approved: false }); // it may have been used: then there is none of that id
@@ -34,6 +38,20 @@ export function AddMachine() {
       <Modal opened={opened} onClose={close} size="lg" title={t.join.title}>
         <Stack gap="sm">
           <Joining />
+          <form onSubmit={(event) => (event.preventDefault(), ask(approved))}>
+            <Group align="end" gap="xs">
+              <TextInput
+                label={t.join.owner}
+                placeholder={t.join.yours}
+                maxLength={64}
+                value={owner}
+                onChange={(event) => setOwner(event.currentTarget.value)}
+              />
+              <Button type="submit" variant="default">
+                {t.join.another}
+              </Button>
+            </Group>
+          </form>
           {make.isPending && <Loader aria-label={t.loading} />}
           {make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
         </Stack>
@@ -56,7 +74,7 @@ function How({ code, until, approved, ask }: HowProps) {
   const [system, setSystem] = useState<System>("unix");
   const server = address("").replace(/\/$/, "");
   const command = joinCommand(system, server, code);
-  if (now > until) return <Button onClick={() => ask(approved)}>{t.join.another}</Button>;
+  if (now > until) return null;
   return (
     <>
       <Text size="sm">{t.join.hint}</Text>
