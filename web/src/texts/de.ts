@@ -426,7 +426,7 @@ export const de: Texts = {
     approvedHint: "Sonst werden Sie hier gefragt, wenn sie kommt.",
     another: "Neuen Code machen",
     owner: "Wem die Maschine gehört",
-    yours: "dir",
+    yours: "Ihnen",
     waits: (name: string) => `${name} möchte mitmachen`,
     approve: "Hereinlassen",
     refuse: "Wegschicken",
