@@ -116,6 +116,14 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(
         assert talk.text.startswith(text_of(Path("talk.txt")))
 
 
+def test_speech_without_any_words_is_asked_to_be_heard_by_another_model(record: Recorder, capsys: Captured) -> None:
+    record("talk.wav", ["mumble"] * 3)
+    assert transcribe("talk.wav", "-f", "txt", *TONES) == 0
+    assert re.search(
+        r"of speech got no words, at 0:00.*; does this model know the language\?\n", capsys.readouterr().err
+    )
+
+
 def test_speech_that_got_no_words_is_named_and_fails_nothing(record: Recorder, capsys: Captured) -> None:
     record("talk.wav", [*tone_words(8), "mumble", *tone_words(8)])
     for _ in range(2):

@@ -160,7 +160,8 @@ def speech_in_words(transcript: Transcript) -> str:
     seconds = sum(stretch.end - stretch.start for stretch in unheard)
     places = ", ".join(clock(stretch.start) for stretch in unheard[:GAPS_SHOWN])
     more = f" and {len(unheard) - GAPS_SHOWN} more times" if len(unheard) > GAPS_SHOWN else ""
-    return f"{span(seconds)} of speech got no words, at {places}{more}"
+    doubt = "" if transcript.segments else "; does this model know the language?"
+    return f"{span(seconds)} of speech got no words, at {places}{more}{doubt}"
 
 
 def languages_in_words(transcript: Transcript) -> str:
