@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from whisper_farm.audio.sound import Waveform
 from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
 from whisper_farm.engines.decoding import Window, WindowDecoder, WindowText
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, Recognition
+from whisper_farm.engines.hearing import MOST_ROUNDS, WhisperEngine
 from whisper_farm.engines.hearing import SPEECH as SPOKEN
 from whisper_farm.engines.hearing import SPEECH_GOES_ON as SPOKEN_GOES_ON
-from whisper_farm.engines.hearing import WhisperEngine
 from whisper_farm.engines.registry import engine_traits
 from whisper_farm.engines.trust import overlap, without_words
 from whisper_farm.engines.windows import Decoded
@@ -91,9 +92,10 @@ def scripted(*script: Texts, logprob: float = -0.2) -> tuple[WhisperEngine, Scri
 
 
 def test_speech_that_got_no_words_is_heard_again_from_where_they_end(speech: Waveform) -> None:
-    engine, decoder = scripted([(0.3, 1.2, " early")], [(0.4, 8.0, " late")])
+    late = [(n + 0.4, n + 1.2, " late") for n in range(9)]
+    engine, decoder = scripted([(0.3, 1.2, " early")], late)
     recognition = heard(engine, speech)
-    assert said(recognition) == " early late"
+    assert said(recognition) == " early" + " late" * 9
     assert len(decoder.windows) == 2
     assert decoder.windows[1] < decoder.windows[0] - 1
     assert recognition.segments[1].start > 1.5, "the second window begins behind the first word"
@@ -106,6 +108,71 @@ def test_speech_that_stays_without_words_is_heard_no_third_time_and_named(speech
     ((start, end),) = recognition.unheard
     assert 1 < start < 4
     assert 10 < end <= 11
+
+
+def test_what_was_heard_in_part_is_heard_again_while_that_helps_but_not_for_ever(speech: Waveform) -> None:
+    engine, decoder = scripted([(0.3, 1.2, " one")], [(0.4, 1.4, " two")])
+    assert said(heard(engine, speech)) == " one two"
+    assert len(decoder.windows) == 3, "the third try said nothing"
+    engine, decoder = scripted(*[[(0.4, 1.0, f" w{n}")] for n in range(20)])
+    recognition = heard(engine, speech)
+    assert len(decoder.windows) == MOST_ROUNDS
+    assert recognition.unheard
+
+
+class Polyglot(Scripted):
+    """A scripted decoder that finds out languages by its script, too: for each window one, and a probability."""
+
+    multilingual = True
+
+    def __init__(self, *script: tuple[str, float, Texts]) -> None:
+        super().__init__([texts for *_, texts in script], -0.2)
+        self.asked: list[tuple[str, str]] = []
+        self._speaks = [(language, probability) for language, probability, _ in script]
+
+    def knows(self, language: str) -> bool:
+        return True
+
+    def hear(self, windows: Sequence[Window], options: RecognitionOptions) -> list[WindowText]:
+        answers = super().hear(windows, options)
+        for number, window in enumerate(windows):
+            language, probability = self._speaks.pop(0) if self._speaks else ("", 0.0)
+            self.asked.append((window.language, window.expected))
+            window.language = window.language or language or window.expected
+            segments = tuple(
+                replace(one, language=window.language, words=(replace(one.words[0], probability=probability),))
+                for one in answers[number].segments
+            )
+            answers[number] = replace(answers[number], segments=segments)
+        return answers
+
+
+FOREIGN = [(float(n), n + 0.9, f" f{n}") for n in range(11)]
+
+
+def polyglot(audio: Waveform, again: str, probability: float, language: str | None = None) -> tuple[str, Polyglot]:
+    """What is said where eleven segments are improbable French, and what they are when heard again."""
+    decoder = Polyglot(("fr", 0.5, FOREIGN), (again, probability, [(a, b, text.upper()) for a, b, text in FOREIGN]))
+    engine = WhisperEngine(decoder, FACTS)  # type: ignore[arg-type]
+    return said(heard(engine, audio, language=language)), decoder
+
+
+def test_improbable_words_give_way_to_more_probable_ones_of_another_language(speech: Waveform) -> None:
+    text, decoder = polyglot(speech, "es", 0.9)
+    assert text == "".join(text.upper() for *_, text in FOREIGN)
+    assert decoder.asked == [("", ""), ("", "fr")], "it is found out anew, and French is what one expects"
+
+
+@pytest.mark.parametrize(("again", "probability"), [("fr", 0.9), ("es", 0.4)])
+def test_the_same_language_and_less_probable_words_replace_nothing(
+    speech: Waveform, again: str, probability: float
+) -> None:
+    assert polyglot(speech, again, probability)[0] == "".join(text for *_, text in FOREIGN)
+
+
+def test_a_language_that_was_given_is_doubted_nowhere(speech: Waveform) -> None:
+    text, decoder = polyglot(speech, "es", 0.9, language="fr")
+    assert (text, decoder.asked) == ("".join(text for *_, text in FOREIGN), [("fr", "")])
 
 
 EARLY = [(float(n), n + 0.9, f" w{n}") for n in range(7)]

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.engines.windows import (
+    POSSIBLE_LANGUAGE,
     SURE_LANGUAGE,
     TIME_STEP_SECONDS,
     Decoded,
@@ -150,15 +151,15 @@ class WindowDecoder:
         return cast(Features, self.model.feature_extractor(padded)[..., :WINDOW_FRAMES])
 
     def _guess_languages(self, rows: list[int], windows: Sequence[Window], batch: _Batch) -> None:
-        """The likeliest language of these windows; the expected one where none is surely spoken."""
+        """The likeliest language of these windows; the expected one where that may be and none is surely spoken."""
         if not rows:
             return
-        for row, guesses in zip(rows, self.model.model.detect_language(batch.only(rows)), strict=True):
-            window = windows[row]
-            likely = {token[2:-2]: float(probability) for token, probability in guesses}
-            first = next(iter(likely))
+        found = self.model.model.detect_language(batch.only(rows))
+        for window, guesses in zip([windows[row] for row in rows], found, strict=True):
+            first, likely = guesses[0][0][2:-2], {token[2:-2]: float(probability) for token, probability in guesses}
             window.language_sure = likely[first] >= SURE_LANGUAGE
-            window.language = first if window.language_sure else window.expected or first
+            another = window.language_sure or likely.get(window.expected, 0.0) < POSSIBLE_LANGUAGE
+            window.language = first if another else window.expected
             window.language_probability = likely.get(window.language, 0.0)
 
     def _doubt_languages(
@@ -306,8 +307,7 @@ class WindowDecoder:
         options: RecognitionOptions,
     ) -> Iterator[Segment]:
         """The segments of one window, in its time."""
-        tokenizer = self._tokenizer(window.language, options)
-        limit = window.seconds
+        tokenizer, limit = self._tokenizer(window.language, options), window.seconds
         for phrase, draft in zip(phrases, drafts, strict=True):
             if not (text := tokenizer.decode(phrase.tokens)).strip():
                 continue

@@ -2,6 +2,8 @@
 
 What nobody speaks in is taken out before, and a chunk without speech goes to no model. Speech that got no words is
 heard again: with the segments around it, which the new text replaces if it leaves less without words, then alone.
+Words that are improbable one after the other may be of another language than the rest of the window: they are heard
+again by themselves, and replaced if another language is surely spoken and its words are more probable.
 Words that nobody spoke are dropped; what is left over without words is named.
 With `vad_filter` off, none of this is done: every window is heard as it is, and what the model writes stands.
 """
@@ -27,8 +29,10 @@ from whisper_farm.engines.trust import (
     Span,
     at_onset,
     echoes,
+    improbable,
     nobody_speaks,
     overlap,
+    speaks_another,
     where_spoken,
     without_words,
 )
@@ -42,6 +46,8 @@ SPEECH, SPEECH_GOES_ON = 0.5, 0.35
 """Speech reaches the first probability and lasts while it does not fall below the second."""
 LEAD_SECONDS = 0.2
 """Speech that is heard again is heard from so much earlier on."""
+MOST_ROUNDS = 4
+"""What was heard in part is heard again as long as that helps, but not more often."""
 WIDEST_TRIAL = 0.7
 """A larger share of a window is not decoded again as a whole: it would give the same text."""
 
@@ -52,6 +58,8 @@ class _Trial:
 
     span: Span
     before: tuple[Segment, ...]
+    foreign: bool = False
+    """Whether it is heard again because it may be of another language."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,6 +77,7 @@ class _Hearing:
     expected_language: str = ""
     language_probability: float = 1.0
     language_sure: bool = False
+    language_given: bool = False
     spans: list[tuple[int, int]] = field(default_factory=list)
     """What is still to be heard, as samples."""
     segments: list[Segment] = field(default_factory=list)
@@ -83,17 +92,18 @@ class _Hearing:
         """The next window."""
         begin, end = self.spans[0]
         stop = min(end, begin + WINDOW_SAMPLES)
-        index, sure = self.index, self.language_sure
-        window = Window(self.audio[begin:stop], self.language, stop >= end, lambda: cancelled(index))
-        window.expected, window.language_probability = self.expected_language, self.language_probability
-        window.language_sure = sure
+        index, anew = self.index, bool(self.rounds) and not self.language_given
+        window = Window(self.audio[begin:stop], "" if anew else self.language, stop >= end, lambda: cancelled(index))
+        window.expected = self.language if anew else self.expected_language
+        window.language_probability, window.language_sure = self.language_probability, self.language_sure
         return window
 
     def take(self, window: Window, text: WindowText) -> None:
         """Keep what was heard in the next window, and go on behind it."""
         begin, end = self.spans.pop(0)
-        self.language, self.language_probability = window.language, window.language_probability
-        self.language_sure = window.language_sure
+        if not self.rounds:
+            self.language, self.language_probability = window.language, window.language_probability
+            self.language_sure = window.language_sure
         for segment in text.segments:
             placed = segment.shifted(begin / SAMPLE_RATE)
             echo = any(echoes(placed.text, told) for told in self.told)
@@ -140,20 +150,27 @@ class _Hearing:
         """Keep what was heard; what replaces other text only if less speech is without words then."""
         if not self.rounds:
             self.segments = self.fresh
+        unfinished: list[Span] = []
         for trial in self.trials:
             others = [segment for segment in self.segments if segment not in trial.before]
             begin, end = trial.span
-            better = others + [one for one in self.fresh if begin <= (one.start + one.end) / 2 <= end]
-            if length_of(self.unheard(better)) < length_of(self.unheard(self.segments)):
-                self.segments = better
-        failed = [trial.span for trial in self.trials if trial.before]
+            new = [one for one in self.fresh if begin <= (one.start + one.end) / 2 <= end]
+            better = others + new
+            if trial.foreign:
+                self.segments = better if speaks_another(new, trial.before) else self.segments
+                continue
+            helps = length_of(self.unheard(better)) < length_of(self.unheard(self.segments))
+            self.segments = better if helps else self.segments
+            if helps or trial.before:
+                unfinished.append(trial.span)
         self.fresh, self.trials = [], []
         self.rounds += 1
         holes = self.unheard(self.segments)
         if self.rounds == 1:
             self._try_again(holes)
-        else:
-            self.trials = [_Trial(hole, ()) for hole in holes if overlap(hole, failed)]
+            self._try_other_languages()
+        elif self.rounds < MOST_ROUNDS:
+            self.trials = [_Trial(hole, ()) for hole in holes if overlap(hole, unfinished)]
         whole, lead = len(self.audio), LEAD_SECONDS
         for start, end in (trial.span for trial in self.trials):
             self.spans.append(
@@ -168,6 +185,13 @@ class _Hearing:
                 self.trials.append(_Trial(span, before))
             else:
                 self.trials += [_Trial(hole, ()) for hole in holes if overlap(hole, [span])]
+
+    def _try_other_languages(self) -> None:
+        """Segments of improbable words are to be heard again by themselves, unless the language was given."""
+        tried = {segment for trial in self.trials for segment in trial.before}
+        known = [segment for segment in self.segments if segment not in tried]
+        for before in () if self.language_given else improbable(known):
+            self.trials.append(_Trial((before[0].start, before[-1].end), before, foreign=True))
 
     def _around(self, holes: Sequence[Span]) -> list[tuple[Span, tuple[Segment, ...]]]:
         """The holes with the segments that reach into them; holes in one segment are one stretch."""
@@ -226,7 +250,7 @@ class WhisperEngine:
             if sum(end - start for start, end in speech) < LEAST_SPEECH_SECONDS:
                 packing = Packing(())
             hearing = _Hearing(index, packing.pack(audio), packing, speech, language, told)
-        hearing.expected_language = chunk.expected_language or ""
+        hearing.expected_language, hearing.language_given = chunk.expected_language or "", bool(language)
         if hearing.packing.length:
             hearing.spans.append((0, hearing.packing.length))
         elif not language:

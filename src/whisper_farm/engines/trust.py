@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from whisper_farm.engines.windows import SURE_LOGPROB, Decoded
+from whisper_farm.transcript.transcript import Segment
 
 Span = tuple[float, float]
 _WORD = re.compile(r"\w+")
@@ -31,6 +32,10 @@ UNHEARD_SECONDS = 1.0
 SPOKEN_SHARE = 0.1
 """Text with a smaller share of speech under it was spoken by nobody, unless it is sure of itself."""
 SURE_NO_SPEECH = 0.6
+IMPROBABLE = 0.72
+"""Segments whose words have a smaller mean probability may be of another language."""
+LEAST_FOREIGN_SECONDS = 1.5
+"""Less than this is not heard again: a language is not known from a word."""
 
 
 def overlap(span: Span, spans: Iterable[Span]) -> float:
@@ -86,6 +91,28 @@ def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded, echo: bo
     return (
         echo or decoded.avg_logprob < SURE_LOGPROB or decoded.no_speech_prob > SURE_NO_SPEECH or decoded.temperature > 0
     )
+
+
+def improbable(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:
+    """Neighbours whose words are improbable, each worth hearing again."""
+    runs: list[list[Segment]] = [[]]
+    for segment in sorted(segments, key=lambda one: one.start):
+        if segment.words and _probability([segment]) < IMPROBABLE:
+            runs[-1].append(segment)
+        elif runs[-1]:
+            runs.append([])
+    return [tuple(run) for run in runs if run and run[-1].end - run[0].start >= LEAST_FOREIGN_SECONDS]
+
+
+def speaks_another(new: Sequence[Segment], before: Sequence[Segment]) -> bool:
+    """Whether a text in another language is the more probable one."""
+    languages = {one.language for one in new}, {one.language for one in before}
+    return bool(new) and languages[0].isdisjoint(languages[1]) and _probability(new) > _probability(before)
+
+
+def _probability(segments: Sequence[Segment]) -> float:
+    words = [word.probability or 0.0 for one in segments for word in one.words]
+    return sum(words) / len(words) if words else 0.0
 
 
 def _between(covered: list[Span]) -> Iterable[Span]:

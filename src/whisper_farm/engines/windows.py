@@ -17,6 +17,8 @@ SURE_LOGPROB = -0.5
 """A text at least as likely is sure of itself."""
 SURE_LANGUAGE = 0.8
 """A language at least as likely is sure, if the text in it is sure of itself, too."""
+POSSIBLE_LANGUAGE = 0.05
+"""One that is less likely is not heard, though it was expected."""
 WORSE_LOGPROB = 0.5
 """A text that is below the threshold by more than this is no answer."""
 MOST_OF_A_LIST = 2.0
