@@ -368,3 +368,13 @@ def test_another_run_of_the_whole_is_adopted_without_what_people_wrote(farm: Ser
     assert one.text() == "won too tree|for fife|sick"
     kept = {"transcription_id": other, "start": 0, "end": 30, "keep_edits": True}
     assert refused(one.ask(adopt=kept)) == (409, "wrong_state")
+
+
+def test_replacements_of_replacements_do_not_fill_the_memory(farm: ServedFarm, worker: HandWorker) -> None:
+    """Each may make a thousand letters of one: the third would have made sixty thousand millions."""
+    made = transcribed(farm, worker, "e " * 8)
+    ann = Editor(farm.admin, made)
+    assert ann.ask(replace={"text": "e", "by": "e" * 1000}).is_success
+    for _ in range(3):
+        assert refused(ann.ask(replace={"text": "e", "by": "e" * 1000})) == (413, "too_large")
+    assert ann.ask(replace={"text": "e" * 1000, "by": "e"}).is_success

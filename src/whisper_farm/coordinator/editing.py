@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import read_document, transcript_key_of
-from whisper_farm.errors import EditConflict, InvalidRequest, ServerBusy, WrongState
-from whisper_farm.protocol.edits import Adoption, EditsView, NewEdit, SplicedSegments, VersionView
+from whisper_farm.errors import EditConflict, InvalidRequest, ServerBusy, TooLarge, WrongState
+from whisper_farm.protocol.edits import MOST_TEXT, Adoption, EditsView, NewEdit, SplicedSegments, VersionView
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import add_edit, edits_after, versions_of
@@ -47,6 +47,8 @@ KNOWN_TEXTS = 4
 """Texts of one transcription, at different numbers; they share what is the same."""
 TRIES = 10
 """How often a change is made anew because another one was added first."""
+MOST_REPLACED = 16_000_000
+"""Letters of a whole text after a replacement."""
 MOST_PASSAGES = 20
 """Passages that a refusal shows."""
 
@@ -185,7 +187,9 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
         return Edit(number, author, reverses=_later_than(text, wanted.back_to, wanted.based_on))
     now = text.at(newest)
     if wanted.replace is not None:
-        patches = replaced(now, wanted.replace.text.strip(), " ".join(wanted.replace.by.split()))
+        old, new = wanted.replace.text.strip(), " ".join(wanted.replace.by.split())
+        _must_stay_bounded(now, old, new)
+        patches = replaced(now, old, new)
         if not patches:
             raise WrongState("That text stands nowhere any more.")
         return Edit(number, author, tuple(patches))
@@ -198,6 +202,13 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
         patches = _patches(text, wanted, now)
     _must_be_unchanged(text, wanted.based_on, now, patches)
     return Edit(number, author, tuple(patches))
+
+
+def _must_stay_bounded(now: Sequence[Segment], old: str, new: str) -> None:
+    """Raise `TooLarge` before a replacement makes more text than anybody writes: each may multiply what is there."""
+    grown = [len(one.text) + one.text.casefold().count(old.casefold()) * len(new) for one in now]
+    if max(grown, default=0) > MOST_TEXT or sum(grown) > MOST_REPLACED:
+        raise TooLarge(f"A segment would have more than {MOST_TEXT} letters, or all of them {MOST_REPLACED}.")
 
 
 def _patches(text: Text, wanted: NewEdit, now: Sequence[Segment]) -> list[Patch]:
