@@ -10,6 +10,9 @@ const dark: MantineColorsTuple = [
 
 const GREY = "light-dark(var(--mantine-color-gray-2), var(--mantine-color-dark-5))";
 
+/** Of colours whose darkest is too pale on their lightest. */
+const DARKER: Readonly<Record<string, string>> = { orange: "#8d2f0a", lime: "#3c6008" };
+
 /** What buttons without words say to those who do not see them. */
 interface Said {
   readonly close: string;
@@ -29,7 +32,7 @@ export const themeWith = ({ close, showPassword }: Said) => createTheme({
     const found = defaultVariantColorsResolver(input);
     const color = input.color ?? input.theme.primaryColor;
     if (!(color in input.theme.colors)) return found;
-    const text = `light-dark(var(--mantine-color-${color}-9), var(--mantine-color-${color}-2))`;
+    const text = `light-dark(${DARKER[color] ?? `var(--mantine-color-${color}-9)`}, var(--mantine-color-${color}-2))`;
     return input.variant === "light" || input.variant === "subtle" || input.variant === "outline"
       ? { ...found, color: text, ...(color === "gray" && input.variant === "light" ? { background: GREY } : {}) }
       : found;

@@ -3,6 +3,7 @@ import { Alert, Anchor, Button, Container, Stack, Title } from "@mantine/core";
 import { type ErrorComponentProps, Link, useRouter } from "@tanstack/react-router";
 import { IconArrowLeft } from "@tabler/icons-react";
 
+import { ApiError } from "../api/client";
 import { useWords } from "../words";
 import style from "./Parts.module.css";
 
@@ -22,11 +23,17 @@ export function Failed({ error }: ErrorComponentProps) {
 /** `title` is null where the page has one that says the same. */
 export function Problem({ error, title }: { error: unknown; title?: null }) {
   const { t } = useWords();
+  const said = error instanceof TypeError ? t.noAnswer : error instanceof Error ? error.message : String(error); // of `fetch`
   return (
     <Alert color="red" title={title === null ? null : t.error} role="alert">
-      {error instanceof Error ? error.message : String(error)}
+      {said}
     </Alert>
   );
+}
+
+/** Whether an error is shown instead of the page. What is there stays while the farm does not answer. */
+export function isFatal(error: unknown, known: unknown): boolean {
+  return Boolean(error) && (known === undefined || (error instanceof ApiError && error.status < 500));
 }
 
 export function Missing() {

@@ -10,6 +10,7 @@ export const de: Texts = {
   lost: "Die Verbindung zur Farm ist unterbrochen. Es wird weiter versucht; was Sie sehen, ist von vorher.",
   back: "Wieder verbunden.",
   error: "Etwas ist schiefgegangen",
+  noAnswer: "Die Farm antwortet nicht.",
   notFound: "Unter dieser Adresse ist nichts.",
   loading: "Wird geladen …",
   tryAgain: "Noch einmal versuchen",

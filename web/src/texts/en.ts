@@ -13,6 +13,7 @@ export const en = {
   lost: "The connection to the farm is lost. Trying again; nothing you see is newer than that.",
   back: "Connected again.",
   error: "Something went wrong",
+  noAnswer: "The farm does not answer.",
   notFound: "There is nothing at this address.",
   loading: "Loading…",
   tryAgain: "Try again",

@@ -10,7 +10,7 @@ import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useAction, w
 import type { TranscriptionView } from "../../api/schema";
 import { throughput } from "../../live/apply";
 import { ChunkMap } from "../../shell/ChunkMap";
-import { Problem } from "../../shell/Failed";
+import { isFatal, Problem } from "../../shell/Failed";
 import { Entries, Entry, type Fact, Small, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { duration, useNow, useWords } from "../../words";
@@ -46,7 +46,7 @@ export function Farm() {
     combine: (results) => results.map(({ data }) => data ?? []),
   });
   const error = server.error ?? workers.error ?? list.error;
-  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  if (isFatal(error, server.data && list.data)) return <Container py="lg"><Problem error={error} /></Container>;
   if (!server.data || !list.data) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
   const work = recent.map(({ id }, index) => ({ id, jobs: jobs[index] ?? [] }));
   const held = admin ? (workers.data ?? []).reduce((sum, one) => sum + one.jobs, 0) : null;

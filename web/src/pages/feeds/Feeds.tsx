@@ -8,7 +8,7 @@ import { address, api, data } from "../../api/client";
 import { sessionQuery } from "../../api/queries";
 import type { FeedView } from "../../api/schema";
 import { copy } from "../../copy";
-import { Problem } from "../../shell/Failed";
+import { isFatal, Problem } from "../../shell/Failed";
 import { Entries, Entry, Form, Section, Small } from "../../shell/Parts";
 import { useNow, useWords } from "../../words";
 import { OptionsPanel, useSending } from "../transcriptions/Options";
@@ -19,7 +19,7 @@ const NEWEST = 3;
 export function Feeds() {
   const { t } = useWords();
   const { data: found, error } = useQuery({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")) });
-  if (error) return <Container py="lg"><Problem error={error} /></Container>;
+  if (isFatal(error, found)) return <Container py="lg"><Problem error={error} /></Container>;
   return (
     <Container size="lg" py="lg">
       <Stack gap="lg">

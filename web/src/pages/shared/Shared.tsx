@@ -9,7 +9,7 @@ import { hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { copy } from "../../copy";
 import icon from "../../icon.svg";
-import { Problem } from "../../shell/Failed";
+import { isFatal, Problem } from "../../shell/Failed";
 import { clock, useWords } from "../../words";
 import { Export } from "../transcription/Export";
 import { PlayerBar } from "../transcription/PlayerBar";
@@ -37,7 +37,7 @@ export function Shared() {
   const failed = opening.error ?? error;
   return (
     <Container component="main" size="md" py="lg" className={style.withPlayer}>
-      {failed ? (
+      {isFatal(failed, one) ? (
         <Stack>
           <Title order={1}>{t.share.endedTitle}</Title>
           <Problem error={failed} title={null} />
@@ -84,7 +84,7 @@ function Reading({ one, secret }: { one: TranscriptionView; secret: string }) {
   const reader = useRef<ReaderHandle>(null);
   const { away, seek, now } = useFollowing(player, reader, reading.rows);
   const link = useCallback(() => void copy(`${address("")}#/shared/${one.id}/${secret}`, t), [one.id, secret, t]);
-  if (reading.error) return <Problem error={reading.error} />;
+  if (isFatal(reading.error, reading.rows[0])) return <Problem error={reading.error} />;
   if (reading.loading) return <Loader aria-label={t.loading} />;
   return (
     <>

@@ -18,7 +18,7 @@ import { hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { copy } from "../../copy";
 import { ChunkMap } from "../../shell/ChunkMap";
-import { Problem, ToList } from "../../shell/Failed";
+import { isFatal, Problem, ToList } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
@@ -46,7 +46,7 @@ export function Transcription() {
   const { id } = useParams({ from: "/shell/transcriptions/$id" });
   const { t } = useWords();
   const { data: one, error } = useQuery(transcriptionQuery(id));
-  if (error) return <Container size="md" py="lg"><ToList /><Problem error={error} /></Container>;
+  if (isFatal(error, one)) return <Container size="md" py="lg"><ToList /><Problem error={error} /></Container>;
   if (!one) return <Container py="lg"><Loader aria-label={t.loading} /></Container>;
   return <Shown key={id} one={one} />;
 }
@@ -142,7 +142,7 @@ function Shown({ one }: { one: TranscriptionView }) {
 
 function Body({ one, reading, children }: { one: TranscriptionView; reading: Reading; children: React.ReactNode }) {
   const { t } = useWords();
-  if (reading.error) return <Problem error={reading.error} />;
+  if (isFatal(reading.error, reading.rows[0])) return <Problem error={reading.error} />;
   if (reading.loading) return <Loader aria-label={t.loading} />;
   if (reading.rows.length === 0) {
     if (one.state === "failed") return null;

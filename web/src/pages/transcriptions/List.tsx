@@ -7,7 +7,7 @@ import { IconSearch } from "@tabler/icons-react";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
 import { ACTIVE, listQuery, type Order, searchQuery, type State } from "../../api/queries";
-import { Problem } from "../../shell/Failed";
+import { isFatal, Problem } from "../../shell/Failed";
 import { clock, useWords } from "../../words";
 import { useRemoved } from "./removal";
 import { Row } from "./Row";
@@ -44,7 +44,7 @@ export function List({ empty }: { empty: ReactNode }) {
   const { words = "", state = "all", order = "newest" } = wanted;
   const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery(listQuery(STATES[state], words, order));
   const removed = useRemoved();
-  if (error) return <Problem error={error} />;
+  if (isFatal(error, data)) return <Problem error={error} />;
   if (!data) return <Loader aria-label={t.loading} />;
   const shown = data.pages.flatMap((page) => page.transcriptions).filter((one) => !removed.has(one.id));
   if (shown.length === 0 && state === "all" && !words) return empty;
