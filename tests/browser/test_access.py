@@ -94,6 +94,7 @@ def test_a_lost_connection_says_so_and_catches_up(browser: Browser, tmp_path: Pa
         with page.expect_event("requestfailed", lambda one: "/api/transcriptions?" in one.url and next(tries)):
             row.get_by_role("button", name="Actions for storm.wav").click()
             page.get_by_role("menuitem", name="Cancel").click()  # whatever is done, the list is asked for again
+        page.wait_for_timeout(500)
         expect(row.get_by_text("Transcribing")).to_be_visible()
         farm.start()
         expect(page.get_by_text("The connection to the farm is lost.")).to_be_hidden(timeout=20_000)
