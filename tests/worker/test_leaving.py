@@ -60,6 +60,7 @@ def test_draining_finishes_what_was_begun_and_hands_the_rest_back_at_once() -> N
     assert farm.chunks[0].state == "done"
     assert {job.state for job in farm.chunks[1:]} == {"queued"}
     assert not any(job.charged or job.failures for job in farm.chunks)
+    assert len(farm.released) == 2, "and nothing more was asked for"
     assert len(farm.left) == 1
 
 
