@@ -43,6 +43,9 @@ def test_the_same_key_is_the_same_transcription(farm: ServedFarm) -> None:
     made = submit(farm.admin, key="k1")
     again = farm.admin.post("/api/transcriptions", json={"name": "other", "key": "k1"})
     assert (again.status_code, again.json()["id"]) == (200, made["id"])
+    declared = farm.admin.get("/openapi.json").json()["paths"]["/api/transcriptions"]["post"]["responses"]
+    bodies = [declared[status]["content"]["application/json"]["schema"] for status in ("200", "201")]
+    assert bodies == [{"$ref": "#/components/schemas/TranscriptionView"}] * 2
     theirs = submit(farm.user("ann"), key="k1")
     assert theirs["id"] != made["id"]
 
