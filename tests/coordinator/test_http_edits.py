@@ -370,11 +370,14 @@ def test_another_run_of_the_whole_is_adopted_without_what_people_wrote(farm: Ser
     assert refused(one.ask(adopt=kept)) == (409, "wrong_state")
 
 
-def test_replacements_of_replacements_do_not_fill_the_memory(farm: ServedFarm, worker: HandWorker) -> None:
+@pytest.mark.parametrize(("wanted", "letter"), [("e", "e"), ("E", "e"), ("i", "\u0131"), ("s", "\u017f")])
+def test_replacements_of_replacements_do_not_fill_the_memory(
+    farm: ServedFarm, worker: HandWorker, wanted: str, letter: str
+) -> None:
     """Each may make a thousand letters of one: the third would have made sixty thousand millions."""
-    made = transcribed(farm, worker, "e " * 8)
+    made = transcribed(farm, worker, f"{letter} " * 8)
     ann = Editor(farm.admin, made)
-    assert ann.ask(replace={"text": "e", "by": "e" * 1000}).is_success
+    assert ann.ask(replace={"text": wanted, "by": letter * 1000}).is_success
     for _ in range(3):
-        assert refused(ann.ask(replace={"text": "e", "by": "e" * 1000})) == (413, "too_large")
-    assert ann.ask(replace={"text": "e" * 1000, "by": "e"}).is_success
+        assert refused(ann.ask(replace={"text": wanted, "by": letter * 1000})) == (413, "too_large")
+    assert ann.ask(replace={"text": letter * 1000, "by": letter}).is_success

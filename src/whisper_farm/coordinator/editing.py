@@ -36,6 +36,7 @@ from whisper_farm.transcript.edits import (
     patches_of,
     renamed,
     replaced,
+    stands,
     within,
 )
 from whisper_farm.transcript.fitting import fitted
@@ -206,8 +207,9 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
 
 def _must_stay_bounded(now: Sequence[Segment], old: str, new: str) -> None:
     """Raise `TooLarge` before a replacement makes more text than anybody writes: each may multiply what is there."""
-    grown = [len(one.text) + one.text.casefold().count(old.casefold()) * len(new) for one in now]
-    if max(grown, default=0) > MOST_TEXT or sum(grown) > MOST_REPLACED:
+    found = [(len(one.text), stands(old, one.text)) for one in now]
+    longest = max((letters + times * len(new) for letters, times in found if times), default=0)
+    if longest > MOST_TEXT or sum(letters + times * len(new) for letters, times in found) > MOST_REPLACED:
         raise TooLarge(f"A segment would have more than {MOST_TEXT} letters, or all of them {MOST_REPLACED}.")
 
 

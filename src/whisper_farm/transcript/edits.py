@@ -203,9 +203,18 @@ def _same(old: Sequence[Segment], i: int, new: Sequence[Segment], j: int) -> boo
     return i < len(old) and j < len(new) and (old[i] is new[j] or old[i] == new[j])
 
 
+def _pattern(wanted: str) -> re.Pattern[str]:
+    return re.compile(re.escape(wanted), re.IGNORECASE)
+
+
+def stands(wanted: str, text: str) -> int:
+    """How often a text stands in another, whatever its capitals."""
+    return sum(1 for _ in _pattern(wanted).finditer(text))
+
+
 def replaced(text: Sequence[Segment], wanted: str, by: str) -> list[Patch]:
     """A patch for each segment in which a text stands, whatever its capitals; what is struck out is left alone."""
-    pattern = re.compile(re.escape(wanted), re.IGNORECASE)
+    pattern = _pattern(wanted)
     found: list[Patch] = []
     index = 0
     while index < len(text):
