@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.engines.windows import Decoded, best, goes_on, in_circles, phrases_of, step
+from whisper_farm.engines.windows import Decoded, best, goes_on, in_circles, language_of, phrases_of, step
 from whisper_farm.transcript.options import RecognitionOptions
 
 END, STAMP = 50257, 50364
@@ -156,3 +156,20 @@ def test_when_no_try_is_good_the_likeliest_that_does_not_repeat_stands() -> None
     assert best([loud, decoded(4, ratio=9)], options) is loud
     good = decoded(5)
     assert best([loud, good], options) is good
+
+
+@pytest.mark.parametrize(
+    ("likely", "expected", "heard", "sure"),
+    [
+        ({"es": 0.9, "fr": 0.1}, "fr", "es", True),
+        ({"es": 0.6, "fr": 0.3}, "fr", "fr", False),
+        ({"es": 0.6, "en": 0.3, "fr": 0.01}, "fr", "es", False),
+        ({"es": 0.6, "en": 0.3}, "fr", "es", False),
+        ({"es": 0.3, "en": 0.3, "fr": 0.01}, "fr", "fr", False),
+        ({"es": 0.3, "en": 0.2}, "", "es", False),
+    ],
+)
+def test_the_expected_language_holds_unless_another_is_sure_or_it_is_next_to_impossible(
+    likely: dict[str, float], expected: str, heard: str, sure: bool
+) -> None:
+    assert language_of(likely, expected) == (heard, sure)

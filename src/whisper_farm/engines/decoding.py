@@ -29,14 +29,13 @@ from numpy.typing import NDArray
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.engines.windows import (
-    POSSIBLE_LANGUAGE,
-    SURE_LANGUAGE,
     TIME_STEP_SECONDS,
     Decoded,
     Phrase,
     best,
     goes_on,
     in_circles,
+    language_of,
     mean_logprob,
     phrases_of,
     step,
@@ -156,10 +155,8 @@ class WindowDecoder:
             return
         found = self.model.model.detect_language(batch.only(rows))
         for window, guesses in zip([windows[row] for row in rows], found, strict=True):
-            first, likely = guesses[0][0][2:-2], {token[2:-2]: float(probability) for token, probability in guesses}
-            window.language_sure = likely[first] >= SURE_LANGUAGE
-            another = window.language_sure or likely.get(window.expected, 0.0) < POSSIBLE_LANGUAGE
-            window.language = first if another else window.expected
+            likely = {token[2:-2]: float(probability) for token, probability in guesses}
+            window.language, window.language_sure = language_of(likely, window.expected)
             window.language_probability = likely.get(window.language, 0.0)
 
     def _doubt_languages(

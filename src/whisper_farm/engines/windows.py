@@ -7,7 +7,7 @@ and not a cut through speech, it is kept as the last phrase.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from whisper_farm.transcript.options import RecognitionOptions
@@ -17,8 +17,8 @@ SURE_LOGPROB = -0.5
 """A text at least as likely is sure of itself."""
 SURE_LANGUAGE = 0.8
 """A language at least as likely is sure, if the text in it is sure of itself, too."""
-POSSIBLE_LANGUAGE = 0.05
-"""One that is less likely is not heard, though it was expected."""
+LIKELY_LANGUAGE, POSSIBLE_LANGUAGE = 0.5, 0.05
+"""One at least as likely as the first is heard in place of an expected one that is less likely than the second."""
 WORSE_LOGPROB = 0.5
 """A text that is below the threshold by more than this is no answer."""
 MOST_OF_A_LIST = 2.0
@@ -90,6 +90,15 @@ def best(tries: Sequence[Decoded], options: RecognitionOptions) -> Decoded:
         return tries[-1]
     varied = [one for one in tries if not one.repeats(options)]
     return max(varied or tries, key=lambda one: one.avg_logprob)
+
+
+def language_of(likely: Mapping[str, float], expected: str) -> tuple[str, bool]:
+    """The language to hear a window in, and whether it is surely spoken. If not, the expected one holds, if any."""
+    first = max(likely, key=likely.__getitem__)
+    if likely[first] >= SURE_LANGUAGE:
+        return first, True
+    impossible = likely[first] >= LIKELY_LANGUAGE and likely.get(expected, 0.0) < POSSIBLE_LANGUAGE
+    return first if impossible else expected or first, False
 
 
 def mean_logprob(one: Decoded, other: Decoded) -> float:
