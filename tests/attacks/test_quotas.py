@@ -20,6 +20,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
 from whisper_farm.coordinator import transcripts
+from whisper_farm.coordinator.routes import search
 from whisper_farm.store import uploads
 from whisper_farm.store.blobs import Blobs
 
@@ -233,6 +234,27 @@ def test_files_that_one_owner_wants_by_the_dozen_hold_up_no_other(
         eventually(lambda: under_way, "one is being written")
         monkeypatch.setattr(transcripts, "laid", laid)
         assert honest.get(places[honest]).is_success
+        assert len(under_way) == 1
+        go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
+
+
+def test_searches_of_one_owner_occupy_one_reader_of_the_database(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search in half a thousand hours may take half a second, and there are four readers for all."""
+    greedy, honest, go_on, under_way = farm.user("greedy"), farm.user("honest"), threading.Event(), list[object]()
+
+    def slowly(tx: object, *_: object) -> list[object]:
+        under_way.append(tx)
+        go_on.wait(20)
+        return []
+
+    monkeypatch.setattr(search, "find_said", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(greedy.get, "/api/search", params={"words": "the"}) for _ in range(8)]
+        eventually(lambda: under_way, "one is looking")
+        assert honest.get("/api/transcriptions").is_success
         assert len(under_way) == 1
         go_on.set()
         assert {each.result().status_code for each in waiting} == {200}

@@ -17,7 +17,7 @@ from whisper_farm.coordinator.completions import Completions
 from whisper_farm.coordinator.editing import Texts
 from whisper_farm.coordinator.event_log import EventLog
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
-from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries
+from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries, OneEach
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.long_poll import LongPolls
@@ -64,6 +64,7 @@ class Coordinator:
         self.sessions = KnownSessions(self.store)
         self.names = OwnNames(settings)
         self.failed_tries = FailedTries()
+        self.one_search = OneEach()
         self.one_password = asyncio.Semaphore(1)
         """Looking at one costs a processor, and much memory: others wait, and the readers of the database do not."""
         ways = Readers(self.store), ProxiedPeople(self.store, settings)

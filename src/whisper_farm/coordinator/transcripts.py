@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
+from whisper_farm.coordinator.layers.quotas import OneEach
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidTranscript, ServerBusy, TooLarge, WrongState
 from whisper_farm.leases.transcriptions import DoneChunk, rebuild
@@ -153,8 +153,7 @@ class Renderer:
         self._blobs = blobs
         self._threads = ThreadPoolExecutor(RENDERS_AT_ONCE, "farm-render")
         self._turns = asyncio.Semaphore(RENDERS_AT_ONCE)
-        self._owners: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """One at a time of each owner, who keeps a turn free for others so."""
+        self._one_each = OneEach()
 
     async def file(
         self, row: TranscriptionRow, wanted: OutputFormat, at: int | None = None, struck: bool = False
@@ -166,7 +165,7 @@ class Renderer:
         key = transcript_key_of(row)
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                async with self._owners.setdefault(row.owner, asyncio.Lock()):
+                async with self._one_each.of(row.owner):
                     edits = await self._store.read(lambda tx: edits_after(tx, row.id))
                     return await self._in_turn(
                         key, lambda document: wanted.write(_edited(document, row.transcript_sha256, edits[:at], struck))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from weakref import WeakValueDictionary
 
 from starlette.types import Scope
 
@@ -46,6 +48,17 @@ class AtOnce:
             self._under_way[owner] -= 1
             if not self._under_way[owner]:
                 del self._under_way[owner]
+
+
+class OneEach:
+    """Lets one of each owner work at a time; the next of the same waits, and holds up nobody else."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, owner: str) -> asyncio.Lock:
+        """To be held meanwhile."""
+        return self._locks.setdefault(owner, asyncio.Lock())
 
 
 class FailedTries:

@@ -27,5 +27,6 @@ async def search(
 
     The end of a word may be missing; accents and capital letters do not matter.
     """
-    found = await farm.store.read(lambda tx: find_said(tx, words, caller.sees, limit))
+    async with farm.one_search.of(caller.owner):
+        found = await farm.store.read(lambda tx: find_said(tx, words, caller.sees, limit))
     return HitList(hits=tuple(Hit.model_validate(asdict(one)) for one in found))
