@@ -13,7 +13,7 @@ EXAMPLES: dict[str, Any] = {
     "name": "talk.mp3", "code": "lease_lost", "message": "Its worker was silent.", "first": 3, "count": 2, "chunks": 5,
     "cut_seconds": 150.5, "duration_seconds": 150.5, "language": "de", "position": 4, "seconds": 29.5,
     "done_seconds": 61.0, "chunks_done": 3, "job_kind": "transcribe", "start": 30.0, "end": 59.5, "worker_id": "w-1",
-    "number": 7, "author": "ann",
+    "number": 7, "author": "ann", "what": "tokens",
     "received_bytes": 5, "total_bytes": 9, "hours": "22:00-07:00", "changed": {"max_workers": 5.0},
 }  # fmt: skip
 

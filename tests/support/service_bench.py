@@ -53,7 +53,7 @@ class Bench:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         async def bounded() -> T:
-            return await asyncio.wait_for(work, 30)
+            return await asyncio.wait_for(work, 90)
 
         return asyncio.run(bounded())
 
