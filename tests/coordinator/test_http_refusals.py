@@ -125,6 +125,23 @@ def test_a_malformed_body_is_refused_and_changes_nothing(either_farm: ServedFarm
     assert snapshot(farm) == before
 
 
+NUL_ADDRESSES = [
+    ("GET", "/api/transcriptions?title=%00"),
+    ("GET", "/api/search?words=a%00b"),
+    ("POST", "/api/join-codes?owner=a%00b"),
+    ("GET", "/api/transcriptions/a%00b"),
+    ("DELETE", "/api/uploads/a%00b"),
+    ("POST", "/asr?initial_prompt=a%00b"),
+]
+
+
+@pytest.mark.parametrize(("method", "address"), NUL_ADDRESSES)
+def test_an_address_with_nul_is_refused(either_farm: ServedFarm, method: str, address: str) -> None:
+    answer = either_farm.admin.request(method, address)
+    assert answer.status_code == 422, answer.text
+    assert "NUL" in answer.text or address.startswith("/asr")  # a refusal there has no text
+
+
 def test_a_text_that_only_speaks_of_nul_is_taken_as_it_is(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
     farm, worker = either_farm, make_worker(either_farm)
     spoken = " in JSON a NUL is \\u0000, \\\\u0000 and \\\\\\u0000"

@@ -115,7 +115,7 @@ def test_what_people_do_is_told_with_what_they_did_it_to(log: Log, farm: ServedF
     assert len(log(action="token_revoked", token_id=token)) == 1
     (request,) = log(action="request", route="/api/uploads/{upload_id}")
     assert (request["upload_id"], request["owner"], request["status"]) == (upload, "ann", 204)
-    (revoked,) = log(action="request", route="/api/tokens/{token_id}")
+    (revoked,) = eventually(lambda: log(action="request", route="/api/tokens/{token_id}"), "the line of the request")
     assert (revoked["method"], revoked["token_id"], revoked["owner"], revoked["scope"]) == (
         "DELETE", token, "admin", "admin",
     )  # fmt: skip

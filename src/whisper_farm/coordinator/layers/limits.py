@@ -65,6 +65,10 @@ class RequestLimits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if b"%00" in scope["query_string"] or "\0" in scope["path"]:
+            error = InvalidRequest("The address holds a NUL character, which no text here may have.")
+            await error_response(error, self.shape, {"Connection": "close"})(scope, receive, send)
+            return
         if self._is_upload(scope):
             upload = _Upload(receive, send)
             await self.app(scope, upload.receive, upload.send)
