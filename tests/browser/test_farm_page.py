@@ -32,10 +32,11 @@ def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = Fals
     words = [*line.split()[1:], "--engine", "tones", "--name", name]
     worker = Process(folder / "joined.log", words, {**WORKER_SETTINGS, "WHISPER_FARM_DATA": str(folder / "data")})
     if not at_once:
-        expect(sheet.get_by_text(f"{name} wants to join")).to_be_visible(timeout=60_000)  # a process has to start
+        asking = sheet.get_by_role("status").filter(has_text=f"{name} wants to join")
+        expect(asking).to_be_visible(timeout=60_000)  # a process has to start
         assert page.get_by_role("listitem").filter(has_text=name).count() == 0
         assert barriers(page) == []
-        sheet.get_by_role("button", name="Let it in", exact=True).click()
+        asking.get_by_role("button", name="Let it in", exact=True).click()
         expect(page.get_by_text(f"{name} wants to join")).to_have_count(0)
     page.get_by_role("button", name="Close").click()
     row = page.get_by_role("listitem").filter(has_text=name)

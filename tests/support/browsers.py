@@ -18,7 +18,7 @@ AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" 
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 860}
 EXPECTED = ("401", "403", "404", "409", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INTERNET_DISCONNECTED")
-EXPECTED += ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_NETWORK_CHANGED")
+EXPECTED += ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_NETWORK_CHANGED", "ERR_SOCKET_NOT_CONNECTED")
 """A browser writes each refused request into its console."""
 DROP = """([name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
