@@ -34,7 +34,7 @@ def fresh() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("engine", "device", "slots", "cores", "batch", "expected"),
     [
-        ("faster-whisper", "cpu", None, 2, None, Division(2, 2, 4)),
+        ("faster-whisper", "cpu", None, 2, None, Division(2, 1, 4)),
         ("faster-whisper", "cpu", None, 1, None, Division(1, 1, 4)),
         ("faster-whisper", "cpu", None, 64, None, Division(8, 8, 4)),
         ("faster-whisper", "cpu", 3, 8, 1, Division(3, 2, 1)),

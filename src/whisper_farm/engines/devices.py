@@ -58,11 +58,9 @@ def division_for(
 ) -> Division:
     """How to divide this machine for an engine. What is given stands.
 
-    On a processor many slots beat one slot of many threads; a GPU takes one large batch at a time. A slot has two
-    threads at least, where slots share a model: so one batch alone, at the start and the end, uses two cores.
+    On a processor many slots of one thread beat one slot of many threads; a GPU takes one large batch at a time.
     """
     cores = cores or usable_cores()
     on_processor = traits.slots or (min(cores, MOST_SLOTS) if traits.shares_model else cores)
     slots = slots or (1 if device == "cuda" else on_processor)
-    least = 2 if traits.shares_model and slots <= cores > 1 else 1
-    return Division(slots, max(least, cores // slots), batch or traits.best_batch.get(device, 1))
+    return Division(slots, max(1, cores // slots), batch or traits.best_batch.get(device, 1))
