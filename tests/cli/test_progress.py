@@ -104,6 +104,18 @@ def test_what_is_sent_is_counted_in_bytes_and_the_work_on_it_anew_in_time() -> N
     assert shown.figures() == ("0:05 / 1:00", "", "")
 
 
+def test_the_time_in_which_a_model_is_loaded_is_not_in_the_time_that_is_left() -> None:
+    hand = Hand()
+    shown = Shown("a", pace=RecentPace(hand))
+    shown.advance(0, 300, AUDIO)
+    hand.now += 60
+    shown.advance(100, 300, AUDIO)
+    assert shown.figures()[2] == ""
+    hand.now += 5
+    shown.advance(200, 300, AUDIO)
+    assert shown.figures()[1:] == ("20.0 ×", "5.0 s left")
+
+
 def test_the_pace_of_what_is_counted_once_more_begins_anew() -> None:
     hand = Hand()
     shown = Shown("a", pace=RecentPace(hand))

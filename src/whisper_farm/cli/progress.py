@@ -100,7 +100,8 @@ class Shown:
         if unit is not self.unit or done < self.done:
             self.unit, self.pace = unit, RecentPace(self.pace.clock)
         self.done, self.total = done, total
-        self.pace.note(done)
+        if done or unit is not AUDIO:  # before the first words a model is loaded, which says nothing of the rest
+            self.pace.note(done)
 
     def figures(self) -> tuple[str, str, str]:
         """How much of how much, how fast, time left."""
