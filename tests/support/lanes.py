@@ -1,8 +1,9 @@
 """Which tests are slow, and which have deadlines: one list, so that no test file has to say it of itself.
 
-`slow`: real processes, a real browser, real Whisper, plans of long queues, races, and long plays of the state machine.
-`./run test fast` leaves them out. `timed`: tests of real processes that must finish by a deadline, which a busy machine
-can miss. Only these may be tried a second time by `.ci/run`, and its last lines name them.
+`slow`: real processes, a real browser, real Whisper, plans of long queues, races, long plays of the state machine,
+answers and sounds by the hundred; and the second time of what runs with SQLite and with PostgreSQL. `./run test fast`
+leaves them out. `timed`: tests of real processes that must finish by a deadline, which a busy machine can miss. Only
+these may be tried a second time by `.ci/run`, and its last lines name them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,21 @@ from collections.abc import Iterable
 import pytest
 
 SLOW = (
-    *("tests/attacks/", "tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/docs/test_demo.py"),
+    *("tests/attacks/", "tests/deploy/", "tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/"),
+    *("tests/audio/test_cuts.py", "tests/docs/test_demo.py", "tests/docs/test_examples.py"),
+    "tests/audio/test_channels.py::test_channels_that_cancel_each_other_out_later_on_are_heard",
+    "tests/audio/test_chunking.py::test_more_than_a_thousand_chunks_keep_their_order_and_the_last_word",
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/cli/test_start_up.py"),
+    "tests/cli/test_connection.py::test_a_data_folder_that_cannot_be_is_one_line_that_names_the_setting",
     *("tests/cli/test_local_farm.py", "tests/cli/test_transcribe.py", "tests/cli/test_naming.py"),
     *("tests/cli/test_farm_commands.py", "tests/cli/test_given_links.py", "tests/cli/test_watch.py"),
+    "tests/cli/test_following.py",
     *("tests/coordinator/test_http_fuzz.py", "tests/coordinator/test_serving.py"),
+    *("tests/coordinator/test_answers_to_webhooks.py", "tests/ingest/test_any_answer.py"),
+    "tests/coordinator/test_background_services.py::test_assembling_long_recordings_takes_no_more_memory",
+    "tests/transcript/test_formats.py::test_ten_hours_of_words_need_less_than_a_hundred_megabytes",
     *("tests/coordinator/test_two_coordinators.py", "tests/coordinator/test_services_at_once.py"),
+    "tests/coordinator/test_followed_feeds.py::test_many_slow_feeds",
     "tests/coordinator/test_followed_feeds.py::test_two_coordinators_take_each_episode_once",
     *("tests/engines/test_whisper.py", "tests/engines/test_whisper_on_a_farm.py", "tests/engines/test_hearing.py"),
     *("tests/engines/test_transcribe_cpp.py", "tests/engines/test_command.py::test_a_real_program_hears_a_real_voice"),
@@ -27,6 +37,7 @@ SLOW = (
     *("tests/leases/test_beside_heartbeats.py", "tests/leases/test_policy.py"),
     *("tests/store/test_postgres_faults.py", "tests/store/test_sqlite_faults.py", "tests/store/test_database.py"),
     *("tests/worker/test_deaths.py", "tests/worker/test_cutting.py", "tests/worker/test_leases.py"),
+    *("tests/worker/test_peaks.py", "tests/worker/test_worker.py"),
     *("tests/worker/test_leaving.py", "tests/worker/test_with_the_coordinator.py", "tests/worker/test_child.py"),
     *("tests/worker/test_placed_worker.py", "tests/worker/test_recognisers.py", "tests/worker/test_strange_answers.py"),
 )
@@ -41,7 +52,7 @@ def mark_lanes(items: Iterable[pytest.Item]) -> None:
     """Mark each of these tests by the list above."""
     for item in items:
         place = item.nodeid if item.nodeid.startswith("tests/") else f"tests/{item.nodeid}"
-        if place.startswith(SLOW):
+        if place.startswith(SLOW) or "[postgresql" in place:
             item.add_marker("slow")
         if place.startswith(TIMED):
             item.add_marker("timed")
