@@ -11,9 +11,11 @@ from support.talks import Recorder
 from whisper_farm.cli import transcribing
 from whisper_farm.cli.following import Following
 from whisper_farm.cli.main import outcome
+from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import TranscriptionView
+from whisper_farm.worker.notices import Notice
 
 
 class Stages(Display):
@@ -45,12 +47,25 @@ def test_the_stage_of_a_recording_is_said_until_there_are_words(state: str, done
     assert display.told == [f"a.wav: {stage}"]
 
 
-def test_while_the_model_loads_that_is_said(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_ready_before", [False, True])
+def test_while_the_model_loads_that_is_said(is_ready_before: bool) -> None:
+    display = Stages()
+    notices = Notices(display)
+    ready = Notice("model_ready", "tones is ready.", {"model": "instant"})
+    if is_ready_before:  # a worker loads it while files are read
+        notices(ready)
+    notices.waiting_for("instant")
+    assert display.told == ([] if is_ready_before else ["model instant: loading"])
+    notices(ready)
+    assert display.shown == {}
+
+
+def test_no_model_is_said_to_load_at_the_end(record: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     record("a.wav")
     display = Stages()
     monkeypatch.setattr(transcribing, "open_display", lambda quiet, verbose: display)
     assert outcome(["transcribe", "a.wav", "-f", "txt", "--engine", "tones", "--model", "instant"]) == 0
-    assert display.told.count("model instant: loading") == 1
+    assert display.told.count("model instant: loading") <= 1
     assert display.shown == {}
 
 

@@ -47,7 +47,7 @@ class LocalSender(Sender):
     def sent(self, view: TranscriptionView) -> None:
         if view.state not in FINISHED:
             if not self._local.has_worker:
-                self._notices.display.begin(f"model {self._request.options.model}", "loading")
+                self._notices.waiting_for(self._request.options.model)
             self._local.start_worker()
 
     def check(self) -> None:

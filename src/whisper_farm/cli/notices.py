@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import cast
@@ -26,6 +27,15 @@ class Notices:
         """When the first batch began that holds something of a transcription."""
         self._ended = self._ended_before = 0.0
         """When results came last, and when those before them did."""
+        self._known: set[object] = set()
+        """Models that are loaded, or cannot be."""
+        self._lock = threading.Lock()
+
+    def waiting_for(self, model: str) -> None:
+        """Say that a model is loaded now. It may be ready already: a worker begins with it while files are read."""
+        with self._lock:
+            if model not in self._known:
+                self.display.begin(f"model {model}", "loading")
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind == "batch_begun":
@@ -39,7 +49,9 @@ class Notices:
         elif notice.kind in SAID:
             self.display.note(notice.message)
         if notice.kind in ("model_ready", "model_unavailable"):
-            self.display.end(f"model {notice.data.get('model')}")
+            with self._lock:
+                self._known.add(notice.data.get("model"))
+                self.display.end(f"model {notice.data.get('model')}")
 
     def _finished(self, transcription_id: str, now: float) -> None:
         """A batch may hear its chunks in turn: those of one recording wait for those of another until then."""
