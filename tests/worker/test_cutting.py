@@ -216,5 +216,24 @@ def test_a_cutter_that_waits_gives_up_its_memory_only_while_something_is_recogni
     asyncio.run(scene())
 
 
+def test_a_cutter_that_cuts_again_begins_its_rest_anew() -> None:
+    farm = FakeFarm()
+    farm.options = RecognitionOptions(engine="tones", model="instant")
+    farm.add_recording(recording(8)[0])
+
+    async def scene() -> None:
+        with serving(farm) as server:
+            async with working(worker_settings(server.url, cuts=True)):
+                await until(lambda: farm.jobs["t.c"].state == "done", "it is cut")
+                await until(_resting, "it rests")
+                (first,) = _resting()
+                farm.add_recording(recording(8)[0])
+                await until(lambda: farm.jobs["t1.c"].state == "done", "the next one is cut")
+                await until(lambda: first.done() and _resting(), "it rests anew")
+                assert first.cancelled(), "the first rest would end it in the middle of the second"
+
+    asyncio.run(scene())
+
+
 def _resting() -> list[asyncio.Task[object]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == "rest of a cutter"]

@@ -2,9 +2,9 @@
 makes what browsers play and draw.
 
 Promises: memory is constant, for the pipe takes a chunk only when the agent has room for it. The rest of a recording
-gives way to the beginning of others (Linux), and to recognition. An error nobody expected
-ends the process. So does a recording that takes more processor time than any needs, to be opened or from one chunk to
-the next. It needs no network, and no file but the copy that it is told to write.
+gives way to the beginning of others (Linux), and to recognition. An error nobody expected ends the process. So does a
+recording that takes more processor time than any needs, to be opened or from one chunk to the next. It needs no
+network, and no file but the copy that it is told to write.
 """
 
 from __future__ import annotations

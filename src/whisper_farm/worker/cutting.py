@@ -66,13 +66,14 @@ class Cutting:
         self._silence_seconds = silence_seconds
         self._tell = tell
         self._tasks, self._recognising = tasks, recognising
-        self._idle: list[Child] = []
+        self._idle: dict[Child, asyncio.Task[None] | None] = {}
+        """Children that wait, each with what ends it when it has waited long enough."""
         self._room = asyncio.Semaphore(MOST_CUTS)
 
     async def warm_up(self) -> None:
         """Start a child, so that the first recording need not wait for it."""
         with contextlib.suppress(ChildDiedError):
-            self._idle.append(await Child.start("cutter"))
+            self._idle[await Child.start("cutter")] = None
 
     async def cut(self, claim: worker.Claim, task: ChunkTask) -> ChunkResult | JobFailure:
         """Cut the recording of a claim; cancel this to stop. What is appended stays."""
@@ -83,7 +84,7 @@ class Cutting:
     async def close(self) -> None:
         """End the children that wait for a recording, and collect them."""
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.popitem()[0].close()
 
     async def _cut_in_children(self, appending: Appending, task: ChunkTask) -> ChunkResult | JobFailure:
         """Cut to the end; a child that dies has a successor, unless its predecessor died at the same place."""
@@ -115,8 +116,7 @@ class Cutting:
             await ended(pump)
             await reading.close()
             if isinstance(end, CutEnded | CutFailed) and len(self._idle) < CUTS_AT_ONCE:
-                self._idle.append(child)
-                self._tasks.start(self._let_go(child), "rest of a cutter")
+                self._idle[child] = self._tasks.start(self._let_go(child), "rest of a cutter")
             else:
                 await child.close()
         if isinstance(end, Exception):
@@ -128,16 +128,18 @@ class Cutting:
     async def _let_go(self, child: Child) -> None:
         await asyncio.sleep(IDLE_SECONDS)
         if child in self._idle and self._recognising():
-            self._idle.remove(child)
+            del self._idle[child]
             try:
                 await child.close()
             finally:
                 if child.running:  # `close` collects it
-                    self._idle.append(child)
+                    self._idle[child] = None
 
     async def _idle_child(self) -> Child:
         while self._idle:
-            child = self._idle.pop()
+            child, rest = self._idle.popitem()
+            if rest:
+                rest.cancel()
             if child.running:
                 return child
             await child.close()
