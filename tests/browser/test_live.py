@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import APIRequestContext, Locator, Page
 from support.browsers import Visitor
 from support.farm_processes import Farm, Process, Recording
 from support.hand_worker import HandWorker
@@ -65,7 +65,34 @@ def podcast(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[s
     return "feeds", lambda: http.post("/api/feeds", json=wanted), page.get_by_text("live.xml").first
 
 
-@pytest.mark.parametrize("live", [renamed, paused, asks_to_join, token, webhook, person, podcast])
+def glossary(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[str, Callable[[], object], Locator]:
+    """By the same person, in another browser."""
+    other = page.context.request
+    seen = page.locator("textarea", has_text="Okonkwo")
+    return "settings/recordings", lambda: prefer(farm, other, {"glossary": "Okonkwo"}), seen
+
+
+def options(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[str, Callable[[], object], Locator]:
+    other = page.context.request
+    seen = page.locator("textarea", has_text="Groningen")
+    return "settings/recordings", lambda: prefer(farm, other, {"defaults": {"prompt": "Groningen"}}), seen
+
+
+def prefer(farm: Farm, other: APIRequestContext, wanted: object) -> None:
+    answer = other.patch(f"{farm.url}/app/preferences", data=wanted, headers={"Whisper-Farm-App": "1"})
+    assert answer.ok, answer.text()
+
+
+def link(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[str, Callable[[], object], Locator]:
+    made = farm.submit(Recording.long(folder / "shared.wav", 3), "x30")
+    farm.finished(made)
+    seen = page.get_by_role("dialog").get_by_role("listitem")
+    return f"transcriptions/{made}", lambda: http.post(f"/api/transcriptions/{made}/shares"), seen
+
+
+@pytest.mark.parametrize(
+    "live", [renamed, paused, asks_to_join, token, webhook, person, podcast, glossary, options, link]
+)
 def test_a_page_shows_within_half_a_second_of_its_own_clock_what_is_done_elsewhere(
     visitor: Visitor, farm: Farm, worker: Process, tmp_path: Path, live: Live
 ) -> None:
@@ -77,6 +104,9 @@ def test_a_page_shows_within_half_a_second_of_its_own_clock_what_is_done_elsewhe
         page.goto(f"{farm.url}/#/{place}")
         page.reload()
         page.get_by_role("heading", level=1).wait_for()
+        if live is link:
+            page.get_by_role("button", name="Share").click()
+            page.get_by_role("dialog").wait_for()
         page.wait_for_timeout(1000)
         assert seen.count() == 0
         page.clock.pause_at(page.evaluate("() => Date.now() + 1000"))

@@ -64,20 +64,27 @@ def test_a_file_damaged_in_very_many_places_shows_them_only_by_itself(farm: Farm
 def test_a_recording_nobody_can_serve_says_so(farm: Farm) -> None:
     recording = farm.submit(options=TONES.model_copy(update={"model": "large"}))
 
-    def warning() -> str:
-        return _view(farm, recording.id).warning or ""
+    def warning() -> tuple[str | None, str]:
+        view = _view(farm, recording.id)
+        return view.warning_code, view.warning or ""
 
-    assert "No worker is there" in warning()
+    code, said = warning()
+    assert code == "no_worker"
+    assert "No worker is there" in said
     farm.worker("ann", models=["large"], cuts=False)
-    assert "cuts" in warning()
+    code, said = warning()
+    assert code == "nobody_cuts"
+    assert "cuts" in said
     farm.worker("bob", models=["small"])
-    assert warning() == ""
+    assert warning() == (None, "")
     farm.release("ann", leaving=True)
-    assert "tones with the model large" in warning()
+    code, said = warning()
+    assert code == "nobody_runs"
+    assert "tones with the model large" in said
     farm.now += 30
-    assert "No worker is there" in warning(), "bob has not been heard of for a lease"
+    assert warning()[0] == "no_worker", "bob has not been heard of for a lease"
     farm.cancel(recording.id)
-    assert warning() == ""
+    assert warning() == (None, "")
 
 
 def test_pages_are_stable_while_new_recordings_come_in(farm: Farm) -> None:

@@ -16,9 +16,7 @@ const Context = createContext<Words | null>(null);
 
 export function WordsProvider({ children }: { children: ReactNode }) {
   const [language, setLanguage] = useState<Language>(preferredLanguage);
-  useEffect(() => {
-    document.documentElement.lang = language;
-  }, [language]);
+  document.documentElement.lang = language;
   const words = useMemo<Words>(() => {
     const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
     const names = new Intl.DisplayNames(language, { type: "language", fallback: "code" });

@@ -62,7 +62,7 @@ def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) ->
             progress=_progress(row),
             fetch=_fetch(row, fetches.get(row.id)),
             error={"code": row.error_code, "message": row.error_message} if row.error_code else None,
-            warning=_warning(row, fleet, fetches.get(row.id)),
+            **_warning(row, fleet, fetches.get(row.id)),
             gaps=gaps.get(row.id, ()),
             remarks=row.remarks or (),
         )
@@ -87,21 +87,25 @@ def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> protocol.FetchView 
     return protocol.FetchView.of(fetch, url=row.link, next_at=fetch.next_at if waits else None)
 
 
-def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> str | None:
-    """What keeps a recording from moving on, said aloud."""
+def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> dict[str, str]:
+    """What keeps a recording from moving on, as a code and said aloud; empty if nothing does."""
     if row.state == "fetching":
-        return f"{fetch.error} It is tried again." if fetch is not None and fetch.error else None
+        return _said("fetch_tried_again", f"{fetch.error} It is tried again.") if fetch and fetch.error else {}
     if row.state in protocol.FINISHED or row.state == "assembling":
-        return None
+        return {}
     mine = [offers for offers in fleet.offers if offers.label == row.label]
     if not mine:
-        return "No worker is there; start one with `whisper-farm worker`."
+        return _said("no_worker", "No worker is there; start one with `whisper-farm worker`.")
     if not row.chunking_done and not any(offers.cuts for offers in mine):
-        return "No live worker cuts recordings; start one that does."
+        return _said("nobody_cuts", "No live worker cuts recordings; start one that does.")
     engine, model = row.options["engine"], row.options["model"]
     if not fleet.serves(RECOGNITION.needs(row.label, row.options)):
-        return nobody_runs(engine, model)
-    return None
+        return _said("nobody_runs", nobody_runs(engine, model))
+    return {}
+
+
+def _said(code: str, warning: str) -> dict[str, str]:
+    return {"warning_code": code, "warning": warning}
 
 
 def job_list(tx: Transaction, transcription_id: str, after: int | None = None, limit: int = PAGE) -> protocol.JobList:

@@ -256,9 +256,9 @@ class LimitsChanged(FarmEvent):
 
 
 class SettingsChanged(FarmEvent):
-    """A list of the settings is another now: which."""
+    """A part of the settings, or the links of a recording, are others now: which."""
 
-    what: Literal["tokens", "people", "join-codes", "feeds", "webhooks"]
+    what: Literal["tokens", "people", "join-codes", "feeds", "webhooks", "preferences", "shares"]
 
 
 def event_of(kind: str, data: dict[str, Any]) -> FarmEvent | None:

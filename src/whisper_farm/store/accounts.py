@@ -143,6 +143,7 @@ def preferences(tx: Transaction, owner: str) -> PreferencesRow:
 def prefer(tx: Transaction, owner: str, wanted: PreferencesRow) -> None:
     """Want this from now on."""
     tx.change(PREFER, {"owner": owner, "glossary": wanted.glossary, "defaults": Json(wanted.defaults)})
+    emit(tx, SettingsChanged(what="preferences"), owner=owner)
 
 
 def first_link(tx: Transaction) -> str | None:

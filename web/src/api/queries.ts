@@ -3,7 +3,7 @@ import { infiniteQueryOptions, keepPreviousData, queryOptions } from "@tanstack/
 
 import { useChange } from "./change";
 import { api, data } from "./client";
-import type { JobView, paths, TranscriptionView } from "./schema";
+import type { Defaults, JobView, paths, TranscriptionView } from "./schema";
 
 export type State = TranscriptionView["state"];
 export const ACTIVE: readonly State[] = ["fetching", "queued", "running", "assembling"];
@@ -19,9 +19,15 @@ export const sessionQuery = queryOptions({
   refetchInterval: 30_000, // users hear no events of workers, and what these offer is in it
 });
 
+/** Options that were chosen here and are not sent yet: they count more than those that the farm has. */
+export const unsent: { defaults: Defaults | null } = { defaults: null };
+
 export const preferencesQuery = queryOptions({
   queryKey: ["preferences"],
-  queryFn: () => data(api.GET("/app/preferences")),
+  queryFn: async () => {
+    const kept = await data(api.GET("/app/preferences"));
+    return { ...kept, defaults: unsent.defaults ?? kept.defaults };
+  },
   staleTime: Infinity,
 });
 

@@ -4,18 +4,7 @@ import type { InfiniteData, QueryClient } from "@tanstack/react-query";
 import type { TranscriptionList, TranscriptionView } from "../api/schema";
 import type { FarmEvent } from "./hub";
 
-const BUNDLE_MS = 120;
-/** Audio-seconds done, by the time they were done: the farm's throughput. */
-const WINDOW_SECONDS = 60;
-const done: { at: number; seconds: number }[] = [];
-
-/** Audio-seconds done a second, over the last minute. */
-export function throughput(now: number): number {
-  while (done.length && done[0] && done[0].at < now - WINDOW_SECONDS) done.shift();
-  const first = done[0];
-  if (!first) return 0;
-  return done.reduce((sum, one) => sum + one.seconds, 0) / Math.max(10, now - first.at);
-}
+export const BUNDLE_MS = 120;
 
 export class Applied {
   private keys = new Map<string, readonly unknown[]>();
@@ -55,8 +44,7 @@ export class Applied {
   }
 
   private progress(id: string, event: FarmEvent): void {
-    const { seconds, done_seconds, chunks_done } = event.data;
-    if (typeof seconds === "number") done.push({ at: Date.now() / 1000, seconds });
+    const { done_seconds, chunks_done } = event.data;
     if (typeof done_seconds !== "number" || typeof chunks_done !== "number") return;
     const moved = (one: TranscriptionView): TranscriptionView =>
       one.id === id && one.progress.chunks_done < chunks_done
@@ -76,10 +64,14 @@ export class Applied {
     this.timer ??= setTimeout(() => this.flush(), BUNDLE_MS);
   }
 
+  /** What is being asked for already may not know of it: it is asked for once more after that. */
   private flush(): void {
     this.timer = null;
     const keys = [...this.keys.values()];
     this.keys.clear();
-    for (const queryKey of keys) void this.client.invalidateQueries({ queryKey }, { cancelRefetch: false });
+    for (const queryKey of keys) {
+      if (this.client.isFetching({ queryKey })) this.stale(queryKey);
+      else void this.client.invalidateQueries({ queryKey });
+    }
   }
 }

@@ -23,10 +23,9 @@ export function Failed({ error }: ErrorComponentProps) {
 /** `title` is null where the page has one that says the same. */
 export function Problem({ error, title }: { error: unknown; title?: null }) {
   const { t } = useWords();
-  const said = error instanceof TypeError ? t.noAnswer : error instanceof Error ? error.message : String(error); // of `fetch`
   return (
     <Alert color="red" title={title === null ? null : t.error} role="alert">
-      {said}
+      {error instanceof Error ? error.message : String(error)}
     </Alert>
   );
 }

@@ -1,5 +1,5 @@
 // Every word that the app shows, in English. The same plain words as the server's glossary. A text with a gap is a function.
-import type { operations } from "../api/schema";
+import type { operations, TranscriptionView } from "../api/schema";
 
 /** Every format that the server writes. */
 export type FormatName = NonNullable<NonNullable<operations["get_transcript"]["parameters"]["query"]>["format"]>;
@@ -13,7 +13,10 @@ export const en = {
   lost: "The connection to the farm is lost. Trying again; nothing you see is newer than that.",
   back: "Connected again.",
   error: "Something went wrong",
-  noAnswer: "The farm does not answer.",
+  /** By the codes of errors; after a colon the server's own words follow. The server itself speaks English. */
+  problems: {} as Readonly<Record<string, string>>,
+  /** By their codes, what keeps a transcription from moving on. */
+  warnings: {} as Readonly<Record<string, (one: TranscriptionView) => string>>,
   notFound: "There is nothing at this address.",
   loading: "Loading…",
   tryAgain: "Try again",
@@ -109,7 +112,7 @@ export const en = {
     title: "Uploads",
     waiting: "Waits for its turn",
     sending: (percent: number) => `Sending, ${percent} %`,
-    again: (seconds: number) => `The connection broke; trying again in ${seconds} s`,
+    again: (problem: string, seconds: number) => `${problem} Trying again in ${seconds} s`,
     submitting: "Handing over…",
     failed: "Not sent",
     dismiss: "Remove from the list",

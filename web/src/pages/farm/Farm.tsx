@@ -8,14 +8,15 @@ import { type ReactNode, useState } from "react";
 
 import { isActive, jobsQuery, listQuery, serverQuery, sessionQuery, useAction, workersQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
-import { throughput } from "../../live/apply";
+import { paceOf } from "../../pace";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { isFatal, Problem } from "../../shell/Failed";
 import { Entries, Entry, type Fact, Small, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
+import { reasonInWords } from "../../texts";
 import { duration, useNow, useWords } from "../../words";
 import { Jobs } from "../transcription/Jobs";
-import { Pace, Trouble } from "../transcriptions/Row";
+import { Pace, problemOf, Trouble } from "../transcriptions/Row";
 import { AddMachine, Joining } from "./AddMachine";
 import style from "./Farm.module.css";
 import { Lanes } from "./Lanes";
@@ -114,7 +115,7 @@ function Summary({ numbers, active, now }: SummaryProps) {
     waiting: () => t.farm.sentences.waiting,
     empty: () => t.farm.sentences.empty,
   }[state]();
-  const pace = throughput(now);
+  const pace = active.reduce((sum, one) => sum + (paceOf(one.id, one.progress.done_seconds ?? 0, now) ?? 0), 0);
   const left = secondsLeft(active);
   const waiting = active.filter((one) => one.state === "queued").map((one) => one.created_at);
   const facts: Fact[] = [
@@ -173,7 +174,7 @@ function SetAside() {
                 each.owner,
                 each.progress.chunks_failed ? t.farm.chunksSetAside(each.progress.chunks_failed) : null,
               ]}
-              bad={each.error ? String(each.error.message) : (each.gaps?.[0]?.reason ?? null)}
+              bad={problemOf(each) || reasonInWords(each.gaps?.[0]?.reason ?? "")}
             >
               <Small label={t.farm.attempts} onClick={() => setLooked(each)} />
               <Small label={t.list.retry} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />

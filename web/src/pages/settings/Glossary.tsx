@@ -2,6 +2,7 @@
 import { Button, Group, Stack, Textarea } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
@@ -12,19 +13,23 @@ import { useWords } from "../../words";
 export function Glossary() {
   const { t } = useWords();
   const { data: kept } = useQuery(preferencesQuery);
+  const [typed, setTyped] = useState<string | null>(null); // it stays when another browser saves
   const save = useChange(
     (glossary: string) => data(api.PATCH("/app/preferences", { body: { glossary } })),
     [preferencesQuery.queryKey],
-    () => notifications.show({ message: t.settings.glossarySaved }),
+    () => {
+      setTyped(null);
+      notifications.show({ message: t.settings.glossarySaved });
+    },
   );
   return (
     <Section title={t.settings.glossary} hint={t.settings.glossaryHint}>
-      <Form onSend={({ words = "" }) => save.mutate(words)} key={kept?.glossary}>
+      <Form onSend={() => save.mutate(typed ?? kept?.glossary ?? "")}>
         <Stack gap="sm">
           <Textarea
-            name="words"
             aria-label={t.settings.glossary}
-            defaultValue={kept?.glossary ?? ""}
+            value={typed ?? kept?.glossary ?? ""}
+            onChange={(event) => setTyped(event.currentTarget.value)}
             placeholder={t.options.promptHint}
             autosize
             minRows={2}

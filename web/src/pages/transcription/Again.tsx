@@ -12,7 +12,7 @@ import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/quer
 import type { TranscriptionView } from "../../api/schema";
 import { clock, useWords } from "../../words";
 import { type Chosen, RecognitionFields, toOptions, useOffers } from "../transcriptions/Options";
-import { Bar } from "../transcriptions/Row";
+import { Bar, problemOf } from "../transcriptions/Row";
 import { said } from "./corrections";
 import type { EditorHandle } from "./Editor";
 import style from "./Editor.module.css";
@@ -166,7 +166,7 @@ export function AgainResult({ one, again, editor, onShow }: {
   if (!done) {
     return (
       <Alert color="red" title={t.edit.againFailed(what)} withCloseButton closeButtonLabel={t.close} onClose={() => void leave()}>
-        {String(other.error?.message ?? "")}
+        {problemOf(other)}
       </Alert>
     );
   }

@@ -9,6 +9,7 @@ import type { AttemptView, JobView, TranscriptionView } from "../../api/schema";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { chunkState } from "../../shell/chunks";
 import { Entries, Small } from "../../shell/Parts";
+import { inWords } from "../../texts";
 import { clock, useNow, useWords } from "../../words";
 import { Pace, Trouble } from "../transcriptions/Row";
 import style from "./Transcription.module.css";
@@ -110,7 +111,7 @@ function Attempt({ one, now }: { one: AttemptView; now: number }) {
   return (
     <li data-bad={one.error_code ? true : undefined}>
       {facts.filter(Boolean).join(" · ")}
-      {one.error_message && <div>{one.error_message}</div>}
+      {one.error_code && <div>{inWords(one.error_code, one.error_message ?? "")}</div>}
     </li>
   );
 }

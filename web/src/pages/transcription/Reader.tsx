@@ -4,6 +4,8 @@ import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { IconLink, IconPencil, IconSparkles } from "@tabler/icons-react";
 import { memo, type MouseEvent, type Ref, useCallback, useEffect, useImperativeHandle, useRef } from "react";
 
+import type { ChunkState } from "../../shell/chunks";
+import { reasonInWords } from "../../texts";
 import { clock, useWords } from "../../words";
 import { EditedRow, type EditorHandle } from "./Editor";
 import { addMark, clearMark, letterAt, setMark } from "./highlights";
@@ -200,7 +202,7 @@ function Hole({ row, onSeek, editor }: { row: Exclude<Row, Paragraph>; onSeek: (
     waiting: () => t.reader.waiting,
     running: () => t.reader.running(row.said),
     cutting: () => t.reader.cutting,
-    missing: () => t.reader.missing(row.said),
+    missing: () => t.reader.missing(t.chunkStates[row.said as ChunkState] ?? reasonInWords(row.said)),
   }[row.state]();
   return (
     <>

@@ -87,7 +87,7 @@ describe("holes of a running transcription", () => {
   });
 
   it("says why a part is missing for good", () => {
-    const failed = [{ state: "failed", error_message: "The file is broken here." }] as never;
-    expect(holesOf([job(0, "failed", failed)], 30)[0]).toMatchObject({ state: "missing", said: "The file is broken here." });
+    const failed = [{ state: "failed", error_code: "not_audio", error_message: "The file is broken here." }] as never;
+    expect(holesOf([job(0, "failed", failed)], 30)[0]).toMatchObject({ state: "missing", said: "not_audio: The file is broken here." });
   });
 });

@@ -144,7 +144,7 @@ export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] 
     const live = job.attempts?.filter(({ state }) => state === "live") ?? [];
     if (job.state === "failed" || job.state === "cancelled") {
       const last = job.attempts?.findLast(({ error_message }) => error_message);
-      holes.push({ ...at, state: "missing", said: last?.error_message ?? job.state });
+      holes.push({ ...at, state: "missing", said: last ? `${last.error_code}: ${last.error_message}` : job.state });
     } else if (live.length) {
       const names = live.map(({ worker_name, worker_id }) => worker_name ?? worker_id);
       holes.push({ ...at, state: "running", said: [...new Set(names)].join(", ") });

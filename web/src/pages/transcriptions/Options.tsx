@@ -7,7 +7,7 @@ import { useMemo } from "react";
 
 import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
-import { preferencesQuery, sessionQuery } from "../../api/queries";
+import { preferencesQuery, sessionQuery, unsent } from "../../api/queries";
 import type { Defaults } from "../../api/schema";
 import { modelName, useWords } from "../../words";
 import style from "./Transcriptions.module.css";
@@ -34,14 +34,15 @@ export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
   const client = useQueryClient();
   const highest = useHighestPriority();
   const { data: kept } = useQuery(preferencesQuery);
-  const save = useDebouncedCallback((defaults: Chosen) => void data(api.PATCH("/app/preferences", { body: { defaults } })).catch(failed), {
-    delay: SAVE_AFTER_MS,
-    flushOnUnmount: true,
-  });
+  const send = (defaults: Chosen) =>
+    void data(api.PATCH("/app/preferences", { body: { defaults } }))
+      .catch(failed)
+      .finally(() => unsent.defaults === defaults && (unsent.defaults = null));
+  const save = useDebouncedCallback(send, { delay: SAVE_AFTER_MS, flushOnUnmount: true });
   const chosen = { ...DEFAULT, ...kept?.defaults, priority: Math.min(kept?.defaults.priority ?? 0, highest) };
   const choose = (change: Partial<Chosen>) => {
     const defaults = { ...chosen, ...change };
-    void client.cancelQueries(preferencesQuery); // an answer under way knows nothing of it
+    unsent.defaults = defaults;
     client.setQueryData(preferencesQuery.queryKey, (had) => ({ glossary: "", ...had, defaults }));
     save(defaults);
   };

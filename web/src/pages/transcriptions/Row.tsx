@@ -11,6 +11,8 @@ import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../
 import type { TranscriptionView } from "../../api/schema";
 import { Actions, NameDialog, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
+import { inWords } from "../../texts";
+import { paceOf } from "../../pace";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
 import { remove, undo, UNDO_MS } from "./removal";
 import style from "./Transcriptions.module.css";
@@ -62,10 +64,10 @@ export function Pace({ one, now }: { one: TranscriptionView; now: number }) {
     const facts = [clock(whole), t.list.took(duration(took))];
     return one.state === "done" ? [...facts, t.list.speed(number(whole / Math.max(0.1, took), took > whole / 10 ? 1 : 0))].join(" · ") : facts.join(" · ");
   }
-  const speed = done / Math.max(1, now - started);
+  const pace = paceOf(one.id, done, now);
   const parts = [whole ? t.list.of(clock(done), clock(whole)) : t.list.cutting];
-  if (speed > 0 && done > 0) parts.push(t.list.speed(number(speed, speed < 10 ? 1 : 0)));
-  if (speed > 0 && whole && whole > done) parts.push(t.list.left(duration((whole - done) / speed)));
+  if (pace) parts.push(t.list.speed(number(pace, pace < 10 ? 1 : 0)));
+  if (pace && whole && whole > done) parts.push(t.list.left(duration((whole - done) / pace)));
   return parts.join(" · ");
 }
 
@@ -80,14 +82,17 @@ export function Bar({ one }: { one: TranscriptionView }) {
   );
 }
 
+/** Why it failed; empty if it did not. */
+export const problemOf = ({ error }: TranscriptionView) => (error ? inWords(String(error.code), String(error.message)) : "");
+
 /** What is wrong with it, in words. */
 export function Trouble({ one }: { one: TranscriptionView }) {
   const { t } = useWords();
   const missing = (one.gaps ?? []).reduce((sum, gap) => sum + gap.end_seconds - gap.start_seconds, 0);
   const said =
     one.state === "failed"
-      ? String(one.error?.message ?? "")
-      : one.warning ?? (missing > 0 && one.state !== "cancelled" ? t.list.missing(duration(missing)) : "");
+      ? problemOf(one)
+      : (t.warnings[one.warning_code ?? ""]?.(one) ?? one.warning) ?? (missing > 0 && one.state !== "cancelled" ? t.list.missing(duration(missing)) : "");
   if (!said) return null;
   return (
     <div className={style.trouble} data-bad={one.state === "failed" || undefined}>

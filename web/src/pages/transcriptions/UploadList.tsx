@@ -29,7 +29,7 @@ function One({ one }: { one: Upload }) {
   const said = {
     waiting: () => t.uploads.waiting,
     sending: () => t.uploads.sending(percent),
-    pausing: () => t.uploads.again(Math.max(0, Math.round(one.againAt - now))),
+    pausing: () => t.uploads.again(one.problem ?? "", Math.max(0, Math.round(one.againAt - now))),
     submitting: () => t.uploads.submitting,
     failed: () => `${t.uploads.failed}: ${one.problem ?? ""}`,
   }[one.state]();

@@ -1,7 +1,7 @@
 // Files on their way to the farm: announced, sent with progress, submitted. They go on while you look at other pages.
 // They are sent in parts: a broken connection or a server that was started anew costs one part. A file that is chosen
 // again goes on where it was. What was refused says why.
-import { address, api, ApiError, APP_HEADER, data, refusal } from "../../api/client";
+import { address, api, ApiError, APP_HEADER, data, noAnswer, refusal } from "../../api/client";
 import type { Submission, Transfer, UploadTarget } from "../../api/schema";
 
 export type Options = NonNullable<Submission["options"]>;
@@ -98,13 +98,14 @@ class Uploads {
       } catch (error) {
         const lasting = error instanceof ApiError && error.status < 500 && error.status !== 408;
         if (lasting) known.delete(file);
+        const problem = (error as Error).message;
         if (lasting || attempt >= TRIES) {
-          this.change(id, { state: "failed", problem: (error as Error).message });
+          this.change(id, { state: "failed", problem });
           return;
         }
         if ((this.list.find((one) => one.id === id)?.sent ?? 0) > before + PART_BYTES) attempt = 0;
         const pause = Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
-        this.change(id, { state: "pausing", againAt: Date.now() / 1000 + pause / 1000 });
+        this.change(id, { state: "pausing", problem, againAt: Date.now() / 1000 + pause / 1000 });
         await new Promise((resolve) => {
           setTimeout(resolve, pause);
           window.addEventListener("online", resolve, { once: true });
@@ -178,7 +179,7 @@ function put(transfer: Transfer, url: string, bytes: Blob, progress: (sent: numb
       if (request.status < 300) resolve(request.responseText);
       else reject(refusal(request.status, parsed(request.responseText)));
     };
-    request.onerror = () => reject(new Error("The connection broke."));
+    request.onerror = () => reject(noAnswer());
     request.send(bytes);
   });
 }

@@ -1,0 +1,54 @@
+"""The list of transcriptions: page by page, and what its menus do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser, expect
+from support.browsers import Visitor
+from support.farm_processes import Farm, Recording, until
+from support.tone_audio import tone_words
+
+PAGE = 50
+MORE = 3
+
+
+def test_the_list_goes_on_page_by_page_and_stays_live_beyond_the_first(browser: Browser, tmp_path: Path) -> None:
+    with Farm(tmp_path / "long") as farm:
+        recording = Recording.long(tmp_path / "talk.wav", 3)
+        first = farm.submit(recording, "x30")
+        with httpx.Client(base_url=farm.url, headers={"Authorization": f"Bearer {farm.token}"}) as http:
+            wanted = [{"name": f"talk {n}", "transcription_id": first} for n in range(1, PAGE + MORE)]
+            made = http.post("/api/transcriptions/batch", json={"submissions": wanted}).json()["submissions"]
+            assert all(one["transcription"] for one in made)
+            visitor = Visitor(browser, farm)
+            page = visitor.signed_in()
+            rows = page.get_by_role("list", name="Transcriptions").get_by_role("listitem")
+            expect(rows).to_have_count(PAGE)
+            expect(page.get_by_role("link", name="talk.wav", exact=True)).to_have_count(0)
+            page.get_by_role("button", name="Show more").click()
+            expect(rows).to_have_count(PAGE + MORE)
+            expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+            assert http.patch(f"/api/transcriptions/{first}", json={"name": "the oldest"}).is_success
+            expect(page.get_by_role("link", name="the oldest")).to_be_visible()
+            page.get_by_role("combobox", name="Order").click()
+            page.get_by_role("option", name="Oldest first").click()
+            expect(rows.first).to_contain_text("the oldest")
+            expect(rows).to_have_count(PAGE)
+            visitor.close()
+
+
+def test_what_is_missing_is_tried_again_from_the_menu_of_the_list(browser: Browser, tmp_path: Path) -> None:
+    recording = Recording.of(tmp_path / "broken.wav", [*tone_words(12), "fail", *tone_words(12, 12)])
+    with Farm(tmp_path / "other", settings={"WHISPER_FARM_MAX_ATTEMPTS": "1"}) as farm, farm.worker():
+        made = farm.submit(recording, "faulty")
+        visitor = Visitor(browser, farm)
+        page = visitor.signed_in()
+        row = page.get_by_role("listitem").filter(has_text="broken.wav")
+        expect(row.get_by_text("Done, with gaps")).to_be_visible(timeout=60_000)
+        page.get_by_role("button", name="Actions for broken.wav").click()
+        page.get_by_role("menuitem", name="Try again").click()
+        until(lambda: [one.number for one in farm.attempts(made, "failed")] == [1, 2], "it is tried once more")
+        expect(row.get_by_text("Done, with gaps")).to_be_visible(timeout=60_000)
+        visitor.close()
