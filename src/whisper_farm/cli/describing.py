@@ -78,7 +78,7 @@ def _troubles(jobs: Iterable[JobView]) -> Iterator[str]:
             yield "… and more"
             return
         stretch = f"{clock(job.start_seconds)}–{clock(job.end_seconds)}"
-        what = {"chunk": "cutting", "peaks": "listening copy", "transcribe": stretch}[job.kind]
+        what = {"chunk": "cutting", "peaks": "listening copy", "transcribe": stretch}.get(job.kind, job.kind)
         yield f"{job.id}  {what}  {job.state}"
         for attempt in failures:
             reason = printable((attempt.error_message or "").partition("\n")[0])

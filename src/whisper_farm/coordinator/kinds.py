@@ -6,13 +6,13 @@ Everything else about claims and completions is the same for all kinds. Another 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import assert_never
+from typing import assert_never, get_args
 
 from whisper_farm.coordinator.transfers import CHUNK_SECONDS, SOURCE_SECONDS, Transfers, chunk_key, listening_key
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol import jobs
-from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES
+from whisper_farm.protocol.wire import MAX_CHUNK_BYTES, MAX_COPY_BYTES, JobKind
 from whisper_farm.protocol.worker import Claim
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.jobs import AttemptedJob
@@ -20,6 +20,10 @@ from whisper_farm.transcript.languages import LANGUAGES
 
 TOLERANCE_SECONDS = 1.0
 """How far a recogniser's times may lie outside its chunk. More than rounding means a wrong offset."""
+READS_SOURCE: tuple[JobKind, ...] = tuple(
+    task.model_fields["kind"].default for task in get_args(jobs.Task) if "source" in task.model_fields
+)
+"""The kinds whose workers may fetch the recording: those that are told where it is."""
 FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
 """Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
 
@@ -53,11 +57,16 @@ async def _source(transfers: Transfers, claimed: Claimed) -> jobs.Source:
 
 def upload_place(held: AttemptedJob, token: str, position: int) -> tuple[str, int]:
     """Where the holder of this job puts what it made at that position, and how many bytes that may have."""
-    if held.kind == "chunk":
-        return chunk_key(held.transcription_id, token, position), MAX_CHUNK_BYTES
-    if position:
-        raise InvalidRequest("A listening copy is one file: its position is 0.")
-    return listening_key(held.transcription_id, token), MAX_COPY_BYTES
+    match held.kind:
+        case "chunk":
+            return chunk_key(held.transcription_id, token, position), MAX_CHUNK_BYTES
+        case "peaks":
+            if position:
+                raise InvalidRequest("A listening copy is one file: its position is 0.")
+            return listening_key(held.transcription_id, token), MAX_COPY_BYTES
+        case "transcribe":
+            raise InvalidRequest("A chunk is recognised without storing anything before its result.")
+    assert_never(held.kind)
 
 
 async def must_have_arrived(blobs: Blobs, result: jobs.Result) -> None:

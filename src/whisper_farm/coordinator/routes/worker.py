@@ -19,7 +19,7 @@ from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_fil
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import Dialect, routes_for, sub_application
-from whisper_farm.coordinator.kinds import claims_of, upload_place
+from whisper_farm.coordinator.kinds import READS_SOURCE, claims_of, upload_place
 from whisper_farm.coordinator.layers.auth import (
     AnyCaller,
     Caller,
@@ -136,7 +136,7 @@ async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Fa
 @router.post("/uploads", responses=documented(ProtocolMismatch, LeaseLost))
 async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
-    held = await _held_by(farm, caller, body.token, body.worker_id, "chunk", "peaks")
+    held = await _held_by(farm, caller, body.token, body.worker_id, *READS_SOURCE)
     places = [(upload_place(held, body.token, one)[0], body.token, one) for one in body.positions]
     targets = [await farm.transfers.upload(*place) for place in places]
     return protocol.UploadAnswer(uploads=tuple(targets))
@@ -196,7 +196,7 @@ async def release(body: protocol.ReleaseRequest, caller: AnyCaller, farm: Farm) 
 @router.head("/source/{token}", response_class=Response, include_in_schema=False)
 async def source(token: ClaimTokenInPath, request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """The recording of a job that needs all of it. Answers `Range`."""
-    held = await _held(farm, caller, token, "chunk", "peaks")
+    held = await _held(farm, caller, token, *READS_SOURCE)
     if held.source.startswith("file:"):
         return await serve_file(request, Path(held.source.removeprefix("file:")), held.source_size)
     return await serve_blob(request, farm.blobs, held.source.removeprefix("blob:"), held.source_size)
@@ -224,7 +224,7 @@ async def upload_chunk(
 
     Sent again, the newer bytes count. Once a chunk is appended, no more are taken.
     """
-    held = await _held(farm, caller, token, "chunk", "peaks")
+    held = await _held(farm, caller, token, *READS_SOURCE)
     if held.kind == "chunk" and position < held.chunks:
         raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key, most = upload_place(held, token, position)
