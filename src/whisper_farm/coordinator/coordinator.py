@@ -32,7 +32,6 @@ from whisper_farm.coordinator.services.service import Service, Services
 from whisper_farm.coordinator.services.webhooks import Webhooks
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import Renderer
-from whisper_farm.coordinator.transfers import Transfers
 from whisper_farm.coordinator.web_app import WebApp
 from whisper_farm.errors import FarmError, FarmMismatch, StorageError
 from whisper_farm.fleet.pools import read_pools
@@ -72,7 +71,6 @@ class Coordinator:
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
         self.streams_at_once = AtOnce(settings.max_streams, "event streams")
         self.web_app = WebApp.read()
-        self.transfers = Transfers(blobs)
         self.claims = Claims(self.store, policy, self.metrics)
         self.long_polls = LongPolls(self.claims.attempt)
         self.completions = Completions(self.store, blobs, policy, self.metrics)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import assert_never, get_args
 
-from whisper_farm.coordinator.transfers import CHUNK_SECONDS, SOURCE_SECONDS, Transfers, chunk_key, listening_key
+from whisper_farm.coordinator.transfers import CHUNK_SECONDS, SOURCE_SECONDS, chunk_key, listening_key, to_fetch
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.protocol import jobs
@@ -28,30 +28,30 @@ FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
 """Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
 
 
-async def claims_of(transfers: Transfers, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
+async def claims_of(blobs: Blobs, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
     """Claims as the worker gets them."""
-    return tuple([Claim.of(one, task=await _task(transfers, one)) for one in claimed])
+    return tuple([Claim.of(one, task=await _task(blobs, one)) for one in claimed])
 
 
-async def _task(transfers: Transfers, claimed: Claimed) -> jobs.Task:
+async def _task(blobs: Blobs, claimed: Claimed) -> jobs.Task:
     match claimed.kind:
         case "chunk":
             heard = claimed.options.model_dump(include={"channel", "track", "raw", "end_seconds"})
-            return jobs.ChunkTask.of(claimed, source=await _source(transfers, claimed), **heard)
+            return jobs.ChunkTask.of(claimed, source=await _source(blobs, claimed), **heard)
         case "peaks":
-            source, options = await _source(transfers, claimed), claimed.options
+            source, options = await _source(blobs, claimed), claimed.options
             return jobs.PeaksTask(source=source, track=options.track, raw=options.raw)
         case "transcribe":
             path = f"/api/work/audio/{claimed.token}"
-            audio = await transfers.fetch(claimed.audio_key, CHUNK_SECONDS, path)
+            audio = await to_fetch(blobs, claimed.audio_key, CHUNK_SECONDS, path)
             about = {"size": claimed.audio_size, "sha256": claimed.audio_sha256}
             return jobs.TranscribeTask.of(claimed, transfer=audio, **about)
     assert_never(claimed.kind)
 
 
-async def _source(transfers: Transfers, claimed: Claimed) -> jobs.Source:
+async def _source(blobs: Blobs, claimed: Claimed) -> jobs.Source:
     key = claimed.source.removeprefix("blob:") if claimed.source.startswith("blob:") else None
-    transfer = await transfers.fetch(key, SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
+    transfer = await to_fetch(blobs, key, SOURCE_SECONDS, f"/api/work/source/{claimed.token}")
     return jobs.Source(name=claimed.source_name, size=claimed.source_size, transfer=transfer)
 
 

@@ -14,7 +14,7 @@ from whisper_farm.coordinator.answers.openapi import IdInPath, binary
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
-from whisper_farm.coordinator.transfers import source_key
+from whisper_farm.coordinator.transfers import source_key, to_upload
 from whisper_farm.errors import DigestMismatch, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
 from whisper_farm.protocol.wire import MAX_PART_BYTES
@@ -42,9 +42,8 @@ async def start_upload(body: UploadStart, caller: AnyCaller, farm: Farm) -> Uplo
         return rows.announce(tx, wanted, farm.settings.max_open_uploads)
 
     upload = await farm.store.write(announced)
-    return UploadTarget(
-        upload_id=upload.id, transfer=await farm.transfers.source_upload(upload.id, upload.key, upload.size)
-    )
+    transfer = await to_upload(farm.blobs, upload.id, upload.key, upload.size)
+    return UploadTarget(upload_id=upload.id, transfer=transfer)
 
 
 @router.put(

@@ -28,7 +28,7 @@ from whisper_farm.coordinator.layers.auth import (
     secret_of,
 )
 from whisper_farm.coordinator.layers.quotas import address_of
-from whisper_farm.coordinator.transfers import chunk_key
+from whisper_farm.coordinator.transfers import chunk_key, to_store
 from whisper_farm.errors import (
     BlobMissing,
     DigestMismatch,
@@ -123,7 +123,7 @@ async def claim(body: protocol.ClaimRequest, request: Request, caller: AnyCaller
     if tried.claims:
         jobs = [claimed.job_id for claimed in tried.claims]
         farm.log.info("jobs claimed", action="claim", worker_id=body.worker_id, jobs=jobs)
-    return protocol.ClaimAnswer(claims=await claims_of(farm.transfers, tried.claims), drain=tried.drain)
+    return protocol.ClaimAnswer(claims=await claims_of(farm.blobs, tried.claims), drain=tried.drain)
 
 
 @router.post("/heartbeat", responses=documented(ProtocolMismatch, WorkerUnknown))
@@ -137,8 +137,8 @@ async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Fa
 async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
     held = await _held_by(farm, caller, body.token, body.worker_id, *READS_SOURCE)
-    places = [(upload_place(held, body.token, one)[0], body.token, one) for one in body.positions]
-    targets = [await farm.transfers.upload(*place) for place in places]
+    keys = {one: upload_place(held, body.token, one)[0] for one in body.positions}
+    targets = [await to_store(farm.blobs, key, body.token, one) for one, key in keys.items()]
     return protocol.UploadAnswer(uploads=tuple(targets))
 
 
@@ -175,7 +175,7 @@ async def complete(body: protocol.CompleteRequest, caller: AnyCaller, farm: Farm
         raise InvalidRequest("The claim inside a completion is for the same worker.")
     outcomes, tried, jobs = await farm.completions.complete(body)
     _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
-    claims = await claims_of(farm.transfers, tried.claims)
+    claims = await claims_of(farm.blobs, tried.claims)
     return protocol.CompleteAnswer(outcomes=tuple(outcomes), claims=claims, drain=tried.drain)
 
 
