@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
+import httpx
 import pytest
+from pydantic import BaseModel
 from support.hand_worker import HandWorker
-from support.served_farm import ServedFarm, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.strangers import pulse
+
+from whisper_farm.coordinator import dialect
+from whisper_farm.coordinator.layers import limits
+from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 
 MakeWorker = Callable[..., HandWorker]
 JSON = {"Content-Type": "application/json"}
@@ -30,6 +39,45 @@ def test_a_worker_call_takes_as_much_as_it_needs(farm: ServedFarm, make_worker: 
     assert refused(worker.http.post("/api/work/complete", content=body, headers=JSON))[0] == 422
     tokens = [f"{number:064}" for number in range(4096)]
     assert len(worker.told("heartbeat", tokens=tokens)["lost"]) == 4096
+
+
+def test_who_holds_the_turns_of_large_bodies_keeps_no_other_worker_out(
+    start_farm: StartFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that trickles has its turn for half a minute."""
+    monkeypatch.setattr(limits, "LARGE_BODIES_AT_ONCE", 2)
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.3)
+    farm = start_farm()
+    hostile, honest = farm.token_for("worker", "hostile"), make_worker(farm)
+    url, large = httpx.URL(farm.url), b" " * (limits.SMALL_BODY_BYTES + 2)
+    told = f"Authorization: Bearer {hostile}\r\n{PROTOCOL_HEADER}: {PROTOCOL_VERSION}\r\nContent-Length: {len(large)}"
+    with ExitStack() as stack:
+        for _ in range(2):
+            line = stack.enter_context(socket.create_connection((url.host, url.port or 80)))
+            line.sendall(f"POST /api/work/complete HTTP/1.1\r\nHost: x\r\n{told}\r\n\r\n".encode() + large[:-1])
+        theirs = farm.client(hostile)
+        theirs.headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
+        busy = (503, "server_busy")
+        eventually(lambda: refused(theirs.post("/api/work/complete", content=large)) == busy, "they hold all turns")
+        assert refused(honest.http.post("/api/work/complete", content=large, headers=JSON))[0] == 422
+
+
+def test_a_large_body_is_looked_at_beside_the_event_loop(
+    farm: ServedFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    parsed = dialect.parsed
+
+    def noted(model: type[BaseModel], body: bytes) -> BaseModel:
+        threads.append(threading.current_thread().name)
+        return parsed(model, body)
+
+    monkeypatch.setattr(dialect, "parsed", noted)
+    worker = make_worker(farm, "w-7")
+    worker.told("heartbeat", tokens=[])
+    worker.told("heartbeat", tokens=[f"{number:064}" for number in range(4096)])
+    *small, large = threads
+    assert set(small) == {"served-farm"} != {large}
 
 
 NONSENSE = {

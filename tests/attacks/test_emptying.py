@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,9 @@ from support.submitting import submit
 from whisper_farm.cli.main import menu
 from whisper_farm.coordinator.services.cleaner import Sweeper
 from whisper_farm.errors import FarmMismatch, StorageError
-from whisper_farm.store.backup import restore
+from whisper_farm.store.backup import back_up, restore
 from whisper_farm.store.database import Database
+from whisper_farm.store.references import farm_id, set_farm_id
 from whisper_farm.store.schema import upgrade
 
 MakeWorker = Callable[..., HandWorker]
@@ -114,6 +117,33 @@ def test_what_is_no_copy_of_a_farm_is_not_brought_back(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no file"):
         restore(database, tmp_path / "missing")
     database.close()
+
+
+@pytest.mark.parametrize("harm", ["bytes", "cut", "letters", "trigger"])
+def test_a_copy_that_was_damaged_or_changed_does_not_replace_what_is_there(tmp_path: Path, harm: str) -> None:
+    """A damaged one was brought back without a word; one with a letter that is none ended in a traceback."""
+    database, copy = Database.open(tmp_path / "farm.db"), tmp_path / "copy.db"
+    upgrade(database)
+    database.write(lambda tx: set_farm_id(tx, "mine"))
+    back_up(database, copy)
+    whole = copy.read_bytes()
+    match harm:
+        case "bytes":
+            copy.write_bytes(whole[: len(whole) // 2] + b"\xff" * 5000 + whole[len(whole) // 2 + 5000 :])
+        case "cut":
+            copy.write_bytes(whole[: len(whole) // 2])
+        case "letters":
+            copy.write_bytes(whole.replace(b"CREATE TABLE jobs", b"CREATE TABLE \xffobs"))
+        case _:
+            with closing(sqlite3.connect(copy)) as mine:
+                mine.execute("CREATE TRIGGER t AFTER INSERT ON tokens BEGIN UPDATE tokens SET scope = 'admin'; END")
+                mine.commit()
+    with pytest.raises(StorageError, match="no whole copy"):
+        restore(database, copy)
+    database.close()
+    again = Database.open(tmp_path / "farm.db")
+    assert again.read(farm_id) == "mine"
+    again.close()
 
 
 def test_a_sweeper_with_a_foreign_database_deletes_nothing(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
-from support.served_farm import ServedFarm
+from support.served_farm import ServedFarm, eventually
 from support.strangers import pulse, send
 
 from whisper_farm.coordinator import connection
@@ -63,6 +64,31 @@ def test_connections_that_ask_nothing_make_room_for_those_that_do(
         silent[-1].settimeout(0.2)
         with pytest.raises(TimeoutError):
             silent[-1].recv(1)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_calls_that_do_not_go_on_make_room_for_those_that_do(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """Those of strangers, and then those of the owner who has most, took all descriptors of the server."""
+    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 20)
+    url, ann = httpx.URL(farm.url), farm.token_for("user", "ann")
+    head = f"POST /api/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ann}\r\nContent-Length: 9\r\n\r\n"
+    if not known:
+        head = "POST /app/session HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    with farm.user("bob").stream("GET", "/api/events") as stream, ExitStack() as stack:
+        followed = stream.iter_lines()
+        assert next(followed)
+        stalled = [stack.enter_context(socket.create_connection((url.host, url.port or 80))) for _ in range(60)]
+        for line in stalled:
+            with suppress(ConnectionError):
+                line.sendall(head.encode())
+        for _ in range(10):
+            with farm.client(farm.token) as other:
+                assert other.get("/api/tokens").is_success
+        eventually(lambda: len(select.select(stalled, [], [], 0)[0]) >= 40, "most of them are closed")
+        farm.user("bob").post("/api/tokens", json={"name": "x", "scope": "user"})
+        assert any("tokens" in line for line in followed), "whoever has few connections keeps them"
 
 
 def test_the_trailer_of_a_caller_with_a_token_is_bounded_too(farm: ServedFarm) -> None:

@@ -32,15 +32,17 @@ from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import recogniser_child
 from whisper_farm.worker.api import WorkerApi
-from whisper_farm.worker.bounds import only_harmless, without_farm
+from whisper_farm.worker.bounds import CUTTER_MEMORY_BYTES, OPEN_SECONDS, only_harmless, without_farm
 from whisper_farm.worker.child import Child, ChildDiedError, exit_reason
 from whisper_farm.worker.pipe import (
     AgentPipe,
+    BatchChunk,
     BatchEnded,
     LookAround,
     Missing,
     PipeMessage,
     Recognise,
+    Refused,
     WantBlock,
     packed,
 )
@@ -230,9 +232,26 @@ def test_a_chunk_that_decodes_to_more_than_it_was_announced_with_is_refused_at_o
     assert len(flac.decode_flac(flac.encode(np.zeros(16_000 * 30, np.float32)), most_seconds=30)) == 16_000 * 30
 
 
-def test_a_small_file_does_not_become_days_of_sound(start_farm: StartFarm, make_worker: MakeWorker) -> None:
-    """Beyond what is free it may have a tenth of a second for each byte."""
-    farm = start_farm(policy=Policy(free_audio_seconds=0))
+def test_a_recogniser_hears_no_more_than_was_announced() -> None:
+    said: list[PipeMessage] = []
+
+    class Pipe:
+        def send(self, message: PipeMessage, body: bytes = b"") -> None:
+            said.append(message)
+
+    child = RecogniserChild(cast(AgentPipe, Pipe()))
+    bomb = flac.encode(np.zeros(16_000 * 60, np.float32))
+    announced = BatchChunk(batch=1, start_seconds=0, seconds=30, language=None, expected_language=None)
+    assert child._decoded(1, [(announced, bomb), (announced, flac.encode(np.zeros(16_000, np.float32)))]).keys() == {1}
+    assert [(one.index, one.code) for one in said if isinstance(one, Refused)] == [(0, AudioError.code)]
+
+
+@pytest.mark.parametrize("policy", [Policy(free_audio_seconds=0), Policy(max_audio_seconds=50)])
+def test_a_small_file_does_not_become_days_of_sound(
+    start_farm: StartFarm, make_worker: MakeWorker, policy: Policy
+) -> None:
+    """Beyond what is free it may have a tenth of a second for each byte, and no more than any recording."""
+    farm = start_farm(policy=policy)
     worker = make_worker(farm)
     submit(farm.admin, audio=b"f" * 502)
     (cutting,) = worker.claim(0, chunk=1)
@@ -402,13 +421,19 @@ def test_a_batch_has_as_much_processor_time_as_its_clock_allows(monkeypatch: pyt
 
 
 @LINUX
-def test_the_recogniser_of_a_worker_is_bounded_before_it_hears_anything() -> None:
+def test_the_recogniser_of_a_worker_is_bounded_before_it_hears_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WHISPER_FARM_WORKER_TOKEN", "secret")
+
     async def scene() -> str:
         recogniser = await Recogniser.start(LookAround(engine="tones", device="cpu"))
         try:
             options = RecognitionOptions(engine="tones", model="instant")
             await recogniser.load(options, lambda _: None)
             limits, *states = await asyncio.to_thread(held_by, recogniser.pid)
+            environment = await asyncio.to_thread(Path(f"/proc/{recogniser.pid}/environ").read_bytes)
+            assert b"secret" not in environment
             assert len(states) > 1
             assert all("Seccomp:\t2" in state for state in states)
             return next(line for line in limits.splitlines() if line.startswith("Max data size"))
@@ -419,19 +444,36 @@ def test_the_recogniser_of_a_worker_is_bounded_before_it_hears_anything() -> Non
 
 
 @LINUX
-def test_the_cutter_of_a_worker_is_in_its_sandbox() -> None:
-    async def status() -> str:
+def test_the_cutter_of_a_worker_is_in_its_sandbox_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it opens a recording, of which nothing comes here."""
+    monkeypatch.setenv("WHISPER_FARM_TOKEN", "secret")
+    source = Source(name="x", size=1000, transfer=Transfer(url="/", method="GET"))
+
+    async def held() -> tuple[str, str, bytes]:
         child = await Child.start("cutter")
         try:
-            async with asyncio.timeout(30):
-                shown = Path(f"/proc/{child.pid}/status")
-                while "Seccomp:\t2" not in (held := await asyncio.to_thread(shown.read_text)):
-                    pass
-            return held
+            api = WorkerApi("http://127.0.0.1:9", "x", 1)
+            reading = Reading(child, api, ChunkTask(source=source, chunk_seconds=5), 30)
+            await reading.begin()
+            assert isinstance((await child.receive(30))[0], WantBlock)
+            place = Path(f"/proc/{child.pid}")
+            return await asyncio.to_thread(
+                lambda: (
+                    (place / "status").read_text(),
+                    (place / "limits").read_text(),
+                    (place / "environ").read_bytes(),
+                )
+            )
         finally:
             await child.close()
 
-    assert "NoNewPrivs:\t1" in asyncio.run(status())
+    status, limits, environment = asyncio.run(held())
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    bounds = {line[:17].strip(): line.split()[3] for line in limits.splitlines()}
+    assert bounds["Max address space"] == str(CUTTER_MEMORY_BYTES)
+    assert 0 < int(bounds["Max cpu time"]) - OPEN_SECONDS < 20, "what it had used before is in it"
+    assert b"secret" not in environment
 
 
 def test_what_a_cutter_is_told_names_no_place_and_no_token() -> None:

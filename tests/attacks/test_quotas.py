@@ -19,7 +19,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.coordinator import transcripts
+from whisper_farm.coordinator import submissions, transcripts
 from whisper_farm.coordinator.routes import search
 from whisper_farm.store import uploads
 from whisper_farm.store.blobs import Blobs
@@ -110,6 +110,24 @@ def test_what_is_stored_and_what_waits_are_bounded_for_each_owner(
     assert refused(bob.post("/api/transcriptions", json=body)) == (429, "quota_reached")
     assert worker.finish(*worker.claim(transcribe=2))[0]["error_code"] is None
     assert bob.post("/api/transcriptions", json=body).status_code == 201
+
+
+def test_labels_and_models_of_one_owner_are_few(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each makes a queue of its own, and every claim looks at the head of every queue: 5,000 took half a second."""
+    monkeypatch.setattr(submissions, "MOST_FLOWS", 2)
+    ann, bob = farm.user("ann"), farm.user("bob")
+    tones = {"engine": "tones", "model": "instant"}
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    ann.put(f"/api/uploads/{upload}", content=b"abc")
+    body = {"name": "a", "upload_id": upload, "options": tones}
+    for more in ({}, {"label": "x"}, {"label": "x"}, {"options": tones | {"model": "a/b"}}):
+        assert ann.post("/api/transcriptions", json=body | more).status_code == 201
+    for more in ({}, {"label": "y"}):
+        assert refused(ann.post("/api/transcriptions", json=body | more)) == (429, "quota_reached")
+    submit(bob)
+    listed = ann.get("/api/transcriptions").json()["transcriptions"]
+    ann.post(f"/api/transcriptions/{listed[0]['id']}/cancel")
+    assert ann.post("/api/transcriptions", json=body).status_code == 201
 
 
 def test_an_upload_comes_in_so_many_parts_and_no_more(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:

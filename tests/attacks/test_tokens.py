@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from support.served_farm import ServedFarm, refused
 
+from whisper_farm.client.farm import FarmClient
 from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.layers.auth import WRONG_TOKENS
 from whisper_farm.coordinator.layers.quotas import REMEMBERED, TRIES, FailedTries, address_of
-from whisper_farm.errors import StorageError, TooManyTries, Unauthorized
+from whisper_farm.errors import FarmError, StorageError, TooManyTries, Unauthorized
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow
 
@@ -81,6 +84,33 @@ def test_of_several_who_sign_in_at_once_none_counts_as_failed() -> None:
             raise error
     with pytest.raises(TooManyTries):
         tries.check("ann")
+
+
+def test_no_token_follows_a_redirect(farm: ServedFarm) -> None:
+    """Whoever listens at the address that somebody typed wrong, or at a port that was the farm's, may send one."""
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", f"{farm.url}/api/tokens")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with (
+        HTTPServer(("127.0.0.1", 0), Elsewhere) as server,
+        FarmClient(f"http://127.0.0.1:{server.server_port}", farm.token) as client,
+    ):
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        with pytest.raises(FarmError, match="307"):
+            client.tokens()
+        server.shutdown()
+        thread.join()
+    assert asked == ["/api/tokens"]
 
 
 @pytest.mark.parametrize(

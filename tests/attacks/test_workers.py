@@ -17,6 +17,7 @@ from whisper_farm.cli.main import outcome
 from whisper_farm.coordinator import readiness
 from whisper_farm.coordinator.readiness import READY_KEY, WRITTEN_SECONDS
 from whisper_farm.leases.rules import stretched
+from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.settings import Policy
 
 MakeWorker = Callable[..., HandWorker]
@@ -356,6 +357,35 @@ def test_a_chunk_spans_no_more_than_it_may(farm: ServedFarm, make_worker: MakeWo
     (job,) = worker.claim(transcribe=0, chunk=1)
     answer = worker.ask("append", token=job["token"], chunks=[worker.upload(job, 0)])
     assert refused(answer) == (422, "invalid_request")
+
+
+def test_a_recording_ends_where_its_chunks_do(farm: ServedFarm, make_worker: MakeWorker) -> None:
+    worker = make_worker(farm)
+    submit(farm.admin)
+    (job,) = worker.claim(transcribe=0, chunk=1)
+    worker.cut(job, 2)
+    for duration, chunks in ((9_999_999.0, 2), (20.0, 3), (20.0, 0), (0.0, 0)):
+        lie = worker.completion(job, ChunkResult(duration_seconds=duration, chunks=chunks))
+        assert worker.complete([lie])[0]["error_code"] == "invalid_request", (duration, chunks)
+    assert worker.complete([worker.cut_done(job, 2)])[0]["error_code"] is None
+
+
+@pytest.mark.parametrize(
+    "dear",
+    [
+        {"beam_size": 17},
+        {"temperature": [0.1] * 9},
+        {"initial_prompt": "a" * 4097},
+        {"hotwords": "a" * 4097},
+        {"max_new_tokens": 449},
+    ],
+)
+def test_what_recognition_costs_is_bounded(farm: ServedFarm, dear: Json) -> None:
+    ann = farm.user("ann")
+    upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
+    ann.put(f"/api/uploads/{upload}", content=b"abc")
+    body = {"name": "a", "upload_id": upload, "options": {"engine": "tones", "model": "instant", **dear}}
+    assert refused(ann.post("/api/transcriptions", json=body)) == (422, "invalid_request")
 
 
 def test_whoever_asks_for_readiness_again_and_again_makes_the_farm_write_once_a_second(farm: ServedFarm) -> None:

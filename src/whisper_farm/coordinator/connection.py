@@ -44,7 +44,7 @@ def _most_connections() -> int:
 
 
 MOST_CONNECTIONS = _most_connections()
-"""With more than these, the one that has waited longest for the head of a request is closed."""
+"""With more than these, those of nobody known are closed, and then those of the owner who has most."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -68,12 +68,25 @@ class HttpConnection(HttpToolsProtocol):
         self._make_room()
 
     def _make_room(self) -> None:
+        """With too many connections close the oldest of nobody known, or else of the owner who has most; some at once,
+        for to look at all of them takes its time."""
         if len(self.connections) <= MOST_CONNECTIONS:
             return
-        others = (one for one in self.connections if isinstance(one, HttpConnection) and one is not self)
-        idle = [one for one in others if one._head_timer is not None and not one.transport.is_closing()]
-        if idle:
-            min(idle, key=lambda one: one._waits_since).transport.close()
+        others = [one for one in self.connections if isinstance(one, HttpConnection) and one is not self]
+        by_owner: dict[str | None, list[HttpConnection]] = {}
+        for one in others:
+            if not one.transport.is_closing():
+                by_owner.setdefault(one._owner, []).append(one)
+        crowd = by_owner.get(None) or max(by_owner.values(), key=len, default=[])
+        for one in sorted(crowd, key=lambda one: one._waits_since)[: 1 + MOST_CONNECTIONS // 100]:
+            one.transport.close()
+
+    @property
+    def _owner(self) -> str | None:
+        """Whose request is being answered; None where none is, or where nobody is known yet."""
+        if self._head_timer is not None or self.scope is None:
+            return None
+        return getattr(self.scope.get("state", {}).get("caller"), "owner", None)
 
     def data_received(self, data: bytes) -> None:
         for start in range(0, len(data), READ_BYTES):

@@ -37,6 +37,9 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key, usa
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import HINTS, RecognitionOptions
 
+MOST_FLOWS = 100
+"""Labels and models that the unfinished transcriptions of one owner may have: each claim looks at all of them."""
+
 
 async def take_submission(
     farm: Coordinator, submission: Submission, caller: Caller, strict: bool = False
@@ -94,6 +97,10 @@ async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
     has, most = await farm.store.read(lambda tx: (usage(tx, caller.owner), limits_in_force(tx, farm.settings)))
     if has.unfinished >= most.max_unfinished:
         raise QuotaReached(f"{most.max_unfinished} of your transcriptions are not finished; wait until some are.")
+    if has.flows > MOST_FLOWS:
+        raise QuotaReached(
+            f"Your unfinished transcriptions have more than {MOST_FLOWS} labels and models; wait until some are done."
+        )
     if has.waiting_seconds > most.max_waiting_seconds:
         raise QuotaReached(
             f"{has.waiting_seconds / 3600:.0f} hours of yours wait to be recognised; wait until fewer do."

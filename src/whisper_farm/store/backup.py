@@ -15,6 +15,7 @@ from pathlib import Path
 from whisper_farm.errors import StorageError
 from whisper_farm.store.database import Database
 from whisper_farm.store.schema import check
+from whisper_farm.store.tables import SAID
 
 BUSY_SECONDS = 30.0
 ALONE_SECONDS = 1.0
@@ -44,6 +45,7 @@ def restore(database: Database, copy: Path) -> Path:
     """
     if not copy.is_file():
         raise StorageError(f"{copy} is no file; `whisper-farm db backup` makes one.")
+    _must_be_whole(copy)
     opened = Database.open(copy)
     try:
         check(opened)
@@ -59,6 +61,18 @@ def restore(database: Database, copy: Path) -> Path:
     except sqlite3.Error as error:
         raise StorageError(f"{copy} cannot be brought back to {place}: {error}.") from error
     return before
+
+
+def _must_be_whole(copy: Path) -> None:
+    """Raise `StorageError` for a file that is damaged, or that would do by itself what a farm's does not."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as read:
+            (wrong,) = read.execute("PRAGMA integrity_check(1)").fetchone()
+            acts = {sql for (sql,) in read.execute("SELECT sql FROM sqlite_schema WHERE type IN ('trigger', 'view')")}
+    except (sqlite3.Error, UnicodeError) as error:
+        raise StorageError(f"{copy} is no whole copy of a database: {error}.") from error
+    if wrong != "ok" or not acts <= SAID.keys():
+        raise StorageError(f"{copy} is no whole copy of a farm's database: it is damaged, or was changed.")
 
 
 def _must_be_alone(place: Path) -> None:

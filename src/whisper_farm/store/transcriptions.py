@@ -18,9 +18,13 @@ from whisper_farm.transcript.options import RecognitionOptions
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one owner has here: transcriptions under way, bytes of all recordings, seconds cut and not recognised."""
+    """What one owner has here: transcriptions under way, bytes of all recordings, seconds cut and not recognised.
+
+    `flows` counts how many queues those under way make: one for each label and model.
+    """
 
     unfinished: int
+    flows: int
     stored_bytes: int
     waiting_seconds: float
 
@@ -135,9 +139,10 @@ COUNT_UNFINISHED = Query[int](
 )
 USAGE = Query[Usage]("""
     SELECT count(*) FILTER (WHERE finished_at IS NULL) AS unfinished,
+           count(DISTINCT label || ' ' || engine || ' ' || model) FILTER (WHERE finished_at IS NULL) AS flows,
            CAST(coalesce(sum(source_size), 0) AS BIGINT) AS stored_bytes,
            coalesce(sum(cut_seconds - done_seconds) FILTER (WHERE finished_at IS NULL), 0) AS waiting_seconds
-      FROM transcriptions WHERE owner = :owner
+      FROM transcriptions JOIN profiles ON profiles.id = transcriptions.profile_id WHERE owner = :owner
 """)
 RENAME = Change("UPDATE transcriptions SET name = :name, folded_name = :folded WHERE id = :id")
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.layers.headers import header
+from whisper_farm.coordinator.layers.quotas import Turns
 from whisper_farm.errors import FarmError, InvalidRequest, ServerBusy, TooLarge, TooSlow
 
 BODY_SECONDS = 30.0
@@ -30,7 +31,7 @@ SEND_SECONDS = 60.0
 SMALL_BODY_BYTES = 64 << 10
 """A larger body takes its turn, so that many of them do not fill the memory."""
 LARGE_BODIES_AT_ONCE = 8
-"""In one dialect: clients do not take the turns of workers."""
+"""In one dialect, and as many again of tokens of which there is none: nobody takes the turns of all others."""
 TURN_SECONDS = 10.0
 """Longest wait for a turn."""
 DRAIN_BYTES = 1 << 20
@@ -59,7 +60,7 @@ class RequestLimits:
         self.uploads = uploads
         self.shape = shape
         self.body_seconds = body_seconds
-        self._turns = asyncio.Semaphore(LARGE_BODIES_AT_ONCE)
+        self._turns = Turns(LARGE_BODIES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,17 +95,19 @@ class RequestLimits:
             await _drain(receive)
             raise _too_large(limit)
         if announced > SMALL_BODY_BYTES:
-            await self._take_turn(receive, turn)
+            await self._take_turn(scope, receive, turn)
         try:
             async with asyncio.timeout(self.body_seconds):
-                body = await self._read(receive, turn, limit, has_turn=announced > SMALL_BODY_BYTES)
+                body = await self._read(scope, receive, turn, limit, has_turn=announced > SMALL_BODY_BYTES)
         except TimeoutError:
             raise TooSlow(f"The body was not here within {self.body_seconds:g} seconds.") from None
         if body is not None and _may_be_json(scope) and holds_nul(body):
             raise InvalidRequest("The body holds a NUL character, which no text here may have.")
         return body
 
-    async def _read(self, receive: Receive, turn: AsyncExitStack, limit: int, has_turn: bool) -> bytes | None:
+    async def _read(
+        self, scope: Scope, receive: Receive, turn: AsyncExitStack, limit: int, has_turn: bool
+    ) -> bytes | None:
         pieces = bytearray()
         while True:
             message = await receive()
@@ -115,15 +118,16 @@ class RequestLimits:
                 await _drain(receive)
                 raise _too_large(limit)
             if len(pieces) > SMALL_BODY_BYTES and not has_turn:
-                await self._take_turn(receive, turn)
+                await self._take_turn(scope, receive, turn)
                 has_turn = True
             if not message.get("more_body", False):
                 return bytes(pieces)
 
-    async def _take_turn(self, receive: Receive, turn: AsyncExitStack) -> None:
+    async def _take_turn(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> None:
+        caller = scope.get("state", {}).get("caller")
         try:
             async with asyncio.timeout(TURN_SECONDS):
-                await turn.enter_async_context(self._turns)
+                await turn.enter_async_context(self._turns.one(getattr(caller, "token_id", "")))
         except TimeoutError:
             await _drain(receive)
             raise ServerBusy("The server is busy with other large requests; try again.") from None

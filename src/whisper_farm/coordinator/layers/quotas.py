@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from weakref import WeakValueDictionary
 
@@ -48,6 +48,29 @@ class AtOnce:
             self._under_way[owner] -= 1
             if not self._under_way[owner]:
                 del self._under_way[owner]
+
+
+class Turns:
+    """So many at once, and as many again of those who have none: whoever holds many keeps no other out."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[str] = Counter()
+        self._ended = asyncio.Event()
+
+    @asynccontextmanager
+    async def one(self, who: str) -> AsyncIterator[None]:
+        """Wait for a turn, which lasts as long as the block."""
+        while self._held.total() >= (self._most if self._held[who] else 2 * self._most):
+            await self._ended.wait()
+        self._held[who] += 1
+        try:
+            yield
+        finally:
+            self._held[who] -= 1
+            self._held = +self._held
+            self._ended.set()
+            self._ended.clear()
 
 
 class OneEach:
