@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,7 +29,8 @@ from whisper_farm.store.blobs import Blobs
 MakeWorker = Callable[..., HandWorker]
 
 
-def test_uploads_at_once_are_bounded_for_each_owner(start_farm: StartFarm) -> None:
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_uploads_at_once_are_bounded_for_each_owner(start_farm: StartFarm, method: str) -> None:
     farm = start_farm(max_uploads_at_once=2)
     token = farm.token_for("user", "ann")
     ann, bob = farm.client(token), farm.user("bob")
@@ -37,7 +40,7 @@ def test_uploads_at_once_are_bounded_for_each_owner(start_farm: StartFarm) -> No
         lines = []
         for upload in uploads:
             lines.append(stack.enter_context(socket.create_connection((url.host, url.port or 80))))
-            head = f"PUT /api/uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            head = f"{method} /api/uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
             lines[-1].sendall(f"{head}Content-Length: 100\r\n\r\nhalf".encode())
         answered: set[socket.socket] = set()
         while len(answered) < 3:
@@ -45,11 +48,11 @@ def test_uploads_at_once_are_bounded_for_each_owner(start_farm: StartFarm) -> No
             assert ready
             assert all(b" 429 " in line.recv(4096)[:20] for line in ready)
             answered.update(ready)
-        answer = ann.put(f"/api/uploads/{uploads[2]}", content=bytes(100))
+        answer = ann.request(method, f"/api/uploads/{uploads[2]}", content=bytes(100))
         assert refused(answer) == (429, "quota_reached")
         assert int(answer.headers["Retry-After"]) > 0
         submit(bob)
-    eventually(lambda: ann.put(f"/api/uploads/{uploads[2]}", content=bytes(100)).is_success, "room again")
+    eventually(lambda: ann.request(method, f"/api/uploads/{uploads[2]}", content=bytes(100)).is_success, "room again")
 
 
 def test_open_uploads_tokens_and_submissions_are_bounded_for_each_owner(start_farm: StartFarm) -> None:
@@ -152,6 +155,15 @@ def test_deleting_an_upload_that_was_submitted_leaves_the_recording(farm: Served
 def test_uploads_leave_room_on_the_disk_and_are_refused_before_a_byte_is_sent(start_farm: StartFarm) -> None:
     farm = start_farm(disk_reserve_bytes=1 << 50)
     assert refused(farm.admin.post("/api/uploads", json={"name": "a", "size": 1})) == (507, "no_space")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_disk_that_has_filled_since_takes_no_byte(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    upload = farm.admin.post("/api/uploads", json={"name": "a", "size": 1}).json()["upload_id"]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=farm.settings.disk_reserve_bytes))
+    assert refused(farm.admin.request(method, f"/api/uploads/{upload}", content=b"a")) == (507, "no_space")
 
 
 def test_an_upload_that_stalls_is_on_the_disk_and_not_in_memory(tmp_path: Path) -> None:
