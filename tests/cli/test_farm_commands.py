@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,6 +126,22 @@ def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
     assert outcome([*words[:3], *words[4:]]) == 0
     assert capsys.readouterr().err.count("transcribed before") == 2
     assert len(list((server.data / "blobs" / "sources").rglob("*"))) == uploads
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text, and longer")
+def test_names_that_are_no_text_or_very_long_are_sent_and_got(
+    record: Recorder, capsys: Captured, server: Server
+) -> None:
+    for number, name in enumerate((os.fsdecode(b"Gespr\xe4ch.wav"), "日" * 83 + ".wav")):
+        talk = record("talk.wav", 4 + number)
+        talk.path.rename(name)
+        assert outcome(["transcribe", name, "-f", "txt", "--server", server.address, *INSTANT]) == 0
+    ids = said(capsys, "list").split()
+    ids = [word for word in ids if re.fullmatch("[a-z2-7]{12}", word)]
+    assert len(ids) == 2
+    written = said(capsys, "get", *ids, "-f", "whisperx-json", "-o", "out")
+    assert written.count(".whisperx.json") == 2
 
 
 @pytest.mark.usefixtures("server")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.fake_server import FakeServer, Talk, view
+from support.fake_server import FakeServer, Talk, error, view
 from support.talks import Recorder
 
 from whisper_farm.cli import transcribing
@@ -101,3 +101,33 @@ def test_a_farm_that_is_away_for_a_while_is_said_to_be_once_each_time() -> None:
             assert len(display.notes) == notes
     assert display.notes[0].startswith(f"The farm at {server.address} does not answer (")
     assert display.notes[0].endswith(" It may come back: waiting for a minute.")
+
+
+def test_why_a_link_is_not_there_yet_is_said_once() -> None:
+    display, why = Stages(), "example.com has no address."
+    fetch = {"url": "https://example.com/a.mp3", "received_bytes": 0, "tries": 1, "error": why, "next_at": 5}
+    seen = TranscriptionView.model_validate_json(view(state="fetching", fetch=fetch))
+    with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
+        server.tell(f"GET /api/transcriptions/{seen.id}", (200, view(state="fetching", fetch=fetch | {"tries": 2})))
+        following = Following(farm, display, headings=False, warns=False)
+        following.watch("https://example.com/a.mp3", seen)
+        assert following.step() == []
+    assert display.notes == [f"https://example.com/a.mp3: {why} It is tried again."]
+
+
+def test_what_somebody_deletes_meanwhile_has_ended_and_the_others_go_on() -> None:
+    display = Stages()
+    gone, there = (TranscriptionView.model_validate_json(view(state="running", id=one)) for one in ("aaaa", "bbbb"))
+    missing = error("not_found", "There is no transcription aaaa.")
+    with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
+        server.tell(f"GET /api/transcriptions/{gone.id}", (404, missing))
+        server.tell(f"GET /api/transcriptions/{there.id}", (200, view(state="running", id=there.id)))
+        following = Following(farm, display, headings=False)
+        following.watch("a.wav", gone), following.watch("b.wav", there)
+        (ended,) = following.step()
+    assert (ended.name, ended.view.state, ended.view.error) == (
+        "a.wav",
+        "cancelled",
+        {"code": "not_found", "message": "There is no transcription aaaa."},
+    )
+    assert [one.name for one in following.active] == ["b.wav"]

@@ -14,6 +14,7 @@ from support.talks import Recorder
 
 from whisper_farm.cli.files import recordings
 from whisper_farm.cli.main import outcome
+from whisper_farm.transcript.formats import FORMATS
 
 TONES = ("--engine", "tones", "--model", "instant", "--slots", "2")
 Captured = pytest.CaptureFixture[str]
@@ -126,6 +127,14 @@ def test_the_longest_names_have_outputs(record: Recorder) -> None:
     assert transcribe(one.path.name, other.path.name) == 0
     texts = [text_of(file) for file in Path().iterdir() if file.suffix == ".txt"]
     assert sorted(texts) == sorted([one.text, other.text])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there names end at 260 characters")
+def test_the_longest_names_have_outputs_in_every_format(record: Recorder) -> None:
+    for length in (236, 242, 248):
+        talk = record("a" * length + ".wav", 4)
+        assert outcome(["transcribe", talk.path.name, "-f", ",".join(FORMATS), *TONES]) == 0
+    assert len([file for file in Path().iterdir() if file.suffix != ".wav"]) == 3 * len(FORMATS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")

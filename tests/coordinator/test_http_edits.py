@@ -156,6 +156,16 @@ def test_what_is_written_is_found_and_what_stood_there_before_is_not(ann: Editor
     assert found(ann.client, "seven") == ["six seven"]
 
 
+def test_who_spoke_at_the_same_time_is_still_found(ann: Editor) -> None:
+    both = [{"start": 11, "end": 13, "text": text, "speaker": text} for text in ("anna", "bela")]
+    ann.did(patches=[{"start": 11, "end": 13, "segments": both}])
+    one = {"start": 11, "end": 13, "text": "carla", "speaker": "anna"}
+    ann.did(patches=[{"start": 11, "end": 13, "speakers": ["anna"], "segments": [one]}])
+    assert ann.text() == "one two three|bela|carla|six seven"
+    assert (found(ann.client, "anna"), found(ann.client, "carla")) == ([], ["carla"])
+    assert found(ann.client, "bela") == ["bela"]
+
+
 def test_two_who_change_different_passages_both_do_and_see_each_other(ann: Editor, either_farm: ServedFarm) -> None:
     bob = Editor(either_farm.admin, ann.place.rsplit("/", 1)[1])
     ann.write(1, 4, "ONE")

@@ -17,7 +17,7 @@ from whisper_farm.showing import printable
 from whisper_farm.times import clock
 from whisper_farm.transcript.formats import WHISPERS
 from whisper_farm.transcript.layout import CueLayout
-from whisper_farm.transcript.saving import stems_for
+from whisper_farm.transcript.saving import fitting_stems
 
 JOBS_SHOWN = 20
 WHY_WIDTH = 100
@@ -130,6 +130,7 @@ def write_transcripts(
     """Write transcripts as files; yields what was written."""
     outputs = Outputs.into(folder, formats or WHISPERS, layout)
     views = [farm.get(one) for one in dict.fromkeys(ids)]
-    for view, stem in zip(views, stems_for([Path(view.name.replace("\\", "/")) for view in views]), strict=True):
+    names = [Path(view.name.replace("\\", "/")) for view in views]
+    for view, stem in zip(views, fitting_stems(names, outputs.folder), strict=True):
         outputs.write(farm.transcript(view.id), stem)
         yield f"{view.id}  {outputs.named(stem)}"

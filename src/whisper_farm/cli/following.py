@@ -16,7 +16,7 @@ from typing import Self
 
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.errors import EngineUnavailable, FarmError, ModelUnavailable, ServerUnreachable
+from whisper_farm.errors import EngineUnavailable, FarmError, ModelUnavailable, NotFound, ServerUnreachable
 from whisper_farm.protocol.client import FINISHED, TranscriptionView
 
 SAME_SECONDS = 1e-6
@@ -156,26 +156,37 @@ class Following:
             if time.monotonic() - self._silent_since > PATIENCE_SECONDS:
                 raise
             return False
+        except NotFound as error:
+            said = {"code": error.code, "message": error.message}
+            one.view = one.view.model_copy(update={"state": "cancelled", "error": said})
         self._silent_since = None
         self._show(one)
         return True
 
     def _show(self, one: Watched) -> None:
         view = one.view
-        if self._warns and view.warning and (view.id, view.warning) not in self._warned:
-            self._warned.add((view.id, view.warning))
-            self.display.note(f"{one.name}: {view.warning}")
-            if why := self._last_refusal(view.id):
-                self.display.note(f"{one.name}: {why}")
+        news = self._warns and view.warning and self._said_now(one, view.warning)
+        if news and (why := self._last_refusal(view.id)):
+            self.display.note(f"{one.name}: {why}")
         if view.fetch is not None and view.state == "fetching":
             self.display.begin(one.name, "fetching")
             self.display.advance(one.name, view.fetch.received_bytes, view.fetch.total_bytes, BYTES)
+            if view.fetch.error:
+                self._said_now(one, f"{view.fetch.error} It is tried again.")
         elif not one.finished:
             progress = view.progress
             wordless = view.state == "running" and not progress.done_seconds
             self.display.begin(one.name, NO_WORDS_YET if wordless else STAGES.get(view.state, view.state))
             total = progress.cut_seconds if progress.chunking_done else progress.duration_seconds
             self.display.advance(one.name, progress.done_seconds, total)
+
+    def _said_now(self, one: Watched, warning: str) -> bool:
+        """Say this of a transcription, once; False if it was said before."""
+        if (one.view.id, warning) in self._warned:
+            return False
+        self._warned.add((one.view.id, warning))
+        self.display.note(f"{one.name}: {warning}")
+        return True
 
     def _last_refusal(self, transcription_id: str) -> str | None:
         """What the last worker said that could not have the engine or the model."""
@@ -191,7 +202,7 @@ class Following:
             return
         try:
             news = self.farm.segments(one.view.id, one.shown_position)
-        except ServerUnreachable:
+        except (ServerUnreachable, NotFound):
             return
         if news.segments:
             self._head(one)

@@ -7,7 +7,6 @@ of this user made them: notes in the data folder say so. A name fits the file sy
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -24,12 +23,11 @@ from whisper_farm.cli.sending import Fingerprint, fingerprint_of
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.ingest.addresses import link_name
 from whisper_farm.times import DAY_SECONDS
-from whisper_farm.transcript.saving import on_disk, stems_for
+from whisper_farm.transcript.saving import MOST_NAMESAKES, fitting, on_disk, stems_for
 from whisper_farm.whole_files import write_whole
 
 CLAIM_SECONDS = DAY_SECONDS
 """How long a name is kept for a recording that has no outputs yet."""
-MOST_NAMESAKES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +129,10 @@ def _called(draft: Recording, name: str) -> Path:
 
 
 def _candidates(path: Path, first: str, outputs: Outputs) -> Iterator[str]:
-    yield _fitting(first, outputs.folder)
-    name = _fitting(path.name, outputs.folder)
+    yield fitting(first, outputs.folder)
+    name = fitting(path.name, outputs.folder)
     yield name
     yield from (f"{name}-{number}" for number in range(2, MOST_NAMESAKES))
-
-
-def _fitting(stem: str, folder: Path) -> str:
-    """The name, shortened to what the file system takes."""
-    while len(stem) > 1:
-        try:
-            os.lstat(folder / f"{stem}-{MOST_NAMESAKES}.json")
-        except OSError as error:
-            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
-                stem = stem[:-1]
-                continue
-        break
-    return stem
 
 
 def _is_made_of(note: Note, recording: Recording) -> bool:

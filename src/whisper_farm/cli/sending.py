@@ -23,6 +23,7 @@ from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.cli.words import counted
 from whisper_farm.client.farm import FarmClient
+from whisper_farm.client.uploads import sendable
 from whisper_farm.errors import InvalidRequest, NotFound, SourceEmpty, SourceMissing, SourceUnreadable, WrongState
 from whisper_farm.ingest.addresses import link_name
 from whisper_farm.protocol.client import Submission, TranscriptionView
@@ -158,7 +159,7 @@ class Sender:
 
         key = self._request.key(fingerprint.sha256)
         with suppress(InvalidRequest):  # the farm has it already, or misses the upload
-            return self._farm.submit(self._request.submission(recording.path.name, key=key))
+            return self._farm.submit(self._request.submission(sendable(recording.path.name), key=key))
         return self._farm.submit_file(
             recording.path,
             options=self._request.options,

@@ -8,9 +8,11 @@ a long transcript need not read it again; what is kept is only ever added to, an
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 
 from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.coordinator.threads import StoreThreads
@@ -170,8 +172,12 @@ def _made_and_said(text: Text, wanted: NewEdit, author: str, adopted: Sequence[S
     old, new = text.at(len(text.edits)), Text(text.machine, (*text.edits, edit), dict(text.known)).at(edit.number)
     splices = difference(old, new)
     removed = [(old[one.at].start, old[one.at + one.removed - 1].start) for one in splices if one.removed]
-    added = [(segment.start, segment.text) for one in splices for segment in one.segments if not segment.struck]
-    return edit, Said(removed, added)
+    start = attrgetter("start")
+    changed = [segment for one in splices for segment in one.segments]
+    for first, last in removed:  # others may have begun to speak just then
+        changed += new[bisect_left(new, first, key=start) : bisect_right(new, last, key=start)]
+    unique = {id(segment): segment for segment in changed}.values()
+    return edit, Said(removed, [(segment.start, segment.text) for segment in unique if not segment.struck])
 
 
 def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> Edit:

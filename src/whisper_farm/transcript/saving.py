@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
-from whisper_farm.transcript.formats import output_format
+from whisper_farm.transcript.formats import FORMATS, output_format
 from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.whole_files import write_whole
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Transcript
+
+MOST_NAMESAKES = 10_000
 
 
 def save(
@@ -53,6 +55,26 @@ def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [
         stem if count[on_disk(stem)] == 1 else _free_stem(name, taken) for name, stem in zip(names, stems, strict=True)
     ]
+
+
+def fitting_stems(paths: Sequence[str | os.PathLike[str]], folder: Path) -> list[str]:
+    """The same for names that may be too long for this folder."""
+    taken: set[str] = set()
+    return [_free_stem(fitting(stem, folder), taken) for stem in stems_for(paths)]
+
+
+def fitting(stem: str, folder: Path) -> str:
+    """The name, shortened to what the file system takes with a number and any extension."""
+    longest = max((format.extension for format in FORMATS.values()), key=len)
+    while len(stem) > 1:
+        try:
+            os.lstat(folder / f"{stem}-{MOST_NAMESAKES}.{longest}")
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+                stem = stem[:-1]
+                continue
+        break
+    return stem
 
 
 def _free_stem(name: str, taken: set[str]) -> str:
