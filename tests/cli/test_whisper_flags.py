@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from whisper_farm.cli.recognition_flags import layout_of, wish_of
 from whisper_farm.cli.transcribe import transcribe
 from whisper_farm.cli.whisper_flags import UNSUPPORTED
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import FORMATS, WHISPERS
-from whisper_farm.transcript.layout import CueLayout
 
 FLAGS = {name for option in transcribe.params if isinstance(option, click.Option) for name in option.opts}
 

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.spoken import transcript_of
 
-from whisper_farm.transcript.cues import LONG_PAUSE_SECONDS, MOST_CHARACTERS, MOST_SECONDS, lines_of, readable
+from whisper_farm.transcript.cues import (
+    LONG_PAUSE_SECONDS,
+    MOST_CHARACTERS,
+    MOST_SECONDS,
+    CueLayout,
+    lines_of,
+    readable,
+)
 from whisper_farm.transcript.formats import FORMATS
-from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.transcript.transcript import Segment, Word
 
 

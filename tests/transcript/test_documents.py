@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from support.spoken import NASTY, segments, transcript_of
 
 from whisper_farm.showing import cell
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import FORMATS, render
-from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 MARKUP = (

@@ -15,8 +15,8 @@ from whisper_farm.protocol.administration import ServerView, WorkerView
 from whisper_farm.protocol.client import JobView, TranscriptionView
 from whisper_farm.showing import printable
 from whisper_farm.times import clock
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import WHISPERS
-from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.transcript.saving import fitting_stems
 
 JOBS_SHOWN = 20

@@ -19,8 +19,8 @@ from tempfile import NamedTemporaryFile
 from whisper_farm.cli.spool import STDIN, spooled
 from whisper_farm.errors import FarmError, SourceMissing, SourceUnreadable, StorageError
 from whisper_farm.ingest.addresses import check_url, is_link
+from whisper_farm.transcript.cues import PLAIN, CueLayout
 from whisper_farm.transcript.formats import FORMATS, output_format
-from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.transcript.saving import save
 from whisper_farm.transcript.transcript import Transcript
 

@@ -17,9 +17,9 @@ import click
 from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.cli.whisper_flags import Words, truth
 from whisper_farm.errors import InvalidRequest
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import FORMATS, WHISPERS
 from whisper_farm.transcript.languages import code_of
-from whisper_farm.transcript.layout import CueLayout
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.options import RecognitionOptions, Task

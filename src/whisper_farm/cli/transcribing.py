@@ -32,8 +32,8 @@ from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest, SourceMissing
 from whisper_farm.ingest.folders import Settling
 from whisper_farm.settings import Policy, WorkerSettings, data_folder
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import WHISPERS
-from whisper_farm.transcript.layout import CueLayout
 from whisper_farm.whole_files import make_data_folder
 from whisper_farm.worker.local import LocalWorker
 

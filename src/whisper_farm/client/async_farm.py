@@ -29,8 +29,8 @@ from whisper_farm.client.uploads import Progress, no_progress, sendable, upload
 from whisper_farm.protocol import administration, subscriptions
 from whisper_farm.protocol import client as api
 from whisper_farm.protocol.machines import MachineAction, MachineLine, MachineList, MachineLog, MachineView, PoolChange
+from whisper_farm.transcript.cues import PLAIN, CueLayout
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
 

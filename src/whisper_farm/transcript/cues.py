@@ -4,16 +4,16 @@ Promises: no cue with word times is longer than `MOST_CHARACTERS` or `MOST_SECON
 over a long pause. The words and their times are the same as before, none lost and none added. A segment that is short
 enough stays as it is, and so does one without word times. Breaks are made at the ends of sentences first, then of
 clauses, then at pauses. A layout may ask for more: lines of so many characters or words, so many lines. They are
-broken at the same places; a cue has the fewest lines it can have.
+broken at the same places; a cue has the fewest lines it can have. Loads nothing heavy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from whisper_farm.transcript.layout import PLAIN, CueLayout
+from whisper_farm.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Segment, Word
@@ -35,6 +35,35 @@ _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CLAUSE_ENDS = (",", ";", ":", "–", "—", "、", "，", "；", "：")
 _PAUSE_SECONDS = 0.3
 _CLOSING = "\"'”’»)]』」"
+
+MOST_OF_LAYOUT = {"max_line_width": 1000, "max_line_count": 100, "max_words_per_line": 1000}
+"""The largest value of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class CueLayout:
+    """How the cues of subtitles are laid out, where segments have word times. Names are openai/whisper's.
+
+    A cue never grows by it: it is broken into lines, and split where it has too many of them.
+    """
+
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    """Without a width or a count every cue is one such line."""
+    highlight_words: bool = False
+    """Each word underlined while it is spoken: a cue a word."""
+
+    def __post_init__(self) -> None:
+        for name, most in MOST_OF_LAYOUT.items():
+            if (value := getattr(self, name)) is not None and not 1 <= value <= most:
+                raise InvalidRequest(f"{name} is a whole number from 1 to {most}.")
+        if self.max_line_count is not None and self.max_line_width is None and self.max_words_per_line is None:
+            raise InvalidRequest("max_line_count needs max_line_width.")
+
+
+PLAIN = CueLayout()
+"""Nothing is asked for."""
 
 
 Fits = Callable[[Sequence["Word"]], bool]

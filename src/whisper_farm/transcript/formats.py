@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.transcript import podcast, prose, subtitles, tables
-from whisper_farm.transcript.layout import PLAIN, CueLayout
+from whisper_farm.transcript.cues import PLAIN, CueLayout
 
 if TYPE_CHECKING:
     from whisper_farm.transcript.transcript import Transcript

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
+from whisper_farm.transcript.cues import PLAIN, CueLayout
 from whisper_farm.transcript.formats import FORMATS, output_format
-from whisper_farm.transcript.layout import PLAIN, CueLayout
 from whisper_farm.whole_files import write_whole
 
 if TYPE_CHECKING:

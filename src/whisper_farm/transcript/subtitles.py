@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from whisper_farm.transcript.cues import lines_of, readable
-from whisper_farm.transcript.layout import PLAIN, CueLayout
+from whisper_farm.transcript.cues import PLAIN, CueLayout, lines_of, readable
 from whisper_farm.transcript.podcast import SRT_LINES, SRT_WIDTH, VTT_LINES, VTT_WIDTH, short_cues
 from whisper_farm.transcript.prose import named, one_line
 

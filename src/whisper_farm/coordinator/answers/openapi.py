@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from whisper_farm import __version__
-from whisper_farm.transcript.layout import CueLayout
+from whisper_farm.transcript.cues import CueLayout
 
 DESCRIPTION = """Submit recordings, follow them, take their transcripts; and the API of the workers.
 

@@ -57,9 +57,9 @@ from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.machines import cost_of
 from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, rename
+from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, known_format
-from whisper_farm.transcript.layout import CueLayout
 
 COPY_MEDIA_TYPE = "audio/mp4"
 ZIP = "application/zip"
