@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from whisper_farm.leases.append import append
-from whisper_farm.leases.claim import claim
+from whisper_farm.leases.claim import claim_all
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker
@@ -36,7 +36,9 @@ def _recording(database: Database, policy: Policy, chunks: int, model: str, seco
     )  # fmt: skip
     made = database.write(lambda tx: submit(tx, new))
     wish = ClaimRequest(worker_id=SEEDER, request_id=secrets.token_hex(8), jobs={"chunk": 1})
-    (claimed,) = database.write(lambda tx: claim(tx, wish, policy))
+    (granted,) = database.write(lambda tx: claim_all(tx, [wish], policy))
+    assert granted is not None
+    (claimed,) = granted[1]
     for first in range(0, chunks, GROUP):
         group = [_chunk(position, seconds) for position in range(first, min(first + GROUP, chunks))]
         more = AppendRequest(worker_id=SEEDER, token=claimed.token, chunks=tuple(group))

@@ -45,12 +45,9 @@ class Policy(BaseSettings):
     """How often a worker beats. Both are stretched as the fleet grows."""
     beats_per_second: float = Field(default=100, gt=0, le=100_000)
     """Heartbeats a second the coordinators should have to answer at most; the stretch keeps to it."""
-    max_lease_seconds: float = Field(default=300, gt=0, le=3600)
-    """The longest lease that the stretch may lead to."""
     attempt_seconds: float = Field(default=3600, ge=10, le=864_000)
-    attempt_pace: float = Field(default=60, ge=0, le=10_000)
-    """Time for one try at a job, and so much more for each second of sound; then others may claim it, though its worker
-    beats."""
+    """Time for one try at a job, and a minute more for each second of sound; then others may claim it, though its
+    worker beats."""
     cut_seconds: float = Field(default=600, ge=10, le=864_000)
     """The same for whoever cuts a recording, until more chunks come in: each second of sound gives ten back."""
     max_attempts: int = Field(default=3, ge=1, le=20)

@@ -16,7 +16,7 @@ from support.submitting import submit
 from whisper_farm.cli.main import outcome
 from whisper_farm.coordinator import readiness
 from whisper_farm.coordinator.readiness import READY_KEY, WRITTEN_SECONDS
-from whisper_farm.leases.rules import stretched
+from whisper_farm.leases.rules import MAX_LEASE_SECONDS, stretched
 from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.settings import Policy
 
@@ -142,7 +142,7 @@ def test_workers_of_one_token_and_what_they_offer_are_bounded(tmp_path: Path) ->
 
 def test_no_fleet_stretches_leases_beyond_the_bound() -> None:
     policy = Policy()
-    assert stretched(policy, 100_000).lease_seconds == policy.max_lease_seconds
+    assert stretched(policy, 100_000).lease_seconds == MAX_LEASE_SECONDS
     assert stretched(Policy(lease_seconds=1000), 100_000).lease_seconds == 1000, "what was asked for is no stretch"
 
 

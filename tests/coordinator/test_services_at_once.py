@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select, update
+from support.hand_farm import claim
 from support.service_bench import SHA, TONES, Bench
 
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Service
 from whisper_farm.leases.append import append
-from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import release
 from whisper_farm.leases.transcriptions import NewTranscription, blob_keys_of, submit

@@ -6,6 +6,7 @@ import pytest
 from support.hand_farm import Farm
 
 from whisper_farm.leases import lapse
+from whisper_farm.leases.rules import ATTEMPT_PACE
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +99,7 @@ def test_a_worker_that_only_beats_loses_its_jobs_in_the_end(farm: Farm) -> None:
     farm.submit("other.mp3")
     jobs = [*farm.claim("beats"), *farm.claim("beats", transcribe=0, chunk=1)]
     began = farm.now
-    while farm.now < began + farm.policy.attempt_seconds + 30 * farm.policy.attempt_pace + 1:
+    while farm.now < began + farm.policy.attempt_seconds + 30 * ATTEMPT_PACE + 1:
         farm.now += 15
         assert not farm.beat("beats", *(job.token for job in jobs)).lost
     farm.worker("honest")

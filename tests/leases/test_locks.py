@@ -12,10 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
-from support.hand_farm import Farm
+from support.hand_farm import Farm, claim
 
 from whisper_farm.errors import WorkerUnknown
-from whisper_farm.leases.claim import claim
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.lapse import ReapReport, reap
 from whisper_farm.leases.transcriptions import cancel

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 from support.fresh_database import fresh_database
-from support.hand_farm import TONES, Farm
+from support.hand_farm import TONES, Farm, claim
 from support.long_queue import HELD, JOBS, fill, sweep
 from support.plans import LIVE_ATTEMPTS, OF_LIVE_ATTEMPTS, Seen, used, watched
 
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim, claim_all
+from whisper_farm.leases.claim import Claimed, claim_all
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.hand_farm import TONES, Farm
+from support.hand_farm import TONES, Farm, claim
 
-from whisper_farm.leases.claim import claim
 from whisper_farm.leases.rules import TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import drain

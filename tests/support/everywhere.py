@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from sqlalchemy import bindparam, delete, select
 
 from support.always import Snapshot, check_step
+from support.hand_farm import claim
 from support.model import Attempt, Job, Model, Profile, Recording, Worker
 from whisper_farm.errors import FarmError
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import reap

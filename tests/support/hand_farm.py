@@ -11,14 +11,14 @@ from sqlalchemy import func, select
 
 from whisper_farm.leases.append import append
 from whisper_farm.leases.attempts import heartbeat
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed, claim_all
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.fail import fail, release
 from whisper_farm.leases.lapse import ReapReport, reap
-from whisper_farm.leases.rules import Mint
+from whisper_farm.leases.rules import RANDOM, Mint
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, label_transcription, retry, submit
 from whisper_farm.leases.waiting import next_due
-from whisper_farm.leases.workers import register_worker
+from whisper_farm.leases.workers import must_be_there, register_worker
 from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.protocol.worker import (
     AppendAnswer,
@@ -36,13 +36,19 @@ from whisper_farm.protocol.worker import (
     ReleaseRequest,
 )
 from whisper_farm.settings import Policy
-from whisper_farm.store.database import Database
+from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.tables import attempts, events, jobs, transcriptions
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.options import RecognitionOptions
 
 SHA = "a" * 64
 TONES = RecognitionOptions(engine="tones", model="instant")
+
+
+def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
+    """The claims of one request; raises `WorkerUnknown`."""
+    (answer,) = claim_all(tx, [request], policy, mint)
+    return must_be_there(request.worker_id, answer)[1]
 
 
 class CountingMint(Mint):

@@ -24,7 +24,7 @@ from whisper_farm.errors import (
     WrongState,
 )
 from whisper_farm.leases.complete import Finished
-from whisper_farm.leases.rules import Mint, profile_id
+from whisper_farm.leases.rules import ATTEMPT_PACE, Mint, profile_id
 from whisper_farm.leases.transcriptions import Assembled, NewTranscription
 from whisper_farm.protocol.jobs import ChunkResult, PeaksResult, TranscribeResult
 from whisper_farm.protocol.worker import (
@@ -392,7 +392,7 @@ class Model:
         if job.kind == "chunk":
             return self.policy.cut_seconds
         most = self.policy.attempt_seconds * (2 if job.kind == "peaks" else 1)
-        return most + self.policy.attempt_pace * (job.end_seconds - job.start_seconds)
+        return most + ATTEMPT_PACE * (job.end_seconds - job.start_seconds)
 
     def _claimed(self, attempt: Attempt) -> Answer:
         job = self.jobs[attempt.job_id]

@@ -10,11 +10,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from support.hand_farm import claim
 from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import result_key
 from whisper_farm.leases.append import append
-from whisper_farm.leases.claim import Claimed, claim
+from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.complete import Finished, complete
 from whisper_farm.leases.transcriptions import NewTranscription, submit
 from whisper_farm.leases.workers import register_worker

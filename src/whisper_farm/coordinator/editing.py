@@ -94,9 +94,7 @@ class Said:
 class _Kept:
     key: str
     size: int
-    machine: tuple[Segment, ...]
-    edits: list[Edit]
-    known: dict[int, list[Segment]] = field(default_factory=dict)
+    text: Text
 
 
 class Texts:
@@ -148,11 +146,12 @@ class Texts:
         if kept is None or kept.key != key:
             document = await self._blobs.get(key)
             transcript = await asyncio.to_thread(read_document, document)
-            kept = self._keep(row.id, _Kept(key, len(document), transcript.segments, []))
-        for edit in await self._store.read(lambda tx: edits_after(tx, row.id, len(kept.edits))):
-            if edit.number == len(kept.edits) + 1:  # others may have read it meanwhile
-                kept.edits.append(edit)
-        return Text(kept.machine, tuple(kept.edits), kept.known)
+            kept = self._keep(row.id, _Kept(key, len(document), Text(transcript.segments, ())))
+        found = await self._store.read(lambda tx: edits_after(tx, row.id, len(kept.text.edits)))
+        before = kept.text.edits  # others may have read some of it meanwhile
+        fresh = [edit for edit in found if edit.number > len(before)]
+        kept.text = replace(kept.text, edits=(*before, *fresh))
+        return kept.text
 
     def _keep(self, transcription_id: str, kept: _Kept) -> _Kept:
         self._kept[transcription_id] = kept

@@ -20,7 +20,7 @@ from whisper_farm.leases.kinds import KINDS, RECOGNITION
 from whisper_farm.leases.lapse import LapsedJobs, lapsed_jobs, overtake, set_aside_spent
 from whisper_farm.leases.rules import RANDOM, Mint, lately, stretched
 from whisper_farm.leases.waiting import ORDER, Shares, Waiting
-from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker, must_be_there
+from whisper_farm.leases.workers import WORKER, LiveWorkers, Offers, Worker
 from whisper_farm.protocol.events import JobRetried, TranscriptionStarted
 from whisper_farm.protocol.wire import MAX_BATCH, JobKind
 from whisper_farm.protocol.worker import ClaimRequest
@@ -145,12 +145,6 @@ HOLDS = Query[tuple[str, int]](f"""
 
 Granted = tuple[Asking, list[Claimed]]
 """Who asked, as it was found, and what it got."""
-
-
-def claim(tx: Transaction, request: ClaimRequest, policy: Policy, mint: Mint = RANDOM) -> list[Claimed]:
-    """The claims of one request; raises `WorkerUnknown`."""
-    (answer,) = claim_all(tx, [request], policy, mint)
-    return must_be_there(request.worker_id, answer)[1]
 
 
 def claim_all(

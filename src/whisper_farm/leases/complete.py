@@ -77,7 +77,7 @@ def complete(tx: Transaction, completions: Sequence[Finished], policy: Policy, m
     outcomes = [call.judge(one) for one in completions]
     record_failures(tx, call.other_model, held, policy, mint)  # while rivals still count
     call.write()
-    conclude(tx, [one.row.id for one in growing.values() if one.may_end or one.row.id in call.again], policy)
+    conclude(tx, [one.row.id for one in growing.values() if one.may_end or one.row.id in call.unsettled], policy)
     return outcomes
 
 
@@ -92,13 +92,16 @@ class Completing:
     taken: list[tuple[Held, Finished]] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     """The jobs of what was taken."""
-    again: set[str] = field(default_factory=set)
-    """The transcriptions of what was not."""
     not_yet: list[Held] = field(default_factory=list)
     """What was heard in another language, or is doubted: others are asked."""
     other_model: list[Failed] = field(default_factory=list)
     known: dict[tuple[str, str], str] = field(default_factory=dict)
     """Revisions of engines' models that are known from now on: of the first who had it, or of two workers."""
+
+    @property
+    def unsettled(self) -> set[str]:
+        """The transcriptions of what was not taken."""
+        return {one.transcription_id for one in (*self.not_yet, *(failed.held for failed in self.other_model))}
 
     def judge(self, finished: Finished) -> Outcome:
         """Decide about one result; what it changes is mostly noted only."""
@@ -130,7 +133,6 @@ class Completing:
             counts = KINDS[held.kind].done(self.tx, self.growing[held.transcription_id], held, result)
         except ModelMismatch as error:  # the attempt failed, without a charge
             held.state = "failed"
-            self.again.add(held.transcription_id)
             self.other_model.append(Failed(held, error.code, error.message))
             raise
         if not counts:
@@ -157,7 +159,6 @@ class Completing:
     def _ask_again(self, held: Held) -> None:
         """The job is done again, and nobody is to blame."""
         held.state = "superseded"
-        self.again.add(held.transcription_id)
         self.not_yet.append(held)
 
     def write(self) -> None:

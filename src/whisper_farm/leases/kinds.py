@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from whisper_farm.errors import InvalidRequest, ModelMismatch
 from whisper_farm.leases.attempts import Held
+from whisper_farm.leases.rules import ATTEMPT_PACE
 from whisper_farm.protocol.events import ChunkingDone, JobDone, PeaksDone
 from whisper_farm.protocol.jobs import ChunkResult, PeaksResult, Result, TranscribeResult
 from whisper_farm.protocol.wire import JobKind
@@ -88,7 +89,7 @@ class Kind(ABC):
 
     def limit_seconds(self, policy: Policy, seconds: float) -> float:
         """How long one try may last, whoever beats for it; of a recording that is cut, until more chunks come in."""
-        return policy.attempt_seconds * self.effort + policy.attempt_pace * seconds
+        return policy.attempt_seconds * self.effort + ATTEMPT_PACE * seconds
 
     @abstractmethod
     def done(self, tx: Transaction, growing: Growing, held: Held, result: Result) -> bool:

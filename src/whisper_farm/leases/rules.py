@@ -19,6 +19,10 @@ FAILURES_PER_ATTEMPT = 4
 """Failures of any kind, for each charged attempt a job may have, that end it when nobody else is left to try."""
 TRIES_PER_ATTEMPT = 16
 """Tries of any kind, for each charged attempt a job may have, that end it whoever is left to try."""
+MAX_LEASE_SECONDS = 300.0
+"""The longest lease that a large fleet may lead to."""
+ATTEMPT_PACE = 60.0
+"""So many seconds more a try may last for each second of sound."""
 CUT_PACE = 10.0
 """So many seconds a cutter wins back with each second of sound: nobody holds a recording by crumbs of it."""
 PACE_WEIGHT = 0.1
@@ -36,7 +40,7 @@ class LeaseTiming:
 def stretched(policy: Policy, present: int) -> LeaseTiming:
     """Heartbeats rarer the more workers there are, so that all keep to `beats_per_second`; leases in proportion."""
     heartbeat = max(policy.heartbeat_seconds, present / policy.beats_per_second)
-    most = policy.max_lease_seconds * policy.heartbeat_seconds / policy.lease_seconds
+    most = MAX_LEASE_SECONDS * policy.heartbeat_seconds / policy.lease_seconds
     heartbeat = max(policy.heartbeat_seconds, min(heartbeat, most))
     return LeaseTiming(policy.lease_seconds * heartbeat / policy.heartbeat_seconds, heartbeat)
 

@@ -19,7 +19,7 @@ from whisper_farm.protocol.worker import RegisterAnswer, RegisterRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Change, Json, Query
+from whisper_farm.store.statements import Change, Json, Query, columns
 
 MAX_OFFERS_LENGTH = 32 << 10
 """Every claim reads what all workers offer."""
@@ -92,14 +92,14 @@ class Worker(Offers):
 
 
 W = TypeVar("W")
-WORKER = """id, label, cuts, engines, token_id, owner, name, state, told, paused, last_beat_at,
+WORKER = f"""{columns(Offers)}, owner, name, state, told, paused, last_beat_at,
     (SELECT hours FROM working_hours WHERE working_hours.name = workers.name) AS wanted_hours,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
 OF_TOKEN = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone' AND token_id = :token")
 PRESENT = Query[int]("SELECT count(*) AS present FROM workers WHERE state <> 'gone'")
-LIVE = Query[Offers]("""
-    SELECT id, label, cuts, engines, token_id FROM workers
+LIVE = Query[Offers](f"""
+    SELECT {columns(Offers)} FROM workers
      WHERE state <> 'gone' AND state = 'live' AND NOT paused AND (last_seen_at > :since OR id = :asking)
 """)
 REGISTER = Change("""

@@ -15,7 +15,7 @@ from whisper_farm.errors import NotFound, QuotaReached
 from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns
 from whisper_farm.store.tokens import TokenRow, digest, find_tokens, keep_token, must_have_room, new_id
 
 LETTERS = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
@@ -43,8 +43,8 @@ class JoinRow:
     token_hash: str | None
 
 
-JOINS = """
-    SELECT id, made_by, owner, parent, approved, created_at, expires_at, name, token_hash FROM join_codes
+JOINS = f"""
+    SELECT {columns(JoinRow)} FROM join_codes
      WHERE expires_at > :now
        AND NOT EXISTS (SELECT 1 FROM tokens WHERE tokens.id = join_codes.parent AND tokens.revoked_at IS NOT NULL)
 """

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from whisper_farm.errors import QuotaReached
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query
+from whisper_farm.store.statements import Change, Query, columns
 from whisper_farm.store.tokens import digest
 
 MOST = 50
@@ -24,7 +24,7 @@ class ShareRow:
     created_at: float
 
 
-SHARES = "SELECT id, transcription_id, made_by, created_at FROM shares WHERE transcription_id = :transcription"
+SHARES = f"SELECT {columns(ShareRow)} FROM shares WHERE transcription_id = :transcription"
 OF_TRANSCRIPTION = Query[ShareRow](f"{SHARES} ORDER BY created_at, id")
 FIND = Query[ShareRow](f"{SHARES} AND hash = :hash")
 ADD = Change("""
