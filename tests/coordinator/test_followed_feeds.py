@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.web_server import WebServer
 
 from whisper_farm.coordinator.services import feeds
 from whisper_farm.store.statements import Change
 
+MakeWorker = Callable[..., HandWorker]
 OPEN = {"private_networks": ("127.0.0.0/8",)}
 LOOK_NOW = Change("UPDATE feeds SET next_at = 0")
 
@@ -75,6 +77,18 @@ def test_who_has_too_much_to_do_gets_the_rest_later(start_farm: StartFarm, web: 
         farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
     farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
     eventually(lambda: only(farm)["episodes"] == 3, "the rest")
+
+
+def test_a_long_prompt_leaves_an_episode_that_can_be_listed_and_cut(
+    start_farm: StartFarm, web: WebServer, make_worker: MakeWorker
+) -> None:
+    farm = start_farm(**OPEN)
+    asked = {"url": feed(web, "one"), "options": {"initial_prompt": "x" * 4096, "engine": "tones", "model": "m"}}
+    assert farm.admin.post("/api/feeds", json=asked).status_code == 201
+    eventually(lambda: only(farm)["episodes"] == 1, "it is taken")
+    assert names(farm) == ["one"]
+    (claim,) = make_worker(farm).claim(transcribe=0, chunk=1, wait=10)
+    assert claim["task"]["kind"] == "chunk"
 
 
 def test_a_feed_that_fails_is_asked_later_and_later(start_farm: StartFarm, web: WebServer) -> None:

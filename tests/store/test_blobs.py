@@ -492,3 +492,14 @@ def test_a_store_out_of_reach_is_told_in_bounded_time(s3: Any, monkeypatch: pyte
     blobs = Blobs.open("s3://audio/farm")
     with pytest.raises(StoreUnavailable, match="cannot serve"):
         run(blobs.put("a", b"x"))
+
+
+def test_a_blob_that_a_row_may_name_by_now_outlives_the_stop_of_a_server(store: Store) -> None:
+    async def interrupted() -> None:
+        async with store.blobs.tentative("named"):
+            await store.blobs.put("named", b"sound")
+            raise asyncio.CancelledError  # the transaction goes on in its thread
+
+    with pytest.raises(asyncio.CancelledError):
+        run(interrupted())
+    assert run(store.blobs.get("named")) == b"sound"

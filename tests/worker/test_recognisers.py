@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -102,6 +103,29 @@ def test_another_model_means_another_process_and_the_first_one_is_gone(monkeypat
         assert here.said == ["model_ready", "model_ready"]
 
     with_pool(scene)
+
+
+def test_models_in_folders_one_after_the_other_leave_no_process_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Child] = []
+    start = Child.start
+
+    async def noted(*told: Any, **more: Any) -> Child:
+        started.append(one := await start(*told, **more))
+        return one
+
+    async def scene(here: Pool) -> None:
+        for number in range(4):
+            (folder := tmp_path / str(number)).mkdir()
+            model = INSTANT.model_copy(update={"model": f"once:{folder}"})
+            await here.pool.switch(model)
+            await until(lambda model=model: here.pool.serves(model) and here.pool.ready, "it is ready")
+        assert len([one for one in started if one.running]) <= 2, "one works, and one may wait"
+
+    monkeypatch.setattr(Child, "start", noted)
+    with_pool(scene)
+    assert not [one.pid for one in started if one.running]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.store.uploads import UploadRow, announce, forget_upload, stored
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.languages import code_of
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import MOST_HINT, RecognitionOptions
 
 WAIT_SECONDS = 6 * 3600.0
 """Longest wait for a transcription."""
@@ -74,7 +74,7 @@ MOST_ASKED = 8
 MISSING_HEADER = "Whisper-Farm-Missing-Seconds"
 SpokenLanguage = Annotated[str | None, BeforeValidator(lambda name: code_of(str(name)[:100]))]
 """A code or an English name, given as text."""
-Prompt = Annotated[str | None, BeforeValidator(lambda text: str(text).replace("\0", "")[-4096:])]
+Prompt = Annotated[str | None, BeforeValidator(lambda text: str(text).replace("\0", "")[-MOST_HINT:])]
 """Of a longer one the end counts."""
 
 

@@ -153,11 +153,14 @@ class Blobs:
 
     @asynccontextmanager
     async def tentative(self, key: str) -> AsyncIterator[None]:
-        """Remove this blob if the block fails. It stays where a store failed: a row may name it, else it is swept."""
+        """Remove this blob if the block fails.
+
+        It stays where a store failed or the server stops: a row may name it by now, else it is swept.
+        """
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, StorageError):
+            if not isinstance(error, StorageError | asyncio.CancelledError):
                 await self.delete([key])
             raise
 

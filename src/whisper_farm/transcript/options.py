@@ -18,6 +18,8 @@ Raw = Annotated[str, Field(pattern=r"^(alaw|mulaw|gsm|g722|u8|s8|s16le|s16be|s24
 """How a recording without any header is coded, and its samples a second: `s16le@16000`; 8,000 where none are given."""
 HINTS = frozenset({"initial_prompt", "hotwords"})
 """What may help an engine that knows what to do with it; the others do as well without."""
+MOST_HINT = 4096
+"""Letters of each."""
 HEEDED_BY_ALL = {"engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"}
 """Options that choose the engine or the sound."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -55,8 +57,8 @@ class RecognitionOptions(BaseModel):
     end_seconds: float | None = Field(default=None, gt=0, le=10_000_000)
     """The stretch that is heard; None means to the end of the recording."""
     task: Task = "transcribe"
-    initial_prompt: str | None = Field(default=None, max_length=4096)
-    hotwords: str | None = Field(default=None, max_length=4096)
+    initial_prompt: str | None = Field(default=None, max_length=MOST_HINT)
+    hotwords: str | None = Field(default=None, max_length=MOST_HINT)
     """Names and words to expect, as Whisper is told them: before the prompt, in every chunk."""
     word_timestamps: bool = True
     vad_filter: bool = True

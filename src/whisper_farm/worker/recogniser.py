@@ -68,8 +68,9 @@ class _Batch:
 class Recogniser:
     """One process that takes `slots` batches at once. Make it with `start`, then `load`."""
 
-    def __init__(self, child: Child, capability: pipe.Capability) -> None:
-        self.capability = capability
+    def __init__(self, child: Child, capability: pipe.Capability, models: Iterable[str] = ()) -> None:
+        """It may read these models, where they are folders or files."""
+        self.capability, self.models = capability, frozenset(models)
         self.slots = self.free_slots = 0
         self.alive = True
         self.pid = child.pid
@@ -90,7 +91,7 @@ class Recogniser:
             await child.send(order)
             answer, _ = await child.receive(START_SECONDS)
             if isinstance(answer, pipe.Capability):
-                return cls(child, answer)
+                return cls(child, answer, models)
             raise _engine_error(answer)
         except BaseException:
             await child.close()

@@ -242,8 +242,11 @@ class RecogniserPool:
     async def _process_for(self, model: RecognitionOptions) -> Recogniser:
         """A process that has loaded nothing yet, and may read this model."""
         named = self._settings.models or ()
-        elsewhere = may_be_folder(model.model) and model.model not in named
-        spare = None if elsewhere else self._spare.pop(model.engine, None)
+        spare = self._spare.pop(model.engine, None)
+        if spare is not None and may_be_folder(model.model) and model.model not in spare.models:
+            self._closing.append(spare)
+            await spare.close()
+            spare = None
         return spare or await Recogniser.start(_order(model.engine, self._settings), (*named, model.model))
 
     def _started(self, task: asyncio.Task[None]) -> None:

@@ -31,9 +31,8 @@ from whisper_farm.errors import AddressRefused, FetchFailed, InvalidRequest
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.client import Submission
 from whisper_farm.protocol.wire import Answer, ErrorDetail, Url
+from whisper_farm.transcript.options import MOST_HINT
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
-
-MOST_TERMS = 4096
 
 
 class DeepgramError(Answer):
@@ -102,7 +101,7 @@ async def listen(
     options = one_call.options_for(
         engine_and_model(farm.settings.default_model),
         language=asked.language,
-        hotwords=", ".join(asked.keyterm)[:MOST_TERMS] or None,
+        hotwords=", ".join(asked.keyterm)[:MOST_HINT] or None,
         channel="each" if asked.multichannel else "mix",
     )
     facts = {"created": datetime.now(UTC).isoformat(), "sha256": ""}

@@ -32,11 +32,10 @@ from whisper_farm.protocol.worker import EngineOffer
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.transcriptions import find
 from whisper_farm.store.workers import WorkerRow, list_workers
-from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, Channel, Task
+from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, MOST_HINT, Channel, Task
 
 OPENAI_MODEL = "whisper-1"
 """OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
-MOST_KEYWORDS = 4096
 MEDIA_TYPE_EVENTS = "text/event-stream"
 
 
@@ -195,7 +194,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
             task=task,
             language=asked.language if task == "transcribe" else None,
             initial_prompt=asked.prompt,
-            hotwords=", ".join(sorted(asked.keywords))[:MOST_KEYWORDS] or None,
+            hotwords=", ".join(sorted(asked.keywords))[:MOST_HINT] or None,
             channel=asked.channel,
             # Zero means, as at OpenAI: begin there, and go up where the text is poor.
             temperature=(asked.temperature,) if asked.temperature else FALLBACK_TEMPERATURES,

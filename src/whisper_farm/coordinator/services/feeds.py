@@ -28,7 +28,7 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.limits import limits_in_force
 from whisper_farm.store.transcriptions import count_unfinished
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import MOST_HINT, RecognitionOptions
 
 LOOK_SECONDS = 120.0
 """For one feed: the others wait meanwhile."""
@@ -143,7 +143,7 @@ def _new(feed: rows.FeedRow, episode: Episode) -> NewTranscription:
         name=episode.title,
         source=f"link:{episode.url}",
         source_size=0,
-        options=options.model_copy(update={"initial_prompt": told or None}),
+        options=options.model_copy(update={"initial_prompt": told[:MOST_HINT] or None}),
         key=f"feed:{feed.id}:{episode.id}",
         peaks=True,
     )
