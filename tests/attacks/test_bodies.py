@@ -17,6 +17,7 @@ from support.strangers import pulse
 from whisper_farm.coordinator import dialect
 from whisper_farm.coordinator.layers import limits
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
+from whisper_farm.protocol.worker import digest_of
 
 MakeWorker = Callable[..., HandWorker]
 JSON = {"Content-Type": "application/json"}
@@ -100,6 +101,27 @@ def test_four_megabytes_of_nonsense_are_refused_at_the_first_mistake(
     assert refused(answer) == (422, "invalid_request")
     assert len(answer.content) < 10_000
     assert taken.worst_seconds < WORST_SECONDS
+
+
+UNKNOWN = ",".join(f'"{number}":0' for number in range(220_000))
+RESULTS = {
+    "segments.0.words.0: ": '{"segments": [{"start": 0, "end": 1, "text": "x", "words": [' + "0," * 1_900_000 + "0]}]}",
+    "220": "{" + UNKNOWN + "}",
+    "2200": '{"segments": [{' + UNKNOWN + "}]}",
+    "peaks.0: ": '{"duration_seconds": 1, "peaks": [' + "2," * 1_900_000 + "0]}",
+}
+
+
+@pytest.mark.parametrize(("first", "result"), RESULTS.items(), ids=RESULTS.keys())
+def test_a_result_of_nonsense_is_refused_at_the_first_mistake_or_by_their_number(
+    farm: ServedFarm, make_worker: MakeWorker, first: str, result: str
+) -> None:
+    """Its text is checked by itself. To name all that is wrong with it took four seconds; nobody was served."""
+    kind = "peaks" if "peaks" in first else "transcribe"
+    one = {"token": "a" * 20, "kind": kind, "digest": digest_of(result.encode()), "result": result}
+    (outcome,) = make_worker(farm).complete([one])
+    assert outcome["error_code"] == "invalid_request"
+    assert f"job: {first}" in outcome["message"]
 
 
 def test_a_lone_surrogate_is_refused_wherever_it_stands(farm: ServedFarm, make_worker: MakeWorker) -> None:

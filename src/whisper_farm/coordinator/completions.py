@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from whisper_farm.coordinator.answers.errors import MOST_NAMED
 from whisper_farm.coordinator.claims import count_claims, try_claims
 from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.kinds import check_result, must_have_arrived
@@ -147,6 +148,8 @@ def _checked(completion: protocol.Completion, text: bytes, place: AttemptedJob |
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, in few words."""
+    """The first thing that is wrong, in few words; of too many only how many they are."""
+    if error.error_count() > MOST_NAMED:
+        return f"{error.error_count()} mistakes"
     wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"[:500]

@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from whisper_farm.coordinator.answers.errors import (
+    MOST_NAMED,
     ErrorShape,
     add_error_handlers,
     documented,
@@ -35,9 +36,6 @@ from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.layers.auth import Authentication, Enter, bearer
 from whisper_farm.coordinator.layers.limits import SMALL_BODY_BYTES, RequestLimits
 from whisper_farm.errors import FarmError, InvalidRequest
-
-MOST_NAMED = 1000
-"""With more mistakes than this none is named: to list them would cost more than to find them."""
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -127,7 +127,7 @@ class PeaksResult(Request):
 
     kind: ClassVar[JobKind] = "peaks"
     duration_seconds: Seconds
-    peaks: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field(max_length=MOST_PEAKS)
+    peaks: Items[Annotated[float, Field(ge=-1, le=1)]] = Field(max_length=MOST_PEAKS)
     """The lowest and the highest value of one stretch after the other, all equally long."""
     audio: ListeningCopy
 

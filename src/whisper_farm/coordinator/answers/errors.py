@@ -39,6 +39,8 @@ RETRY_AFTER_SECONDS = 1
 QUOTA_SECONDS = 10
 MAX_PROBLEMS = 20
 """Validation problems named in one answer."""
+MOST_NAMED = 1000
+"""With more mistakes than this none is named: to list them would cost more than to find them."""
 
 ErrorShape = Callable[[int, ErrorDetail], Response]
 """Writes the answer of a dialect for a status and what went wrong."""
