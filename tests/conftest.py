@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.lanes import mark_lanes
+from support.lanes import is_all_slow, mark_lanes
 from support.object_store import bucket, moto_url
 from support.postgres import (
     database,
@@ -34,6 +35,11 @@ gc.disable()  # to load modules leaves no garbage; `pytest_collection_finish` en
 # A busy machine is no fault of what is tested: no example has a deadline, and none is made too slowly.
 settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("farm")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files alone of which the fast lane runs nothing: to load them takes as long as a tenth of its tests."""
+    return True if config.option.markexpr == "not slow" and is_all_slow(collection_path) else None
 
 
 @pytest.hookimpl(tryfirst=True)

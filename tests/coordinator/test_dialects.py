@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import Scope
 from support.served_farm import ServedFarm, StartFarm, refused
 
@@ -106,6 +107,12 @@ def test_a_dialect_is_counted_like_the_others(farm: ServedFarm) -> None:
     ali.get("/cave/who")
     counted = 'whisper_farm_request_seconds_count{method="GET",route="/cave/who",status="200"} 1.0'
     assert counted in farm.admin.get("/metrics").text
+
+
+def test_a_dialect_takes_the_routes_that_are_there_and_makes_none_a_second_time(farm: ServedFarm) -> None:
+    found = dialects_module.dialects(farm.coordinator)
+    made_again = [route for app in found.values() for route in app.routes if not isinstance(route, Route)]
+    assert made_again == []
 
 
 def routers_of_ours() -> list[APIRouter]:

@@ -9,8 +9,11 @@ these may be tried a second time by `.ci/run`, and its last lines name them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 SLOW = (
     *("tests/attacks/", "tests/deploy/", "tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/"),
@@ -46,6 +49,14 @@ TIMED = (
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
     "tests/worker/test_placed_worker.py",
 )
+
+
+ALL_SLOW = tuple(place for place in SLOW if "::" not in place)
+
+
+def is_all_slow(path: Path) -> bool:
+    """Whether every test of this file or folder is slow: the fast lane does without loading it."""
+    return path.is_relative_to(ROOT) and f"{path.relative_to(ROOT).as_posix()}/".startswith(ALL_SLOW)
 
 
 def mark_lanes(items: Iterable[pytest.Item]) -> None:

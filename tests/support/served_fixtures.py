@@ -5,6 +5,7 @@ The conftest of a room imports those that its tests need.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, catch_coordinator
 from whisper_farm.coordinator import server as serve_module
+from whisper_farm.whole_files import make_data_folder
 
 
 @pytest.fixture
@@ -34,8 +36,10 @@ def start_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Star
 
 
 @pytest.fixture
-def farm(start_farm: StartFarm) -> ServedFarm:
-    """A farm on SQLite and a folder."""
+def farm(start_farm: StartFarm, sqlite_template: Path, tmp_path: Path) -> ServedFarm:
+    """A farm on SQLite and a folder, which has its tables already: to make them takes half the start of a server."""
+    make_data_folder(tmp_path / "data")
+    shutil.copy(sqlite_template, tmp_path / "data" / "farm.db")
     return start_farm()
 
 

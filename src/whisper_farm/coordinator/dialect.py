@@ -58,11 +58,10 @@ class Dialect:
 
 def sub_application(coordinator: Coordinator, routers: Sequence[APIRouter], own: Dialect) -> FastAPI:
     """A sub-application of these routes, to be mounted in `dialects.py`."""
-    app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id)
+    routes = [route for router in routers for route in router.routes]  # an included router makes each a second time
+    app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id, routes=routes)
     app.state.coordinator = coordinator
-    for router in routers:
-        app.include_router(router)
-    add_error_handlers(app, [route for router in routers for route in router.routes], own.shape)
+    add_error_handlers(app, routes, own.shape)
     most = coordinator.settings.max_body_bytes
     usual = min(most, coordinator.settings.max_call_bytes)
     larger = {path: min(most, size) for path, size in own.larger.items()}

@@ -50,9 +50,8 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
         "/v1": openai.openai_api(coordinator),
         "/feed": feeds.served_feeds(coordinator),
         "/app": web.web_app(coordinator, people.router),
-        "": server.server_pages(coordinator),
+        "": server.server_pages(coordinator, web.page_router),
     }
-    found[""].include_router(web.page_router)
     document = cache(lambda: openapi_document(found))
 
     async def openapi() -> dict[str, Any]:

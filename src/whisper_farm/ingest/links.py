@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpcore
@@ -27,11 +28,17 @@ HIDING: tuple[Network, ...] = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1:
 def guarded_pool(private_networks: Sequence[Network]) -> httpcore.AsyncConnectionPool:
     """Connections that lead outside only. Close it."""
     return httpcore.AsyncConnectionPool(
-        ssl_context=ssl.create_default_context(),
+        ssl_context=_trusted(),
         max_connections=CONNECTIONS,
         max_keepalive_connections=0,
         network_backend=GuardedNetwork(private_networks),
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that this machine trusts. To read them takes the event loop some 30 ms, so they are kept."""
+    return ssl.create_default_context()
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):

@@ -30,10 +30,10 @@ client_router = routes_for("server")
 """What the client API says of the server."""
 
 
-def server_pages(coordinator: Coordinator) -> FastAPI:
+def server_pages(coordinator: Coordinator, *pages: APIRouter) -> FastAPI:
     """The dialect of whoever looks after the server: a token of any scope, and none for health and the app's page."""
     enter = bearer_token(coordinator.tokens, "user", "worker", "admin")
-    return sub_application(coordinator, [router], Dialect(enter, open_paths=ANYBODY_READS))
+    return sub_application(coordinator, [router, *pages], Dialect(enter, open_paths=ANYBODY_READS))
 
 
 class Health(BaseModel):
