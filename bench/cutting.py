@@ -65,10 +65,11 @@ def plain(path: Path, hours: float) -> dict[str, float]:
 def chunked(path: Path, hours: float) -> dict[str, float]:
     """A whole chunk job but for the upload."""
     started = time.perf_counter()
-    from whisper_farm.audio.chunking import chunks
+    from whisper_farm.audio.chunking import Chunking
+    from whisper_farm.audio.source import AudioSource
 
     first = 0.0
-    with chunks(path, path.name) as cutting:
+    with Chunking(AudioSource(path, path.name)) as cutting:
         for _ in cutting:
             first = first or time.perf_counter() - started
         assert cutting.end

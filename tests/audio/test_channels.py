@@ -11,10 +11,10 @@ import pytest
 from av.audio.frame import AudioFrame
 from support.recordings import beep_times, beeps, encoded, stereo, talk
 
-from whisper_farm.audio.chunking import ChunkingEnd, chunks
+from whisper_farm.audio.chunking import Chunking, ChunkingEnd
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.source import probe
+from whisper_farm.audio.source import AudioSource, probe
 from whisper_farm.errors import NoAudioTrack
 from whisper_farm.transcript.languages import code_of, code_of_tag
 from whisper_farm.transcript.options import Channel
@@ -26,7 +26,7 @@ def cut_up(
     recording: bytes, channel: Channel = "mix", track: str | None = None, seconds: float = 30, first: int = 0
 ) -> tuple[Waveform, ChunkingEnd]:
     """All of the sound, and what is said at the end."""
-    with chunks(io.BytesIO(recording), "recording", seconds, channel=channel, track=track) as cutting:
+    with Chunking(AudioSource(io.BytesIO(recording), "recording", channel, track), seconds) as cutting:
         sound = np.concatenate([decode_flac(chunk.flac) for chunk in cutting])
     assert cutting.end is not None
     return sound, cutting.end
@@ -68,10 +68,10 @@ def test_a_channel_is_heard_alone_or_both_apart(container: str, codec: str, rate
 
 def test_channels_apart_are_cut_where_neither_speaks_and_resume_with_the_very_same_chunks() -> None:
     call = stereo(talk(70, seed=1), -talk(70, seed=1), "flac", "flac", 16_000)
-    with chunks(io.BytesIO(call), "call", 20, channel="each") as cutting:
+    with Chunking(AudioSource(io.BytesIO(call), "call", "each"), 20) as cutting:
         whole = list(cutting)
     third = whole[2]
-    with chunks(io.BytesIO(call), "call", 20, third.position, third.start_seconds, "each") as cutting:
+    with Chunking(AudioSource(io.BytesIO(call), "call", "each"), 20, third.position, third.start_seconds) as cutting:
         assert list(cutting) == whole[2:]
     for chunk in whole[:-1]:
         assert np.abs(decode_flac(chunk.flac)[-400:]).max() < 0.01, "a word is cut in two"
@@ -178,7 +178,7 @@ def packets_of(recording: bytes) -> list[av.Packet]:
     [("call.al", "pcm_alaw"), ("CALL.ALAW", "pcm_alaw"), ("call.ul", "pcm_mulaw"), ("c.ulaw", "pcm_mulaw")],
 )
 def test_telephone_recordings_without_a_header_are_known_by_their_names(name: str, codec: str) -> None:
-    with chunks(io.BytesIO(headerless(LEFT, codec, 8_000)), name) as cutting:
+    with Chunking(AudioSource(io.BytesIO(headerless(LEFT, codec, 8_000)), name)) as cutting:
         sound = np.concatenate([decode_flac(chunk.flac) for chunk in cutting])
     assert beep_times(sound) == pytest.approx([1.0, 5.0], abs=0.05)
     assert len(sound) == pytest.approx(9 * SAMPLE_RATE, abs=1)
@@ -195,18 +195,18 @@ def test_telephone_recordings_without_a_header_are_known_by_their_names(name: st
     ],
 )
 def test_other_recordings_without_a_header_are_read_as_they_are_said_to_be(raw: str, codec: str, rate: int) -> None:
-    with chunks(io.BytesIO(headerless(LEFT, codec, rate)), "call.raw", raw=raw) as cutting:
+    with Chunking(AudioSource(io.BytesIO(headerless(LEFT, codec, rate)), "call.raw", raw=raw)) as cutting:
         sound = np.concatenate([decode_flac(chunk.flac) for chunk in cutting])
     assert beep_times(sound) == pytest.approx([1.0, 5.0], abs=0.05)
     assert len(sound) == pytest.approx(9 * SAMPLE_RATE, abs=1)
 
 
 def test_a_header_counts_more_than_a_name() -> None:
-    with chunks(io.BytesIO(encoded(LEFT, "wav", "pcm_s16le", 16_000)), "call.al") as cutting:
+    with Chunking(AudioSource(io.BytesIO(encoded(LEFT, "wav", "pcm_s16le", 16_000)), "call.al")) as cutting:
         assert cutting.facts.container == "wav"
 
 
 def test_gsm_without_a_header_is_known_by_its_name() -> None:
     frames = (bytes([0xD0]) + bytes(32)) * 100
-    with chunks(io.BytesIO(frames), "call.gsm") as cutting:
+    with Chunking(AudioSource(io.BytesIO(frames), "call.gsm")) as cutting:
         assert sum(chunk.end_seconds - chunk.start_seconds for chunk in cutting) == pytest.approx(2.0)

@@ -27,9 +27,10 @@ from support.recordings import (
 )
 
 from whisper_farm.audio import speech as speech_module
-from whisper_farm.audio.chunking import ChunkingEnd, EncodedChunk, chunks
+from whisper_farm.audio.chunking import Chunking, ChunkingEnd, EncodedChunk
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform, samples_of
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import NotAudio, SourceEmpty, SourceUnreadable
 
 BEEPS = [0.5, 3.25, 7.0, 11.5, 18.0, 22.75, 26.0]
@@ -39,7 +40,7 @@ def cut_up(
     file: bytes | str | Path | BinaryIO, chunk_seconds: float = 5, position: int = 0, seconds: float = 0
 ) -> tuple[list[EncodedChunk], ChunkingEnd]:
     source = io.BytesIO(file) if isinstance(file, bytes) else file
-    with chunks(source, "recording", chunk_seconds, position, seconds) as cutting:
+    with Chunking(AudioSource(source, "recording"), chunk_seconds, position, seconds) as cutting:
         found = list(cutting)
         assert cutting.end is not None
         return found, cutting.end
@@ -75,7 +76,7 @@ def test_a_chunk_job_that_died_is_resumed_with_the_very_same_chunks(container: s
 @pytest.mark.parametrize(("container", "codec", "rate"), CONTAINERS)
 def test_a_stretch_is_cut_out_of_a_recording_sample_for_sample(container: str, codec: str, rate: int) -> None:
     recording = encoded(beeps(28, BEEPS), container, codec, rate)
-    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=6.5, end_seconds=19.25) as cutting:
+    with Chunking(AudioSource(io.BytesIO(recording), "recording"), 5, resume_seconds=6.5, end_seconds=19.25) as cutting:
         found = list(cutting)
         end = cutting.end
     assert end is not None
@@ -84,9 +85,9 @@ def test_a_stretch_is_cut_out_of_a_recording_sample_for_sample(container: str, c
     assert end.declared_seconds in (None, 19.25)
     assert (cutting.expected_seconds or 0) <= 19.25  # some containers only let one guess
     assert [at + 6.5 for at in beep_times(sound_of(found))] == pytest.approx([7.0, 11.5, 18.0], abs=0.05)
-    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=26.5, end_seconds=90) as cutting:
+    with Chunking(AudioSource(io.BytesIO(recording), "recording"), 5, resume_seconds=26.5, end_seconds=90) as cutting:
         assert [(one.start_seconds, one.end_seconds) for one in cutting] == [(26.5, pytest.approx(28, abs=0.06))]
-    with chunks(io.BytesIO(recording), "recording", 5, resume_seconds=60, end_seconds=90) as cutting:
+    with Chunking(AudioSource(io.BytesIO(recording), "recording"), 5, resume_seconds=60, end_seconds=90) as cutting:
         assert list(cutting) == []
 
 
@@ -318,7 +319,7 @@ class FailsLater(io.BytesIO):
 
 def test_a_read_that_fails_later_is_not_taken_for_the_end_of_the_file() -> None:
     recording = encoded(talk(60), "wav", "pcm_s16le", 44_100)
-    with chunks(FailsLater(recording), "talk.wav", 5) as cutting:
+    with Chunking(AudioSource(FailsLater(recording), "talk.wav"), 5) as cutting:
         with pytest.raises(SourceUnreadable, match=r"^talk\.wav: reading failed: Input/output error$"):
             list(cutting)
         assert cutting.end is None
@@ -345,7 +346,7 @@ def test_stopping_early_leaves_no_thread_and_no_open_file(tmp_path: Path) -> Non
     path = tmp_path / "talk.wav"
     path.write_bytes(encoded(talk(30), "wav", "pcm_s16le", 16_000))
     threads = set(threading.enumerate())
-    with chunks(path, "talk.wav", 5) as cutting:
+    with Chunking(AudioSource(path, "talk.wav"), 5) as cutting:
         assert next(cutting).position == 0
     assert set(threading.enumerate()) <= threads
     assert list(cutting) == []
@@ -353,7 +354,7 @@ def test_stopping_early_leaves_no_thread_and_no_open_file(tmp_path: Path) -> Non
 
 
 def test_facts_are_known_before_anything_is_decoded() -> None:
-    with chunks(io.BytesIO(encoded(talk(12), "mp3", "mp3", 44_100)), "talk.mp3") as cutting:
+    with Chunking(AudioSource(io.BytesIO(encoded(talk(12), "mp3", "mp3", 44_100)), "talk.mp3")) as cutting:
         assert cutting.facts.duration_seconds == pytest.approx(12, abs=0.01)
         assert cutting.end is None
 

@@ -13,6 +13,7 @@ from support.recordings import encoded, talk
 
 from whisper_farm.audio.listening import MOST_PAIRS, RATE, Playable, WaveformPeaks, listen
 from whisper_farm.audio.sound import Waveform
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import NotAudio, TooLarge
 
 GIGABYTE = 1 << 30
@@ -20,7 +21,8 @@ GIGABYTE = 1 << 30
 
 def made(tmp_path: Path, recording: bytes, most: int = GIGABYTE) -> tuple[Playable, Path]:
     copy = tmp_path / "copy.m4a"
-    return listen(io.BytesIO(recording), "talk", copy, most, lambda seconds: None), copy
+    with AudioSource(io.BytesIO(recording), "talk") as source:
+        return listen(source, copy, most, lambda seconds: None), copy
 
 
 def heard(copy: Path) -> Waveform:

@@ -16,7 +16,7 @@ import pytest
 from support.recordings import CONTAINERS, decoded, encoded, film, noise, silence, stereo, talk
 
 from whisper_farm.audio import source as source_module
-from whisper_farm.audio.chunking import chunks
+from whisper_farm.audio.chunking import Chunking
 from whisper_farm.audio.source import AudioSource, SourceFacts, probe
 from whisper_farm.errors import (
     AudioError,
@@ -148,7 +148,7 @@ def test_a_length_that_a_pipe_was_given_is_no_promise(promised: int) -> None:
     at = whole.index(b"data") + 4
     whole[at : at + 4] = promised.to_bytes(4, "little")
     whole[4:8] = min(promised + at - 4, 0xFFFFFFFF).to_bytes(4, "little")
-    with chunks(io.BytesIO(bytes(whole)), "talk.wav") as cutting:
+    with Chunking(AudioSource(io.BytesIO(bytes(whole)), "talk.wav")) as cutting:
         assert sum(chunk.end_seconds - chunk.start_seconds for chunk in cutting) == pytest.approx(3)
     assert cutting.end is not None
     assert cutting.end.declared_seconds == pytest.approx(3)

@@ -16,11 +16,9 @@ from typing import Self
 from whisper_farm.audio.cuts import cut
 from whisper_farm.audio.decode import Decoding
 from whisper_farm.audio.flac import encode
-from whisper_farm.audio.reader import AudioFile
 from whisper_farm.audio.sound import Waveform, either, samples_of, seconds_of
 from whisper_farm.audio.source import AudioSource, SourceFacts
 from whisper_farm.audio.speech import speech_seconds
-from whisper_farm.transcript.options import Channel, Raw, Track
 
 ENCODE_TIMEOUT_SECONDS = 600.0
 
@@ -53,16 +51,24 @@ class ChunkingEnd:
 
 
 class Chunking:
-    """An iterator over the chunks of one recording; `facts` is known at once, `end` after the last chunk."""
+    """An iterator over the chunks of one recording; `facts` is known at once, `end` after the last chunk.
+
+    Iterating raises an `AudioError` that names the recording if it cannot be used. What its file raises while it is
+    read comes through as it is (an `OSError` as `SourceUnreadable`).
+    """
 
     def __init__(
         self,
         source: AudioSource,
-        chunk_seconds: float,
-        resume_position: int,
-        resume_seconds: float,
+        chunk_seconds: float = 30.0,
+        resume_position: int = 0,
+        resume_seconds: float = 0.0,
         end_seconds: float | None = None,
     ) -> None:
+        """`resume_*` are the position after, and the end of, the last chunk that is safe.
+
+        With `end_seconds` only what comes before is cut. The source is closed with this.
+        """
         self.facts: SourceFacts = source.facts
         self.expected_seconds = _at_most(source.facts.duration_seconds, end_seconds)
         """Where it will end, for progress; None where nobody knows."""
@@ -134,25 +140,3 @@ def _encoded(pieces: Iterable[Waveform], position: int, start: int) -> Iterator[
 def _encode(samples: Waveform, position: int, start: int) -> EncodedChunk:
     end = start + len(samples)
     return EncodedChunk(position, seconds_of(start), seconds_of(end), speech_seconds(either(samples)), encode(samples))
-
-
-def chunks(
-    file: AudioFile,
-    name: str,
-    chunk_seconds: float = 30.0,
-    resume_position: int = 0,
-    resume_seconds: float = 0.0,
-    channel: Channel = "mix",
-    track: Track | None = None,
-    raw: Raw | None = None,
-    end_seconds: float | None = None,
-) -> Chunking:
-    """Open a recording and cut it. `resume_*` are the position after, and the end of, the last chunk that is safe.
-
-    With `end_seconds` only what comes before is cut.
-
-    Raises an `AudioError` that names the recording, here or while iterating, if it cannot be used;
-    what a file object raises while it is read comes through as it is (an `OSError` as `SourceUnreadable`).
-    """
-    source = AudioSource(file, name, channel, track, raw)
-    return Chunking(source, chunk_seconds, resume_position, resume_seconds, end_seconds)

@@ -18,11 +18,9 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from whisper_farm.audio.decode import Decoding
-from whisper_farm.audio.reader import AudioFile
 from whisper_farm.audio.sound import Waveform
 from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import NoSpace, TooLarge
-from whisper_farm.transcript.options import Raw, Track
 
 RATE = 32_000
 """Samples a second of the copy: all that is heard of a voice, and most of music."""
@@ -85,23 +83,15 @@ def _halved(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([pairs[:, 0].reshape(-1, 2).min(axis=1), pairs[:, 1].reshape(-1, 2).max(axis=1)], axis=1)
 
 
-def listen(
-    file: AudioFile,
-    name: str,
-    copy: Path,
-    max_bytes: int,
-    went_on: Callable[[float], None],
-    track: Track | None = None,
-    raw: Raw | None = None,
-) -> Playable:
+def listen(source: AudioSource, copy: Path, max_bytes: int, went_on: Callable[[float], None]) -> Playable:
     """Decode a recording once, write its listening copy to `copy`, and return the peaks.
 
     `went_on` hears now and then how far it is. Raises an `AudioError` that names the recording if it cannot be used.
     Raises `TooLarge` if its copy would be, and `NoSpace` if there is no room for it here.
     """
-    peaks, samples, told = WaveformPeaks(), 0, 0
+    name, peaks, samples, told = source.name, WaveformPeaks(), 0, 0
     try:
-        with AudioSource(file, name, track=track, raw=raw) as source, _Copy(copy) as written:
+        with _Copy(copy) as written:
             for block in Decoding(source, rate=RATE).blocks():
                 peaks.add(block)
                 written.add(block, samples)

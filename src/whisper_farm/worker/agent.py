@@ -57,8 +57,7 @@ class Agent:
     ) -> None:
         self.name = name_of(settings)
         self.hours = hours or Hours(settings.hours)
-        self._settings = settings
-        self._tell = notice
+        self._settings, self._tell = settings, notice
         self._ending: Ending | None = None
         self._asked_to_stop = asyncio.Event()
         self._over = asyncio.Event()

@@ -82,18 +82,9 @@ class Child:
                 scratch = tempfile.TemporaryDirectory(prefix="whisper-farm-", ignore_cleanup_errors=True)
                 writable = Path(scratch.name)
                 environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch.name)
+            told = role, str(os.getpid()), str(writable or ""), engine, *map(str, readable)
             process = await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "whisper_farm.worker.child_main",
-                    role,
-                    str(os.getpid()),
-                    str(writable or ""),
-                    engine,
-                    *map(str, readable),
-                ),
+                *(sys.executable, "-P", "-m", "whisper_farm.worker.child_main", *told),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

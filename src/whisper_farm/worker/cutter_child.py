@@ -20,8 +20,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from whisper_farm.audio.chunking import ChunkingEnd, chunks
+from whisper_farm.audio.chunking import Chunking, ChunkingEnd
 from whisper_farm.audio.listening import listen
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import AudioError, FarmError, TooLarge
 from whisper_farm.protocol.jobs import ChunkResult, ChunkTask, PeaksTask
 from whisper_farm.protocol.wire import MAX_COPY_BYTES
@@ -79,7 +80,8 @@ class CutterChild:
             return pipe.CutEnded(result=ChunkResult(**asdict(self._send_chunks(order.task, file))))
         bound_processor(OPEN_SECONDS + STEP_SECONDS)
         task, copy = order.task, Path(order.copy_path)
-        made = listen(file, task.source.name, copy, MAX_COPY_BYTES, self._went_on, task.track, task.raw)
+        with AudioSource(file, task.source.name, track=task.track, raw=task.raw) as source:
+            made = listen(source, copy, MAX_COPY_BYTES, self._went_on)
         return pipe.PeaksMade(duration_seconds=made.duration_seconds, peaks=made.peaks)
 
     def _went_on(self, seconds: float) -> None:
@@ -88,10 +90,9 @@ class CutterChild:
 
     def _send_chunks(self, task: ChunkTask, file: io.BufferedReader) -> ChunkingEnd:
         bound_processor(OPEN_SECONDS)
-        heard = task.channel, task.track, task.raw, task.end_seconds
-        with chunks(
-            file, task.source.name, task.chunk_seconds, task.resume_position, task.resume_seconds, *heard
-        ) as chunking:
+        source = AudioSource(file, task.source.name, task.channel, task.track, task.raw)
+        begin = task.chunk_seconds, task.resume_position, task.resume_seconds
+        with Chunking(source, *begin, task.end_seconds) as chunking:
             bound_processor(STEP_SECONDS)
             for chunk in chunking:
                 bound_processor(STEP_SECONDS)
