@@ -91,7 +91,7 @@ def test_a_token_file_that_cannot_be_read_is_one_line(tmp_path: Path, capsys: Ca
 
 
 @pytest.mark.parametrize("below", ["", "/farm"])
-@pytest.mark.parametrize("command", ["transcribe", "watch", "serve", "sign-in-link", "doctor"])
+@pytest.mark.parametrize("command", ["transcribe", "watch", "serve", "doctor"])
 def test_a_data_folder_that_cannot_be_is_one_line_that_names_the_setting(
     command: str, below: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,24 @@ def test_a_sign_in_link_leads_to_the_server_of_the_data_folder_and_says_for_how_
     own_data_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_data_folder / "server-address").write_text("http://127.0.0.1:9911\n", encoding="utf-8")
+    assert outcome(["db", "upgrade"]) == 0
+    capsys.readouterr()
     assert outcome(["sign-in-link"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("http://127.0.0.1:9911/#/sign-in/")
     assert printed.err == "It signs admin in once, within 15 minutes.\n"
+
+
+@pytest.mark.parametrize("command", [["sign-in-link"], ["db", "backup", "copy.db"]])
+def test_a_data_folder_without_a_farm_gets_none(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert outcome([*command, "--data", "typo"]) == 1
+    assert capsys.readouterr().err == (
+        "whisper-farm: There is no farm in typo. Give its server's folder with --data.\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_worker_here_needs_no_flags_where_everything_is_as_usual(

@@ -29,12 +29,12 @@ def database_flags(command: Callable[..., object]) -> Callable[..., object]:
 
 
 @contextmanager
-def opened_database(database: str | None, data: str | None) -> Iterator[Database]:
-    """The database that the flags or the environment name."""
-    from whisper_farm.cli.serve import server_settings
+def opened_database(database: str | None, data: str | None, there: bool = False) -> Iterator[Database]:
+    """The database that the flags or the environment name; it must be `there`, or is made."""
+    from whisper_farm.cli.serve import server_settings, settings_of_farm
     from whisper_farm.store.database import Database
 
-    settings = server_settings(database=database, data=data)
+    settings = (settings_of_farm if there else server_settings)(database=database, data=data)
     opened = Database.open(settings.database or settings.data / "farm.db")
     try:
         yield opened
@@ -64,7 +64,7 @@ def backup(file: Path, database: str | None, data: str | None) -> None:
     """Copy the database to FILE, while servers run. The blob store is not in it: copy that after the database."""
     from whisper_farm.store.backup import back_up
 
-    with opened_database(database, data) as opened:
+    with opened_database(database, data, there=True) as opened:
         back_up(opened, file.absolute())
         print(
             f"{opened.place} is copied to {file}. It holds hashes of tokens and the names of recordings: keep it safe."

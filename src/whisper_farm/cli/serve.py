@@ -82,6 +82,16 @@ def server_settings(**given: Any) -> ServerSettings:
     return settled(ServerSettings, **{name: value for name, value in given.items() if value is not None})
 
 
+def settings_of_farm(**given: Any) -> ServerSettings:
+    """The same for a farm that is there already; raises `StorageError` where none is, instead of making one."""
+    from whisper_farm.errors import StorageError
+
+    settings = server_settings(**given)
+    if not settings.database and not (settings.data / "farm.db").exists():
+        raise StorageError(f"There is no farm in {settings.data}. Give its server's folder with --data.")
+    return settings
+
+
 def run(settings: ServerSettings, policy: Policy, engine: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM; `engine` is that of a worker in this process, None for no worker."""
     from whisper_farm.coordinator.server import open_stores, worker_token

@@ -69,11 +69,11 @@ def sign_in_link(name: str, **flags: str | None) -> None:
 
     Run it on the server's machine: for the first sign-in, or when the password is forgotten.
     """
-    from whisper_farm.cli.serve import server_settings, sign_in_address
+    from whisper_farm.cli.serve import settings_of_farm, sign_in_address
     from whisper_farm.coordinator.server import open_stores
     from whisper_farm.store.accounts import link_for
 
-    settings = server_settings(**flags)
+    settings = settings_of_farm(**flags)
     with open_stores(settings) as (database, _):
         link = database.write(lambda tx: link_for(tx, name))
     print(sign_in_address(settings.public_url or token_address(settings.data), link))
