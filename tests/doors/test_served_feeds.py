@@ -177,6 +177,11 @@ def test_lists_of_feeds_files_and_the_command_line(
         return [one for one in farm.client.feeds() if one.url in [show.url for show in shows]]
 
     until(lambda: sum(one.transcribed for one in mine()) == 3, "all three are followed")
+    known, new = (f'<outline xmlUrl="{url}"/>' for url in (shows[0].url, f"{web.url}/new.xml"))
+    file.write_text(f'<opml version="2.0"><body>{known}{new}</body></opml>')
+    assert outcome(["feed", "add", str(file), *where]) == 1
+    out, err = capsys.readouterr()
+    assert (out.count("/feed/"), err.count("has this feed already")) == (1, 1), "one that is there keeps no other out"
     assert outcome(["feed", "list", *where]) == 0
     assert capsys.readouterr().out.count("1 of 1") >= 3
     gone = mine()[0]

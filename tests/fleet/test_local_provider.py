@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from whisper_farm.fleet.pools import Pool
+from whisper_farm.fleet.providers import local
 from whisper_farm.fleet.providers.local import LocalProvider
 from whisper_farm.fleet.providers.provider import CallFailed, Launch, Seen
 
@@ -99,6 +101,27 @@ def test_a_stop_is_one_sigterm_and_after_the_grace_the_end(tmp_path: Path) -> No
             await one.stop("stubborn", 0.3)
             await until(is_state(one, "stubborn", "gone"))
             assert not psutil.pid_exists(pid)
+
+    run(work())
+
+
+def test_a_disk_that_is_full_keeps_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def work() -> None:
+        async with provider(tmp_path) as one:
+            for launch_id in ("stopped", "destroyed"):
+                await one.create(launch(launch_id))
+            monkeypatch.setattr(local, "_write", full)
+            await one.stop("stopped", 30)
+            await one.destroy("destroyed")
+            with pytest.raises(CallFailed) as refused:
+                await one.create(launch("new"))
+            assert refused.value.fault == "transient"
+            for launch_id in ("stopped", "destroyed"):
+                await until(is_state(one, launch_id, "gone"))
+            assert [seen.launch_id for seen in await one.look("farm", {})] == []
 
     run(work())
 

@@ -33,13 +33,14 @@ def feed() -> None:
 @truth("--keep_transcripts", help="Leave episodes alone that have their publisher's transcript.")
 @recognition_flags(ON_A_FARM)
 @on_farm
-def add(farm: FarmClient, url: str, **flags: Any) -> None:
+def add(farm: FarmClient, url: str, **flags: Any) -> int:
     """Add a feed (RSS, Atom), or all of a list of feeds (OPML, a link or a file)."""
     from pathlib import Path
 
+    from whisper_farm.cli.main import complain
     from whisper_farm.cli.submit import farm_model
-    from whisper_farm.errors import FeedUnreadable
-    from whisper_farm.ingest.addresses import is_link
+    from whisper_farm.errors import FeedUnreadable, RequestError
+    from whisper_farm.ingest.addresses import check_url, is_link
     from whisper_farm.protocol.subscriptions import NewFeed
 
     wish = wish_of(flags)
@@ -48,12 +49,23 @@ def add(farm: FarmClient, url: str, **flags: Any) -> None:
     if not is_link(url) and Path(url).is_file():
         from whisper_farm.ingest.feed_child import outlines
 
-        urls = list(outlines(Path(url).read_bytes()))
+        try:
+            urls = list(outlines(Path(url).read_bytes()))
+        except OSError as error:
+            raise FeedUnreadable(f"{url} cannot be read: {error.strerror}.") from error
         if not urls:
             raise FeedUnreadable(f"{url} is no list of feeds (OPML).")
+    failed = 0
     for one in urls:
-        made = farm.add_feed(NewFeed(url=one, options=wish.options(wish.engine, farm_model(wish)), **asked))
-        say(f"{made.id}  {farm.address}{made.served_at}")
+        try:
+            made = farm.add_feed(
+                NewFeed(url=check_url(one), options=wish.options(wish.engine, farm_model(wish)), **asked)
+            )
+            say(f"{made.id}  {farm.address}{made.served_at}")
+        except RequestError as error:
+            failed += 1
+            complain(error.message if one in error.message else f"{one}: {error.message}")
+    return 1 if failed else 0
 
 
 @feed.command("list", cls=Command)

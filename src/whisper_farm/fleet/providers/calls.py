@@ -60,7 +60,10 @@ async def run(line: Sequence[str], seconds: float, environment: Mapping[str, str
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                if sys.platform == "win32":
+                    process.kill()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if len(printed) > MAX_OUTPUT_BYTES:
         raise CallFailed.of("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")

@@ -83,7 +83,13 @@ class LocalProvider(Provider):
         finally:
             os.close(handle)
         told = LocalProcess(launch.launch_id, launch.pool.name, process.pid, time.time())
-        _write(lock, told)
+        try:
+            _write(lock, told)
+        except OSError as error:  # nobody would find it again
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            _forget(lock)
+            raise CallFailed.of("transient", f"The worker cannot be written down: {error.strerror}.") from error
         self._running[launch.launch_id] = process
         self._keep(self._reap(lock, process, told))
         return self._look(lock)
@@ -179,7 +185,8 @@ class LocalProvider(Provider):
             raise CallFailed.of("missing", f"The process {lock.stem} has ended.")
         if told is None:
             raise CallFailed.of("transient", f"The process {lock.stem} is just being started.")
-        _write(lock, replace(told, asked=True))
+        with contextlib.suppress(OSError):  # a full disk keeps nothing running
+            _write(lock, replace(told, asked=True))
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 os.killpg(told.pid, number)
