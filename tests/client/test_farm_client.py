@@ -332,6 +332,22 @@ def test_events_go_on_after_a_lost_connection_where_they_stopped(server: FakeSer
     ]
 
 
+def test_a_break_before_the_first_event_loses_none(server: FakeServer, farm: FarmClient) -> None:
+    def first(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream("retry: 1000\nid: 3\n\n")
+
+    def second(talk: Talk) -> None:
+        talk.begin_stream()
+        talk.stream(event(4))
+
+    server.tell("GET /api/events", first, second)
+    stream = farm.events()
+    assert next(stream).id == 4
+    stream.close()
+    assert [asked.path for asked in server.asked] == ["/api/events", "/api/events?after=3"]
+
+
 def test_listening_to_a_silent_stream_can_be_ended(server: FakeServer, farm: FarmClient) -> None:
     connected, over = threading.Event(), threading.Event()
 

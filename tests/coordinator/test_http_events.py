@@ -56,6 +56,16 @@ def test_what_happens_to_a_recording_is_told_in_order(either_farm: ServedFarm, m
     assert past(farm.admin, after=told[4].id, transcription=made["id"]) == told[5:]
 
 
+def test_a_stream_says_where_it_begins_so_that_a_break_before_the_first_event_loses_none(farm: ServedFarm) -> None:
+    before = past(farm.admin)[-1:]
+    with farm.admin.stream("GET", "/api/events") as answer:
+        lines = [line for line, _ in zip(answer.iter_lines(), range(3), strict=False)]
+    begins_at = int(lines[1].removeprefix("id: "))
+    assert begins_at == (before[0].id if before else 0)
+    made = submit(farm.admin)
+    assert [one.transcription_id for one in past(farm.admin, after=begins_at)] == [made["id"]]
+
+
 def test_a_follower_hears_of_a_commit_within_moments(either_farm: ServedFarm) -> None:
     with following(either_farm.admin) as arrived:
         made = submit(either_farm.admin)

@@ -60,7 +60,7 @@ async def follow_events(
     followed = farm.event_log.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     revoked = partial(ended, farm.enter, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    frames = _counted(farm, caller.owner, _frames(followed, limit, revoked))
+    frames = _counted(farm, caller.owner, _frames(position, followed, limit, revoked))
     return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -71,9 +71,9 @@ async def _counted(farm: Coordinator, owner: str, frames: AsyncIterator[str]) ->
 
 
 async def _frames(
-    followed: AsyncIterator[Followed], limit: int | None, revoked: Callable[[], Awaitable[bool]]
+    position: int, followed: AsyncIterator[Followed], limit: int | None, revoked: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[str]:
-    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    yield f"retry: {RETRY_MILLISECONDS}\nid: {position}\n\n"  # who is cut off before the first event goes on here
     sent = 0
     async for one in followed:
         if await revoked():
