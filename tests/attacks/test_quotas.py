@@ -8,6 +8,7 @@ import select
 import shutil
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -195,6 +196,27 @@ def test_event_streams_are_bounded_for_each_owner(start_farm: StartFarm) -> None
         with bob.stream("GET", "/api/events") as other:
             assert other.status_code == 200
     eventually(lambda: ann.get("/api/events", params={"once": True}).status_code == 200, "room again")
+
+
+def test_streams_that_are_opened_at_once_are_refused_before_they_begin(
+    start_farm: StartFarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All but two began, and ended with an error that nobody had foreseen, each with a traceback in the log."""
+    farm = start_farm(max_streams=2)
+    token, together, asked = farm.token_for("user", "ann"), threading.Barrier(30), threading.Barrier(30)
+
+    def follow(_: int) -> int:
+        client = farm.client(token)
+        together.wait(20)
+        with client.stream("GET", "/api/events") as stream:
+            lines = stream.iter_lines()
+            assert stream.status_code == 429 or next(lines)
+            asked.wait(20)
+            return stream.status_code
+
+    with ThreadPoolExecutor(30) as pool:
+        assert Counter(pool.map(follow, range(30))) == {200: 2, 429: 28}
+    assert "request_failed" not in caplog.text
 
 
 def test_a_user_cannot_go_before_the_others(farm: ServedFarm) -> None:

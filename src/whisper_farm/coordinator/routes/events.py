@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
-from whisper_farm.coordinator.coordinator import Coordinator, Farm
+from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.event_log import Filter, Followed, Idle, Reset
 from whisper_farm.coordinator.layers.auth import AnyCaller, ended, own
@@ -49,7 +51,6 @@ async def follow_events(
     Without `after` and `Last-Event-ID` it begins now. A `reset` event says that events were missed for good: look at
     everything again. Users see the events of their own transcriptions only. A stream ends when its token is revoked.
     """
-    farm.streams_at_once.check(caller.owner)
     if transcription is not None:
         wanted_id = transcription
         await farm.store.read(lambda tx: own(tx, caller, wanted_id))
@@ -60,14 +61,20 @@ async def follow_events(
     followed = farm.event_log.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     revoked = partial(ended, farm.enter, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    frames = _counted(farm, caller.owner, _frames(position, followed, limit, revoked))
-    return StreamingResponse(frames, media_type=MEDIA_TYPE, headers=headers)
+    counted = farm.streams_at_once.one_more(caller.owner)
+    return _Stream(counted, _frames(position, followed, limit, revoked), media_type=MEDIA_TYPE, headers=headers)
 
 
-async def _counted(farm: Coordinator, owner: str, frames: AsyncIterator[str]) -> AsyncIterator[str]:
-    with farm.streams_at_once.one_more(owner):
-        async for frame in frames:
-            yield frame
+class _Stream(StreamingResponse):
+    """A stream that is counted from before its first byte: where there are too many, that is the whole answer."""
+
+    def __init__(self, counted: AbstractContextManager[None], frames: AsyncIterator[str], **more: Any) -> None:
+        super().__init__(frames, **more)
+        self._counted = counted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._counted:
+            await super().__call__(scope, receive, send)
 
 
 async def _frames(
