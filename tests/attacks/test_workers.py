@@ -19,6 +19,7 @@ from whisper_farm.coordinator.readiness import READY_KEY, WRITTEN_SECONDS
 from whisper_farm.leases.rules import MAX_LEASE_SECONDS, stretched
 from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.settings import Policy
+from whisper_farm.transcript.transcript import Segment, Word
 
 MakeWorker = Callable[..., HandWorker]
 
@@ -346,6 +347,8 @@ def test_results_that_were_not_asked_for_or_say_too_much_are_refused(farm: Serve
     cut_one(worker)
     (claim,) = worker.claim()
     lies = [{"engine": "faster-whisper"}, {"model": "x40"}, {"text": "word " * 5000}, {"language": "xx"}]
+    crowds = [{"words": (Word(1, 2, ""),) * 5000}, {"speaker": "a" * 5000}, {"language": "a" * 5000}]
+    lies += [{"segments": (Segment(1, 2, "x", **one),)} for one in crowds] + [{"segments": (Segment(1, 2, ""),) * 2000}]
     for lie in (*lies, {"unheard": ((0, 9_999_999),)}):
         assert worker.finish(claim, **lie)[0]["error_code"] == "invalid_request", lie
     assert worker.finish(claim)[0]["error_code"] is None

@@ -26,6 +26,8 @@ READS_SOURCE: tuple[JobKind, ...] = tuple(
 """The kinds whose workers may fetch the recording: those that are told where it is."""
 FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
 """Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
+LETTERS_OF_ALL = 4
+"""So many more each of them counts for: a million words without a letter would fill the memory, too."""
 
 
 async def claims_of(blobs: Blobs, claimed: Sequence[Claimed]) -> tuple[Claim, ...]:
@@ -97,7 +99,8 @@ def _must_be_asked_for(result: jobs.TranscribeResult, place: AttemptedJob) -> No
         raise InvalidRequest(f"{' '.join(asked)} was asked for; this result is of {' '.join(made)}.")
     if result.language not in (*LANGUAGES, place.options["language"]):
         raise InvalidRequest(f"There is no language {result.language!r}.")
-    letters = sum(len(one.text) + sum(len(word.text) for word in one.words) for one in result.segments)
+    said = ((one.text, one.speaker, one.language, *(word.text for word in one.words)) for one in result.segments)
+    letters = sum(len(text or "") + LETTERS_OF_ALL for texts in said for text in texts)
     most = FREE_LETTERS + LETTERS_PER_SECOND * (place.end_seconds - place.start_seconds)
     if letters > most:
         raise InvalidRequest(f"The result has {letters} letters; {most:.0f} are the most for its chunk.")
