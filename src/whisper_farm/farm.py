@@ -23,7 +23,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.client.loop_thread import LoopThread
 from whisper_farm.coordinator.app import Dialects, own_dialects
-from whisper_farm.coordinator.server import ADMIN_OWNER, ADMIN_TOKEN_FILE, known_token, open_stores, serve_stores
+from whisper_farm.coordinator.server import ADMIN_OWNER, known_token, open_stores, serve_stores
 from whisper_farm.errors import EngineError, NoSpace, ServerUnreachable
 from whisper_farm.leases.transcriptions import cancel, delete
 from whisper_farm.settings import Policy, ServerSettings
@@ -33,6 +33,7 @@ from whisper_farm.store.jobs import audio_of_done_chunks
 from whisper_farm.store.tokens import mint_token
 from whisper_farm.store.transcriptions import find, move_source, unfinished_since
 from whisper_farm.times import DAY_SECONDS
+from whisper_farm.whole_files import ADMIN_TOKEN_FILE
 from whisper_farm.worker.local import LocalWorker
 
 START_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, whatever happens while they are written."""
+"""Files that are whole or not there at all, whatever happens while they are written; and secrets in such files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import secrets
 from pathlib import Path
 
 from whisper_farm.errors import StorageError
+
+ADMIN_TOKEN_FILE, WORKER_TOKEN_FILE, ADDRESS_FILE = "admin-token", "worker-token", "server-address"
+"""What a server leaves in its data folder for commands on the same machine: its tokens, and where it is."""
 
 
 def write_whole(file: Path, content: bytes, private: bool = False) -> None:

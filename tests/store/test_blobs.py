@@ -31,7 +31,8 @@ from whisper_farm.errors import (
     TooLarge,
 )
 from whisper_farm.store import bucket
-from whisper_farm.store.blobs import PART_BYTES, BlobFacts, Blobs
+from whisper_farm.store.blobs import PART_BYTES, Blobs
+from whisper_farm.store.incoming import BlobFacts
 
 T = TypeVar("T")
 BIG = bytes(random.Random(0).randbytes(1 << 20)) * 20 + b"the end"

@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy import text
 
 from support.hand_farm import TONES, Farm
-from whisper_farm.leases.kinds import RECOGNITION, flow
+from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.rules import profile_id
 
 SLOW = TONES.model_copy(update={"model": "slow"})
@@ -118,7 +118,7 @@ def _run(farm: Farm, statement: str, kind: str, count: int, pattern: str, **part
         "pattern": pattern,
         "profile": profile_id(options),
         "needs": (needs := RECOGNITION.needs("", options.model_dump())),
-        "flow": flow(needs, "ann"),
+        "flow": f"{needs}\nann",
         "now": farm.now,
     }
     filled = statement.format(numbers=_NUMBERS.format(count=count), kind=kind, **parts)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from whisper_farm.errors import InvalidRequest, Unauthorized
+from whisper_farm.whole_files import ADDRESS_FILE, ADMIN_TOKEN_FILE
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Settings = TypeVar("Settings", bound=BaseSettings)
 
 DEFAULT_SERVER = "http://127.0.0.1:8765"
-ADMIN_TOKEN_FILE, WORKER_TOKEN_FILE, ADDRESS_FILE = "admin-token", "worker-token", "server-address"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_TOKEN_FILE_BYTES = 4096
 TOKEN = re.compile(r"[!-~]+")
 """What can be a token, as part of the head of a request."""
@@ -167,7 +168,7 @@ def on_this_machine(address: str) -> bool:
     """Whether an address is one that only this machine can mean."""
     from urllib.parse import urlsplit
 
-    return urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}
+    return urlsplit(address).hostname in LOOPBACK
 
 
 def settled(kind: type[Settings], **given: Any) -> Settings:

@@ -19,10 +19,11 @@ from urllib.parse import urlsplit
 import click
 
 from whisper_farm import DEFAULT_ENGINE, __version__
-from whisper_farm.cli.connection import ADMIN_TOKEN_FILE, DEFAULT_SERVER, on_this_machine, settled
+from whisper_farm.cli.connection import DEFAULT_SERVER, LOOPBACK, on_this_machine, settled
 from whisper_farm.cli.recognition_flags import engine_name
 from whisper_farm.cli.whisper_flags import Command, truth
 from whisper_farm.cli.worker import worker_settings
+from whisper_farm.whole_files import ADMIN_TOKEN_FILE, WORKER_TOKEN_FILE, write_secret
 
 if TYPE_CHECKING:
     from whisper_farm.settings import Policy, ServerSettings
@@ -33,7 +34,6 @@ UNSAID = frozenset({"chunks_appended", "job_finished"})
 """Notices of a worker's daily work: too many to be read."""
 SIGN_IN_FILE = "sign-in-link"
 LOOK_SECONDS = 0.2
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @click.command(
@@ -145,9 +145,7 @@ def last_words(worker: LocalWorker) -> str | None:
 
 def greet(settings: ServerSettings, address: str, token: str, link: str | None = None) -> None:
     """Say where the server is and how others come to it. The token itself is shown to a person only, not to a log."""
-    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE
     from whisper_farm.coordinator.web_app import FOLDER, PAGE
-    from whisper_farm.whole_files import write_secret
 
     to_person = sys.stdout.isatty()
     elsewhere = f"whisper-farm worker --server {outside(settings, address)}"
@@ -179,7 +177,6 @@ def in_clear(settings: ServerSettings) -> bool:
 
 def flags_here(settings: ServerSettings, address: str) -> str:
     """The flags of a worker on this machine: those without which it would look for another server or token."""
-    from whisper_farm.coordinator.server import WORKER_TOKEN_FILE
     from whisper_farm.settings import data_folder
 
     server = "" if address == DEFAULT_SERVER else f" --server {quote(address)}"

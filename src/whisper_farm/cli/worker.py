@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whisper_farm import DEFAULT_ENGINE
-from whisper_farm.cli.connection import (
-    ADMIN_TOKEN_FILE,
-    WORKER_TOKEN_FILE,
-    access_token,
-    server_address,
-    server_flags,
-    settled,
-)
+from whisper_farm.cli.connection import access_token, server_address, server_flags, settled
 from whisper_farm.cli.recognition_flags import engine_name
 from whisper_farm.cli.whisper_flags import Command, truth
+from whisper_farm.whole_files import ADMIN_TOKEN_FILE, WORKER_TOKEN_FILE
 
 if TYPE_CHECKING:
     from whisper_farm.settings import WorkerSettings

@@ -35,11 +35,14 @@ from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.schema import check, upgrade
 from whisper_farm.store.tokens import find_token, has_admin, mint_token
-from whisper_farm.whole_files import make_data_folder, write_secret
+from whisper_farm.whole_files import (
+    ADDRESS_FILE,
+    ADMIN_TOKEN_FILE,
+    WORKER_TOKEN_FILE,
+    make_data_folder,
+    write_secret,
+)
 
-ADMIN_TOKEN_FILE = "admin-token"
-WORKER_TOKEN_FILE = "worker-token"
-ADDRESS_FILE = "server-address"
 ADMIN_OWNER = "admin"
 GRACE_SECONDS = 1
 """How long a request under way may still take when the server stops; waits and streams end at once."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from whisper_farm.errors import InvalidRequest, LeaseLost, PositionConflict, TooLarge
 from whisper_farm.leases.attempts import Held, hold
-from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS, flow
+from whisper_farm.leases.kinds import ADD, RECOGNITION, TOLERANCE_SECONDS
 from whisper_farm.leases.rules import CUT_PACE, RANDOM, Mint
 from whisper_farm.leases.waiting import present_turn
 from whisper_farm.leases.workers import LiveWorkers
@@ -49,7 +49,9 @@ def append(tx: Transaction, request: AppendRequest, policy: Policy, mint: Mint =
         tx.change(DECLARE, {"id": row.id, "seconds": request.duration_seconds, "language": request.language})
     if fresh:
         doubted = {one.position for one in fresh if not one.speech_seconds and mint.chosen(policy.verify)}
-        if doubted and not LiveWorkers(tx, policy).serves(_needs(row), but={held.worker_id}):
+        if doubted and not LiveWorkers(tx, policy).serves(
+            RECOGNITION.needs(row.label, row.options), but={held.worker_id}
+        ):
             doubted = set()
         _store(tx, row, fresh, dict.fromkeys(doubted, held.worker_id))
         more = CUT_PACE * (fresh[-1].end_seconds - row.cut_seconds)
@@ -105,13 +107,9 @@ def _near(one: float, other: float) -> bool:
     return abs(one - other) <= TOLERANCE_SECONDS
 
 
-def _needs(row: TranscriptionRow) -> str:
-    return RECOGNITION.needs(row.label, row.options)
-
-
 def _store(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk], doubted: Mapping[int, str]) -> None:
     """`doubted` names who calls these positions silence: others hear them."""
-    turn = max(row.next_turn, present_turn(tx, flow(_needs(row), row.owner), row.priority))
+    turn = max(row.next_turn, present_turn(tx, RECOGNITION.flow(row), row.priority))
     left_by = map(doubted.get, (chunk.position for chunk in chunks))
     each = zip(chunks, range(turn, turn + len(chunks)), left_by, strict=True)
     tx.change(ADD, [RECOGNITION.chunk(tx, row, *one) for one in each])

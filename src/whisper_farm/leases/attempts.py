@@ -100,6 +100,7 @@ OF_TRANSCRIPTION = f"""{HELD}
      WHERE attempts.state = 'live' AND jobs.transcription_id = :transcription
      ORDER BY attempts.token"""
 HOLD_ALL = Query[Held](OF_TRANSCRIPTION, postgres=OF_TRANSCRIPTION + LOCK)
+"""The live attempts at any job of a transcription, locked in order of token."""
 JOBS_OF = Query[str]("SELECT job_id FROM attempts WHERE token IN :tokens")
 END = Change("UPDATE attempts SET state = :state, ended_at = :now WHERE token IN :tokens")
 REQUEUE = Query[str]("""
@@ -133,11 +134,6 @@ def hold(tx: Transaction, tokens: Iterable[str]) -> dict[str, Held]:
     """
     wanted = sorted(set(tokens))
     return {held.token: held for held in tx.rows(HOLD, {"tokens": wanted})} if wanted else {}
-
-
-def live_attempts_of(tx: Transaction, transcription_id: str) -> list[Held]:
-    """The live attempts at any job of a transcription, locked in order of token."""
-    return tx.rows(HOLD_ALL, {"transcription": transcription_id})
 
 
 def rivals(held: Mapping[str, Held], job_ids: Collection[str]) -> list[Held]:

@@ -61,11 +61,6 @@ class Growing:
         return self.row.language is None or self.chunks_done + self.row.chunks_failed == self.row.chunks
 
 
-def flow(needs: str, owner: str) -> str:
-    """The queue in which the jobs of an owner that need the same of a worker wait for each other."""
-    return f"{needs}\n{owner}"
-
-
 class Kind(ABC):
     """One kind of job."""
 
@@ -87,6 +82,10 @@ class Kind(ABC):
         """What a worker must have to do it, for a transcription with this label and these options."""
         return f"{label}:{self.name}"
 
+    def flow(self, row: TranscriptionRow) -> str:
+        """The queue in which the jobs of an owner that need the same of a worker wait for each other."""
+        return f"{self.needs(row.label, row.options)}\n{row.owner}"
+
     def limit_seconds(self, policy: Policy, seconds: float) -> float:
         """How long one try may last, whoever beats for it; of a recording that is cut, until more chunks come in."""
         return policy.attempt_seconds * self.effort + ATTEMPT_PACE * seconds
@@ -98,8 +97,8 @@ class Kind(ABC):
     def job(self, tx: Transaction, row: TranscriptionRow, turn: int, position: int = 0) -> dict[str, object]:
         """A new job, as `ADD` takes it."""
         ids = {"id": self.job_id(row.id, position), "transcription": row.id, "kind": self.name, "position": position}
-        needs = self.needs(row.label, row.options)
-        needed = {"profile": self.profile(row), "needs": needs, "flow": flow(needs, row.owner)}
+        needs, flow = self.needs(row.label, row.options), self.flow(row)
+        needed = {"profile": self.profile(row), "needs": needs, "flow": flow}
         return {**NOTHING, **ids, **needed, "priority": row.priority, "turn": turn, "state": "queued", "ended_at": None}
 
 

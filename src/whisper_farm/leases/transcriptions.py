@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from whisper_farm.errors import BlobMissing, WrongState
-from whisper_farm.leases.attempts import FROM_JOBS, JOB, LOCK, Job, end_attempts, live_attempts_of
+from whisper_farm.leases.attempts import FROM_JOBS, HOLD_ALL, JOB, LOCK, Job, end_attempts
 from whisper_farm.leases.endings import close, close_ended, set_aside, uncount
 from whisper_farm.leases.kinds import ADD as ADD_JOB
-from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION, flow
+from whisper_farm.leases.kinds import CHUNKING, KINDS, RECOGNITION
 from whisper_farm.leases.rules import RANDOM, Mint, profile_id
 from whisper_farm.leases.waiting import farm_turn, present_turn
 from whisper_farm.protocol import events
@@ -209,9 +209,10 @@ def unfetchable(tx: Transaction, transcription_id: str, code: str, message: str)
 def label_transcription(tx: Transaction, row: TranscriptionRow, label: str) -> None:
     """From now on only workers with that label work on this transcription."""
     tx.change(LABEL, {"id": row.id, "label": label})
-    needs = {name: kind.needs(label, row.options) for name, kind in KINDS.items()}
-    changed = [{"needs": one, "flow": flow(one, row.owner), "kind": kind} for kind, one in needs.items()]
-    tx.change(LABEL_JOBS, [{"id": row.id, **one} for one in changed])
+    told = [
+        (name, kind.needs(label, row.options), kind.flow(replace(row, label=label))) for name, kind in KINDS.items()
+    ]
+    tx.change(LABEL_JOBS, [{"id": row.id, "kind": kind, "needs": needs, "flow": flow} for kind, needs, flow in told])
     emit(tx, events.TranscriptionSubmitted(name=row.name), row.id, row.owner)
 
 
@@ -225,7 +226,7 @@ def cancel(tx: Transaction, transcription_id: str) -> TranscriptionRow:
         return row
     if row.state in FINISHED:
         raise WrongState(f"{row.name} is {row.state} already; there is nothing to cancel.")
-    end_attempts(tx, live_attempts_of(tx, row.id), "cancelled")
+    end_attempts(tx, tx.rows(HOLD_ALL, {"transcription": row.id}), "cancelled")
     tx.change(CANCEL_JOBS, {"id": row.id})
     close(tx, row.id, row.owner, "cancelled")
     return find(tx, row.id)
@@ -250,7 +251,7 @@ def retry(tx: Transaction, transcription_id: str, job_id: str | None = None) -> 
         tx.change(UNPIN, {"id": row.id})
         job_id = None
     first = tx.first(FIRST_AGAIN, {"id": row.id, "job": job_id})
-    now = present_turn(tx, flow(RECOGNITION.needs(row.label, row.options), row.owner), row.priority)
+    now = present_turn(tx, RECOGNITION.flow(row), row.priority)
     later = 0 if first is None else max(0, now - first)
     tx.change(RETRY_JOBS, {"id": row.id, "job": job_id, "later": later})
     tx.change(RETRY, {"id": row.id, "later": later})

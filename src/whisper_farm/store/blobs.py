@@ -42,7 +42,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.store import folder
 from whisper_farm.store.bucket import first_line, open_bucket, refusal
-from whisper_farm.store.incoming import Incoming
+from whisper_farm.store.incoming import BlobFacts, Incoming
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -57,14 +57,6 @@ READ_BYTES = 1 << 20
 DELETE_AT_ONCE = 1_000
 ABORT_SECONDS = 15.0
 FULL = re.compile(r"(os error|Errno) (28|112|122)\b|No space left|status code: 507\b|<Code>\w*QuotaExceeded</Code>")
-
-
-@dataclass(frozen=True, slots=True)
-class BlobFacts:
-    """What was stored."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +141,7 @@ class Blobs:
             if incoming.error is not None:  # not the store's trouble, but that of who sends
                 raise incoming.error from None
             raise
-        return BlobFacts(incoming.size, incoming.sha256)
+        return incoming.facts
 
     @asynccontextmanager
     async def tentative(self, key: str) -> AsyncIterator[None]:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from whisper_farm.errors import TooLarge
 
 PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """What was stored."""
+
+    size: int
+    sha256: str
 
 
 class Incoming:
@@ -29,9 +38,9 @@ class Incoming:
         """What the source raised."""
 
     @property
-    def sha256(self) -> str:
-        """Of the bytes so far, in hexadecimal."""
-        return self._digest.hexdigest()
+    def facts(self) -> BlobFacts:
+        """Of the bytes so far."""
+        return BlobFacts(self.size, self._digest.hexdigest())
 
     async def take(self, least: int) -> bytes:
         """The next bytes: `least` or a little more, fewer only at the end."""

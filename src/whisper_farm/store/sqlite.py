@@ -60,7 +60,7 @@ class SqliteBackend(Backend):
         writer, reader = self._engine(connections=1), self._engine(connections=READERS)
         event.listen(reader, "connect", _only_read)
         self.engines = {"write": writer, "beat": writer, "read": reader}
-        self._turns = Turns()
+        self._turns = FairLock()
         self.seen_wake = 0
 
     @contextmanager
@@ -122,7 +122,7 @@ class SqliteBackend(Backend):
         return engine
 
 
-class Turns:
+class FairLock:
     """A lock that is handed on in the order of asking, so that no thread can keep it from the others."""
 
     def __init__(self) -> None:
