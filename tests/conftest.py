@@ -12,6 +12,7 @@ from support.object_store import bucket, moto_url
 from support.postgres import (
     database,
     database_url,
+    kept_postgres,
     postgres_server,
     postgres_template,
     postgres_url,
@@ -23,6 +24,7 @@ __all__ = [
     "bucket",
     "database",
     "database_url",
+    "kept_postgres",
     "moto_url",
     "postgres_server",
     "postgres_template",

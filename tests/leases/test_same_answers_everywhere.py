@@ -35,11 +35,12 @@ def databases(
     """One of each kind, with the farm's tables, for all plays."""
     file = tmp_path_factory.mktemp("everywhere") / "farm.db"
     shutil.copyfile(sqlite_template, file)
-    url = postgres_server.create(f"everywhere_{os.getpid()}", template=postgres_template)
+    url = postgres_server.create("everywhere", template=postgres_template)
     opened = (Database.open(f"sqlite:///{file}"), Database.open(url))
     yield opened
     for database in opened:
         database.close()
+    postgres_server.drop("everywhere")
 
 
 HAPPENS = (

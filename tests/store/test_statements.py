@@ -58,6 +58,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, postgres_server: Any) -> Iter
     yield databases
     for database in databases:
         database.close()
+    postgres_server.drop("statements")
 
 
 def _undone(database: Database, work: Any) -> Any:

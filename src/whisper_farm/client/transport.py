@@ -83,10 +83,9 @@ class Reply:
         except ValidationError:
             return None
         details = {name: value for name, value in detail.details.items() if name != "message"}
-        return _ERRORS.get(detail.code, FarmError)(detail.message, **details)
+        return every_error().get(detail.code, FarmError)(detail.message, **details)
 
 
-_ERRORS = every_error()
 _NO_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
