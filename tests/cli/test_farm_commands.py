@@ -133,15 +133,15 @@ def test_transcribe_sends_its_recordings_to_a_farm_and_never_twice(
 def test_names_that_are_no_text_or_very_long_are_sent_and_got(
     record: Recorder, capsys: Captured, server: Server
 ) -> None:
-    for number, name in enumerate((os.fsdecode(b"Gespr\xe4ch.wav"), "日" * 83 + ".wav")):
+    for number, name in enumerate((os.fsdecode(b"Gespr\xe4ch.wav"), "日" * 83 + ".wav", "two\nlines.wav")):
         talk = record("talk.wav", 4 + number)
         talk.path.rename(name)
         assert outcome(["transcribe", name, "-f", "txt", "--server", server.address, *INSTANT]) == 0
     ids = said(capsys, "list").split()
     ids = [word for word in ids if re.fullmatch("[a-z2-7]{12}", word)]
-    assert len(ids) == 2
-    written = said(capsys, "get", *ids, "-f", "whisperx-json", "-o", "out")
-    assert written.count(".whisperx.json") == 2
+    assert len(ids) == 3
+    written = said(capsys, "get", *ids, "-f", "whisperx-json,podcast-srt", "-o", "out")
+    assert written.count(".whisperx.json, .podcast.srt\n") == written.count("\n") == 3
 
 
 @pytest.mark.usefixtures("server")

@@ -255,6 +255,22 @@ def test_what_another_transcription_says_is_adopted_with_its_words(farm: ServedF
     assert refused(mine.ask(adopt={"transcription_id": theirs, "start": 0, "end": 9})) == (404, "not_found")
 
 
+def test_an_edit_that_begins_before_the_stretch_that_was_heard_is_on_the_first_page_too(
+    farm: ServedFarm, worker: HandWorker
+) -> None:
+    made = submit(farm.admin, options={"start_seconds": 10})["id"]
+    (cut,) = worker.claim(transcribe=0, chunk=1)
+    chunk = worker.upload(cut, 0) | {"start_seconds": 10, "end_seconds": 20}
+    worker.told("append", token=cut["token"], chunks=[chunk], duration_seconds=None)
+    worker.complete([worker.completion(cut, ChunkResult(duration_seconds=20, chunks=1))])
+    worker.finish(*worker.claim(), text=" heard")
+    eventually(lambda: farm.admin.get(f"/api/transcriptions/{made}").json()["state"] == "done", "done")
+    editor = Editor(farm.admin, made)
+    editor.write(0, 20, "written")
+    assert editor.text() == "written"
+    assert [one["text"] for one in farm.admin.get(f"{editor.place}/segments").json()["segments"]] == [" written"]
+
+
 def test_edits_survive_a_retry_that_fills_a_hole(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)["id"]
     (cut,) = worker.claim(transcribe=0, chunk=1)

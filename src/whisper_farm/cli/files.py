@@ -19,6 +19,7 @@ from tempfile import NamedTemporaryFile
 from whisper_farm.cli.spool import STDIN, spooled
 from whisper_farm.errors import FarmError, SourceMissing, SourceUnreadable, StorageError
 from whisper_farm.ingest.addresses import check_url, is_link
+from whisper_farm.showing import printable
 from whisper_farm.transcript.cues import PLAIN, CueLayout
 from whisper_farm.transcript.formats import FORMATS, output_format
 from whisper_farm.transcript.saving import save
@@ -178,5 +179,5 @@ class Outputs:
 
     def named(self, stem: str) -> str:
         """What was written, in few words: `out/talk.txt, .srt, .vtt`."""
-        first, *others = self.files(stem)
-        return ", ".join([str(first), *(file.suffix for file in others)])
+        first, *others = (f".{output_format(format).extension}" for format in self.formats)
+        return ", ".join([printable(f"{self.folder / stem}{first}"), *others])

@@ -141,7 +141,8 @@ def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedCh
             done.append(DoneChunk(chunk.position, chunk.start_seconds, chunk.end_seconds, chunk.result_key))
     nothing_follows = row.chunking_done or row.state in FINISHED | {"assembling"}
     finished = nothing_follows and last >= row.chunks - 1
-    start, end = min(bounds, default=0.0), math.inf if finished else max(bounds, default=0.0)
+    start = -math.inf if after < 0 else min(bounds, default=0.0)
+    end = math.inf if finished else max(bounds, default=0.0)
     return EndedChunks(done, last, finished, start, end, edits_after(tx, row.id) if bounds else ())
 
 
