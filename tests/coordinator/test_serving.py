@@ -13,14 +13,15 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import httpx
 import pytest
 from support.hand_worker import HandWorker
-from support.served_farm import ServedFarm, StartFarm, eventually
+from support.served_farm import ServedFarm, StartFarm, eventually, serve
 from support.submitting import submit
 
-from whisper_farm.coordinator.server import listening_socket, serve
+from whisper_farm.coordinator.server import listening_socket
 from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
 from whisper_farm.log import COORDINATOR, set_up_logging
 from whisper_farm.settings import Policy, ServerSettings
@@ -28,13 +29,13 @@ from whisper_farm.store.database import Database
 
 MakeWorker = Callable[..., HandWorker]
 
-SERVE = """
-import sys, threading
-from whisper_farm.coordinator.server import serve
-from whisper_farm.settings import Policy, ServerSettings
-serve(ServerSettings(port=0), Policy(), lambda url: print(url, flush=True), threading.Event())
-print("ended well", flush=True)
-"""
+
+def served(data: Path, log: int | IO[bytes] = subprocess.DEVNULL) -> tuple[subprocess.Popen[str], str]:
+    """The server as a process of its own, and its address."""
+    command = [sys.executable, "-m", "whisper_farm.cli.main", "serve", "--port", "0", "--data", str(data)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().split()[-1]
 
 
 def test_the_first_start_makes_one_admin_and_writes_its_token_once(start_farm: StartFarm, tmp_path: Path) -> None:
@@ -134,26 +135,22 @@ def test_stopping_takes_no_longer_than_two_seconds_whatever_waits(farm: ServedFa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of this kind are POSIX")
-def test_a_signal_in_the_main_thread_stops_it_in_good_order(tmp_path: Path) -> None:
-    environment = {**os.environ, "WHISPER_FARM_DATA": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, env=environment, text=True)
+def test_a_signal_stops_it_in_good_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process, url = served(tmp_path / "data", log)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        assert url.startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read() == "ended well\n"
         assert process.wait(10) == 0
+        assert "Traceback" not in (tmp_path / "log").read_text()
     finally:
         process.kill()
         process.communicate()
 
 
 def test_a_farm_survives_the_murder_of_its_coordinator(tmp_path: Path, start_farm: StartFarm) -> None:
-    environment = {**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data")}
-    process = subprocess.Popen([sys.executable, "-c", SERVE], stdout=subprocess.PIPE, env=environment, text=True)
+    process, url = served(tmp_path / "data")
     try:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
         token = (tmp_path / "data" / "admin-token").read_text().strip()
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, verify=False) as client:
             made = submit(client)

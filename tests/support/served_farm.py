@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.coordinator import server as serve_module
 from whisper_farm.coordinator.coordinator import Coordinator
-from whisper_farm.coordinator.server import serve
+from whisper_farm.coordinator.server import open_stores, serve_stores
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import ErrorBody
 from whisper_farm.settings import Policy, ServerSettings
@@ -34,6 +35,12 @@ def eventually(look: Callable[[], T], what: str = "it", seconds: float = PATIENC
         time.sleep(pause)
         pause = min(pause * 1.1, 0.05)
     return found
+
+
+def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None], stop: threading.Event) -> None:
+    """Serve in this thread until `stop` is set; `ready` hears the address."""
+    with open_stores(settings) as stores, asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serve_stores(settings, policy, stores, ready, stop))
 
 
 class ServedFarm:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.served_farm import serve
 from support.work_here import PATIENCE, recording, same, until, worker_process, worker_settings, working
 
 from whisper_farm.client.farm import FarmClient
-from whisper_farm.coordinator.server import serve
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.transcript.options import RecognitionOptions
 

@@ -1,6 +1,6 @@
 """Runs a coordinator: opens its database and blob store, listens, and stops within two seconds when told to.
 
-Works in any thread; signals are heeded in the main thread only. What goes wrong at start is raised as a `FarmError`
+Works in any thread; signals are left to whoever starts it. What goes wrong at start is raised as a `FarmError`
 that says what to do: a port that is taken, an old schema, a folder that cannot be written.
 
 What a peer may cost before anybody knows who it is, is bounded in `connection.py`.
@@ -11,18 +11,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.coordinator.app import Dialects, create_app
 from whisper_farm.coordinator.connection import HttpConnection
@@ -53,17 +50,6 @@ Stores = tuple[Database, Blobs]
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def serve(settings: ServerSettings, policy: Policy, ready: Callable[[str], None], stop: threading.Event) -> None:
-    """Serve until `stop` is set, or a signal comes in the main thread.
-
-    `ready` is called with the address once requests are answered. A farm's first start writes the first admin token to
-    `admin-token` in the data folder.
-    """
-    uvloop = auto_loop_factory()  # where there is one
-    with open_stores(settings) as stores, asyncio.Runner(loop_factory=uvloop) as runner:
-        runner.run(serve_stores(settings, policy, stores, ready, stop))
-
-
 async def serve_stores(
     settings: ServerSettings,
     policy: Policy,
@@ -72,9 +58,10 @@ async def serve_stores(
     stop: threading.Event,
     dialects: Dialects | None = None,
 ) -> None:
-    """Serve, as `serve` does, in an event loop that others use, too, and on stores that are open.
+    """Serve until `stop` is set, in an event loop that others may use, too, and on stores that are open.
 
-    Without `dialects` it speaks all of them, which take a while to be loaded.
+    `ready` is called with the address once requests are answered. A farm's first start writes the first admin token to
+    `admin-token` in the data folder. Without `dialects` it speaks all of them, which take a while to be loaded.
     """
     if dialects is None:
         from whisper_farm.coordinator.dialects import dialects as every_dialect
@@ -190,23 +177,6 @@ class _Server(uvicorn.Server):
             accepting.cancel()
         await self._coordinator.end_waits()
         await super().shutdown(sockets)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """In the main thread, let the usual signals stop the server; they end there and kill nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def heed(_number: int, _frame: FrameType | None) -> None:
-            self._stop.set()
-
-        before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
