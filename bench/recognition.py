@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-import numpy as np
-
-from bench.accuracy import SYSTEMS, KnownRecording, examples
+from bench.accuracy import SYSTEMS
 from bench.error_rate import word_error_rate
-from bench.measure import Cost, run
+from bench.known_recordings import KnownRecording, Said, example, music, noise, recording, silence
+from bench.measure import Cost
 from examples.weights import base
 from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
@@ -32,66 +31,41 @@ Sound = Callable[[float], Waveform]
 
 def recordings() -> Iterator[KnownRecording]:
     """The three of them."""
-    yield joined("clean speech", [lambda seconds: np.zeros(0, np.float32)])
+    yield joined("clean speech", [lambda _: silence(0)])
     yield joined("pauses, music and noise", [silence, music, noise])
-    yield examples()[1]
+    yield recording("a clip", [example("inaugural.flac")])
 
 
 def joined(name: str, between: Sequence[Sound]) -> KnownRecording:
     """The examples one after the other for ten minutes, and something between them."""
-    parts: list[Waveform] = []
-    words: list[str] = []
-    lengths = cycle([2.0, 20.0, 7.0, 40.0])
-    fillers = cycle(between)
-    for example in cycle(examples()):
-        if sum(map(len, parts)) >= SECONDS * SAMPLE_RATE:
-            break
-        parts += [next(fillers)(next(lengths)), example.audio]
-        words.append(example.words)
-    return KnownRecording(name, np.concatenate(parts), " ".join(words))
-
-
-def silence(seconds: float) -> Waveform:
-    """Nothing at all."""
-    return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-
-
-def noise(seconds: float) -> Waveform:
-    """White noise, soft."""
-    return np.random.default_rng(1).normal(0, 0.003, round(seconds * SAMPLE_RATE)).astype(np.float32)
-
-
-def music(seconds: float) -> Waveform:
-    """A chord every half second."""
-    at = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    roots = np.array([220.0, 261.6, 293.7, 196.0])[(at * 2).astype(int) % 4]
-    chord = sum(np.sin(2 * np.pi * roots * ratio * at) for ratio in (1, 1.25, 1.5)) * np.exp(-4 * (at % 0.5))
-    return np.asarray(0.1 * chord, np.float32)
+    pieces: list[Said] = []
+    lengths, fillers = cycle([2.0, 20.0, 7.0, 40.0]), cycle(between)
+    speech = cycle([example("podcast.mp3"), example("inaugural.flac")])
+    while sum(len(piece.audio) for piece in pieces) < SECONDS * SAMPLE_RATE:
+        pieces += [Said("", next(fillers)(next(lengths))), next(speech)]
+    return recording(name, pieces)
 
 
 def main() -> None:
     """One table a recording."""
     model = str(base())
-    for recording in recordings():
-        length = len(recording.audio) / SAMPLE_RATE
-        print(f"\nRecognition, base, int8, {recording.name}, {length:.0f} s, median of {ROUNDS} rounds in turn")
+    for known in recordings():
+        print(f"\nRecognition, base, int8, {known.name}, {known.seconds:.0f} s, median of {ROUNDS} rounds in turn")
         with tempfile.TemporaryDirectory() as place:
-            compare(recording, model, Path(place))
+            compare(known, model, Path(place))
 
 
-def compare(recording: KnownRecording, model: str, folder: Path) -> None:
+def compare(known: KnownRecording, model: str, folder: Path) -> None:
     """Run every system in turn, several rounds; print what it cost, and the farm beside the better of the others."""
     path = folder / "recording.flac"
-    path.write_bytes(encode(recording.audio))
+    path.write_bytes(encode(known.audio))
     costs: dict[str, list[Cost]] = {name: [] for name in SYSTEMS}
     errors: dict[str, float] = {}
     for number in range(ROUNDS):
         for name, system in SYSTEMS.items():
-            out = folder / f"{name}{number}"
-            out.mkdir()
-            cost = run(system.command(model, path, out), {**os.environ, "WHISPER_FARM_DATA": str(out / "state")})
+            cost, segments = system.run(model, path, folder / f"{name}{number}", known.language)
             costs[name].append(cost)
-            errors[name] = word_error_rate(recording.words, " ".join(system.texts(cost.output, out)))
+            errors[name] = word_error_rate(known.words, " ".join(one["text"] for one in segments))
     wall = {name: statistics.median(cost.seconds for cost in each) for name, each in costs.items()}
     processor = {name: statistics.median(cost.processor_seconds for cost in each) for name, each in costs.items()}
     peak = {name: max(cost.peak_mb for cost in each) for name, each in costs.items()}
