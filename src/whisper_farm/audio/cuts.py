@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_farm.audio.packing import packing_of
+from whisper_farm.audio.packing import Packing, packing_of
 from whisper_farm.audio.sound import (
     HOP,
     SAMPLE_RATE,
@@ -121,7 +121,10 @@ def _full(sound: Sound, window: int, longest: int) -> tuple[Probabilities, int]:
         if more is None:
             return heard, max(reach, window)
         heard = np.concatenate([heard, more])
-        kept = packing_of(heard, reach).length
+        packing = packing_of(heard, reach)
+        kept = packing.length
+        if kept > window:
+            return heard, _in_the_recording(packing, window)
         free = (window - kept) // FRAME * FRAME
         further = min(reach + free, longest // FRAME * FRAME)
         if not kept or free * _FULL_SHARE < window or further == reach or len(sound(reach + 1)) <= reach:
@@ -134,7 +137,12 @@ def _earliest(probabilities: Probabilities, latest: int, share: int) -> int:
     packing = packing_of(probabilities[: latest // FRAME], latest)
     if packing.length <= share:
         return latest - share
-    at = seconds_of(packing.length - share)
+    return _in_the_recording(packing, packing.length - share)
+
+
+def _in_the_recording(packing: Packing, sample: int) -> int:
+    """The sample that became this one of the packed sound."""
+    at = seconds_of(sample)
     return samples_of(packing.unpacked(at, at)[0])
 
 
