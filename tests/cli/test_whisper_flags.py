@@ -111,6 +111,14 @@ def test_a_layout_that_cannot_be_is_wrong_usage(words: list[str], answer: str) -
     assert caught.value.message == answer
 
 
+def test_silences_are_skipped_as_whispers_users_ask_for_it_and_no_more_is_promised_than_is_kept() -> None:
+    wish_of(_parsed(["--hallucination_silence_threshold", "2", "a.mp3"])[0])
+    wish_of(_parsed(["--hallucination-silence-threshold=None", "--vad_filter", "False", "a.mp3"])[0])
+    for words in (["0.5"], ["2", "--vad_filter", "False"]):
+        with pytest.raises(click.UsageError, match="is met from 1 second on, and with --vad_filter only"):
+            wish_of(_parsed(["--hallucination_silence_threshold", *words, "a.mp3"])[0])
+
+
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
 def test_flags_of_other_whispers_are_answered_in_one_line(name: str) -> None:
     with pytest.raises(click.UsageError, match=f"Whisper's option '{name}' is not supported: ") as caught:

@@ -160,7 +160,8 @@ _FLAGS = [
     click.option("--raw", metavar="CODING", help="Sound without a header: alaw, mulaw, gsm, s16le@16000 …"),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
     truth("--vad_filter", default=True, help="Leave out what nobody speaks in, and text that nobody spoke."),
-    click.option("--beam_size", type=click.IntRange(1, 32), metavar="N", default=5, help="Width of the search."),
+    click.option("--hallucination_silence_threshold", type=number_or_none, metavar="SECONDS", hidden=True),
+    click.option("--beam_size", type=click.IntRange(1, 16), metavar="N", default=5, help="Width of the search."),
     click.option(
         "--temperature",
         type=Words("temperature", _temperatures),
@@ -245,6 +246,7 @@ def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     model = wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)
     if flags["multilingual"] and flags["language"] is not None:
         raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")
+    _check_skipped_silence(flags)
     try:
         if wish.task == "translate" and not can_translate(model):
             raise cannot_translate(model)
@@ -252,3 +254,10 @@ def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     except OptionUnsupported as refusal:
         raise click.UsageError(refusal.message) from refusal
     return wish
+
+
+def _check_skipped_silence(flags: Mapping[str, Any]) -> None:
+    """Refuse what is not so anyway: with `vad_filter`, of a silence of a second or more nothing is recognised."""
+    seconds = flags["hallucination_silence_threshold"]
+    if seconds is not None and not (flags["vad_filter"] and seconds >= 1):
+        raise click.UsageError("--hallucination_silence_threshold is met from 1 second on, and with --vad_filter only.")

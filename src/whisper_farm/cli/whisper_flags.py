@@ -27,7 +27,6 @@ _REASONS = {
     "use `--channel each` where each speaker has a channel; others are not told apart":
         "diarize hf_token max_speakers min_speakers",
     "use `--compute_type float16` or `--compute_type float32`": "fp16",
-    "text where nobody speaks is dropped anyway, see `--vad_filter`": "hallucination_silence_threshold",
     "word times come from the recogniser itself, so leave it out": "no_align",
     "progress is always shown; `--quiet` hides it": "print_progress",
     "the model's own list is used": "suppress_tokens",
