@@ -27,8 +27,9 @@ from bench.error_rate import words_of
 from bench.known_recordings import KnownRecording, Turn, everything
 from bench.measure import Cost, run
 from examples.weights import base
-from whisper_farm.audio.chunking import chunks
+from whisper_farm.audio.chunking import Chunking
 from whisper_farm.audio.flac import encode
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.transcript.cues import MOST_CHARACTERS
 
 PASSAGE_WORDS = 5
@@ -238,7 +239,7 @@ def main(model: str | None, only: str) -> None:
             folder.mkdir()
             path = folder / "recording.flac"
             path.write_bytes(encode(known.audio))
-            with chunks(path, path.name) as cutting:
+            with Chunking(AudioSource(path, path.name)) as cutting:
                 cuts = [chunk.end_seconds for chunk in cutting][:-1]
             spoken = known.language or "of each stretch"
             print(f"\n{known.name}, {known.seconds:.0f} s, {len(cuts)} cuts, language: {spoken}\n{HEADING}")
