@@ -333,6 +333,25 @@ def test_the_admin_token_of_this_machine_is_not_sent_elsewhere(capsys: Captured,
     assert "A token is needed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (("token", "create", ""), "name"),
+        (("token", "create", "x" * 300), "name"),
+        (("token", "create", "a", "--days", "nan"), "days"),
+        (("token", "create", "a", "--days", "-1"), "days"),
+        (("webhook", "add", ""), "url"),
+        (("webhook", "add", f"https://example.com/{'x' * 3000}"), "url"),
+        (("feed", "add", "https://example.com/feed", "--title", "x" * 300), "words"),
+    ],
+)
+def test_what_no_message_can_hold_is_one_line(words: tuple[str, ...], field: str, capsys: Captured) -> None:
+    assert outcome([*words, "--server", "http://127.0.0.1:9", "--token", "secret"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"whisper-farm: {field}: ")
+    assert "pydantic" not in line
+
+
 def test_several_transcripts_need_a_folder(capsys: Captured) -> None:
     assert outcome(["get", "one", "two"]) == 2
     assert "give -o FOLDER" in capsys.readouterr().err

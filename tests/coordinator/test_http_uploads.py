@@ -14,10 +14,13 @@ import httpx
 import pytest
 from support.served_farm import ServedFarm, StartFarm, refused
 
+from whisper_farm.client.uploads import PART_BYTES
 from whisper_farm.coordinator import submissions
 from whisper_farm.coordinator.routes import uploads
 from whisper_farm.errors import StoreUnavailable
+from whisper_farm.settings import ServerSettings
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.uploads import PartRow, UploadRow, must_follow
 
 PARTS = [os.urandom(900_000), os.urandom(5), os.urandom(300_000)]
 WHOLE = b"".join(PARTS)
@@ -63,6 +66,13 @@ def test_who_has_lost_count_is_told_where_to_go_on(either_farm: ServedFarm) -> N
         assert answer.json()["error"]["details"] == {"received_bytes": len(PARTS[0])}
     send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :])
     assert blobs(farm) == [WHOLE]
+
+
+def test_the_largest_file_that_a_server_takes_has_no_more_parts_than_it_takes() -> None:
+    largest = ServerSettings().max_upload_bytes
+    upload = UploadRow("u", "ann", "long.mkv", largest, "sources/u")
+    parts = [PartRow("k", "u", first, min(PART_BYTES, largest - first)) for first in range(0, largest, PART_BYTES)]
+    must_follow(upload, parts[:-1], parts[-1].first)
 
 
 def test_a_part_that_breaks_off_leaves_nothing_and_is_sent_again(farm: ServedFarm) -> None:

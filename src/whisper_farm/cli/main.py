@@ -157,7 +157,7 @@ def outcome(args: list[str], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        complain(_unprinted(error) or _not_installed(error) or _unexpected(error))
+        complain(_unprinted(error) or _not_installed(error) or _not_a_message(error) or _unexpected(error))
         return 1
     return code if isinstance(code, int) else 0
 
@@ -175,6 +175,18 @@ def _not_installed(error: Exception) -> str | None:
     return (
         f"this command is not installed here ({error.name} is missing). `deploy/install server` installs all of them."
     )
+
+
+def _not_a_message(error: Exception) -> str | None:
+    """The line for something that was given and that no message to a farm can hold: a name that is too long, say."""
+    from pydantic import ValidationError
+
+    from whisper_farm.protocol.wire import Request
+
+    if not isinstance(error, ValidationError) or error.title not in {one.__name__ for one in Request.__subclasses__()}:
+        return None
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
 
 
 def _unexpected(error: Exception) -> str:

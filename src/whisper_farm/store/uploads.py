@@ -15,7 +15,9 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns, insert
 
 MOST_PARTS = 1000
-"""Of one upload: each is a row and a blob, and all are looked at when the next one comes."""
+"""Of one upload: each is a row and a blob, and all are looked at when the next one comes. Large ones may have more."""
+PART_BYTES = 8 << 20
+"""What our clients send at once. Of a large upload there may be twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +98,15 @@ def parts_of(tx: Transaction, upload_id: str) -> list[PartRow]:
 def add_part(tx: Transaction, upload: UploadRow, part: PartRow) -> list[PartRow]:
     """Note that another part has arrived; raises `WrongState` unless it follows what is there. Returns all of them."""
     before = parts_of(tx, find_upload(tx, upload.id, upload.owner).id)
-    must_follow(before, part.first)
+    must_follow(upload, before, part.first)
     tx.change(ADD_PART, asdict(part))
     return [*before, part]
 
 
-def must_follow(parts: Sequence[PartRow], offset: int) -> None:
+def must_follow(upload: UploadRow, parts: Sequence[PartRow], offset: int) -> None:
     """Raise `WrongState`, which says how far it is, unless it goes on there; `QuotaReached` after too many parts."""
-    if len(parts) >= MOST_PARTS:
-        raise QuotaReached(f"This upload has come in {MOST_PARTS} parts; announce it anew, and send larger ones.")
+    if len(parts) >= (most := max(MOST_PARTS, 2 * upload.size // PART_BYTES)):
+        raise QuotaReached(f"This upload has come in {most} parts; announce it anew, and send larger ones.")
     received = sum(part.size for part in parts)
     if offset != received:
         raise WrongState(f"{received} bytes have arrived; go on there, not at {offset}.", received_bytes=received)

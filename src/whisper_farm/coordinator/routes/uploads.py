@@ -83,7 +83,7 @@ async def append_upload(
     upload, parts = await farm.store.read(lambda tx: _so_far(tx, upload_id, caller.owner))
     if upload.state == "stored":
         return UploadProgress(received_bytes=upload.size)
-    rows.must_follow(parts, offset)
+    rows.must_follow(upload, parts, offset)
     most = min(MAX_PART_BYTES, upload.size - offset)
     await farm.blobs.leave_room(most, farm.settings.disk_reserve_bytes)
     with farm.uploads_at_once.one_more(caller.owner):
