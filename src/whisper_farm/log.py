@@ -103,7 +103,7 @@ class PrintingThread(logging.Handler):
         self._waiting.task_done()
 
 
-def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
+def set_up_logging(log_format: str) -> None:
     """Print the farm's and the web server's log lines on standard error, as text or as one JSON object a line."""
     json = log_format == "json"
     renderer: structlog.typing.Processor = (
@@ -113,7 +113,7 @@ def set_up_logging(log_format: str, level: int = logging.INFO) -> None:
     last += [structlog.processors.format_exc_info] if json else [structlog.processors.format_exc_info, _neutral]
     handler = PrintingThread(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[*last, renderer]))
-    for name, wanted in (("whisper_farm", level), ("uvicorn.error", logging.WARNING)):
+    for name, wanted in (("whisper_farm", logging.INFO), ("uvicorn.error", logging.WARNING)):
         target = logging.getLogger(name)
         target.handlers[:] = [handler]
         target.setLevel(wanted)

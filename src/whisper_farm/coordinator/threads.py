@@ -30,12 +30,9 @@ CALL_SECONDS = 30.0
 class StoreThreads:
     """Runs database work off the event loop."""
 
-    def __init__(
-        self, database: Database, emitted: Emitted = lambda _: None, call_seconds: float = CALL_SECONDS
-    ) -> None:
+    def __init__(self, database: Database, emitted: Emitted = lambda _: None) -> None:
         self.database = database
         self._emitted = emitted
-        self._call_seconds = call_seconds
         self._closed = False
         self._running: set[asyncio.Future[Any]] = set()
         self._writers = ThreadPoolExecutor(WRITERS, "farm-write")
@@ -75,7 +72,7 @@ class StoreThreads:
         self._running.add(running)
         running.add_done_callback(self._running.discard)
         try:
-            async with asyncio.timeout(self._call_seconds):
+            async with asyncio.timeout(CALL_SECONDS):
                 return await running
         except TimeoutError:
             raise StoreUnavailable("The database did not answer in time; try again.") from None

@@ -25,7 +25,7 @@ from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import LEAVE_SECONDS, Agent
 from whisper_farm.worker.api import FATAL, WorkerApi
 from whisper_farm.worker.machine import Hours, PlacedWorker, introduction
-from whisper_farm.worker.notices import Notice, Tell, tell_nobody
+from whisper_farm.worker.notices import Notice, Tell
 from whisper_farm.worker.tasks import ended
 
 _WARNINGS = frozenset(
@@ -35,12 +35,12 @@ LOOK_SECONDS = 1.0
 """How often a resting worker looks at the clock."""
 
 
-def run_worker(settings: WorkerSettings, notice: Tell = tell_nobody) -> None:
+def run_worker(settings: WorkerSettings) -> None:
     """Work until told to stop by a signal or by the farm. Raises a `FarmError` if the farm refuses this worker."""
-    asyncio.run(_run(settings, notice))
+    asyncio.run(_run(settings))
 
 
-async def _run(settings: WorkerSettings, notice: Tell) -> None:
+async def _run(settings: WorkerSettings) -> None:
     set_up_logging("console")
     lines = logger(WORKER)
 
@@ -51,7 +51,7 @@ async def _run(settings: WorkerSettings, notice: Tell) -> None:
     ending, hours, worker_id = Ending(), Hours(settings.hours), secrets.token_hex(8)
     with _signals(ending):
         while await rest(settings, hours, worker_id, ending.asked, say):
-            if not await _work(settings, hours, worker_id, ending, say, notice):
+            if not await _work(settings, hours, worker_id, ending, say):
                 break
 
 
@@ -71,15 +71,12 @@ class Ending:
         self.stop.set()
 
 
-async def _work(
-    settings: WorkerSettings, hours: Hours, worker_id: str, ending: Ending, say: Tell, notice: Tell
-) -> bool:
+async def _work(settings: WorkerSettings, hours: Hours, worker_id: str, ending: Ending, say: Tell) -> bool:
     """Work until told to stop; True if that was the end of the working hours."""
 
     def tell(news: Notice) -> None:
         placed.heed(news)
         say(news)
-        notice(news)
 
     ending.agent = agent = Agent(settings, tell, hours=hours, worker_id=worker_id)
     ending.stop = stop = asyncio.Event()
