@@ -180,7 +180,7 @@ EARLY = [(float(n), n + 0.9, f" w{n}") for n in range(7)]
 
 def test_a_segment_with_speech_without_words_gives_way_to_a_text_that_says_more(speech: Waveform) -> None:
     engine, decoder = scripted(
-        [*EARLY, (7.5, 10.6, " mumbled")], [(n * 0.6, n * 0.6 + 0.5, f" c{n}") for n in range(6)]
+        [*EARLY, (7.5, 10.6, " mumbled")], [(n * 0.45, n * 0.45 + 0.4, f" c{n}") for n in range(6)]
     )
     recognition = heard(engine, speech)
     assert said(recognition) == "".join(text for *_, text in EARLY) + " c0 c1 c2 c3 c4 c5"
@@ -306,6 +306,16 @@ def test_a_model_of_all_languages_finds_out_which_is_spoken(speech: Waveform) ->
     expecting = ChunkAudio(speech, expected_language="fr")
     [(_, kept)] = list(engine.recognise([expecting], options, lambda _: False))
     assert (kept.language, kept.language_sure, said(kept)) == ("en", True, said(recognition))
+
+
+def test_a_sentence_that_is_said_ten_times_running_is_heard_ten_times_where_it_is_said(
+    whisper: Engine, speech: Waveform
+) -> None:
+    sentence = speech[: round(2.4 * 16_000)]
+    recognition = heard(whisper, np.concatenate([sentence] * 10), temperature=(0.0,))
+    assert word_error_rate("And so, my fellow Americans. " * 10, said(recognition)) == 0
+    words = [word for segment in recognition.segments for word in segment.words]
+    assert [word.start for word in words[::5]] == pytest.approx([0.3 + 2.4 * n for n in range(10)], abs=0.6)
 
 
 @pytest.mark.parametrize("decibels", [-45, -55])

@@ -25,8 +25,8 @@ spans = st.lists(st.floats(0, 30), max_size=16).map(
 )
 
 
-def decoded(logprob: float = -0.9, silence: float = 0.1, temperature: float = 0.0) -> Decoded:
-    return Decoded((1,), True, logprob, silence, 1.5, temperature)
+def decoded(logprob: float = -0.9, silence: float = 0.1, temperature: float = 0.0, ratio: float = 1.5) -> Decoded:
+    return Decoded((1,), True, logprob, silence, ratio, temperature)
 
 
 def test_speech_after_the_last_word_is_without_words() -> None:
@@ -87,12 +87,24 @@ def test_a_word_that_was_stretched_over_silence_is_where_it_is_spoken(span: Span
 
 
 @pytest.mark.parametrize(
+    ("span", "expected"),
+    [((2.9, 4.8), (3.9, 4.7)), ((2.0, 4.2), (2.0, 3.1)), ((4.0, 5.4), (4.0, 5.4)), ((1.0, 6.0), (1.4, 3.1))],
+)
+def test_a_word_that_was_stretched_over_a_pause_is_on_the_side_where_it_is_spoken_longest(
+    span: Span, expected: Span
+) -> None:
+    assert where_spoken(span, [(1.5, 3.0), (4.0, 4.6), (4.8, 6.0)]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
     ("span", "text", "expected"),
     [
         ((10.0, 12.0), decoded(), True),
         ((10.0, 12.0), decoded(logprob=-0.2), False),
         ((10.0, 12.0), decoded(logprob=-0.2, silence=0.9), True),
         ((10.0, 12.0), decoded(logprob=-0.2, temperature=0.4), True),
+        ((10.0, 12.0), decoded(logprob=-0.2, ratio=4.6), True),
+        ((4.0, 6.0), decoded(logprob=-0.2, ratio=4.6), False),
         ((4.0, 6.0), decoded(), False),
         ((4.9, 6.0), decoded(), True),
         ((5.0, 5.0), decoded(), True),

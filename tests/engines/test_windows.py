@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_farm.engines.windows import Decoded, best, goes_on, in_circles, language_of, phrases_of, step
+from whisper_farm.engines.windows import Decoded, Phrase, best, goes_on, in_circles, language_of, phrases_of, step
 from whisper_farm.transcript.options import RecognitionOptions
 
 END, STAMP = 50257, 50364
@@ -23,8 +23,9 @@ def decoded(
     silence: float = 0.1,
     ratio: float = 1.5,
     circles: bool = False,
+    phrases: int = 1,
 ) -> Decoded:
-    return Decoded(tokens, ended, logprob, silence, ratio, 0.0, circles)
+    return Decoded(tokens, ended, logprob, silence, ratio, 0.0, circles, phrases)
 
 
 REST = tuple(range(1, 9))
@@ -118,6 +119,14 @@ def test_a_list_that_is_sure_of_itself_is_no_text_in_circles() -> None:
     assert not decoded(1, ratio=3.2, logprob=-0.16).worthless(options)
 
 
+def test_a_sentence_that_is_said_many_times_has_a_phrase_each() -> None:
+    options = RecognitionOptions()
+    assert decoded(1, ratio=8.3, phrases=12).acceptable(options)
+    assert not decoded(1, ratio=8.3, phrases=12, logprob=-0.6).acceptable(options), "not sure"
+    assert not decoded(1, ratio=8.3, phrases=12, circles=True).acceptable(options)
+    assert not decoded(1, ratio=8.3, phrases=4).acceptable(options)
+
+
 def test_a_text_known_to_be_bad_is_worthless() -> None:
     options = RecognitionOptions()
     assert decoded(1, ratio=17.6, logprob=-0.2, circles=True).worthless(options)
@@ -134,13 +143,16 @@ def test_a_text_known_to_be_bad_is_worthless() -> None:
         ("the same five words again " * 4, True),
         ("no no no no no no", True),
         ("no no no no", False),
+        ("Meinom meig " + "dab" * 80, True),
+        ("ご視聴ありがとうございました。" * 9, True),
+        ("先週の土曜日に、友達と一緒に高い山に登りました。朝はとても晴れていましたが、雨が降り始めました。", False),
         ("please enter your agent number followed by the pound key please enter your password " * 2, False),
         ("one two three four five six", False),
         ("", False),
     ],
 )
 def test_the_same_words_many_times_running_are_circles(text: str, expected: bool) -> None:
-    assert in_circles(text.split()) is expected
+    assert in_circles(text) is expected
 
 
 def test_thresholds_that_are_off_judge_nothing() -> None:
@@ -173,3 +185,7 @@ def test_the_expected_language_holds_unless_another_is_sure_or_it_is_next_to_imp
     likely: dict[str, float], expected: str, heard: str, sure: bool
 ) -> None:
     assert language_of(likely, expected) == (heard, sure)
+
+
+def test_words_that_are_spread_over_a_phrase_fill_it_by_their_letters() -> None:
+    assert Phrase(2.0, 4.0, (1,)).spread([" no", " really"]) == [(2.0, pytest.approx(2.6)), (pytest.approx(2.6), 4.0)]

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.engines.windows import (
+    REPEATED,
     TIME_STEP_SECONDS,
     Decoded,
     Phrase,
@@ -253,9 +254,11 @@ class WindowDecoder:
     def _judged(
         self, tokens: tuple[int, ...], ended: bool, avg_logprob: float, no_speech_prob: float, temperature: float
     ) -> Decoded:
-        text = self._any_tokenizer.decode(tokens).strip()
-        ratio = float(get_compression_ratio(text))
-        return Decoded(tokens, ended, avg_logprob, no_speech_prob, ratio, temperature, in_circles(text.split()))
+        words = self._any_tokenizer
+        ratio = float(get_compression_ratio(words.decode(tokens).strip()))
+        phrases = phrases_of(tokens, words.timestamp_begin, words.eot, WINDOW_FRAMES / FRAMES_A_SECOND)
+        circles = any(in_circles(words.decode(phrase.tokens)) for phrase in phrases)
+        return Decoded(tokens, ended, avg_logprob, no_speech_prob, ratio, temperature, circles, len(phrases))
 
     def _prompt(self, language: str, options: RecognitionOptions, said: Sequence[int] = ()) -> list[int]:
         tokenizer = self._tokenizer(language, options)
@@ -308,6 +311,8 @@ class WindowDecoder:
         for phrase, draft in zip(phrases, drafts, strict=True):
             if not (text := tokenizer.decode(phrase.tokens)).strip():
                 continue
+            if one.compression_ratio > REPEATED:
+                _keep_in_phrase(draft, phrase)
             words = tuple(
                 Word(*_bounded(word["start"], word["end"], limit), word["word"], float(word["probability"]))
                 for word in draft["words"]
@@ -339,6 +344,15 @@ class WindowDecoder:
     @cached_property
     def _suppressed(self) -> tuple[int, ...]:
         return cast(tuple[int, ...], get_suppressed_tokens(self._any_tokenizer, [-1]))
+
+
+def _keep_in_phrase(draft: dict[str, Any], phrase: Phrase) -> None:
+    """Where the same is said again, alignment leaps: words beside their phrase are spread over it."""
+    words = draft["words"]
+    if words and (words[-1]["end"] <= phrase.start or words[0]["start"] >= phrase.end):
+        for word, (start, end) in zip(words, phrase.spread([word["word"] for word in words]), strict=True):
+            word.update(start=start, end=end)
+        draft.update(start=phrase.start, end=phrase.end)
 
 
 def _bounded(start: float, end: float, limit: float) -> tuple[float, float]:

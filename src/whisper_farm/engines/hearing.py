@@ -2,6 +2,7 @@
 
 What nobody speaks in is taken out before, and a chunk without speech goes to no model. Speech that got no words is
 heard again: with the segments around it, which the new text replaces if it leaves less without words, then alone.
+A chunk that got no words is heard in parts: a sentence that is said many times running looks like a text in circles.
 Words that are improbable one after the other may be of another language than the rest of the window: they are heard
 again by themselves, and replaced if another language is surely spoken and its words are more probable.
 Words that nobody spoke are dropped; what is left over without words is named.
@@ -30,6 +31,7 @@ from whisper_farm.engines.trust import (
     at_onset,
     echoes,
     improbable,
+    in_parts,
     nobody_speaks,
     overlap,
     speaks_another,
@@ -178,13 +180,18 @@ class _Hearing:
             )
 
     def _try_again(self, holes: Sequence[Span]) -> None:
-        """Speech without words is to be heard with the segments around it; where that is too long, alone."""
+        """Speech without words is to be heard with the segments around it; where that is too long, alone.
+
+        Where nothing at all got words, it is heard in parts: as a whole it would give the same text.
+        """
         longest = WIDEST_TRIAL * min(len(self.audio), WINDOW_SAMPLES) / SAMPLE_RATE
         for span, before in self._around(holes):
             if span[1] - span[0] <= longest:
                 self.trials.append(_Trial(span, before))
             else:
-                self.trials += [_Trial(hole, ()) for hole in holes if overlap(hole, [span])]
+                alone = [hole for hole in holes if overlap(hole, [span])]
+                parts = alone if self.segments else in_parts(span, self.speech or ())
+                self.trials += [_Trial(part, ()) for part in parts]
 
     def _try_other_languages(self) -> None:
         """Segments of improbable words are to be heard again by themselves, unless the language was given."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from whisper_farm.engines.windows import SURE_LOGPROB, Decoded
+from whisper_farm.engines.windows import REPEATED, Decoded
 from whisper_farm.transcript.transcript import Segment
 
 Span = tuple[float, float]
@@ -25,10 +25,14 @@ NEAR_WORD_SECONDS = 0.25
 """Speech so near to a word is that word."""
 SLACK_SECONDS = 0.1
 """Edges of speech are known no better than this."""
+PAUSE_SECONDS = 0.5
+"""Nobody pauses so long inside a word."""
 LATE_SECONDS = 0.5
 """A first word that is told to begin so much after the onset of speech, or less, begins at the onset."""
 UNHEARD_SECONDS = 1.0
 """So much speech without words is heard again."""
+PART_SECONDS = 8.0
+"""Speech that got no words as a whole is heard again in parts of about this length."""
 SPOKEN_SHARE = 0.1
 """Text with a smaller share of speech under it was spoken by nobody, unless it is sure of itself."""
 SURE_NO_SPEECH = 0.6
@@ -56,13 +60,30 @@ def without_words(speech: Sequence[Span], words: Iterable[Span]) -> list[Span]:
     return holes
 
 
+def in_parts(span: Span, speech: Sequence[Span]) -> list[Span]:
+    """A span as parts that are cut in pauses of the speech in it."""
+    parts: list[Span] = []
+    for start, end in speech:
+        start, end = max(start, span[0]), min(end, span[1])
+        if start < end and parts and end - parts[-1][0] <= PART_SECONDS:
+            parts[-1] = parts[-1][0], end
+        elif start < end:
+            parts.append((start, end))
+    return parts
+
+
 def where_spoken(span: Span, speech: Sequence[Span]) -> Span:
-    """The times of a word without the silence that they were stretched over; a word outside all speech keeps them."""
+    """The times of a word without the silence that they were stretched over; a word outside all speech keeps them.
+
+    Of a word that is stretched over a pause, the side counts on which it is spoken longest.
+    """
     start, end = span
     inside = [(max(start, one), min(end, other)) for one, other in speech if max(start, one) < min(end, other)]
     if not inside:
         return span
-    first, last = inside[0][0], inside[-1][1]
+    most = max(inside, key=lambda one: one[1] - one[0])
+    near = [one for one in inside if overlap(one, [(most[0] - PAUSE_SECONDS, most[1] + PAUSE_SECONDS)])]
+    first, last = near[0][0], near[-1][1]
     return (
         first - SLACK_SECONDS if first - start > SLACK_SECONDS else start,
         last + SLACK_SECONDS if end - last > SLACK_SECONDS else end,
@@ -84,13 +105,12 @@ def echoes(text: str, told: str | None) -> bool:
 
 
 def nobody_speaks(span: Span, speech: Sequence[Span], decoded: Decoded, echo: bool = False) -> bool:
-    """Whether a text has no speech under it and is not sure of itself, or repeats what the model was told."""
+    """Whether a text has no speech under it, and is not sure of itself or repeats itself or what the model was told."""
     length = max(span[1] - span[0], 0.02)
     if overlap((span[0], span[0] + length), speech) >= SPOKEN_SHARE * length:
         return False
-    return (
-        echo or decoded.avg_logprob < SURE_LOGPROB or decoded.no_speech_prob > SURE_NO_SPEECH or decoded.temperature > 0
-    )
+    doubtful = decoded.no_speech_prob > SURE_NO_SPEECH or decoded.compression_ratio > REPEATED
+    return echo or doubtful or not decoded.sure
 
 
 def improbable(segments: Sequence[Segment]) -> list[tuple[Segment, ...]]:

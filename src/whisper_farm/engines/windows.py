@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -22,9 +23,13 @@ LIKELY_LANGUAGE, POSSIBLE_LANGUAGE = 0.5, 0.05
 WORSE_LOGPROB = 0.5
 """A text that is below the threshold by more than this is no answer."""
 MOST_OF_A_LIST = 2.0
-"""An honest list compresses at most so much better than the threshold."""
-MOST_RUNS, LONGEST_RUN = 4, 12
+"""An honest list compresses at most so much better than the threshold, or as much as it has phrases."""
+REPEATED = 2.4
+"""A text that compresses better says something more than once."""
+MOST_RUNS, LONGEST_RUN = 4, 24
 """The same words, up to so many, may come fewer times than this running."""
+LONGEST_WORD = 30
+"""Of a longer word each letter counts for a word: there are languages without spaces."""
 FASTEST_TOKENS = 8.0
 """Nobody says more tokens in a second for long."""
 LEAST_STEP_SECONDS = 1.0
@@ -42,7 +47,8 @@ class Decoded:
     compression_ratio: float
     temperature: float
     circles: bool = False
-    """Whether the same words come many times running."""
+    """Whether the same words come many times running inside a phrase."""
+    phrases: int = 1
 
     @property
     def sure(self) -> bool:
@@ -61,12 +67,15 @@ class Decoded:
         return likely_none and (options.logprob_threshold is None or self.avg_logprob <= options.logprob_threshold)
 
     def repeats(self, options: RecognitionOptions) -> bool:
-        """Whether the text goes round in circles. An honest list compresses well, too, but is sure of itself."""
+        """Whether the text goes round in circles.
+
+        An honest list compresses well, too, but is sure of itself. What somebody says many times has a phrase each.
+        """
         threshold = options.compression_ratio_threshold
         if threshold is None or self.compression_ratio <= threshold:
             return False
-        honest = self.avg_logprob >= SURE_LOGPROB and self.compression_ratio <= MOST_OF_A_LIST * threshold
-        return self.circles or not honest
+        most = max(MOST_OF_A_LIST * threshold, self.phrases)
+        return self.circles or self.avg_logprob < SURE_LOGPROB or self.compression_ratio > most
 
     def worthless(self, options: RecognitionOptions) -> bool:
         """Whether the text is known to be bad, so that it is no answer however many tries it took."""
@@ -82,6 +91,11 @@ class Phrase:
     start: float
     end: float
     tokens: tuple[int, ...]
+
+    def spread(self, words: Sequence[str]) -> list[tuple[float, float]]:
+        """Times of these words, by their letters."""
+        letters = list(accumulate(map(len, words), initial=0))
+        return list(pairwise(self.start + (self.end - self.start) * count / letters[-1] for count in letters))
 
 
 def best(tries: Sequence[Decoded], options: RecognitionOptions) -> Decoded:
@@ -107,8 +121,13 @@ def mean_logprob(one: Decoded, other: Decoded) -> float:
     return (weights[0] * one.avg_logprob + weights[1] * other.avg_logprob) / sum(weights)
 
 
-def in_circles(words: Sequence[str]) -> bool:
-    """Whether the same few words come `MOST_RUNS` times running."""
+def in_circles(text: str) -> bool:
+    """Whether the same few words, or letters of a long word, come `MOST_RUNS` times running."""
+    words = text.split()
+    return any(_many_running(one) for one in (words, *(word for word in words if len(word) > LONGEST_WORD)))
+
+
+def _many_running(words: Sequence[str]) -> bool:
     for size in range(1, LONGEST_RUN + 1):
         same = 0
         for at in range(size, len(words)):
