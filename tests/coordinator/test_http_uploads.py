@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
@@ -113,6 +114,24 @@ def test_the_same_part_sent_twice_at_once_counts_once(either_farm: ServedFarm) -
         assert sorted(pool.map(at_once, clients)) == [200, 409]
     assert send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :]).is_success
     assert blobs(farm) == [WHOLE]
+
+
+def test_who_asks_again_while_the_parts_become_one_file_hears_that_they_have(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, again = announced(farm.admin), farm.client(farm.token)
+    send(farm.admin, place, 0, PARTS[0])
+    read, asked = farm.coordinator.blobs.get_range, list[httpx.Response]()
+
+    async def read_late(key: str, *more: int) -> AsyncIterator[bytes]:
+        monkeypatch.undo()
+        asked.append(await asyncio.to_thread(send, again, place, len(WHOLE), b""))
+        return await read(key, *more)
+
+    monkeypatch.setattr(farm.coordinator.blobs, "get_range", read_late)
+    answer = send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :])
+    assert [one.json() for one in (*asked, answer)] == [{"received_bytes": len(WHOLE)}] * 2
+    assert submitted(farm.admin, place).status_code == 201
 
 
 def test_no_more_is_taken_than_was_announced_and_nobody_adds_to_the_upload_of_another(farm: ServedFarm) -> None:

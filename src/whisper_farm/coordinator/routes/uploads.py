@@ -15,7 +15,7 @@ from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.transfers import source_key, to_upload
-from whisper_farm.errors import DigestMismatch, NotFound, SourceEmpty, TooLarge, WrongState
+from whisper_farm.errors import BlobMissing, DigestMismatch, NotFound, SourceEmpty, TooLarge, WrongState
 from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
 from whisper_farm.protocol.wire import MAX_PART_BYTES
 from whisper_farm.store import uploads as rows
@@ -96,7 +96,12 @@ async def append_upload(
         if not facts.size:
             await farm.blobs.delete([key])
         if offset + facts.size == upload.size:
-            await _join(farm, upload, parts, facts.sha256 if facts.size == upload.size else None)
+            try:
+                await _join(farm, upload, parts, facts.sha256 if facts.size == upload.size else None)
+            except BlobMissing:  # who has asked again may have joined them meanwhile
+                now = await farm.store.read(lambda tx: rows.find_upload(tx, upload_id, caller.owner))
+                if now.state != "stored":
+                    raise
     return UploadProgress(received_bytes=offset + facts.size)
 
 
