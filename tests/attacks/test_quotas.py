@@ -22,8 +22,9 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.coordinator import submissions, transcripts
+from whisper_farm.coordinator import coordinator, submissions, transcripts
 from whisper_farm.coordinator.routes import search
+from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store import uploads
 from whisper_farm.store.blobs import Blobs
 
@@ -219,6 +220,54 @@ def test_streams_that_are_opened_at_once_are_refused_before_they_begin(
     assert "request_failed" not in caplog.text
 
 
+def test_a_file_that_is_not_there_takes_nobodys_turn(
+    start_farm: StartFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "MOST_DOWNLOADS", 2)
+    farm = start_farm()
+    worker = make_worker(farm)
+    submit(farm.admin)
+    (job,) = worker.claim(transcribe=0, chunk=1)
+    (source,) = [file for file in (farm.data / "blobs" / "sources").rglob("*") if file.is_file()]
+    content = source.read_bytes()
+    source.unlink()
+    fetch = job["task"]["source"]["transfer"]
+    assert [refused(worker.transfer(fetch))[1] for _ in range(6)] == ["blob_missing"] * 6
+    source.write_bytes(content)
+    assert worker.transfer(fetch).content == content
+
+
+def test_files_that_one_party_does_not_read_hold_up_no_other(
+    start_farm: StartFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each held a file and three megabytes: a few hundred took all descriptors of a server."""
+    monkeypatch.setattr(coordinator, "MOST_DOWNLOADS", 4)
+    farm, begun = start_farm(), list[str]()
+    hostile, honest = farm.token_for("worker", "hostile"), make_worker(farm)
+    submit(farm.admin, audio=bytes(32 << 20))
+    theirs = make_worker(farm, "w-2", token=hostile)
+    (job,) = theirs.claim(transcribe=0, chunk=1)
+    submit(farm.admin, audio=b"short")
+    (other,) = honest.claim(transcribe=0, chunk=1)
+    get_range = farm.coordinator.blobs.get_range
+
+    async def noted(key: str, *span: Any) -> AsyncIterator[bytes]:
+        begun.append(key)
+        return await get_range(key, *span)
+
+    monkeypatch.setattr(farm.coordinator.blobs, "get_range", noted)
+    url = httpx.URL(farm.url)
+    told = f"Authorization: Bearer {hostile}\r\n{PROTOCOL_HEADER}: {PROTOCOL_VERSION}"
+    with ExitStack() as stack:
+        for _ in range(6):
+            line = stack.enter_context(socket.create_connection((url.host, url.port or 80)))
+            line.sendall(f"GET /api/work/source/{job['token']} HTTP/1.1\r\nHost: x\r\n{told}\r\n\r\n".encode())
+        eventually(lambda: len(begun) == 2, "half of the places are theirs")
+        assert honest.transfer(other["task"]["source"]["transfer"]).content == b"short"
+        assert len(begun) == 3
+    eventually(lambda: len(begun) > 3, "who has gone makes room")
+
+
 def test_a_user_cannot_go_before_the_others(farm: ServedFarm) -> None:
     ann = farm.user("ann")
     upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]
@@ -237,6 +286,11 @@ def test_a_user_token_sees_and_revokes_no_token_of_a_higher_scope(farm: ServedFa
     for token_id in higher:
         assert refused(user.delete(f"/api/tokens/{token_id}")) == (404, "not_found")
     assert farm.admin.get("/api/server").json()["scope"] == "admin"
+
+
+@pytest.mark.parametrize("more", [{"scope": "admin"}, {"scope": "worker"}, {"scope": "user", "owner": "bob"}])
+def test_a_user_makes_no_token_that_opens_more(farm: ServedFarm, more: dict[str, str]) -> None:
+    assert refused(farm.user("ann").post("/api/tokens", json={"name": "x", **more})) == (403, "forbidden")
 
 
 def test_a_damaged_transcript_is_a_documented_error_and_is_made_again(

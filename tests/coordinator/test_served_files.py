@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 from starlette.requests import Request
 
 from whisper_farm.coordinator.answers.files import serve_file
+from whisper_farm.coordinator.layers.auth import Caller
+from whisper_farm.coordinator.layers.quotas import Turns
 
 
 def test_a_file_is_closed_though_the_request_ends_while_it_is_opened(
@@ -28,7 +31,9 @@ def test_a_file_is_closed_though_the_request_ends_while_it_is_opened(
         return opened[0]
 
     async def scene() -> None:
-        request = Request({"type": "http", "method": "GET", "headers": []})
+        app = SimpleNamespace(state=SimpleNamespace(coordinator=SimpleNamespace(downloads=Turns(2))))
+        state = {"caller": Caller("token", "ann", "user")}
+        request = Request({"type": "http", "method": "GET", "headers": [], "app": app, "state": state})
         asked = asyncio.create_task(serve_file(request, file, 5))
         await asyncio.to_thread(began.wait, 10)
         asked.cancel()

@@ -40,7 +40,7 @@ def _most_connections() -> int:
         return 10_000
     import resource
 
-    return max(64, min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4))
+    return max(64, min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 2 // 3))
 
 
 MOST_CONNECTIONS = _most_connections()

@@ -17,7 +17,7 @@ from whisper_farm.coordinator.completions import Completions
 from whisper_farm.coordinator.editing import Texts
 from whisper_farm.coordinator.event_log import EventLog
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
-from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries, OneEach
+from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries, OneEach, Turns
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
 from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.long_poll import LongPolls
@@ -44,6 +44,8 @@ from whisper_farm.store.events import Event
 
 STOP_SECONDS = 1.5
 """How long the tasks behind the API have to end."""
+MOST_DOWNLOADS = 128
+"""Files that are sent at once: one that nobody reads holds three megabytes."""
 DRAINING: frozenset[EventKind] = frozenset({"worker_draining", "worker_dismissed"})
 
 
@@ -70,6 +72,7 @@ class Coordinator:
         self.enter = WaysIn(self.tokens, self.sessions, *ways, self.names).enter
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
         self.streams_at_once = AtOnce(settings.max_streams, "event streams")
+        self.downloads = Turns(MOST_DOWNLOADS)
         self.web_app = WebApp.read()
         self.claims = Claims(self.store, policy, self.metrics)
         self.long_polls = LongPolls(self.claims.attempt)

@@ -1,5 +1,7 @@
 """Stored files as answers: streamed, whole or the one range that was asked for (RFC 9110), for decoders that seek.
 
+One that is read slowly holds a file and some megabytes. So they take turns, and nobody has more than half of those.
+
 Several ranges in one header, or a unit other than bytes, are answered with the whole file, as the RFC allows.
 """
 
@@ -8,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from whisper_farm.errors import BlobMissing, SourceUnreadable
+from whisper_farm.coordinator.layers.quotas import Turns
+from whisper_farm.errors import BlobMissing, ServerBusy, SourceUnreadable
 from whisper_farm.store.blobs import Blobs
 
 BLOCK_BYTES = 1 << 20
+TURN_SECONDS = 25.0
+"""Longest wait until a file is sent."""
 OCTETS = "application/octet-stream"
 _ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*$", re.IGNORECASE)
 
@@ -57,7 +65,27 @@ async def _serve(
     status = 206 if span.partial else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=span.headers(), media_type=media_type)
-    return StreamingResponse(await content(span), status, span.headers(), media_type)
+    async with AsyncExitStack() as held:
+        turns: Turns = request.app.state.coordinator.downloads
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await held.enter_async_context(turns.one(request.state.caller.party))
+        except TimeoutError:
+            raise ServerBusy("Too many files are being sent; try again.") from None
+        pieces = await content(span)
+        return HeldStream(held.pop_all(), pieces, status, span.headers(), media_type)
+
+
+class HeldStream(StreamingResponse):
+    """A stream that holds something from before its first byte to its last."""
+
+    def __init__(self, held: AsyncExitStack, *content: Any, **more: Any) -> None:
+        super().__init__(*content, **more)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
 
 
 async def _file_blocks(path: Path, first: bytes, span: Span) -> AsyncIterator[bytes]:

@@ -74,6 +74,11 @@ class Caller:
         """The one owner whose things this caller sees; None means everybody's."""
         return None if self.scope == "admin" else self.owner
 
+    @property
+    def party(self) -> str:
+        """Who takes turns with others: a worker by its token, for many may have one owner, and anybody else."""
+        return self.token_id if self.scope == "worker" else self.owner
+
 
 R = TypeVar("R", bound=TokenRow | SessionRow)
 

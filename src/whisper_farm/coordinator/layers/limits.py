@@ -31,7 +31,7 @@ SEND_SECONDS = 60.0
 SMALL_BODY_BYTES = 64 << 10
 """A larger body takes its turn, so that many of them do not fill the memory."""
 LARGE_BODIES_AT_ONCE = 8
-"""In one dialect, and as many again of tokens of which there is none: nobody takes the turns of all others."""
+"""In one dialect: clients do not take the turns of workers."""
 TURN_SECONDS = 10.0
 """Longest wait for a turn."""
 DRAIN_BYTES = 1 << 20
@@ -127,7 +127,7 @@ class RequestLimits:
         caller = scope.get("state", {}).get("caller")
         try:
             async with asyncio.timeout(TURN_SECONDS):
-                await turn.enter_async_context(self._turns.one(getattr(caller, "token_id", "")))
+                await turn.enter_async_context(self._turns.one(getattr(caller, "party", "")))
         except TimeoutError:
             await _drain(receive)
             raise ServerBusy("The server is busy with other large requests; try again.") from None

@@ -51,7 +51,7 @@ class AtOnce:
 
 
 class Turns:
-    """So many at once, and as many again of those who have none: whoever holds many keeps no other out."""
+    """So many at once, of one party half as many, and as many again of those who have none: nobody keeps others out."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -61,7 +61,7 @@ class Turns:
     @asynccontextmanager
     async def one(self, who: str) -> AsyncIterator[None]:
         """Wait for a turn, which lasts as long as the block."""
-        while self._held.total() >= (self._most if self._held[who] else 2 * self._most):
+        while not self._has_room(who):
             await self._ended.wait()
         self._held[who] += 1
         try:
@@ -71,6 +71,10 @@ class Turns:
             self._held = +self._held
             self._ended.set()
             self._ended.clear()
+
+    def _has_room(self, who: str) -> bool:
+        mine, taken = self._held[who], self._held.total()
+        return taken < 2 * self._most if not mine else mine < self._most // 2 and taken < self._most
 
 
 class OneEach:

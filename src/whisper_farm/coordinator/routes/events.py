@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from whisper_farm.coordinator.answers.errors import documented
+from whisper_farm.coordinator.answers.files import HeldStream
 from whisper_farm.coordinator.answers.openapi import ID, MAX_EVENT_ID
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
@@ -61,20 +61,10 @@ async def follow_events(
     followed = farm.event_log.follow(position, wanted, once, KEEP_ALIVE_SECONDS)
     revoked = partial(ended, farm.enter, request.scope)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    counted = farm.streams_at_once.one_more(caller.owner)
-    return _Stream(counted, _frames(position, followed, limit, revoked), media_type=MEDIA_TYPE, headers=headers)
-
-
-class _Stream(StreamingResponse):
-    """A stream that is counted from before its first byte: where there are too many, that is the whole answer."""
-
-    def __init__(self, counted: AbstractContextManager[None], frames: AsyncIterator[str], **more: Any) -> None:
-        super().__init__(frames, **more)
-        self._counted = counted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._counted:
-            await super().__call__(scope, receive, send)
+    async with AsyncExitStack() as held:
+        held.enter_context(farm.streams_at_once.one_more(caller.owner))
+        frames = _frames(position, followed, limit, revoked)
+        return HeldStream(held.pop_all(), frames, media_type=MEDIA_TYPE, headers=headers)
 
 
 async def _frames(
