@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from whisper_farm.coordinator.layers.quotas import Turns
 from whisper_farm.errors import BlobMissing, ServerBusy, SourceUnreadable
 from whisper_farm.store.blobs import Blobs
 
@@ -66,7 +65,7 @@ async def _serve(
     if request.method == "HEAD":
         return Response(status_code=status, headers=span.headers(), media_type=media_type)
     async with AsyncExitStack() as held:
-        turns: Turns = request.app.state.coordinator.downloads
+        turns = request.app.state.coordinator.downloads
         try:
             async with asyncio.timeout(TURN_SECONDS):
                 await held.enter_async_context(turns.one(request.state.caller.party))
