@@ -22,7 +22,7 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.coordinator import coordinator, submissions, transcripts
+from whisper_farm.coordinator import coordinator, editing, submissions, transcripts
 from whisper_farm.coordinator.routes import search
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store import uploads
@@ -364,6 +364,49 @@ def test_searches_of_one_owner_occupy_one_reader_of_the_database(
         assert len(under_way) == 1
         go_on.set()
         assert {each.result().status_code for each in waiting} == {200}
+
+
+def test_pages_of_one_owner_are_made_one_by_one_and_beside_the_event_loop(
+    farm: ServedFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty thousand names of one speaker, laid over three hundred segments, stopped the server for 23 seconds."""
+    greedy, honest, worker = farm.user("greedy"), farm.user("honest"), make_worker(farm)
+    places = {}
+    for one in (greedy, honest):
+        places[one] = f"/api/transcriptions/{submit(one)['id']}/segments"
+        worker.work_off()
+    laid, go_on, under_way = transcripts.laid, threading.Event(), list[str]()
+
+    def slowly(*given: Any) -> Any:
+        under_way.append(threading.current_thread().name)
+        go_on.wait(20)
+        return laid(*given)
+
+    with ThreadPoolExecutor(6) as pool:
+        monkeypatch.setattr(transcripts, "laid", slowly)
+        waiting = [pool.submit(greedy.get, places[greedy]) for _ in range(6)]
+        eventually(lambda: under_way, "one page is being made")
+        monkeypatch.setattr(transcripts, "laid", laid)
+        assert honest.get(places[honest]).is_success
+        go_on.set()
+        assert {each.result().status_code for each in waiting} == {200}
+    assert len(under_way) == 1
+    assert "served-farm" not in under_way
+
+
+def test_speakers_are_named_anew_so_often_and_no_more(
+    farm: ServedFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editing, "MOST_RENAMES", 2)
+    place = f"/api/transcriptions/{submit(farm.admin)['id']}"
+    make_worker(farm).work_off()
+    eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
+    for number, expected in enumerate((201, 201, 429)):
+        body = {
+            "based_on": number,
+            "rename": {"speaker": None if number == 0 else f"n{number - 1}", "name": f"n{number}"},
+        }
+        assert farm.admin.post(f"{place}/edits", json=body).status_code == expected
 
 
 def test_segments_name_results_that_are_gone(farm: ServedFarm, make_worker: MakeWorker) -> None:

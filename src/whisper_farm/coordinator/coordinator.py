@@ -65,7 +65,7 @@ class Coordinator:
         self.sessions = KnownSessions(self.store)
         self.names = OwnNames(settings)
         self.failed_tries = FailedTries()
-        self.one_search = OneEach()
+        self.one_search, self.one_page = OneEach(), OneEach()
         self.one_password = asyncio.Semaphore(1)
         """Looking at one costs a processor, and much memory: others wait, and the readers of the database do not."""
         ways = Readers(self.store), ProxiedPeople(self.store, settings)

@@ -17,7 +17,7 @@ from operator import attrgetter
 from whisper_farm.coordinator.layers.auth import Caller, own
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import read_document, transcript_key_of
-from whisper_farm.errors import EditConflict, InvalidRequest, ServerBusy, TooLarge, WrongState
+from whisper_farm.errors import EditConflict, InvalidRequest, QuotaReached, ServerBusy, TooLarge, WrongState
 from whisper_farm.protocol.edits import MOST_TEXT, Adoption, EditsView, NewEdit, SplicedSegments, VersionView
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -52,6 +52,8 @@ TRIES = 10
 """How often a change is made anew because another one was added first."""
 MOST_REPLACED = 16_000_000
 """Letters of a whole text after a replacement."""
+MOST_RENAMES = 1000
+"""Speakers of one transcription that are named anew: each costs a walk over the text whenever it is read."""
 MOST_PASSAGES = 20
 """Passages that a refusal shows."""
 
@@ -186,6 +188,8 @@ def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) 
         raise InvalidRequest(f"`based_on`: the newest edit is {newest}.")
     number = newest + 1
     if wanted.rename is not None:
+        if sum(edit.rename is not None for edit in text.edits) >= MOST_RENAMES:
+            raise QuotaReached(f"Speakers were named anew {MOST_RENAMES} times here, as often as they may be.")
         return Edit(number, author, rename=Rename(wanted.rename.speaker, wanted.rename.name))
     if wanted.reverse is not None:
         return Edit(number, author, reverses=(_reversible(text, wanted.reverse),))

@@ -122,7 +122,7 @@ async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str,
         if text is None
     )
     machine = [segment for text in texts for segment in text.segments]
-    segments = laid(machine, ended.edits, ended.start, ended.end)
+    segments = await asyncio.to_thread(laid, machine, ended.edits, ended.start, ended.end)
     spoken = tuple(segment for segment in segments if not segment.struck)
     return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished, lost=lost)
 
