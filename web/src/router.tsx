@@ -9,12 +9,24 @@ import {
   redirect,
 } from "@tanstack/react-router";
 
+import { api, data } from "./api/client";
 import { sessionQuery } from "./api/queries";
 import { SignIn, SignInByLink } from "./pages/sign-in/SignIn";
 import { wantedOf } from "./pages/transcriptions/List";
 import { Transcriptions } from "./pages/transcriptions/Transcriptions";
 import { Failed, Missing } from "./shell/Failed";
 import { Shell } from "./shell/Shell";
+
+/** A page that is loaded when it is first wanted. Where the farm does not answer, that is said, and nothing is lost. */
+const page = <T extends Record<string, unknown>, N extends keyof T & string>(load: () => Promise<T>, name: N) =>
+  lazyRouteComponent(async (): Promise<T> => {
+    try {
+      return await load();
+    } catch (error) {
+      await data(api.GET("/app/session"));
+      throw error; // the farm has another release: the router loads the app anew
+    }
+  }, name);
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({ notFoundComponent: Missing });
 
@@ -49,27 +61,27 @@ const transcription = createRoute({
   path: "/transcriptions/$id",
   validateSearch: (search: Record<string, unknown>): { t?: number } =>
     Number.isFinite(Number(search.t)) && search.t !== undefined ? { t: Math.max(0, Number(search.t)) } : {},
-  component: lazyRouteComponent(() => import("./pages/transcription/Transcription"), "Transcription"),
+  component: page(() => import("./pages/transcription/Transcription"), "Transcription"),
 });
 const shared = createRoute({
   getParentRoute: () => root,
   path: "/shared/$id/$secret",
-  component: lazyRouteComponent(() => import("./pages/shared/Shared"), "Shared"),
+  component: page(() => import("./pages/shared/Shared"), "Shared"),
 });
 const farm = createRoute({
   getParentRoute: () => shell,
   path: "/farm",
-  component: lazyRouteComponent(() => import("./pages/farm/Farm"), "Farm"),
+  component: page(() => import("./pages/farm/Farm"), "Farm"),
 });
 const feeds = createRoute({
   getParentRoute: () => shell,
   path: "/feeds",
-  component: lazyRouteComponent(() => import("./pages/feeds/Feeds"), "Feeds"),
+  component: page(() => import("./pages/feeds/Feeds"), "Feeds"),
 });
 const settings = createRoute({
   getParentRoute: () => shell,
   path: "/settings/{-$part}",
-  component: lazyRouteComponent(() => import("./pages/settings/Settings"), "Settings"),
+  component: page(() => import("./pages/settings/Settings"), "Settings"),
 });
 
 const tree = root.addChildren([signIn, signInByLink, shared, shell.addChildren([transcriptions, transcription, feeds, farm, settings])]);

@@ -38,6 +38,7 @@ export const themeWith = ({ close, showPassword }: Said) => createTheme({
       : found;
   },
   components: {
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false } }, // no child of a menu may be there for the focus alone
     Loader: { defaultProps: { role: "status" } },
     Badge: { defaultProps: { variant: "light", radius: "sm", tt: "none", fw: 600, flex: "none" } },
     Notification: { defaultProps: { closeButtonProps: { "aria-label": close } } },

@@ -20,6 +20,7 @@ interface Props {
 export function ChunkMap({ jobs, label, onPick }: Props) {
   const { t } = useWords();
   const chunks = jobs.filter(({ kind }) => kind === "transcribe");
+  if (!chunks.length) return null;
   const paths = new Map<ChunkState, { path: string; count: number }>();
   const side = CELL - GAP;
   for (const job of chunks) {

@@ -13,7 +13,8 @@ export function Failed({ error }: ErrorComponentProps) {
   return (
     <Container size="sm" py="xl">
       <Stack>
-        <Problem error={error} />
+        <Title order={1}>{t.error}</Title>
+        <Problem error={error} title={null} />
         <Button onClick={() => void router.invalidate()}>{t.tryAgain}</Button>
       </Stack>
     </Container>
@@ -38,7 +39,7 @@ export function isFatal(error: unknown, known: unknown): boolean {
 export function Missing() {
   const { t } = useWords();
   return (
-    <Container size="sm" py="xl">
+    <Container component="main" size="sm" py="xl">
       <Stack>
         <Title order={1}>{t.notFound}</Title>
         <ToList />

@@ -112,7 +112,7 @@ export function Entry({ name, badge, about, bad, children }: {
   return (
     <li>
       <div className={style.grow}>
-        <b>{name}</b> {typeof badge === "string" ? <Badge color="gray">{badge}</Badge> : badge}
+        <b dir="auto">{name}</b> {typeof badge === "string" ? <Badge color="gray">{badge}</Badge> : badge}
         <Text size="sm" c="dimmed">
           {about.filter(Boolean).join(" · ")}
         </Text>
@@ -127,11 +127,23 @@ export function Entry({ name, badge, about, bad, children }: {
   );
 }
 
-/** The small button at the end of an entry. */
+/** The small button at the end of an entry. What cannot be undone is asked once more. */
 export function Small({ label, danger = false, onClick }: { label: string; danger?: boolean; onClick: () => void }) {
+  const { t } = useWords();
+  const [asking, ask] = useState(false);
+  const press = () => {
+    if (!danger || asking) onClick();
+    ask(danger && !asking);
+  };
   return (
-    <Button size="compact-sm" variant="subtle" onClick={onClick} {...(danger ? { color: "red" } : {})}>
-      {label}
+    <Button
+      size="compact-sm"
+      variant={asking ? "filled" : "subtle"}
+      onClick={press}
+      onBlur={() => ask(false)}
+      {...(danger ? { color: "red" } : {})}
+    >
+      {asking ? t.really(label) : label}
     </Button>
   );
 }

@@ -9,7 +9,7 @@ import {
   useMantineColorScheme,
 } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { Link, Outlet, useNavigate } from "@tanstack/react-router";
+import { Link, Outlet, useNavigate, useRouter } from "@tanstack/react-router";
 import { IconLogout, IconMoon, IconPlugConnectedX, IconRss, IconServerBolt, IconSettings, IconSun, IconTextCaption, IconUser } from "@tabler/icons-react";
 import { useEffect, useState } from "react";
 
@@ -133,6 +133,7 @@ function Person() {
 function useLive(): boolean {
   const client = useQueryClient();
   const navigate = useNavigate();
+  const router = useRouter();
   const [connected, setConnected] = useState(true);
   useEffect(() => {
     const applied = new Applied(client);
@@ -149,12 +150,12 @@ function useLive(): boolean {
           break;
         case "signed-out":
           client.clear();
-          void navigate({ to: "/sign-in" });
+          void navigate({ to: "/sign-in", search: { to: router.state.location.href } }); // and back again
           break;
       }
     });
     hello();
     return stop;
-  }, [client, navigate]);
+  }, [client, navigate, router]);
   return connected;
 }

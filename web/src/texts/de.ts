@@ -8,7 +8,6 @@ export const de: Texts = {
   nav: { transcriptions: "Transkriptionen", farm: "Farm", feeds: "Podcasts", main: "Hauptmenü" },
   theme: { light: "Hell", dark: "Dunkel", auto: "Wie das System", label: "Farben" },
   lost: "Die Verbindung zur Farm ist unterbrochen. Es wird weiter versucht; was Sie sehen, ist von vorher.",
-  back: "Wieder verbunden.",
   error: "Etwas ist schiefgegangen",
   problems: {
     source_empty: "Die Datei ist leer.",
@@ -23,7 +22,7 @@ export const de: Texts = {
     model_unavailable: "Das Modell ließ sich nicht laden:",
     option_unsupported: "Diese Option kennt der Erkenner nicht:",
     recogniser_crashed: "Der Erkenner ist abgestürzt:",
-    unauthorized: "Name oder Passwort ist falsch, oder der Link gilt nicht mehr.",
+    unauthorized: "Name, Passwort oder Link stimmt nicht oder gilt nicht mehr.",
     forbidden: "Das dürfen Sie nicht:",
     not_found: "Das gibt es nicht oder nicht mehr.",
     wrong_state: "Das geht im Augenblick nicht:",
@@ -56,6 +55,7 @@ export const de: Texts = {
   tryAgain: "Noch einmal versuchen",
   close: "Schließen",
   ok: "OK",
+  really: (action) => `${action}: wirklich?`,
   copy: "Kopieren",
   copied: "Kopiert.",
   copyFailed: "Der Browser erlaubt das Kopieren nicht. Bitte den Text markieren und selbst kopieren.",
@@ -103,7 +103,7 @@ export const de: Texts = {
     more: "Mehr zeigen",
     none: "Keine Transkription passt dazu.",
     emptyTitle: "Noch nichts transkribiert",
-    emptyText: "Ziehen Sie eine Aufnahme hierher: einen Podcast, eine Vorlesung, eine Besprechung. Sie wird in Stücke " +
+    emptyText: "Ziehen Sie eine Aufnahme hierher, oder wählen Sie eine Datei: einen Podcast, eine Vorlesung, eine Besprechung. Sie wird in Stücke " +
       "geschnitten, die Worker Ihrer Farm transkribieren sie nebeneinander, und Sie lesen dabei schon mit. " +
       "Kein Cloud-Dienst hört Ihre Aufnahme.",
     noWorker: "Noch ist kein Worker da.",
@@ -151,9 +151,6 @@ export const de: Texts = {
     submitting: "Wird übergeben …",
     failed: "Nicht gesendet",
     dismiss: "Aus der Liste nehmen",
-    empty: (name) => `${name} ist leer.`,
-    tooLarge: (name, most) => `${name} ist größer als die ${most}, die dieser Server annimmt.`,
-    leave: "Es werden noch Dateien gesendet.",
     progress: (name) => `Upload von ${name}`,
   },
   reader: {
@@ -197,11 +194,9 @@ export const de: Texts = {
     speed: "Tempo",
     backward: "5 Sekunden zurück",
     forward: "5 Sekunden vor",
-    noAudio: "Der Ton dieser Transkription kann hier nicht abgespielt werden.",
     nextDoubt: "Nächste zweifelhafte Stelle",
     previousDoubt: "Vorige zweifelhafte Stelle",
     doubts: (count) => (count === 1 ? "1 zweifelhafte Stelle" : `${count} zweifelhafte Stellen`),
-    noDoubts: "Keine zweifelhaften Stellen",
     doubt: (text, at) => `Zweifelhaft: „${text}“ bei ${at}`,
     gap: (at) => `Fehlender Teil bei ${at}`,
     find: "Im Transkript suchen",
@@ -392,7 +387,6 @@ export const de: Texts = {
     workers: "Worker",
     noWorkers: "In der letzten Stunde war kein Worker hier.",
     version: "Version",
-    name: "Name",
     engine: "Engine und Modelle",
     device: "Gerät",
     speed: "Tempo",

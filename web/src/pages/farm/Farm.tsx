@@ -205,7 +205,7 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
   return (
     <div>
       <Group justify="space-between" mb={6}>
-        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map}>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map} dir="auto">
           {one.name}
         </Link>
         <Group gap="xs">

@@ -63,7 +63,7 @@ export function Lanes({ workers, now, names }: Props) {
       <ul className={style.names}>
         {order.map((id, index) => (
           <li key={id}>
-            <i style={{ background: HUES[index % HUES.length] }} /> {names.get(id) ?? id}
+            <i style={{ background: HUES[index % HUES.length] }} /> <bdi>{names.get(id) ?? id}</bdi>
           </li>
         ))}
       </ul>

@@ -65,7 +65,7 @@ function Shown({ one, secret }: { one: TranscriptionView; secret: string }) {
             {t.share.shown(t.app)}
           </Text>
         </Group>
-        <Title order={1} className={style.title} lineClamp={3} title={one.name}>
+        <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">
           {one.name}
         </Title>
         <Text size="sm" c="dimmed">

@@ -105,17 +105,13 @@ export function MoreMenu({ id, correcting, letters, onLetters, onSpeakers }: {
           </Menu.Item>
           <Menu.Divider />
           <Menu.Label>{t.edit.subtitles}</Menu.Label>
-          {LETTERS.map((one) => (
-            <Menu.Item
-              key={one}
-              role="menuitemradio"
-              aria-checked={one === letters}
-              leftSection={<IconCheck size={16} aria-hidden style={{ opacity: one === letters ? 1 : 0 }} />}
-              onClick={() => onLetters(one)}
-            >
-              {one ? t.edit.lettersALine(one) : t.edit.notMeasured}
-            </Menu.Item>
-          ))}
+          <Menu.RadioGroup value={String(letters)} onChange={(value) => onLetters(Number(value))}>
+            {LETTERS.map((one) => (
+              <Menu.RadioItem key={one} value={String(one)}>
+                {one ? t.edit.lettersALine(one) : t.edit.notMeasured}
+              </Menu.RadioItem>
+            ))}
+          </Menu.RadioGroup>
         </Menu.Dropdown>
       </Menu>
       <NameDialog title={t.edit.nameVersion} label={t.edit.versionName} given="" opened={naming} onClose={names.close} onName={name} />

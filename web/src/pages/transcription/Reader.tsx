@@ -41,6 +41,12 @@ export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
     getItemKey: (index) => keyOf(rows[index]),
   });
   useHandle(ref, rows, virtual, list);
+  const left = useRef(active);
+  useEffect(() => {
+    const index = left.current === undefined || active !== undefined ? -1 : rowAt(rows, left.current);
+    left.current = active;
+    if (document.activeElement === document.body) list.current?.querySelector<HTMLElement>(`[data-index="${index}"]`)?.focus({ preventScroll: true });
+  }, [active, rows]); // Tab goes on where somebody has corrected
   return (
     <div ref={list} className={style.rows} style={{ height: virtual.getTotalSize() }} role="list">
       {virtual.getVirtualItems().map((item) => {
@@ -52,6 +58,7 @@ export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
             data-index={item.index}
             className={style.row}
             role="listitem"
+            tabIndex={-1}
             style={{ transform: `translateY(${item.start - virtual.options.scrollMargin}px)` }}
           >
             {row.kind === "hole" ? (

@@ -106,7 +106,7 @@ export function Speakers({ editor, opened, onClose, hear }: {
                   {duration(seconds)} · {number((100 * seconds) / all)} %
                 </Text>
               </div>
-              <Button size="xs" variant="default" aria-label={name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)} onClick={() => setAsked({ name })}>
+              <Button size="xs" variant="default" aria-label={`${t.edit.rename}: ${name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)}`} onClick={() => setAsked({ name })}>
                 {t.edit.rename}
               </Button>
             </Group>

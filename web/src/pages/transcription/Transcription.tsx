@@ -169,7 +169,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   return (
     <header>
       <ToList />
-      <Title order={1} className={style.title} lineClamp={3} title={one.name}>
+      <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">
         {one.name}
       </Title>
       <Group gap="xs" className={style.facts}>
@@ -199,7 +199,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
               variant="default"
               leftSection={<IconAlertCircle size={17} aria-hidden />}
               rightSection={<IconChevronDown size={17} aria-hidden />}
-              aria-label={`${t.reader.nextDoubt} (${t.reader.doubts(doubts.count)})`}
+              aria-label={`${t.reader.doubts(doubts.count)}: ${t.reader.nextDoubt}`}
               onClick={() => doubts.step(1)}
             >
               {t.reader.doubts(doubts.count)}

@@ -63,7 +63,7 @@ export function List({ empty }: { empty: ReactNode }) {
         </Button>
       )}
       {words && <Said words={words} />}
-      <Text size="sm" c="dimmed">
+      <Text size="sm" c="dimmed" className={style.hint}>
         {t.list.dropHere}
       </Text>
     </Stack>
@@ -138,7 +138,7 @@ function Said({ words }: { words: string }) {
               className={style.hitLink}
             >
               <Text span size="sm" c="dimmed" className={style.where}>
-                {hit.name} · {clock(hit.seconds)}
+                <bdi>{hit.name}</bdi> · {clock(hit.seconds)}
               </Text>
               <Highlight highlight={marked} component="span" dir="auto" lineClamp={3}>
                 {hit.text}

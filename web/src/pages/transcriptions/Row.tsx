@@ -30,7 +30,7 @@ export function Row({ one }: { one: TranscriptionView }) {
   return (
     <li className={style.row}>
       <div className={style.what}>
-        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.name}>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.name} dir="auto" title={one.name}>
           {one.name}
         </Link>
         <Text size="sm" c="dimmed" truncate>
@@ -38,9 +38,9 @@ export function Row({ one }: { one: TranscriptionView }) {
         </Text>
       </div>
       <div className={style.how}>
-        <Group gap="xs" wrap="nowrap">
+        <Group gap="0 8px">
           <StateBadge state={one.state} />
-          <Text size="sm" c="dimmed" truncate>
+          <Text size="sm" c="dimmed">
             <Pace one={one} now={now} />
           </Text>
         </Group>

@@ -30,7 +30,7 @@ export function Transcriptions() {
       <Stack gap="lg">
         <Group justify="space-between">
           <Title order={1}>{t.list.title}</Title>
-          <Group gap="xs">
+          <Group gap="xs" className={style.ways}>
             <OptionsButton open={open} toggle={toggle} />
             <Choose onFiles={send} />
           </Group>

@@ -35,8 +35,8 @@ function One({ one }: { one: Upload }) {
   }[one.state]();
   return (
     <Stack gap={4}>
-      <Group justify="space-between" wrap="nowrap" gap="sm">
-        <Text fw={550} truncate>
+      <Group justify="space-between" gap="sm">
+        <Text fw={550} truncate flex="1 1 160px" dir="auto">
           {one.file.name}{" "}
           <Text span c="dimmed" size="sm">
             {bytes(one.file.size)}
