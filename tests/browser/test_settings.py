@@ -194,8 +194,7 @@ def test_a_podcast_is_followed_and_removed_by_keys_alone(visitor: Visitor) -> No
 def test_every_part_of_the_settings_works_by_keys_alone(visitor: Visitor, farm: Farm) -> None:
     page = visitor.signed_in()
     press(page, page.get_by_role("button", name="Settings: admin"), "Enter")
-    page.get_by_role("menuitem", name="Settings").wait_for()
-    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitem", name="Settings")).to_be_focused()
     page.keyboard.press("Enter")
     with page.expect_response(lambda answer: answer.request.method == "PATCH"):
         press(page, page.get_by_role("radio", name="Normal"), "ArrowLeft")

@@ -25,8 +25,9 @@ export const unsent: { defaults: Defaults | null } = { defaults: null };
 export const preferencesQuery = queryOptions({
   queryKey: ["preferences"],
   queryFn: async () => {
+    const before = unsent.defaults; // what was not sent as it began, the answer does not know
     const kept = await data(api.GET("/app/preferences"));
-    return { ...kept, defaults: unsent.defaults ?? kept.defaults };
+    return { ...kept, defaults: unsent.defaults ?? before ?? kept.defaults };
   },
   staleTime: Infinity,
 });
@@ -95,17 +96,8 @@ export type Action = "cancel" | "retry" | "delete";
 /** Cancel, retry or delete a transcription. */
 export async function act(id: string, action: Action, keepalive = false): Promise<void> {
   const params = { path: { transcription_id: id } };
-  switch (action) {
-    case "cancel":
-      await data(api.POST("/api/transcriptions/{transcription_id}/cancel", { params }));
-      break;
-    case "retry":
-      await data(api.POST("/api/transcriptions/{transcription_id}/retry", { params }));
-      break;
-    case "delete":
-      await data(api.DELETE("/api/transcriptions/{transcription_id}", { params, keepalive }));
-      break;
-  }
+  if (action === "delete") await data(api.DELETE("/api/transcriptions/{transcription_id}", { params, keepalive }));
+  else await data(api.POST(`/api/transcriptions/{transcription_id}/${action}`, { params }));
 }
 
 export const useAction = () =>

@@ -7,16 +7,15 @@ import { copy } from "../copy";
 import { useWords } from "../words";
 import style from "./Parts.module.css";
 
+/** What is said smaller. */
+export const Note = ({ children }: { children: ReactNode }) => <Text size="sm" c="dimmed">{children}</Text>;
+
 export function Section({ title, hint, children }: { title: string; hint?: ReactNode; children: ReactNode }) {
   return (
     <Card withBorder padding="lg" component="section" aria-label={title}>
       <Stack gap="sm">
         <Title order={2}>{title}</Title>
-        {hint && (
-          <Text size="sm" c="dimmed">
-            {hint}
-          </Text>
-        )}
+        {hint && <Note>{hint}</Note>}
         {children}
       </Stack>
     </Card>
@@ -113,9 +112,7 @@ export function Entry({ name, badge, about, bad, children }: {
     <li>
       <div className={style.grow}>
         <b dir="auto">{name}</b> {typeof badge === "string" ? <Badge color="gray">{badge}</Badge> : badge}
-        <Text size="sm" c="dimmed">
-          {about.filter(Boolean).join(" · ")}
-        </Text>
+        <Note>{about.filter(Boolean).join(" · ")}</Note>
         {bad && (
           <Text size="sm" c="var(--mantine-color-error)">
             {bad}
@@ -127,8 +124,16 @@ export function Entry({ name, badge, about, bad, children }: {
   );
 }
 
-/** The small button at the end of an entry. What cannot be undone is asked once more. */
-export function Small({ label, danger = false, onClick }: { label: string; danger?: boolean; onClick: () => void }) {
+interface SmallProps {
+  readonly label: string;
+  readonly variant?: "filled" | "default" | "subtle";
+  /** It cannot be undone: one is asked once more. */
+  readonly danger?: boolean;
+  readonly onClick: () => void;
+}
+
+/** A small button, as they stand at the end of an entry. */
+export function Small({ label, variant = "subtle", danger = false, onClick }: SmallProps) {
   const { t } = useWords();
   const [asking, ask] = useState(false);
   const press = () => {
@@ -138,7 +143,7 @@ export function Small({ label, danger = false, onClick }: { label: string; dange
   return (
     <Button
       size="compact-sm"
-      variant={asking ? "filled" : "subtle"}
+      variant={asking ? "filled" : variant}
       onClick={press}
       onBlur={() => ask(false)}
       {...(danger ? { color: "red" } : {})}

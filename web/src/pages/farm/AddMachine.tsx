@@ -9,6 +9,7 @@ import { encode } from "uqr";
 import { useChange } from "../../api/change";
 import { address, api, data } from "../../api/client";
 import { copy } from "../../copy";
+import { Note, Small } from "../../shell/Parts";
 import { duration, useNow, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { joinCommand, onlyHere, type System, systems } from "./joining";
@@ -100,9 +101,7 @@ function How({ code, until, approved, ask }: HowProps) {
               {t.join.copy}
             </Button>
           </Group>
-          <Text size="sm" c="dimmed">
-            {t.join.works(duration(until - now))}
-          </Text>
+          <Note>{t.join.works(duration(until - now))}</Note>
           <Switch label={t.join.approved} description={t.join.approvedHint} checked={approved} onChange={(event) => ask(event.currentTarget.checked)} />
         </Stack>
       </Group>
@@ -140,12 +139,8 @@ export function Joining() {
     .map((one) => (
       <Alert key={one.id} color="orange" mb="sm" role="status" title={t.join.waits(one.name ?? "")}>
         <Group gap="xs">
-          <Button size="compact-sm" onClick={() => decide.mutate({ id: one.id, approved: true })}>
-            {t.join.approve}
-          </Button>
-          <Button size="compact-sm" variant="default" onClick={() => decide.mutate({ id: one.id, approved: false })}>
-            {t.join.refuse}
-          </Button>
+          <Small variant="filled" label={t.join.approve} onClick={() => decide.mutate({ id: one.id, approved: true })} />
+          <Small variant="default" label={t.join.refuse} onClick={() => decide.mutate({ id: one.id, approved: false })} />
         </Group>
       </Alert>
     ));

@@ -11,7 +11,7 @@ import type { TranscriptionView } from "../../api/schema";
 import { paceOf } from "../../pace";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { isFatal, Problem } from "../../shell/Failed";
-import { Entries, Entry, type Fact, Small, WithCode } from "../../shell/Parts";
+import { Entries, Entry, type Fact, Note, Small, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { reasonInWords } from "../../texts";
 import { duration, useNow, useWords } from "../../words";
@@ -91,9 +91,7 @@ function Section({ title, hint, action, children }: { title: string; hint?: stri
         {action}
       </Group>
       {hint && (
-        <Text size="sm" c="dimmed">
-          {hint}
-        </Text>
+        <Note>{hint}</Note>
       )}
       <div className={style.section}>{children}</div>
     </section>
@@ -210,9 +208,7 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
         </Link>
         <Group gap="xs">
           <StateBadge state={one.state} />
-          <Text size="sm" c="dimmed">
-            <Pace one={one} now={now} />
-          </Text>
+          <Note><Pace one={one} now={now} /></Note>
           <Small label={t.farm.attempts} onClick={look.open} />
         </Group>
       </Group>

@@ -8,7 +8,7 @@ import { useState } from "react";
 import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import type { MachineList, MachineView, PoolChange, PoolView } from "../../api/schema";
-import { Actions, type Fact, Facts } from "../../shell/Parts";
+import { Actions, type Fact, Facts, Note, Small } from "../../shell/Parts";
 import { clock, duration, useNow, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { actionsOf, type MachineAction, oneMore, spentToday } from "./machines";
@@ -53,13 +53,9 @@ export function Machines({ found }: { found: MachineList }) {
         <Pool key={pool.name} pool={pool} run={(change) => order.mutate({ pool: pool.name, change })} />
       ))}
       <Group justify="space-between">
-        <Text size="sm" c="dimmed">
-          {t.machines.today(number(spentToday(found.pools), 2), gone)}
-        </Text>
+        <Note>{t.machines.today(number(spentToday(found.pools), 2), gone)}</Note>
         <Group gap="xs">
-          <Button size="compact-sm" variant="subtle" onClick={() => setLog("")}>
-            {t.machines.log}
-          </Button>
+          <Small label={t.machines.log} onClick={() => setLog("")} />
           <Button
             size="compact-sm"
             variant="subtle"

@@ -1,5 +1,5 @@
 // The podcasts that the farm follows: add one, see what came of it, take the address of the feed with transcripts.
-import { Alert, Button, Container, Group, Loader, NumberInput, SimpleGrid, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
+import { Button, Container, Group, Loader, NumberInput, SimpleGrid, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
@@ -72,11 +72,7 @@ function NewFeed() {
     <Section title={t.feeds.add} hint={t.feeds.addHint}>
       <Form onSend={({ url, words }, empty) => add.mutate({ url, words }, { onSuccess: empty })}>
         <Stack gap="sm">
-          {add.error && (
-            <Alert color="red" role="alert">
-              {add.error.message}
-            </Alert>
-          )}
+          {add.error && <Problem error={add.error} title={null} />}
           <TextInput name="url" type="url" label={t.feeds.url} placeholder="https://example.org/feed.xml" required withAsterisk={false} />
           <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="sm" style={{ alignItems: "end" }}>
             <NumberInput label={t.feeds.count} description={t.feeds.countHint} value={count} onChange={setCount} min={1} max={1000} allowDecimal={false} hideControls />

@@ -1,5 +1,5 @@
 // The own account: how the app looks, password, sessions.
-import { Alert, Button, Group, PasswordInput, SegmentedControl, Select, SimpleGrid, Stack, Text, useMantineColorScheme } from "@mantine/core";
+import { Button, Group, PasswordInput, SegmentedControl, Select, SimpleGrid, Stack, Text, useMantineColorScheme } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
@@ -9,6 +9,7 @@ import { api, data } from "../../api/client";
 import type { Session } from "../../api/schema";
 import { Form, Section } from "../../shell/Parts";
 import { type Language, languages } from "../../texts";
+import { Problem } from "../../shell/Failed";
 import { useWords } from "../../words";
 import { signOut } from "../sign-in/session";
 
@@ -58,11 +59,7 @@ export function Password({ session }: { session: Session }) {
       >
         <Stack gap="sm">
           <input type="text" name="username" autoComplete="username" value={session.owner ?? ""} readOnly hidden />
-          {change.error && (
-            <Alert color="red" role="alert">
-              {change.error.message}
-            </Alert>
-          )}
+          {change.error && <Problem error={change.error} title={null} />}
           {session.has_password && (
             <PasswordInput name="current" label={t.settings.current} autoComplete="current-password" required withAsterisk={false} />
           )}

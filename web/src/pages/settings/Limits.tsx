@@ -1,5 +1,5 @@
 // What one person or token may have at the same time, and how long recordings are kept. What is changed counts at once.
-import { Button, Group, NumberInput, SimpleGrid, Stack, Text } from "@mantine/core";
+import { Button, Group, NumberInput, SimpleGrid, Stack } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useQuery } from "@tanstack/react-query";
 
@@ -7,7 +7,7 @@ import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import { limitsQuery } from "../../api/queries";
 import type { LimitsChange } from "../../api/schema";
-import { Form, Section } from "../../shell/Parts";
+import { Form, Note, Section } from "../../shell/Parts";
 import { useWords } from "../../words";
 
 /** How each is shown: in so many of the server's units, and what is asked for at least. */
@@ -62,9 +62,7 @@ export function Limits() {
               />
             ))}
           </SimpleGrid>
-          <Text size="sm" c="dimmed">
-            {t.settings.limitsAdmins}
-          </Text>
+          <Note>{t.settings.limitsAdmins}</Note>
           <Group>
             <Button type="submit" loading={change.isPending}>
               {t.list.save}

@@ -10,6 +10,7 @@ import type { TranscriptionView } from "../../api/schema";
 import { copy } from "../../copy";
 import icon from "../../icon.svg";
 import { isFatal, Problem } from "../../shell/Failed";
+import { Note } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
 import { Export } from "../transcription/Export";
 import { PlayerBar } from "../transcription/PlayerBar";
@@ -61,16 +62,12 @@ function Shown({ one, secret }: { one: TranscriptionView; secret: string }) {
       <header>
         <Group gap="xs">
           <img src={icon} alt="" width={22} height={22} />
-          <Text size="sm" c="dimmed">
-            {t.share.shown(t.app)}
-          </Text>
+          <Note>{t.share.shown(t.app)}</Note>
         </Group>
         <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">
           {one.name}
         </Title>
-        <Text size="sm" c="dimmed">
-          {one.progress.duration_seconds ? clock(one.progress.duration_seconds) : null}
-        </Text>
+        <Note>{one.progress.duration_seconds ? clock(one.progress.duration_seconds) : null}</Note>
       </header>
       {hasTranscript(one) ? <Reading one={one} secret={secret} /> : <Alert>{t.share.notYet}</Alert>}
     </Stack>

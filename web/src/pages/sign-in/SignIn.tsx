@@ -6,6 +6,7 @@ import { type FormEvent, type ReactNode, useEffect, useRef, useState } from "rea
 
 import icon from "../../icon.svg";
 import { WithCode } from "../../shell/Parts";
+import { Problem } from "../../shell/Failed";
 import { useWords } from "../../words";
 import { signInWith } from "./session";
 
@@ -14,7 +15,7 @@ export function SignIn() {
   const { to } = useSearch({ from: "/sign-in" });
   const client = useQueryClient();
   const navigate = useNavigate();
-  const [refused, setRefused] = useState<string | null>(null);
+  const [refused, setRefused] = useState<unknown>(null);
   const [busy, setBusy] = useState(false);
 
   async function submit(event: FormEvent<HTMLFormElement>) {
@@ -25,7 +26,7 @@ export function SignIn() {
       await signInWith(client, { name: String(form.get("name")), password: String(form.get("password")) });
       await navigate({ href: to ?? "/" });
     } catch (error) {
-      setRefused((error as Error).message);
+      setRefused(error);
     } finally {
       setBusy(false);
     }
@@ -38,11 +39,7 @@ export function SignIn() {
           <Text c="dimmed" size="sm">
             {t.signIn.hint}
           </Text>
-          {refused !== null && (
-            <Alert color="red" role="alert">
-              {refused}
-            </Alert>
-          )}
+          {refused !== null && <Problem error={refused} title={null} />}
           <TextInput name="name" label={t.signIn.name} autoComplete="username" required withAsterisk={false} autoFocus />
           <PasswordInput
             name="password"

@@ -10,6 +10,7 @@ import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
 import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
+import { Small } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
 import { type Chosen, RecognitionFields, toOptions, useOffers } from "../transcriptions/Options";
 import { Bar, problemOf } from "../transcriptions/Row";
@@ -157,9 +158,7 @@ export function AgainResult({ one, again, editor, onShow }: {
     return (
       <Alert color="blue" icon={<Loader size={18} aria-hidden />} title={t.edit.againRuns(what)}>
         <Bar one={other} />
-        <Button size="compact-sm" variant="subtle" onClick={() => void leave()}>
-          {t.list.cancel}
-        </Button>
+        <Small label={t.list.cancel} onClick={() => void leave()} />
       </Alert>
     );
   }
@@ -184,20 +183,14 @@ export function AgainResult({ one, again, editor, onShow }: {
       </dl>
       <Group gap="xs">
         {pending.whole && (
-          <Button size="compact-sm" onClick={() => void take(true)}>
-            {t.edit.takeUnwritten}
-          </Button>
+          <Small variant="filled" label={t.edit.takeUnwritten} onClick={() => void take(true)} />
         )}
         <Button size="compact-sm" variant={pending.whole ? "default" : "filled"} onClick={() => void take(false)}>
           {t.edit.takeNew}
         </Button>
-        <Button size="compact-sm" variant="default" onClick={() => void leave()}>
-          {t.edit.leaveIt}
-        </Button>
+        <Small variant="default" label={t.edit.leaveIt} onClick={() => void leave()} />
         {!pending.whole && (
-          <Button size="compact-sm" variant="subtle" onClick={() => onShow(pending.start)}>
-            {t.edit.showIt}
-          </Button>
+          <Small label={t.edit.showIt} onClick={() => onShow(pending.start)} />
         )}
       </Group>
     </Alert>

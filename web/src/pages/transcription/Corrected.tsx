@@ -13,7 +13,7 @@ import {
   IconUsers,
 } from "@tabler/icons-react";
 
-import { NameDialog } from "../../shell/Parts";
+import { NameDialog, Small } from "../../shell/Parts";
 import { clock, useNow, useWords } from "../../words";
 import { said } from "./corrections";
 import style from "./Editor.module.css";
@@ -139,15 +139,9 @@ export function Conflicts({ correcting, onShow }: { correcting: Correcting; onSh
             </div>
           </dl>
           <Group gap="xs">
-            <Button size="compact-sm" onClick={() => corrections.settle(conflict, true)}>
-              {t.edit.keepYours}
-            </Button>
-            <Button size="compact-sm" variant="default" onClick={() => corrections.settle(conflict, false)}>
-              {t.edit.keepTheirs}
-            </Button>
-            <Button size="compact-sm" variant="subtle" onClick={() => onShow(conflict.mine.start)}>
-              {t.edit.showIt}
-            </Button>
+            <Small variant="filled" label={t.edit.keepYours} onClick={() => corrections.settle(conflict, true)} />
+            <Small variant="default" label={t.edit.keepTheirs} onClick={() => corrections.settle(conflict, false)} />
+            <Small label={t.edit.showIt} onClick={() => onShow(conflict.mine.start)} />
           </Group>
         </Alert>
       ))}

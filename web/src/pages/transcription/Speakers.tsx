@@ -3,7 +3,7 @@ import { ActionIcon, Button, Group, Menu, Modal, Stack, Text } from "@mantine/co
 import { IconPlayerPlay, IconUser, IconUsers, IconUserX } from "@tabler/icons-react";
 import { useState } from "react";
 
-import { NameDialog } from "../../shell/Parts";
+import { NameDialog, Note } from "../../shell/Parts";
 import { duration, useWords } from "../../words";
 import type { EditorHandle } from "./Editor";
 import style from "./Editor.module.css";
@@ -102,9 +102,7 @@ export function Speakers({ editor, opened, onClose, hear }: {
                 <Text fw={600} truncate>
                   {name ?? t.edit.nobody}
                 </Text>
-                <Text size="sm" c="dimmed">
-                  {duration(seconds)} · {number((100 * seconds) / all)} %
-                </Text>
+                <Note>{duration(seconds)} · {number((100 * seconds) / all)} %</Note>
               </div>
               <Button size="xs" variant="default" aria-label={`${t.edit.rename}: ${name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)}`} onClick={() => setAsked({ name })}>
                 {t.edit.rename}

@@ -20,6 +20,7 @@ import { copy } from "../../copy";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { isFatal, Problem, ToList } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
+import { Note } from "../../shell/Parts";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
 import { AgainDialog, AgainResult, useAgain } from "./Again";
@@ -174,12 +175,8 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
       </Title>
       <Group gap="xs" className={style.facts}>
         <StateBadge state={one.state} />
-        <Text size="sm" c="dimmed">
-          <Pace one={one} now={now} />
-        </Text>
-        <Text size="sm" c="dimmed">
-          {facts.filter(Boolean).join(" · ")}
-        </Text>
+        <Note><Pace one={one} now={now} /></Note>
+        <Note>{facts.filter(Boolean).join(" · ")}</Note>
         {saved}
       </Group>
       {isActive(one) && <Bar one={one} />}

@@ -43,6 +43,7 @@ export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
   const choose = (change: Partial<Chosen>) => {
     const defaults = { ...chosen, ...change };
     unsent.defaults = defaults;
+    void client.cancelQueries(preferencesQuery);
     client.setQueryData(preferencesQuery.queryKey, (had) => ({ glossary: "", ...had, defaults }));
     save(defaults);
   };

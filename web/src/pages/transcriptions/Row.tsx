@@ -9,7 +9,7 @@ import { IconAlertTriangle, IconPencil, IconPlayerStop, IconRefresh, IconTrash }
 import { failed } from "../../api/change";
 import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
-import { Actions, NameDialog, WithCode } from "../../shell/Parts";
+import { Actions, NameDialog, Note, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
 import { inWords } from "../../texts";
 import { paceOf } from "../../pace";
@@ -40,9 +40,7 @@ export function Row({ one }: { one: TranscriptionView }) {
       <div className={style.how}>
         <Group gap="0 8px">
           <StateBadge state={one.state} />
-          <Text size="sm" c="dimmed">
-            <Pace one={one} now={now} />
-          </Text>
+          <Note><Pace one={one} now={now} /></Note>
         </Group>
         {isActive(one) && <Bar one={one} />}
         <Trouble one={one} />
