@@ -189,3 +189,9 @@ def test_the_expected_language_holds_unless_another_is_sure_or_it_is_next_to_imp
 
 def test_words_that_are_spread_over_a_phrase_fill_it_by_their_letters() -> None:
     assert Phrase(2.0, 4.0, (1,)).spread([" no", " really"]) == [(2.0, pytest.approx(2.6)), (pytest.approx(2.6), 4.0)]
+
+
+def test_words_that_only_touch_their_phrase_are_beside_it() -> None:
+    phrase = Phrase(13.24, 15.4, (1,))
+    assert phrase.holds(13.3, 16.0)
+    assert not phrase.holds(15.36, 17.0), "the same sentence, said again"

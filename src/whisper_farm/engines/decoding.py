@@ -349,7 +349,7 @@ class WindowDecoder:
 def _keep_in_phrase(draft: dict[str, Any], phrase: Phrase) -> None:
     """Where the same is said again, alignment leaps: words beside their phrase are spread over it."""
     words = draft["words"]
-    if words and (words[-1]["end"] <= phrase.start or words[0]["start"] >= phrase.end):
+    if words and not phrase.holds(words[0]["start"], words[-1]["end"]):
         for word, (start, end) in zip(words, phrase.spread([word["word"] for word in words]), strict=True):
             word.update(start=start, end=end)
         draft.update(start=phrase.start, end=phrase.end)

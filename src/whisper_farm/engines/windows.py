@@ -92,6 +92,10 @@ class Phrase:
     end: float
     tokens: tuple[int, ...]
 
+    def holds(self, start: float, end: float) -> bool:
+        """Whether the middle of a span lies in the phrase."""
+        return self.start <= (start + end) / 2 <= self.end
+
     def spread(self, words: Sequence[str]) -> list[tuple[float, float]]:
         """Times of these words, by their letters."""
         letters = list(accumulate(map(len, words), initial=0))
