@@ -8,11 +8,14 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.spoken import transcript_of
 
 from whisper_farm.cli.recognition_flags import language_code
+from whisper_farm.cli.session import languages_in_words
 from whisper_farm.cli.words import span, speed
 from whisper_farm.times import clock
 from whisper_farm.transcript.languages import LANGUAGES, OTHER_LANGUAGE_NAMES
+from whisper_farm.transcript.transcript import Segment
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,12 @@ def test_no_time_shows_sixty_seconds(seconds: float) -> None:
 def test_speeds() -> None:
     assert speed(4.44) == "4.4 ×"
     assert speed(310.2) == "310 ×"
+
+
+def test_a_recording_in_which_several_languages_were_heard_says_so_and_how_long_each() -> None:
+    english, french = Segment(0, 50, " Hello.", language="en"), Segment(50, 63, " Bonjour.", language="fr")
+    assert (
+        languages_in_words(transcript_of(english, french))
+        == "several languages were heard: English (50 s), French (13 s)"
+    )
+    assert languages_in_words(transcript_of(english)) == ""
