@@ -244,6 +244,7 @@ def test_half_a_character_does_not_spoil_the_file(tmp_path: Path) -> None:
         (["talk.mp3", "talk.wav", "talk.mp3.flac"], ["talk.mp3-2", "talk.wav", "talk.mp3"]),
         (["Talk.mp3", "talk.wav"], ["Talk.mp3", "talk.wav"]),
         (["caf\u00e9.mp3", "cafe\u0301.wav"], ["caf\u00e9.mp3", "cafe\u0301.wav"]),
+        (["Dr. Smith talks", "Ep. 12: Farms.mp3", "Ep. 13"], ["Dr. Smith talks", "Ep. 12: Farms", "Ep. 13"]),
         ([], []),
     ],
 )

@@ -23,7 +23,7 @@ from whisper_farm.cli.sending import Fingerprint, fingerprint_of
 from whisper_farm.errors import FarmError, StorageError
 from whisper_farm.ingest.addresses import link_name
 from whisper_farm.times import DAY_SECONDS
-from whisper_farm.transcript.saving import MOST_NAMESAKES, fitting, on_disk, stems_for
+from whisper_farm.transcript.saving import MOST_NAMESAKES, fitting, on_disk, split_name, stems_for
 from whisper_farm.whole_files import write_whole
 
 CLAIM_SECONDS = DAY_SECONDS
@@ -97,7 +97,7 @@ def _named(folder: Path, drafts: Sequence[Recording], notes: Notes) -> dict[Reco
     found: dict[Recording, str] = {}
     called = {draft: _called(draft, notes.outputs.name) for draft in drafts}
     for draft, path in called.items():
-        usual = os.path.splitext(path.name)[0]  # noqa: PTH122 - as `stems_for` splits
+        usual = split_name(path.name)[0]
         for number, stem in enumerate(_candidates(path, usual, notes.outputs)):
             note = notes.of(str(folder / stem))
             if note is not None and (note.source == _source(draft) or _is_made_of(note, draft)):
@@ -118,7 +118,7 @@ def _named(folder: Path, drafts: Sequence[Recording], notes: Notes) -> dict[Reco
 
 def _called(draft: Recording, name: str) -> Path:
     """The path of a recording under another name; what is no file here changed today."""
-    stem, extension = os.path.splitext(draft.path.name)  # noqa: PTH122 - as `stems_for` splits
+    stem, extension = split_name(draft.path.name)
     changed = time.time()
     if not draft.link:
         with suppress(OSError):  # whoever reads the file says so

@@ -42,6 +42,12 @@ def save(
     return files
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """A recording's name and its extension, as whisper splits them; "Dr. Smith talks" is a title and has none."""
+    stem, extension = os.path.splitext(name)  # noqa: PTH122 - as whisper splits; pathlib differs
+    return (name, "") if " " in extension else (stem, extension)
+
+
 def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     """A stem for each recording, such that no two write the same file, also where the disk ignores case.
 
@@ -49,7 +55,7 @@ def stems_for(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     name, with a number after it where even that is taken.
     """
     names = [Path(path).name for path in paths]
-    stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 - as whisper splits; pathlib differs
+    stems = [split_name(name)[0] for name in names]
     count = Counter(on_disk(stem) for stem in stems)
     taken = {stem for stem, times in count.items() if times == 1}
     return [

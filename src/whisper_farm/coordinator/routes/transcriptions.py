@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from io import BytesIO
 from typing import Annotated, Any
@@ -60,6 +59,7 @@ from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, rename
 from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, known_format
+from whisper_farm.transcript.saving import split_name
 
 COPY_MEDIA_TYPE = "audio/mp4"
 ZIP = "application/zip"
@@ -317,7 +317,7 @@ def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> Playabl
 
 
 def _file_name(name: str, extension: str) -> str:
-    stem = os.path.splitext(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"  # noqa: PTH122 - as whisper
+    stem = split_name(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"
     return f"{stem}.{extension}"
 
 
