@@ -23,7 +23,7 @@ import click
 import jiwer
 import numpy as np
 
-from bench.error_rate import words_of
+from bench.error_rate import APOSTROPHES, words_of
 from bench.known_recordings import KnownRecording, Turn, everything
 from bench.measure import Cost, run
 from examples.weights import base
@@ -182,10 +182,17 @@ def words_said(known: KnownRecording) -> Iterator[Timed]:
 
 
 def words_heard(segments: Segments) -> Iterator[Timed]:
-    """The words of the segments, as they are compared."""
+    """The words of the segments, as they are compared; Whisper times `d` and `'agent` apart, which is one word."""
     for segment in segments:
+        joined: list[list[dict[str, Any]]] = []
         for one in segment["words"]:
-            yield from (Timed(word, one["start"], one["end"]) for word in words_of(one["word"]))
+            if joined and one["word"][:1] in APOSTROPHES:
+                joined[-1].append(one)
+            else:
+                joined.append([one])
+        for parts in joined:
+            text = "".join(one["word"] for one in parts)
+            yield from (Timed(word, parts[0]["start"], parts[-1]["end"]) for word in words_of(text))
 
 
 def times_of_errors(
