@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -41,18 +40,25 @@ from whisper_farm.engines.windows import (
     phrases_of,
     step,
 )
+from whisper_farm.engines.word_times import (
+    FRAMES_A_SECOND,
+    WINDOW_FRAMES,
+    Drafts,
+    align,
+    bounded,
+    drafts_of,
+    keep_in_phrase,
+    words_of,
+)
 from whisper_farm.transcript.options import RecognitionOptions
-from whisper_farm.transcript.transcript import Segment, Word
+from whisper_farm.transcript.transcript import Segment
 
 WINDOW_SAMPLES = 30 * SAMPLE_RATE
-WINDOW_FRAMES = 3000
-FRAMES_A_SECOND = 100
 CANDIDATES = 5
 """Texts drawn at a temperature above 0, of which the likeliest counts."""
 
 MOST_SAID = 40
 """So many tokens of what was said before are told to the model when it goes on."""
-_BEFORE, _AFTER = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"
 
 Features = NDArray[np.float32]
 
@@ -267,43 +273,23 @@ class WindowDecoder:
 
     def _words(
         self, windows: Sequence[Window], phrases: list[list[Phrase]], batch: _Batch, options: RecognitionOptions
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[Drafts]:
         """For every window its phrases as the library's dictionaries, timed by words if wanted."""
-        drafts = [
-            [{"seek": 0, "start": p.start, "end": p.end, "tokens": list(p.tokens), "words": []} for p in its_phrases]
-            for its_phrases in phrases
-        ]
+        drafts = [drafts_of(its_phrases) for its_phrases in phrases]
         if options.word_timestamps:
             for language in dict.fromkeys(each.language for each in windows):
                 rows = [row for row, each in enumerate(windows) if each.language == language and drafts[row]]
                 if rows:
-                    self._time_words(rows, windows, drafts, batch, self._tokenizer(language, options))
+                    theirs, samples = [drafts[row] for row in rows], [len(windows[row].audio) for row in rows]
+                    align(self.model, self._tokenizer(language, options), batch.only(rows), theirs, samples)
         return drafts
-
-    def _time_words(
-        self,
-        rows: list[int],
-        windows: Sequence[Window],
-        drafts: list[list[dict[str, Any]]],
-        batch: _Batch,
-        tokenizer: Tokenizer,
-    ) -> None:
-        """Align the windows of one language at once; then the library places the words of each as if it were alone."""
-        texts = [[token for phrase in drafts[row] for token in phrase["tokens"]] for row in rows]
-        frames = [min(WINDOW_FRAMES, 1 + len(windows[row].audio) * FRAMES_A_SECOND // SAMPLE_RATE) for row in rows]
-        alignments = self.model.find_alignment(tokenizer, texts, batch.only(rows), frames)
-        for row, alignment, count in zip(rows, alignments, frames, strict=True):
-            alone = SimpleNamespace(
-                find_alignment=lambda *_, alignment=alignment: [alignment], frames_per_second=FRAMES_A_SECOND
-            )
-            WhisperModel.add_word_timestamps(alone, [drafts[row]], tokenizer, None, count, _BEFORE, _AFTER, 0.0)
 
     def _segments(
         self,
         window: Window,
         one: Decoded,
         phrases: list[Phrase],
-        drafts: list[dict[str, Any]],
+        drafts: Drafts,
         options: RecognitionOptions,
     ) -> Iterator[Segment]:
         """The segments of one window, in its time."""
@@ -312,15 +298,11 @@ class WindowDecoder:
             if not (text := tokenizer.decode(phrase.tokens)).strip():
                 continue
             if one.compression_ratio > REPEATED:
-                _keep_in_phrase(draft, phrase)
-            words = tuple(
-                Word(*_bounded(word["start"], word["end"], limit), word["word"], float(word["probability"]))
-                for word in draft["words"]
-            )
+                keep_in_phrase(draft, phrase)
             yield Segment(
-                *_bounded(draft["start"], draft["end"], limit),
+                *bounded(draft["start"], draft["end"], limit),
                 text=text,
-                words=words,
+                words=words_of(draft, limit),
                 avg_logprob=one.avg_logprob,
                 no_speech_prob=one.no_speech_prob,
                 compression_ratio=one.compression_ratio,
@@ -344,18 +326,3 @@ class WindowDecoder:
     @cached_property
     def _suppressed(self) -> tuple[int, ...]:
         return cast(tuple[int, ...], get_suppressed_tokens(self._any_tokenizer, [-1]))
-
-
-def _keep_in_phrase(draft: dict[str, Any], phrase: Phrase) -> None:
-    """Where the same is said again, alignment leaps: words beside their phrase are spread over it."""
-    words = draft["words"]
-    if words and not phrase.holds(words[0]["start"], words[-1]["end"]):
-        for word, (start, end) in zip(words, phrase.spread([word["word"] for word in words]), strict=True):
-            word.update(start=start, end=end)
-        draft.update(start=phrase.start, end=phrase.end)
-
-
-def _bounded(start: float, end: float, limit: float) -> tuple[float, float]:
-    """Times inside the window, in order."""
-    start = min(max(0.0, float(start)), limit)
-    return start, min(max(start, float(end)), limit)
