@@ -317,6 +317,19 @@ def test_a_damaged_transcript_is_a_documented_error_and_is_made_again(
         assert farm.admin.get(f"{place}/transcript", params={"format": "txt"}).text == before
 
 
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]]:
+    """Edits are laid over a text no sooner than the event is set; the list has the threads in which they are."""
+    laid, go_on, under_way = transcripts.laid, threading.Event(), list[str]()
+
+    def slowly(*given: Any) -> Any:
+        under_way.append(threading.current_thread().name)
+        go_on.wait(20)
+        return laid(*given)
+
+    monkeypatch.setattr(transcripts, "laid", slowly)
+    return go_on, under_way
+
+
 def test_files_that_one_owner_wants_by_the_dozen_hold_up_no_other(
     farm: ServedFarm, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,15 +340,9 @@ def test_files_that_one_owner_wants_by_the_dozen_hold_up_no_other(
         worker.work_off()
         places[one] = f"/api/transcriptions/{made['id']}/transcript?format=docx"
         eventually(lambda made=made: farm.admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
-    laid, go_on, under_way = transcripts.laid, threading.Event(), list[str]()
-
-    def slowly(*given: Any) -> Any:
-        under_way.append(threading.current_thread().name)
-        go_on.wait(20)
-        return laid(*given)
-
+    laid = transcripts.laid
     with ThreadPoolExecutor(6) as pool:
-        monkeypatch.setattr(transcripts, "laid", slowly)
+        go_on, under_way = held_up(monkeypatch)
         waiting = [pool.submit(greedy.get, places[greedy]) for _ in range(6)]
         eventually(lambda: under_way, "one is being written")
         monkeypatch.setattr(transcripts, "laid", laid)
@@ -375,15 +382,9 @@ def test_pages_of_one_owner_are_made_one_by_one_and_beside_the_event_loop(
     for one in (greedy, honest):
         places[one] = f"/api/transcriptions/{submit(one)['id']}/segments"
         worker.work_off()
-    laid, go_on, under_way = transcripts.laid, threading.Event(), list[str]()
-
-    def slowly(*given: Any) -> Any:
-        under_way.append(threading.current_thread().name)
-        go_on.wait(20)
-        return laid(*given)
-
+    laid = transcripts.laid
     with ThreadPoolExecutor(6) as pool:
-        monkeypatch.setattr(transcripts, "laid", slowly)
+        go_on, under_way = held_up(monkeypatch)
         waiting = [pool.submit(greedy.get, places[greedy]) for _ in range(6)]
         eventually(lambda: under_way, "one page is being made")
         monkeypatch.setattr(transcripts, "laid", laid)
