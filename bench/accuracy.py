@@ -73,7 +73,7 @@ class System:
 
 def farm_command(model: str, path: Path, folder: Path, language: str | None) -> list[str]:
     """What a user types."""
-    command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(path), "--model", model]
+    command = [sys.executable, "-m", "whisper_farm", "transcribe", str(path), "--model", model]
     spoken = ["--language", language] if language else ["--multilingual"]
     return [*command, *spoken, "-f", "json", "-o", str(folder), "--quiet"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 60
-FARM = (sys.executable, "-m", "whisper_farm.cli.main")
+FARM = (sys.executable, "-m", "whisper_farm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     """Run the demonstration; its exit status is that of the transcription."""
     own_model = not any(argument.partition("=")[0] in ("--model", "--engine") for argument in arguments)
     model = ["--model", os.path.relpath(tiny_en()), "--language", "en"] if own_model else []
-    command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", *map(os.path.relpath, RECORDINGS), *model]
+    command = [sys.executable, "-m", "whisper_farm", "transcribe", *map(os.path.relpath, RECORDINGS), *model]
     command += ["--output_dir", os.path.relpath(RESULTS), *arguments]
     print("$ whisper-farm " + " ".join(command[3:]), flush=True)
     for recording in RECORDINGS:

@@ -33,7 +33,7 @@ def start(*words: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
 
 def start_command(*words: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "whisper_farm.cli.main", *words],
+        [sys.executable, "-m", "whisper_farm", *words],
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +45,7 @@ def run_line(line: str) -> subprocess.Popen[str]:
     """What a user starts who copies a printed line into a shell that knows nothing of this farm."""
     program, _, flags = line.partition(" ")
     assert program == "whisper-farm"
-    shell = f"exec {shlex.quote(sys.executable)} -m whisper_farm.cli.main {flags}"
+    shell = f"exec {shlex.quote(sys.executable)} -m whisper_farm {flags}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WHISPER_FARM_")}
     return subprocess.Popen(
         ["/bin/sh", "-c", shell], env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"

@@ -94,7 +94,7 @@ def test_every_command_is_there_and_explains_itself(name: str, capsys: pytest.Ca
     ],
 )
 def test_an_output_that_is_closed_or_full_ends_without_a_traceback(streams: str, code: int, said: str) -> None:
-    line = f"{shlex.quote(sys.executable)} -m whisper_farm.cli.main --version {streams}"
+    line = f"{shlex.quote(sys.executable)} -m whisper_farm --version {streams}"
     ended = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (code, said)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def held() -> Iterator[Held]:
 
 
 def start(server: FakeServer, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "whisper_farm.cli.main", *words, "--server", server.address, "--token", "secret"]
+    command = [sys.executable, "-m", "whisper_farm", *words, "--server", server.address, "--token", "secret"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
 
 
@@ -112,6 +113,16 @@ def test_a_command_that_only_waits_for_an_answer_is_stopped(
     assert held.asked.wait(SECONDS)
     run.send_signal(told)
     assert ended(run) == (code, "", "whisper-farm: stopped.\n")
+
+
+def test_while_it_loads_it_just_ends(told: int, code: int, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import signal\nprint('loading', flush=True)\nsignal.pause()\n")
+    command, where = [sys.executable, "-m", "whisper_farm", "--version"], {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=where) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "loading\n"
+        run.send_signal(told)
+        assert ended(run) in [(code, "", ""), (-told, "", "")]
 
 
 def test_a_second_one_ends_on_the_spot_what_takes_its_time_to_close(told: int, code: int) -> None:

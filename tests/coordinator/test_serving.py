@@ -32,7 +32,7 @@ MakeWorker = Callable[..., HandWorker]
 
 def served(data: Path, log: int | IO[bytes] = subprocess.DEVNULL) -> tuple[subprocess.Popen[str], str]:
     """The server as a process of its own, and its address."""
-    command = [sys.executable, "-m", "whisper_farm.cli.main", "serve", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "whisper_farm", "serve", "--port", "0", "--data", str(data)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().split()[-1]

@@ -71,7 +71,7 @@ def said(recognition: Recognition) -> str:
 def test_a_real_program_hears_a_real_voice_behind_the_whole_farm(tmp_path: Path) -> None:
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(SPEECH), "--engine", "command"),
+            *(sys.executable, "-m", "whisper_farm", "transcribe", str(SPEECH), "--engine", "command"),
             *("--model", str(tiny_en()), "-o", str(tmp_path), "-f", "json", "--quiet", "--language", "en"),
         ],
         env={**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data"), "WHISPER_COMMAND": f"{PROGRAM} {REAL}"},

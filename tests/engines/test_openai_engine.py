@@ -90,7 +90,7 @@ def test_our_own_door_on_another_port_hears_a_real_voice_for_a_farm(tmp_path: Pa
         until(lambda: list(there.client.workers()), "the worker is there")
         run = subprocess.run(
             [
-                *(sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(SPEECH), "--engine", "openai"),
+                *(sys.executable, "-m", "whisper_farm", "transcribe", str(SPEECH), "--engine", "openai"),
                 *("-o", str(tmp_path), "-f", "json", "--quiet"),
             ],
             env={

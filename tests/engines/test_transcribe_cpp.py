@@ -82,7 +82,7 @@ def test_a_real_voice_is_heard_and_nothing_where_nobody_speaks(engine: Engine, s
 def test_it_recognises_for_a_farm_by_the_name_of_its_file(model: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(SPEECH), "--engine", "transcribe-cpp"),
+            *(sys.executable, "-m", "whisper_farm", "transcribe", str(SPEECH), "--engine", "transcribe-cpp"),
             *("--model", "tiny.en", "--model_dir", str(model.parent), "-o", str(tmp_path), "-f", "json", "--quiet"),
         ],
         env={**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data")},

@@ -32,7 +32,7 @@ def test_a_recording_is_transcribed_with_words_by_the_very_model_that_was_named(
     model = ("--engine", "faster-whisper", "--model", str(nano), "--device", "cpu")
     out = ("--output_dir", str(tmp_path), "--output_format", "json", "--quiet")
     run = subprocess.run(
-        [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(PODCAST), *model, *BOUNDED, *out],
+        [sys.executable, "-m", "whisper_farm", "transcribe", str(PODCAST), *model, *BOUNDED, *out],
         env={**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data")},
         capture_output=True,
         text=True,

@@ -101,7 +101,7 @@ def test_coordinator_and_database_murder(tmp_path: Path, talk: Known) -> None:
     with PostgresServer(fsync=True) as postgres:
         database = postgres.create("murdered")
         subprocess.run(
-            [sys.executable, "-m", "whisper_farm.cli.main", "db", "upgrade", "--database", database],
+            [sys.executable, "-m", "whisper_farm", "db", "upgrade", "--database", database],
             check=True,
             timeout=90,
             capture_output=True,

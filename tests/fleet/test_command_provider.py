@@ -18,7 +18,7 @@ from whisper_farm.fleet.pools import Pool, parse_pools
 from whisper_farm.fleet.providers.command import CommandProvider
 from whisper_farm.fleet.providers.provider import CallFailed, Launch, open_providers
 
-WORKER = [sys.executable, "-m", "whisper_farm.cli.main", "worker"]
+WORKER = [sys.executable, "-m", "whisper_farm", "worker"]
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

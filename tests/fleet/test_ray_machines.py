@@ -20,7 +20,7 @@ from whisper_farm.fleet.providers.provider import CallFailed, Launch
 from whisper_farm.fleet.providers.ray import RayProvider
 
 pytestmark = pytest.mark.skipif(ray_program() is None, reason="WHISPER_FARM_TEST_RAY names no Ray")
-WORKER = f'["{sys.executable}", "-m", "whisper_farm.cli.main", "worker"]'
+WORKER = f'["{sys.executable}", "-m", "whisper_farm", "worker"]'
 POOL = f"""
 [pools.cluster]
 provider = "ray"

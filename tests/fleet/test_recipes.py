@@ -26,7 +26,7 @@ from whisper_farm.fleet.providers.provider import CallFailed, Launch, Seen, open
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = {"ssh": "gamer", "sky": "sky", "dstack": "dstack", "runpod": "pods"}
 SERVER = "http://127.0.0.1:9"
-WORKER = [sys.executable, "-m", "whisper_farm.cli.main", "worker"]
+WORKER = [sys.executable, "-m", "whisper_farm", "worker"]
 
 
 def shown(recipe: str) -> str:

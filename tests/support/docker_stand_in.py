@@ -81,7 +81,7 @@ def run(folder: Path, flags: list[str], rest: list[str]) -> int:
     passed = [flag.removeprefix("env=") for flag in flags if flag.startswith("env=")]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WHISPER_FARM_WORKER_")}
     with (folder / f"{name}.log").open("ab") as log:
-        command = [sys.executable, "-m", "whisper_farm.cli.main", "worker"]
+        command = [sys.executable, "-m", "whisper_farm", "worker"]
         subprocess.Popen(
             [sys.executable, "-c", RUNNER, str(file), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, env=kept | {key: os.environ[key] for key in passed},

@@ -37,7 +37,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
 
 T = TypeVar("T")
-PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main")
+PROGRAM = (sys.executable, "-m", "whisper_farm")
 PATIENCE_SECONDS = 90.0
 """Longer than anything takes on a loaded machine."""
 LEASE_SECONDS = 1.2

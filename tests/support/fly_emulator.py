@@ -35,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "fleet" / "data" / "fly-machines-subset.openapi.json").read_text())
-WORKER = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
+WORKER = (sys.executable, "-m", "whisper_farm", "worker")
 APP, TOKEN = "farm", "fly-token"
 NOT_STARTABLE = ("created", "creating", "replacing", "stopping")
 DESTROYABLE = ("stopped", "suspended", "failed", "created")

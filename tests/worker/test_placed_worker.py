@@ -21,7 +21,7 @@ from whisper_farm.worker.machine import Hours, PlacedWorker, machine_facts
 from whisper_farm.worker.notices import Notice, tell_nobody
 from whisper_farm.worker.run import Ending, rest
 
-PROGRAM = (sys.executable, "-m", "whisper_farm.cli.main", "worker", "--engine", "tones")
+PROGRAM = (sys.executable, "-m", "whisper_farm", "worker", "--engine", "tones")
 
 
 def watched(held: Callable[[], int] = lambda: 0, **given: object) -> tuple[list[str], PlacedWorker]:

@@ -243,7 +243,3 @@ def _flushed(code: int) -> int:
     if code == BROKEN_PIPE:
         _lead_nowhere(sys.stdout)
     return code
-
-
-if __name__ == "__main__":
-    run()

@@ -19,7 +19,7 @@ import httpx
 
 from whisper_farm.fleet.providers.provider import CallFailed
 
-WORKER = (sys.executable, "-m", "whisper_farm.cli.main", "worker")
+WORKER = (sys.executable, "-m", "whisper_farm", "worker")
 """The command line of a worker, for providers whose machines have this program where it is here."""
 MAX_OUTPUT_BYTES = 8 << 20
 REQUEST_SECONDS = 25.0
