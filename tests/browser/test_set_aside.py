@@ -6,7 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 from support.browsers import Visitor, barriers
-from support.farm_processes import Farm, Recording
+from support.farm_processes import Farm, Recording, until
+from support.hand_worker import HandWorker
 from support.tone_audio import tone_words
 
 
@@ -31,4 +32,32 @@ def test_chunks_that_failed_are_shown_with_their_attempts_and_tried_again(browse
         expect(sheet.get_by_text("worker1")).to_have_count(3)
         expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible(timeout=30_000)
         assert [attempt.number for attempt in farm.attempts(made, "failed")] == [1, 2, 3]
+        visitor.close()
+
+
+def test_a_listening_copy_that_failed_is_made_when_somebody_asks_for_it(browser: Browser, tmp_path: Path) -> None:
+    recording = Recording.of(tmp_path / "talk.wav", tone_words(12))
+    with Farm(tmp_path / "copies") as farm:
+        made = farm.submit(recording)
+        faulty = HandWorker(farm.url, farm.token)
+        faulty.register()
+        faulty.work_off(1)
+        (claim,) = faulty.told("claim", **faulty.claim_body() | {"jobs": {"peaks": 1}})["claims"]
+        failure = {"token": claim["token"], "code": "not_audio", "message": "It is not.", "permanent": True}
+        faulty.told("fail", failures=[failure])
+        faulty.close()
+        farm.finished(made)
+        visitor = Visitor(browser, farm)
+        page = visitor.signed_in()
+        page.goto(f"{farm.url}/#/transcriptions/{made}")
+        page.get_by_role("button", name="Chunks").click()
+        copy = page.get_by_role("dialog").get_by_role("listitem").filter(has_text="Listening copy")
+        expect(copy.get_by_text("set aside")).to_be_visible()
+        with farm.worker():
+            copy.get_by_role("button", name="Try this one again").click()
+            expect(copy.get_by_text("worker1")).to_be_visible(timeout=30_000)
+            expect(copy.get_by_text("set aside")).to_be_hidden(timeout=30_000)
+            page.keyboard.press("Escape")
+            expect(page.get_by_role("button", name="Play")).to_be_enabled()
+            until(lambda: farm.client.get(made).state == "done", "nothing else has changed")
         visitor.close()

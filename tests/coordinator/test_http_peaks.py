@@ -121,7 +121,7 @@ def test_a_copy_that_is_not_there_or_not_its_own_is_refused(farm: ServedFarm, wo
     assert worker.complete([completion(worker, claim, target["key"])])[0]["error_code"] is None
 
 
-def test_a_transcription_is_done_though_it_fails_and_its_evidence_is_shown(
+def test_a_transcription_is_done_though_it_fails_and_it_is_made_after_all_when_it_is_tried_again(
     farm: ServedFarm, worker: HandWorker
 ) -> None:
     made, claim = begun(farm, worker)
@@ -134,6 +134,12 @@ def test_a_transcription_is_done_though_it_fails_and_its_evidence_is_shown(
     jobs = farm.admin.get(f"/api/transcriptions/{made}/jobs").json()["jobs"]
     assert [(job["kind"], job["state"]) for job in jobs[:2]] == [("chunk", "done"), ("peaks", "failed")]
     assert jobs[1]["attempts"][0]["error_code"] == "not_audio"
+    place = f"/api/transcriptions/{made}"
+    assert farm.admin.post(f"{place}/jobs/{jobs[1]['id']}/retry").json()["state"] == "done"
+    (again,) = asked(worker)
+    assert worker.complete([completion(worker, again, uploaded(worker, again))])[0]["error_code"] is None
+    assert farm.admin.get(f"{place}/audio").content == COPY
+    assert refused(farm.admin.post(f"{place}/retry")) == (409, "wrong_state")
 
 
 def test_its_blobs_go_with_the_transcription(farm: ServedFarm, worker: HandWorker) -> None:

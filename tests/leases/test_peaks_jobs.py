@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import SHA, Farm
 
+from whisper_farm.errors import WrongState
 from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.complete import Finished
 from whisper_farm.leases.transcriptions import Assembled, assembled, results_of
@@ -74,6 +75,45 @@ def test_a_transcription_ends_whatever_becomes_of_it(farm: Farm, how: str) -> No
     assert farm.find(recording.id).chunks_failed == 0
     if how == "runs":
         assert made(farm, job).error_code is None, "it is welcome afterwards"
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["by itself", "with all of it"])
+@pytest.mark.parametrize("state", ["running", "assembling", "done"])
+def test_one_that_failed_is_tried_again_whatever_its_transcription_does(farm: Farm, state: str, alone: bool) -> None:
+    recording = farm.recording(2, peaks=True)
+    farm.worker("ann")
+    (job,) = farm.claim("ann", 0, peaks=1)
+    farm.fail(job, permanent=True)
+    chunks = farm.claim("ann", 2)
+    for chunk in chunks[state == "running" :]:
+        farm.done(chunk)
+    if state == "done":
+        assemble(farm, recording.id)
+    before = farm.find(recording.id)
+    assert before.state == state
+    assert farm.retry(recording.id, job.job_id if alone else None) == before == farm.find(recording.id)
+    with pytest.raises(WrongState):
+        farm.retry(recording.id, job.job_id if alone else None)
+    (again,) = farm.claim("ann", 0, peaks=1)
+    assert (again.job_id, farm.job(job.job_id).charged_attempts) == (job.job_id, 0)
+    assert made(farm, again).error_code is None
+    assert farm.database.read(lambda tx: playable(tx, recording.id)) is not None
+    assert farm.find(recording.id).state == state
+
+
+def test_what_failed_with_the_whole_is_tried_again_with_it_or_alone(farm: Farm) -> None:
+    recording = farm.recording(1, peaks=True)
+    farm.worker("ann")
+    (job,), (chunk,) = farm.claim("ann", 0, peaks=1), farm.claim("ann")
+    farm.fail(job, permanent=True)
+    farm.fail(chunk, permanent=True)
+    assert farm.retry(recording.id, job.job_id).state == "failed", "its transcript is no nearer"
+    farm.fail(farm.claim("ann", 0, peaks=1)[0], permanent=True)
+    assert farm.retry(recording.id).state == "running"
+    assert len(farm.claim("ann", 1, peaks=1)) == 2
+    farm.cancel(recording.id)
+    with pytest.raises(WrongState):
+        farm.retry(recording.id, job.job_id)
 
 
 def test_where_every_chunk_fails_the_transcription_says_why_they_did(farm: Farm) -> None:

@@ -754,7 +754,12 @@ class Model:
     def retry(self, recording_id: str) -> Recording:
         recording = self._find(recording_id)
         if recording.state not in ("incomplete", "failed", "cancelled"):
-            raise WrongState
+            beside = [job for job in self._jobs(recording) if job.kind == "peaks" and job.state == "failed"]
+            if not beside:
+                raise WrongState
+            self._start_anew(beside)
+            self._say("transcription_retried", recording)
+            return recording
         if any(job.error_code == "model_mismatch" and job.state == "failed" for job in self._chunks(recording)):
             self._unpin(recording)
         again = [job for job in self._chunks(recording) if job.state in ("failed", "cancelled")]
@@ -762,16 +767,18 @@ class Model:
         recording.next_turn += later
         for job in again:
             job.turn += later
-        for job in self._jobs(recording):
-            if job.state in ("failed", "cancelled"):
-                job.state, job.ended_at, job.available_at, job.error_code = "queued", None, 0.0, None
-                job.charged_attempts, job.forgiven_attempts = 0, job.attempts
+        self._start_anew([job for job in self._jobs(recording) if job.state in ("failed", "cancelled")])
         recording.state = "queued" if recording.started_at is None else "running"
         recording.finished_at = recording.error_code = recording.coverage = None
         recording.chunks_failed = 0
         self._say("transcription_retried", recording)
         self._settle(recording)
         return recording
+
+    def _start_anew(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.state, job.ended_at, job.available_at, job.error_code = "queued", None, 0.0, None
+            job.charged_attempts, job.forgiven_attempts = 0, job.attempts
 
     def _unpin(self, recording: Recording) -> None:
         """Nobody has the revision of the first result: all are heard again, unless it was asked for."""

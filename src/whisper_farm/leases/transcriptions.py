@@ -18,6 +18,7 @@ from whisper_farm.protocol.client import FINISHED
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.fetches import add_fetch, forget_fetch
+from whisper_farm.store.jobs import NEEDED
 from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
 from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
@@ -102,9 +103,11 @@ FIRST_AGAIN = Query[int]("""
      WHERE transcription_id = :id AND kind = 'transcribe' AND state IN ('failed', 'cancelled')
        AND (CAST(:job AS TEXT) IS NULL OR id = :job)
 """)
-IS_SET_ASIDE = Query[str]("""
-    SELECT id FROM jobs WHERE id = :job AND transcription_id = :id AND state = 'failed'
+SET_ASIDE = Query[tuple[str, bool]](f"""
+    SELECT id, {NEEDED} AS needed FROM jobs
+     WHERE transcription_id = :id AND state = 'failed' AND (CAST(:job AS TEXT) IS NULL OR id = :job) ORDER BY id
 """)
+"""Jobs, and whether the transcript lacks what they should have made."""
 MISMATCHED = Query[str]("""
     SELECT id FROM jobs WHERE transcription_id = :id AND state = 'failed' AND error_code = 'model_mismatch' LIMIT 1
 """)
@@ -236,15 +239,21 @@ def retry(tx: Transaction, transcription_id: str, job_id: str | None = None) -> 
     """Give every job that was set aside or cancelled, or that one, a fresh start; what is done stays done.
 
     Where nobody has the revision of the model that the first result has pinned, all chunks are heard again. Its chunks
-    wait for as many turns as the service has gone on since the first of them had its turn.
+    wait for as many turns as the service has gone on since the first of them had its turn. What no transcript waits for
+    is tried again beside it, whether it goes on or is done.
     """
     row = find(tx, transcription_id)
-    if row.state not in ("incomplete", "failed", "cancelled"):
-        ended = "what failed, is incomplete or was cancelled"
-        raise WrongState(f"{row.name} is {row.state}; only {ended} can be tried again.")
-    if job_id is not None and (
-        row.state == "cancelled" or tx.first(IS_SET_ASIDE, {"id": row.id, "job": job_id}) is None
-    ):
+    aside = dict(tx.rows(SET_ASIDE, {"id": row.id, "job": job_id})) if row.state != "cancelled" else {}
+    ended = row.state in ("incomplete", "failed", "cancelled")
+    beside = [job for job, needed in aside.items() if not needed and (job == job_id or not ended)]
+    if beside:
+        tx.change(RETRY_JOBS, [{"id": row.id, "job": job, "later": 0} for job in beside])
+        emit(tx, events.TranscriptionRetried(), row.id, row.owner)
+        return row
+    if not ended:
+        tried = "what failed, is incomplete or was cancelled"
+        raise WrongState(f"{row.name} is {row.state}; only {tried} can be tried again.")
+    if job_id is not None and job_id not in aside:
         raise WrongState(f"{job_id} is not set aside; only what is can be tried again by itself.")
     if row.options["revision"] is None and tx.first(MISMATCHED, {"id": row.id}) is not None:
         uncount(tx, row.id, tx.rows(SPOIL, {"id": row.id}))

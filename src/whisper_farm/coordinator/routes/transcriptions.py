@@ -157,7 +157,7 @@ async def cancel(transcription_id: TranscriptionId, caller: AnyCaller, farm: Far
 
 @router.post("/{transcription_id}/retry", responses=_CHANGE)
 async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
-    """Try again what failed or was cancelled; what is done is kept."""
+    """Try again what failed or was cancelled, or a listening copy that failed; what is done is kept."""
     return await _change(transcription_id, caller, farm, transcriptions.retry)
 
 
@@ -165,7 +165,7 @@ async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm
 async def retry_job(
     transcription_id: TranscriptionId, job_id: IdInPath, caller: AnyCaller, farm: Farm
 ) -> TranscriptionView:
-    """Try one job again that was set aside; the others stay as they are."""
+    """Try one job again that was set aside; the others stay as they are. A listening copy may be of what is done."""
     return await _change(transcription_id, caller, farm, lambda tx, one: transcriptions.retry(tx, one, job_id))
 
 

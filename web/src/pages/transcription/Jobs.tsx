@@ -67,7 +67,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
               job={job}
               now={now}
               {...(onPick ? { onPick } : {})}
-              {...(job.state === "failed" && isTroubled(one) ? { onRetry: () => again.mutate({ id: one.id, job: job.id }) } : {})}
+              {...(job.state === "failed" && (isTroubled(one) || job.kind === "peaks") ? { onRetry: () => again.mutate({ id: one.id, job: job.id }) } : {})}
             />
           ))}
         </Entries>
