@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from support.postgres import PostgresServer
 
 from whisper_farm.errors import SchemaMismatch
@@ -24,6 +24,7 @@ from whisper_farm.store.migrations import alembic_config
 from whisper_farm.store.tables import metadata
 
 Make = Callable[[], str]
+STEPS = "alembic_version"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -78,8 +79,8 @@ def sorted_lines(objects: dict[str, str]) -> dict[str, list[str]]:
 def test_migrations_make_what_the_tables_say(make: Make) -> None:
     migrated, made = Database.open(make()), Database.open(make())
     try:
-        schema.upgrade(migrated)
-        made.write(lambda tx: metadata.create_all(tx.connection))
+        migrated.write(schema.take_steps)
+        schema.upgrade(made)
         by_steps, at_once = migrated.read(described), made.read(described)
         assert by_steps.keys() == at_once.keys()
         assert sorted_lines(by_steps) == sorted_lines(at_once)
@@ -105,9 +106,31 @@ def test_alembic_finds_nothing_left_to_migrate(empty: Database) -> None:
     assert empty.read(differences) == []
 
 
+def seen_steps(tx: Transaction) -> tuple[list[str], list[str], object]:
+    """Which steps the database has seen, and the table that says so."""
+    columns = [
+        f"{each['name']} {each['type']} {each['nullable']}" for each in inspect(tx.connection).get_columns(STEPS)
+    ]
+    seen = list(tx.connection.execute(text(f"SELECT version_num FROM {STEPS}")).scalars())
+    return seen, columns, inspect(tx.connection).get_pk_constraint(STEPS)
+
+
+def test_a_new_database_has_seen_every_step_as_if_they_had_been_taken(make: Make) -> None:
+    migrated, made = Database.open(make()), Database.open(make())
+    try:
+        migrated.write(schema.take_steps)
+        schema.upgrade(made)
+        assert made.read(seen_steps) == migrated.read(seen_steps)
+        made.write(schema.take_steps)  # there is none left
+        assert made.read(seen_steps)[0] == [schema.LAST_STEP]
+    finally:
+        migrated.close()
+        made.close()
+
+
 def test_the_version_counts_the_migrations() -> None:
     steps = ScriptDirectory.from_config(alembic_config())
-    assert len(steps.get_heads()) == 1
+    assert steps.get_heads() == [schema.LAST_STEP]
     assert len(list(steps.walk_revisions())) == schema.VERSION
     assert 1 <= schema.COMPATIBLE_FROM <= schema.VERSION
 

@@ -1,8 +1,8 @@
 """Brings a database to the tables this release works with, and says whether this release may run on it.
 
 Promises: an upgrade is one transaction, so a database is never left between two versions. Any number of processes may
-start one at the same time. An upgrade never goes back, and never changes a database of a newer release. Alembic does
-the work and is imported only when there is some.
+start one at the same time. An upgrade never goes back, and never changes a database of a newer release. A new database
+gets the tables of today at once. Alembic takes older ones there step by step, and is imported only for that.
 
 Every database says which version its tables have, and which is the oldest version whose programs may run on them. So
 a program knows what to do with a database that is newer than itself.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy import inspect
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
 from whisper_farm.errors import SchemaMismatch
 from whisper_farm.store.database import Database, Transaction
@@ -27,6 +27,9 @@ COMPATIBLE_FROM = 1
 It stays when a migration only adds tables, indexes, and columns that have a default or may be null. It becomes
 `VERSION` with any other migration.
 """
+
+LAST_STEP = "tables_of_the_first_release"
+"""The newest migration, which Alembic is told that a new database has seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +102,37 @@ def _stored(tx: Transaction, place: str) -> SchemaVersion | None:
 
 
 def _migrate(tx: Transaction, place: str) -> bool:
+    stored = _stored(tx, place)
+    if stored is None:
+        _make(tx)
+    elif _state(place, stored) != "older":  # another process was faster
+        return False
+    else:
+        take_steps(tx)
+    tx.change(FORGET)
+    tx.change(NOTE, asdict(SchemaVersion(VERSION, COMPATIBLE_FROM)))
+    return True
+
+
+def _make(tx: Transaction) -> None:
+    """Make the tables of today in a database that has none, as all the steps together do."""
+    from whisper_farm.store.tables import metadata
+
+    metadata.create_all(tx.connection, checkfirst=False)
+    steps = Table(
+        "alembic_version",
+        MetaData(),
+        Column("version_num", String(32)),
+        PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+    )
+    steps.create(tx.connection)
+    tx.connection.execute(steps.insert().values(version_num=LAST_STEP))
+
+
+def take_steps(tx: Transaction) -> None:
+    """Take every step that this database has not seen."""
     from alembic import command
 
     from whisper_farm.store.migrations import alembic_config
 
-    stored = _stored(tx, place)
-    if stored is not None and _state(place, stored) != "older":  # another process was faster
-        return False
     command.upgrade(alembic_config(tx.connection), "head")
-    tx.change(FORGET)
-    tx.change(NOTE, asdict(SchemaVersion(VERSION, COMPATIBLE_FROM)))
-    return True
