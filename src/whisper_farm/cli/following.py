@@ -25,7 +25,7 @@ LOOK_SECONDS = 2.0
 LOOKS_AT_ONCE = 20
 """Transcriptions asked about, unwoken, in one step."""
 GATHER_SECONDS = 0.1
-"""Events that come within this time are answered together."""
+"""So long after a step, the next one is taken at the earliest: events that come meanwhile are answered together."""
 CANNOT_SERVE = (EngineUnavailable.code, ModelUnavailable.code)
 STAGES = {"queued": "waiting", "running": "", "assembling": "putting together"}
 NO_WORDS_YET = "waiting for the first words"
@@ -81,6 +81,7 @@ class Following:
         self._headed: Watched | None = None
         self._warns = warns
         self._silent_since: float | None = None
+        self._stepped_at = 0.0
         self._woken: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
 
@@ -109,8 +110,9 @@ class Following:
         """Wait for news, show them, and hand over those that have ended since."""
         self.wake.wait(LOOK_SECONDS)
         if self.wake.is_set():
-            time.sleep(GATHER_SECONDS)
+            time.sleep(max(0.0, self._stepped_at + GATHER_SECONDS - time.monotonic()))
         self.wake.clear()
+        self._stepped_at = time.monotonic()
         ended = [one for one in self._to_look_at() if self._look(one) and one.finished]
         for one in ended:
             self.active.remove(one)

@@ -126,8 +126,7 @@ def run(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a screen that cannot show a letter shows a question mark
     with told_to_stop():
         code = outcome(args, debug="--debug" in args[:1] or bool(os.environ.get("WHISPER_FARM_DEBUG")))
-    gc.freeze()  # the system takes all of it back; to look through it first costs a tenth of a short command
-    sys.exit(_flushed(code))
+    os._exit(_flushed(code))  # the system takes all of it back; to take it apart first costs a tenth of a second
 
 
 def outcome(args: list[str], debug: bool = False) -> int:
@@ -236,10 +235,8 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = code or BROKEN_PIPE
+        return code or BROKEN_PIPE
     except OSError as error:
         complain(f"what was printed could not be written: {error.strerror}.")
-        os._exit(code or 1)
-    if code == BROKEN_PIPE:
-        _lead_nowhere(sys.stdout)
+        return code or 1
     return code
