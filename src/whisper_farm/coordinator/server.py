@@ -43,6 +43,8 @@ from whisper_farm.whole_files import (
 ADMIN_OWNER = "admin"
 GRACE_SECONDS = 1
 """How long a request under way may still take when the server stops; waits and streams end at once."""
+LOOK_SECONDS = 0.01
+"""How often to look, in that time, whether all are gone."""
 KEEP_ALIVE_SECONDS = 75
 """An idle connection stays open for this long: workers and browsers come back to it."""
 BACKLOG = 2048
@@ -173,10 +175,21 @@ class _Server(uvicorn.Server):
         return self._stop.is_set() or await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but waits no longer than somebody is there: every `transcribe` ends with this."""
         for accepting in self._accepting:
             accepting.cancel()
+        for each in (*self.servers, *(sockets or ())):
+            each.close()
         await self._coordinator.end_waits()
-        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn's sets
+                    await asyncio.sleep(LOOK_SECONDS)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
