@@ -9,11 +9,14 @@ This module knows no message: what an answer means is up to who asked.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -40,6 +43,8 @@ _OF_PROXIES = {
     504: "a proxy before it waited no longer: give it more time (nginx: proxy_read_timeout).",
 }
 """What to do about answers that proxies give in the place of a farm."""
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables of the environment that name certificates to trust."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """This machine; a proxy named in the environment is not for it."""
 
@@ -86,6 +91,12 @@ class Reply:
         return every_error().get(detail.code, FarmError)(detail.message, **details)
 
 
+@cache
+def _trusted(*named: str | None) -> ssl.SSLContext:
+    """The certificates that httpx trusts, with those `named`. To read them takes some 30 ms, so they are kept."""
+    return httpx.create_ssl_context()
+
+
 _NO_REQUEST = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
 
@@ -94,7 +105,9 @@ class Transport:
 
     def __init__(self, server: str, headers: Mapping[str, str]) -> None:
         self.turn_to(server, headers)
-        self._http = httpx.AsyncClient(mounts={f"all://{host}": None for host in LOOPBACK})
+        self._http = httpx.AsyncClient(
+            verify=_trusted(*map(os.environ.get, CERTIFICATES)), mounts={f"all://{host}": None for host in LOOPBACK}
+        )
 
     def turn_to(self, server: str, headers: Mapping[str, str]) -> None:
         """`headers` are sent to the farm's own address only. Raises `InvalidRequest` where `server` is no address."""
