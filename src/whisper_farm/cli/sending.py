@@ -17,18 +17,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.progress import BYTES, Display
 from whisper_farm.cli.words import counted
-from whisper_farm.client.farm import FarmClient
-from whisper_farm.client.uploads import sendable
 from whisper_farm.errors import InvalidRequest, NotFound, SourceEmpty, SourceMissing, SourceUnreadable, WrongState
 from whisper_farm.ingest.addresses import link_name
-from whisper_farm.protocol.client import Submission, TranscriptionView
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Transcript
+
+if TYPE_CHECKING:
+    from whisper_farm.client.farm import FarmClient
+    from whisper_farm.protocol.client import Submission, TranscriptionView
 
 BLOCK_BYTES = 1 << 20
 Progress = Callable[[int, int], None]
@@ -70,6 +71,8 @@ class TranscriptionRequest:
 
     def submission(self, name: str, **more: Any) -> Submission:
         """What is submitted for a recording of this name."""
+        from whisper_farm.protocol.client import Submission  # late: the worker of `transcribe` starts before
+
         return Submission(name=name[-255:], options=self.options, chunk_seconds=self.chunk_seconds, **more)
 
     def key(self, sha256: str) -> str:
@@ -156,6 +159,8 @@ class Sender:
             if self._stopping.is_set():
                 raise Interrupted()
             display.transfer(recording.name, "sending", done, size)
+
+        from whisper_farm.client.uploads import sendable
 
         key = self._request.key(fingerprint.sha256)
         with suppress(InvalidRequest):  # the farm has it already, or misses the upload

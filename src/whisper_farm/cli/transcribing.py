@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisper_farm.cli.connection import connect, settled
 from whisper_farm.cli.files import Outputs, Recording, recordings
@@ -20,7 +20,6 @@ from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display, open_display
 from whisper_farm.cli.recognition_flags import RecognitionWish, layout_of, wish_of
 from whisper_farm.cli.sending import Sender, TranscriptionRequest
-from whisper_farm.cli.session import More, TranscriptionRun
 from whisper_farm.cli.spool import spooling
 from whisper_farm.cli.stopping import Stopped
 from whisper_farm.cli.submit import farm_model
@@ -36,6 +35,9 @@ from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.formats import WHISPERS
 from whisper_farm.whole_files import make_data_folder
 from whisper_farm.worker.local import LocalWorker
+
+if TYPE_CHECKING:
+    from whisper_farm.cli.session import More, TranscriptionRun
 
 MENTIONED = 3
 MOST_RECORDINGS = 10_000
@@ -139,6 +141,8 @@ class Transcribing:
         return self._elsewhere(todo, more) if self._flags["server"] else self._here(todo, more)
 
     def _elsewhere(self, todo: Sequence[Recording], more: More | None) -> TranscriptionRun:
+        from whisper_farm.cli.session import TranscriptionRun
+
         wish = self._wish
         request = TranscriptionRequest(wish.options(wish.engine, farm_model(wish)), wish.chunk_seconds)
         stopping = threading.Event()
@@ -163,6 +167,7 @@ class Transcribing:
         stopping = threading.Event()
         with closing(LoopThread("farm")) as loop, closing(LocalWorker(loop, worker, notices)) as at_hand:
             from whisper_farm.cli.local_sending import LocalSender  # late: the worker starts meanwhile
+            from whisper_farm.cli.session import TranscriptionRun
             from whisper_farm.farm import LocalFarm
 
             with LocalFarm(data_folder() / LOCAL_FOLDER, policy, at_hand) as farm:
