@@ -11,6 +11,7 @@ transcriptions that are old.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -68,6 +69,8 @@ class FarmThread:
         self.worker: LocalWorker | None = None
 
     def __enter__(self) -> Self:
+        gc.freeze()  # what is loaded stays: nobody need look through it
+        gc.set_threshold(50_000)
         with ExitStack() as started:
             self.loop = self._loop or started.enter_context(closing(LoopThread("farm", auto_loop_factory())))
             started.callback(self._stop_serving)
