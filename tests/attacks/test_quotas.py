@@ -22,10 +22,10 @@ from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
-from whisper_farm.coordinator import coordinator, editing, submissions, transcripts
+from whisper_farm.coordinator import coordinator, editing, transcripts
 from whisper_farm.coordinator.routes import search
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
-from whisper_farm.store import uploads
+from whisper_farm.store import limits, uploads
 from whisper_farm.store.blobs import Blobs
 
 MakeWorker = Callable[..., HandWorker]
@@ -119,7 +119,7 @@ def test_what_is_stored_and_what_waits_are_bounded_for_each_owner(
 
 def test_labels_and_models_of_one_owner_are_few(farm: ServedFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each makes a queue of its own, and every claim looks at the head of every queue: 5,000 took half a second."""
-    monkeypatch.setattr(submissions, "MOST_FLOWS", 2)
+    monkeypatch.setattr(limits, "MOST_FLOWS", 2)
     ann, bob = farm.user("ann"), farm.user("bob")
     tones = {"engine": "tones", "model": "instant"}
     upload = ann.post("/api/uploads", json={"name": "a", "size": 3}).json()["upload_id"]

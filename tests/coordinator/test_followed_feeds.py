@@ -79,6 +79,20 @@ def test_who_has_too_much_to_do_gets_the_rest_later(start_farm: StartFarm, web: 
     eventually(lambda: only(farm)["episodes"] == 3, "the rest")
 
 
+def test_who_has_as_much_as_one_may_reads_why_nothing_is_taken(start_farm: StartFarm, web: WebServer) -> None:
+    farm = start_farm(max_unfinished=1, **OPEN)
+    farm.admin.post("/api/feeds", json={"url": feed(web, "two", "one")})
+    eventually(lambda: only(farm)["episodes"] == 1, "as many as may be")
+    farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
+    told = eventually(lambda: only(farm)["error"], "it says why")
+    assert told == "1 of your transcriptions are not finished; wait until some are."
+    (one,) = farm.admin.get("/api/transcriptions").json()["transcriptions"]
+    farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
+    farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
+    eventually(lambda: only(farm)["episodes"] == 2, "the rest")
+    assert only(farm)["error"] is None
+
+
 def test_a_long_prompt_leaves_an_episode_that_can_be_listed_and_cut(
     start_farm: StartFarm, web: WebServer, make_worker: MakeWorker
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
@@ -11,6 +13,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
 from whisper_farm.settings import ServerSettings
+from whisper_farm.store import limits
 
 PLACE = "/api/limits"
 
@@ -75,3 +78,51 @@ def test_what_is_no_limit_changes_nothing(start_farm: StartFarm, wrong: dict[str
     admin = admin_of(start_farm())
     assert refused(admin.patch(PLACE, json=wrong | {"max_stored_bytes": 1})) == (422, "invalid_request")
     assert admin.get(PLACE).json()["limits"]["max_stored_bytes"] == ServerSettings().max_stored_bytes
+
+
+def sent(client: httpx.Client, size: int) -> str:
+    upload: str = client.post("/api/uploads", json={"name": "a", "size": size}).json()["upload_id"]
+    assert client.put(f"/api/uploads/{upload}", content=bytes(size)).is_success
+    return upload
+
+
+@pytest.mark.parametrize(
+    ("given", "labelled"),
+    [({"max_unfinished": 3}, False), ({"max_stored_bytes": 25}, False), ({"max_unfinished": 9_000}, True)],
+    ids=["unfinished", "bytes", "labels"],
+)
+def test_submissions_that_come_at_once_keep_to_the_limits(
+    start_farm: StartFarm,
+    database_url: str,
+    given: dict[str, int],
+    labelled: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MOST_FLOWS", 2)
+    farm = start_farm(database=database_url, **given)
+    ann = farm.user("ann")
+    body = {"name": "a", "upload_id": sent(ann, 10), "options": {"engine": "tones", "model": "instant"}}
+
+    def ask(number: int) -> int:
+        return ann.post("/api/transcriptions", json=body | {"label": str(number) if labelled else ""}).status_code
+
+    with ThreadPoolExecutor(12) as at_once:
+        answers = Counter(at_once.map(ask, range(12)))
+    assert answers == {201: 3, 429: 9}
+
+
+def test_retries_keep_to_the_limits_too(start_farm: StartFarm, database_url: str) -> None:
+    farm = start_farm(database=database_url, max_unfinished=4)
+    ann = farm.user("ann")
+    asked = {"name": "a", "upload_id": sent(ann, 10), "options": {"engine": "tones", "model": "instant"}}
+    before = [ann.post("/api/transcriptions", json=asked).json()["id"] for _ in range(4)]
+    assert all(ann.post(f"/api/transcriptions/{one}/cancel").is_success for one in before)
+    for _ in range(3):
+        assert ann.post("/api/transcriptions", json=asked).status_code == 201
+    with ThreadPoolExecutor(4) as at_once:
+        answers = list(at_once.map(lambda one: ann.post(f"/api/transcriptions/{one}/retry").status_code, before))
+    assert Counter(answers) == {200: 1, 429: 3}
+    assert farm.admin.patch(PLACE, json={"max_stored_bytes": 0}).is_success
+    assert ann.post(f"/api/transcriptions/{before[answers.index(200)]}/cancel").is_success
+    again = [ann.post(f"/api/transcriptions/{one}/retry").status_code for one in before]
+    assert sorted(again) == [200, 429, 429, 429], "it stores nothing more"

@@ -24,7 +24,7 @@ from whisper_farm.coordinator.event_log import Filter, Idle
 from whisper_farm.coordinator.form import SentFile, checked
 from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.layers.log import BrokenOff
-from whisper_farm.coordinator.submissions import take_submission
+from whisper_farm.coordinator.submissions import must_have_room, take_submission
 from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
 from whisper_farm.errors import (
     EngineError,
@@ -97,7 +97,7 @@ async def _submit(
         raise
     if not is_new:
         await _drop(farm, sent, caller.owner)
-        await farm.store.write(lambda tx: _try_again(tx, made))
+        await farm.store.write(lambda tx: _try_again(tx, farm, caller, made))
     farm.log.info("submitted", action="submit", transcription_id=made, owner=caller.owner, new=is_new)
     return made
 
@@ -258,7 +258,7 @@ def _take_in(tx: Transaction, sent: SentFile, owner: str) -> None:
     stored(tx, upload, sent.key, sent.sha256)
 
 
-def _try_again(tx: Transaction, transcription_id: str) -> None:
+def _try_again(tx: Transaction, farm: Coordinator, caller: Caller, transcription_id: str) -> None:
     """Only what may go better now: what is wrong with the recording itself stays wrong."""
     row = find(tx, transcription_id)
     try:
@@ -266,6 +266,7 @@ def _try_again(tx: Transaction, transcription_id: str) -> None:
             with_transcript(row)
     except FarmError as error:
         if error.status >= 500 or row.state == "cancelled":
+            must_have_room(tx, farm, caller, stores=False)
             retry(tx, transcription_id)
 
 

@@ -17,7 +17,6 @@ from whisper_farm.errors import (
     DigestMismatch,
     Forbidden,
     InvalidRequest,
-    QuotaReached,
     SourceEmpty,
     SourceMissing,
     SourceUnreadable,
@@ -32,13 +31,10 @@ from whisper_farm.protocol.client import Submission
 from whisper_farm.settings import ServerSettings
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.limits import limits_in_force
-from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key, usage
+from whisper_farm.store.limits import room_for
+from whisper_farm.store.transcriptions import TranscriptionRow, find_by_key
 from whisper_farm.store.uploads import UploadRow, find_upload, stored
 from whisper_farm.transcript.options import HINTS, RecognitionOptions
-
-MOST_FLOWS = 100
-"""Labels and models that the unfinished transcriptions of one owner may have: each claim looks at all of them."""
 
 
 async def take_submission(
@@ -56,20 +52,22 @@ async def take_submission(
     check_model(farm.settings, submission.options)
     if strict:
         await check_options(farm, submission.options, submission.label)
-    await _must_have_room(farm, caller)
+    await farm.store.read(lambda tx: must_have_room(tx, farm, caller))  # before anything is copied
     sources = submission.upload_id, submission.path, submission.url, submission.transcription_id
     if sum(one is not None for one in sources) != 1:
         raise InvalidRequest("A submission names exactly one of `upload_id`, `url`, `transcription_id` and `path`.")
     if (again := submission.transcription_id) is not None:
-        return await farm.store.write(lambda tx: _accept(tx, _again(submission, caller, own(tx, caller, again))))
+        return await farm.store.write(
+            lambda tx: _accept(tx, farm, caller, _again(submission, caller, own(tx, caller, again)))
+        )
     if submission.url is not None:
         new = _new(submission, caller, f"link:{check_url(submission.url)}", 0, None)
-        return await farm.store.write(lambda tx: _accept(tx, new))
+        return await farm.store.write(lambda tx: _accept(tx, farm, caller, new))
     if submission.path is None:
         return await _take_upload(farm, submission, caller)
     size = await asyncio.to_thread(_local_size, _local(farm.settings, submission.path, caller))
     new = _new(submission, caller, f"file:{submission.path}", size, submission.sha256)
-    return await farm.store.write(lambda tx: _accept(tx, new))
+    return await farm.store.write(lambda tx: _accept(tx, farm, caller, new))
 
 
 async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
@@ -83,7 +81,7 @@ async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller
         if find_upload(tx, upload.id, caller.owner).key != upload.key:
             raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
         stored(tx, upload, key, sha256)
-        return _accept(tx, new)
+        return _accept(tx, farm, caller, new)
 
     made = await farm.store.write(accept)
     if key != upload.key:
@@ -91,22 +89,10 @@ async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller
     return made
 
 
-async def _must_have_room(farm: Coordinator, caller: Caller) -> None:
-    if caller.scope == "admin":
-        return
-    has, most = await farm.store.read(lambda tx: (usage(tx, caller.owner), limits_in_force(tx, farm.settings)))
-    if has.unfinished >= most.max_unfinished:
-        raise QuotaReached(f"{most.max_unfinished} of your transcriptions are not finished; wait until some are.")
-    if has.flows > MOST_FLOWS:
-        raise QuotaReached(
-            f"Your unfinished transcriptions have more than {MOST_FLOWS} labels and models; wait until some are done."
-        )
-    if has.waiting_seconds > most.max_waiting_seconds:
-        raise QuotaReached(
-            f"{has.waiting_seconds / 3600:.0f} hours of yours wait to be recognised; wait until fewer do."
-        )
-    if has.stored_bytes > most.max_stored_bytes:
-        raise QuotaReached(f"Your recordings have more than {most.max_stored_bytes} bytes; delete some.")
+def must_have_room(tx: Transaction, farm: Coordinator, caller: Caller, stores: bool = True) -> None:
+    """Raise `QuotaReached` where the owner has as much under way as one may have. Administrators have no such bound."""
+    if caller.scope != "admin":
+        room_for(tx, farm.settings, caller.owner, stores)
 
 
 def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
@@ -165,9 +151,11 @@ def _local(settings: ServerSettings, path: str, caller: Caller) -> Path:
     return Path(path)
 
 
-def _accept(tx: Transaction, new: NewTranscription) -> tuple[str, bool]:
+def _accept(tx: Transaction, farm: Coordinator, caller: Caller, new: NewTranscription) -> tuple[str, bool]:
     """Make the transcription, unless another submission with this key was first; that one gets the label."""
     before = None if new.key is None else find_by_key(tx, new.owner, new.key)
+    if before is None or before.label != new.label:
+        must_have_room(tx, farm, caller)
     return submit(tx, new), before is None
 
 

@@ -104,7 +104,9 @@ transcriptions = table(
     holds("chunks_counted", "chunks_done >= 0 AND chunks_failed >= 0 AND chunks_done + chunks_failed <= chunks"),
     index("created_at", "id"),
     index("owner", "created_at", "id"),
+    index("owner", "source_size"),
     index("source"),
+    partial("ix_transcriptions_unfinished", "finished_at IS NULL", "owner", "finished_at"),
     partial("ix_transcriptions_assembling", "state = 'assembling'", "created_at", "id"),
     partial("ix_transcriptions_finished", "finished_at IS NOT NULL", "finished_at"),
 )

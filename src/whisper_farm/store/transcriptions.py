@@ -134,15 +134,12 @@ FINISHED_BEFORE = Query[str](
     "SELECT id FROM transcriptions WHERE finished_at < :before ORDER BY finished_at LIMIT :limit"
 )
 UNFINISHED_SINCE = Query[str]("SELECT id FROM transcriptions WHERE finished_at IS NULL AND created_at < :before")
-COUNT_UNFINISHED = Query[int](
-    "SELECT count(*) AS unfinished FROM transcriptions WHERE owner = :owner AND finished_at IS NULL"
-)
 USAGE = Query[Usage]("""
-    SELECT count(*) FILTER (WHERE finished_at IS NULL) AS unfinished,
-           count(DISTINCT label || ' ' || engine || ' ' || model) FILTER (WHERE finished_at IS NULL) AS flows,
-           CAST(coalesce(sum(source_size), 0) AS BIGINT) AS stored_bytes,
-           coalesce(sum(cut_seconds - done_seconds) FILTER (WHERE finished_at IS NULL), 0) AS waiting_seconds
-      FROM transcriptions JOIN profiles ON profiles.id = transcriptions.profile_id WHERE owner = :owner
+    SELECT count(*) AS unfinished, count(DISTINCT label || ' ' || engine || ' ' || model) AS flows,
+           (SELECT CAST(coalesce(sum(source_size), 0) AS BIGINT) FROM transcriptions WHERE owner = :owner)
+           AS stored_bytes, coalesce(sum(cut_seconds - done_seconds), 0) AS waiting_seconds
+      FROM transcriptions JOIN profiles ON profiles.id = transcriptions.profile_id
+     WHERE owner = :owner AND finished_at IS NULL
 """)
 RENAME = Change("UPDATE transcriptions SET name = :name, folded_name = :folded WHERE id = :id")
 MOVE = Change("UPDATE transcriptions SET source = :source WHERE id = :id AND NOT chunking_done")
@@ -207,11 +204,6 @@ def unfinished_since(tx: Transaction, before: float) -> list[str]:
 def usage(tx: Transaction, owner: str) -> Usage:
     """How much of the farm this owner has in use."""
     return tx.one(USAGE, {"owner": owner}, owner)
-
-
-def count_unfinished(tx: Transaction, owner: str) -> int:
-    """How many transcriptions of this owner are not finished."""
-    return tx.first(COUNT_UNFINISHED, {"owner": owner}) or 0
 
 
 def move_source(tx: Transaction, transcription_id: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from whisper_farm.coordinator.answers.openapi import CURSOR, IdInPath, PageSize,
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
-from whisper_farm.coordinator.submissions import take_submission
+from whisper_farm.coordinator.submissions import must_have_room, take_submission
 from whisper_farm.coordinator.transcripts import segment_page, transcript_key_of
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
 from whisper_farm.errors import (
@@ -158,7 +158,7 @@ async def cancel(transcription_id: TranscriptionId, caller: AnyCaller, farm: Far
 @router.post("/{transcription_id}/retry", responses=_CHANGE)
 async def retry(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> TranscriptionView:
     """Try again what failed or was cancelled, or a listening copy that failed; what is done is kept."""
-    return await _change(transcription_id, caller, farm, transcriptions.retry)
+    return await _retry(transcription_id, None, caller, farm)
 
 
 @router.post("/{transcription_id}/jobs/{job_id}/retry", responses=_CHANGE)
@@ -166,7 +166,15 @@ async def retry_job(
     transcription_id: TranscriptionId, job_id: IdInPath, caller: AnyCaller, farm: Farm
 ) -> TranscriptionView:
     """Try one job again that was set aside; the others stay as they are. A listening copy may be of what is done."""
-    return await _change(transcription_id, caller, farm, lambda tx, one: transcriptions.retry(tx, one, job_id))
+    return await _retry(transcription_id, job_id, caller, farm)
+
+
+async def _retry(transcription_id: str, job_id: str | None, caller: Caller, farm: Coordinator) -> TranscriptionView:
+    def again(tx: Transaction, one: str) -> None:
+        must_have_room(tx, farm, caller, stores=False)
+        transcriptions.retry(tx, one, job_id)
+
+    return await _change(transcription_id, caller, farm, again)
 
 
 async def _change(

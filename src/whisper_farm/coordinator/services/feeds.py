@@ -26,8 +26,7 @@ from whisper_farm.settings import ServerSettings
 from whisper_farm.store import feeds as rows
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.limits import limits_in_force
-from whisper_farm.store.transcriptions import count_unfinished
+from whisper_farm.store.limits import room_for
 from whisper_farm.transcript.options import MOST_HINT, RecognitionOptions
 
 LOOK_SECONDS = 120.0
@@ -110,8 +109,8 @@ class Feeds(Service):
         known = {one.id for one in rows.episodes_of(tx, feed.id)}
         episodes = [replace(one, url=_absolute(feed.url, one.url)) for one in found.episodes]
         chosen = wanted(episodes, feed.days, feed.words, feed.count, tx.now)
-        room = limits_in_force(tx, self._settings).max_unfinished - count_unfinished(tx, feed.owner)
-        taken = [one for one in reversed(chosen) if f"{feed.id}.{one.id}" not in known and _usable(one)][: max(0, room)]
+        fresh = [one for one in reversed(chosen) if f"{feed.id}.{one.id}" not in known and _usable(one)]
+        taken = fresh[: room_for(tx, self._settings, feed.owner)] if fresh else []
         for episode in taken:
             kept = feed.keep_transcripts and episode.has_transcript
             made = None if kept else submit(tx, _new(feed, episode))
