@@ -23,12 +23,12 @@ from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Report, Services, run_service
 from whisper_farm.errors import StoreUnavailable
-from whisper_farm.leases.transcriptions import NewTranscription, retry, submit
+from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, retry, submit
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
 from whisper_farm.store import incoming
-from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.blobs import BlobFacts, Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
 from whisper_farm.store.outer_tables import uploads
@@ -87,6 +87,20 @@ def test_assembling_twice_at_once_changes_nothing_more(bench: Bench) -> None:
     assert kept == {bench.row(made).transcript_key}
     assert kinds(bench).count("transcription_done") == 1
     assert bench.run(assemblers[0].run_once())["assembled"] == 0
+
+
+def test_what_is_deleted_while_it_is_assembled_leaves_no_transcript(bench: Bench) -> None:
+    made = bench.recognised(chunks=3)
+    put = bench.blobs.put_stream
+
+    async def put_and_lose(*told: Any) -> BlobFacts:
+        facts = await put(*told)
+        await bench.store.write(lambda tx: (cancel(tx, made), delete(tx, made)))
+        return facts
+
+    bench.blobs.put_stream = put_and_lose  # type: ignore[method-assign]
+    assert bench.run(Assembler(bench.store, bench.blobs).run_once())["assembled"] == 0
+    assert not [name for name in bench.files() if name.startswith("transcripts/")]
 
 
 def test_an_assembler_that_dies_half_way_leaves_it_to_the_next(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import threading
@@ -17,6 +18,7 @@ from support.web_server import Canary, Page, WebServer
 from whisper_farm.coordinator.services import fetcher
 from whisper_farm.coordinator.transfers import owner_of_blob
 from whisper_farm.ingest import fetching
+from whisper_farm.store.blobs import BlobFacts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import fetches_of
 from whisper_farm.store.references import named_blobs
@@ -302,6 +304,29 @@ def test_a_fetch_that_nobody_wants_any_more_leaves_nothing(start_farm: StartFarm
         assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] == "fetching"
         in_state(farm, made, "queued")
         keeps(farm, SOUND)
+
+
+def test_one_that_is_deleted_as_it_is_put_together_leaves_nothing(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    farm = start_farm(**OPEN)
+    put, again, gone = farm.coordinator.blobs.put_stream, farm.client(farm.token), threading.Event()
+
+    def remove(made: str) -> None:
+        assert again.post(f"/api/transcriptions/{made}/cancel").is_success
+        assert again.delete(f"/api/transcriptions/{made}").is_success
+
+    async def put_and_lose(key: str, *told: Any) -> BlobFacts:
+        facts = await put(key, *told)
+        await asyncio.to_thread(remove, key.split("/")[1])
+        gone.set()
+        return facts
+
+    monkeypatch.setattr(farm.coordinator.blobs, "put_stream", put_and_lose)
+    submit(farm, web.put("/talk.wav", SOUND))
+    assert gone.wait(20)
+    keeps(farm)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_links_of_one_user_do_not_hold_up_another(start_farm: StartFarm, web: WebServer, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,6 +92,24 @@ def test_who_has_as_much_as_one_may_reads_why_nothing_is_taken(start_farm: Start
     farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
     eventually(lambda: only(farm)["episodes"] == 2, "the rest")
     assert only(farm)["error"] is None
+
+
+def test_a_feed_that_is_removed_while_it_is_looked_at_leaves_nothing(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = start_farm(**OPEN)
+    put, again, gone = farm.coordinator.blobs.put, farm.client(farm.token), threading.Event()
+
+    async def put_and_lose(key: str, data: bytes) -> None:
+        await put(key, data)
+        assert (await asyncio.to_thread(again.delete, f"/api/feeds/{key.split('/')[1]}")).is_success
+        gone.set()
+
+    monkeypatch.setattr(farm.coordinator.blobs, "put", put_and_lose)
+    farm.admin.post("/api/feeds", json={"url": feed(web, "one")})
+    assert gone.wait(20)
+    folder = farm.data / "blobs" / "feeds"
+    eventually(lambda: not [path for path in folder.rglob("*") if path.is_file()], "its copy goes, too")
 
 
 def test_a_long_prompt_leaves_an_episode_that_can_be_listed_and_cut(

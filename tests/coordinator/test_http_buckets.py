@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 from support.fake_server import FakeServer
 from support.hand_worker import HandWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
@@ -17,7 +19,9 @@ from whisper_farm.coordinator import transfers
 from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.coordinator.routes import worker as worker_routes
 from whisper_farm.coordinator.services.cleaner import Sweeper
+from whisper_farm.store.tables import transcriptions
 
+PLACE = "/api/transcriptions"
 MakeWorker = Callable[..., HandWorker]
 
 
@@ -99,6 +103,58 @@ def test_a_recording_stays_what_it_was_when_its_sender_sends_another(
     assert farm.admin.post("/api/transcriptions", json={**body, "name": "again"}).status_code == 201
     for cutting in (*worker.claim(0, chunk=1), *worker.claim(0, chunk=1)):
         assert worker.transfer(cutting["task"]["source"]["transfer"]).content == AUDIO
+
+
+@pytest.mark.parametrize("key", [None, "k"], ids=["twice", "once"])
+@pytest.mark.parametrize("held", ["verify", "copy"])
+def test_two_submissions_of_one_upload_at_once_leave_one_recording(
+    s3_farm: ServedFarm, bucket: Any, monkeypatch: pytest.MonkeyPatch, held: str, key: str | None
+) -> None:
+    """One whose answer was lost, say, and the same again."""
+    farm, answers, again = s3_farm, list[httpx.Response](), s3_farm.client(s3_farm.token)
+    target = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
+    body = {"name": "a", "upload_id": target["upload_id"], "key": key}
+    transfer, real = target["transfer"], getattr(farm.coordinator.blobs, held)
+    assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=20).is_success
+
+    async def late(*told: Any, **more: Any) -> None:
+        monkeypatch.undo()
+        if held == "copy":
+            await real(*told, **more)
+        answers.append(await asyncio.to_thread(again.post, "/api/transcriptions", json=body))
+        if held == "verify":
+            await real(*told, **more)
+
+    monkeypatch.setattr(farm.coordinator.blobs, held, late)
+    answers.append(farm.admin.post("/api/transcriptions", json=body))
+    assert [one.status_code for one in answers] == ([201, 200] if key else [201, 201])
+    assert len({one.json()["id"] for one in answers}) == (1 if key else 2)
+    (left,) = keys(bucket)
+    sources = farm.coordinator.database.read(lambda tx: tx.connection.execute(select(transcriptions.c.source)).all())
+    assert {f"blob:{left.removeprefix('farm/')}"} == {source for (source,) in sources}
+
+
+def test_one_submission_too_many_at_once_leaves_no_copy(
+    bucket: Any, start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = start_farm(blobs="s3://audio/farm", max_unfinished=1)
+    ann, copy = farm.user("ann"), farm.coordinator.blobs.copy
+    bodies = []
+    for _ in range(2):
+        target = ann.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
+        transfer = target["transfer"]
+        assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=20).is_success
+        bodies.append({"name": "a", "upload_id": target["upload_id"]})
+
+    async def late(*told: Any) -> None:
+        monkeypatch.undo()
+        await copy(*told)
+        answer = await asyncio.to_thread(farm.client(ann.headers["Authorization"][7:]).post, PLACE, json=bodies[1])
+        assert answer.status_code == 201
+
+    monkeypatch.setattr(farm.coordinator.blobs, "copy", late)
+    assert ann.post(PLACE, json=bodies[0]).status_code == 429
+    assert len(keys(bucket)) == 2, "what is submitted, and what may be"
 
 
 def test_chunks_in_the_bucket_are_read_and_verified(s3_farm: ServedFarm, make_worker: MakeWorker) -> None:

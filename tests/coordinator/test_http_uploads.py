@@ -20,6 +20,7 @@ from whisper_farm.coordinator import submissions
 from whisper_farm.coordinator.routes import uploads
 from whisper_farm.errors import StoreUnavailable
 from whisper_farm.settings import ServerSettings
+from whisper_farm.store.blobs import BlobFacts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.uploads import PartRow, UploadRow, must_follow
 
@@ -132,6 +133,57 @@ def test_who_asks_again_while_the_parts_become_one_file_hears_that_they_have(
     answer = send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :])
     assert [one.json() for one in (*asked, answer)] == [{"received_bytes": len(WHOLE)}] * 2
     assert submitted(farm.admin, place).status_code == 201
+
+
+def once_stored(farm: ServedFarm, patch: pytest.MonkeyPatch, size: int, then: Callable[[], object]) -> None:
+    """Do something else when a blob of that size is there, and before anybody hears of it."""
+    put = farm.coordinator.blobs.put_stream
+
+    async def put_and_wait(key: str, source: AsyncIterator[bytes], limit: int) -> BlobFacts:
+        facts = await put(key, source, limit)
+        if facts.size == size:
+            patch.undo()
+            await asyncio.to_thread(then)
+        return facts
+
+    patch.setattr(farm.coordinator.blobs, "put_stream", put_and_wait)
+
+
+@pytest.mark.parametrize("submits", [False, True])
+def test_two_who_make_one_file_of_the_parts_leave_one(
+    either_farm: ServedFarm, monkeypatch: pytest.MonkeyPatch, submits: bool
+) -> None:
+    farm, answers = either_farm, list[int]()
+    place, again = announced(farm.admin), farm.client(farm.token)
+    send(farm.admin, place, 0, PARTS[0])
+
+    def ask_again() -> None:
+        answers.append(send(again, place, len(WHOLE), b"").status_code)
+        if submits:
+            answers.append(submitted(again, place).status_code)
+
+    once_stored(farm, monkeypatch, len(WHOLE), ask_again)
+    answers.append(send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :]).status_code)
+    assert answers == ([200, 201, 200] if submits else [200, 200])
+    assert blobs(farm) == [WHOLE]
+    assert submitted(farm.admin, place).status_code == 201
+
+
+def test_an_upload_that_is_deleted_while_its_parts_become_one_file_leaves_nothing(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, again = announced(farm.admin), farm.client(farm.token)
+    send(farm.admin, place, 0, PARTS[0])
+    once_stored(farm, monkeypatch, len(WHOLE), lambda: again.delete(place))
+    assert refused(send(farm.admin, place, len(PARTS[0]), WHOLE[len(PARTS[0]) :])) == (404, "not_found")
+    assert blobs(farm) == []
+
+
+def test_who_sends_all_of_it_after_some_parts_leaves_one_file(farm: ServedFarm) -> None:
+    place = announced(farm.admin)
+    send(farm.admin, place, 0, PARTS[0])
+    assert farm.admin.put(place, content=WHOLE).status_code == 204
+    assert blobs(farm) == [WHOLE]
 
 
 def test_no_more_is_taken_than_was_announced_and_nobody_adds_to_the_upload_of_another(farm: ServedFarm) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 from whisper_farm.coordinator.coordinator import Coordinator
@@ -73,19 +74,31 @@ async def take_submission(
 async def _take_upload(farm: Coordinator, submission: Submission, caller: Caller) -> tuple[str, bool]:
     upload_id = submission.upload_id or ""
     upload = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
+    try:
+        return await _take_settled(farm, submission, caller, upload)
+    except WrongState:
+        now = await farm.store.read(lambda tx: find_upload(tx, upload_id, caller.owner))
+        if now.key == upload.key:
+            raise
+        return await _take_settled(farm, submission, caller, now)  # somebody else has submitted it meanwhile
+
+
+async def _take_settled(
+    farm: Coordinator, submission: Submission, caller: Caller, upload: UploadRow
+) -> tuple[str, bool]:
     key = await _settled(farm.blobs, upload, submission.sha256)
     sha256 = upload.sha256 or submission.sha256
     new = _new(submission, caller, f"blob:{key}", upload.size, sha256)
 
-    def accept(tx: Transaction) -> tuple[str, bool]:
+    def accept(tx: Transaction) -> tuple[tuple[str, bool], list[str]]:
         if find_upload(tx, upload.id, caller.owner).key != upload.key:
             raise WrongState(f"{upload.name} was sent again meanwhile; submit it once more.")
-        stored(tx, upload, key, sha256)
-        return _accept(tx, farm, caller, new)
+        spare = stored(tx, upload, key, sha256)
+        return _accept(tx, farm, caller, new), spare
 
-    made = await farm.store.write(accept)
-    if key != upload.key:
-        await farm.blobs.delete([upload.key])
+    async with nullcontext() if key == upload.key else farm.blobs.tentative(key):
+        made, spare = await farm.store.write(accept)
+    await farm.blobs.delete(spare)
     return made
 
 

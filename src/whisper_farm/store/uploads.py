@@ -112,17 +112,25 @@ def must_follow(upload: UploadRow, parts: Sequence[PartRow], offset: int) -> Non
         raise WrongState(f"{received} bytes have arrived; go on there, not at {offset}.", received_bytes=received)
 
 
-def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> str | None:
-    """Note that the file has arrived; returns the key of the blob it replaces.
+def stored(tx: Transaction, upload: UploadRow, key: str, sha256: str | None) -> list[str]:
+    """Note that the file has arrived; returns the keys of the blobs that nobody needs any more.
 
     The blob of an upload that was submitted is never replaced: that raises `WrongState`.
     """
     now = find_upload(tx, upload.id, upload.owner)
     if now.state == "stored" and key != now.key and tx.first(IS_USED, {"source": now.source}):
         raise WrongState(f"{now.name} was submitted already; announce a new upload.")
+    before = {now.key, *(part.key for part in parts_of(tx, upload.id))}
     tx.change(FORGET_PARTS, {"id": upload.id})
     tx.change(STORED, {"id": upload.id, "key": key, "sha256": sha256})
-    return now.key if key != now.key else None
+    return sorted(before - {key})
+
+
+def joined(tx: Transaction, upload: UploadRow, key: str, sha256: str) -> list[str]:
+    """Note that the parts have become one file, as `stored` does. Of two who make one of them, the second is late."""
+    if find_upload(tx, upload.id, upload.owner).state == "stored":
+        return [key]
+    return stored(tx, upload, key, sha256)
 
 
 def forget_uploads(tx: Transaction, before: float) -> int:

@@ -65,9 +65,8 @@ async def send_upload(upload_id: IdInPath, request: Request, caller: AnyCaller, 
             facts = await farm.blobs.put_stream(key, request.stream(), upload.size)
         if facts.size != upload.size:
             raise DigestMismatch(f"{upload.name} was announced with {upload.size} bytes; {facts.size} have arrived.")
-        replaced = await farm.store.write(lambda tx: rows.stored(tx, upload, key, facts.sha256))
-    if replaced is not None:
-        await farm.blobs.delete([replaced])
+        spare = await farm.store.write(lambda tx: rows.stored(tx, upload, key, facts.sha256))
+    await farm.blobs.delete(spare)
     farm.log.info("an upload has arrived", action="upload", upload_id=upload_id, size=facts.size)
 
 
@@ -123,10 +122,9 @@ async def _join(farm: Coordinator, upload: rows.UploadRow, parts: Sequence[rows.
             async for piece in await farm.blobs.get_range(part.key):
                 yield piece
 
-    key = parts[0].key
-    if sha256 is None:
-        key = source_key(upload.id)
-        sha256 = (await farm.blobs.put_stream(key, joined(), upload.size)).sha256
-    await farm.store.write(lambda tx: rows.stored(tx, upload, key, sha256))
-    await farm.blobs.delete([part.key for part in parts if part.key != key])
+    key = source_key(upload.id) if sha256 is None else parts[0].key
+    async with farm.blobs.tentative(key):
+        whole = sha256 or (await farm.blobs.put_stream(key, joined(), upload.size)).sha256
+        spare = await farm.store.write(lambda tx: rows.joined(tx, upload, key, whole))
+    await farm.blobs.delete(spare)
     farm.log.info("an upload has arrived", action="upload", upload_id=upload.id, size=upload.size, parts=len(parts))

@@ -83,12 +83,13 @@ class Assembler(Service):
         """Write the transcript of one recording and finish it; False if somebody else was first."""
         draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
-        facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
-        edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
-        said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
-        await self._note_said(transcription_id, said)
-        made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost, facts.sha256)
-        row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
+        async with self._blobs.tentative(key):
+            facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
+            edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
+            said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
+            await self._note_said(transcription_id, said)
+            made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost, facts.sha256)
+            row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
         mine = row.transcript_key == key
         if not mine:
             await self._blobs.delete([key])

@@ -95,9 +95,10 @@ class Feeds(Service):
         if found.feeds:
             return await self._add_all(feed, found.feeds)
         key = f"feeds/{feed.id}/{secrets.token_hex(8)}"
-        await self._blobs.put(key, content)
         looked = replace(looked, key=key, title=found.title or feed.title)
-        taken, old = await self._store.write(lambda tx: self._take(tx, looked, found, minutes * 60))
+        async with self._blobs.tentative(key):
+            await self._blobs.put(key, content)
+            taken, old = await self._store.write(lambda tx: self._take(tx, looked, found, minutes * 60))
         await self._blobs.delete(old)
         return taken
 

@@ -20,7 +20,16 @@ from typing import Any
 from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import part_key, source_key
-from whisper_farm.errors import AddressRefused, FarmError, FetchFailed, LeaseLost, LinkIsPage, StorageError, TooLarge
+from whisper_farm.errors import (
+    AddressRefused,
+    FarmError,
+    FetchFailed,
+    LeaseLost,
+    LinkIsPage,
+    NotFound,
+    StorageError,
+    TooLarge,
+)
 from whisper_farm.ingest.addresses import host_of
 from whisper_farm.ingest.fetching import download
 from whisper_farm.ingest.links import guarded_pool
@@ -88,6 +97,12 @@ class Fetcher(Service):
         row = await self._store.write(lambda tx: take_fetch(tx, secrets.token_hex(8), self._most_of_one))
         if row is None:
             return Report()
+        try:
+            return await self._try(row)
+        except (LeaseLost, NotFound):  # cancelled, deleted, or somebody else's by now
+            return Report(more=True, in_vain=1)
+
+    async def _try(self, row: FetchRow) -> Report:
         source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
         one = LinkFetch(row, source.removeprefix("link:"))
         try:
@@ -97,8 +112,8 @@ class Fetcher(Service):
             hours = f"{self._settings.fetch_hours:g} hours"
             await self._failed(one, FetchFailed(f"{host_of(one.url)} did not send all of it within {hours}."))
             return Report(more=True, in_vain=1)
-        except LeaseLost:  # cancelled, deleted, or somebody else's by now
-            return Report(more=True, in_vain=1)
+        except (LeaseLost, NotFound):
+            raise
         except FarmError as error:
             await self._failed(one, error)
             return Report(more=True, in_vain=1)
@@ -210,9 +225,10 @@ class Fetcher(Service):
     async def _put_together(self, one: LinkFetch) -> None:
         """Make one blob of the parts, and the job that cuts it."""
         key = source_key(one.id)
-        facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
-        done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
-        await _to_the_end(self._hand_over(done))
+        async with self._blobs.tentative(key):
+            facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
+            done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
+            await _to_the_end(self._hand_over(done))
 
     async def _hand_over(self, done: Callable[[Transaction], list[str]]) -> None:
         await self._blobs.delete(await self._store.write(done))
