@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import time
@@ -17,13 +18,17 @@ from sqlalchemy import insert, select, update
 from support.served_farm import eventually
 from support.service_bench import TONES, Bench
 
+from whisper_farm.coordinator.editing import Texts
+from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.services import assembler as assembler_module
 from whisper_farm.coordinator.services import cleaner as retention_module
 from whisper_farm.coordinator.services.assembler import Assembler
 from whisper_farm.coordinator.services.cleaner import DAY_SECONDS, Reaper, Retention, Sweeper
 from whisper_farm.coordinator.services.service import Report, Services, run_service
-from whisper_farm.errors import StoreUnavailable
-from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, retry, submit
+from whisper_farm.coordinator.threads import StoreThreads
+from whisper_farm.errors import StoreUnavailable, WrongState
+from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, rebuild, retry, submit
+from whisper_farm.protocol.edits import NewEdit
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
@@ -32,7 +37,9 @@ from whisper_farm.store.blobs import BlobFacts, Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
 from whisper_farm.store.outer_tables import uploads
+from whisper_farm.store.search import find_said
 from whisper_farm.store.tables import jobs, workers
+from whisper_farm.store.transcriptions import TranscriptionRow
 from whisper_farm.store.uploads import UploadRow, announce, find_upload, stored
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import length_of
@@ -75,18 +82,79 @@ def test_results_become_one_transcript_in_order_past_nine_and_ninety_nine(bench:
     assert transcript.coverage.covered == 1200
 
 
-def test_assembling_twice_at_once_changes_nothing_more(bench: Bench) -> None:
+def test_assembling_twice_at_once_changes_nothing_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench.recognised(chunks=5)
     assemblers = [Assembler(bench.store, bench.blobs) for _ in range(3)]
 
     async def all_at_once() -> None:
         await asyncio.gather(*(assembler.assemble(made) for assembler in assemblers))
 
+    monkeypatch.setattr(assembler_module, "NOTED_AT_ONCE", 2)
     bench.run(all_at_once())
+    assert found(bench, *(f"word{n}" for n in range(2, 5))) == [1, 1, 1]
     kept = {name for name in bench.files() if name.startswith("transcripts/")}
     assert kept == {bench.row(made).transcript_key}
     assert kinds(bench).count("transcription_done") == 1
     assert bench.run(assemblers[0].run_once())["assembled"] == 0
+
+
+def holding(bench: Bench, before: int, then: Callable[[], Coroutine[Any, Any, None]]) -> Assembler:
+    """An assembler that waits for something else before its write of that number."""
+    store, writes = StoreThreads(bench.database), itertools.count(1)
+    write = store.write
+
+    async def held(work: Any) -> Any:
+        if next(writes) == before:
+            await then()
+        return await write(work)
+
+    store.write = held  # type: ignore[method-assign]
+    return Assembler(store, bench.blobs)
+
+
+async def corrected(bench: Bench, row: TranscriptionRow) -> bool:
+    """Whether `word3` could be corrected."""
+    change = NewEdit.model_validate({"based_on": 0, "replace": {"text": "word3", "by": "corrected"}})
+    try:
+        await Texts(bench.store, bench.blobs).edit(row, Caller("t", "ann", "user"), change)
+    except WrongState:
+        return False
+    return True
+
+
+def found(bench: Bench, *words: str) -> list[int]:
+    return [len(bench.database.read(lambda tx, one=one: find_said(tx, one, "ann", 50))) for one in words]
+
+
+def test_what_is_corrected_while_it_is_put_together_again_is_found_as_it_is(bench: Bench) -> None:
+    made = bench.recognised(chunks=5)
+    bench.run(Assembler(bench.store, bench.blobs).run_once())
+    row = bench.row(made)
+    bench.database.write(lambda tx: rebuild(tx, made))
+    taken = list[bool]()
+
+    async def correct() -> None:
+        taken.append(await corrected(bench, row))
+
+    bench.run(holding(bench, 1, correct).run_once())
+    if not taken[0]:
+        assert bench.run(corrected(bench, bench.row(made)))
+    assert found(bench, "word3", "corrected", "word4") == [0, 1, 1]
+
+
+def test_an_assembler_that_is_late_leaves_the_search_as_others_have_made_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembler_module, "NOTED_AT_ONCE", 2)
+    made = bench.recognised(chunks=5)
+
+    async def others() -> None:
+        assert await Assembler(bench.store, bench.blobs).assemble(made)
+        assert await corrected(bench, bench.row(made))
+
+    assert not bench.run(holding(bench, 2, others).assemble(made))
+    assert found(bench, "word3", "corrected", "word0", "word4") == [0, 1, 1, 1]
+    assert {name for name in bench.files() if name.startswith("transcripts/")} == {bench.row(made).transcript_key}
 
 
 def test_what_is_deleted_while_it_is_assembled_leaves_no_transcript(bench: Bench) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, submit
 from whisper_farm.store.database import Database, Transaction
-from whisper_farm.store.search import LOOKED_AT, OF_EACH, Passage, find_said, fold, forget_said, note_said
+from whisper_farm.store.search import LOOKED_AT, OF_EACH, Passage, find_said, fold, note_said
 from whisper_farm.transcript.options import RecognitionOptions
 
 SAID = (
@@ -78,7 +78,7 @@ def test_each_owner_finds_the_own_words_alone(database: Database) -> None:
 def test_what_is_forgotten_deleted_or_said_otherwise_now_is_not_found(database: Database) -> None:
     one = database.write(spoken)
     other = database.write(lambda tx: spoken(tx, ("a second harvest",)))
-    database.write(lambda tx: forget_said(tx, one))
+    database.write(lambda tx: note_said(tx, one, []))
     assert [hit.transcription_id for hit in database.read(lambda tx: find_said(tx, "harvest", "ann", 9))] == [other]
     database.write(lambda tx: note_said(tx, one, [Passage(0, 1.0, "the new text")]))
     assert hits(database, "new text") == [0]
@@ -86,10 +86,14 @@ def test_what_is_forgotten_deleted_or_said_otherwise_now_is_not_found(database: 
     assert hits(database, "harvest") == []
 
 
-def test_noting_twice_is_noting_once(database: Database) -> None:
-    made = database.write(spoken)
-    database.write(lambda tx: note_said(tx, made, [Passage(0, 5.0, "harvest again")]))
-    assert [hit.seconds for hit in database.read(lambda tx: find_said(tx, "harvest", "ann", 9))] == [0.0]
+def test_a_stretch_is_said_anew_and_the_rest_stays(database: Database) -> None:
+    made = database.write(lambda tx: spoken(tx, ("one", "two", "three", "four")))
+    for _ in range(2):
+        again = [Passage(1, 5.0, "second"), Passage(2, 6.0, "third")]
+        database.write(lambda tx, again=again: note_said(tx, made, again, 1, 3))
+    assert [hits(database, word) for word in ("one", "two", "three", "second", "third", "four")] == [
+        *([0], [], [], [1], [2], [3])
+    ]
 
 
 def test_a_search_is_bounded_and_begins_with_what_is_newest(database: Database) -> None:
@@ -97,7 +101,7 @@ def test_a_search_is_bounded_and_begins_with_what_is_newest(database: Database) 
     new = database.write(lambda tx: spoken(tx, ("the word",) * (LOOKED_AT + 7)))
     found = database.read(lambda tx: find_said(tx, "word", "ann", 50))
     assert [hit.transcription_id for hit in found] == [new] * OF_EACH
-    database.write(lambda tx: (forget_said(tx, new), note_said(tx, new, [Passage(n, n, "word") for n in range(9)])))
+    database.write(lambda tx: note_said(tx, new, [Passage(n, n, "word") for n in range(9)]))
     found = database.read(lambda tx: find_said(tx, "word", "ann", 7))
     assert [(hit.transcription_id, hit.position) for hit in found] == [
         *((new, n) for n in range(OF_EACH)),

@@ -110,19 +110,26 @@ class Texts:
     async def edit(self, row: TranscriptionRow, caller: Caller, wanted: NewEdit) -> EditsView:
         """Take a change; raises `EditConflict`, `WrongState` and what the caller may not see."""
         adopted = [] if wanted.adopt is None else await self._adopted(caller, wanted.adopt)
+        transcription_id = row.id
         for _ in range(TRIES):
-            text = await self._text(row)
-            edit, said = await asyncio.to_thread(_made_and_said, text, wanted, caller.owner, adopted)
-
-            def add(tx: Transaction, edit: Edit = edit, said: Said = said) -> bool:
-                if not add_edit(tx, own(tx, caller, row.id), edit):
-                    return False
-                note_changes(tx, row.id, said.removed, said.added)
-                return True
-
-            if await self._store.write(add):
+            if await self._add(row, caller, wanted, adopted):
                 return await self.since(row, caller, wanted.based_on)
+            row = await self._store.read(lambda tx: own(tx, caller, transcription_id))
         raise ServerBusy("Too many people change this transcript at once; try again.")
+
+    async def _add(self, row: TranscriptionRow, caller: Caller, wanted: NewEdit, adopted: Sequence[Segment]) -> bool:
+        """False if another edit, or another transcript, came first."""
+        text = await self._text(row)
+        edit, said = await asyncio.to_thread(_made_and_said, text, wanted, caller.owner, adopted)
+
+        def add(tx: Transaction) -> bool:
+            now = own(tx, caller, row.id)
+            if transcript_key_of(now) != row.transcript_key or not add_edit(tx, now, edit):
+                return False
+            note_changes(tx, now.id, said.removed, said.added)
+            return True
+
+        return await self._store.write(add)
 
     async def since(self, row: TranscriptionRow, caller: Caller, number: int | None) -> EditsView:
         """How the text has changed since that number; None means that the text is not asked for."""

@@ -50,10 +50,13 @@ class FoundPassage:
     text: str
 
 
-FORGET = Change("DELETE FROM passages WHERE transcription_id = :id")
+FORGET = Change("""
+    DELETE FROM passages
+     WHERE transcription_id = :id AND position >= :first AND (CAST(:before AS INTEGER) IS NULL OR position < :before)
+""")
 NOTE = Change("""
     INSERT INTO passages (transcription_id, position, start_seconds, text, folded)
-    VALUES (:id, :position, :start_seconds, :text, :folded) ON CONFLICT (transcription_id, position) DO NOTHING
+    VALUES (:id, :position, :start_seconds, :text, :folded)
 """)
 REMOVE = Change("""
     DELETE FROM passages WHERE transcription_id = :id AND start_seconds >= :first AND start_seconds <= :last
@@ -78,13 +81,24 @@ FIND = Query[FoundPassage](
 )
 
 
-def forget_said(tx: Transaction, transcription_id: str) -> None:
-    """Find nothing in this transcription any more."""
-    tx.change(FORGET, {"id": transcription_id})
+def note_said(
+    tx: Transaction, transcription_id: str, said: Iterable[Passage], first: int = 0, before: int | None = None
+) -> None:
+    """Find these passages, and no others between these positions, from now on."""
+    tx.change(FORGET, {"id": transcription_id, "first": first, "before": before})
+    _note(tx, transcription_id, said)
 
 
-def note_said(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -> None:
-    """Find these passages from now on, but those whose position is known already."""
+def note_changes(
+    tx: Transaction, transcription_id: str, removed: Iterable[tuple[float, float]], said: Iterable[tuple[float, str]]
+) -> None:
+    """Find what is said now in the place of passages that began between these times, both included."""
+    tx.change(REMOVE, [{"id": transcription_id, "first": first, "last": last} for first, last in removed])
+    position = tx.first(NEXT, {"id": transcription_id}) or 0
+    _note(tx, transcription_id, [Passage(position + n, start, text) for n, (start, text) in enumerate(said)])
+
+
+def _note(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -> None:
     tx.change(
         NOTE,
         [
@@ -98,15 +112,6 @@ def note_said(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -
             for one in said
         ],
     )
-
-
-def note_changes(
-    tx: Transaction, transcription_id: str, removed: Iterable[tuple[float, float]], said: Iterable[tuple[float, str]]
-) -> None:
-    """Find what is said now in the place of passages that began between these times, both included."""
-    tx.change(REMOVE, [{"id": transcription_id, "first": first, "last": last} for first, last in removed])
-    position = tx.first(NEXT, {"id": transcription_id}) or 0
-    note_said(tx, transcription_id, [Passage(position + n, start, text) for n, (start, text) in enumerate(said)])
 
 
 def find_said(tx: Transaction, words: str, owner: str | None, limit: int) -> list[FoundPassage]:

@@ -17,13 +17,13 @@ from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of, read_document
 from whisper_farm.coordinator.transfers import transcript_key
-from whisper_farm.errors import BlobMissing, FarmError, NotFound
+from whisper_farm.errors import BlobMissing, FarmError, NotFound, WrongState
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
 from whisper_farm.log import logger
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import edits_after
-from whisper_farm.store.search import Passage, forget_said, note_said
+from whisper_farm.store.search import Passage, note_said
 from whisper_farm.store.transcriptions import TranscriptionRow, find
 from whisper_farm.transcript.document import segment_document, to_json
 from whisper_farm.transcript.edits import Edit, laid
@@ -81,26 +81,36 @@ class Assembler(Service):
 
     async def assemble(self, transcription_id: str) -> bool:
         """Write the transcript of one recording and finish it; False if somebody else was first."""
-        draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
         key = transcript_key(transcription_id)
-        async with self._blobs.tentative(key):
-            facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
-            edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
-            said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
-            await self._note_said(transcription_id, said)
-            made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost, facts.sha256)
-            row = await self._store.write(lambda tx: assembled(tx, transcription_id, made))
+        try:
+            async with self._blobs.tentative(key):
+                row = await self._assembled(transcription_id, key)
+        except WrongState:
+            return False
         mine = row.transcript_key == key
         if not mine:
             await self._blobs.delete([key])
         return mine
 
-    async def _note_said(self, transcription_id: str, said: list[Passage]) -> None:
-        """Let it be searched. A few at a time: nobody waits long for a turn to write."""
-        await self._store.write(lambda tx: forget_said(tx, transcription_id))
-        for first in range(0, len(said), NOTED_AT_ONCE):
-            some = said[first : first + NOTED_AT_ONCE]
-            await self._store.write(partial(note_said, transcription_id=transcription_id, said=some))
+    async def _assembled(self, transcription_id: str, key: str) -> TranscriptionRow:
+        draft = await self._store.read(lambda tx: _draft(tx, transcription_id))
+        facts = await self._blobs.put_stream(key, self._document(draft), MAX_TRANSCRIPT_BYTES)
+        edits = await self._store.read(lambda tx: edits_after(tx, transcription_id))
+        said = await asyncio.to_thread(_edited, await self._blobs.get(key), edits) if edits else draft.said
+        await self._note_said(transcription_id, said, edits)
+        made = Assembled(key, facts.size, draft.coverage(), draft.chunks, draft.lost, facts.sha256)
+        return await self._store.write(lambda tx: assembled(tx, transcription_id, made))
+
+    async def _note_said(self, transcription_id: str, said: list[Passage], edits: Sequence[Edit]) -> None:
+        """Let it be searched. A few at a time: nobody waits long for a turn to write.
+
+        Two who do so at once write the same. Raises `WrongState` if one of them has finished it.
+        """
+        batches = [said[at : at + NOTED_AT_ONCE] for at in range(0, len(said), NOTED_AT_ONCE)] or [[]]
+        firsts = [0, *(batch[0].position for batch in batches[1:]), None]
+        number = edits[-1].number if edits else 0
+        for batch, first, before in zip(batches, firsts, firsts[1:], strict=False):
+            await self._store.write(partial(_note, transcription_id, number, batch, first or 0, before))
 
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
         """The transcript's JSON document, piece by piece."""
@@ -110,6 +120,15 @@ class Assembler(Service):
             if text:
                 yield text.encode()
         yield f"], {draft.rest()[1:]}".encode()
+
+
+def _note(
+    transcription_id: str, number: int, said: list[Passage], first: int, before: int | None, tx: Transaction
+) -> None:
+    row = find(tx, transcription_id)
+    if row.state != "assembling" or edits_after(tx, row.id, number):
+        raise WrongState(f"{row.name} was put together meanwhile.")
+    note_said(tx, row.id, said, first, before)
 
 
 def _edited(document: bytes, edits: Sequence[Edit]) -> list[Passage]:
