@@ -16,7 +16,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -105,9 +105,12 @@ class Transport:
 
     def __init__(self, server: str, headers: Mapping[str, str]) -> None:
         self.turn_to(server, headers)
-        self._http = httpx.AsyncClient(
-            verify=_trusted(*map(os.environ.get, CERTIFICATES)), mounts={f"all://{host}": None for host in LOOPBACK}
-        )
+
+    @cached_property
+    def _http(self) -> httpx.AsyncClient:
+        """Made by the first request: while certificates are read, the children of a worker load."""
+        no_proxies = {f"all://{host}": None for host in LOOPBACK}
+        return httpx.AsyncClient(verify=_trusted(*map(os.environ.get, CERTIFICATES)), mounts=no_proxies)
 
     def turn_to(self, server: str, headers: Mapping[str, str]) -> None:
         """`headers` are sent to the farm's own address only. Raises `InvalidRequest` where `server` is no address."""
