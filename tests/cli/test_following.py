@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from support.fake_server import FakeServer, Talk, error, view
 from support.talks import Recorder
 
+from whisper_farm.cli import following as following_module
 from whisper_farm.cli import transcribing
-from whisper_farm.cli.following import Following
+from whisper_farm.cli.following import GATHER_SECONDS, Following
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
@@ -101,6 +103,22 @@ def test_a_farm_that_is_away_for_a_while_is_said_to_be_once_each_time() -> None:
             assert len(display.notes) == notes
     assert display.notes[0].startswith(f"The farm at {server.address} does not answer (")
     assert display.notes[0].endswith(" It may come back: waiting for a minute.")
+
+
+def test_news_after_a_pause_are_shown_at_once_and_those_that_follow_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [1000.0], list[float]()
+    monkeypatch.setattr(following_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append))
+    seen = TranscriptionView.model_validate_json(view(state="running"))
+    with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
+        server.tell(f"GET /api/transcriptions/{seen.id}", *[(200, view(state="running"))] * 3)
+        following = Following(farm, Stages(), headings=False)
+        one = following.watch("a.wav", seen)
+        for seconds_later in (0.0, 0.03, 5.0):
+            now[0] += seconds_later
+            one.looked_at = 0.0
+            following.wake.set()
+            following.step()
+    assert slept == pytest.approx([0.0, GATHER_SECONDS - 0.03, 0.0])
 
 
 def test_why_a_link_is_not_there_yet_is_said_once() -> None:

@@ -24,6 +24,7 @@ from whisper_farm.settings import ServerSettings
 HEAVY = ("httpx", "pydantic", "rich", "av", "numpy", "faster_whisper", "fastapi", "sqlalchemy", "asyncio", "obstore")
 OF_RECOGNITION = ("numpy", "av", "faster_whisper", "onnxruntime", "huggingface_hub")
 OF_A_SERVER = ("fastapi", "sqlalchemy", "uvicorn", "alembic")
+CLIENT = "whisper_farm.client.farm"
 DOORS = "whisper_farm.coordinator.dialects"
 OF_AN_AGENT = ("asyncio", "httpx", "pydantic_settings", "rich")
 EVERY_COMMAND = [name for section in COMMANDS.values() for name in section]
@@ -45,7 +46,7 @@ def cli(
             "whisper_farm.cli.transcribing, whisper_farm.farm",
             {*OF_RECOGNITION, DOORS},
         ),
-        ("before its worker starts", "whisper_farm.cli.transcribing", {*OF_RECOGNITION, *OF_A_SERVER}),
+        ("before its worker starts", "whisper_farm.cli.transcribing", {*OF_RECOGNITION, *OF_A_SERVER, CLIENT}),
         ("a cutter", "whisper_farm.worker.cutter_child", {"faster_whisper", *OF_AN_AGENT, *OF_A_SERVER}),
         ("a recogniser", "whisper_farm.worker.recogniser_child", {*OF_AN_AGENT, *OF_A_SERVER}),
     ],
@@ -66,6 +67,17 @@ def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
     assert ended.returncode == 0
     assert ended.stderr.strip() == "[]"
     assert "whisper-farm" in ended.stdout
+
+
+def test_a_command_that_asks_a_farm_loads_no_terminal_of_others() -> None:
+    code = (
+        "import os, sys, whisper_farm.cli.main as main\n"
+        "leave = os._exit\n"
+        "os._exit = lambda code: (print(sys.modules.get('rich.console'), flush=True), leave(code))\n"
+        "main.run(['status', '--server', 'nowhere', '--token', 'x'])"
+    )
+    ended = cli(code=code)
+    assert (ended.returncode, ended.stdout) == (1, "None\n")
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,17 @@ def test_a_new_database_has_seen_every_step_as_if_they_had_been_taken(make: Make
         made.close()
 
 
+def test_a_new_database_is_made_without_what_takes_older_ones_along(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom whisper_farm.store import schema\n"
+        "from whisper_farm.store.database import Database\n"
+        "print(schema.upgrade(Database.open(Path(sys.argv[1]))), 'alembic' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "farm.db")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "True False\n"
+
+
 def test_the_version_counts_the_migrations() -> None:
     steps = ScriptDirectory.from_config(alembic_config())
     assert steps.get_heads() == [schema.LAST_STEP]
