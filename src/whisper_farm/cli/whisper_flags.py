@@ -24,8 +24,8 @@ _REASONS = {
     "use `--chunk_seconds`": "chunk_length chunk_size",
     "cut the recording first; whole recordings are transcribed": "clip_timestamps",
     "every chunk is recognised independently of the others here, so leave it out": "condition_on_previous_text",
-    "use `--channel each` where each speaker has a channel; others are not told apart":
-        "diarize hf_token max_speakers min_speakers",
+    "the model that tells speakers apart needs no token, so leave it out": "hf_token",
+    "use `--speaker_model` with an ONNX file": "diarize_model",
     "use `--compute_type float16` or `--compute_type float32`": "fp16",
     "word times come from the recogniser itself, so leave it out": "no_align",
     "progress is always shown; `--quiet` hides it": "print_progress",

@@ -26,6 +26,7 @@ READS_SOURCE: tuple[JobKind, ...] = tuple(
 """The kinds whose workers may fetch the recording: those that are told where it is."""
 FREE_LETTERS, LETTERS_PER_SECOND = 2000, 200
 """Letters a result may have, segments and words together: ten times as many as the fastest speakers say."""
+FREE_VOICES, VOICES_PER_SECOND = 10, 4
 LETTERS_OF_ALL = 4
 """So many more each of them counts for: a million words without a letter would fill the memory, too."""
 
@@ -101,9 +102,19 @@ def _must_be_asked_for(result: jobs.TranscribeResult, place: AttemptedJob) -> No
         raise InvalidRequest(f"There is no language {result.language!r}.")
     said = ((one.text, one.speaker, one.language, *(word.text for word in one.words)) for one in result.segments)
     letters = sum(len(text or "") + LETTERS_OF_ALL for texts in said for text in texts)
+    if result.voices is not None:
+        _must_be_few(len(result.voices.spans), place)
     most = FREE_LETTERS + LETTERS_PER_SECOND * (place.end_seconds - place.start_seconds)
     if letters > most:
         raise InvalidRequest(f"The result has {letters} letters; {most:.0f} are the most for its chunk.")
+
+
+def _must_be_few(voices: int, place: AttemptedJob) -> None:
+    if not place.options.get("diarize"):
+        raise InvalidRequest("The result has voices; nobody asked for them.")
+    most = FREE_VOICES + VOICES_PER_SECOND * (place.end_seconds - place.start_seconds)
+    if voices > most:
+        raise InvalidRequest(f"The result has {voices} voices; {most:.0f} are the most for its chunk.")
 
 
 def _must_fit(result: jobs.TranscribeResult, place: AttemptedJob) -> None:
@@ -119,6 +130,7 @@ def _must_fit(result: jobs.TranscribeResult, place: AttemptedJob) -> None:
 
 def _spans(result: jobs.TranscribeResult) -> Iterator[tuple[float, float]]:
     yield from result.unheard
+    yield from result.voices.spans if result.voices else ()
     for segment in result.segments:
         yield segment.start, segment.end
         for word in segment.words:

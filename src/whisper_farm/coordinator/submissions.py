@@ -115,6 +115,8 @@ def check_model(settings: ServerSettings, options: RecognitionOptions) -> None:
         raise Forbidden(f"This server takes only the models {', '.join(settings.models)}, not {options.model[:100]}.")
     if may_be_folder(options.model) and not settings.local_models:
         raise Forbidden("This server takes no folder as a model: give a model's name or a repository of the model hub.")
+    if options.speaker_model is not None and not settings.local_models:
+        raise Forbidden("This server takes no file as a speaker model: leave speaker_model out.")
     if options.task == "translate" and not can_translate(options.model):
         raise cannot_translate(options.model)
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -26,7 +27,7 @@ from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import BlobMissing, DigestMismatch, InvalidTranscript, ServerBusy, TooLarge, WrongState
 from whisper_farm.leases.transcriptions import DoneChunk, rebuild
 from whisper_farm.protocol.client import FINISHED, Gap, SegmentPage
-from whisper_farm.protocol.jobs import TranscribeResult
+from whisper_farm.protocol.jobs import ChunkVoices, TranscribeResult
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
@@ -38,6 +39,9 @@ from whisper_farm.transcript.edits import Edit, laid
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, joined, stitch
 from whisper_farm.transcript.transcript import Maker, Transcript, damage_in_words
+
+if TYPE_CHECKING:  # NumPy is loaded where speakers are told apart, and nowhere else
+    from whisper_farm.transcript.speakers import Speakers, Voices
 
 PAGE_CHUNKS = 50
 """Chunks in one page of segments."""
@@ -58,15 +62,20 @@ DAMAGE_SECONDS = 1.0
 """Damage that lasts longer is a gap: words may be lost in it. Shorter damage is only counted."""
 
 
-async def heard_in(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[tuple[DoneChunk, ChunkText | None]]:
-    """Every chunk with its text, in the order given; None where the stored result is gone or damaged."""
+async def heard_in(
+    blobs: Blobs, chunks: Iterable[DoneChunk], speakers: Speakers | None = None
+) -> AsyncIterator[tuple[DoneChunk, ChunkText | None]]:
+    """Every chunk with its text, in the order given; None where the stored result is gone or damaged.
+
+    With `speakers` every word is given to one of them.
+    """
     rest = iter(chunks)
     ahead: deque[tuple[DoneChunk, asyncio.Task[ChunkText | None]]] = deque()
     held: tuple[DoneChunk, ChunkText | None] | None = None
     try:
         while True:
             for chunk in islice(rest, AHEAD - len(ahead)):
-                ahead.append((chunk, asyncio.create_task(_text_of(blobs, chunk))))
+                ahead.append((chunk, asyncio.create_task(_text_of(blobs, chunk, speakers))))
             if not ahead:
                 break
             chunk, task = ahead.popleft()
@@ -84,19 +93,44 @@ async def heard_in(blobs: Blobs, chunks: Iterable[DoneChunk]) -> AsyncIterator[t
             task.cancel()
 
 
-async def _text_of(blobs: Blobs, chunk: DoneChunk) -> ChunkText | None:
+async def voices_in(blobs: Blobs, chunks: Sequence[DoneChunk]) -> list[Voices]:
+    """The voices in these chunks."""
+    found = []
+    for first in range(0, len(chunks), AHEAD):
+        read = [_result_of(blobs, chunk.result_key) for chunk in chunks[first : first + AHEAD] if chunk.result_key]
+        found += [_voices(result.voices) for result in await asyncio.gather(*read) if result and result.voices]
+    return found
+
+
+def _voices(sent: ChunkVoices) -> Voices:
+    from whisper_farm.transcript.speakers import Voices
+
+    return Voices.unpacked(sent.model, sent.spans, sent.vectors)
+
+
+async def _text_of(blobs: Blobs, chunk: DoneChunk, speakers: Speakers | None) -> ChunkText | None:
     position, start, end, key = chunk
     if key is None:
         return ChunkText(position, start, end, ())
+    result = await _result_of(blobs, key)
+    if result is None:
+        return None
+    segments = result.segments
+    if speakers is not None and result.voices is not None:
+        segments = await asyncio.to_thread(speakers.told_apart, segments, _voices(result.voices))
+    text = ChunkText(position, start, end, segments, result.unheard)
+    return replace(text, segments=stitch([text]))
+
+
+async def _result_of(blobs: Blobs, key: str) -> TranscribeResult | None:
+    """A stored result; None if it is gone or damaged."""
     try:
         body = await blobs.get(key, limit=MAX_RESULT_BYTES)
         if f".{digest_of(body)[:16]}." not in key:  # see `transfers.result_key`
             return None
-        result = await asyncio.to_thread(TranscribeResult.model_validate_json, body)
+        return await asyncio.to_thread(TranscribeResult.model_validate_json, body)
     except (BlobMissing, TooLarge, ValidationError):
         return None
-    text = ChunkText(position, start, end, result.segments, result.unheard)
-    return replace(text, segments=stitch([text]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +143,15 @@ class EndedChunks:
     start: float
     end: float
     edits: Sequence[Edit]
+    document: str | None = None
+    """The transcript, where it says more than its chunks: whose voices they are."""
 
 
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
+    if ended.document is not None:
+        return await _assembled_page(blobs, ended, ended.document)
     heard = [one async for one in heard_in(blobs, ended.done)]
     texts = [text for _, text in heard if text is not None]
     lost = tuple(
@@ -125,6 +163,15 @@ async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str,
     segments = await asyncio.to_thread(laid, machine, ended.edits, ended.start, ended.end)
     spoken = tuple(segment for segment in segments if not segment.struck)
     return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished, lost=lost)
+
+
+async def _assembled_page(blobs: Blobs, ended: EndedChunks, key: str) -> SegmentPage:
+    """A page of a transcript that is put together: there alone the speakers are told apart."""
+    machine = (await asyncio.to_thread(read_document, await blobs.get(key))).segments
+    here = [segment for segment in machine if ended.start <= segment.start < ended.end]
+    segments = await asyncio.to_thread(laid, here, ended.edits, ended.start, ended.end)
+    spoken = tuple(segment for segment in segments if not segment.struck)
+    return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished)
 
 
 def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedChunks:
@@ -143,7 +190,8 @@ def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedCh
     finished = nothing_follows and last >= row.chunks - 1
     start = -math.inf if after < 0 else min(bounds, default=0.0)
     end = math.inf if finished else max(bounds, default=0.0)
-    return EndedChunks(done, last, finished, start, end, edits_after(tx, row.id) if bounds else ())
+    document = row.transcript_key if row.recognition.diarize and row.state in ("done", "incomplete") else None
+    return EndedChunks(done, last, finished, start, end, edits_after(tx, row.id) if bounds else (), document)
 
 
 class Renderer:

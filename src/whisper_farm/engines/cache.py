@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,11 +46,18 @@ def local_model(model: str, revision: str | None = None, model_dir: str | None =
     """
     if may_be_folder(model) and (folder := plain_folder(model)) is not None:
         return _in_folder(model, folder, revision)
-    home = repository_folder(repository(model), model_dir)
+    return cached(model, repository(model), is_model, revision, model_dir)
+
+
+def cached(
+    model: str, repo: str, is_whole: Callable[[Path], bool], revision: str | None = None, model_dir: str | None = None
+) -> FoundModel | None:
+    """What the cache has of a repository, if that is whole: the commit that is named, or that was last fetched."""
+    home = repository_folder(repo, model_dir)
     if (commit := revision or _head(home)) is None or not _COMMIT.fullmatch(commit):
         return None
     snapshot = home / "snapshots" / commit
-    return FoundModel(model, snapshot, commit) if is_model(snapshot) else None
+    return FoundModel(model, snapshot, commit) if is_whole(snapshot) else None
 
 
 def models_on_disk(model_dir: str | None = None) -> list[FoundModel]:

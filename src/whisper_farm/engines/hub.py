@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from whisper_farm.engines.cache import (
     WANTED,
     FoundModel,
+    cached,
     is_model,
     local_model,
     models_on_disk,
@@ -77,6 +78,21 @@ class _News:
             self._progress(FetchProgress(self._model, self._done, self._total))
 
 
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model of the hub: its files, of which the last, the largest, says that the others are there."""
+
+    model: str
+    """As whoever asks for it calls it."""
+    repo: str
+    names: tuple[str, ...]
+    is_whole: Callable[[Path], bool]
+    lacking: str
+    """What is said of a repository without such files."""
+    instead: str
+    """What can be given instead of a model that cannot be had."""
+
+
 def find_model(model: str, settings: EngineSettings, progress: Progress, revision: str | None = None) -> FoundModel:
     """The model, fetched from the hub if it is not on this machine; ModelUnavailable with what to do otherwise.
 
@@ -85,13 +101,7 @@ def find_model(model: str, settings: EngineSettings, progress: Progress, revisio
     if found := local_model(model, revision, settings.model_dir):
         return found
     try:
-        if settings.local_files_only:
-            raise ModelUnavailable(
-                f"The model {model!r} is not on this machine and fetching is switched off; "
-                f"copy the hub's folder to {repository_folder(repository(model), settings.model_dir)}, "
-                "or give a folder with the model as --model."
-            )
-        return fetch_model(model, revision, settings.model_dir, progress)
+        return fetched(_whisper(model), settings, progress, revision)
     except ModelUnavailable as problem:
         here = [found.model for found in models_on_disk(settings.model_dir) if found.model != model]
         if revision is not None or not here:
@@ -101,17 +111,29 @@ def find_model(model: str, settings: EngineSettings, progress: Progress, revisio
         ) from problem
 
 
-def fetch_model(model: str, revision: str | None, model_dir: str | None, progress: Progress) -> FoundModel:
-    """Fetch a model into the cache, or what is missing of it."""
-    repo = repository(model)
+def _whisper(model: str) -> HubModel:
+    lacking = f"no model in CTranslate2's form; name one such as {repository('small')}"
+    return HubModel(model, repository(model), WANTED, is_model, lacking, "a folder with the model (--model FOLDER)")
+
+
+def fetched(wanted: HubModel, settings: EngineSettings, progress: Progress, revision: str | None = None) -> FoundModel:
+    """The model in the cache; what is missing of it is fetched, unless that is switched off."""
+    model, repo, model_dir = wanted.model, wanted.repo, settings.model_dir
+    if found := cached(model, repo, wanted.is_whole, revision, model_dir):
+        return found
     home = repository_folder(repo, model_dir)
+    if settings.local_files_only:
+        raise ModelUnavailable(
+            f"The model {model!r} is not on this machine and fetching is switched off; "
+            f"copy the hub's folder to {home}, or give {wanted.instead}."
+        )
     try:
         (home / "partial").mkdir(parents=True, exist_ok=True)
         with _alone(home, model, progress):
-            if found := local_model(model, revision, model_dir):
+            if found := cached(model, repo, wanted.is_whole, revision, model_dir):
                 return found
-            commit, files = _declared(repo, revision)
-            _fetch_all(repo, commit, files, home, _News(model, sum(file.size for file in files), progress))
+            commit, files = _declared(wanted, revision)
+            _fetch_all(wanted, commit, files, home, _News(model, sum(file.size for file in files), progress))
             if revision is None:
                 write_whole(home / "refs" / "main", commit.encode())
             return FoundModel(model, home / "snapshots" / commit, commit)
@@ -119,11 +141,12 @@ def fetch_model(model: str, revision: str | None, model_dir: str | None, progres
         raise ModelUnavailable(f"The model {model!r} cannot be written to {home}: {problem}.") from problem
 
 
-def _declared(repo: str, revision: str | None) -> tuple[str, list[HubFile]]:
+def _declared(wanted: HubModel, revision: str | None) -> tuple[str, list[HubFile]]:
     """The commit and the files of a repository, smallest first."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 
+    repo = wanted.repo
     try:
         info = HfApi(endpoint=_endpoint()).model_info(
             repo, revision=revision, files_metadata=True, timeout=STALL_SECONDS
@@ -135,21 +158,22 @@ def _declared(repo: str, revision: str | None) -> tuple[str, list[HubFile]]:
             raise _not_ours(repo) from problem
         raise ModelUnavailable(f"The model hub at {_endpoint()} refused {repo}: {_first_line(problem)}") from problem
     except Exception as problem:  # the library lets the errors of whichever HTTP client it uses through
-        raise _unreachable(repo, problem) from problem
+        raise _unreachable(wanted, repo, problem) from problem
     by_name = {each.rfilename: each for each in info.siblings or ()}
     files = [
         HubFile(name, each.size or 0, each.lfs.sha256 if each.lfs else None, each.blob_id)
-        for name in WANTED
+        for name in wanted.names
         if (each := by_name.get(name))
     ]
-    if info.sha is None or not any(file.name == "model.bin" for file in files):
-        raise ModelUnavailable(f"{repo} holds no model in CTranslate2's form; name one such as {repository('small')}.")
+    if info.sha is None or wanted.names[-1] not in by_name:
+        raise ModelUnavailable(f"{repo} holds {wanted.lacking}.")
     return info.sha, files
 
 
-def _fetch_all(repo: str, commit: str, files: list[HubFile], home: Path, news: _News) -> None:
+def _fetch_all(wanted: HubModel, commit: str, files: list[HubFile], home: Path, news: _News) -> None:
     import httpx
 
+    repo = wanted.repo
     snapshot = home / "snapshots" / commit
     missing = [file for file in files if not (snapshot / file.name).is_file()]
     news.move(sum(file.size for file in files if file not in missing))
@@ -159,15 +183,15 @@ def _fetch_all(repo: str, commit: str, files: list[HubFile], home: Path, news: _
         for file in missing:
             address = f"{_endpoint()}/{repo}/resolve/{commit}/{file.name}"
             part = home / "partial" / file.key
-            _fetch_file(client, address, part, file, news)
+            _fetch_file(client, address, part, file, wanted, news)
             _verify(part, file, repo, news)
             (snapshot / file.name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(part, snapshot / file.name)  # noqa: PTH105
-    if not is_model(snapshot):
-        raise ModelUnavailable(f"{repo} lacks files that a CTranslate2 Whisper model needs; name another model.")
+    if not wanted.is_whole(snapshot):
+        raise ModelUnavailable(f"{repo} lacks files that the model needs: it holds {wanted.lacking}.")
 
 
-def _fetch_file(client: httpx.Client, address: str, part: Path, file: HubFile, news: _News) -> None:
+def _fetch_file(client: httpx.Client, address: str, part: Path, file: HubFile, wanted: HubModel, news: _News) -> None:
     """Read the rest of one file into `part`, trying again while bytes arrive."""
     import httpx
 
@@ -189,7 +213,7 @@ def _fetch_file(client: httpx.Client, address: str, part: Path, file: HubFile, n
             problem = broken
         tries = tries + 1 if part.stat().st_size <= before else 0
         if tries >= TRIES:
-            raise _unreachable(file.name, problem) from problem
+            raise _unreachable(wanted, file.name, problem) from problem
         if tries:
             time.sleep(PAUSE_SECONDS)
 
@@ -289,10 +313,10 @@ def _not_ours(repo: str) -> ModelUnavailable:
     )
 
 
-def _unreachable(what: str, problem: Exception) -> ModelUnavailable:
+def _unreachable(wanted: HubModel, what: str, problem: Exception) -> ModelUnavailable:
     return ModelUnavailable(
         f"The model hub at {_endpoint()} cannot be reached for {what} ({_first_line(problem)}). Check the network or "
-        "HF_ENDPOINT, or give a folder with the model (--model FOLDER)."
+        f"HF_ENDPOINT, or give {wanted.instead}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
@@ -24,8 +25,11 @@ from whisper_farm.protocol.wire import (
     Sha256,
     Transfer,
 )
-from whisper_farm.transcript.options import Channel, Language, Raw, RecognitionOptions, Track
+from whisper_farm.transcript.options import MOST_DIMENSIONS, Channel, Language, Raw, RecognitionOptions, Track
 from whisper_farm.transcript.transcript import Segment
+
+MOST_VOICES = 3000
+"""Of one chunk."""
 
 
 class Source(Answer):
@@ -94,6 +98,24 @@ class ChunkResult(Request):
     """How the recording was read, where that is worth knowing: which of its tracks, or channels that cancel."""
 
 
+class ChunkVoices(Request):
+    """The voices in one chunk. They are biometric data: nothing but the stored result holds them."""
+
+    model: Annotated[str, Field(max_length=128)]
+    """The revision of the speaker model: vectors of another one cannot be compared with these."""
+    spans: Items[tuple[Seconds, Seconds]] = Field(max_length=MOST_VOICES)
+    """Where each was heard."""
+    vectors: Annotated[str, Field(max_length=MOST_VOICES * MOST_DIMENSIONS * 4 // 3 + 4)]
+    """Base64 of the vectors, one after the other: a signed byte for each number."""
+
+    @model_validator(mode="after")
+    def _all_alike(self) -> Self:
+        count, size = len(self.spans), len(b64decode(self.vectors, validate=True))
+        if size % max(1, count) or size > count * MOST_DIMENSIONS or size < count:
+            raise ValueError(f"{size} bytes are no {count} vectors of equal length")
+        return self
+
+
 class TranscribeResult(Request):
     """What was heard in one chunk, in seconds from the start of the recording, and what heard it."""
 
@@ -101,6 +123,8 @@ class TranscribeResult(Request):
     segments: Items[Segment] = Field(max_length=10_000)
     unheard: Items[tuple[Seconds, Seconds]] = Field(default=(), max_length=1000)
     """Stretches in which somebody speaks and no words could be made out."""
+    voices: ChunkVoices | None = None
+    """Where `diarize` is asked for."""
     language: Language
     language_probability: float = Field(default=1, ge=0, le=1)
     language_sure: bool = False

@@ -20,8 +20,14 @@ HINTS = frozenset({"initial_prompt", "hotwords"})
 """What may help an engine that knows what to do with it; the others do as well without."""
 MOST_HINT = 4096
 """Letters of each."""
-HEEDED_BY_ALL = {"engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"}
-"""Options that choose the engine or the sound."""
+HEEDED_BY_ALL = {
+    *("engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"),
+    *("diarize", "min_speakers", "max_speakers", "speaker_model"),
+}
+"""Options that choose the engine or the sound, or that are about speakers."""
+MOST_SPEAKERS = 20
+MOST_DIMENSIONS = 512
+"""Of the vector that a speaker model makes of a voice."""
 FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 MOST_WITHOUT_SPEECH_SECONDS = 90.0
@@ -56,6 +62,13 @@ class RecognitionOptions(BaseModel):
     start_seconds: float = Field(default=0, ge=0, le=10_000_000)
     end_seconds: float | None = Field(default=None, gt=0, le=10_000_000)
     """The stretch that is heard; None means to the end of the recording."""
+    diarize: bool = False
+    """Tell speakers apart by their voices."""
+    min_speakers: int | None = Field(default=None, ge=1, le=MOST_SPEAKERS)
+    max_speakers: int | None = Field(default=None, ge=1, le=MOST_SPEAKERS)
+    """How many there are; None lets the voices decide."""
+    speaker_model: ModelName | None = None
+    """What voices are compared by: a file on the worker's machine; None means the default one."""
     task: Task = "transcribe"
     initial_prompt: str | None = Field(default=None, max_length=MOST_HINT)
     hotwords: str | None = Field(default=None, max_length=MOST_HINT)
@@ -75,6 +88,16 @@ class RecognitionOptions(BaseModel):
     def _has_a_length(self) -> Self:
         if self.end_seconds is not None and self.end_seconds <= self.start_seconds:
             raise ValueError("end_seconds comes after start_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _speakers_fit(self) -> Self:
+        if not self.diarize and (self.min_speakers, self.max_speakers, self.speaker_model) != (None, None, None):
+            raise ValueError("min_speakers, max_speakers and speaker_model go with diarize")
+        if self.diarize and self.channel == "each":
+            raise ValueError("channel each names its speakers Left and Right: leave diarize out, or mix the channels")
+        if (self.min_speakers or 1) > (self.max_speakers or MOST_SPEAKERS):
+            raise ValueError("max_speakers is at least min_speakers")
         return self
 
     def unusual(self) -> list[str]:

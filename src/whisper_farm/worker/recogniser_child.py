@@ -17,12 +17,15 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
+from whisper_farm.audio.sound import either
 from whisper_farm.engines.devices import device_of, division_for
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
-from whisper_farm.errors import AudioError, EngineError, ModelUnavailable
-from whisper_farm.protocol.jobs import TranscribeResult
+from whisper_farm.engines.voices import SpeakerModel, find_speaker_model
+from whisper_farm.errors import AudioError, EngineError, ModelUnavailable, SpeakersUnavailable
+from whisper_farm.protocol.jobs import ChunkVoices, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.speakers import Voices
 from whisper_farm.transcript.transcript import Segment
 from whisper_farm.worker import pipe, sandbox
 from whisper_farm.worker.bounds import bound_processor, keep_memory
@@ -38,6 +41,7 @@ class RecogniserChild:
         self._pipe = agent
         self._order = pipe.LookAround(engine="")
         self._engine: Engine | None = None
+        self._speakers: SpeakerModel | None = None
         self._slots = ThreadPoolExecutor(1, "slot")
         self._chunks: defaultdict[int, list[tuple[pipe.BatchChunk, bytes]]] = defaultdict(list)
         self._cancelled: set[tuple[int, int]] = set()
@@ -80,6 +84,8 @@ class RecogniserChild:
         traits = engine_traits(self._order.engine)
         if traits.fetch is not None:
             traits.fetch(fetch.options, self._settings(), _news(self._pipe))
+        if fetch.options.diarize:
+            find_speaker_model(fetch.options.speaker_model, self._settings(), _news(self._pipe))
         return pipe.Fetched()
 
     def _settings(self, threads: int = 0, slots: int = 1) -> EngineSettings:
@@ -90,9 +96,12 @@ class RecogniserChild:
         settings = replace(self._settings(threads=load.threads, slots=load.slots), local_files_only=True)
         traits = engine_traits(self._order.engine)
         try:
+            if load.options.diarize:
+                found = find_speaker_model(load.options.speaker_model, settings, _news(self._pipe))
+                self._speakers = SpeakerModel(found, load.threads)
             self._engine = traits.load(load.options, settings, _news(self._pipe))
         except ModelUnavailable as error:
-            if traits.fetch is None:
+            if traits.fetch is None and not isinstance(error, SpeakersUnavailable):
                 raise
             return pipe.Missing(message=error.message)
         keep_memory()
@@ -120,12 +129,22 @@ class RecogniserChild:
                 answered += len(readable[index].audio)
                 share = max(0.0, (time.monotonic() - began) * answered / whole - told_seconds)
                 told_seconds += share
-                result = _result(recognition, chunks[index][0].start_seconds, self._engine.facts, share)
+                start, voices = (
+                    chunks[index][0].start_seconds,
+                    self._voices(readable[index], recognition, order.options),
+                )
+                result = _result(recognition, voices, start, self._engine.facts, share)
                 self._pipe.send(pipe.Recognised(batch=batch, index=index, result=result))
         except EngineError as error:
             code, why = error.code, error.message
         self._cancelled -= {(batch, index) for index in range(len(chunks))}
         return pipe.BatchEnded(batch=batch, code=code, message=why)
+
+    def _voices(self, chunk: ChunkAudio, heard: Recognition, options: RecognitionOptions) -> Voices | None:
+        """Whose voices speak in a chunk, if somebody wants to know."""
+        if self._speakers is None or not options.diarize:
+            return None
+        return self._speakers.voices(either(chunk.audio), heard.segments)
 
     def _decoded(self, batch: int, chunks: list[tuple[pipe.BatchChunk, bytes]]) -> dict[int, ChunkAudio]:
         """The audio by index; what cannot be decoded is refused at once."""
@@ -152,11 +171,14 @@ def _news(agent: pipe.AgentPipe) -> Callable[[FetchProgress], None]:
     return news
 
 
-def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
+def _result(
+    heard: Recognition, voices: Voices | None, start_seconds: float, facts: EngineFacts, work_seconds: float
+) -> TranscribeResult:
     """A recognition in file time, with what made it and its share of the time that its batch took."""
     return TranscribeResult(
         segments=tuple(_without_nul(segment).shifted(start_seconds) for segment in heard.segments),
         unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),
+        voices=None if voices is None else _sent(voices, start_seconds),
         language=heard.language,
         language_probability=heard.language_probability,
         language_sure=heard.language_sure,
@@ -168,6 +190,11 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
         compute_type=facts.compute_type,
         work_seconds=work_seconds,
     )
+
+
+def _sent(voices: Voices, start_seconds: float) -> ChunkVoices:
+    spans = tuple((start_seconds + start, start_seconds + end) for start, end in voices.spans)
+    return ChunkVoices(model=voices.model, spans=spans, vectors=voices.packed())
 
 
 def _without_nul(segment: Segment) -> Segment:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
+from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported, SpeakersUnavailable
 from whisper_farm.models import may_be_folder
 from whisper_farm.protocol.wire import MAX_BATCH
 from whisper_farm.protocol.worker import MAX_RESTING
@@ -117,6 +117,8 @@ class RecogniserPool:
         if self._handing_over or self.model is None:
             return False
         if (self.model.engine, self.model.model) != (options.engine, options.model):
+            return False
+        if options.diarize and _voices_of(self.model) != _voices_of(options):
             return False
         revision = self.ready.revision if self.ready else self.model.revision
         return options.revision is None or revision in (options.revision, None)
@@ -242,12 +244,13 @@ class RecogniserPool:
     async def _process_for(self, model: RecognitionOptions) -> Recogniser:
         """A process that has loaded nothing yet, and may read this model."""
         named = self._settings.models or ()
+        places = [one for one in (model.model, model.speaker_model) if one is not None and may_be_folder(one)]
         spare = self._spare.pop(model.engine, None)
-        if spare is not None and may_be_folder(model.model) and model.model not in spare.models:
+        if spare is not None and not spare.models.issuperset(places):
             self._closing.append(spare)
             await spare.close()
             spare = None
-        return spare or await Recogniser.start(_order(model.engine, self._settings), (*named, model.model))
+        return spare or await Recogniser.start(_order(model.engine, self._settings), (*named, *places))
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
@@ -264,7 +267,8 @@ class RecogniserPool:
     def _give_up(self, model: RecognitionOptions, error: EngineError) -> None:
         """This process cannot load: if no other has, the model cannot be had, and rests."""
         general, of_revision, of_options = _keys(model)
-        key = {_OtherRevisionError: of_revision, OptionUnsupported: of_options}.get(type(error), general)
+        keys = {_OtherRevisionError: of_revision, OptionUnsupported: of_options, SpeakersUnavailable: of_options}
+        key = keys.get(type(error), general)
         trouble = self._troubles.setdefault(key, _Trouble())
         trouble.rest()
         mine = self.model is not None and _keys(self.model) == _keys(model)
@@ -304,6 +308,11 @@ class _MissingError(ModelUnavailable):
 
 class _OtherRevisionError(ModelUnavailable):
     """The model is here, but not as it is wanted."""
+
+
+def _voices_of(options: RecognitionOptions) -> tuple[bool, str | None]:
+    """Whether voices are compared, and by which model."""
+    return options.diarize, options.speaker_model
 
 
 def _keys(options: RecognitionOptions) -> tuple[str, str, str]:

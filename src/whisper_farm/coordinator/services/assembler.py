@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of, read_document
+from whisper_farm.coordinator.transcripts import gaps_of, heard_in, maker_of, read_document, voices_in
 from whisper_farm.coordinator.transfers import transcript_key
 from whisper_farm.errors import BlobMissing, FarmError, NotFound, WrongState
 from whisper_farm.leases.transcriptions import Assembled, DoneChunk, assembled, next_to_assemble, results_of
@@ -33,10 +34,14 @@ from whisper_farm.transcript.transcript import (
     Coverage,
     Maker,
     MissingStretch,
+    Segment,
     Transcript,
     languages_of,
     length_of,
 )
+
+if TYPE_CHECKING:  # NumPy is loaded where speakers are told apart
+    from whisper_farm.transcript.speakers import Speakers
 
 MAX_TRANSCRIPT_BYTES = 1 << 34
 """Far more than anybody says. The store buffers in proportion to it, so it is not larger still."""
@@ -115,11 +120,19 @@ class Assembler(Service):
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
         """The transcript's JSON document, piece by piece."""
         yield b'{"segments": ['
-        async for chunk, heard in heard_in(self._blobs, draft.chunks):
+        speakers = await self._speakers(draft) if draft.row.recognition.diarize else None
+        async for chunk, heard in heard_in(self._blobs, draft.chunks, speakers):
             text = draft.add(chunk, heard)
             if text:
                 yield text.encode()
         yield f"], {draft.rest()[1:]}".encode()
+
+    async def _speakers(self, draft: Draft) -> Speakers:
+        """Those of a recording, by the voices in all of its chunks."""
+        from whisper_farm.transcript.speakers import speakers_of
+
+        asked, voices = draft.row.recognition, await voices_in(self._blobs, draft.chunks)
+        return await asyncio.to_thread(speakers_of, voices, asked.min_speakers, asked.max_speakers)
 
 
 def _note(
@@ -149,6 +162,7 @@ class Draft:
     said: list[Passage] = field(default_factory=list)
     languages: dict[str, float] = field(default_factory=dict)
     recognised: list[tuple[float, float]] = field(default_factory=list)
+    speakers: dict[str, int] = field(default_factory=dict)
 
     def add(self, chunk: DoneChunk, text: ChunkText | None) -> str:
         """Take in the next chunk; returns its segments as they stand in the document."""
@@ -160,7 +174,7 @@ class Draft:
             return ""
         self.recognised.append((start, end))
         self.missing += [MissingStretch(*stretch, NO_WORDS) for stretch in text.unheard]
-        heard = text.segments
+        heard = [self._named(segment) for segment in text.segments]
         with_words = self.row.recognition.word_timestamps or any(segment.words for segment in heard)
         first = len(self.said)
         documents = [segment_document(first + n, segment, with_words) for n, segment in enumerate(heard)]
@@ -169,6 +183,13 @@ class Draft:
         for language, seconds in languages_of(heard).items():
             self.languages[language] = self.languages.get(language, 0.0) + seconds
         return begin + ", ".join(json.dumps(document) for document in documents)
+
+    def _named(self, segment: Segment) -> Segment:
+        """Speakers that were told apart have numbers, in the order in which they begin to speak."""
+        if segment.speaker is None or not self.row.recognition.diarize:
+            return segment
+        number = self.speakers.setdefault(segment.speaker, len(self.speakers) + 1)
+        return replace(segment, speaker=f"Speaker {number}")
 
     def rest(self) -> str:
         """Everything of the document but its segments."""
