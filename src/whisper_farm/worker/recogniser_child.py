@@ -126,23 +126,21 @@ class RecogniserChild:
             )
             for place, recognition in answers:
                 index = indexes[place]
+                start, voices = chunks[index][0].start_seconds, self._voices(readable[index], recognition, order)
                 answered += len(readable[index].audio)
                 share = max(0.0, (time.monotonic() - began) * answered / whole - told_seconds)
                 told_seconds += share
-                start, voices = (
-                    chunks[index][0].start_seconds,
-                    self._voices(readable[index], recognition, order.options),
-                )
-                result = _result(recognition, voices, start, self._engine.facts, share)
+                result = _result(recognition, start, self._engine.facts, share)
+                result = result.model_copy(update={"voices": voices and _sent(voices, start)})
                 self._pipe.send(pipe.Recognised(batch=batch, index=index, result=result))
         except EngineError as error:
             code, why = error.code, error.message
         self._cancelled -= {(batch, index) for index in range(len(chunks))}
         return pipe.BatchEnded(batch=batch, code=code, message=why)
 
-    def _voices(self, chunk: ChunkAudio, heard: Recognition, options: RecognitionOptions) -> Voices | None:
+    def _voices(self, chunk: ChunkAudio, heard: Recognition, order: pipe.Recognise) -> Voices | None:
         """Whose voices speak in a chunk, if somebody wants to know."""
-        if self._speakers is None or not options.diarize:
+        if self._speakers is None or not order.options.diarize:
             return None
         return self._speakers.voices(either(chunk.audio), heard.segments)
 
@@ -171,14 +169,11 @@ def _news(agent: pipe.AgentPipe) -> Callable[[FetchProgress], None]:
     return news
 
 
-def _result(
-    heard: Recognition, voices: Voices | None, start_seconds: float, facts: EngineFacts, work_seconds: float
-) -> TranscribeResult:
+def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_seconds: float) -> TranscribeResult:
     """A recognition in file time, with what made it and its share of the time that its batch took."""
     return TranscribeResult(
         segments=tuple(_without_nul(segment).shifted(start_seconds) for segment in heard.segments),
         unheard=tuple((start_seconds + start, start_seconds + end) for start, end in heard.unheard),
-        voices=None if voices is None else _sent(voices, start_seconds),
         language=heard.language,
         language_probability=heard.language_probability,
         language_sure=heard.language_sure,
