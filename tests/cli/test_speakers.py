@@ -29,7 +29,7 @@ WORDS = ("welcome", "valley", "How many", "trees")
 
 def transcribe(recording: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     whisper = ("--model", str(tiny_en()), "--language", "en", "--device", "cpu", "--quiet")
-    command = [sys.executable, "-m", "whisper_farm.cli.main", "transcribe", str(recording), *whisper, *flags]
+    command = [sys.executable, "-m", "whisper_farm", "transcribe", str(recording), *whisper, *flags]
     data = {"WHISPER_FARM_DATA": str(recording.parent / "data")}
     return subprocess.run(
         command, env={**os.environ, **data, **environment}, capture_output=True, text=True, timeout=110
