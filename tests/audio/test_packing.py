@@ -27,13 +27,6 @@ def test_a_long_silence_is_taken_out_and_a_short_one_stays() -> None:
     )
 
 
-def test_what_comes_shortly_before_the_first_speech_of_a_chunk_stays() -> None:
-    late = round(3.5 * SECOND)
-    assert packing_around([(round(3.4 * SECOND), 4 * SECOND)], LENGTH).kept == ((0, round(4.4 * SECOND)),)
-    assert packing_around([(late, 4 * SECOND)], LENGTH).kept == ((late - 6_400, round(4.4 * SECOND)),)
-    assert packing_around([], LENGTH).kept == ()
-
-
 def test_a_span_over_a_seam_stays_on_the_side_of_its_middle() -> None:
     packing = Packing(((0, SECOND), (10 * SECOND, 12 * SECOND)))
     assert packing.unpacked(0.2, 0.6) == (0.2, 0.6)

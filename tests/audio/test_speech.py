@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from support.recordings import noise, silence, speech
 
+from bench.known_recordings import by_telephone, example
 from whisper_farm.audio import speech as speech_module
+from whisper_farm.audio.packing import packing_of
 from whisper_farm.audio.sound import SAMPLE_RATE, samples_of
-from whisper_farm.audio.speech import speech_probabilities, speech_seconds
+from whisper_farm.audio.speech import FRAME, SpeechDetector, normalised, speech_probabilities, speech_seconds
 
 
 def test_silence_from_end_to_end_is_no_speech() -> None:
@@ -46,6 +48,24 @@ def test_there_is_a_probability_for_every_frame_and_it_knows_speech() -> None:
     assert len(probabilities) == -(-len(sound) // 512)
     assert probabilities[: 5 * SAMPLE_RATE // 512].max() < 0.35
     assert np.mean(probabilities[5 * SAMPLE_RATE // 512 + 1 :] > 0.5) > 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "start_seconds"), [("podcast.mp3", 36.5), ("podcast.mp3", 95.25), ("inaugural.flac", 1.75)]
+)
+def test_by_telephone_a_voice_is_heard_from_its_first_words_on(name: str, start_seconds: float) -> None:
+    sound = normalised(by_telephone(example(name).audio)[samples_of(start_seconds) :][: samples_of(15)])
+    probabilities = speech_probabilities(sound)
+    assert probabilities is not None
+    assert packing_of(probabilities, len(sound)).kept[0][0] == 0
+
+
+def test_sound_that_comes_piece_by_piece_is_heard_as_it_is_at_once() -> None:
+    sound, pieces = by_telephone(speech()[: 900 * FRAME]), SpeechDetector()
+    at_once = speech_probabilities(sound)
+    heard = [pieces.hear(sound[start : start + 300 * FRAME]) for start in range(0, len(sound), 300 * FRAME)]
+    assert at_once is not None
+    np.testing.assert_allclose(np.concatenate([piece for piece in heard if piece is not None]), at_once, atol=1e-4)
 
 
 def test_without_the_model_whatever_is_not_silent_counts_as_speech(monkeypatch: pytest.MonkeyPatch) -> None:

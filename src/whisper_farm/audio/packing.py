@@ -24,8 +24,6 @@ MARGIN_SECONDS = 0.4
 """So much before and after speech stays."""
 LEAST_GAP_SECONDS = 1.0
 """A shorter stretch without speech stays whole."""
-BEGINNING_SECONDS = 3.0
-"""So much before the first speech stays, too: by telephone the speech model may miss the first words of a voice."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,11 @@ def packing_of(probabilities: NDArray[np.float32], length: int) -> Packing:
 
 
 def packing_around(speech: Iterable[tuple[int, int]], length: int) -> Packing:
-    """Keep these stretches of a chunk of `length` samples with a margin, its beginning, and gaps that are short."""
+    """Keep these stretches of a chunk of `length` samples with a margin, and every gap between them that is short."""
     margin, least = round(MARGIN_SECONDS * SAMPLE_RATE), round(LEAST_GAP_SECONDS * SAMPLE_RATE)
-    beginning = round(BEGINNING_SECONDS * SAMPLE_RATE)
     kept: list[tuple[int, int]] = []
     for begin, end in speech:
         begin, end = max(0, begin - margin), min(length, end + margin)
-        if not kept and begin <= beginning:
-            begin = 0
         if kept and begin - kept[-1][1] < least - 2 * margin:
             kept[-1] = kept[-1][0], max(kept[-1][1], end)
         elif begin < end:
