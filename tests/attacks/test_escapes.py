@@ -15,7 +15,7 @@ from support.spoken import transcript_of
 from whisper_farm import log
 from whisper_farm.cli.main import outcome
 from whisper_farm.showing import FORMULA, cell
-from whisper_farm.transcript.formats import render
+from whisper_farm.transcript.formats import FORMATS
 from whisper_farm.transcript.transcript import Segment
 
 EVIL = "a\x1b]0;owned\x07\x9b2J\u202eb\rc"
@@ -60,10 +60,10 @@ def test_lists_on_a_terminal_hold_no_escapes_of_others(farm: ServedFarm, capsys:
 )
 def test_no_text_begins_a_formula_in_a_table(text: str) -> None:
     talk = transcript_of(Segment(0.0, 1.0, text, speaker=text))
-    row = render(talk, "tsv").decode().splitlines()[1].split("\t")
+    row = FORMATS["tsv"].write(talk).decode().splitlines()[1].split("\t")
     assert row[2].startswith("'")
     assert len(row) == 3
-    (row,) = list(csv.reader(io.StringIO(render(talk, "csv").decode())))[1:]
+    (row,) = list(csv.reader(io.StringIO(FORMATS["csv"].write(talk).decode())))[1:]
     assert [one[0] for one in row[2:]] == ["'", "'"]
     assert len(row) == 4
     assert cell("Good - morning = so; so - good") == "Good - morning = so; so - good"

@@ -23,7 +23,7 @@ from support.served_farm import StartFarm, refused
 from support.submitting import submit
 
 from whisper_farm.audio import containers, flac
-from whisper_farm.audio.source import AudioSource, probe
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.engines.engine import Engine
 from whisper_farm.errors import AudioError, NotAudio
 from whisper_farm.protocol.jobs import ChunkTask, Source
@@ -113,13 +113,13 @@ def test_a_length_that_nothing_can_have_is_no_promise(form: str, codec: str, cha
         at = place if isinstance(place, int) else whole.find(place)
         if at >= 0:
             whole[at : at + len(new)] = new
-    assert probe(io.BytesIO(bytes(whole)), "x").declared_seconds is None
+    assert AudioSource(io.BytesIO(bytes(whole)), "x").facts.declared_seconds is None
 
 
 @pytest.mark.parametrize("damaged", [crowded_id3(9000)[:80_000], crowded_id3(9000), b"fLaC\x04\xff\xff\xff", b"fLaC"])
 def test_tags_without_a_sound_are_refused(damaged: bytes) -> None:
     with pytest.raises(NotAudio):
-        probe(io.BytesIO(damaged), "x")
+        AudioSource(io.BytesIO(damaged), "x")
 
 
 def crowded_by(form: str, codec: str, tags: int) -> bytes:
@@ -154,8 +154,8 @@ def test_opening_a_recording_that_computes_for_ever_is_ended_by_the_kernel(
     file.write_bytes(make())
     ended = run(
         "import sys\nfrom whisper_farm.worker.bounds import bound_processor\n"
-        "from whisper_farm.audio.source import probe\n"
-        "bound_processor(0); probe(sys.argv[1], 'tags.wav')",
+        "from whisper_farm.audio.source import AudioSource\n"
+        "bound_processor(0); AudioSource(sys.argv[1], 'tags.wav')",
         str(file),
     )
     assert ended.returncode == -signal.SIGXCPU
@@ -201,7 +201,8 @@ def test_pictures_that_call_themselves_video_are_not_decoded(tmp_path: Path) -> 
         container.mux(sound.encode(frame))
     # The peak that `getrusage` tells begins with that of the process which started this one.
     peak = "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-    code = "import sys; from whisper_farm.audio.source import probe; probe(sys.argv[1], 'x') if sys.argv[1] else 0\n"
+    opened = "AudioSource(sys.argv[1], 'x') if sys.argv[1] else 0"
+    code = f"import sys; from whisper_farm.audio.source import AudioSource; {opened}\n"
     alone, with_file = (int(run(code + peak, words).stdout) for words in ("", str(file)))
     assert with_file - alone < 60_000, "kilobytes; one picture has 75,000"
 
@@ -216,7 +217,7 @@ def test_a_file_of_more_streams_than_any_recording_has_is_refused() -> None:
             container.mux(stream.encode(frame))
     file.seek(0)
     with pytest.raises(NotAudio):
-        probe(file, "tracks.mov")
+        AudioSource(file, "tracks.mov")
 
 
 def test_containers_in_which_nobody_records_are_not_opened() -> None:
@@ -225,7 +226,7 @@ def test_containers_in_which_nobody_records_are_not_opened() -> None:
     with av.open(io.BytesIO(game)) as container:
         assert container.streams.audio
     with pytest.raises(NotAudio):
-        probe(io.BytesIO(game), "x")
+        AudioSource(io.BytesIO(game), "x")
 
 
 def test_only_decoders_of_sound_may_run() -> None:

@@ -14,7 +14,7 @@ from support.recordings import beep_times, beeps, encoded, stereo, talk
 from whisper_farm.audio.chunking import Chunking, ChunkingEnd
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.source import AudioSource, probe
+from whisper_farm.audio.source import AudioSource
 from whisper_farm.errors import NoAudioTrack
 from whisper_farm.transcript.languages import code_of, code_of_tag
 from whisper_farm.transcript.options import Channel
@@ -144,7 +144,7 @@ def test_a_track_is_chosen_by_number_or_language_and_the_others_are_named(contai
     ],
 )
 def test_the_language_of_a_track_is_that_of_its_tag(container: str, tag: str | None, language: str | None) -> None:
-    assert probe(io.BytesIO(tracks([(tag, LEFT)], container)), "recording").language == language
+    assert AudioSource(io.BytesIO(tracks([(tag, LEFT)], container)), "recording").facts.language == language
 
 
 @pytest.mark.parametrize("wanted", ["3", "fra", "fr"])
@@ -202,8 +202,8 @@ def test_other_recordings_without_a_header_are_read_as_they_are_said_to_be(raw: 
 
 
 def test_a_header_counts_more_than_a_name() -> None:
-    with Chunking(AudioSource(io.BytesIO(encoded(LEFT, "wav", "pcm_s16le", 16_000)), "call.al")) as cutting:
-        assert cutting.facts.container == "wav"
+    with AudioSource(io.BytesIO(encoded(LEFT, "wav", "pcm_s16le", 16_000)), "call.al") as source:
+        assert source.container.format.name == "wav"
 
 
 def test_gsm_without_a_header_is_known_by_its_name() -> None:

@@ -19,7 +19,7 @@ from support.spoken import NASTY, segments, transcript_of
 
 from whisper_farm.showing import cell
 from whisper_farm.transcript.cues import CueLayout
-from whisper_farm.transcript.formats import FORMATS, render
+from whisper_farm.transcript.formats import FORMATS
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
 
 MARKUP = (
@@ -57,7 +57,7 @@ def letters(texts: Iterable[str]) -> str:
 
 def headed(format: str, transcript: Transcript) -> list[tuple[str, str]]:
     """The headings of a document with their paragraphs."""
-    content = render(transcript, format)
+    content = FORMATS[format].write(transcript)
     found = list(markdown_paragraphs(content.decode()) if format == "md" else word_paragraphs(content))
     assert [bold for bold, _ in found] == [True, False] * (len(found) // 2)
     texts = [text for _, text in found]
@@ -97,7 +97,7 @@ def test_a_document_says_all_that_was_said_and_none_of_it_is_markup(format: str,
 
 
 def test_a_word_document_is_plain_about_where_it_comes_from() -> None:
-    facts = Document(io.BytesIO(render(LONG_TALK, "docx"))).core_properties
+    facts = Document(io.BytesIO(FORMATS["docx"].write(LONG_TALK))).core_properties
     assert (facts.author, facts.title, facts.comments, facts.language) == ("", "Transcript", "", "en")
 
 
@@ -105,7 +105,7 @@ def test_a_word_document_is_plain_about_where_it_comes_from() -> None:
 @example(NASTY_SEGMENTS)
 @settings(max_examples=50)
 def test_csv_has_a_row_a_segment_with_its_speaker(spoken: tuple[Segment, ...]) -> None:
-    rows = list(csv.reader(io.StringIO(render(transcript_of(*spoken), "csv").decode(), newline=""), strict=True))
+    rows = list(csv.reader(io.StringIO(FORMATS["csv"].write(transcript_of(*spoken)).decode(), newline=""), strict=True))
     assert rows[0] == ["start", "end", "speaker", "text"]
     assert [(int(start), int(end)) for start, end, _, _ in rows[1:]] == [
         (round(1000 * one.start), round(1000 * one.end)) for one in spoken
@@ -157,7 +157,9 @@ def test_lyrics_look_as_players_want_them() -> None:
         Segment(61, 63, " Good morning.", words),
         Segment(6000, 6001, " x"),
     )
-    assert render(talk, "lrc").decode() == "[00:00.00]Ann: [Music] (0:01]\n[01:01.50]Good morning.\n[100:00.00]x\n"
+    assert (
+        FORMATS["lrc"].write(talk).decode() == "[00:00.00]Ann: [Music] (0:01]\n[01:01.50]Good morning.\n[100:00.00]x\n"
+    )
     lyrics = FORMATS["lrc"].laid_out(CueLayout(highlight_words=True)).write(talk).decode().split("\n")
     assert lyrics[1] == "[01:01.50]<01:01.50>Good <01:02.00>morning."
     lines = FORMATS["lrc"].laid_out(CueLayout(max_words_per_line=1)).write(talk).decode().split("\n")
@@ -194,12 +196,12 @@ class AlignedTranscript(BaseModel):
 @given(named_segments())
 @settings(max_examples=50)
 def test_whisperx_json_has_its_words_twice_and_nothing_else(spoken: tuple[Segment, ...]) -> None:
-    read = AlignedTranscript.model_validate_json(render(transcript_of(*spoken), "whisperx-json"))
+    read = AlignedTranscript.model_validate_json(FORMATS["whisperx-json"].write(transcript_of(*spoken)))
     assert read.word_segments == [word for one in read.segments for word in one.words]
     assert [word.word for word in read.word_segments] == [word.text.strip() for one in spoken for word in one.words]
     assert [(one.text, one.speaker or None) for one in read.segments] == [
         (one.text, one.speaker or None) for one in spoken
     ]
-    assert json.loads(render(transcript_of(), "whisperx-json")) == {
+    assert json.loads(FORMATS["whisperx-json"].write(transcript_of())) == {
         "segments": [], "word_segments": [], "language": "en"
     }  # fmt: skip

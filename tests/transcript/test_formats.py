@@ -23,7 +23,7 @@ from support.spoken import NASTY, segments, transcript_of
 from whisper_farm.errors import InvalidRequest, NoSpace, StorageError
 from whisper_farm.showing import cell
 from whisper_farm.transcript.document import from_json
-from whisper_farm.transcript.formats import FORMATS, OutputFormat, render
+from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.saving import save, stems_for
 from whisper_farm.transcript.subtitles import timestamp
 from whisper_farm.transcript.transcript import Segment, Transcript, Word
@@ -61,7 +61,7 @@ NASTY_SEGMENTS = tuple(Segment(n, n + 1, text) for n, text in enumerate([*NASTY,
 
 def text_of(transcript: Transcript, format: str) -> str:
     """What a file in this format would hold."""
-    return render(transcript, format).decode("utf-8")
+    return FORMATS[format].write(transcript).decode("utf-8")
 
 
 def contents(file: bytes) -> bytes | list[bytes]:
@@ -174,7 +174,7 @@ def test_a_transcript_is_saved_in_every_format_under_its_stem(tmp_path: Path) ->
     assert [file.name for file in files] == [f"Лекция 1.теория ☂.{format.extension}" for format in FORMATS.values()]
     assert {file.name for file in folder.iterdir()} == {file.name for file in files}
     for file, format in zip(files, FORMATS, strict=True):
-        assert contents(file.read_bytes()) == contents(render(TALK, format))
+        assert contents(file.read_bytes()) == contents(FORMATS[format].write(TALK))
     assert len(pysrt.open(str(folder / "Лекция 1.теория ☂.srt"))) == 2
     assert len(webvtt.read(str(folder / "Лекция 1.теория ☂.vtt"))) == 2
 

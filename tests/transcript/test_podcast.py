@@ -13,7 +13,7 @@ import webvtt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisper_farm.transcript.formats import FORMATS, WHISPERS, render
+from whisper_farm.transcript.formats import FORMATS, WHISPERS
 from whisper_farm.transcript.transcript import Coverage, Maker, Segment, Transcript, Word
 
 WORDS = st.text(
@@ -68,14 +68,14 @@ def without_spaces(text: str) -> str:
 
 
 def test_srt_has_two_lines_of_32_and_says_who_begins_to_speak() -> None:
-    said = srt_rules(render(TALK, "podcast-srt"))
+    said = srt_rules(FORMATS["podcast-srt"].write(TALK))
     assert said.startswith("Ann <Lee>: Well, this is")
     assert "Ben: Yes & no -> maybe." in said
     assert said.count("Ben:") == 1
 
 
 def test_vtt_has_lines_of_65_and_a_voice_in_every_cue() -> None:
-    content = render(TALK, "podcast-vtt")
+    content = FORMATS["podcast-vtt"].write(TALK)
     assert without_spaces(vtt_rules(content)).startswith(without_spaces(LONG)[:40])
     text = content.decode()
     assert text.count("<v Ben>") == 2
@@ -86,7 +86,7 @@ def test_vtt_has_lines_of_65_and_a_voice_in_every_cue() -> None:
 @pytest.mark.parametrize("timed", [True, False])
 def test_every_word_comes_at_its_time(timed: bool) -> None:
     one = spoken("one two three " * 20, 10, timed=timed)
-    cues = list(webvtt.from_buffer(io.BytesIO(render(transcript(one), "podcast-vtt"))))
+    cues = list(webvtt.from_buffer(io.BytesIO(FORMATS["podcast-vtt"].write(transcript(one)))))
     assert cues[0].start_in_seconds == 10
     assert cues[-1].end_in_seconds == pytest.approx(30, abs=0.01)
     starts = [cue.start_in_seconds for cue in cues]
@@ -97,19 +97,21 @@ def test_every_word_comes_at_its_time(timed: bool) -> None:
 @settings(max_examples=100)
 def test_whatever_is_said_keeps_to_the_rules_and_loses_nothing(words: list[str], timed: bool) -> None:
     one = spoken(" ".join(words), 0, timed=timed)
-    for cue in render(transcript(one), "podcast-srt").decode().split("\n\n")[:-1]:
+    for cue in FORMATS["podcast-srt"].write(transcript(one)).decode().split("\n\n")[:-1]:
         lines = cue.split("\n")[2:]
         assert len(lines) <= 2
         assert all(len(line) <= 32 for line in lines)
     said = "".join(
-        line for cue in render(transcript(one), "podcast-srt").decode().split("\n\n") for line in cue.split("\n")[2:]
+        line
+        for cue in FORMATS["podcast-srt"].write(transcript(one)).decode().split("\n\n")
+        for line in cue.split("\n")[2:]
     )
     expected = without_spaces(re.sub("-{2,}>", "->", one.text))
     assert without_spaces(said).replace("-", "").replace(">", "") == expected.replace("-", "").replace(">", "")
 
 
 def test_json_is_version_1() -> None:
-    found = json.loads(render(TALK, "podcast-json"))
+    found = json.loads(FORMATS["podcast-json"].write(TALK))
     assert found["version"] == "1.0.0"
     first, second, *_, last = found["segments"]
     assert set(first) == {"speaker", "startTime", "endTime", "body"}
@@ -138,7 +140,7 @@ class Tags(HTMLParser):
 
 def test_html_has_speakers_times_and_paragraphs() -> None:
     tags = Tags()
-    tags.feed(render(TALK, "html").decode())
+    tags.feed(FORMATS["html"].write(TALK).decode())
     assert tags.found[1] == ("cite", "Ann <Lee>:")
     assert tags.found[2] == ("time", "0:00")
     assert ("cite", "Ben:") in tags.found
@@ -148,7 +150,7 @@ def test_html_has_speakers_times_and_paragraphs() -> None:
 
 @pytest.mark.parametrize("name", ["html", "podcast-json", "podcast-srt", "podcast-vtt"])
 def test_an_empty_transcript_is_an_empty_file_of_its_kind(name: str) -> None:
-    render(transcript(), name)
+    FORMATS[name].write(transcript())
 
 
 def test_all_means_whispers_formats() -> None:

@@ -41,11 +41,7 @@ MOST_FRAME_SAMPLES = 1 << 22
 class SourceFacts:
     """What a recording says of itself before anything is decoded."""
 
-    container: str
-    codec: str
-    sample_rate: int
     channels: int
-    audio_tracks: int
     duration_seconds: float | None
     """For progress; an estimate where the format has no header that says it."""
     language: str | None
@@ -256,21 +252,11 @@ class AudioSource:
             raise NotAudio(f"{self.name}: a sound of {channels} channels at {rate} Hz is beyond what is accepted")
         duration = duration_seconds(self.container, self.stream, self.start_seconds)
         return SourceFacts(
-            container=self.container.format.name,
-            codec=context.name,
-            sample_rate=rate,
             channels=channels,
-            audio_tracks=len(self.container.streams.audio),
             language=self._language(),
             duration_seconds=duration,
             declared_seconds=declared_seconds(self.container, self.stream, self.reader, duration),
         )
-
-
-def probe(file: AudioFile, name: str) -> SourceFacts:
-    """What the recording says of itself; raises an `AudioError` that names it if it cannot be used."""
-    with AudioSource(file, name) as source:
-        return source.facts
 
 
 def bearable(sample_rate: int, channels: int) -> bool:

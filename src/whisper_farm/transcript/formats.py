@@ -91,8 +91,3 @@ def known_format(name: str) -> str:
     if name not in FORMATS:
         raise ValueError(f"choose from {', '.join(FORMATS)}")
     return name
-
-
-def render(transcript: Transcript, format: str) -> bytes:
-    """The transcript as the content of a file in one of `FORMATS`."""
-    return output_format(format).write(transcript)
