@@ -6,15 +6,19 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from argon2 import PasswordHasher
 from support.served_farm import ServedFarm, refused
 
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.coordinator.layers import auth
 from whisper_farm.coordinator.layers.auth import WRONG_TOKENS
 from whisper_farm.coordinator.layers.quotas import REMEMBERED, TRIES, FailedTries, address_of
+from whisper_farm.coordinator.routes import web
 from whisper_farm.errors import FarmError, StorageError, TooManyTries, Unauthorized
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.tokens import TokenRow
@@ -62,16 +66,32 @@ def test_what_is_remembered_of_failures_is_bounded() -> None:
     assert len(failures._failures) == REMEMBERED
 
 
-def test_passwords_that_are_guessed_at_once_are_no_more_than_one_after_the_other(farm: ServedFarm) -> None:
-    """Each costs a processor and 64 MiB: nobody without an account may have a hundred looked at."""
+def test_passwords_that_are_guessed_at_once_are_no_more_than_one_after_the_other(
+    farm: ServedFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs a processor and 64 MiB: nobody without an account may have a hundred looked at, nor two at a time."""
+    two = threading.Barrier(2)
+    met: list[int] = []
+
+    class Cheap(PasswordHasher):
+        def __init__(self) -> None:
+            super().__init__(time_cost=1, memory_cost=64)
+
+        def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+            with suppress(threading.BrokenBarrierError):
+                met.append(two.wait(0.5))
+            return super().hash(password, salt=salt)
 
     def guess(number: int) -> int:
         body = {"name": f"somebody {number}", "password": "guess"}
         return farm.client("").post("/app/session", json=body, headers={"whisper-farm-app": "1"}).status_code
 
+    monkeypatch.setattr(web, "PasswordHasher", Cheap)
+    monkeypatch.setattr(web, "nobodys_hash", cache(web.nobodys_hash.__wrapped__))
     with ThreadPoolExecutor(40) as pool:
         answers = Counter(pool.map(guess, range(40)))
     assert answers == {401: TRIES, 429: 40 - TRIES}
+    assert met == [], "what nobody's password is held against is made once"
 
 
 def test_of_several_who_sign_in_at_once_none_counts_as_failed() -> None:

@@ -295,15 +295,14 @@ async def _by_password(farm: Coordinator, body: SignIn) -> accounts.AccountRow |
     name = body.name
     account = await farm.store.read(lambda tx: accounts.find_account(tx, name))
     known = account.password_hash if account is not None else None
-    held_against = await farm.store.run(nobodys_hash) if known is None else known
-    fits = await _fits(farm, held_against, body.password)
+    fits = await _fits(farm, known, body.password)
     return account if fits and known is not None else None
 
 
-async def _fits(farm: Coordinator, password_hash: str, password: str) -> bool:
+async def _fits(farm: Coordinator, password_hash: str | None, password: str) -> bool:
     def verify() -> bool:
         try:
-            return PasswordHasher().verify(password_hash, password)
+            return PasswordHasher().verify(password_hash or nobodys_hash(), password)
         except (VerificationError, InvalidHashError):
             return False
 
