@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ from support.postgres import PostgresServer
 from support.tone_audio import tone_words
 
 from whisper_farm.protocol.client import FINISHED, AttemptView, JobView
-from whisper_farm.store.tables import attempts, workers
+from whisper_farm.store.tables import attempts, jobs, workers
+from whisper_farm.worker.claims import CUTS_OF_ONE_OWNER
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -49,6 +52,8 @@ CURED = "import support.tones; support.tones.FAULTS = ()"
 """As a newer recogniser would be, that does not die of the word `die`."""
 DAY_SECONDS = 86_400
 SHORT_LEASE_SECONDS = 3
+ROOM = {"chunk": CUTS_OF_ONE_OWNER, "transcribe": 4}
+"""How many jobs of a kind a worker with two slots for two takes at a time."""
 RECOVERY_SECONDS = 2 * SHORT_LEASE_SECONDS
 """Whoever waits has a job as soon as its lease is over; the rest is for a machine that has much else to do. If it were
 the reaper's to free it, that would take longer: it gives a worker up after three leases of silence."""
@@ -85,15 +90,25 @@ def assert_charged_once(jobs: list[JobView]) -> None:
 
 
 def recoveries(farm: Farm) -> list[float]:
-    """For each lost attempt, by the database's clock: from the end of its lease (or the coming of the worker that has
-    the job now, if that was later) to the next attempt."""
-    query = select(
-        attempts.c.job_id, attempts.c.number, attempts.c.state, attempts.c.lease_until, attempts.c.started_at
-    )
-    query = query.add_columns(workers.c.registered_at).join(workers, workers.c.id == attempts.c.worker_id)
-    tries = {(row.job_id, row.number): row for row in farm.look_inside(lambda tx: tx.connection.execute(query).all())}
-    lost = [(row, tries[row.job_id, row.number + 1]) for row in tries.values() if row.state == "lost"]
-    return [after.started_at - max(before.lease_until, after.registered_at) for before, after in lost]
+    """For each lost attempt, by the database's clock: how long the worker that has the job now could have had it.
+
+    That is from the end of the lease, or from the coming of this worker, to its attempt, but for the time in which it
+    had as many jobs of this kind as it takes.
+    """
+    wanted = (attempts.c.job_id, attempts.c.number, attempts.c.state, attempts.c.lease_until, attempts.c.started_at)
+    query = select(*wanted, attempts.c.ended_at, attempts.c.worker_id, jobs.c.kind, workers.c.registered_at)
+    query = query.join(workers, workers.c.id == attempts.c.worker_id).join(jobs, jobs.c.id == attempts.c.job_id)
+    rows = farm.look_inside(lambda tx: tx.connection.execute(query).all())
+    found = []
+    for lost in (row for row in rows if row.state == "lost"):
+        [after] = [row for row in rows if (row.job_id, row.number) == (lost.job_id, lost.number + 1)]
+        begin, end = max(lost.lease_until, after.registered_at), after.started_at
+        its = [row for row in rows if (row.worker_id, row.kind) == (after.worker_id, after.kind)]
+        held = [(row.started_at, row.ended_at or inf) for row in its]
+        moments = sorted({begin, end, *(moment for both in held for moment in both if begin < moment < end)})
+        free = [(a, b) for a, b in pairwise(moments) if sum(x <= a < y for x, y in held) < ROOM[after.kind]]
+        found.append(sum(b - a for a, b in free))
+    return found
 
 
 def test_coordinator_and_database_murder(tmp_path: Path, talk: Known) -> None:
