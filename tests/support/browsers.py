@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request
 
-from support.farm_processes import PROGRAM, Farm, until
+from support.farm_processes import Farm, Process, until
 
 CHROMIUM = shutil.which("chromium") or ""
 AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -54,8 +54,10 @@ class Visitor:
 
     def link(self, name: str = "admin") -> str:
         """A fresh sign-in link."""
-        command = [*PROGRAM, "sign-in-link", name, "--data", str(self.farm.data), "--public_url", self.farm.url]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        words = ["sign-in-link", name, "--data", str(self.farm.data), "--public_url", self.farm.url]
+        made = Process(self.farm.folder / f"link-{uuid4().hex}.log", words, {})
+        assert made.ended() == 0, made.said()
+        return made.said().strip()
 
     def invited(self, name: str) -> Page:
         """Somebody with an account of their own, at their list."""

@@ -27,6 +27,7 @@ from sqlalchemy import select
 from support import dying_worker
 from support.dying_worker import Point
 from support.tone_audio import tone_speech, tone_words
+from support.warm_start import WarmProcess, can_start
 from whisper_farm.audio.sound import SAMPLE_RATE
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import FarmError, ServerUnreachable
@@ -94,13 +95,18 @@ class Process:
         self, log: Path, arguments: list[str], settings: Mapping[str, str], program: Sequence[str] = PROGRAM
     ) -> None:
         self.log = log
+        environment = {**os.environ, **settings}
+        self._process: subprocess.Popen[bytes] | WarmProcess
+        if program == PROGRAM and can_start(environment):
+            self._process = WarmProcess(arguments, log, environment)
+            return
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **settings},
+                env=environment,
             )
 
     @property
