@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
-from functools import cache
 from random import Random
 from typing import Any, get_args
 
@@ -21,8 +20,11 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, CheckFunction, GenerationMode
 from schemathesis import checks as known_checks
+from schemathesis.core import NotSet
+from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi import checks as openapi_checks
 from support.hand_worker import HandWorker, Json
+from support.made_once import made_once
 from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
@@ -55,6 +57,9 @@ DECLARED: list[CheckFunction] = [
 ]
 OTHERS = {"openai", "asr", "deepgram"}
 """APIs of other programs, with errors of their own shape: `tests/doors` asks them."""
+PARTS = ("path_parameters", "headers", "query", "body", "media_type")
+Made = tuple[str, dict[str, Any]]
+"""The name of an operation, and these parts of a request to it."""
 WEBHOOK = {"url": "http://127.0.0.1:9/told"}
 """An address to which nothing is sent."""
 CODES = every_error().keys()
@@ -240,11 +245,10 @@ def aimed(made: Case, random: Random, present: Present) -> Case:
     return operation.Case(path_parameters=places, headers=headers, query=query, body=body, media_type=made.media_type)
 
 
-@cache
-def made_from(document: str) -> list[Case]:
+def made_from(schema: BaseSchema) -> list[Made]:
     """Requests to every operation, right ones and wrong ones, in one order that is always the same."""
-    found: list[Case] = []
-    for result in schemathesis.openapi.from_dict(json.loads(document)).get_all_operations():
+    found: list[Made] = []
+    for result in schema.get_all_operations():
         operation = result.ok()
         if OTHERS.intersection(operation.definition.raw.get("tags", ())):
             continue
@@ -261,7 +265,10 @@ def made_from(document: str) -> list[Case]:
         )
         @given(case=right | wrong)
         def collect(case: Case) -> None:
-            found.append(case)
+            parts = {name: getattr(case, name) for name in PARTS}
+            found.append(
+                (case.operation.label, {name: one for name, one in parts.items() if not isinstance(one, NotSet)})
+            )
 
         collect()
     Random(1).shuffle(found)
@@ -284,7 +291,7 @@ def check(case: Case, answer: schemathesis.Response) -> None:
 @pytest.mark.timeout(300)  # some thirty seconds of a processor, of which a busy machine has few
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # the farm beside us does, not the strategies
 def test_whatever_is_asked_the_answer_is_a_declared_one(
-    start_farm: StartFarm, database_url: str, make_worker: MakeWorker
+    start_farm: StartFarm, database_url: str, make_worker: MakeWorker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     farm = start_farm(database=database_url, policy=Policy(lease_seconds=600, heartbeat_seconds=60))
     present = Present(farm, make_worker)
@@ -292,7 +299,10 @@ def test_whatever_is_asked_the_answer_is_a_declared_one(
     problems: list[BaseException] = []
     with requests.Session() as session:
         session.trust_env = False
-        for number, made in enumerate(made_from(farm.admin.get("/openapi.json").text) * AIMS):
+        schema = schemathesis.openapi.from_dict(farm.admin.get("/openapi.json").json())
+        cases = made_once(tmp_path_factory, "requests", lambda _: made_from(schema))
+        for number, (label, parts) in enumerate(cases * AIMS):
+            made = schema.find_operation_by_label(label).Case(**parts)
             present.renew(made.operation.path)
             case = aimed(made, Random(number), present)
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.farm_processes import LONG_TALK_CHUNK_SECONDS, Farm, Known, Recording
+from support.made_once import made_once
 from support.postgres import PostgresServer
 
 
@@ -37,15 +38,18 @@ def farm(sqlite_farm: Farm) -> Farm:
 @pytest.fixture(scope="session")
 def undisturbed(sqlite_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Known]:
     """`talk`: a minute. `long`: more than 120 chunks."""
-    folder: Path = tmp_path_factory.mktemp("recordings")
-    recordings = {
-        "talk": Recording.long(folder / "talk.wav", 150),
-        "long": Recording.long(folder / "long.wav", 560, gap=0.6, first=1000),
-    }
-    with sqlite_farm.worker("--slots", "2", "--batch_size", "16"):
-        ids = {"talk": sqlite_farm.submit(recordings["talk"])}
-        ids["long"] = sqlite_farm.submit(recordings["long"], chunk_seconds=LONG_TALK_CHUNK_SECONDS)
-        return {name: Known(recording, sqlite_farm.finished(ids[name])) for name, recording in recordings.items()}
+
+    def heard(folder: Path) -> dict[str, Known]:
+        recordings = {
+            "talk": Recording.long(folder / "talk.wav", 150),
+            "long": Recording.long(folder / "long.wav", 560, gap=0.6, first=1000),
+        }
+        with sqlite_farm.worker("--slots", "2", "--batch_size", "16"):
+            ids = {"talk": sqlite_farm.submit(recordings["talk"])}
+            ids["long"] = sqlite_farm.submit(recordings["long"], chunk_seconds=LONG_TALK_CHUNK_SECONDS)
+            return {name: Known(recording, sqlite_farm.finished(ids[name])) for name, recording in recordings.items()}
+
+    return made_once(tmp_path_factory, "undisturbed", heard)
 
 
 @pytest.fixture(scope="session")
