@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from whisper_farm.transcript.options import MOST_SPEAKERS
 from whisper_farm.transcript.transcript import Segment, text_of
 
-ALIKE = 0.42
+ALIKE = 0.40
 """Groups whose voices have at least this cosine on the average are one speaker."""
 STEP, STRICTEST = 0.03, 0.9
 """Where too few speakers are found, groups must be more alike than that, by so much at a time, up to this."""
 SURE_SECONDS = 1.0
 """Shorter windows say too little to find speakers by."""
-LEAST_WINDOWS, LEAST_SHARE = 4, 0.003
+LEAST_WINDOWS, LEAST_SHARE = 4, 0.005
 """A group with less is no speaker: windows in which two speak, and noise."""
 BLOCK = 600
 """Windows that are compared each with each; then their groups are."""
-CHANGE, CHANGE_AT_END = 1.5, 0.3
+CHANGE, CHANGE_AT_END = 0.8, 0.3
 """What it costs to change the speaker, in cosines of words: inside a phrase, and where it ends."""
 PAUSE_SECONDS = 0.5
 _ENDS = tuple(".?!。？！…")
