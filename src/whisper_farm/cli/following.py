@@ -199,8 +199,8 @@ class Following:
         return None
 
     def _stream(self, one: Watched) -> None:
-        """Show what is new of the text, as far as it is there without a hole."""
-        if not self.display.shows_text or one.view.progress.chunks_done == one.all_shown_of:
+        """Show what is new of the text, as far as it is there without a hole. Who says it is known at the end alone."""
+        if one.view.options.diarize or not self.display.shows_text or one.view.progress.chunks_done == one.all_shown_of:
             return
         try:
             news = self.farm.segments(one.view.id, one.shown_position)

@@ -151,7 +151,8 @@ async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str,
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
     if ended.document is not None:
-        return await _assembled_page(blobs, ended, ended.document)
+        with suppress(InvalidTranscript, BlobMissing):  # who asks for a file has it put together again
+            return await _assembled_page(blobs, ended, ended.document)
     heard = [one async for one in heard_in(blobs, ended.done)]
     texts = [text for _, text in heard if text is not None]
     lost = tuple(

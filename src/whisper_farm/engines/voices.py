@@ -36,7 +36,7 @@ DEFAULT = HubModel(
     lacking=f"no {FILE}",
     instead="a file with a speaker model (--speaker_model FILE)",
 )
-WINDOW_SECONDS, STEP_SECONDS = 1.5, 0.75
+WINDOW_SECONDS, STEP_SECONDS = 1.5, 1.0
 LEAST_SECONDS = 0.3
 """Nothing is known of the voice in a shorter phrase."""
 PAUSE_SECONDS = 0.5

@@ -18,7 +18,7 @@ from functools import partial
 
 from whisper_farm.audio.flac import decode_flac
 from whisper_farm.audio.sound import either
-from whisper_farm.engines.devices import device_of, division_for
+from whisper_farm.engines.devices import device_of, division_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
 from whisper_farm.engines.voices import SpeakerModel, find_speaker_model
@@ -96,10 +96,11 @@ class RecogniserChild:
         settings = replace(self._settings(threads=load.threads, slots=load.slots), local_files_only=True)
         traits = engine_traits(self._order.engine)
         try:
+            self._engine = traits.load(load.options, settings, _news(self._pipe))
             if load.options.diarize:
                 found = find_speaker_model(load.options.speaker_model, settings, _news(self._pipe))
-                self._speakers = SpeakerModel(found, load.threads)
-            self._engine = traits.load(load.options, settings, _news(self._pipe))
+                beside_gpu = self._engine.facts.device == "cuda"
+                self._speakers = SpeakerModel(found, usable_cores() if beside_gpu else load.threads)
         except ModelUnavailable as error:
             if traits.fetch is None and not isinstance(error, SpeakersUnavailable):
                 raise
