@@ -36,9 +36,10 @@ from whisper_farm.store import incoming
 from whisper_farm.store.blobs import BlobFacts, Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import events_after
+from whisper_farm.store.limits import change_limits
 from whisper_farm.store.outer_tables import uploads
 from whisper_farm.store.search import find_said
-from whisper_farm.store.tables import jobs, workers
+from whisper_farm.store.tables import jobs, transcriptions, workers
 from whisper_farm.store.transcriptions import TranscriptionRow
 from whisper_farm.store.uploads import UploadRow, announce, find_upload, stored
 from whisper_farm.transcript.document import from_json
@@ -348,6 +349,28 @@ def test_old_events_and_transcriptions_are_let_go(bench: Bench) -> None:
     assert first["events"] > 5
     assert bench.row(unfinished).state == "queued"
     assert not [name for name in bench.files() if made in name or name.startswith("sources/")]
+
+
+@pytest.mark.parametrize("why", ["tried again", "kept from now on"])
+def test_what_is_not_old_any_more_when_its_turn_comes_stays(bench: Bench, why: str) -> None:
+    made = bench.recognised(chunks=2)
+    bench.run(Assembler(bench.store, bench.blobs).run_once())
+    bench.database.write(lambda tx: tx.connection.execute(update(transcriptions).values(finished_at=1)))
+    keep, read = Retention(bench.store, bench.blobs, bench.settings_with(retention_days=1)), bench.store.read
+
+    async def read_and_wait(work: Any) -> Any:
+        found = await read(work)
+        if found == [made]:
+            if why == "tried again":
+                await bench.store.write(lambda tx: rebuild(tx, made))
+                await Assembler(StoreThreads(bench.database), bench.blobs).run_once()
+            else:
+                await bench.store.write(lambda tx: change_limits(tx, bench.settings, {"retention_days": 3e4}, "root"))
+        return found
+
+    bench.store.read = read_and_wait  # type: ignore[method-assign]
+    assert bench.run(keep.run_once())["transcriptions"] == 0
+    assert bench.row(made).state == "done"
 
 
 def test_workers_long_gone_are_forgotten_once_no_attempt_names_them(

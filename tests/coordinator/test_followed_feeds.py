@@ -13,6 +13,7 @@ from support.served_farm import ServedFarm, StartFarm, eventually
 from support.web_server import WebServer
 
 from whisper_farm.coordinator.services import feeds
+from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change
 
 MakeWorker = Callable[..., HandWorker]
@@ -110,6 +111,37 @@ def test_a_feed_that_is_removed_while_it_is_looked_at_leaves_nothing(
     assert gone.wait(20)
     folder = farm.data / "blobs" / "feeds"
     eventually(lambda: not [path for path in folder.rglob("*") if path.is_file()], "its copy goes, too")
+
+
+def test_a_list_that_is_removed_while_it_is_read_adds_no_feeds(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = start_farm(**OPEN)
+    again, gone, written = farm.client(farm.token), threading.Event(), threading.Event()
+    outlines = f'<outline type="rss" xmlUrl="{feed(web, "one")}"/>'
+    url = web.put("/all.opml", f'<opml version="2.0"><body>{outlines}</body></opml>'.encode())
+    read, write = feeds.read_feed, farm.coordinator.store.write
+
+    async def read_and_lose(content: bytes) -> feeds.ReadFeed:
+        found = await read(content)
+        one = (await asyncio.to_thread(again.get, "/api/feeds")).json()["feeds"][0]
+        assert (await asyncio.to_thread(again.delete, f"/api/feeds/{one['id']}")).is_success
+        gone.set()
+        return found
+
+    async def write_and_tell(work: Callable[[Transaction], Any]) -> Any:
+        lost = gone.is_set()
+        try:
+            return await write(work)
+        finally:
+            if lost:
+                written.set()
+
+    monkeypatch.setattr(feeds, "read_feed", read_and_lose)
+    monkeypatch.setattr(farm.coordinator.store, "write", write_and_tell)
+    farm.admin.post("/api/feeds", json={"url": url})
+    assert written.wait(20)
+    assert farm.admin.get("/api/feeds").json() == {"feeds": []}
 
 
 def test_a_long_prompt_leaves_an_episode_that_can_be_listed_and_cut(

@@ -51,6 +51,17 @@ def test_a_list_is_sorted_and_filtered_by_the_server(either_farm: ServedFarm, ma
     assert refused(farm.admin.get("/api/transcriptions", params={"order": "name", "after": "x"}))[0] == 422
 
 
+def test_names_that_are_long_when_they_are_compared_end_no_list(either_farm: ServedFarm) -> None:
+    """One letter may stand for eighteen."""
+    farm = either_farm
+    odd = [f"{n}{letter * 250}" for n in range(2) for letter in ("\ufdfa", "ß", "\U0001f600", "\U0002f800")]
+    for name in odd[1:]:
+        submit(farm.admin, name)
+    made = submit(farm.admin, "x")
+    assert farm.admin.patch(f"/api/transcriptions/{made['id']}", json={"name": odd[0]}).is_success
+    assert sorted(names(farm.admin, order="name", limit=1)) == sorted(odd)
+
+
 def test_a_transcription_is_renamed_by_its_owner_and_found_by_its_new_name(either_farm: ServedFarm) -> None:
     farm = either_farm
     ann, bob = farm.user("ann"), farm.user("bob")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from zipfile import ZipFile, is_zipfile
 
 import httpx
@@ -433,6 +434,18 @@ def test_several_formats_come_as_one_zip_with_what_each_of_them_has_alone(farm: 
     with ZipFile(BytesIO(farm.admin.get(f"{place}s", params={"format": ["srt", "txt", "srt"]}).content)) as packed:
         assert packed.namelist() == ["talk.srt", "talk.txt"]
     assert refused(farm.admin.get(f"{place}s", params={"format": "exe"})) == (422, "invalid_request")
+
+
+def test_files_of_a_long_name_can_be_unpacked(farm: ServedFarm, worker: HandWorker, tmp_path: Path) -> None:
+    made = submit(farm.admin, name="ä会" * 127)
+    worker.work_off(chunks=1)
+    done(farm, made)
+    place = f"/api/transcriptions/{made['id']}/transcript"
+    with ZipFile(BytesIO(farm.admin.get(f"{place}s").content)) as packed:
+        packed.extractall(tmp_path / "unpacked")
+    assert len(list((tmp_path / "unpacked").iterdir())) == len(FORMATS)
+    named = farm.admin.get(place).headers["Content-Disposition"]
+    assert len(unquote(named.rpartition("''")[2]).encode()) <= 255
 
 
 def test_a_recording_without_speech_has_an_empty_transcript(farm: ServedFarm, worker: HandWorker) -> None:

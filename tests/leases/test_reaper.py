@@ -75,6 +75,25 @@ def test_who_was_told_to_leave_is_told_again_when_it_comes_back(farm: Farm, how:
     assert draining.lost == ((job.token,) if how == "left" else ()), "what it holds it may finish"
 
 
+@pytest.mark.parametrize("hours", [1, 24])
+def test_a_clock_that_was_set_back_keeps_no_job_from_others(farm: Farm, hours: float) -> None:
+    """It was ahead when they were claimed or put off: at the start of a machine without a clock of its own, say."""
+    farm.recording(2)
+    farm.worker("ann")
+    farm.worker("ill")
+    farm.claim("ann")
+    farm.fail(farm.claim("ill")[0])
+    farm.now -= hours * 3600
+    farm.worker("bob")
+    farm.reap()
+    for _ in range(4):
+        farm.now += 25
+        farm.beat("bob")
+        farm.reap()
+    assert len(farm.claim("bob", 2)) == 2
+    assert {event["worker_id"] for event in farm.events("worker_gone")} == {"ann", "cutter", "ill"}
+
+
 def test_claiming_is_a_sign_of_life(farm: Farm) -> None:
     farm.worker("ann")
     farm.now += 59

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whisper_farm.errors import LeaseLost
-from whisper_farm.leases.attempts import HELD, LOCK, Held, evidence
+from whisper_farm.leases.attempts import HELD, LOCK, Held, evidence, renew
 from whisper_farm.leases.endings import conclude, set_aside
+from whisper_farm.leases.rules import MAX_LEASE_SECONDS
 from whisper_farm.leases.workers import LiveWorkers, Offers, give_up_silent, timing
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
@@ -56,6 +57,12 @@ LOSE = Change("""
 CHARGE = Change("""
     UPDATE jobs SET charged_attempts = charged_attempts + :lost, alone = TRUE, left_by = :worker WHERE id = :job
 """)
+AHEAD = "SELECT token FROM attempts WHERE state = 'live' AND lease_until > :most ORDER BY token"
+LOCK_AHEAD = Query[str](AHEAD, postgres=AHEAD + LOCK + " SKIP LOCKED")
+SEEN_NOW = Change("UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE last_seen_at > :most")
+WAIT_NO_LONGER = Change(
+    "UPDATE jobs SET available_at = :now WHERE state = 'queued' AND available_at > 0 AND available_at > :most"
+)
 STILL_THERE = Query[str]("SELECT id FROM workers WHERE id IN :ids AND state <> 'gone'")
 
 
@@ -103,6 +110,7 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
     Only jobs of workers that an earlier run gave up are touched. So one that wakes up, with this machine, say, has time
     to renew its leases. Any number of reapers at once do no more than one.
     """
+    _turn_back(tx, policy)
     fleet = LiveWorkers(tx, policy)
     lapsed = lapsed_jobs(tx)
     holders = {held.worker_id for of in lapsed.values() for held in of}
@@ -111,3 +119,11 @@ def reap(tx: Transaction, policy: Policy) -> ReapReport:
     abandoned = {job: of for job, of in alone.items() if not fleet.serves(of[0].needs)}
     _, ended = set_aside_spent(tx, abandoned, policy, fleet)
     return ReapReport(give_up_silent(tx, tx.now - SILENT_LEASES * timing(tx, policy).lease_seconds), ended)
+
+
+def _turn_back(tx: Transaction, policy: Policy) -> None:
+    """Where the clock was set back, nothing lasts longer than it can from now on."""
+    longest = max(MAX_LEASE_SECONDS, policy.lease_seconds)
+    renew(tx, tx.rows(LOCK_AHEAD, {"most": tx.now + longest}), timing(tx, policy).lease_seconds)
+    tx.change(SEEN_NOW, {"most": tx.now + longest})
+    tx.change(WAIT_NO_LONGER, {"most": tx.now + policy.retry_max_seconds})

@@ -19,9 +19,8 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.fetches import add_fetch, forget_fetch
 from whisper_farm.store.jobs import NEEDED
-from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Json, Query
-from whisper_farm.store.transcriptions import TranscriptionRow, find, find_by_key
+from whisper_farm.store.transcriptions import TranscriptionRow, compared, find, find_by_key
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Coverage
 
@@ -178,7 +177,7 @@ def submit(tx: Transaction, new: NewTranscription, mint: Mint = RANDOM) -> str:
     shared = Json({name: value for name, value in options.items() if name not in ("language", "revision")})
     tx.change(ADD_PROFILE, {"id": profile, **options, "options": shared})
     is_link = new.source.startswith("link:")
-    row = {**asdict(new), **options, "options": Json(options), "folded_name": fold(new.name)}
+    row = {**asdict(new), **options, "options": Json(options), "folded_name": compared(new.name)}
     tx.change(ADD, row | {"id": made, "profile": profile, "state": "fetching" if is_link else "queued"})
     if is_link:
         add_fetch(tx, made, new.owner)

@@ -103,6 +103,8 @@ class TranscriptionRow:
         return self.source[5:] if self.source.startswith("blob:") else None
 
 
+MOST_COMPARED = 255
+"""Letters of a folded name."""
 ROW = f"SELECT {columns(TranscriptionRow)} FROM transcriptions"
 FIND = Query[TranscriptionRow](f"{ROW} WHERE id = :id")
 BY_KEY = Query[TranscriptionRow](f"{ROW} WHERE owner = :owner AND key = :key")
@@ -174,20 +176,25 @@ def list_transcriptions(
     return tx.rows(pages[wanted.order], told | {"owner": wanted.owner})
 
 
+def compared(name: str) -> str:
+    """A name as lists compare it. Folded, one letter may become eighteen: the place in a list must fit an address."""
+    return fold(name)[:MOST_COMPARED]
+
+
 def place(row: TranscriptionRow, order: ListOrder) -> str | float:
     """Where a row stands in an order."""
     match order:
         case "newest" | "oldest":
             return row.created_at
         case "name":
-            return fold(row.name)
+            return compared(row.name)
         case "longest":
             return row.duration_seconds or 0.0
 
 
 def rename(tx: Transaction, row: TranscriptionRow, name: str) -> None:
     """Call it otherwise from now on."""
-    tx.change(RENAME, {"id": row.id, "name": name, "folded": fold(name)})
+    tx.change(RENAME, {"id": row.id, "name": name, "folded": compared(name)})
     emit(tx, TranscriptionRenamed(name=name), row.id, row.owner)
 
 

@@ -62,6 +62,8 @@ from whisper_farm.transcript.formats import FORMATS, known_format
 from whisper_farm.transcript.saving import split_name
 
 COPY_MEDIA_TYPE = "audio/mp4"
+MOST_FILE_NAME_BYTES = 255
+"""What file systems take."""
 ZIP = "application/zip"
 STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
@@ -326,7 +328,8 @@ def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> Playabl
 
 def _file_name(name: str, extension: str) -> str:
     stem = split_name(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"
-    return f"{stem}.{extension}"
+    room = MOST_FILE_NAME_BYTES - len(f".{extension}")
+    return f"{stem.encode()[:room].decode(errors='ignore')}.{extension}"
 
 
 def _attachment(name: str, extension: str) -> str:

@@ -12,7 +12,6 @@ from whisper_farm.coordinator.readiness import settle_identity
 from whisper_farm.coordinator.services.service import Report, Service
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.coordinator.transfers import PREFIXES, UPLOAD_SECONDS, owner_of_blob
-from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.leases.lapse import reap
 from whisper_farm.leases.transcriptions import delete
 from whisper_farm.settings import Policy, ServerSettings
@@ -82,20 +81,22 @@ class Retention(Service):
         more = events >= RETIRE_BATCH or transcriptions >= BATCH or workers >= WORKERS_BATCH
         return Report(more, events=events, transcriptions=transcriptions, workers=workers)
 
-    async def _delete_old(self) -> int:
-        def old(tx: Transaction) -> list[str]:
-            days = limits_in_force(tx, self._settings).retention_days
-            return [] if days is None else finished_before(tx, tx.now - days * DAY_SECONDS, BATCH)
+    def _old(self, tx: Transaction) -> list[str]:
+        days = limits_in_force(tx, self._settings).retention_days
+        return [] if days is None else finished_before(tx, tx.now - days * DAY_SECONDS, BATCH)
 
-        return sum([await self._delete(one) for one in await self._store.read(old)])
+    async def _delete_old(self) -> int:
+        return sum([await self._delete(one) for one in await self._store.read(self._old)])
 
     async def _delete(self, transcription_id: str) -> bool:
-        try:
-            keys = await self._store.write(lambda tx: delete(tx, transcription_id))
-        except (NotFound, WrongState):  # deleted or tried again meanwhile
-            return False
-        await self._blobs.delete(keys)
-        return True
+        """Delete it if it is still old: it may have been tried again, or deleted, meanwhile."""
+
+        def change(tx: Transaction) -> list[str] | None:
+            return delete(tx, transcription_id) if transcription_id in self._old(tx) else None
+
+        keys = await self._store.write(change)
+        await self._blobs.delete(keys or [])
+        return keys is not None
 
     async def _forget_workers(self) -> int:
         """They are looked for beside the writers: most workers that are gone may have attempts that are kept."""

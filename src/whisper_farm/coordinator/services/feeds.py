@@ -123,6 +123,7 @@ class Feeds(Service):
         """The feeds of a list take its place."""
 
         def change(tx: Transaction) -> list[str]:
+            rows.find_feed(tx, opml.id, None)  # somebody may have removed it meanwhile
             asked = {name: getattr(opml, name) for name in ("words", "options", "days", "count", "keep_transcripts")}
             for url in urls:
                 try:
