@@ -57,8 +57,8 @@ LOSE = Change("""
 CHARGE = Change("""
     UPDATE jobs SET charged_attempts = charged_attempts + :lost, alone = TRUE, left_by = :worker WHERE id = :job
 """)
-AHEAD = "SELECT token FROM attempts WHERE state = 'live' AND lease_until > :most ORDER BY token"
-LOCK_AHEAD = Query[str](AHEAD, postgres=AHEAD + LOCK + " SKIP LOCKED")
+AHEAD = "SELECT token FROM attempts WHERE state = 'live' AND lease_until > :most"
+LOCK_AHEAD = Query[str](AHEAD, postgres=AHEAD + " ORDER BY token" + LOCK + " SKIP LOCKED")
 SEEN_NOW = Change("UPDATE workers SET last_seen_at = :now, last_beat_at = :now WHERE last_seen_at > :most")
 WAIT_NO_LONGER = Change(
     "UPDATE jobs SET available_at = :now WHERE state = 'queued' AND available_at > 0 AND available_at > :most"
