@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.hand_worker import HandWorker, Json
@@ -101,6 +102,19 @@ def test_a_submission_may_do_without_it(farm: ServedFarm, worker: HandWorker) ->
     submit(farm.admin, peaks=False)
     worker.work_off(1)
     assert asked(worker) == []
+
+
+def test_nobody_listens_to_what_is_asked_for_its_language_alone(start_farm: StartFarm, make_worker: MakeWorker) -> None:
+    farm = start_farm(default_model="tones:instant")
+    worker, files = make_worker(farm), {"audio_file": ("talk.wav", AUDIO)}
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(farm.admin.post, "/webservice/detect-language", files=files)
+        (cutting,) = worker.claim(0, chunk=1, wait=10)
+        worker.cut(cutting, 1)
+        worker.complete([worker.cut_done(cutting, 1)])
+        assert asked(worker) == []
+        worker.finish(*worker.claim(1))
+        assert asking.result().json()["language_code"] == "en"
 
 
 def test_a_copy_that_is_not_there_or_not_its_own_is_refused(farm: ServedFarm, worker: HandWorker) -> None:

@@ -109,7 +109,7 @@ async def language_of(
 
     It is transcribed before all others until its language is decided, and then forgotten.
     """
-    made = await _submit(farm, caller, sent, options, {"priority": FIRST_OF_ALL})
+    made = await _submit(farm, caller, sent, options, {"priority": FIRST_OF_ALL, "peaks": False})
     try:
         async with aclosing(changes(farm, made)) as rows:
             async for row in rows:
