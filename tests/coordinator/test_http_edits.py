@@ -84,6 +84,28 @@ def ann(either_farm: ServedFarm, make_worker: MakeWorker) -> Editor:
     return Editor(client, made)
 
 
+@pytest.mark.parametrize("kind", ["patch", "rename", "replace", "reverse"])
+def test_a_change_that_is_sent_again_as_its_answer_was_lost_counts_once(
+    farm: ServedFarm, worker: HandWorker, kind: str
+) -> None:
+    made = transcribed(farm, worker, "so it begins", "and it ends")
+    one, other = Editor(farm.admin, made), Editor(farm.user("bob"), made)
+    one.did(patches=[{"start": 0, "end": 10, "segments": [{"start": 1, "end": 4, "text": "So it began"}]}])
+    change: Json = {
+        "patch": {
+            "patches": [{"start": 10, "end": 20, "segments": [{"start": 11, "end": 14, "text": "And it ended"}]}]
+        },
+        "rename": {"rename": {"speaker": None, "name": "Ann"}},
+        "replace": {"replace": {"text": "it", "by": "everything"}},
+        "reverse": {"reverse": 1},
+    }[kind]
+    first = one.ask(**change)
+    assert first.status_code == 201, first.text
+    again = one.ask(**change)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert refused(other.ask(**change))[0] == 404, "it is of another owner"
+
+
 def test_page_captions_segments_and_api_give_the_same_edited_text(ann: Editor) -> None:
     original = {format: ann.file(format) for format in ("txt", "srt", "vtt", "tsv", "json")}
     view = ann.write(11, 13, "fore five!", speaker="Ann")
@@ -403,7 +425,7 @@ def test_replacements_of_replacements_do_not_fill_the_memory(
     """Each may make a thousand letters of one: the third would have made sixty thousand millions."""
     made = transcribed(farm, worker, f"{letter} " * 8)
     ann = Editor(farm.admin, made)
-    assert ann.ask(replace={"text": wanted, "by": letter * 1000}).is_success
+    ann.did(replace={"text": wanted, "by": letter * 1000})
     for _ in range(3):
         assert refused(ann.ask(replace={"text": wanted, "by": letter * 1000})) == (413, "too_large")
     assert ann.ask(replace={"text": letter * 1000, "by": letter}).is_success
