@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.lanes import is_all_slow, mark_lanes
+from support.lanes import is_all_slow, longest_first, mark_lanes
 from support.object_store import bucket, moto_url
 from support.postgres import (
     database,
@@ -44,10 +46,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.option.markexpr == "not slow" and is_all_slow(collection_path) else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests into lanes before `-m` chooses among them."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Sort the tests into lanes before `-m` chooses among them, and for several processes by length afterwards."""
     mark_lanes(items)
+    yield
+    if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        items[:] = longest_first(items, processes)
 
 
 def pytest_collection_finish() -> None:

@@ -95,6 +95,7 @@ class Process:
         self, log: Path, arguments: list[str], settings: Mapping[str, str], program: Sequence[str] = PROGRAM
     ) -> None:
         self.log = log
+        log.touch()  # who looks at once finds it
         environment = {**os.environ, **settings}
         self._process: subprocess.Popen[bytes] | WarmProcess
         if program == PROGRAM and can_start(environment):

@@ -3,12 +3,14 @@
 `slow`: real processes, a real browser, real Whisper, plans of long queues, races, long plays of the state machine,
 answers and sounds by the hundred; and the second time of what runs with SQLite and with PostgreSQL. `./run test fast`
 leaves them out. `timed`: tests of real processes that must finish by a deadline, which a busy machine can miss. Only
-these may be tried a second time by `.ci/run`, and its last lines name them.
+these may be tried a second time by `.ci/run`, and its last lines name them. `LONGEST`: tests of half a minute and more;
+where several processes share the tests, each begins with some of them, so that none is left alone at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,17 @@ TIMED = (
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
     "tests/worker/test_placed_worker.py",
 )
+LONGEST = (
+    *("tests/coordinator/test_http_fuzz.py", "tests/leases/test_same_answers_everywhere.py::test_model"),
+    *("tests/farm/test_twelve_with_workers.py", "tests/fleet/test_fly_machines.py", "tests/farm/test_whole_farm.py"),
+    *(
+        "tests/farm/test_twelve_on_a_bad_line.py",
+        "tests/farm/test_speech_on_a_farm.py",
+        "tests/fleet/test_week_of_faults.py",
+    ),
+    *("tests/farm/test_other_versions.py", "tests/fleet/test_local_machines.py", "tests/fleet/test_ray_machines.py"),
+    *("tests/fleet/test_slurm_machines.py", "tests/farm/test_hedged_and_cancelled.py", "tests/cli/test_processes.py"),
+)
 
 
 ALL_SLOW = tuple(place for place in SLOW if "::" not in place)
@@ -64,8 +77,26 @@ def is_all_slow(path: Path) -> bool:
 def mark_lanes(items: Iterable[pytest.Item]) -> None:
     """Mark each of these tests by the list above."""
     for item in items:
-        place = item.nodeid if item.nodeid.startswith("tests/") else f"tests/{item.nodeid}"
+        place = place_of(item)
         if place.startswith(SLOW) or "[postgresql" in place:
             item.add_marker("slow")
         if place.startswith(TIMED):
             item.add_marker("timed")
+
+
+def place_of(item: pytest.Item) -> str:
+    """Its file and name, seen from the root."""
+    return item.nodeid if item.nodeid.startswith("tests/") else f"tests/{item.nodeid}"
+
+
+def longest_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.Item]:
+    """The same tests for so many processes, each of which is given an equal part of this list, from its beginning."""
+    long = [item for item in items if place_of(item).startswith(LONGEST)]
+    long.sort(key=lambda item: next(rank for rank, place in enumerate(LONGEST) if place_of(item).startswith(place)))
+    others = iter([item for item in items if not place_of(item).startswith(LONGEST)])
+    dealt: list[pytest.Item] = []
+    for number in range(processes):
+        mine = long[number::processes]
+        size = (len(items) - len(dealt)) // (processes - number)
+        dealt += [*mine, *islice(others, max(0, size - len(mine)))]
+    return [*dealt, *others]
