@@ -55,14 +55,16 @@ TIMED = (
 )
 LONGEST = (
     *("tests/coordinator/test_http_fuzz.py", "tests/leases/test_same_answers_everywhere.py::test_model"),
-    *("tests/farm/test_twelve_with_workers.py", "tests/fleet/test_fly_machines.py", "tests/farm/test_whole_farm.py"),
     *(
-        "tests/farm/test_twelve_on_a_bad_line.py",
-        "tests/farm/test_speech_on_a_farm.py",
+        "tests/farm/test_twelve_with_workers.py::test_coordinator_and_database_murder",
         "tests/fleet/test_week_of_faults.py",
     ),
-    *("tests/farm/test_other_versions.py", "tests/fleet/test_local_machines.py", "tests/fleet/test_ray_machines.py"),
-    *("tests/fleet/test_slurm_machines.py", "tests/farm/test_hedged_and_cancelled.py", "tests/cli/test_processes.py"),
+    "tests/fleet/test_fly_machines.py::test_of_two_coordinators_one_looks_after_the_machines_and_the_other_takes_over",
+    "tests/farm/test_whole_farm.py::test_a_cutter_killed_half_way_changes_nothing",
+    "tests/farm/test_twelve_on_a_bad_line.py::test_coordinator_and_database_murder_on_sqlite",
+    "tests/farm/test_other_versions.py::test_a_worker_that_outlives_its_servers_release_ends_and_its_jobs_go_on",
+    "tests/farm/test_speech_on_a_farm.py::test_the_sample_podcast_is_understood_by_two_workers_together",
+    "tests/engines/test_hearing.py::test_a_full_window_whose_text_ends_early_is_gone_on_with_and_heard_once",
 )
 
 
