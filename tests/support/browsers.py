@@ -57,7 +57,7 @@ class Visitor:
         words = ["sign-in-link", name, "--data", str(self.farm.data), "--public_url", self.farm.url]
         made = Process(self.farm.folder / f"link-{uuid4().hex}.log", words, {})
         assert made.ended() == 0, made.said()
-        return made.said().strip()
+        return next(line for line in made.said().splitlines() if "/#/sign-in/" in line)
 
     def invited(self, name: str) -> Page:
         """Somebody with an account of their own, at their list."""
