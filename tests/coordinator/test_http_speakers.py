@@ -47,11 +47,15 @@ def claims(farm: ServedFarm, worker: HandWorker, chunks: int, **options: Any) ->
     return made["id"], worker.claim(transcribe=chunks)
 
 
+def await_end(farm: ServedFarm, number: str) -> None:
+    eventually(lambda: farm.admin.get(f"/api/transcriptions/{number}").json()["state"] == "done", "it is done")
+
+
 def test_speakers_agree_over_all_chunks_and_are_numbered_by_who_begins(farm: ServedFarm, worker: HandWorker) -> None:
     number, hearing = claims(farm, worker, 4, diarize=True)
     for claim, who in zip(hearing, (2, 0, 2, 1), strict=True):
         assert worker.finish(claim, segments=said(claim), voices=voices(claim, who))[0]["error_code"] is None
-    eventually(lambda: farm.admin.get(f"/api/transcriptions/{number}").json()["state"] == "done", "it is done")
+    await_end(farm, number)
     page = farm.admin.get(f"/api/transcriptions/{number}/segments").json()
     named = [f"Speaker {one}" for one in (1, 2, 1, 3)]
     assert [one["speaker"] for one in page["segments"]] == named
@@ -96,7 +100,7 @@ def test_vectors_of_zeros_and_times_that_run_backwards_end_nobody(farm: ServedFa
     nothing = voices(claim, 0, vectors=b64encode(bytes(320)).decode(), spans=[[5.0, 1.0]] * 10)
     assert worker.finish(claim, segments=said(claim), voices=nothing)[0]["error_code"] is None
     assert worker.finish(other, segments=said(other))[0]["error_code"] is None
-    eventually(lambda: farm.admin.get(f"/api/transcriptions/{number}").json()["state"] == "done", "it is done")
+    await_end(farm, number)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +120,20 @@ def test_options_that_contradict_each_other_are_refused(farm: ServedFarm, option
 def test_no_file_of_a_worker_is_named_where_models_are_no_folders(farm: ServedFarm) -> None:
     with pytest.raises(AssertionError, match="takes no file as a speaker model"):
         submit(farm.admin, options={"diarize": True, "speaker_model": "/etc/passwd"})
+
+
+def test_a_passage_that_is_adopted_keeps_the_speakers_that_are_there(farm: ServedFarm, worker: HandWorker) -> None:
+    made = []
+    for speaking in ((0, 1), (1, 1)):
+        number, hearing = claims(farm, worker, 2, diarize=True)
+        for claim, who in zip(hearing, speaking, strict=True):
+            worker.finish(claim, segments=said(claim), voices=voices(claim, who))
+        await_end(farm, number)
+        made.append(number)
+    adopt = {"transcription_id": made[1], "start": 10, "end": 20}
+    answer = farm.admin.post(f"/api/transcriptions/{made[0]}/edits", json={"based_on": 0, "adopt": adopt})
+    assert answer.is_success, answer.text
+    named = {"based_on": 1, "rename": {"speaker": "Speaker 2", "name": "Anna"}}
+    assert farm.admin.post(f"/api/transcriptions/{made[0]}/edits", json=named).is_success
+    page = farm.admin.get(f"/api/transcriptions/{made[0]}/segments").json()["segments"]
+    assert [one["speaker"] for one in page] == ["Speaker 1", "Anna"]

@@ -109,7 +109,7 @@ class Texts:
 
     async def edit(self, row: TranscriptionRow, caller: Caller, wanted: NewEdit) -> EditsView:
         """Take a change; raises `EditConflict`, `WrongState` and what the caller may not see."""
-        adopted = [] if wanted.adopt is None else await self._adopted(caller, wanted.adopt)
+        adopted = [] if wanted.adopt is None else await self._adopted(row, caller, wanted.adopt)
         transcription_id = row.id
         for _ in range(TRIES):
             if await self._add(row, caller, wanted, adopted):
@@ -146,10 +146,13 @@ class Texts:
             versions=tuple(map(VersionView.of, versions)),
         )
 
-    async def _adopted(self, caller: Caller, adopt: Adoption) -> list[Segment]:
+    async def _adopted(self, row: TranscriptionRow, caller: Caller, adopt: Adoption) -> list[Segment]:
         other = await self._store.read(lambda tx: own(tx, caller, adopt.transcription_id))
         text = await self._text(other)
-        return [one for one in within(text.at(len(text.edits)), adopt.start, adopt.end) if not one.struck]
+        found = [one for one in within(text.at(len(text.edits)), adopt.start, adopt.end) if not one.struck]
+        # Whoever is `Speaker 1` there may be anybody here.
+        both = row.recognition.diarize and other.recognition.diarize
+        return [replace(one, speaker=None) for one in found] if both else found
 
     async def _text(self, row: TranscriptionRow) -> Text:
         key = transcript_key_of(row)
