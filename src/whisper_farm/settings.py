@@ -125,8 +125,8 @@ class ServerSettings(BaseSettings, Limits):
     event_days: float = Field(default=7, gt=0, le=3650)
     """Events older than this are retired."""
     orphan_hours: float = Field(default=24, ge=1, le=8760)
-    """Blobs nothing refers to are swept, and uploads forgotten, when they are older than this. Not less than an hour:
-    within it an upload must end, and what was stored must come to be named by a row."""
+    """Blobs nothing refers to are swept when they are older than this, and uploads forgotten of which nothing has come
+    for so long. Not less than an hour: within it what was stored must come to be named by a row."""
     max_open_uploads: int = Field(default=1000, ge=1, le=100_000)
     """Uploads one owner may have announced and not sent."""
     disk_reserve_bytes: int = Field(default=256 << 20, ge=0, le=1 << 50)

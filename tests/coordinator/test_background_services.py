@@ -34,14 +34,14 @@ from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store import blobs as blobs_module
 from whisper_farm.store import incoming
 from whisper_farm.store.blobs import BlobFacts, Blobs
-from whisper_farm.store.database import Database
+from whisper_farm.store.database import Database, Transaction
 from whisper_farm.store.events import events_after
 from whisper_farm.store.limits import change_limits
 from whisper_farm.store.outer_tables import uploads
 from whisper_farm.store.search import find_said
 from whisper_farm.store.tables import jobs, transcriptions, workers
 from whisper_farm.store.transcriptions import TranscriptionRow
-from whisper_farm.store.uploads import UploadRow, announce, find_upload, stored
+from whisper_farm.store.uploads import PartRow, UploadRow, add_part, announce, find_upload, stored
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.transcript import length_of
 
@@ -304,13 +304,35 @@ def test_orphans_are_swept_and_nothing_else(bench: Bench) -> None:
     assert bench.run(sweeper.run_once())["blobs"] == 0
 
 
+def test_an_upload_is_kept_for_as_long_as_parts_come(bench: Bench) -> None:
+    hour, now = 3600, time.time()
+    upload = UploadRow("u", "ann", "long.wav", 4, "sources/u/whole")
+
+    def at(hours_ago: float, work: Callable[[Transaction], Any]) -> None:
+        bench.database.write(work, now=now - hours_ago * hour)
+
+    def part(number: int) -> Callable[[Transaction], Any]:
+        return lambda tx: add_part(tx, upload, PartRow(f"sources/u/{number}", "u", number, 1))
+
+    at(72, lambda tx: announce(tx, upload))
+    for number, hours_ago in enumerate((71, 48, 2)):
+        at(hours_ago, part(number))
+        bench.put(f"sources/u/{number}", age_seconds=hours_ago * hour)
+    sweeper = Sweeper(bench.store, bench.blobs, bench.settings)
+    assert (report := bench.run(sweeper.run_once()))["uploads"] == report["blobs"] == 0
+    assert len(bench.files()) == 3
+    bench.database.write(lambda tx: tx.connection.execute(update(uploads).values(last_used_at=now - 25 * hour)))
+    assert (report := bench.run(sweeper.run_once()))["uploads"] == 1
+    assert report["blobs"] == 2, "the third is young"
+
+
 def test_what_is_on_its_way_is_not_swept_however_young_orphans_may_be(lite_bench: Bench) -> None:
     bench = lite_bench
     for too_few in (0, 0.9):
         with pytest.raises(ValidationError, match="orphan_hours"):
             ServerSettings(data=bench.folder, orphan_hours=too_few)
     upload = {"id": "u", "owner": "ann", "name": "a", "size": 1, "key": "sources/u/1", "state": "open"}
-    upload["created_at"] = time.time() - 3500
+    upload["last_used_at"] = time.time() - 3500
     bench.database.write(lambda tx: tx.connection.execute(insert(uploads), upload))
     names = ("sources/u/2", "chunks/made/attempt/0.flac", "results/made/0.a.b.json", "transcripts/made/1.json")
     coming = {bench.put(name, age_seconds=3500) for name in names}

@@ -113,10 +113,10 @@ uploads = table(
     each(TEXT, "owner name key state"),
     some(TEXT, "sha256"),
     each(BIGINT, "size"),
-    each(REAL, "created_at"),
+    each(REAL, "last_used_at"),
     UniqueConstraint("key"),
     one_of("state", "open", "stored"),
-    index("created_at"),
+    index("last_used_at"),
     partial("ix_uploads_open", "state = 'open'", "owner"),
 )
 """Files on their way in: announced (`open`), then complete (`stored`)."""

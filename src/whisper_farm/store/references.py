@@ -14,6 +14,7 @@ from whisper_farm.store.statements import Change, Query, columns
 ANNOUNCED = Query[tuple[str, int]]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
 NAMED = Query[str]("""
     SELECT key FROM uploads WHERE key IN :keys
+     UNION SELECT key FROM upload_parts WHERE key IN :keys
      UNION SELECT key FROM feeds WHERE key IN :keys
      UNION SELECT substr(source, 6) FROM transcriptions WHERE source IN :sources
      UNION SELECT transcript_key FROM transcriptions WHERE id IN :transcriptions AND transcript_key IS NOT NULL

@@ -31,7 +31,8 @@ class UploadRow:
     key: str
     state: Literal["open", "stored"] = "open"
     sha256: str | None = None
-    created_at: float = 0
+    last_used_at: float = 0
+    """When it was announced, or its last part came."""
 
     @property
     def source(self) -> str:
@@ -61,7 +62,8 @@ INSERT = insert("uploads", UploadRow)
 FIND = Query[UploadRow](f"SELECT {columns(UploadRow)} FROM uploads WHERE id = :id AND owner = :owner")
 IS_USED = Query[bool]("SELECT EXISTS (SELECT 1 FROM transcriptions WHERE source = :source) AS used")
 STORED = Change("UPDATE uploads SET state = 'stored', key = :key, sha256 = :sha256 WHERE id = :id")
-FORGET = Change("DELETE FROM uploads WHERE created_at < :before")
+FORGET = Change("DELETE FROM uploads WHERE last_used_at < :before")
+TOUCH = Change("UPDATE uploads SET last_used_at = :now WHERE id = :id")
 FORGET_ONE = Change("DELETE FROM uploads WHERE id = :id AND owner = :owner")
 
 
@@ -71,7 +73,7 @@ def announce(tx: Transaction, upload: UploadRow, most_open: int = 1000) -> Uploa
         raise QuotaReached(
             f"{most_open} uploads are announced and not sent; send them, or wait until they are forgotten."
         )
-    made = replace(upload, created_at=tx.now)
+    made = replace(upload, last_used_at=tx.now)
     tx.change(INSERT, asdict(made))
     return made
 
@@ -100,6 +102,7 @@ def add_part(tx: Transaction, upload: UploadRow, part: PartRow) -> list[PartRow]
     before = parts_of(tx, find_upload(tx, upload.id, upload.owner).id)
     must_follow(upload, before, part.first)
     tx.change(ADD_PART, asdict(part))
+    tx.change(TOUCH, {"id": upload.id})
     return [*before, part]
 
 
@@ -134,7 +137,7 @@ def joined(tx: Transaction, upload: UploadRow, key: str, sha256: str) -> list[st
 
 
 def forget_uploads(tx: Transaction, before: float) -> int:
-    """Forget uploads announced before that time; returns how many. Their blobs are left to the sweeper."""
+    """Forget uploads of which nothing came since that time; returns how many. Their blobs are left to the sweeper."""
     return tx.changed(FORGET, {"before": before})
 
 
