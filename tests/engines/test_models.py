@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from support.model_hub import BIG, COMMIT, ModelHub, model_hub
 
-from whisper_farm.engines import cache
+from whisper_farm.engines import cache, voices
 from whisper_farm.engines import hub as fetching
 from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
-from whisper_farm.errors import EngineUnavailable, ModelUnavailable
+from whisper_farm.errors import EngineUnavailable, ModelUnavailable, SpeakersUnavailable
 
 FILES = {
     "config.json": b'{"alignment_heads": []}',
@@ -274,3 +274,19 @@ def test_a_name_that_happens_to_be_a_folder_here_is_no_path(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner" / "secrets").mkdir(parents=True)
     assert cache.local_model("owner/secrets", None, str(tmp_path / "cache")) is None
+
+
+def test_of_a_repository_of_speaker_models_one_file_is_fetched_once(hub: ModelHub, settings: EngineSettings) -> None:
+    (hub.folder / voices.FILE).write_bytes(b"a speaker model" * 9)
+    found = voices.find_speaker_model(None, settings, lambda _: None)
+    assert (found.path.read_bytes(), found.revision) == (b"a speaker model" * 9, COMMIT)
+    assert [each.name for each in found.path.parent.iterdir()] == [voices.FILE]
+    assert hub.requests[0].startswith(f"/api/models/{voices.DEFAULT.repo}")
+    hub.requests.clear()
+    assert (voices.find_speaker_model(None, settings, lambda _: None), hub.requests) == (found, [])
+    assert cache.models_on_disk(settings.model_dir) == []
+
+
+def test_a_repository_without_the_speaker_model_is_named(hub: ModelHub, settings: EngineSettings) -> None:
+    with pytest.raises(SpeakersUnavailable, match=f"{voices.DEFAULT.repo} holds no {voices.FILE}"):
+        voices.find_speaker_model(None, settings, lambda _: None)
