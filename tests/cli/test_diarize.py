@@ -10,19 +10,12 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from support.recordings import PODCAST
+from support.recordings import PODCAST, two_voices
 
 from examples.speaker_weights import speaker_model
 from examples.weights import tiny_en
-from whisper_farm.audio.decode import Decoding
-from whisper_farm.audio.flac import encode
-from whisper_farm.audio.sound import SAMPLE_RATE
-from whisper_farm.audio.source import AudioSource
 
-SECONDS = 24
-"""Of the sample podcast: four turns of two voices."""
 WORDS = ("welcome", "valley", "How many", "trees")
 """One of each turn."""
 
@@ -38,12 +31,7 @@ def transcribe(recording: Path, *flags: str, **environment: str) -> subprocess.C
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """The beginning of the sample podcast."""
-    with AudioSource(PODCAST, PODCAST.name) as source:
-        audio = np.concatenate(list(Decoding(source).blocks()))
-    path = tmp_path / "clip.flac"
-    path.write_bytes(encode(audio[: SECONDS * SAMPLE_RATE]))
-    return path
+    return two_voices(tmp_path / "clip.flac")
 
 
 def test_two_voices_are_told_apart_by_the_command(clip: Path) -> None:

@@ -17,6 +17,7 @@ import webvtt
 from support.farm_processes import Farm, Recording
 
 from whisper_farm import __version__
+from whisper_farm.coordinator.routes.asr import AsrQuery
 
 Speak = Callable[..., Recording]
 
@@ -172,3 +173,10 @@ def test_curl_may_send_raw_sound_of_unknown_length(tones_farm: Farm, speak: Spea
         input=raw(talk), capture_output=True, check=True, timeout=90,
     )  # fmt: skip
     assert " ".join(run.stdout.decode().split()) == said(talk)
+
+
+def test_the_number_of_speakers_does_nothing_where_nobody_tells_them_apart() -> None:
+    asked = {"min_speakers": "2", "max_speakers": "3"}
+    assert not {"diarize", *asked} & AsrQuery.model_validate(asked).options().keys()
+    told = AsrQuery.model_validate({**asked, "diarize": "true", "language": ""}).options()
+    assert (told["diarize"], told["min_speakers"], told["max_speakers"]) == (True, 2, 3)

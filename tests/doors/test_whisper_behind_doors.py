@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pysrt
 import pytest
@@ -12,6 +16,7 @@ from faster_whisper.audio import decode_audio
 from openai import OpenAI
 from support.farm_processes import Farm
 from support.real_whisper import SPEECH, farm_with_whisper, wrong
+from support.recordings import two_voices
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -48,3 +53,35 @@ def test_bazarr_gets_a_real_speaker_to_the_word(listening: Farm) -> None:
     answer = requests.post(f"{endpoint}/asr", params=query, files=file, timeout=300)
     assert found.json()["language_code"] == "en"
     assert wrong(" ".join(cue.text for cue in pysrt.from_string(answer.text))) == 0
+
+
+def test_each_program_gets_two_voices_told_apart_in_its_own_form(listening: Farm, tmp_path: Path) -> None:
+    """Recognised once: they ask for the same."""
+    clip = two_voices(tmp_path / "clip.flac")
+    with OpenAI(base_url=f"{listening.url}/v1", api_key=listening.token, _strict_response_validation=True) as client:
+        create = client.audio.transcriptions.create
+        heard: Any = create(
+            model="gpt-4o-transcribe-diarize", file=clip, response_format="diarized_json", language="en"
+        )
+        vtt = create(model="gpt-4o-transcribe-diarize", file=clip, response_format="vtt", language="en")
+        assert "gpt-4o-transcribe-diarize" in [model.id for model in client.models.list()]
+    assert turns(one.speaker for one in heard.segments) == ["A", "B", "A", "B"]
+    assert "<v Speaker 2>" in vtt
+    headers = {"Authorization": f"Bearer {listening.token}"}
+    asked = {"language": "en", "diarize": "true", "utterances": "true"}
+    sound = clip.read_bytes()
+    listened = httpx.post(f"{listening.url}/v1/listen", params=asked, content=sound, headers=headers, timeout=90).json()
+    (best,) = listened["results"]["channels"][0]["alternatives"]
+    assert turns(word["speaker"] for word in best["words"]) == [0, 1, 0, 1]
+    assert turns(one["speaker"] for one in listened["results"]["utterances"]) == [0, 1, 0, 1]
+    query = {"language": "en", "diarize": "true", "output": "srt"}
+    subtitles = requests.post(
+        f"{listening.url}/asr", params=query, files={"audio_file": ("clip.flac", sound)}, headers=headers, timeout=90
+    )
+    names = [cue.text.partition(":")[0] for cue in pysrt.from_string(subtitles.text) if ":" in cue.text]
+    assert names == ["Speaker 1", "Speaker 2"] * 2
+    assert len([one for one in listening.client.list() if one.options.diarize]) == 1
+
+
+def turns(speakers: Any) -> list[Any]:
+    return [speaker for speaker, _ in groupby(speakers)]

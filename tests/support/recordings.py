@@ -16,6 +16,7 @@ from av.audio.stream import AudioStream
 from av.video.frame import VideoFrame
 
 from whisper_farm.audio.decode import Decoding
+from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 from whisper_farm.audio.source import AudioSource
 
@@ -64,6 +65,14 @@ def talk(seconds: float, seed: int = 0) -> Waveform:
         pieces += [babble(spoken, chance.randrange(1000)), silence(pause)]
         length += spoken + pause
     return np.concatenate(pieces)[: round(seconds * SAMPLE_RATE)]
+
+
+def two_voices(path: Path) -> Path:
+    """The beginning of the sample podcast as FLAC: 24 seconds, four turns of two voices."""
+    with AudioSource(PODCAST, PODCAST.name) as source:
+        audio = np.concatenate(list(Decoding(source).blocks()))
+    path.write_bytes(encode(audio[: 24 * SAMPLE_RATE]))
+    return path
 
 
 def beeps(seconds: float, at: Iterable[float]) -> Waveform:

@@ -68,7 +68,9 @@ def without_spaces(text: str) -> str:
 
 
 def test_srt_has_two_lines_of_32_and_says_who_begins_to_speak() -> None:
-    said = srt_rules(FORMATS["podcast-srt"].write(TALK))
+    content = FORMATS["podcast-srt"].write(TALK)
+    said = srt_rules(content)
+    assert b":  " not in content
     assert said.startswith("Ann <Lee>: Well, this is")
     assert "Ben: Yes & no -> maybe." in said
     assert said.count("Ben:") == 1

@@ -182,6 +182,7 @@ def test_each_owner_has_a_glossary_and_options_of_their_own(people: People, farm
     for words in ("Groningen", "Dr. Okonkwo, Groningen"):
         assert ann.patch("/app/preferences", json={"glossary": words}).status_code == 204
     defaults = {"model": "large-v3", "language": "de", "task": "translate", "prompt": "", "priority": -10}
+    defaults |= {"diarize": True, "speakers": 3}
     assert ann.patch("/app/preferences", json={"defaults": defaults}).status_code == 204
     wanted = {"glossary": "Dr. Okonkwo, Groningen", "defaults": defaults}
     assert ann.get("/app/preferences").json() == farm.user("ann").get("/app/preferences").json() == wanted

@@ -50,7 +50,7 @@ def _lines(segment: Segment, width: int, before: str) -> Iterator[Line]:
             text = ""
         if not text.strip() or text == before:
             start = word_start
-        text += word if text else word.lstrip()
+        text += word.lstrip() if text in ("", before) else word
         end = word_end
         while len(text.strip()) > width:
             yield start, end, text.strip()[:width].rstrip()

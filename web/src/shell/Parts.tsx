@@ -23,10 +23,13 @@ export function Section({ title, hint, children }: { title: string; hint?: React
 }
 
 /** Asks for a name. */
-export function NameDialog({ title, label, given, most = 100, opened, onClose, onName }: {
+export function NameDialog({ title, label, given, hint, known = [], most = 100, opened, onClose, onName }: {
   title: string;
   label: string;
   given: string;
+  hint?: string;
+  /** Names that are offered. */
+  known?: readonly string[];
   most?: number;
   opened: boolean;
   onClose: () => void;
@@ -45,7 +48,10 @@ export function NameDialog({ title, label, given, most = 100, opened, onClose, o
     <Modal opened={opened} onClose={onClose} title={title}>
       <Form onSend={submit}>
         <Stack gap="sm">
-          <TextInput data-autofocus label={label} maxLength={most} value={name} onChange={(event) => setName(event.currentTarget.value)} />
+          <TextInput data-autofocus label={label} description={hint} maxLength={most} value={name} onChange={(event) => setName(event.currentTarget.value)} />
+          <Group gap="xs">
+            {known.map((one) => <Small key={one} variant="default" label={one} onClick={() => setName(one)} />)}
+          </Group>
           <Group justify="flex-end">
             <Button type="submit" disabled={!name.trim()}>
               {t.ok}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
+from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from whisper_farm.coordinator.answers.openapi import CuesAsked
-from whisper_farm.errors import OptionUnsupported
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import Transcript, Word
 
-ONE_CHANNEL = (
-    "`diarized_json` needs a recording with one speaker in each of its two channels, and `channel=each` beside it:"
-    " speakers in one channel are not told apart."
-)
+UNKNOWN = "unknown"
+"""Where nobody knows who speaks: the form wants a name."""
 
 
 class Wish(CuesAsked):
@@ -98,6 +97,12 @@ def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
     return document
 
 
+def _letter(speaker: str | None) -> str:
+    """As OpenAI names voices: `A`, `B` … in place of the farm's numbers. Names that people gave stay."""
+    numbered = re.fullmatch(r"Speaker ([1-9]|1[0-9]|20)", speaker or "")
+    return ascii_uppercase[int(numbered[1]) - 1] if numbered else speaker or UNKNOWN
+
+
 def _diarized(heard: Transcript) -> dict[str, Any]:
     segments = [
         {
@@ -106,12 +111,10 @@ def _diarized(heard: Transcript) -> dict[str, Any]:
             "start": segment.start,
             "end": segment.end,
             "text": segment.text,
-            "speaker": segment.speaker,
+            "speaker": _letter(segment.speaker),
         }
         for number, segment in enumerate(heard.segments)
     ]
-    if any(segment.speaker is None for segment in heard.segments):
-        raise OptionUnsupported(ONE_CHANNEL, param="response_format")
     return {**_plain(heard, Wish()), "task": heard.task, "duration": heard.duration, "segments": segments}
 
 

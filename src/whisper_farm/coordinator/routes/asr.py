@@ -70,6 +70,14 @@ class AsrQuery(Sent, CuesAsked):
     language: one_call.SpokenLanguage = None
     initial_prompt: one_call.Prompt = None
     output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
+    diarize: bool = False
+    min_speakers: int | None = None
+    max_speakers: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Those of recognition. How many speakers there are does nothing where nobody tells them apart."""
+        speakers = {"diarize", "min_speakers", "max_speakers"} if self.diarize else set()
+        return self.model_dump(include={"task", "language", "initial_prompt"} | speakers)
 
 
 class Status(BaseModel):
@@ -134,7 +142,7 @@ async def asr_status() -> Status:
 async def asr(request: Request, asked: Annotated[AsrQuery, Query()], caller: AnyCaller, farm: Farm) -> Response:
     """Transcribe or translate a recording, and wait for it. The same upload again joins the one at work."""
     recogniser = engine_and_model(farm.settings.default_model)
-    options = one_call.options_for(recogniser, **asked.model_dump(include={"task", "language", "initial_prompt"}))
+    options = one_call.options_for(recogniser, **asked.options())
     format = replace(FORMATS[asked.output].laid_out(asked.layout), media_type="text/plain; charset=utf-8")
     form = await read_form(request, farm.blobs, _wanted(farm, asked))
     transcription_id = await one_call.submit_file(farm, caller, form.file, options)

@@ -1,12 +1,12 @@
 """Deepgram's API for recordings: `POST /v1/listen` with the recording itself as body, or with the address of one.
 
 The model is the setting `default_model`, whatever was asked for. Parameters that have no meaning here do nothing; so
-do newer ones. Speakers are told apart where each has a channel (`multichannel`).
+do newer ones. Speakers are told apart by their voices (`diarize`), or each has a channel (`multichannel`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Annotated, Any
@@ -48,6 +48,7 @@ class ListenQuery(BaseModel):
     language: one_call.SpokenLanguage = Field(default=None, description="A code or a tag; without it, it is found out.")
     keyterm: list[str] = Field(default=[], description="Names and words to expect.")
     multichannel: bool = Field(default=False, description="Hear two channels apart, as two speakers.")
+    diarize: bool = Field(default=False, description="Tell speakers apart: words have a number.")
     utterances: bool = Field(default=False, description="Say what was said in pieces, too.")
 
 
@@ -103,6 +104,7 @@ async def listen(
         language=asked.language,
         hotwords=", ".join(asked.keyterm)[:MOST_HINT] or None,
         channel="each" if asked.multichannel else "mix",
+        diarize=asked.diarize and not asked.multichannel,
     )
     facts = {"created": datetime.now(UTC).isoformat(), "sha256": ""}
     if request.headers.get("content-type", "").startswith("application/json"):
@@ -131,13 +133,16 @@ async def _link(request: Request) -> Link:
 
 
 def _document(heard: Transcript, asked: ListenQuery, facts: dict[str, str]) -> dict[str, Any]:
-    speakers: Sequence[str | None] = [None]
-    if asked.multichannel:
-        speakers = sorted({one.speaker for one in heard.segments if one.speaker is not None}) or [None]
-    said = [[one for one in heard.segments if one.speaker == speaker] for speaker in speakers]
+    found = list(dict.fromkeys(one.speaker for one in heard.segments if one.speaker is not None))
+    told_apart = found if asked.diarize and not asked.multichannel else []
+    numbers: dict[str | None, int] = {name: number for number, name in enumerate(told_apart)}
+    channels: Sequence[str | None] = (sorted(found) if asked.multichannel else []) or [None]
+    said = [[one for one in heard.segments if channel in (None, one.speaker)] for channel in channels]
     name = heard.maker.model
     results: dict[str, Any] = {
-        "channels": [{"alternatives": [_alternative(one)], "detected_language": heard.language} for one in said]
+        "channels": [
+            {"alternatives": [_alternative(one, numbers)], "detected_language": heard.language} for one in said
+        ]
     }
     if asked.utterances:
         results["utterances"] = [
@@ -145,8 +150,9 @@ def _document(heard: Transcript, asked: ListenQuery, facts: dict[str, str]) -> d
                 "id": f"{facts['request_id']}-{number}",
                 "start": segment.start,
                 "end": segment.end,
-                "channel": speakers.index(segment.speaker),
-                **_alternative([segment]),
+                "channel": channels.index(segment.speaker) if segment.speaker in channels else 0,
+                **_numbered(segment, numbers),
+                **_alternative([segment], numbers),
             }
             for number, segment in enumerate(heard.segments)
         ]
@@ -154,13 +160,18 @@ def _document(heard: Transcript, asked: ListenQuery, facts: dict[str, str]) -> d
     return {"metadata": {**metadata, "model_info": {name: {"name": name, "arch": "whisper"}}}, "results": results}
 
 
-def _alternative(segments: Sequence[Segment]) -> dict[str, Any]:
+def _alternative(segments: Sequence[Segment], numbers: Mapping[str | None, int]) -> dict[str, Any]:
     words = [word for segment in segments for word in segment.words]
     return {
         "transcript": "".join(segment.text for segment in segments).strip(),
         "confidence": _confidence(words),
-        "words": [_word(word) for word in words],
+        "words": [_word(word) | _numbered(segment, numbers) for segment in segments for word in segment.words],
     }
+
+
+def _numbered(segment: Segment, numbers: Mapping[str | None, int]) -> dict[str, int]:
+    """Whose words they are, where speakers are told apart and this one is known."""
+    return {"speaker": numbers[segment.speaker]} if segment.speaker in numbers else {}
 
 
 def _word(word: Word) -> dict[str, Any]:

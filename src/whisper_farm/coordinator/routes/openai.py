@@ -19,13 +19,13 @@ from starlette.responses import StreamingResponse
 from whisper_farm import DEFAULT_ENGINE
 from whisper_farm.coordinator import one_call
 from whisper_farm.coordinator.answers.errors import documented_as, elsewhere
-from whisper_farm.coordinator.answers.openai_audio import ONE_CHANNEL, Wish, done_event, written_as
+from whisper_farm.coordinator.answers.openai_audio import Wish, done_event, written_as
 from whisper_farm.coordinator.answers.openapi import form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import FileWanted, read_form
 from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token
-from whisper_farm.errors import FarmError, Internal, NotFound, OptionUnsupported, Unauthorized
+from whisper_farm.errors import FarmError, Internal, NotFound, Unauthorized
 from whisper_farm.models import REPOSITORIES, engine_and_model
 from whisper_farm.protocol.wire import Answer, ErrorDetail
 from whisper_farm.protocol.worker import EngineOffer
@@ -34,8 +34,8 @@ from whisper_farm.store.transcriptions import find
 from whisper_farm.store.workers import WorkerRow, list_workers
 from whisper_farm.transcript.options import FALLBACK_TEMPERATURES, MOST_HINT, Channel, Task
 
-OPENAI_MODEL = "whisper-1"
-"""OpenAI's name for Whisper: here the setting `default_model` says what it stands for."""
+OPENAI_MODEL, DIARIZING_MODEL = OPENAI_MODELS = "whisper-1", "gpt-4o-transcribe-diarize"
+"""OpenAI's names: the setting `default_model` says what they stand for. The second tells speakers apart, too."""
 MEDIA_TYPE_EVENTS = "text/event-stream"
 
 
@@ -133,7 +133,7 @@ async def create_translation(request: Request, caller: AnyCaller, farm: Farm) ->
 
 @router.get("/models")
 async def list_models(caller: AnyCaller, farm: Farm) -> ModelList:
-    """`whisper-1`, and what the workers offer."""
+    """OpenAI's names, and what the workers offer."""
     return ModelList(data=tuple(await farm.store.read(_models)))
 
 
@@ -152,8 +152,8 @@ async def get_model(request: Request, caller: AnyCaller, farm: Farm) -> Model:
 
 
 def _models(tx: Transaction) -> list[Model]:
-    """`whisper-1` and all that the workers name, or can fetch by name; another engine's as `ENGINE:MODEL`."""
-    found = {OPENAI_MODEL: "openai"}
+    """OpenAI's and all that the workers name, or can fetch by name; another engine's as `ENGINE:MODEL`."""
+    found = dict.fromkeys(OPENAI_MODELS, "openai")
     for offer in _offers(worker for worker in list_workers(tx) if worker.state == "live"):
         by_name = REPOSITORIES if offer.engine == DEFAULT_ENGINE and offer.models is None else ()
         for model in (*(offer.models or ()), *offer.loaded, *by_name):
@@ -187,8 +187,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
     async with farm.blobs.tentative(form.file.key):
         asked = form.read(AudioRequest)
         format = written_as(asked)
-        if asked.response_format == "diarized_json" and asked.channel != "each":
-            raise OptionUnsupported(ONE_CHANNEL, param="response_format")
+        speakers = asked.response_format == "diarized_json" or asked.model == DIARIZING_MODEL
         options = one_call.options_for(
             await _recogniser(farm, asked.model),
             task=task,
@@ -196,6 +195,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
             initial_prompt=asked.prompt,
             hotwords=", ".join(sorted(asked.keywords))[:MOST_HINT] or None,
             channel=asked.channel,
+            diarize=speakers and asked.channel != "each",
             # Zero means, as at OpenAI: begin there, and go up where the text is poor.
             temperature=(asked.temperature,) if asked.temperature else FALLBACK_TEMPERATURES,
         )
@@ -208,7 +208,7 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
 
 async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
     """Engine and model for a model's id."""
-    if asked == OPENAI_MODEL:
+    if asked in OPENAI_MODELS:
         return engine_and_model(farm.settings.default_model)
     if not await farm.store.read(lambda tx: _is_known(tx, asked)):
         raise _no_model(asked)

@@ -45,7 +45,7 @@ from whisper_farm.store import accounts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.shares import is_shared
 from whisper_farm.store.workers import list_workers
-from whisper_farm.transcript.options import Task
+from whisper_farm.transcript.options import MOST_SPEAKERS, Task
 
 FOR_GOOD = "public, max-age=31536000, immutable"
 FILE_POLICY = "default-src 'none'; connect-src 'self'; frame-ancestors 'none'"
@@ -85,6 +85,9 @@ class Defaults(Body):
     language: Annotated[str, Field(pattern=r"^([a-z]{2,3}|several)?$")] = ""
     task: Task = "transcribe"
     prompt: Annotated[str, Field(max_length=4000)] = ""
+    diarize: bool = False
+    speakers: Annotated[int, Field(ge=0, le=MOST_SPEAKERS)] = 0
+    """How many there are; 0 lets the voices decide."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
 
 

@@ -12,7 +12,7 @@ import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/quer
 import type { TranscriptionView } from "../../api/schema";
 import { Small } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
-import { type Chosen, RecognitionFields, toOptions, useOffers } from "../transcriptions/Options";
+import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useOffers } from "../transcriptions/Options";
 import { Bar, problemOf } from "../transcriptions/Row";
 import { said } from "./corrections";
 import type { EditorHandle } from "./Editor";
@@ -56,7 +56,7 @@ export function useAgain(one: TranscriptionView): Again {
       const { start, end } = asked;
       const stretch = whole ? {} : { start_seconds: start, end_seconds: end };
       const name = whole ? one.name : `${one.name} (${clock(start)} – ${clock(end)})`;
-      const options = { ...kept(one), ...toOptions(chosen, offers), ...stretch };
+      const options = { ...kept(one), ...toOptions({ ...chosen, diarize: chosen.diarize && whole && !heardApart(one) }, offers), ...stretch };
       const made = await data(
         api.POST("/api/transcriptions", {
           body: { name: name.slice(-255), transcription_id: one.id, options, peaks: false } as never,
@@ -69,6 +69,9 @@ export function useAgain(one: TranscriptionView): Again {
   };
 }
 
+/** Whether each channel is a speaker. */
+const heardApart = ({ options }: TranscriptionView) => options.channel === "each";
+
 /** What of the options is about how the recording is heard. */
 function kept({ options }: TranscriptionView): object {
   const { channel, track, raw, engine, model, word_timestamps } = options;
@@ -80,10 +83,10 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
   const { asked } = again;
   const [whole, setWhole] = useState(false);
   const [busy, setBusy] = useState(false);
-  const [chosen, setChosen] = useState<Chosen>({ model: "", language: "", task: "transcribe", prompt: "", priority: 0 });
+  const [chosen, setChosen] = useState<Chosen>(DEFAULT);
   useEffect(() => {
     if (!asked) return;
-    const { engine, model, language, initial_prompt, task } = one.options;
+    const { engine, model, language, initial_prompt, task, diarize, min_speakers, max_speakers } = one.options;
     setWhole(false);
     setChosen({
       model: engine === "faster-whisper" ? model : `${engine}: ${model}`,
@@ -91,8 +94,11 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
       task: task ?? "transcribe",
       prompt: initial_prompt ?? "",
       priority: 0,
+      diarize: diarize ?? false,
+      speakers: min_speakers && min_speakers === max_speakers ? min_speakers : 0,
     });
   }, [asked, one]);
+  const choose = (change: Partial<Chosen>) => setChosen((had) => ({ ...had, ...change }));
   const begin = () => {
     setBusy(true);
     again
@@ -117,7 +123,8 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
             { value: "whole", label: t.edit.againWhole },
           ]}
         />
-        <RecognitionFields chosen={chosen} choose={(change) => setChosen((had) => ({ ...had, ...change }))} />
+        <RecognitionFields chosen={chosen} choose={choose} />
+        {whole && <SpeakerFields chosen={chosen} choose={choose} apart={heardApart(one)} />}
         <Group justify="flex-end">
           <Button leftSection={<IconSparkles size={17} aria-hidden />} loading={busy} onClick={begin}>
             {t.edit.againStart}

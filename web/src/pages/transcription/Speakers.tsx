@@ -1,6 +1,6 @@
 // Who speaks: the name at a segment or paragraph, and all speakers of a transcription with their share.
 import { ActionIcon, Button, Group, Menu, Modal, Stack, Text } from "@mantine/core";
-import { IconPlayerPlay, IconUser, IconUsers, IconUserX } from "@tabler/icons-react";
+import { IconFilter, IconPlayerPlay, IconUser, IconUsers, IconUserX } from "@tabler/icons-react";
 import { useState } from "react";
 
 import { NameDialog, Note } from "../../shell/Parts";
@@ -66,6 +66,7 @@ export function SpeakerMenu({ speaker, editor, from, to }: MenuProps) {
         title={asking === "everywhere" ? (speaker === null ? t.edit.nameAll : t.edit.renameEverywhere(speaker)) : t.edit.otherName}
         label={t.edit.speakerName}
         given={asking === "everywhere" ? (speaker ?? "") : ""}
+        {...(asking === "everywhere" ? { hint: t.edit.merges } : {})}
         opened={asking !== null}
         onClose={() => setAsking(null)}
         onName={(name) => void (asking === "everywhere" ? everywhere(name) : here(name))}
@@ -76,12 +77,14 @@ export function SpeakerMenu({ speaker, editor, from, to }: MenuProps) {
 
 const SAMPLE_SECONDS = 5;
 
-/** All speakers with their share; each can be heard for five seconds, and named anew everywhere. */
-export function Speakers({ editor, opened, onClose, hear }: {
+/** All speakers with their share; each can be heard for five seconds, shown alone, and named anew everywhere. */
+export function Speakers({ editor, opened, onClose, hear, onOnly }: {
   editor: EditorHandle;
   opened: boolean;
   onClose: () => void;
   hear: ((start: number, seconds: number) => void) | null;
+  /** Only what this one says is to be shown. */
+  onOnly: (name: string) => void;
 }) {
   const { t, number } = useWords();
   const [asked, setAsked] = useState<{ name: string | null } | null>(null);
@@ -104,6 +107,11 @@ export function Speakers({ editor, opened, onClose, hear }: {
                 </Text>
                 <Note>{duration(seconds)} · {number((100 * seconds) / all)} %</Note>
               </div>
+              {name !== null && found.length > 1 && (
+                <ActionIcon variant="default" size={30} aria-label={t.edit.only(name)} title={t.edit.only(name)} onClick={() => (onClose(), onOnly(name))}>
+                  <IconFilter size={16} />
+                </ActionIcon>
+              )}
               <Button size="xs" variant="default" aria-label={`${t.edit.rename}: ${name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)}`} onClick={() => setAsked({ name })}>
                 {t.edit.rename}
               </Button>
@@ -115,6 +123,8 @@ export function Speakers({ editor, opened, onClose, hear }: {
         title={asked?.name ? t.edit.renameEverywhere(asked.name) : t.edit.nameAll}
         label={t.edit.speakerName}
         given={asked?.name ?? ""}
+        hint={t.edit.merges}
+        known={found.flatMap(({ name }) => (name && name !== asked?.name ? [name] : []))}
         opened={asked !== null}
         onClose={() => setAsked(null)}
         onName={(name) => void editor.corrections.change({ rename: { speaker: asked?.name ?? null, name } })}

@@ -20,7 +20,7 @@ import { copy } from "../../copy";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { isFatal, Problem, ToList } from "../../shell/Failed";
 import { StateBadge } from "../../shell/StateBadge";
-import { Note } from "../../shell/Parts";
+import { Note, Small } from "../../shell/Parts";
 import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
 import { AgainDialog, AgainResult, useAgain } from "./Again";
@@ -32,7 +32,7 @@ import { Jobs } from "./Jobs";
 import { type Doubts, KeySheet, useKeys } from "./Keys";
 import { PlayerBar } from "./PlayerBar";
 import { Reader, type ReaderHandle } from "./Reader";
-import { doubtsOf, find, type Row, rowAt, wordAt } from "./rows";
+import { doubtsOf, find, type Row, rowAt, saidBy, wordAt } from "./rows";
 import { Share } from "./Share";
 import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
@@ -56,6 +56,8 @@ function Shown({ one }: { one: TranscriptionView }) {
   const { t } = useWords();
   const [editing, setEditing] = useState(false);
   const reading = useTranscript(one, editing);
+  const [only, setOnly] = useState<string | null>(null);
+  const rows = useMemo(() => saidBy(reading.rows, only), [reading.rows, only]);
   const player = usePlayer(one.id);
   const correcting = useCorrections(one);
   const { active, open } = useActive(reading.segments);
@@ -67,16 +69,16 @@ function Shown({ one }: { one: TranscriptionView }) {
   const [keysShown, keys] = useDisclosure(false);
   const [finding, finder] = useDisclosure(false);
   const [wanted, setWanted] = useState("");
-  const matches = useMemo(() => (finding ? find(reading.rows, wanted) : NOTHING), [finding, reading.rows, wanted]);
-  const show = (seconds: number) => reader.current?.show(rowAt(reading.rows, seconds));
-  const { following, away, seek, now } = useFollowing(player, reader, reading.rows);
-  const doubts = useDoubts(reading.rows, reader, seek, correcting ? open : null);
+  const matches = useMemo(() => (finding ? find(rows, wanted) : NOTHING), [finding, rows, wanted]);
+  const show = (seconds: number) => reader.current?.show(rowAt(rows, seconds));
+  const { following, away, seek, now } = useFollowing(player, reader, rows);
+  const doubts = useDoubts(rows, reader, seek, correcting ? open : null);
   const editor = useEditor(active, open, letters, { correcting, segments: reading.segments, player, seek, doubts, again: again.ask });
   const link = useCallback(
     (seconds: number) => void copy(`${address("")}#/transcriptions/${one.id}?t=${Math.floor(seconds)}`, t),
     [one.id, t],
   );
-  useLinked(reading, reader, seek);
+  useLinked(rows, reader, seek);
   useMediaKeys(player, seek, one.name);
   useEffect(() => {
     document.title = `${one.name} · ${t.app}`;
@@ -86,7 +88,7 @@ function Shown({ one }: { one: TranscriptionView }) {
   useKeys({
     ...{ player, seek, now, doubts, finder, keys },
     link: () => link(heard()),
-    edit: () => editor?.open(placeAt(reading.rows, heard())),
+    edit: () => editor?.open(placeAt(rows, heard())),
     undo: (redo) => editor?.undo(redo),
   });
   return (
@@ -104,7 +106,7 @@ function Shown({ one }: { one: TranscriptionView }) {
         {editor && <AgainResult one={one} again={again} editor={editor} onShow={show} />}
         {finding && (
           <FindBar
-            rows={reading.rows}
+            rows={rows}
             editor={editor}
             wanted={wanted}
             onWanted={setWanted}
@@ -120,8 +122,14 @@ function Shown({ one }: { one: TranscriptionView }) {
             label={t.farm.mapOf(one.name, one.progress.chunks_done ?? 0, one.progress.chunks ?? 0)}
           />
         )}
+        {rows !== reading.rows && (
+          <Group gap="xs" role="status">
+            <Note>{t.edit.onlyOne(only ?? "")}</Note>
+            <Small variant="default" label={t.edit.everybody} onClick={() => setOnly(null)} />
+          </Group>
+        )}
         <Body one={one} reading={reading}>
-          <Reader ref={reader} rows={reading.rows} matches={matches} onSeek={seek} onLink={link} editor={editor} />
+          <Reader ref={reader} rows={rows} matches={matches} onSeek={seek} onLink={link} editor={editor} />
         </Body>
       </Stack>
       {player && (
@@ -136,7 +144,7 @@ function Shown({ one }: { one: TranscriptionView }) {
       )}
       <KeySheet opened={keysShown} onClose={keys.close} edits={editor !== null} />
       {editor && <AgainDialog one={one} again={again} />}
-      {editor && <Speakers editor={editor} opened={speakersShown} onClose={speakers.close} hear={player?.hear ?? null} />}
+      {editor && <Speakers editor={editor} opened={speakersShown} onClose={speakers.close} hear={player?.hear ?? null} onOnly={setOnly} />}
     </Container>
   );
 }
@@ -166,6 +174,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   const now = useNow(isActive(one) ? 1 : 60);
   const [jobsShown, jobs] = useDisclosure(false);
   const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
+  if (one.options.diarize) facts.push(isActive(one) ? t.reader.speakersAtEnd : t.reader.speakersApart);
   if (one.cost != null) facts.push(t.reader.cost(number(one.cost, 2)));
   return (
     <header>
@@ -301,17 +310,17 @@ function say(text: string): void {
 }
 
 /** A link to a second: shows the row once the text is there. */
-function useLinked(reading: Reading, reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): void {
+function useLinked(rows: readonly Row[], reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): void {
   const { t: seconds } = useSearch({ from: "/shell/transcriptions/$id" });
   const shown = useRef<number | null>(null);
   useEffect(() => {
-    if (seconds === undefined || shown.current === seconds || !reading.rows.length) return;
+    if (seconds === undefined || shown.current === seconds || !rows.length) return;
     shown.current = seconds;
-    const index = rowAt(reading.rows, seconds);
-    const row = reading.rows[index];
+    const index = rowAt(rows, seconds);
+    const row = rows[index];
     const word = row?.kind === "text" ? wordAt(row.words, seconds) : undefined;
     setTimeout(() => reader.current?.show(index, word), 60); // once the rows are laid out
-  }, [seconds, reading.rows, reader]);
+  }, [seconds, rows, reader]);
   useEffect(() => {
     if (seconds !== undefined) seek(seconds);
   }, [seconds, seek]);

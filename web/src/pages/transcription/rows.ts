@@ -115,6 +115,12 @@ class Builder {
   }
 }
 
+/** What one speaker says; everything where nobody has that name. */
+export function saidBy(rows: readonly Row[], speaker: string | null): readonly Row[] {
+  const found = speaker === null ? [] : rows.filter((row) => row.kind === "text" && row.speaker === speaker);
+  return found.length ? found : rows;
+}
+
 /** Neighbours that say the same become one. */
 export function merged(holes: readonly Hole[]): Hole[] {
   const found: Hole[] = [];

@@ -62,7 +62,8 @@ export function useTranscript(one: TranscriptionView, editing: boolean): Reading
   const runs = useRuns(one.id, finished ? undefined : jobs.data);
   const whole = one.progress.duration_seconds ?? null;
   const kept = useRef<ReadonlySet<number> | null>(null);
-  const segments = finished ? (transcript.data?.segments ?? NOTHING) : runs;
+  // what was read while it ran stays until all of it is there
+  const segments = (finished ? transcript.data?.segments : null) ?? runs;
   const rows = useMemo(() => {
     const holes = finished ? unfilled(transcript.data?.missing ?? NOTHING, segments) : holesOf(jobs.data ?? [], whole);
     const made = toRows(segments, holes, editing ? kept.current : null);
@@ -73,7 +74,7 @@ export function useTranscript(one: TranscriptionView, editing: boolean): Reading
     segments,
     rows,
     jobs: jobs.data ?? [],
-    loading: finished ? transcript.isPending : jobs.isPending,
+    loading: segments.length === 0 && (finished ? transcript.isPending : jobs.isPending),
     error: finished ? transcript.error : jobs.error,
   };
 }

@@ -1,5 +1,5 @@
 // How the next recordings are to be transcribed.
-import { Autocomplete, Button, Collapse, Group, SegmentedControl, Select, SimpleGrid, Stack, Text, Textarea, useMatches } from "@mantine/core";
+import { Autocomplete, Button, Collapse, Group, NumberInput, SegmentedControl, Select, SimpleGrid, Stack, Switch, Text, Textarea, useMatches } from "@mantine/core";
 import { useDebouncedCallback, useDisclosure } from "@mantine/hooks";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { IconAdjustmentsHorizontal, IconChevronDown } from "@tabler/icons-react";
@@ -17,7 +17,8 @@ import type { Choice, Options } from "./uploads";
 export type Chosen = Required<Defaults>;
 
 const SAVE_AFTER_MS = 400;
-const DEFAULT: Chosen = { model: "", language: "", task: "transcribe", prompt: "", priority: 0 };
+export const DEFAULT: Chosen = { model: "", language: "", task: "transcribe", prompt: "", priority: 0, diarize: false, speakers: 0 };
+const MOST_SPEAKERS = 20;
 const SEVERAL = "several";
 const WHISPER = ["tiny", "base", "small", "medium", "large-v3", "large-v3-turbo"];
 const LANGUAGES =
@@ -85,6 +86,8 @@ export function toOptions(chosen: Chosen, offers: readonly string[], glossary = 
     task: chosen.task,
     ...(chosen.language === SEVERAL ? { multilingual: true } : chosen.language ? { language: chosen.language } : {}),
     ...(prompt ? { initial_prompt: prompt } : {}),
+    ...(chosen.diarize ? { diarize: true } : {}),
+    ...(chosen.diarize && chosen.speakers ? { min_speakers: chosen.speakers, max_speakers: chosen.speakers } : {}),
   };
 }
 
@@ -138,6 +141,35 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
   );
 }
 
+/** Whether speakers are told apart by their voices, and how many there are. `apart`: each has a channel already. */
+export function SpeakerFields({ chosen, choose, apart = false }: Choosing & { apart?: boolean }) {
+  const { t } = useWords();
+  return (
+    <Group gap="xl" align="start">
+      <Switch
+        label={t.options.diarize}
+        description={apart ? t.options.apart : t.options.diarizeHint}
+        checked={chosen.diarize && !apart}
+        disabled={apart}
+        onChange={(event) => choose({ diarize: event.currentTarget.checked })}
+      />
+      {chosen.diarize && !apart && (
+        <NumberInput
+          label={t.options.speakers}
+          placeholder={t.options.auto}
+          value={chosen.speakers || ""}
+          onChange={(speakers) => choose({ speakers: Number(speakers) || 0 })}
+          min={1}
+          max={MOST_SPEAKERS}
+          clampBehavior="strict"
+          allowDecimal={false}
+          allowNegative={false}
+        />
+      )}
+    </Group>
+  );
+}
+
 export function OptionsForm() {
   const { isPending } = useQuery(preferencesQuery);
   return isPending ? null : <KnownOptions />; // what is kept would take the place of what is typed before
@@ -151,6 +183,7 @@ function KnownOptions() {
   return (
     <Stack gap="md">
       <RecognitionFields chosen={chosen} choose={choose} />
+      <SpeakerFields chosen={chosen} choose={choose} />
       <Group gap="xl">
         <Labelled label={t.options.task}>
           <SegmentedControl
