@@ -143,4 +143,5 @@ def test_deepgrams_client_gets_words_and_utterances(farm: Farm) -> None:
     assert wrong(best.transcript) == 0
     assert wrong(" ".join(word.punctuated_word for word in best.words)) == 0
     assert wrong(" ".join(one.transcript for one in answer.results.utterances)) == 0
+    assert {word.speaker for word in best.words} == {0}
     assert 10 < answer.metadata.duration < 12
