@@ -10,7 +10,14 @@ from bench.known_recordings import by_telephone, example
 from whisper_farm.audio import speech as speech_module
 from whisper_farm.audio.packing import packing_of
 from whisper_farm.audio.sound import SAMPLE_RATE, samples_of
-from whisper_farm.audio.speech import FRAME, SpeechDetector, normalised, speech_probabilities, speech_seconds
+from whisper_farm.audio.speech import (
+    FRAME,
+    SpeechDetector,
+    normalised,
+    speech_in_chunk,
+    speech_probabilities,
+    speech_seconds,
+)
 
 
 def test_silence_from_end_to_end_is_no_speech() -> None:
@@ -55,7 +62,7 @@ def test_there_is_a_probability_for_every_frame_and_it_knows_speech() -> None:
 )
 def test_by_telephone_a_voice_is_heard_from_its_first_words_on(name: str, start_seconds: float) -> None:
     sound = normalised(by_telephone(example(name).audio)[samples_of(start_seconds) :][: samples_of(15)])
-    probabilities = speech_probabilities(sound)
+    probabilities = speech_in_chunk(sound)
     assert probabilities is not None
     assert packing_of(probabilities, len(sound)).kept[0][0] == 0
 
@@ -71,5 +78,6 @@ def test_sound_that_comes_piece_by_piece_is_heard_as_it_is_at_once() -> None:
 def test_without_the_model_whatever_is_not_silent_counts_as_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_module, "_model", lambda: None)
     assert speech_probabilities(noise(1)) is None
+    assert speech_in_chunk(noise(1)) is None
     assert speech_seconds(noise(12)) == 12.0
     assert speech_seconds(silence(12)) == 0.0

@@ -30,7 +30,7 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def hostile(farm: Farm, worker: Process, tmp_path_factory: pytest.TempPathFactory) -> Hostile:
-    made = farm.submit(Recording.long(tmp_path_factory.mktemp("hostile") / "quiet.wav", 30), "x30", chunk_seconds=3)
+    made = farm.submit(Recording.long(tmp_path_factory.mktemp("hostile") / "quiet.wav", 30), "x30")
     farm.finished(made)
     headers = {"Authorization": f"Bearer {farm.token}"}
     with httpx.Client(base_url=farm.url, headers=headers) as http:

@@ -23,7 +23,7 @@ Live = Callable[[Farm, httpx.Client, Page, Path], tuple[str, Callable[[], object
 
 
 def renamed(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[str, Callable[[], object], Locator]:
-    made = farm.submit(Recording.long(folder / "live.wav", 3), "x30", chunk_seconds=3)
+    made = farm.submit(Recording.long(folder / "live.wav", 3), "x30")
     farm.finished(made)
     change = {"name": "named elsewhere"}
     seen = page.get_by_role("link", name="named elsewhere")
@@ -84,7 +84,7 @@ def prefer(farm: Farm, other: APIRequestContext, wanted: object) -> None:
 
 
 def link(farm: Farm, http: httpx.Client, page: Page, folder: Path) -> tuple[str, Callable[[], object], Locator]:
-    made = farm.submit(Recording.long(folder / "linked.wav", 3), "x30", chunk_seconds=3)
+    made = farm.submit(Recording.long(folder / "linked.wav", 3), "x30")
     farm.finished(made)
     seen = page.get_by_role("dialog").get_by_role("listitem")
     return f"transcriptions/{made}", lambda: http.post(f"/api/transcriptions/{made}/shares"), seen

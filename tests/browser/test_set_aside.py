@@ -38,7 +38,7 @@ def test_chunks_that_failed_are_shown_with_their_attempts_and_tried_again(browse
 def test_a_listening_copy_that_failed_is_made_when_somebody_asks_for_it(browser: Browser, tmp_path: Path) -> None:
     recording = Recording.of(tmp_path / "talk.wav", tone_words(12))
     with Farm(tmp_path / "copies") as farm:
-        made = farm.submit(recording, chunk_seconds=3)
+        made = farm.submit(recording)
         faulty = HandWorker(farm.url, farm.token)
         faulty.register()
         faulty.work_off(1)

@@ -20,8 +20,7 @@ from support.talks import Recorder
 
 from whisper_farm.client.farm import FarmClient
 
-SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt", "--chunk_seconds", "7")
-"""In tones nobody speaks: such a chunk is four times as long."""
+SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt")
 STOP_SECONDS = 15.0
 """Two are promised on a machine that has time; this one may be busy with other tests."""
 pytestmark = pytest.mark.timeout(300)

@@ -144,7 +144,7 @@ def litter(bench: Bench) -> None:
         {"id": f"u{n}", "owner": "ann", "name": "x", "size": 1, "key": f"sources/u{n}/x", "state": "open"}
         for n in range(ANNOUNCED)
     ]
-    rows = [row | {"created_at": LONG_AGO} for row in rows]
+    rows = [row | {"last_used_at": LONG_AGO} for row in rows]
     bench.database.write(lambda tx: tx.connection.execute(insert(uploads), rows))
 
 

@@ -191,14 +191,14 @@ def test_the_models_are_listed_and_found(tones_farm: Farm, openai_client: OpenAI
 
 def test_deltas_come_in_order_and_make_the_whole_text(idle_farm: Farm, speak: Speak) -> None:
     """Three slow slots finish chunks in any order; the first words are told long before the last are heard."""
-    talk = speak(1600)
+    talk = speak(400)
     events: list[Any] = []
     with (
         OpenAI(base_url=f"{idle_farm.url}/v1", api_key=idle_farm.token, max_retries=0, timeout=60) as client,
         idle_farm.worker("--slots", "3", "--batch_size", "1"),
     ):
         until(lambda: list(idle_farm.client.workers()), "the worker is there")
-        stream = client.audio.transcriptions.create(model="tones:x60", file=talk.path, language="en", stream=True)
+        stream = client.audio.transcriptions.create(model="tones:x20", file=talk.path, language="en", stream=True)
         events = list(stream)
     assert {event.type for event in events[:-1]} == {"transcript.text.delta"}
     assert events[-1].type == "transcript.text.done"

@@ -42,7 +42,7 @@ def undisturbed(sqlite_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> 
     def heard(folder: Path) -> dict[str, Known]:
         recordings = {
             "talk": Recording.long(folder / "talk.wav", 150),
-            "long": Recording.long(folder / "long.wav", 720, gap=0.6, first=1000),
+            "long": Recording.long(folder / "long.wav", 560, gap=0.6, first=1000),
         }
         with sqlite_farm.worker("--slots", "2", "--batch_size", "16"):
             ids = {"talk": sqlite_farm.submit(recordings["talk"])}

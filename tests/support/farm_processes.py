@@ -42,10 +42,9 @@ PROGRAM = (sys.executable, "-m", "whisper_farm")
 PATIENCE_SECONDS = 90.0
 """Longer than anything takes on a loaded machine."""
 LEASE_SECONDS = 1.2
-CHUNK_SECONDS = 2.0
-"""Of speech, which in tones is a quarter of the time: a minute of them is some twelve chunks, cut between words."""
-LONG_TALK_CHUNK_SECONDS = 1.0
-"""So that there are more than a hundred; its pauses are longer."""
+CHUNK_SECONDS = 3.0
+LONG_TALK_CHUNK_SECONDS = 1.5
+"""So that there are more than a hundred: a chunk spans pauses, and what nobody could take for speech is all pauses."""
 SETTINGS = {
     "WHISPER_FARM_LEASE_SECONDS": str(LEASE_SECONDS),
     "WHISPER_FARM_HEARTBEAT_SECONDS": "0.3",

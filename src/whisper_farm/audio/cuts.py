@@ -29,7 +29,7 @@ from whisper_farm.audio.sound import (
     samples_of,
     seconds_of,
 )
-from whisper_farm.audio.speech import BEGINNING_FRAMES, FRAME, SpeechDetector, normalised
+from whisper_farm.audio.speech import FRAME, SpeechDetector, normalised
 from whisper_farm.transcript.options import longest_seconds
 
 PAUSE_HOPS = 20
@@ -114,7 +114,7 @@ def cut_point(sound: Sound, window: int, longest: int) -> int:
 def _full(sound: Sound, window: int, longest: int) -> tuple[Probabilities, int]:
     """How far a chunk reaches that is full of speech, or as long as it may be; and the speech in it, by frames."""
     detector = SpeechDetector()
-    heard, reach = np.zeros(0, np.float32), max(window // FRAME, BEGINNING_FRAMES) * FRAME
+    heard, reach = np.zeros(0, np.float32), window // FRAME * FRAME
     while True:
         done = len(heard) * FRAME
         more = detector.hear(normalised(sound(reach))[done:])

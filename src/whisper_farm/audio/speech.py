@@ -38,32 +38,33 @@ def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
     return SpeechDetector().hear(audio)
 
 
+def speech_in_chunk(audio: Waveform) -> NDArray[np.float32] | None:
+    """The same for a chunk that is recognised, of which nothing may be lost.
+
+    The model hears a voice that it does not know yet badly, by telephone for seconds. So it hears the beginning
+    backwards, too, then forwards again, and the highest probability holds.
+    """
+    heard, again = speech_probabilities(audio), SpeechDetector()
+    beginning = audio[: min(BEGINNING_FRAMES, len(audio) // FRAME) * FRAME]
+    for sound, step in ((np.ascontiguousarray(beginning[::-1]), -1), (beginning, 1)):
+        found = again.hear(sound)
+        if heard is not None and found is not None:
+            heard[: len(found)] = np.maximum(heard[: len(found)], found[::step])
+    return heard
+
+
 class SpeechDetector:
     """Tells where speech is in sound that comes piece by piece, as if it were heard at once.
 
-    Each piece but the last is of whole frames, and the first holds the beginning or is all there is. The model hears a
-    voice that it does not know yet badly, by telephone for seconds. So it hears the beginning backwards, too, then
-    forwards again, and the highest probability holds.
+    Each piece but the last is of whole frames.
     """
 
     def __init__(self) -> None:
         self._context = np.zeros(_CONTEXT, np.float32)
         self._state = np.zeros((2, 1, 1, 128), np.float32)
-        self._began = False
 
     def hear(self, audio: Waveform) -> NDArray[np.float32] | None:
         """The probability of speech in every frame of the next piece; None where the model is missing."""
-        heard = self._hear(audio)
-        if heard is not None and not self._began:
-            beginning = audio[: min(BEGINNING_FRAMES, len(audio) // FRAME) * FRAME]
-            again = SpeechDetector()
-            for sound, step in ((np.ascontiguousarray(beginning[::-1]), -1), (beginning, 1)):
-                if (found := again._hear(sound)) is not None:
-                    heard[: len(found)] = np.maximum(heard[: len(found)], found[::step])
-        self._began = True
-        return heard
-
-    def _hear(self, audio: Waveform) -> NDArray[np.float32] | None:
         session = _model()
         if session is None or not len(audio):
             return None
