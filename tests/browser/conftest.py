@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from support.browsers import CHROMIUM, Visitor, why_no_browser
-from support.farm_processes import Farm, Process
+from support.farm_processes import Farm, Process, until
 
 from whisper_farm.coordinator.web_app import WebApp
 
@@ -54,6 +54,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 def worker(farm: Farm) -> Iterator[Process]:
     """A worker that takes some time, so that one can watch it."""
     with farm.worker("--model", "x30") as worker:
+        until(lambda: list(farm.client.workers()), "the worker is there")
         yield worker
 
 

@@ -45,6 +45,7 @@ def test_menus_keep_nobody_out_and_who_leaves_a_paragraph_is_still_there(
     farm.finished(made)
     page = visitor.signed_in()
     page.goto(f"{farm.url}/#/transcriptions/{made}")
+    page.locator("p[dir=auto]").first.wait_for()
     for name in ("Export", "More"):
         page.get_by_role("button", name=name, exact=True).press("Enter")
         page.get_by_role("menu").wait_for()
