@@ -23,7 +23,7 @@ from whisper_farm.engines.engine import EngineSettings, Progress
 from whisper_farm.engines.hub import HubModel, fetched
 from whisper_farm.errors import ModelUnavailable, SpeakersUnavailable
 from whisper_farm.transcript.options import MOST_DIMENSIONS
-from whisper_farm.transcript.speakers import Voices
+from whisper_farm.transcript.speakers import Voices, phrase_ends
 from whisper_farm.transcript.transcript import Segment
 
 FILE = "3dspeaker_speech_campplus_sv_zh_en_16k-common_advanced.onnx"
@@ -39,9 +39,6 @@ DEFAULT = HubModel(
 WINDOW_SECONDS, STEP_SECONDS = 1.5, 1.0
 LEAST_SECONDS = 0.3
 """Nothing is known of the voice in a shorter phrase."""
-PAUSE_SECONDS = 0.5
-"""A longer pause ends a phrase."""
-_ENDS = tuple(".?!。？！…")
 _FRAMES = round(WINDOW_SECONDS * FRAMES_PER_SECOND)
 _AT_ONCE = 8
 Span = tuple[float, float]
@@ -105,7 +102,7 @@ def phrases(segments: Sequence[Segment]) -> Iterator[Span]:
             continue
         start = segment.words[0].start
         for word, after in zip(segment.words, (*segment.words[1:], None), strict=True):
-            if after is None or after.start - word.end > PAUSE_SECONDS or word.text.rstrip().endswith(_ENDS):
+            if after is None or phrase_ends(word.text, word.end, after.start):
                 yield start, word.end
                 start = after.start if after else 0.0
 

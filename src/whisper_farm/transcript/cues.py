@@ -31,7 +31,7 @@ WHISPERS_WIDTH = 1000
 MUCH = 100.0
 """What a line costs: no break is so bad that one more line is better."""
 
-_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
 _CLAUSE_ENDS = (",", ";", ":", "–", "—", "、", "，", "；", "：")
 _PAUSE_SECONDS = 0.3
 _CLOSING = "\"'”’»)]』」"
@@ -161,7 +161,7 @@ def _cost(cue: Sequence[Word], following: Word | None, most: int) -> float:
     characters = _length(cue)
     length = 0.5 * (characters / most) ** 2
     last = cue[-1].text.rstrip().rstrip(_CLOSING)
-    if following is None or last.endswith(_SENTENCE_ENDS):
+    if following is None or last.endswith(SENTENCE_ENDS):
         return length
     clause = last.endswith(_CLAUSE_ENDS) or following.start - cue[-1].end >= _PAUSE_SECONDS
     return length + (0.3 if clause else 1.0) + (1.0 if characters < SHORT_SHARE * most else 0.0)

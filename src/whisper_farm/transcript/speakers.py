@@ -17,6 +17,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_farm.transcript.cues import SENTENCE_ENDS
 from whisper_farm.transcript.options import MOST_SPEAKERS
 from whisper_farm.transcript.transcript import Segment, text_of
 
@@ -33,7 +34,7 @@ BLOCK = 600
 CHANGE, CHANGE_AT_END = 0.8, 0.3
 """What it costs to change the speaker, in cosines of words: inside a phrase, and where it ends."""
 PAUSE_SECONDS = 0.5
-_ENDS = tuple(".?!。？！…")
+"""A longer pause ends a phrase."""
 Vectors = NDArray[np.float32]
 
 
@@ -83,7 +84,12 @@ class _Unit:
     text: str
 
     def ends_phrase(self, after: _Unit) -> bool:
-        return after.start - self.end > PAUSE_SECONDS or self.text.rstrip().endswith(_ENDS)
+        return phrase_ends(self.text, self.end, after.start)
+
+
+def phrase_ends(text: str, end: float, next_start: float) -> bool:
+    """Whether a phrase ends with this word: with a sentence, or before a pause."""
+    return next_start - end > PAUSE_SECONDS or text.rstrip().endswith(SENTENCE_ENDS)
 
 
 def speakers_of(voices: Sequence[Voices], least: int | None = None, most: int | None = None) -> Speakers:
