@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -306,25 +306,40 @@ def test_a_fetch_that_nobody_wants_any_more_leaves_nothing(start_farm: StartFarm
         keeps(farm, SOUND)
 
 
+@pytest.mark.parametrize("seen", ["before it is whole", "when it is whole", "as it is handed over"])
 def test_one_that_is_deleted_as_it_is_put_together_leaves_nothing(
-    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seen: str
 ) -> None:
+    """Its beat sees that it is gone, or who hands it over does."""
+    monkeypatch.setattr(fetcher, "BEAT_SECONDS", 600 if seen == "as it is handed over" else 0.05)
     farm = start_farm(**OPEN)
     put, again, gone = farm.coordinator.blobs.put_stream, farm.client(farm.token), threading.Event()
 
     def remove(made: str) -> None:
         assert again.post(f"/api/transcriptions/{made}/cancel").is_success
         assert again.delete(f"/api/transcriptions/{made}").is_success
-
-    async def put_and_lose(key: str, *told: Any) -> BlobFacts:
-        facts = await put(key, *told)
-        await asyncio.to_thread(remove, key.split("/")[1])
         gone.set()
+
+    async def lose(key: str) -> None:
+        await asyncio.to_thread(remove, key.split("/")[1])
+        if seen != "as it is handed over":
+            await asyncio.Event().wait()  # the beat ends it
+
+    async def put_and_lose(key: str, source: AsyncIterator[bytes], limit: int) -> BlobFacts:
+        async def losing() -> AsyncIterator[bytes]:
+            async for piece in source:
+                yield piece
+            await lose(key)
+
+        if seen == "before it is whole":
+            return await put(key, losing(), limit)
+        facts = await put(key, source, limit)
+        await lose(key)
         return facts
 
     monkeypatch.setattr(farm.coordinator.blobs, "put_stream", put_and_lose)
     submit(farm, web.put("/talk.wav", SOUND))
-    assert gone.wait(20)
+    assert gone.wait(60)
     keeps(farm)
     assert not [record for record in caplog.records if record.exc_info]
 

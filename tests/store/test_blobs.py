@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from whisper_farm.errors import (
     TooLarge,
 )
 from whisper_farm.store import bucket
+from whisper_farm.store import folder as folders
 from whisper_farm.store.blobs import PART_BYTES, Blobs
 from whisper_farm.store.incoming import BlobFacts
 
@@ -210,6 +212,32 @@ def test_an_upload_that_is_cancelled_leaves_nothing(store: Store, after: int) ->
             await upload
         assert store.leftovers() in ([], ["a"])
 
+    run(work())
+
+
+def test_a_small_upload_that_is_cancelled_too_late_is_there_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes it then deletes it for good: nothing arrives behind its back."""
+    blobs = Blobs.open(tmp_path)
+    real, begun, go_on = folders.put_all, threading.Event(), threading.Event()
+
+    def late(*told: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        real(*told)
+
+    async def work() -> None:
+        upload = asyncio.create_task(blobs.put_stream("a/b", stream(b"sound"), LIMIT))
+        await asyncio.to_thread(begun.wait)
+        upload.cancel()
+        await asyncio.wait([upload], timeout=0.1)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert await blobs.get("a/b") == b"sound"
+
+    monkeypatch.setattr(folders, "put_all", late)
     run(work())
 
 

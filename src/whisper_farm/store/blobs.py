@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -126,7 +126,10 @@ class Blobs:
             await asyncio.gather(*(put(key, data) for key, data in blobs.items()))
 
     async def put_stream(self, key: str, source: AsyncIterator[bytes], limit: int) -> BlobFacts:
-        """Store what `source` yields, up to `limit` bytes; more is `TooLarge`, and then nothing is stored."""
+        """Store what `source` yields, up to `limit` bytes; more is `TooLarge`, and then nothing is stored.
+
+        Once cancelled, it ends when the blob is whole, or will not be there.
+        """
         _check(key)
         incoming = Incoming(source, limit)
         least = READ_BYTES if isinstance(self._store, LocalStore) else PART_BYTES
@@ -134,9 +137,11 @@ class Blobs:
         try:
             with self._serving():
                 if incoming.ended:
-                    await self.put(key, head)
+                    await self._finish(self.put(key, head), incoming)
                 else:
-                    await self._put_parts(key, incoming.with_head(head), max(least, -(-limit // MOST_PARTS)))
+                    stream, part_bytes = incoming.with_head(head), max(least, -(-limit // MOST_PARTS))
+                    told = {"chunk_size": part_bytes, "max_concurrency": PARTS_AT_ONCE}
+                    await self._finish(obstore.put_async(self._store, key, stream, **told), incoming)
         except StorageError:
             if incoming.error is not None:  # not the store's trouble, but that of who sends
                 raise incoming.error from None
@@ -262,11 +267,9 @@ class Blobs:
             return 0
         return await asyncio.to_thread(folder.sweep, self._root, before)
 
-    async def _put_parts(self, key: str, incoming: Incoming, part_bytes: int) -> None:
-        """Upload in parts. When cancelled, end the stream with an error, so that the parts sent are given up too."""
-        put = asyncio.ensure_future(
-            obstore.put_async(self._store, key, incoming, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE)
-        )
+    async def _finish(self, putting: Awaitable[object], incoming: Incoming) -> None:
+        """Wait for it. When cancelled, end the stream with an error, so that the parts sent are given up too."""
+        put = asyncio.ensure_future(putting)
         try:
             await asyncio.shield(put)
         except asyncio.CancelledError:

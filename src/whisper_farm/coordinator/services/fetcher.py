@@ -60,6 +60,8 @@ class LinkFetch:
         self.id = row.transcription_id
         self.stored_before = self.stored
         self.memory = bytearray()
+        self.unnamed: list[str] = []
+        """The recording's key, until a row names it."""
 
     @property
     def stored(self) -> int:
@@ -113,6 +115,7 @@ class Fetcher(Service):
             await self._failed(one, FetchFailed(f"{host_of(one.url)} did not send all of it within {hours}."))
             return Report(more=True, in_vain=1)
         except (LeaseLost, NotFound):
+            await self._blobs.delete(one.unnamed)
             raise
         except FarmError as error:
             await self._failed(one, error)
@@ -225,13 +228,15 @@ class Fetcher(Service):
     async def _put_together(self, one: LinkFetch) -> None:
         """Make one blob of the parts, and the job that cuts it."""
         key = source_key(one.id)
-        async with self._blobs.tentative(key):
-            facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
-            done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
-            await _to_the_end(self._hand_over(done))
+        one.unnamed = [key]
+        facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
+        done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
+        await _to_the_end(self._hand_over(one, done))
 
-    async def _hand_over(self, done: Callable[[Transaction], list[str]]) -> None:
-        await self._blobs.delete(await self._store.write(done))
+    async def _hand_over(self, one: LinkFetch, done: Callable[[Transaction], list[str]]) -> None:
+        parts = await self._store.write(done)
+        one.unnamed = []
+        await self._blobs.delete(parts)
 
     async def _joined(self, one: LinkFetch) -> AsyncIterator[bytes]:
         for key, _ in one.row.parts:
@@ -240,6 +245,8 @@ class Fetcher(Service):
 
     async def _failed(self, one: LinkFetch, error: FarmError) -> None:
         """Another try after a while, or the end."""
+        if not isinstance(error, StorageError):  # else a row may name it by now
+            await self._blobs.delete(one.unnamed)
         if error.details.get("anew") or isinstance(error, TooLarge):
             with suppress(LeaseLost):
                 await self._drop_parts(one)
