@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from support.connections import connections
 from support.fake_farm import FakeFarm
 from whisper_farm.errors import FarmError, Unauthorized
 from whisper_farm.protocol.wire import ErrorBody, ErrorDetail, Message
@@ -61,7 +61,6 @@ class FakeServer:
         self._open_to_all = open_to_all
         self._loop = asyncio.new_event_loop()
         self._stopping = False
-        self._clients: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -73,22 +72,12 @@ class FakeServer:
         return [request for request in self.requests if request.name == name]
 
     async def _serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._client, "127.0.0.1", 0, limit=1 << 24)
-        self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stop.wait()
-        self._stopping = True
-        server.close()
-        give_up_at = time.monotonic() + 10
-        await asyncio.sleep(0.05)  # connections that were accepted just now
-        while self._clients and time.monotonic() < give_up_at:
-            for client in self._clients:
-                client.close()
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)  # their sockets
+        async with connections(self._client, 1 << 24) as self.port:
+            ready.set()
+            await stop.wait()
+            self._stopping = True
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
         try:
             while request := await _read(reader):
                 self.requests.append(request)
@@ -117,10 +106,7 @@ class FakeServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self._clients.discard(writer)
             writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
 
     async def _answer(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         try:
@@ -199,10 +185,6 @@ def serving(farm: FakeFarm, open_to_all: bool = False) -> Iterator[FakeServer]:
     def run() -> None:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(server._serve(ready, stop))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
         loop.close()
 
     thread = threading.Thread(target=run, name="fake farm")

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from support.connections import connections
+
 Fault = Literal["lose_request", "lose_reply", "delay", "duplicate", "garble", "black_hole", "hold_reply", "late_reply"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 """The last two: what was asked is done, and the answer stays on an open line until the client gives up, or comes late.
@@ -61,8 +63,6 @@ class FaultProxy:
         self._own_port = 0
         self._waiting: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._dead = False
-        self._at_work: set[asyncio.Task[None] | None] = set()
-        """Held here, for the loop holds its tasks weakly: one whose client has hung up could be collected half-way."""
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
@@ -107,34 +107,24 @@ class FaultProxy:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
-            left = asyncio.all_tasks(self._loop)
-            for task in left:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         finally:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._client, "127.0.0.1", 0, limit=1 << 20)
-        self._own_port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
+        async with connections(self._client, 1 << 20) as self._own_port:
+            self._ready.set()
+            await self._stop.wait()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._at_work.add(asyncio.current_task())
         try:
             if request := await _read(reader):
                 self.calls[request.call] += 1
                 self.heard(request)
                 await self._answer(request, self._fault(request.call), reader, writer)
-        except (OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            pass  # cancelled only when the proxy ends; asyncio's own callback would call that an error
+        except (OSError, EOFError, asyncio.LimitOverrunError):
+            pass
         finally:
             writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-            self._at_work.discard(asyncio.current_task())
 
     def _fault(self, call: str) -> Fault | None:
         waiting = self._waiting[call]
@@ -186,6 +176,8 @@ class FaultProxy:
                     await _send(to, block)
         finally:
             out.close()
+            with contextlib.suppress(OSError):
+                await out.wait_closed()
         return kept
 
 

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequenc
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -139,9 +140,9 @@ class Blobs:
                 if incoming.ended:
                     await self._finish(self.put(key, head), incoming)
                 else:
-                    stream, part_bytes = incoming.with_head(head), max(least, -(-limit // MOST_PARTS))
-                    told = {"chunk_size": part_bytes, "max_concurrency": PARTS_AT_ONCE}
-                    await self._finish(obstore.put_async(self._store, key, stream, **told), incoming)
+                    whole, part_bytes = incoming.with_head(head), max(least, -(-limit // MOST_PARTS))
+                    putting = partial(obstore.put_async, chunk_size=part_bytes, max_concurrency=PARTS_AT_ONCE)
+                    await self._finish(putting(self._store, key, whole), incoming)
         except StorageError:
             if incoming.error is not None:  # not the store's trouble, but that of who sends
                 raise incoming.error from None
