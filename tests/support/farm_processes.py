@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from sqlalchemy import select
 
 from support import dying_worker
 from support.dying_worker import Point
+from support.ports import free_port
 from support.tone_audio import tone_speech, tone_words
 from support.warm_start import WarmProcess, can_start
 from whisper_farm.audio.sound import SAMPLE_RATE
@@ -378,11 +378,3 @@ def busy_cores() -> Iterator[None]:
         for process in burning:
             process.kill()
             process.wait(PATIENCE_SECONDS)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

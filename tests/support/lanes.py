@@ -2,9 +2,9 @@
 
 `slow`: real processes, a real browser, real Whisper, plans of long queues, races, long plays of the state machine,
 answers and sounds by the hundred; and the second time of what runs with SQLite and with PostgreSQL. `./run test fast`
-leaves them out. `timed`: tests of real processes that must finish by a deadline, which a busy machine can miss. Only
-these may be tried a second time by `.ci/run`, and its last lines name them. `LONGEST`: tests of half a minute and more;
-where several processes share the tests, each begins with some of them, so that none is left alone at the end.
+leaves them out. `timed`: tests of what must happen by a deadline, which a busy machine can miss. Only these may be
+tried a second time by `.ci/run`, and its last lines name them. `LONGEST`: tests of half a minute and more; where
+several processes share the tests, each begins with some of them, so that none is left alone at the end.
 """
 
 from __future__ import annotations
@@ -52,6 +52,17 @@ TIMED = (
     *("tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/coordinator/test_two_coordinators.py"),
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
     "tests/worker/test_placed_worker.py",
+    # Leases of a second, which must be kept, and bounds of seconds for an answer, an end or a wait that is broken off.
+    *("tests/worker/test_leases.py", "tests/worker/test_with_the_coordinator.py", "tests/coordinator/test_serving.py"),
+    *("tests/attacks/test_bodies.py", "tests/attacks/test_heads.py", "tests/attacks/test_mutated_calls.py"),
+    "tests/client/test_farm_client.py::test_every_call_ends_within_its_time_out_though_the_server_drips",
+    "tests/coordinator/test_background_services.py::test_a_service_wakes_at_the_events_it_names_and_stops_in_the_middle",
+    "tests/coordinator/test_http_events.py::test_a_follower_hears_of_a_commit_within_moments",
+    "tests/coordinator/test_http_events.py::test_streams_end_at_once_when_the_server_stops",
+    "tests/coordinator/test_http_refusals.py::test_a_client_that_sends_half_a_request_is_cut_off",
+    "tests/coordinator/test_http_work.py::test_a_waiting_claim_hears_of_work_at_once",
+    "tests/coordinator/test_http_work.py::test_many_idle_workers_share_new_work_without_a_stampede",
+    "tests/worker/test_api.py::test_patience_ends_with_one_clear_error_and_a_beat_has_none",
 )
 LONGEST = (
     *("tests/coordinator/test_http_fuzz.py", "tests/leases/test_same_answers_everywhere.py::test_model"),

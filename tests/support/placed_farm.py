@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from support.farm_processes import PATIENCE_SECONDS, SETTINGS, Farm, Process, free_port, until
+from support.farm_processes import PATIENCE_SECONDS, SETTINGS, Farm, Process, until
+from support.ports import free_port
 from whisper_farm.store.machines import LogRow, MachineRow, PoolRow, log_of, machines_gone_since, pool_rows
 from whisper_farm.store.machines import counted_machines as counted
 

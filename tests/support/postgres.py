@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from types import TracebackType
 import psycopg
 import pytest
 
+from support.ports import free_port
 from support.postgres_guard import STOP_SECONDS, as_user
 from whisper_farm.store import schema
 from whisper_farm.store.database import Database
@@ -161,7 +161,7 @@ class PostgresServer:
 
     def _started(self, programs: Path) -> bool:
         """Try once. A port taken by somebody else between choosing and listening is tried again with another."""
-        port = self.port or _free_port()
+        port = self.port or free_port()
         switch = "on" if self._fsync else "off"
         settings = [*SETTINGS, f"port={port}", f"fsync={switch}", f"full_page_writes={switch}"]
         command = [str(programs / "postgres"), "-D", str(self._data)]
@@ -214,13 +214,6 @@ class KeptDatabase:
         self._server.create(self.NAME, self._template)
         with psycopg.connect(self.url, connect_timeout=10) as connection:
             self._shape = connection.execute(SHAPE).fetchall()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _open_to_all(path: Path) -> bool:

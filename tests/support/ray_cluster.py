@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 from filelock import FileLock
 
-from support.farm_processes import free_port, until
+from support.farm_processes import until
+from support.ports import free_port
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 START_SECONDS = 120.0
