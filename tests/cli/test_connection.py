@@ -56,6 +56,21 @@ def test_who_has_no_server_is_told_how_to_start_one(capsys: Captured, own_data_f
     assert access_token(None, "http://127.0.0.1:8765") == "secret"
 
 
+@pytest.mark.parametrize("command", ["list", "worker"])
+def test_who_names_no_server_means_the_one_of_this_machine_whatever_its_port(
+    command: str, own_data_folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("whisper_farm.worker.run.run_worker", lambda settings: asked.append(settings.server))
+    (own_data_folder / "admin-token").write_text("secret\n")
+    (own_data_folder / "server-address").write_text("http://127.0.0.1:9\n")
+    if command == "list":
+        assert outcome(["list"]) == 1
+        assert "The farm at http://127.0.0.1:9 does not answer" in capsys.readouterr().err
+    else:
+        assert (outcome(["worker"]), asked) == (0, ["http://127.0.0.1:9"])
+
+
 def test_a_token_of_the_data_folder_is_sent_to_the_server_that_left_it_and_to_no_other(own_data_folder: Path) -> None:
     (own_data_folder / "admin-token").write_text("secret\n")
     with pytest.raises(Unauthorized, match=r"is for the server at http://127\.0\.0\.1:8765 and is sent to no other"):

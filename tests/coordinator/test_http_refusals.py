@@ -125,6 +125,18 @@ def test_a_malformed_body_is_refused_and_changes_nothing(either_farm: ServedFarm
     assert snapshot(farm) == before
 
 
+def test_a_body_that_was_not_sent_as_json_is_answered_with_how_to_send_it(farm: ServedFarm) -> None:
+    how = "body: a JSON object is wanted here, sent with the header `Content-Type: application/json`"
+    for sent in (
+        {"content": b'{"name": "a", "size": 1}', "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
+        {"json": ["a"]},
+        {},
+    ):
+        answer = farm.admin.post("/api/uploads", **sent)  # type: ignore[arg-type]
+        assert refused(answer) == (422, "invalid_request")
+        assert answer.json()["error"]["message"] == how
+
+
 NUL_ADDRESSES = [
     ("GET", "/api/transcriptions?title=%00"),
     ("GET", "/api/search?words=a%00b"),

@@ -142,12 +142,14 @@ def test_a_transcript_of_the_publisher_is_kept_when_told_to(farm: Farm, web: Web
     ],
 )
 def test_a_feed_that_is_broken_says_why_and_is_asked_again_later(
-    farm: Farm, web: WebServer, speak: Speak, page: Page, words: str
+    farm: Farm, web: WebServer, speak: Speak, page: Page, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     web.pages["/broken.xml"] = page
     made = farm.client.add_feed(NewFeed(url=f"{web.url}/broken.xml", options=TONES))
     view = until(lambda: (one := feed_of(farm, made)).error and one, "it says why")
     assert words in str(view.error)
+    assert outcome(["feed", "list", "--server", farm.url, "--token", farm.token]) == 0
+    assert f"{view.title or view.url}  ({view.error})" in capsys.readouterr().out, "which feed it is, is said, too"
     assert view.next_at - (view.looked_at or 0) == pytest.approx(300)
     show = Show(web, "/broken.xml")
     show.publish("mended", speak())

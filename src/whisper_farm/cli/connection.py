@@ -40,7 +40,7 @@ TOKEN = re.compile(r"[!-~]+")
 def server_flags(command: Callable[..., object]) -> Callable[..., object]:
     """The flags `--server`, `--token` and `--token_file` of every command that talks to a farm."""
     command = token_flags("Access token; else WHISPER_FARM_TOKEN.")(command)
-    server_help = f"The farm's server; else WHISPER_FARM_SERVER, else {DEFAULT_SERVER}."
+    server_help = f"The farm's server; else WHISPER_FARM_SERVER, else this machine's, else {DEFAULT_SERVER}."
     return click.option("--server", metavar="URL", help=server_help)(command)
 
 
@@ -85,10 +85,10 @@ def on_farm(command: Callable[..., object]) -> Callable[..., object]:
 
 
 def server_address(flag: str | None) -> str:
-    """The address of the server, with its scheme."""
+    """The address of the server, with its scheme: where none is named, of the one that left its tokens here."""
     from whisper_farm.client.transport import checked_address
 
-    address = (flag or os.environ.get("WHISPER_FARM_SERVER") or DEFAULT_SERVER).strip()
+    address = (flag or os.environ.get("WHISPER_FARM_SERVER") or token_address(admin_token_file().parent)).strip()
     if "://" not in address:
         address = f"http://{address}"
     return checked_address(address)

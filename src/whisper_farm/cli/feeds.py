@@ -15,6 +15,7 @@ from whisper_farm.showing import printable, say
 
 if TYPE_CHECKING:
     from whisper_farm.client.farm import FarmClient
+    from whisper_farm.protocol.subscriptions import FeedView
 
 
 @click.group()
@@ -74,10 +75,15 @@ def list_(farm: FarmClient) -> None:
     """List the feeds, and where each is served with its transcripts."""
     rows = [
         (one.id, f"{one.transcribed} of {one.episodes}", when(one.looked_at) if one.looked_at else "not yet",
-         f"{farm.address}{one.served_at}", printable(one.error or one.title or one.url))
+         f"{farm.address}{one.served_at}", printable(_named(one)))
         for one in farm.feeds()
     ]  # fmt: skip
     show_table(("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), rows, "No feeds are followed.")
+
+
+def _named(one: FeedView) -> str:
+    name = one.title or one.url
+    return f"{name}  ({one.error})" if one.error else name
 
 
 @feed.command(cls=Command)

@@ -60,7 +60,8 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         addresses = await _resolved(host, port)
         for address in addresses:
             if not self._allowed(address):
-                raise AddressRefused(f"{host} leads to {address}, which is no public address.")
+                what = f"{host} is" if host == str(address) else f"{host} leads to {address}, which is"
+                raise AddressRefused(f"{what} no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it.")
         return await self._network.connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
 
     async def sleep(self, seconds: float) -> None:

@@ -128,11 +128,18 @@ def _headers(error: FarmError) -> dict[str, str]:
 def invalid_request(wrong: Sequence[tuple[Sequence[object], str]]) -> InvalidRequest:
     """The refusal of a request: where something is wrong, and what; the first few of it."""
     problems = [
-        {"where": ".".join(str(step) for step in where)[:200], "problem": problem[:200]}
+        {"where": ".".join(str(step) for step in where)[:200], "problem": _problem(where, problem)[:200]}
         for where, problem in wrong[:MAX_PROBLEMS]
     ]
     first = problems[0] if problems else {"where": "request", "problem": "is malformed"}
     return InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)
+
+
+def _problem(where: Sequence[object], problem: str) -> str:
+    """A body that is nothing of what was wanted was mostly sent as something else."""
+    if tuple(where) != ("body",) or problem.startswith("Invalid JSON"):
+        return problem
+    return "a JSON object is wanted here, sent with the header `Content-Type: application/json`"
 
 
 def _allowed(resources: Sequence[Route], path: str) -> str:
