@@ -65,6 +65,31 @@ def test_speakers_agree_over_all_chunks_and_are_numbered_by_who_begins(farm: Ser
     assert not [text for text in (document.text, str(page), events) if SECRET in text or "vectors" in text]
 
 
+def test_words_without_speakers_are_said_to_be_that_until_somebody_can_tell_them_apart(
+    farm: ServedFarm, worker: HandWorker
+) -> None:
+    number, (heard, claim) = claims(farm, worker, 2, diarize=True)
+    worker.finish(heard, segments=said(heard), voices=voices(heard, 0))
+    failure = {"token": claim["token"], "code": "speakers_unavailable", "message": "No file.", "charged": False}
+    worker.told("fail", failures=[failure])
+    (again,) = eventually(lambda: worker.claim(1), "it waits for nobody")
+    assert not again["task"]["options"]["diarize"]
+    worker.finish(again, segments=said(again))
+    await_end(farm, number)
+    assert farm.admin.get(f"/api/transcriptions/{number}").json()["warning_code"] == "without_speakers"
+    document = farm.admin.get(f"/api/transcriptions/{number}/transcript?format=json").json()
+    assert document["coverage"]["without_speakers"] == "No file."
+    assert [one.get("speaker") for one in document["segments"]] == ["Speaker 1", None]
+    asked = {"name": "again", "transcription_id": number, "options": document_options(farm, number)}
+    anew = farm.admin.post("/api/transcriptions", json=asked).json()
+    assert (anew["options"]["diarize"], anew["warning_code"]) == (True, None)
+
+
+def document_options(farm: ServedFarm, number: str) -> Json:
+    options: Json = farm.admin.get(f"/api/transcriptions/{number}").json()["options"]
+    return options | {"revision": None}
+
+
 WRONG = {
     "no base64": {"vectors": "%%%"},
     "no vector of each": {"vectors": b64encode(bytes(15)).decode()},

@@ -19,9 +19,9 @@ from whisper_farm.protocol.worker import ClaimRequest
 def claimed(job_id: str) -> Claimed:
     return Claimed(
         token="t" * 20, job_id=job_id, transcription_id="t", kind="transcribe", position=0, attempt=1, lease_seconds=20,
-        hedge=False, alone=False, asked={}, language=None, tagged_language=None, revision=None, start_seconds=0,
-        end_seconds=1, audio_key="k", audio_size=1, audio_sha256="0" * 64, source="blob:s", source_name="s",
-        source_size=1, chunk_seconds=30, resume_position=0, resume_seconds=0,
+        hedge=False, alone=False, asked={}, language=None, tagged_language=None, revision=None, without_speakers=None,
+        start_seconds=0, end_seconds=1, audio_key="k", audio_size=1, audio_sha256="0" * 64, source="blob:s",
+        source_name="s", source_size=1, chunk_seconds=30, resume_position=0, resume_seconds=0,
     )  # fmt: skip
 
 

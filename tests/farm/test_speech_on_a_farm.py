@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.farm_processes import Farm, Process, until
+from support.recordings import two_voices
 
 from bench.error_rate import word_error_rate
 from examples.weights import tiny_en
@@ -60,6 +61,23 @@ def transcribed(farm: Farm, recording: Path, folder: Path) -> Transcript:
     assert transcript.coverage.covered == pytest.approx(transcript.duration)
     assert transcript.maker.engine == "faster-whisper"
     return transcript
+
+
+def test_without_a_speaker_model_the_words_come_and_one_line_says_that_speakers_do_not(
+    listening: Farm, tmp_path: Path
+) -> None:
+    clip = two_voices(tmp_path / "clip.flac")
+    where = ["--server", listening.url, "--token", listening.token, "--model", "tiny.en"]
+    run = Process(tmp_path / "run.log", ["transcribe", str(clip), "-o", str(tmp_path), "--diarize", *where], {})
+    try:
+        assert run.ended(200) == 0, run.said()
+    finally:
+        run.kill()
+    assert run.said().count("Speakers are not told apart") == 1, run.said()
+    transcript = from_json(json.loads(clip.with_suffix(".json").read_text(encoding="utf-8")))
+    assert "valley" in transcript.text
+    assert {segment.speaker for segment in transcript.segments} == {None}
+    assert "--speaker_model" in str(transcript.coverage.without_speakers)
 
 
 def wrong(recording: Path, transcript: Transcript) -> float:

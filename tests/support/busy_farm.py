@@ -300,7 +300,10 @@ class BusyFarm(RuleBasedStateMachine):
         first = self.one_of(*self._live())
         mine = [one.token for one in self._live() if one.worker_id == first.worker_id][: self.number(0, 2)]
         how = self.one_of("charged", "charged", "charged", "uncharged", "permanent")
-        told = {"code": self.one_of("engine_error", "recogniser_crashed"), "message": "It broke."}
+        told = {
+            "code": self.one_of("engine_error", "recogniser_crashed", "speakers_unavailable"),
+            "message": "It broke.",
+        }
         told |= {"charged": how != "uncharged", "permanent": how == "permanent"}
         failures = [AttemptFailure(token=token, **told) for token in (first.token, *mine)]
         self._ask("fail", FailRequest(worker_id=first.worker_id, failures=tuple(failures)))

@@ -81,6 +81,7 @@ class Recording:
     transcript_size: int | None = None
     transcript_sha256: str | None = None
     coverage: dict[str, Any] | None = None
+    without_speakers: str | None = None
     error_code: str | None = None
     started_at: float | None = None
     finished_at: float | None = None
@@ -404,9 +405,10 @@ class Model:
             "lease_seconds": self._lease, "source": recording.source, "source_name": recording.name,
             "source_size": recording.source_size, "chunk_seconds": recording.chunk_seconds,
             "resume_position": recording.chunks, "resume_seconds": recording.cut_seconds,
-            "options": recording.options | {"revision": recording.revision},
+            "options": recording.options | {"revision": recording.revision}
+                | ({} if recording.without_speakers is None else {"diarize": False, "speaker_model": None}),
             "expected_language": recording.language or recording.tagged_language,
-            "tagged_language": recording.tagged_language,
+            "tagged_language": recording.tagged_language, "without_speakers": recording.without_speakers,
         }  # fmt: skip
 
     def _hedgeable(self, me: Worker, request: ClaimRequest) -> list[Job]:
@@ -534,7 +536,7 @@ class Model:
             else:
                 code = self._recognised(attempt, finished, mismatched, refused)
             outcomes.append({"token": finished.token, "error_code": code})
-        self._fail([(attempt, "model_mismatch", False, False) for attempt in mismatched])
+        self._fail([(attempt, "model_mismatch", False, False, "") for attempt in mismatched])
         for attempt in refused:
             job = self.jobs[attempt.job_id]
             if self._queue_again(job):
@@ -650,27 +652,33 @@ class Model:
             outcomes.append({"token": failure.token, "error_code": "lease_lost" if attempt is None else None})
             if attempt is not None:
                 attempt.state = "failed"
-                failures.append((attempt, failure.code, failure.charged or failure.permanent, failure.permanent))
+                charged = failure.charged or failure.permanent
+                failures.append((attempt, failure.code, charged, failure.permanent, failure.message))
         self._fail(failures)
         self._conclude({self.jobs[attempt.job_id].transcription_id for attempt, *_ in failures})
         return outcomes
 
-    def _fail(self, failures: Sequence[tuple[Attempt, str, bool, bool]]) -> None:
+    def _fail(self, failures: Sequence[tuple[Attempt, str, bool, bool, str]]) -> None:
         """Each job waits for another try, goes on under its other attempt, or is set aside."""
         ended = []
-        for attempt, code, charged, _ in failures:
+        for attempt, code, charged, *_ in failures:
             job = self.jobs[attempt.job_id]
             self._end(attempt, "failed", code, charged)
             job.charged_attempts += charged
             job.alone = job.alone or (charged and code == "recogniser_crashed")
         last = {failure[0].job_id: failure for failure in failures}  # of rivals the last one decides
-        for attempt, code, charged, permanent in last.values():
+        for attempt, code, charged, permanent, message in last.values():
             job = self.jobs[attempt.job_id]
             if job.state == "running" and (
                 not self._live(job) and (self._hopeless(job, permanent) or self._given_up(job, attempt, charged))
             ):
                 ended.append((job, code))
             elif self._queue_again(job):
+                without = code == "speakers_unavailable" and job.kind == "transcribe"
+                if without and not self._served(job, self._tried(job)):
+                    recording = self._of(job)
+                    if recording.without_speakers is None:
+                        recording.without_speakers = message
                 self._leave_to_others(job, attempt, charged)
                 self._say("job_retried", self._of(job), position=job.position, code=code)
         for job, code in ended:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import add_speech, speech, until, worker_settings, working
@@ -43,21 +44,27 @@ def test_voices_come_with_the_words_of_those_who_ask_and_one_process_serves_all(
     assert len(asked.voices.vectors) == len(spans) * 192 * 4 / 3
 
 
-def test_a_speaker_model_that_cannot_be_had_fails_its_jobs_uncharged_and_others_are_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["none.onnx", "broken.onnx"])
+def test_a_speaker_model_that_cannot_be_had_fails_its_jobs_uncharged_and_others_are_done(
+    tmp_path: Path, file: str
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
     farm = FakeFarm()
     farm.retry_seconds = 3600
     add_speech(farm, speech(0))
-    farm.add_chunk(b"not needed", 10, 1, diarized(tmp_path / "none.onnx"))
+    farm.add_chunk(b"not needed", 10, 1, diarized(tmp_path / file))
     farm.options = RecognitionOptions(engine="tones", model="instant")
 
     async def scene() -> None:
         with serving(farm) as server:
             async with working(worker_settings(server.url)) as worker:
                 await until(lambda: farm.chunks[0].state == "done" and farm.chunks[1].failures, "both ended")
-                assert "none.onnx" in worker.said("model_unavailable")[0].message
+                assert file in worker.said("model_unavailable")[0].message
                 add_speech(farm, speech(1))
                 await until(lambda: farm.chunks[2].state == "done", "the next one is done")
+                assert not farm.chunks[2].failures
+                assert len(worker.said("model_ready")) == 1
 
     asyncio.run(scene())
     failure = farm.chunks[1].failures[0]
-    assert (failure.code, failure.charged, failure.permanent) == ("model_unavailable", False, False)
+    assert (failure.code, failure.charged, failure.permanent) == ("speakers_unavailable", False, False)

@@ -26,7 +26,7 @@ from whisper_farm.cli.submit import farm_model
 from whisper_farm.cli.words import counted, span, speed
 from whisper_farm.cli.worker import machine_settings, worker_settings
 from whisper_farm.client.loop_thread import LoopThread
-from whisper_farm.engines.choose import choose_model, have_speaker_model
+from whisper_farm.engines.choose import choose_model
 from whisper_farm.engines.engine import EngineSettings, FetchProgress
 from whisper_farm.errors import InvalidRequest, SourceMissing
 from whisper_farm.ingest.folders import Settling
@@ -203,6 +203,8 @@ def chosen_model(wish: RecognitionWish, worker: WorkerSettings, display: Display
     settings = EngineSettings(**worker.model_dump(include=SHARED, exclude_none=True))
     try:
         if wish.flags["diarize"]:
+            from whisper_farm.engines.voices import have_speaker_model  # late: NumPy is loaded where it is needed
+
             have_speaker_model(wish.speaker_model, settings, fetching)
         return choose_model(wish.engine, wish.model, wish.task, settings, fetching)
     finally:

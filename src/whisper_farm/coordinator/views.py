@@ -88,11 +88,11 @@ def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> protocol.FetchView 
 
 
 def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> dict[str, str]:
-    """What keeps a recording from moving on, as a code and said aloud; empty if nothing does."""
+    """What keeps a recording from moving on, or from having speakers, as a code and said aloud; empty if nothing."""
     if row.state == "fetching":
         return _said("fetch_tried_again", f"{fetch.error} It is tried again.") if fetch and fetch.error else {}
     if row.state in protocol.FINISHED or row.state == "assembling":
-        return {}
+        return _words_alone(row)
     mine = [offers for offers in fleet.offers if offers.label == row.label]
     if not mine:
         return _said("no_worker", "No worker is there; start one with `whisper-farm worker`.")
@@ -101,7 +101,14 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) 
     engine, model = row.options["engine"], row.options["model"]
     if not fleet.serves(RECOGNITION.needs(row.label, row.options)):
         return _said("nobody_runs", nobody_runs(engine, model))
-    return {}
+    return _words_alone(row)
+
+
+def _words_alone(row: TranscriptionRow) -> dict[str, str]:
+    if row.without_speakers is None or not row.options.get("diarize"):
+        return {}
+    what = "Speakers are not told apart: no worker had the speaker model. Recognise it again when one has it"
+    return _said("without_speakers", f"{what} ({row.without_speakers}).")
 
 
 def _said(code: str, warning: str) -> dict[str, str]:

@@ -21,10 +21,3 @@ def choose_model(engine: str, model: str | None, task: Task, settings: EngineSet
     if traits.fetch is not None:
         traits.fetch(RecognitionOptions(engine=engine, model=wanted), settings, progress)
     return wanted
-
-
-def have_speaker_model(file: str | None, settings: EngineSettings, progress: Progress) -> None:
-    """Bring the model that tells speakers apart to this machine; SpeakersUnavailable if it cannot be had."""
-    from whisper_farm.engines.voices import find_speaker_model
-
-    find_speaker_model(file, settings, progress)

@@ -58,6 +58,11 @@ def find_speaker_model(file: str | None, settings: EngineSettings, progress: Pro
     return FoundModel(found.model, found.path / FILE, found.revision)
 
 
+def have_speaker_model(file: str | None, settings: EngineSettings, progress: Progress) -> None:
+    """Bring the speaker model to this machine, and try whether it works. SpeakersUnavailable otherwise."""
+    SpeakerModel(find_speaker_model(file, settings, progress), threads=1)
+
+
 class SpeakerModel:
     """A loaded speaker model. Several threads may use it at once."""
 

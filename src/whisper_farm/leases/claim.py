@@ -28,7 +28,7 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
 from whisper_farm.store.statements import Change, Query
-from whisper_farm.transcript.options import RecognitionOptions
+from whisper_farm.transcript.options import WITHOUT_SPEAKERS, RecognitionOptions
 
 COLD_TURNS = 64
 """How many turns of others a worker lets pass rather than load another model."""
@@ -64,11 +64,13 @@ class Claimed:
     language: str | None
     tagged_language: str | None
     revision: str | None
+    without_speakers: str | None
 
     @property
     def options(self) -> RecognitionOptions:
         """How to recognise it, as its owner said, by the revision that is pinned by now."""
-        return RecognitionOptions.model_validate(self.asked | {"revision": self.revision})
+        instead = {} if self.without_speakers is None else WITHOUT_SPEAKERS
+        return RecognitionOptions.model_validate(self.asked | instead | {"revision": self.revision})
 
     @property
     def expected_language(self) -> str | None:
@@ -123,7 +125,7 @@ CLAIMED = Query[Claimed](f"""
            transcriptions.source, transcriptions.name AS source_name, transcriptions.source_size,
            transcriptions.chunk_seconds, transcriptions.chunks AS resume_position,
            transcriptions.cut_seconds AS resume_seconds, transcriptions.options AS asked, transcriptions.language,
-           transcriptions.tagged_language, transcriptions.revision
+           transcriptions.tagged_language, transcriptions.revision, transcriptions.without_speakers
     {FROM_JOBS} JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.token IN :tokens AND attempts.state = 'live'
      ORDER BY jobs.kind, {ORDER}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from whisper_farm.errors import LeaseLost, RecogniserCrashed
+from whisper_farm.errors import LeaseLost, RecogniserCrashed, SpeakersUnavailable
 from whisper_farm.leases.attempts import Evidence, Held, end_attempts, evidence, hold, refused, requeue, rivals
 from whisper_farm.leases.endings import conclude, set_aside
+from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.rules import FAILURES_PER_ATTEMPT, RANDOM, TRIES_PER_ATTEMPT, Mint, backoff_seconds
 from whisper_farm.leases.workers import LiveWorkers, leave
 from whisper_farm.protocol.events import JobReleased, JobRetried
@@ -36,6 +37,9 @@ END = Change("""
 """)
 BLAME = Change("UPDATE jobs SET charged_attempts = charged_attempts + 1, alone = alone OR :crashed WHERE id = :job")
 WAIT = Change("UPDATE jobs SET state = 'queued', available_at = :at, left_by = :worker WHERE id = :job")
+WORDS_ALONE = Change("""
+    UPDATE transcriptions SET without_speakers = :why WHERE id = :id AND without_speakers IS NULL
+""")
 HELD_BY = Query[str]("SELECT token FROM attempts WHERE state = 'live' AND worker_id = :me")
 
 
@@ -105,9 +109,12 @@ def _wait(tx: Transaction, failed: Failed, proof: Evidence, policy: Policy, flee
     """Queue the job for its next try, after a wait that grows.
 
     The worker leaves it to others for a while, if another could take it. One that was not charged goes to them at
-    once, the first time.
+    once, the first time. Where nobody is left who may tell speakers apart, its transcription goes on without them.
     """
     job = failed.held
+    without = failed.code == SpeakersUnavailable.code and job.kind == RECOGNITION.name
+    if without and not fleet.serves(job.needs, but=proof.tried):
+        tx.change(WORDS_ALONE, {"id": job.transcription_id, "why": failed.message})
     others = fleet.serves(job.needs, but={job.worker_id})
     failures = job.charged_attempts + 1 if failed.charged else proof.failures
     at_once = not failed.charged and failures == 1 and others

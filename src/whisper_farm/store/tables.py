@@ -78,7 +78,7 @@ transcriptions = table(
     of("profile_id", "profiles.id", cascade=False),
     each(TEXT, "owner name folded_name state source"),
     some(TEXT, "key source_sha256 language tagged_language revision"),
-    some(TEXT, "transcript_key transcript_sha256 error_code error_message"),
+    some(TEXT, "transcript_key transcript_sha256 error_code error_message without_speakers"),
     zero(TEXT, "label"),
     each(BIGINT, "source_size"),
     some(BIGINT, "transcript_size"),
@@ -115,6 +115,7 @@ transcriptions = table(
 `language` and `revision` are null until decided.
 
 `folded_name` is the name as `search.py` compares it. `peaks` says whether somebody wants to listen to it.
+`without_speakers` is why no worker could tell speakers apart: chunks that are claimed since then have words alone.
 """
 
 passages = table(

@@ -76,6 +76,7 @@ class TranscriptionRow:
     transcript_size: int | None
     transcript_sha256: str | None
     coverage: dict[str, Any] | None
+    without_speakers: str | None
     error_code: str | None
     error_message: str | None
     created_at: float

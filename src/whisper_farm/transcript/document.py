@@ -63,7 +63,10 @@ class MissingDocument(TypedDict):
 
 
 class CoverageDocument(TypedDict):
-    """What was recognised and what was not; `complete` is true when nothing is missing."""
+    """What was recognised and what was not; `complete` is true when nothing is missing.
+
+    `without_speakers` is there, and says why, where speakers were asked for and nobody could tell them apart.
+    """
 
     complete: bool
     duration: Seconds
@@ -71,6 +74,7 @@ class CoverageDocument(TypedDict):
     chunks: Count
     missing: list[MissingDocument]
     damaged_packets: Count
+    without_speakers: NotRequired[str]
 
 
 class TranscriptDocument(TypedDict):
@@ -192,7 +196,7 @@ def _segment(found: SegmentDocument) -> Segment:
 
 
 def _coverage_document(coverage: Coverage) -> CoverageDocument:
-    return {
+    document: CoverageDocument = {
         "complete": coverage.complete,
         "duration": coverage.duration,
         "covered": coverage.covered,
@@ -200,6 +204,9 @@ def _coverage_document(coverage: Coverage) -> CoverageDocument:
         "missing": [{"start": gap.start, "end": gap.end, "reason": gap.reason} for gap in coverage.missing],
         "damaged_packets": coverage.damaged_packets,
     }
+    if coverage.without_speakers is not None:
+        document["without_speakers"] = coverage.without_speakers
+    return document
 
 
 def _coverage(found: CoverageDocument) -> Coverage:
@@ -209,6 +216,7 @@ def _coverage(found: CoverageDocument) -> Coverage:
         chunks=found["chunks"],
         missing=tuple(MissingStretch(gap["start"], gap["end"], gap["reason"]) for gap in found["missing"]),
         damaged_packets=found["damaged_packets"],
+        without_speakers=found.get("without_speakers"),
     )
 
 

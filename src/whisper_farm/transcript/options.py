@@ -20,9 +20,11 @@ HINTS = frozenset({"initial_prompt", "hotwords"})
 """What may help an engine that knows what to do with it; the others do as well without."""
 MOST_HINT = 4096
 """Letters of each."""
+WITHOUT_SPEAKERS = {"diarize": False, "min_speakers": None, "max_speakers": None, "speaker_model": None}
+"""What is asked for where speakers cannot be told apart: the words alone."""
 HEEDED_BY_ALL = {
     *("engine", "model", "revision", "channel", "track", "raw", "start_seconds", "end_seconds"),
-    *("diarize", "min_speakers", "max_speakers", "speaker_model"),
+    *WITHOUT_SPEAKERS,
 }
 """Options that choose the engine or the sound, or that are about speakers."""
 MOST_SPEAKERS = 20

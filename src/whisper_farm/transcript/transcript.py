@@ -101,6 +101,8 @@ class Coverage:
     chunks: int
     missing: tuple[MissingStretch, ...] = ()
     damaged_packets: int = 0
+    without_speakers: str | None = None
+    """Why speakers were not told apart everywhere, though somebody asked for it."""
 
     @property
     def complete(self) -> bool:

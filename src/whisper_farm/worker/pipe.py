@@ -103,8 +103,9 @@ class Fetching(PipeMessage):
 
 
 class Missing(PipeMessage):
-    """The model cannot be had without fetching it, which a recogniser cannot."""
+    """The model cannot be had without fetching it, which a recogniser cannot: why (an `EngineError`)."""
 
+    code: str
     message: str
 
 

@@ -65,6 +65,14 @@ class _Batch:
     deadlines: list[asyncio.TimerHandle]
 
 
+class MissingError(Exception):
+    """The model has to be fetched first; `why` is for when that does not help."""
+
+    def __init__(self, why: EngineError) -> None:
+        super().__init__(why.message)
+        self.why = why
+
+
 class Recogniser:
     """One process that takes `slots` batches at once. Make it with `start`, then `load`."""
 
@@ -105,10 +113,9 @@ class Recogniser:
         self._alone = alone
         return True
 
-    async def load(
-        self, options: RecognitionOptions, died: Callable[[ChildDiedError], None]
-    ) -> pipe.Ready | pipe.Missing:
-        """Load the model, if it is here. EngineError if it does not work, ChildDiedError if that killed the process.
+    async def load(self, options: RecognitionOptions, died: Callable[[ChildDiedError], None]) -> pipe.Ready:
+        """Load the model. MissingError if it is not here, EngineError if it does not work, ChildDiedError if that
+        killed the process.
 
         Afterwards `died` is called when the process is gone, whether or not it was working.
         """
@@ -116,7 +123,7 @@ class Recogniser:
         await self._child.send(pipe.Load(options=options, slots=slots, threads=self.capability.threads))
         answer, _ = await self._child.receive(LOAD_SECONDS)
         if isinstance(answer, pipe.Missing):
-            return answer
+            raise MissingError(_engine_error(answer))
         if not isinstance(answer, pipe.Ready):
             raise _engine_error(answer)
         self.slots = self.free_slots = slots
@@ -200,7 +207,7 @@ async def fetch(order: pipe.LookAround, options: RecognitionOptions, news: News)
 
 def _engine_error(answer: pipe.PipeMessage) -> EngineError:
     """The error that the process sent instead of what was asked for."""
-    if not isinstance(answer, pipe.Unavailable):
+    if not isinstance(answer, pipe.Unavailable | pipe.Missing):
         return EngineError(f"The recogniser answered with {type(answer).__name__}, out of turn.")
     kind = every_error().get(answer.code, EngineError)
     return kind(answer.message) if issubclass(kind, EngineError) else EngineError(answer.message)

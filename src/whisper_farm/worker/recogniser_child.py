@@ -21,7 +21,7 @@ from whisper_farm.audio.sound import either
 from whisper_farm.engines.devices import device_of, division_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, Engine, EngineFacts, EngineSettings, FetchProgress, Recognition
 from whisper_farm.engines.registry import engine_traits, library_version
-from whisper_farm.engines.voices import SpeakerModel, find_speaker_model
+from whisper_farm.engines.voices import SpeakerModel, find_speaker_model, have_speaker_model
 from whisper_farm.errors import AudioError, EngineError, ModelUnavailable, SpeakersUnavailable
 from whisper_farm.protocol.jobs import ChunkVoices, TranscribeResult
 from whisper_farm.transcript.options import RecognitionOptions
@@ -85,7 +85,7 @@ class RecogniserChild:
         if traits.fetch is not None:
             traits.fetch(fetch.options, self._settings(), _news(self._pipe))
         if fetch.options.diarize:
-            find_speaker_model(fetch.options.speaker_model, self._settings(), _news(self._pipe))
+            have_speaker_model(fetch.options.speaker_model, self._settings(), _news(self._pipe))
         return pipe.Fetched()
 
     def _settings(self, threads: int = 0, slots: int = 1) -> EngineSettings:
@@ -96,15 +96,17 @@ class RecogniserChild:
         settings = replace(self._settings(threads=load.threads, slots=load.slots), local_files_only=True)
         traits = engine_traits(self._order.engine)
         try:
-            self._engine = traits.load(load.options, settings, _news(self._pipe))
+            found = None
             if load.options.diarize:
                 found = find_speaker_model(load.options.speaker_model, settings, _news(self._pipe))
-                beside_gpu = self._engine.facts.device == "cuda"
-                self._speakers = SpeakerModel(found, usable_cores() if beside_gpu else load.threads)
+            self._engine = traits.load(load.options, settings, _news(self._pipe))
         except ModelUnavailable as error:
             if traits.fetch is None and not isinstance(error, SpeakersUnavailable):
                 raise
-            return pipe.Missing(message=error.message)
+            return pipe.Missing(code=error.code, message=error.message)
+        if found is not None:
+            beside_gpu = self._engine.facts.device == "cuda"
+            self._speakers = SpeakerModel(found, usable_cores() if beside_gpu else load.threads)
         keep_memory()
         sandbox.leave(traits.needs)
         return pipe.Ready(**asdict(self._engine.facts))

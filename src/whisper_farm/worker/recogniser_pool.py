@@ -23,7 +23,7 @@ from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
 from whisper_farm.worker.child import ChildDiedError
 from whisper_farm.worker.notices import Notice, Tell
-from whisper_farm.worker.recogniser import Recogniser, fetch
+from whisper_farm.worker.recogniser import MissingError, Recogniser, fetch
 from whisper_farm.worker.tasks import BackgroundTasks, ended, now
 
 T = TypeVar("T")
@@ -202,8 +202,6 @@ class RecogniserPool:
 
     async def _load(self, recogniser: Recogniser, model: RecognitionOptions) -> pipe.Ready:
         ready = await recogniser.load(model, self._died)
-        if isinstance(ready, pipe.Missing):
-            raise _MissingError(ready.message)
         if model.revision not in (None, ready.revision):
             raise _OtherRevisionError(f"{model.model} is at revision {ready.revision} here, not {model.revision}.")
         return ready
@@ -222,12 +220,13 @@ class RecogniserPool:
             recogniser = await self._process_for(model)
             try:
                 return recogniser, await prepare(recogniser)
-            except _MissingError:
+            except MissingError:
                 await recogniser.close()
                 await self._fetch(model)
                 recogniser = await self._process_for(model)  # one that may read what is new
                 return recogniser, await prepare(recogniser)
-        except BaseException as error:
+        except BaseException as problem:
+            error = problem.why if isinstance(problem, MissingError) else problem
             if recogniser:
                 await recogniser.close()
             if isinstance(error, EngineError):
@@ -257,7 +256,8 @@ class RecogniserPool:
         self._changed()
 
     def _loaded(self, model: RecognitionOptions, recogniser: Recogniser, ready: pipe.Ready) -> None:
-        self._troubles.pop(_keys(model)[0], None)
+        for key in _keys(model):
+            self._troubles.pop(key, None)
         self._before = None
         self.recognisers.append(recogniser)
         self.ready = ready
@@ -266,8 +266,8 @@ class RecogniserPool:
 
     def _give_up(self, model: RecognitionOptions, error: EngineError) -> None:
         """This process cannot load: if no other has, the model cannot be had, and rests."""
-        general, of_revision, of_options = _keys(model)
-        keys = {_OtherRevisionError: of_revision, OptionUnsupported: of_options, SpeakersUnavailable: of_options}
+        general, of_revision, of_speakers, of_options = _keys(model)
+        keys = {_OtherRevisionError: of_revision, SpeakersUnavailable: of_speakers, OptionUnsupported: of_options}
         key = keys.get(type(error), general)
         trouble = self._troubles.setdefault(key, _Trouble())
         trouble.rest()
@@ -302,10 +302,6 @@ class RecogniserPool:
         self._tell(Notice("model_fetching", message, news.model_dump()))
 
 
-class _MissingError(ModelUnavailable):
-    """The model has to be fetched first, or cannot be had at all."""
-
-
 class _OtherRevisionError(ModelUnavailable):
     """The model is here, but not as it is wanted."""
 
@@ -315,11 +311,12 @@ def _voices_of(options: RecognitionOptions) -> tuple[bool, str | None]:
     return options.diarize, options.speaker_model
 
 
-def _keys(options: RecognitionOptions) -> tuple[str, str, str]:
-    """What is remembered of a load that failed: of the model, of one revision of it, or of these options alone."""
+def _keys(options: RecognitionOptions) -> tuple[str, str, str, str]:
+    """What a load that failed is remembered by: the model, its revision, the speaker model, or all options."""
     model = f"{options.engine} {options.model}"
     shared = options.model_copy(update={"language": None}).model_dump_json()
-    return model, f"revision {model} {options.revision}", f"options {shared}"
+    speakers = f"speakers {options.diarize} {options.speaker_model}"
+    return model, f"revision {model} {options.revision}", speakers, f"options {shared}"
 
 
 def _order(engine: str, settings: WorkerSettings) -> pipe.LookAround:

@@ -17,6 +17,7 @@ from whisper_farm.errors import (
     ModelUnavailable,
     OptionUnsupported,
     RecogniserCrashed,
+    SpeakersUnavailable,
     TooLarge,
 )
 from whisper_farm.protocol.jobs import TranscribeTask
@@ -215,7 +216,8 @@ def _refused(error: EngineError) -> JobFailure:
     """The model cannot be had here: others may have the job (unless nobody could do what it asks for)."""
     if isinstance(error, OptionUnsupported):
         return JobFailure(error.code, error.message, permanent=True)
-    return JobFailure(ModelUnavailable.code, error.message, charged=False)
+    code = SpeakersUnavailable.code if isinstance(error, SpeakersUnavailable) else ModelUnavailable.code
+    return JobFailure(code, error.message, charged=False)
 
 
 def _end_of(answer: Recognised | Refused) -> ChunkEnd:

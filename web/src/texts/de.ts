@@ -48,6 +48,9 @@ export const de: Texts = {
     nobody_runs: ({ options }) =>
       `Kein Worker, der da ist, hat ${options.engine ?? ""} mit dem Modell ${options.model}; ` +
       "starten Sie einen, oder prüfen Sie den Namen des Modells.",
+    without_speakers: () =>
+      "Sprecher sind nicht unterschieden, denn kein Worker hatte das Sprechermodell; " +
+      "lassen Sie die Aufnahme noch einmal erkennen, wenn einer es hat.",
     fetch_tried_again: ({ fetch }) => `Das Holen wird noch einmal versucht: ${fetch?.error ?? ""}`,
   },
   notFound: "Unter dieser Adresse ist nichts.",

@@ -216,7 +216,8 @@ class Draft:
         duration = end - self.row.recognition.start_seconds
         gone = [(stretch.start, stretch.end) for stretch in missing]
         covered = max(0.0, length_of([*self.recognised, *gone]) - length_of(gone))
-        return Coverage(duration, covered, self.row.chunks, missing, self.row.damaged_packets)
+        alone = self.row.without_speakers if self.row.recognition.diarize else None
+        return Coverage(duration, covered, self.row.chunks, missing, self.row.damaged_packets, alone)
 
     @property
     def _duration(self) -> float:

@@ -14,6 +14,7 @@ import { Small } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
 import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useOffers } from "../transcriptions/Options";
 import { Bar, problemOf } from "../transcriptions/Row";
+import { boundsOf, kept, speakersOf } from "./again";
 import { said } from "./corrections";
 import type { EditorHandle } from "./Editor";
 import style from "./Editor.module.css";
@@ -56,7 +57,9 @@ export function useAgain(one: TranscriptionView): Again {
       const { start, end } = asked;
       const stretch = whole ? {} : { start_seconds: start, end_seconds: end };
       const name = whole ? one.name : `${one.name} (${clock(start)} – ${clock(end)})`;
-      const options = { ...kept(one), ...toOptions({ ...chosen, diarize: chosen.diarize && whole && !heardApart(one) }, offers), ...stretch };
+      const diarize = chosen.diarize && whole && !heardApart(one);
+      const had = kept(one.options, diarize ? chosen.speakers : null);
+      const options = { ...had, ...toOptions({ ...chosen, diarize }, offers), ...stretch };
       const made = await data(
         api.POST("/api/transcriptions", {
           body: { name: name.slice(-255), transcription_id: one.id, options, peaks: false } as never,
@@ -72,12 +75,6 @@ export function useAgain(one: TranscriptionView): Again {
 /** Whether each channel is a speaker. */
 const heardApart = ({ options }: TranscriptionView) => options.channel === "each";
 
-/** What of the options is about how the recording is heard. */
-function kept({ options }: TranscriptionView): object {
-  const { channel, track, raw, engine, model, word_timestamps } = options;
-  return { channel, track, raw, engine, model, word_timestamps };
-}
-
 export function AgainDialog({ one, again }: { one: TranscriptionView; again: Again }) {
   const { t } = useWords();
   const { asked } = again;
@@ -86,7 +83,7 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
   const [chosen, setChosen] = useState<Chosen>(DEFAULT);
   useEffect(() => {
     if (!asked) return;
-    const { engine, model, language, initial_prompt, task, diarize, min_speakers, max_speakers } = one.options;
+    const { engine, model, language, initial_prompt, task, diarize } = one.options;
     setWhole(false);
     setChosen({
       model: engine === "faster-whisper" ? model : `${engine}: ${model}`,
@@ -95,7 +92,7 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
       prompt: initial_prompt ?? "",
       priority: 0,
       diarize: diarize ?? false,
-      speakers: min_speakers && min_speakers === max_speakers ? min_speakers : 0,
+      speakers: speakersOf(one.options),
     });
   }, [asked, one]);
   const choose = (change: Partial<Chosen>) => setChosen((had) => ({ ...had, ...change }));
@@ -124,7 +121,7 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
           ]}
         />
         <RecognitionFields chosen={chosen} choose={choose} />
-        {whole && <SpeakerFields chosen={chosen} choose={choose} apart={heardApart(one)} />}
+        {whole && <SpeakerFields chosen={chosen} choose={choose} apart={heardApart(one)} bounds={boundsOf(one.options)} />}
         <Group justify="flex-end">
           <Button leftSection={<IconSparkles size={17} aria-hidden />} loading={busy} onClick={begin}>
             {t.edit.againStart}

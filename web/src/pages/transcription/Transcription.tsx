@@ -174,7 +174,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   const now = useNow(isActive(one) ? 1 : 60);
   const [jobsShown, jobs] = useDisclosure(false);
   const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
-  if (one.options.diarize) facts.push(isActive(one) ? t.reader.speakersAtEnd : t.reader.speakersApart);
+  if (one.options.diarize && one.warning_code !== "without_speakers") facts.push(isActive(one) ? t.reader.speakersAtEnd : t.reader.speakersApart);
   if (one.cost != null) facts.push(t.reader.cost(number(one.cost, 2)));
   return (
     <header>

@@ -141,8 +141,9 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
   );
 }
 
-/** Whether speakers are told apart by their voices, and how many there are. `apart`: each has a channel already. */
-export function SpeakerFields({ chosen, choose, apart = false }: Choosing & { apart?: boolean }) {
+/** Whether speakers are told apart by their voices, and how many there are. `apart`: each has a channel already.
+ * `bounds` are shown where no number is given. */
+export function SpeakerFields({ chosen, choose, apart = false, bounds = null }: Choosing & { apart?: boolean; bounds?: string | null }) {
   const { t } = useWords();
   return (
     <Group gap="xl" align="start">
@@ -156,7 +157,7 @@ export function SpeakerFields({ chosen, choose, apart = false }: Choosing & { ap
       {chosen.diarize && !apart && (
         <NumberInput
           label={t.options.speakers}
-          placeholder={t.options.auto}
+          placeholder={bounds ?? t.options.auto}
           value={chosen.speakers || ""}
           onChange={(speakers) => choose({ speakers: Number(speakers) || 0 })}
           min={1}
