@@ -3,7 +3,8 @@
 The recordings are made by a script (`bench/known_recordings.py`), the weights come from the package index. Each system
 hears them as a process of its own. For each are printed: word errors as S, D and I; passages of five or more words
 lost; words made up where nobody speaks; errors within a second of the farm's cuts, and elsewhere; the longest cue, and
-how many are over 84 characters; how late turns begin; seconds, and processor-seconds.
+how many are over 84 characters; how late turns begin; seconds, and processor-seconds. Where it is known who speaks, the
+farm tells speakers apart in the same run: the words that it gives to the wrong one are printed, too.
 
     ./run accuracy [--model FOLDER] [--only PART OF A NAME]
 """
@@ -26,6 +27,8 @@ import numpy as np
 from bench.error_rate import APOSTROPHES, words_of
 from bench.known_recordings import KnownRecording, Turn, everything
 from bench.measure import Cost, run
+from bench.speakers import wrong_words
+from examples.speaker_weights import speaker_model
 from examples.weights import base
 from whisper_farm.audio.chunking import Chunking
 from whisper_farm.audio.flac import encode
@@ -58,24 +61,25 @@ Segments = Sequence[dict[str, Any]]
 class System:
     """How a recording becomes segments: a command, and where they are found afterwards."""
 
-    command: Callable[[str, Path, Path, str | None], list[str]]
-    """From a model, a recording, a folder of its own and a language; of None, each stretch has its own."""
+    command: Callable[[str, Path, Path, KnownRecording], list[str]]
+    """From a model, a file, a folder of its own and what is known; without a language, each stretch has its own."""
     segments: Callable[[str, Path], Segments]
     """From what the command printed, and its folder."""
 
-    def run(self, model: str, path: Path, folder: Path, language: str | None) -> tuple[Cost, Segments]:
+    def run(self, model: str, path: Path, folder: Path, known: KnownRecording) -> tuple[Cost, Segments]:
         """Hear a recording as a whole process."""
         folder.mkdir()
         environment = {**os.environ, "WHISPER_FARM_DATA": str(folder / "state")}
-        cost = run(self.command(model, path, folder, language), environment)
+        cost = run(self.command(model, path, folder, known), environment)
         return cost, self.segments(cost.output, folder)
 
 
-def farm_command(model: str, path: Path, folder: Path, language: str | None) -> list[str]:
-    """What a user types."""
+def farm_command(model: str, path: Path, folder: Path, known: KnownRecording) -> list[str]:
+    """What a user types; where it is known who speaks, speakers are told apart as well."""
     command = [sys.executable, "-m", "whisper_farm", "transcribe", str(path), "--model", model]
-    spoken = ["--language", language] if language else ["--multilingual"]
-    return [*command, *spoken, "-f", "json", "-o", str(folder), "--quiet"]
+    spoken = ["--language", known.language] if known.language else ["--multilingual"]
+    apart = ["--diarize", "--speaker_model", str(speaker_model())] if known.speakers else []
+    return [*command, *spoken, *apart, "-f", "json", "-o", str(folder), "--quiet"]
 
 
 def farm_segments(_: str, folder: Path) -> Segments:
@@ -87,7 +91,7 @@ def farm_segments(_: str, folder: Path) -> Segments:
 def library(how: str) -> System:
     """faster-whisper over the whole file, in a process of its own."""
     return System(
-        lambda model, path, _, language: [sys.executable, "-c", PIPELINE, model, str(path), how, language or ""],
+        lambda model, path, _, known: [sys.executable, "-c", PIPELINE, model, str(path), how, known.language or ""],
         lambda printed, _: json.loads(printed.splitlines()[-1]),
     )
 
@@ -251,10 +255,13 @@ def main(model: str | None, only: str) -> None:
             spoken = known.language or "of each stretch"
             print(f"\n{known.name}, {known.seconds:.0f} s, {len(cuts)} cuts, language: {spoken}\n{HEADING}")
             for name, system in SYSTEMS.items():
-                cost, segments = system.run(model, path, folder / name, known.language)
+                cost, segments = system.run(model, path, folder / name, known)
                 found = measures(known, segments, cuts, cost)
                 totals[name] = totals[name] + found if name in totals else found
                 print(f"{name:11} {found}", flush=True)
+                if known.speakers and name == "farm":
+                    wrong, words, there = wrong_words(segments, known.turns)
+                    print(f"  speakers: {wrong} of {words} words wrong, {there} of {len(known.speakers)} found")
     print(f"\nall of them\n{HEADING}")
     for name, total in totals.items():
         print(f"{name:11} {total}")

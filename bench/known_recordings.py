@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.voices import SPEECH_DB, Said, conversation, prompts, readers, sound_of
+from examples.make_podcast import TURNS
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -24,11 +25,12 @@ TELEPHONE_HERTZ = 300, 3400
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A stretch of a recording and what is said in it. Without words nobody speaks."""
+    """A stretch of a recording, what is said in it, and by whom, where that is known. Without words nobody speaks."""
 
     start: float
     end: float
     words: str
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class KnownRecording:
         return " ".join(turn.words for turn in self.turns if turn.words)
 
     @property
+    def speakers(self) -> set[str]:
+        """Those that are known to speak."""
+        return {turn.speaker for turn in self.turns if turn.speaker}
+
+    @property
     def seconds(self) -> float:
         """How long it is."""
         return len(self.audio) / SAMPLE_RATE
@@ -55,7 +62,7 @@ def everything() -> Iterator[KnownRecording]:
     """The whole set, some twelve minutes. Those of real people are left out where their packages cannot be had."""
     turns = conversation()
     half = len(turns) // 2
-    yield recording("two voices, back to back", spaced(turns))
+    yield recording("two voices, back to back", spaced(turns), speakers=[who for who, _ in TURNS])
     low, high = [over_music(one) for one in spaced(turns[:half])], [over_music(one) for one in spaced(turns[half:])]
     alone = over_music(Said("", silence(20)))
     yield recording("over music, and music and silence alone", [alone, *low[:12], Said("", silence(25)), *high, alone])
@@ -79,13 +86,17 @@ def example(name: str) -> Said:
     return Said(path.with_suffix(".txt").read_text(encoding="utf-8"), sound_of(path, name))
 
 
-def recording(name: str, pieces: Iterable[Said], language: str | None = "en") -> KnownRecording:
-    """One piece after the other."""
+def recording(
+    name: str, pieces: Iterable[Said], language: str | None = "en", speakers: Iterable[str] = ()
+) -> KnownRecording:
+    """One piece after the other; `speakers` say those with words, in turn."""
+    whose = iter(speakers)
     turns: list[Turn] = []
     parts: list[Waveform] = []
     at = 0
     for words, audio in pieces:
-        turns.append(Turn(at / SAMPLE_RATE, (at := at + len(audio)) / SAMPLE_RATE, words))
+        speaker = next(whose, "") if words else ""
+        turns.append(Turn(at / SAMPLE_RATE, (at := at + len(audio)) / SAMPLE_RATE, words, speaker))
         parts.append(audio)
     return KnownRecording(name, np.clip(np.concatenate(parts), -1, 1), tuple(turns), language)
 

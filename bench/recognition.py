@@ -63,7 +63,7 @@ def compare(known: KnownRecording, model: str, folder: Path) -> None:
     errors: dict[str, float] = {}
     for number in range(ROUNDS):
         for name, system in SYSTEMS.items():
-            cost, segments = system.run(model, path, folder / f"{name}{number}", known.language)
+            cost, segments = system.run(model, path, folder / f"{name}{number}", known)
             costs[name].append(cost)
             errors[name] = word_error_rate(known.words, " ".join(one["text"] for one in segments))
     wall = {name: statistics.median(cost.seconds for cost in each) for name, each in costs.items()}

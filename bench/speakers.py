@@ -20,14 +20,13 @@ from typing import Any
 
 import click
 
-from bench.known_recordings import by_telephone, example, over_music, recording, spaced
+from bench.known_recordings import Turn, by_telephone, example, over_music, recording, spaced
 from bench.measure import run
 from bench.voices import Said, conversation, prompts, readers
 from examples.make_podcast import TURNS
 from examples.speaker_weights import speaker_model
 from examples.weights import base
 from whisper_farm.audio.flac import encode
-from whisper_farm.audio.sound import SAMPLE_RATE
 
 Turns = list[tuple[str, Said]]
 """Who speaks, and what."""
@@ -49,13 +48,13 @@ def everything() -> Iterator[tuple[str, Turns]]:
         yield "five voices", [(who, said[n]) for n in range(rounds) for who, said in voices.items() if n < len(said)]
 
 
-def wrong_words(segments: Sequence[dict[str, Any]], turns: Sequence[tuple[float, float, str]]) -> tuple[int, int, int]:
+def wrong_words(segments: Sequence[dict[str, Any]], turns: Sequence[Turn]) -> tuple[int, int, int]:
     """How many words have the wrong speaker, by the names that fit best; of how many; and how many were found."""
     seen: Counter[tuple[str, str]] = Counter()
     for segment in segments:
         for word in segment["words"]:
             middle = (word["start"] + word["end"]) / 2
-            who = next((who for start, end, who in turns if start <= middle <= end), None)
+            who = next((turn.speaker for turn in turns if turn.speaker and turn.start <= middle <= turn.end), None)
             if who is not None:
                 seen[segment.get("speaker", "nobody"), who] += 1
     found, there = sorted({name for name, _ in seen}), sorted({who for _, who in seen})
@@ -71,10 +70,7 @@ def main(model: str | None) -> None:
     print(f"{'':28} {'wrong':>11}  speakers  processor")
     with tempfile.TemporaryDirectory() as place:
         for number, (name, turns) in enumerate(everything()):
-            pieces = spaced([said for _, said in turns])
-            known = recording(name, pieces)
-            whose = iter(who for who, _ in turns)
-            truth = [(turn.start, turn.end, next(whose)) for turn in known.turns if turn.words]
+            known = recording(name, spaced([said for _, said in turns]), speakers=[who for who, _ in turns])
             path = Path(place) / f"{number}.flac"
             path.write_bytes(encode(known.audio))
             command = [sys.executable, "-m", "whisper_farm", "transcribe", str(path), "--model", model or str(base())]
@@ -82,10 +78,10 @@ def main(model: str | None) -> None:
             environment = {**os.environ, "WHISPER_FARM_DATA": f"{place}/state"}
             cost = run([*command, *speakers, "-f", "json", "-o", place, "--quiet"], environment)
             segments = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["segments"]
-            wrong, words, found = wrong_words(segments, truth)
-            there = len({who for who, _ in turns})
-            cpu, seconds = cost.processor_seconds, len(known.audio) / SAMPLE_RATE
-            print(f"{name:28} {wrong:3} of {words:4}  {found} of {there}  {cpu:5.1f} s for {seconds:.0f} s", flush=True)
+            wrong, words, found = wrong_words(segments, known.turns)
+            there, cpu = len(known.speakers), cost.processor_seconds
+            took = f"{cpu:5.1f} s for {known.seconds:.0f} s"
+            print(f"{name:28} {wrong:3} of {words:4}  {found} of {there}  {took}", flush=True)
 
 
 if __name__ == "__main__":
