@@ -87,6 +87,6 @@ def test_a_cancelled_chunk_keeps_its_place_beside_those_without_speech(speech: W
 
 
 def test_where_speech_cannot_be_known_everything_stands(speech: Waveform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(against_speech, "speech_in_chunk", lambda audio: None)
+    monkeypatch.setattr(against_speech, "speech_probabilities", lambda audio: None)
     said = (Segment(0, 2, " Thank you."),)
     assert heard(Parrot(said), silence(2))[0].segments == said

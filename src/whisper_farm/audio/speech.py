@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,10 @@ SPEECH = 0.5
 """A frame at least as probable as this is speech."""
 ORDINARY_DB = -23.0
 """How loud the loud parts of ordinary speech are."""
-BEGINNING_FRAMES = 100
-"""So much is the beginning of a chunk: three seconds."""
+_BEGINNING = 100 * FRAME
+"""Samples in which the model may not hear a voice that it does not know yet: three seconds."""
+_KNOWN_AFTER = 188 * FRAME, 312 * FRAME
+"""Samples after which it knows the voice better: six seconds, and ten."""
 _CONTEXT = 64
 _SAMPLES_ASKED = 3
 _SAMPLE_SECONDS = 1
@@ -38,44 +40,55 @@ def speech_probabilities(audio: Waveform) -> NDArray[np.float32] | None:
     return SpeechDetector().hear(audio)
 
 
-def speech_in_chunk(audio: Waveform) -> NDArray[np.float32] | None:
-    """The same for a chunk that is recognised, of which nothing may be lost.
+class _Memory(NamedTuple):
+    """What the model knows of the sound before: its last samples, and a state."""
 
-    The model hears a voice that it does not know yet badly, by telephone for seconds. So it hears the beginning
-    backwards, too, then forwards again, and the highest probability holds.
-    """
-    heard, again = speech_probabilities(audio), SpeechDetector()
-    beginning = audio[: min(BEGINNING_FRAMES, len(audio) // FRAME) * FRAME]
-    for sound, step in ((np.ascontiguousarray(beginning[::-1]), -1), (beginning, 1)):
-        found = again.hear(sound)
-        if heard is not None and found is not None:
-            heard[: len(found)] = np.maximum(heard[: len(found)], found[::step])
-    return heard
+    context: Waveform
+    state: NDArray[np.float32]
 
 
 class SpeechDetector:
     """Tells where speech is in sound that comes piece by piece, as if it were heard at once.
 
-    Each piece but the last is of whole frames.
+    The first piece is of ten seconds or more, or all there is; each but the last is of whole frames. The model hears a
+    voice that it does not know yet badly, by telephone for seconds. So it hears the beginning again after six seconds
+    and after ten, and the highest probability holds.
     """
 
     def __init__(self) -> None:
-        self._context = np.zeros(_CONTEXT, np.float32)
-        self._state = np.zeros((2, 1, 1, 128), np.float32)
+        self._memory = _Memory(np.zeros(_CONTEXT, np.float32), np.zeros((2, 1, 1, 128), np.float32))
+        self._began = False
 
     def hear(self, audio: Waveform) -> NDArray[np.float32] | None:
         """The probability of speech in every frame of the next piece; None where the model is missing."""
-        session = _model()
-        if session is None or not len(audio):
+        model = _model()
+        if model is None or not len(audio):
             return None
-        frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
-        context = np.roll(frames[:, -_CONTEXT:], 1, axis=0)
-        self._context, context[0] = context[0].copy(), self._context
-        heard, *state = session.run(
-            None, {"input": np.concatenate([context, frames], axis=1), "h": self._state[0], "c": self._state[1]}
-        )
-        self._state = np.stack(state)
-        return heard.reshape(-1)
+        if self._began:
+            heard, self._memory = _heard(model, audio, self._memory)
+            return heard
+        self._began = True
+        return self._first(model, audio)
+
+    def _first(self, model: _Model, audio: Waveform) -> NDArray[np.float32]:
+        heard: list[NDArray[np.float32]] = []
+        for part in (one for one in np.split(audio, _KNOWN_AFTER) if len(one)):
+            found, self._memory = _heard(model, part, self._memory)
+            heard.append(found)
+            if len(heard) <= len(_KNOWN_AFTER):
+                again, _ = _heard(model, audio[:_BEGINNING], self._memory)
+                heard[0][: len(again)] = np.maximum(heard[0][: len(again)], again)
+        return np.concatenate(heard)
+
+
+def _heard(model: _Model, audio: Waveform, memory: _Memory) -> tuple[NDArray[np.float32], _Memory]:
+    frames = np.pad(audio, (0, -len(audio) % FRAME)).reshape(-1, FRAME)
+    context = np.roll(frames[:, -_CONTEXT:], 1, axis=0)
+    context[0] = memory.context
+    heard, *state = model.run(
+        None, {"input": np.concatenate([context, frames], axis=1), "h": memory.state[0], "c": memory.state[1]}
+    )
+    return heard.reshape(-1), _Memory(frames[-1, -_CONTEXT:], np.stack(state))
 
 
 def normalised(audio: Waveform) -> Waveform:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.speech import normalised, speech_in_chunk, stretches_above
+from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
 from whisper_farm.engines.engine import ChunkAudio, Engine, Recognition
 from whisper_farm.engines.trust import LEAST_SPEECH_SECONDS, SPOKEN_SHARE, Span, overlap, without_words
 from whisper_farm.engines.windows import SURE_LOGPROB
@@ -45,7 +45,7 @@ class AgainstSpeech:
 
 def _speech(audio: Waveform) -> list[Span] | None:
     """Where somebody speaks; None where that cannot be known."""
-    probabilities = speech_in_chunk(normalised(audio))
+    probabilities = speech_probabilities(normalised(audio))
     if probabilities is None:
         return None
     found = stretches_above(probabilities, SPEECH, SPEECH_GOES_ON)

@@ -20,7 +20,7 @@ from faster_whisper.transcribe import WhisperModel
 
 from whisper_farm.audio.packing import Packing, packing_of
 from whisper_farm.audio.sound import SAMPLE_RATE, Waveform
-from whisper_farm.audio.speech import normalised, speech_in_chunk, stretches_above
+from whisper_farm.audio.speech import normalised, speech_probabilities, stretches_above
 from whisper_farm.engines.decoding import WINDOW_SAMPLES, Window, WindowDecoder, WindowText
 from whisper_farm.engines.devices import device_for, usable_cores
 from whisper_farm.engines.engine import ChunkAudio, EngineFacts, EngineSettings, Progress, Recognition
@@ -246,7 +246,7 @@ class WhisperEngine:
         language = chunk.language or options.language or ("" if self._decoder.multilingual else "en")
         told = options.initial_prompt, options.hotwords
         audio = normalised(chunk.audio)  # the model, too, understands quiet speech better when it is louder
-        probabilities = speech_in_chunk(audio) if options.vad_filter else None
+        probabilities = speech_probabilities(audio) if options.vad_filter else None
         if probabilities is None:
             whole = Packing(((0, len(chunk.audio)),) if len(chunk.audio) and chunk.audio.any() else ())
             hearing = _Hearing(index, chunk.audio, whole, None, language, told)
