@@ -61,10 +61,7 @@ class FarmThread:
     ) -> None:
         """`loop` is one that others use, too; without it the farm has one of its own: uvloop, if there is one."""
         self._loop, self._dialects = loop, dialects
-        self._settings = settings
-        self._policy = policy
-        self._database = database
-        self._blobs = blobs
+        self._settings, self._policy, self._database, self._blobs = settings, policy, database, blobs
         self._stop = threading.Event()
         self.worker: LocalWorker | None = None
 
@@ -93,7 +90,6 @@ class FarmThread:
             self._serving.result()
 
     def _start_serving(self) -> str:
-        """Start the coordinator; gives its address once it answers."""
         address: Future[str] = Future()
         stores = self._database, self._blobs
         self._serving = self.loop.start(
@@ -134,8 +130,7 @@ class LocalFarm:
             local_models=True,
             retention_days=KEEP_DAYS,
         )
-        self._policy = policy
-        self._worker = worker
+        self._policy, self._worker = policy, worker
 
     def __enter__(self) -> Self:
         with ExitStack() as started:

@@ -73,8 +73,7 @@ class Chunking:
         self.expected_seconds = _at_most(source.facts.duration_seconds, end_seconds)
         """Where it will end, for progress; None where nobody knows."""
         self.end: ChunkingEnd | None = None
-        self._source = source
-        self._end_seconds = end_seconds
+        self._source, self._end_seconds = source, end_seconds
         self._chunks = self._cut(chunk_seconds, resume_position, samples_of(resume_seconds))
 
     def __iter__(self) -> Self:

@@ -79,7 +79,6 @@ class WaveformPeaks:
 
 
 def _halved(pairs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Two neighbours become one."""
     return np.stack([pairs[:, 0].reshape(-1, 2).min(axis=1), pairs[:, 1].reshape(-1, 2).max(axis=1)], axis=1)
 
 

@@ -158,7 +158,6 @@ def _ffmpeg() -> Finding:
 
 
 def _sandboxes() -> Iterator[Finding]:
-    """What holds the processes that read recordings, and those that recognise them, tried in children."""
     held = {"landlock": "almost no files (Landlock)", "seccomp": "no network, no other programs (seccomp)"}
     code = "from whisper_farm.worker.sandbox import enter\nheld = enter()\nimport whisper_farm.worker.cutter_child"
     yield _sandbox("reading recordings", code, held)

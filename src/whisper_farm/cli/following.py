@@ -70,8 +70,7 @@ class Following:
 
     def __init__(self, farm: FarmClient, display: Display, headings: bool, warns: bool = True) -> None:
         """`headings`: say whose transcript comes; `warns`: show the farm's warnings."""
-        self.farm = farm
-        self.display = display
+        self.farm, self.display = farm, display
         self.wake = threading.Event()
         self.active: list[Watched] = []
         """Those that have not ended."""

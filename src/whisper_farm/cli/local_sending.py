@@ -35,8 +35,7 @@ class LocalSender(Sender):
         self, farm: LocalFarm, request: TranscriptionRequest, stopping: threading.Event, notices: Notices
     ) -> None:
         super().__init__(farm.client, request, stopping)
-        self._local = farm
-        self._notices = notices
+        self._local, self._notices = farm, notices
 
     def send(self, recording: Recording, number: int, display: Display) -> TranscriptionView:
         view = super().send(recording, number, display)

@@ -193,7 +193,6 @@ def _row(machine: MachineView) -> tuple[str, ...]:
 
 
 def _work(work: tuple[MachineWork, ...]) -> str:
-    """What it works on now."""
     verbs = {"chunk": "cuts", "peaks": "makes the listening copy of"}
     shown = [
         f"{verbs.get(one.kind, f'{clock(one.start_seconds)}–{clock(one.end_seconds)} of')} {one.name}" for one in work

@@ -42,8 +42,7 @@ class Notes:
     """A user's notes on the outputs of a command, one small file each."""
 
     def __init__(self, folder: Path, outputs: Outputs) -> None:
-        self.outputs = outputs
-        self._folder = folder
+        self.outputs, self._folder = outputs, folder
 
     def of(self, stem: str) -> Note | None:
         """The note of the outputs with this name; None where there is none, or one that is out of date."""

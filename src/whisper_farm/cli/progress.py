@@ -213,8 +213,7 @@ class TerminalDisplay(Display):
     def __init__(self, verbose: bool, console: Console, text_console: Console | None) -> None:
         """`text_console` is None where the transcript goes to a file or pipe, and then it is written there plainly."""
         super().__init__(verbose, quiet=False)
-        self._console = console
-        self._text_console = text_console
+        self._console, self._text_console = console, text_console
         self._bars = _bars(console)
         self._rows: dict[int, TaskID] = {}
         self._bars.start()

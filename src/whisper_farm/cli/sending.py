@@ -88,9 +88,7 @@ class Sender:
     """Whether the farm's warnings are worth showing."""
 
     def __init__(self, farm: FarmClient, request: TranscriptionRequest, stopping: threading.Event) -> None:
-        self._farm = farm
-        self._request = request
-        self._stopping = stopping
+        self._farm, self._request, self._stopping = farm, request, stopping
         self._sent: set[str] = set()
         self.fingerprints: dict[Path, Fingerprint] = {}
         """Of the files that were sent."""
@@ -133,7 +131,6 @@ class Sender:
         return _resumed(self._farm, view) or self._farm.submit(submission)
 
     def _asked(self, number: int) -> dict[str, Any]:
-        """What is asked for of the `number`th recording beside its words."""
         return {}
 
     def written(self, view: TranscriptionView) -> None:

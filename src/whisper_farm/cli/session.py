@@ -97,7 +97,6 @@ class TranscriptionRun:
             self._sender.sent(view)
 
     def _finish(self, one: Watched) -> Ended:
-        """Write the outputs of a recording that has ended, or say why there are none."""
         self._display.end(one.name)
         try:
             if one.view.state in ("done", "incomplete"):

@@ -71,7 +71,6 @@ def _submit(wish: RecognitionWish, flags: Mapping[str, Any], inputs: Inputs) -> 
 def _send(
     farm: FarmClient, place: Path | str, name: str, request: TranscriptionRequest, display: Display
 ) -> TranscriptionView | None:
-    """Send one recording; None, after a line that says why, if that fails."""
     from whisper_farm.cli.stopping import saying
     from whisper_farm.errors import FarmError
     from whisper_farm.ingest.addresses import link_name

@@ -28,8 +28,6 @@ def _sections(own: str) -> dict[str, Sequence[str]]:
 
 
 def _elsewhere(command: Callable[..., int]) -> Callable[..., object]:
-    """The flags of a farm that does the work instead of this machine."""
-
     @wraps(command)
     def checked(**flags: Any) -> int:
         if flags["token"] and not flags["server"]:

@@ -99,7 +99,6 @@ def watch_folder(flags: Flags) -> int:
 
 
 def _total(count: int, skipped: int, failed: int, audio_seconds: float, took_seconds: float) -> str:
-    """The last line of a command that was given several recordings."""
     words = [f"{count - skipped - failed} of {counted(count, 'recording')} transcribed"]
     if skipped:
         words.append(f"{skipped} skipped")

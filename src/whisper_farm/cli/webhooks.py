@@ -83,7 +83,6 @@ def remove(farm: FarmClient, webhook_id: tuple[str, ...]) -> int:
 
 
 def _outcome(farm: FarmClient, webhook_id: str, sent: DeliveryView) -> int:
-    """Wait for the first try of a message, and show it."""
     import time
 
     give_up_at = time.monotonic() + TRY_SECONDS

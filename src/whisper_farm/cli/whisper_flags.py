@@ -41,8 +41,7 @@ class Words(click.ParamType[tuple[T, ...]]):
 
     def __init__(self, name: str, read: Callable[[str], tuple[T, ...]]) -> None:
         """`read` raises `click.BadParameter` for what is no value."""
-        self.name = name
-        self._read = read
+        self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[T, ...]:
         if isinstance(value, tuple):

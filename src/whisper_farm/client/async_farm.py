@@ -258,7 +258,6 @@ class AsyncFarmClient:
 
 
 def _quoted(identifier: str) -> str:
-    """An id as part of an address: whatever a user typed, it stays one step of the path."""
     return quote(identifier, safe="")
 
 

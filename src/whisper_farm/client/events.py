@@ -24,8 +24,7 @@ class AsyncEventStream:
     """The events of a farm, one after another, for ever. It comes back by itself after a lost connection."""
 
     def __init__(self, transport: Transport, after: int | None = None, transcription: str | None = None) -> None:
-        self.last_id = after
-        self._transport = transport
+        self.last_id, self._transport = after, transport
         self._filter: dict[str, str | int | float] = {} if transcription is None else {"transcription": transcription}
 
     async def __aiter__(self) -> AsyncGenerator[EventView, None]:

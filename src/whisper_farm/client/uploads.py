@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from whisper_farm import errors
 from whisper_farm.client.calls import BUSY, Calls
 from whisper_farm.client.transport import HttpRequest, Reply, understood
-from whisper_farm.errors import (
-    ObjectStoreRefused,
-    ServerUnreachable,
-    SourceMissing,
-    SourceUnreadable,
-    StoreUnavailable,
-    WrongState,
-)
 from whisper_farm.protocol.client import UploadProgress, UploadStart, UploadTarget
 from whisper_farm.protocol.wire import Transfer
 
@@ -50,7 +43,7 @@ async def upload(calls: Calls, path: Path, progress: Progress) -> str:
     try:
         size = (await asyncio.to_thread(path.stat)).st_size
     except OSError as error:
-        raise SourceMissing(f"{path}: cannot be read ({error.strerror}).") from error
+        raise errors.SourceMissing(f"{path}: cannot be read ({error.strerror}).") from error
     start = UploadStart(name=sendable(path.name), size=size)
     target = await calls.ask(UploadTarget, "POST", "/api/uploads", body=start, again=True)
     sending = _Sending(calls, target.transfer, path, size, progress)
@@ -80,13 +73,13 @@ class _Sending:
         async def once() -> bytes:
             reply = await self._exchange(self.transfer.url, self.size)
             if not reply.succeeded and reply.status not in BUSY:
-                raise ObjectStoreRefused(f"{store} refused the upload: {reply.status} {reply.phrase}.")
+                raise errors.ObjectStoreRefused(f"{store} refused the upload: {reply.status} {reply.phrase}.")
             return self.calls.answered(reply, again=True)
 
         try:
             await self.calls.until_answered(once, float("inf"), again=True)
-        except ServerUnreachable as error:
-            raise StoreUnavailable(f"{store} does not answer ({error.__cause__}).") from error
+        except errors.ServerUnreachable as error:
+            raise errors.StoreUnavailable(f"{store} does not answer ({error.__cause__}).") from error
 
     async def to_farm(self) -> None:
         """Part by part. After a break an empty part asks where to go on: a large one could break again."""
@@ -105,7 +98,7 @@ class _Sending:
             try:
                 answer = await self.calls.until_answered(once, PATIENCE_SECONDS, again=True, tries=None)
                 self.offset = understood(UploadProgress, answer).received_bytes
-            except WrongState as refused:
+            except errors.WrongState as refused:
                 received = refused.details.get("received_bytes")
                 if not isinstance(received, int) or received == self.offset:
                     raise
@@ -135,6 +128,6 @@ class _Sending:
                     sent += len(block)
                     self.progress(start + sent, self.size)
         except OSError as error:
-            raise SourceUnreadable(f"{self.path}: cannot be read ({error.strerror}).") from error
+            raise errors.SourceUnreadable(f"{self.path}: cannot be read ({error.strerror}).") from error
         if sent < length:
-            raise SourceMissing(f"{self.path}: became shorter while it was sent; try again.")
+            raise errors.SourceMissing(f"{self.path}: became shorter while it was sent; try again.")

@@ -62,8 +62,7 @@ class ByAddress:
     """
 
     def __init__(self, dialects: Mapping[str, ASGIApp], proxies: Sequence[IPv4Network | IPv6Network]) -> None:
-        self._dialects = dialects
-        self._proxies = proxies
+        self._dialects, self._proxies = dialects, proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[FORWARDED_FOR] = forwarded_for(scope, self._proxies)

@@ -18,20 +18,10 @@ from whisper_farm.protocol.worker import ClaimRequest
 from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 
-WORK_MAKING: frozenset[EventKind] = frozenset(
-    {
-        "transcription_submitted",
-        "transcription_fetched",
-        "chunks_appended",
-        "chunking_done",
-        "job_retried",
-        "job_redo",
-        "job_released",
-        "transcription_retried",
-        "worker_gone",
-        "worker_resumed",
-    }
-)
+WORK_MAKING: frozenset[EventKind] = frozenset({
+    "transcription_submitted", "transcription_fetched", "transcription_retried", "chunks_appended", "chunking_done",
+    "job_retried", "job_redo", "job_released", "worker_gone", "worker_resumed",
+})  # fmt: skip
 """Events after which a waiting claim may find something. `worker_gone`: what that worker held may be taken over now."""
 
 
@@ -39,9 +29,7 @@ class Claims:
     """Makes claims for the long polls, and for workers that ask now: those that come together, together."""
 
     def __init__(self, store: StoreThreads, policy: Policy, metrics: Metrics) -> None:
-        self._store = store
-        self._policy = policy
-        self._metrics = metrics
+        self._store, self._policy, self._metrics = store, policy, metrics
         self._group_commit = Coalescing(self._attempt)
 
     async def attempt(self, request: ClaimRequest) -> Tried:

@@ -34,9 +34,7 @@ class Coalescing(Generic[Q, A]):
         most: int = MOST_CALLS,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        self._serve = serve
-        self._most = most
-        self._wait_seconds = wait_seconds
+        self._serve, self._most, self._wait_seconds = serve, most, wait_seconds
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._serving: asyncio.Task[None] | None = None
 

@@ -43,10 +43,7 @@ class Completions:
     """Takes completions: those of several workers together when they come together."""
 
     def __init__(self, store: StoreThreads, blobs: Blobs, policy: Policy, metrics: Metrics) -> None:
-        self._store = store
-        self._blobs = blobs
-        self._policy = policy
-        self._metrics = metrics
+        self._store, self._blobs, self._policy, self._metrics = store, blobs, policy, metrics
         self.group_commit = Coalescing(self._complete)
 
     async def complete(self, request: protocol.CompleteRequest) -> Taken:
@@ -78,7 +75,6 @@ class Completions:
 
 
 async def _check_blobs(blobs: Blobs, call: _Call) -> None:
-    """Refuse results whose blobs are not there."""
     for number, finished in list(call.finished.items()):
         place = call.places.get(finished.token)
         if place is not None and place.state == "live":
@@ -92,8 +88,7 @@ class _Call:
     """One request, looked at before the queue hears of it: what is wrong is refused, the rest is ready to be stored."""
 
     def __init__(self, request: protocol.CompleteRequest, places: Mapping[str, AttemptedJob], policy: Policy) -> None:
-        self.request = request
-        self.policy = policy
+        self.request, self.policy = request, policy
         self.places = {one.token: places[one.token] for one in request.completions if one.token in places}
         self.jobs = [place.job_id for place in self.places.values()]
         self.refused: dict[int, protocol.Outcome] = {}

@@ -138,7 +138,6 @@ class HttpConnection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def _refuse(self) -> None:
-        """Answer 431, unless another answer is on its way, and end the connection."""
         self._refused = True
         self._stop_timer()
         cycle = getattr(self, "cycle", None)

@@ -53,10 +53,7 @@ class Coordinator:
     """Everything behind the routes."""
 
     def __init__(self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> None:
-        self.settings = settings
-        self.policy = policy
-        self.database = database
-        self.blobs = blobs
+        self.settings, self.policy, self.database, self.blobs = settings, policy, database, blobs
         self.metrics = Metrics()
         self.store = StoreThreads(database, self._emitted)
         self.readiness = Readiness(database, self.store, blobs)
@@ -90,7 +87,6 @@ class Coordinator:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _services(self) -> Iterator[Service]:
-        """What works without being asked."""
         yield Assembler(self.store, self.blobs)
         yield Reaper(self.store, self.policy)
         yield Retention(self.store, self.blobs, self.settings)
@@ -166,7 +162,6 @@ class Coordinator:
 
 
 def _machines(store: StoreThreads, settings: ServerSettings) -> MachinesService | None:
-    """What looks after the machines, if there is a file of pools."""
     if settings.pools is None:
         return None
     return MachinesService(store, read_pools(settings.pools), settings.pools_dry_run)

@@ -103,8 +103,7 @@ class Texts:
     """Reads texts, and takes edits."""
 
     def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
-        self._store = store
-        self._blobs = blobs
+        self._store, self._blobs = store, blobs
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     async def edit(self, row: TranscriptionRow, caller: Caller, wanted: NewEdit) -> EditsView:
@@ -205,7 +204,6 @@ def _is_taken(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segmen
 
 
 def _made(text: Text, wanted: NewEdit, author: str, adopted: Sequence[Segment]) -> Edit:
-    """The entry of the log that does what is wanted."""
     newest = len(text.edits)
     if wanted.based_on > newest:
         raise InvalidRequest(f"`based_on`: the newest edit is {newest}.")

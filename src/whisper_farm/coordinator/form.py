@@ -187,7 +187,6 @@ async def _pieces(request: Request) -> _Pieces:
 
 
 async def _content(pieces: _Pieces) -> AsyncIterator[bytes]:
-    """The content of the part that came last."""
     async for piece in pieces:
         if not isinstance(piece, bytes):
             return

@@ -19,6 +19,7 @@ from fastapi import Request, Response
 from pydantic import BeforeValidator
 from starlette.responses import StreamingResponse
 
+from whisper_farm import errors
 from whisper_farm.coordinator.coordinator import Coordinator
 from whisper_farm.coordinator.event_log import Filter, Idle
 from whisper_farm.coordinator.form import SentFile, checked
@@ -26,21 +27,6 @@ from whisper_farm.coordinator.layers.auth import Caller
 from whisper_farm.coordinator.layers.log import BrokenOff
 from whisper_farm.coordinator.submissions import must_have_room, take_submission
 from whisper_farm.coordinator.transcripts import MAX_RESULT_BYTES, segment_page
-from whisper_farm.errors import (
-    EngineError,
-    FarmError,
-    Internal,
-    ModelUnavailable,
-    NoAudioTrack,
-    NotAudio,
-    NotFound,
-    OptionUnsupported,
-    ServerBusy,
-    SourceEmpty,
-    StorageError,
-    WrongState,
-    every_error,
-)
 from whisper_farm.leases.transcriptions import cancel, delete, results_of, retry
 from whisper_farm.protocol.client import FINISHED, Submission
 from whisper_farm.protocol.jobs import TranscribeResult
@@ -62,9 +48,9 @@ SILENT_SECONDS = 30.0
 ID_HEADER = "Whisper-Farm-Transcription"
 """Names the transcription in every answer; `/api/transcriptions/ID` tells more of it."""
 
-MAY_FAIL: tuple[type[FarmError], ...] = (
-    *(WrongState, SourceEmpty, NotAudio, NoAudioTrack),
-    *(OptionUnsupported, ModelUnavailable, EngineError),
+MAY_FAIL: tuple[type[errors.FarmError], ...] = (
+    *(errors.WrongState, errors.SourceEmpty, errors.NotAudio, errors.NoAudioTrack),
+    *(errors.OptionUnsupported, errors.ModelUnavailable, errors.EngineError),
 )
 """What may go wrong between an upload and its transcript."""
 FIRST_OF_ALL = 100
@@ -90,9 +76,9 @@ async def _submit(
         submission = Submission(name=sent.name, upload_id=sent.upload_id, options=options, **more)
         await farm.store.write(lambda tx: _take_in(tx, sent, caller.owner))
         made, is_new = await take_submission(farm, submission, caller)
-    except StorageError:  # the transcription may be there all the same; what nobody needs is swept
+    except errors.StorageError:  # the transcription may be there all the same; what nobody needs is swept
         raise
-    except FarmError:
+    except errors.FarmError:
         await _drop(farm, sent, caller.owner)
         raise
     if not is_new:
@@ -122,7 +108,7 @@ async def language_of(
                     break
     finally:
         await asyncio.shield(_forget(farm, made))
-    raise ServerBusy("Nobody waits for the answer any more.")
+    raise errors.ServerBusy("Nobody waits for the answer any more.")
 
 
 async def _probability(farm: Coordinator, row: TranscriptionRow) -> float:
@@ -139,7 +125,7 @@ async def _forget(farm: Coordinator, transcription_id: str) -> None:
             cancel(tx, transcription_id)
         return delete(tx, transcription_id)
 
-    with suppress(NotFound):
+    with suppress(errors.NotFound):
         await farm.blobs.delete(await farm.store.write(change))
 
 
@@ -154,9 +140,9 @@ async def changes(farm: Coordinator, transcription_id: str) -> AsyncGenerator[Tr
         while row.state not in FINISHED:
             one = await anext(happened, None)
             if one is None:
-                raise ServerBusy("The server is being stopped; send the same recording again to go on.")
+                raise errors.ServerBusy("The server is being stopped; send the same recording again to go on.")
             if time.monotonic() > give_up_at:
-                raise ServerBusy(f"{row.name} was not finished in time; send it again to go on waiting.")
+                raise errors.ServerBusy(f"{row.name} was not finished in time; send it again to go on waiting.")
             if not isinstance(one, Idle):
                 row = await farm.store.read(lambda tx: find(tx, transcription_id))
             yield row
@@ -191,13 +177,13 @@ def with_transcript(row: TranscriptionRow) -> TranscriptionRow:
     if row.state in ("done", "incomplete") and not row.chunks_failed:
         return row
     if row.state == "incomplete":
-        raise EngineError(
+        raise errors.EngineError(
             f"{row.chunks_failed} of {row.chunks} chunks of {row.name} could not be recognised; what was is at"
             f" /api/transcriptions/{row.id}. Send it again to try again."
         )
     if row.state == "cancelled":
-        raise WrongState(f"{row.name} was cancelled; send it again to try again.")
-    raise every_error().get(row.error_code or "", Internal)(row.error_message)
+        raise errors.WrongState(f"{row.name} was cancelled; send it again to try again.")
+    raise errors.every_error().get(row.error_code or "", errors.Internal)(row.error_message)
 
 
 async def transcript_of(farm: Coordinator, transcription_id: str, format: OutputFormat, request: Request) -> Response:
@@ -213,7 +199,7 @@ async def transcript_of(farm: Coordinator, transcription_id: str, format: Output
                 content = await farm.renderer.file(with_transcript(row), format)
                 return Response(content, media_type=format.media_type, headers=headers | _missing(row))
             if await request.is_disconnected():
-                raise ServerBusy("Nobody waits for the answer any more.")
+                raise errors.ServerBusy("Nobody waits for the answer any more.")
             if time.monotonic() >= begin_at:
                 break
     return StreamingResponse(_after_spaces(farm, transcription_id, format), media_type=JSON, headers=headers)
@@ -231,7 +217,7 @@ async def _after_spaces(farm: Coordinator, transcription_id: str, format: Output
                     yield await farm.renderer.file(with_transcript(row), format)
                     return
                 yield b" "
-    except FarmError as error:
+    except errors.FarmError as error:
         raise BrokenOff from error
 
 
@@ -264,7 +250,7 @@ def _try_again(tx: Transaction, farm: Coordinator, caller: Caller, transcription
     try:
         if row.state in FINISHED:
             with_transcript(row)
-    except FarmError as error:
+    except errors.FarmError as error:
         if error.status >= 500 or row.state == "cancelled":
             must_have_room(tx, farm, caller, stores=False)
             retry(tx, transcription_id)

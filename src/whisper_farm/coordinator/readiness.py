@@ -77,9 +77,7 @@ class Readiness:
     """Looks at the stores, for all who ask."""
 
     def __init__(self, database: Database, store: StoreThreads, blobs: Blobs) -> None:
-        self._database = database
-        self._store = store
-        self._blobs = blobs
+        self._database, self._store, self._blobs = database, store, blobs
         self._looks = Coalescing(self._look, MOST_ASKING, READY_SECONDS)
         self._written_at = float("-inf")
 

@@ -153,9 +153,7 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._coordinator: Coordinator = app.state.coordinator
-        self._stop = stop
-        self._ready = ready
-        self._tls = tls
+        self._stop, self._ready, self._tls = stop, ready, tls
         self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -31,8 +31,7 @@ class StoreThreads:
     """Runs database work off the event loop."""
 
     def __init__(self, database: Database, emitted: Emitted = lambda _: None) -> None:
-        self.database = database
-        self._emitted = emitted
+        self.database, self._emitted = database, emitted
         self._closed = False
         self._running: set[asyncio.Future[Any]] = set()
         self._writers = ThreadPoolExecutor(WRITERS, "farm-write")

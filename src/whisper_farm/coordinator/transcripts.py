@@ -199,8 +199,7 @@ class Renderer:
     """Writes transcripts as files, a few at a time, on threads of its own: the database does not wait for them."""
 
     def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
-        self._store = store
-        self._blobs = blobs
+        self._store, self._blobs = store, blobs
         self._threads = ThreadPoolExecutor(RENDERS_AT_ONCE, "farm-render")
         self._turns = asyncio.Semaphore(RENDERS_AT_ONCE)
         self._one_each = OneEach()

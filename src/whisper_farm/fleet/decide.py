@@ -41,7 +41,6 @@ def decide(books: Books) -> list[Decision]:
 
 
 def _look_after(books: Books, row: MachineRow) -> Iterator[Decision]:
-    """What one machine's own state asks for."""
     worker = books.worker_of(row)
     if row.state == "gone":  # a machine that was given up, and whose worker is heard of after all, counts again
         if worker is not None and worker.state == "live":

@@ -160,7 +160,6 @@ class Fleet(Strict):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, told: Any) -> Any:
-        """Every pool knows its own name."""
         pools = told.get("pools") if isinstance(told, dict) else None
         if not isinstance(pools, dict):
             return told

@@ -59,12 +59,8 @@ class Reconciler:
         dry_run: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fleet = fleet
-        self.providers = providers
-        self.dry_run = dry_run
-        self._keeper = keeper
-        self._environment = environment
-        self._clock = clock
+        self.fleet, self.providers, self.dry_run = fleet, providers, dry_run
+        self._keeper, self._environment, self._clock = keeper, environment, clock
         self._listed_at: dict[str, float] = {}
         self._silent: Mapping[str, str] = {}
 
@@ -93,8 +89,6 @@ class Reconciler:
         return Round(decisions=decisions, failed=failed)
 
     async def _look(self, owner: str, known: Sequence[MachineRow]) -> dict[str, Sequence[Seen] | CallFailed]:
-        """What each provider shows, or why it does not."""
-
         async def look(name: str, provider: Provider) -> Sequence[Seen] | CallFailed:
             ids = {row.launch_id: row.machine_id for row in known if row.provider == name}
             try:

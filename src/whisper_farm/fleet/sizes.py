@@ -140,7 +140,6 @@ def total_wanted(snapshot: Snapshot, pool: Pool) -> tuple[int, str]:
 
 
 def _wanted(target: float, pool: Pool, sizes: Sizes) -> tuple[int, str]:
-    """As many machines as end the backlog in time, as have work, as the pool allows."""
     by_work = math.ceil(sizes.jobs / pool.slots)
     if sizes.speed:
         by_time = math.ceil(sizes.audio_seconds / (sizes.speed * target)) if sizes.audio_seconds else by_work

@@ -91,7 +91,6 @@ def _episode(entry: Any, show: str, base: str) -> dict[str, Any] | None:
 
 
 def _recordings(entry: Any) -> Iterator[str]:
-    """The addresses of recordings, what says that it is one first."""
     files = [(str(one.get("href", "")).strip(), str(one.get("type", ""))) for one in entry.get("enclosures", ())]
     media = [(str(one.get("url", "")).strip(), str(one.get("type", ""))) for one in entry.get("media_content", ())]
     both = [(url, kind) for url, kind in files + media if url]

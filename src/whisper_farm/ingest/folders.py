@@ -23,8 +23,7 @@ class Settling:
     """The files of one folder."""
 
     def __init__(self, quiet_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._quiet = quiet_seconds
-        self._clock = clock
+        self._quiet, self._clock = quiet_seconds, clock
         self._seen: dict[Path, _Seen] = {}
 
     def ready(self, files: Iterable[Path]) -> list[Path]:

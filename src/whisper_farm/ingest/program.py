@@ -79,7 +79,6 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str]) ->
 
 
 async def _said(stream: asyncio.StreamReader) -> bytes:
-    """The end of what it says."""
     said = b""
     while piece := await stream.read(PIECE_BYTES):
         said = (said + piece)[-MOST_SAID:]

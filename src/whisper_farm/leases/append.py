@@ -69,7 +69,6 @@ def _cutting(tx: Transaction, request: AppendRequest) -> Held:
 
 
 def _must_agree(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    """Chunks that were appended before must have the same bounds."""
     wanted = [RECOGNITION.job_id(row.id, chunk.position) for chunk in chunks]
     there = {position: bounds for position, *bounds in tx.rows(THERE, {"jobs": wanted})} if wanted else {}
     for chunk in chunks:
@@ -79,7 +78,6 @@ def _must_agree(tx: Transaction, row: TranscriptionRow, chunks: Sequence[NewChun
 
 
 def _must_continue(row: TranscriptionRow, chunks: Sequence[NewChunk]) -> None:
-    """New chunks must follow the last one without hole, overlap or emptiness."""
     position, end = row.chunks, row.cut_seconds
     for chunk in chunks:
         if chunk.position != position or not _near(chunk.start_seconds, end):

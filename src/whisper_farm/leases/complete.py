@@ -208,6 +208,5 @@ class Completing:
 
 
 def _recogniser_of(held: Held) -> tuple[str, str]:
-    """The engine and the model of a chunk."""
     engine, _, model = held.needs.partition(":")[2].partition(" ")
     return engine, model

@@ -22,39 +22,14 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 EventKind = Literal[
-    "transcription_submitted",
-    "transcription_fetching",
-    "transcription_fetched",
-    "transcription_started",
-    "transcription_unserved",
-    "transcription_assembling",
-    "transcription_done",
-    "transcription_incomplete",
-    "transcription_failed",
-    "transcription_cancelled",
-    "transcription_retried",
-    "transcription_renamed",
-    "transcription_deleted",
-    "transcription_edited",
-    "chunks_appended",
-    "chunking_done",
-    "peaks_done",
-    "language_decided",
-    "job_done",
-    "job_retried",
-    "job_released",
-    "job_redo",
-    "job_set_aside",
-    "worker_joined",
-    "worker_draining",
-    "worker_dismissed",
-    "worker_paused",
-    "worker_resumed",
-    "worker_gone",
-    "worker_hours_changed",
-    "limits_changed",
-    "settings_changed",
-]
+    "transcription_submitted", "transcription_fetching", "transcription_fetched", "transcription_started",
+    "transcription_unserved", "transcription_assembling", "transcription_done", "transcription_incomplete",
+    "transcription_failed", "transcription_cancelled", "transcription_retried", "transcription_renamed",
+    "transcription_deleted", "transcription_edited", "chunks_appended", "chunking_done", "peaks_done",
+    "language_decided", "job_done", "job_retried", "job_released", "job_redo", "job_set_aside", "worker_joined",
+    "worker_draining", "worker_dismissed", "worker_paused", "worker_resumed", "worker_gone", "worker_hours_changed",
+    "limits_changed", "settings_changed",
+]  # fmt: skip
 
 
 class FarmEvent(Answer):

@@ -26,8 +26,7 @@ class Watch(ABC):
     """A thread that calls back when another process asked to wake us."""
 
     def __init__(self, name: str, callback: Callable[[], None], end_seconds: float) -> None:
-        self._callback = callback
-        self._end_seconds = end_seconds
+        self._callback, self._end_seconds = callback, end_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

@@ -73,8 +73,7 @@ class Blobs:
     """One store of blobs. Safe to use from any number of tasks."""
 
     def __init__(self, store: LocalStore | S3Store, place: str, signer: S3Store | None = None) -> None:
-        self._store = store
-        self._signer = signer
+        self._store, self._signer = store, signer
         self.place = place
         """Where it is, for people to read."""
 

@@ -9,27 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    TextClause,
-    UniqueConstraint,
-    false,
-    text,
-)
+import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -39,71 +22,71 @@ metadata = MetaData(
     }
 )
 Kind = TypeEngine[Any]
-TEXT, INTEGER, BIGINT, BOOLEAN = Text(), Integer(), BigInteger(), Boolean()
-REAL: Kind = Double()
-JSON_TEXT = JSON(none_as_null=True)
-Columns = list[Column[Any]]
-Rule = CheckConstraint | UniqueConstraint | Index
+TEXT, INTEGER, BIGINT, BOOLEAN = sa.Text(), sa.Integer(), sa.BigInteger(), sa.Boolean()
+REAL: Kind = sa.Double()
+JSON_TEXT = sa.JSON(none_as_null=True)
+Columns = list[sa.Column[Any]]
+Rule = sa.CheckConstraint | sa.UniqueConstraint | sa.Index
 
 
-def table(name: str, *parts: Columns | Rule, numbered: bool = False) -> Table:
+def table(name: str, *parts: Columns | Rule, numbered: bool = False) -> sa.Table:
     """A table of these columns, constraints and indexes; `numbered` rows never get the number of a deleted one."""
     flat = [one for part in parts for one in (part if isinstance(part, list) else [part])]
-    return Table(name, metadata, *flat, sqlite_autoincrement=numbered)
+    return sa.Table(name, metadata, *flat, sqlite_autoincrement=numbered)
 
 
 def each(kind: Kind, names: str) -> Columns:
     """Columns that have a value in each row."""
-    return [Column(name, kind, nullable=False) for name in names.split()]
+    return [sa.Column(name, kind, nullable=False) for name in names.split()]
 
 
 def some(kind: Kind, names: str) -> Columns:
     """Columns that may be null."""
-    return [Column(name, kind) for name in names.split()]
+    return [sa.Column(name, kind) for name in names.split()]
 
 
 def zero(kind: Kind, names: str) -> Columns:
     """Columns that begin at zero, empty or false."""
-    start = false() if kind is BOOLEAN else text("''") if kind is TEXT else "0"
-    return [Column(name, kind, nullable=False, server_default=start) for name in names.split()]
+    start = sa.false() if kind is BOOLEAN else sa.text("''") if kind is TEXT else "0"
+    return [sa.Column(name, kind, nullable=False, server_default=start) for name in names.split()]
 
 
 def key(name: str) -> Columns:
     """The key, as somebody else makes it."""
-    return [Column(name, TEXT, primary_key=True)]
+    return [sa.Column(name, TEXT, primary_key=True)]
 
 
 def number() -> Columns:
     """The key, as the database counts it."""
-    return [Column("id", BIGINT.with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)]
+    return [sa.Column("id", BIGINT.with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True)]
 
 
 def single() -> list[Any]:
     """The key of a table with one row."""
-    return [Column("id", INTEGER, primary_key=True, autoincrement=False), holds("single", "id = 1")]
+    return [sa.Column("id", INTEGER, primary_key=True, autoincrement=False), holds("single", "id = 1")]
 
 
 def of(name: str, parent: str, cascade: bool = True) -> Columns:
     """A reference to the key of another table; with `cascade` the row goes with its parent."""
-    return [Column(name, TEXT, ForeignKey(parent, ondelete="CASCADE" if cascade else None), nullable=False)]
+    return [sa.Column(name, TEXT, sa.ForeignKey(parent, ondelete="CASCADE" if cascade else None), nullable=False)]
 
 
-def one_of(column: str, *values: str) -> CheckConstraint:
+def one_of(column: str, *values: str) -> sa.CheckConstraint:
     """The column holds one of these words."""
-    return CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=f"{column}_known")
+    return sa.CheckConstraint(f"{column} IN ({', '.join(map(repr, values))})", name=f"{column}_known")
 
 
-def holds(name: str, condition: str) -> CheckConstraint:
+def holds(name: str, condition: str) -> sa.CheckConstraint:
     """An invariant of every row, named so that a violation says what went wrong."""
-    return CheckConstraint(condition, name=name)
+    return sa.CheckConstraint(condition, name=name)
 
 
-def index(*columns: str) -> Index:
+def index(*columns: str) -> sa.Index:
     """An index over all rows."""
-    return Index(None, *columns)
+    return sa.Index(None, *columns)
 
 
-def partial(name: str, predicate: str, *columns: str | TextClause, unique: bool = False) -> Index:
+def partial(name: str, predicate: str, *columns: str | sa.TextClause, unique: bool = False) -> sa.Index:
     """An index over the few rows that a hot query looks at."""
-    where = text(predicate)
-    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+    where = sa.text(predicate)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)

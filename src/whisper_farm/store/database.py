@@ -41,8 +41,7 @@ class Transaction:
     __slots__ = ("_backend", "_changes", "_connection", "_last_steps", "_writes", "dialect", "now", "outbox", "wakes")
 
     def __init__(self, backend: Backend, connection: Connection, now: float, writes: bool) -> None:
-        self._backend = backend
-        self._connection = connection
+        self._backend, self._connection = backend, connection
         self._changes: list[Pending] = []
         self.now = now
         """Epoch seconds by the database's clock, or as the caller gave them."""

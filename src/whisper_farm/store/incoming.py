@@ -24,8 +24,7 @@ class Incoming:
     """The stream in larger pieces; raises `TooLarge` past its limit."""
 
     def __init__(self, source: AsyncIterator[bytes], limit: int) -> None:
-        self._source = source
-        self._limit = limit
+        self._source, self._limit = source, limit
         self._digest = hashlib.sha256()
         self._head = b""
         self._reader: asyncio.Task[object] | None = None

@@ -187,8 +187,7 @@ class PostgresWatch(Watch):
     """Listens on a connection of its own until stopped. Reconnects, and then calls back: it may have missed some."""
 
     def __init__(self, engine: Engine, identity: str, callback: Callable[[], None]) -> None:
-        self._engine = engine
-        self._identity = identity
+        self._engine, self._identity = engine, identity
         super().__init__("postgres-watch", callback, end_seconds=SILENCE_SECONDS)
 
     def _run(self) -> None:

@@ -115,7 +115,6 @@ def _migrate(tx: Transaction, place: str) -> bool:
 
 
 def _make(tx: Transaction) -> None:
-    """Make the tables of today in a database that has none, as all the steps together do."""
     from whisper_farm.store.tables import metadata
 
     metadata.create_all(tx.connection, checkfirst=False)

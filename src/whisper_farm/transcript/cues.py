@@ -113,7 +113,6 @@ def _cue_fits(layout: CueLayout) -> Fits:
 
 
 def _count(words: Sequence[Word], fits: Fits) -> int:
-    """How many lines the words need."""
     count = begin = 0
     for end in range(1, len(words) + 1):
         if end == len(words) or not fits(words[begin : end + 1]):
@@ -126,7 +125,6 @@ def _length(words: Sequence[Word]) -> int:
 
 
 def _between_pauses(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """The runs of words with no long pause in them."""
     begin = 0
     for at in range(1, len(words)):
         if words[at].start - words[at - 1].end >= LONG_PAUSE_SECONDS:

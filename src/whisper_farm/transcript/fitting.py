@@ -58,7 +58,6 @@ class _Token:
 
 
 def _timed(tokens: Sequence[str], had: Sequence[Word], start: float, end: float) -> list[_Token]:
-    """Each token with its time."""
     old = [
         replace(token, word=index)
         for index, word in enumerate(had)

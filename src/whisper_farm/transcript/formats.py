@@ -46,13 +46,11 @@ def _utf8(text: str) -> bytes:
 
 
 def _text(name: str, media_type: str, write: TextWriter, extension: str | None = None) -> OutputFormat:
-    """A format that is text in UTF-8, named as its files end unless that is given."""
     charset = "" if media_type == "application/json" else "; charset=utf-8"
     return OutputFormat(name, extension or name, media_type + charset, lambda transcript: _utf8(write(transcript)))
 
 
 def _cues(name: str, media_type: str, write: CueWriter) -> OutputFormat:
-    """A format of cues."""
     return replace(_text(name, media_type, lambda transcript: write(transcript, PLAIN)), cues=write)
 
 

@@ -42,7 +42,6 @@ def podcast_json(transcript: Transcript) -> str:
 
 
 def _lines(segment: Segment, width: int, before: str) -> Iterator[Line]:
-    """The words in lines of that width at most."""
     start, end, text = segment.start, segment.start, before
     for word_start, word_end, word in _words(segment):
         if text and len((text + word).strip()) > width:

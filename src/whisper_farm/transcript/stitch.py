@@ -94,7 +94,6 @@ def _without_stop(text: str) -> str:
 
 
 def _at(words: tuple[Word, ...], place: int, change: Callable[[str], str]) -> tuple[Word, ...]:
-    """The words with the text of one changed."""
     if not words:
         return words
     changed = list(words)

@@ -189,7 +189,6 @@ class Agent:
                     self._leases.end(token)
 
     async def _end(self) -> None:
-        """End every task and child, hand back what is left, say goodbye."""
         try:
             await self._tasks.end()
             await asyncio.gather(self._cutting.close(), self._pool.close(), self._leave())
@@ -207,7 +206,6 @@ class Agent:
             self._tell(Notice("left", f"Worker {self.name} has left the farm."))
 
     async def _introduce(self) -> None:
-        """Register, or say what has changed."""
         request = self._introduction()
         answer = await self._api.register(request)
         self._heartbeats.set_pace(answer.lease_seconds, answer.heartbeat_seconds)
@@ -230,7 +228,6 @@ class Agent:
             await asyncio.sleep(_REFUSED_SECONDS)
 
     async def _keep_introduced(self) -> None:
-        """Tell the farm when another model is loaded."""
         while True:
             if self._introduction() != self._introduced:
                 await self._introduce_again()
@@ -279,7 +276,6 @@ class Agent:
         job.add_done_callback(lambda _: self._jobs.pop(claim.token, None))
 
     async def _do(self, claim: worker.Claim) -> None:
-        """Do a job to its end, and hand that in."""
         end: Result | JobFailure
         try:
             match claim.task:

@@ -71,8 +71,7 @@ class WorkerApi:
     ) -> None:
         self._transport = Transport(server, _headers(token))
         self.worker_id = worker_id or secrets.token_hex(8)
-        self.timeout_seconds = timeout_seconds
-        self._told = told
+        self.timeout_seconds, self._told = timeout_seconds, told
         self.on_unknown: Callable[[], Awaitable[None]] | None = None
         """What to do when the farm does not know this worker (any more), before the call is sent again."""
         self.on_strange_claim: Callable[[str, str], None] = lambda token, why: None

@@ -58,8 +58,7 @@ class Child:
     def __init__(
         self, role: Role, process: asyncio.subprocess.Process, scratch: tempfile.TemporaryDirectory[str] | None = None
     ) -> None:
-        self.role = role
-        self._scratch = scratch
+        self.role, self._scratch = role, scratch
         self.pid = process.pid
         self._process = process
         self._reason: str | None = None

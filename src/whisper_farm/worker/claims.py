@@ -59,11 +59,8 @@ class ClaimCalls:
     ) -> None:
         self.changed = Wakeup()
         """Notify it when there may be more room."""
-        self._api = api
-        self._room = room
-        self._taken = taken
-        self._told_to_go = told_to_go
-        self._tell = tell
+        self._api, self._room = api, room
+        self._taken, self._told_to_go, self._tell = taken, told_to_go, tell
         self._asking: dict[JobKind, str] = {}
 
     async def run(self, kind: JobKind) -> None:

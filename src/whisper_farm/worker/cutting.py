@@ -61,10 +61,7 @@ class Cutting:
         recognising: Callable[[], bool],
     ) -> None:
         """`recognising` says whether something is being recognised beside."""
-        self._api = api
-        self._heartbeats = heartbeats
-        self._silence_seconds = silence_seconds
-        self._tell = tell
+        self._api, self._heartbeats, self._silence_seconds, self._tell = api, heartbeats, silence_seconds, tell
         self._tasks, self._recognising = tasks, recognising
         self._idle: dict[Child, asyncio.Task[None] | None] = {}
         """Children that wait, each with what ends it when it has waited long enough."""
@@ -150,9 +147,7 @@ class Storing:
     """What one claim stores at the farm before its end: chunks that were cut, or a listening copy."""
 
     def __init__(self, api: WorkerApi, heartbeats: Heartbeats, token: str) -> None:
-        self._api = api
-        self._heartbeats = heartbeats
-        self._token = token
+        self._api, self._heartbeats, self._token = api, heartbeats, token
 
     async def targets(self, positions: Sequence[int]) -> dict[int, worker.ChunkUpload]:
         """Where the audio at these positions goes."""

@@ -12,17 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whisper_farm.errors import (
-    EngineError,
-    FarmError,
-    Internal,
-    LeaseLost,
-    ModelMismatch,
-    ObjectStoreRefused,
-    ResultConflict,
-    ServerUnreachable,
-    TooLarge,
-)
+from whisper_farm import errors
 from whisper_farm.protocol import worker
 from whisper_farm.protocol.jobs import Result, TranscribeResult, TranscribeTask
 from whisper_farm.protocol.wire import MAX_BATCH
@@ -37,7 +27,7 @@ GATHER_SECONDS = 0.02
 MAX_GROUP_BYTES = 1 << 20
 _MESSAGE_LENGTH = 4000
 _CODE = "[a-z_]{1,64}"
-_IT_IS_OVER = (LeaseLost.code, ResultConflict.code, ModelMismatch.code)
+_IT_IS_OVER = (errors.LeaseLost.code, errors.ResultConflict.code, errors.ModelMismatch.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +45,10 @@ def failed_by(error: Exception) -> JobFailure:
 
     An error that nobody expected ends the job that met it, charged, and not the worker.
     """
-    if not isinstance(error, FarmError):
-        return JobFailure(Internal.code, f"The worker met an error that nobody expected: {error!r}")
-    passing = isinstance(error, (ServerUnreachable, ObjectStoreRefused, *FATAL))
-    return JobFailure(error.code, error.message, permanent=isinstance(error, TooLarge), charged=not passing)
+    if not isinstance(error, errors.FarmError):
+        return JobFailure(errors.Internal.code, f"The worker met an error that nobody expected: {error!r}")
+    passing = isinstance(error, (errors.ServerUnreachable, errors.ObjectStoreRefused, *FATAL))
+    return JobFailure(error.code, error.message, permanent=isinstance(error, errors.TooLarge), charged=not passing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +69,8 @@ class HandingIn:
     def __init__(
         self, api: WorkerApi, leases: Leases, heartbeats: Heartbeats, claiming: ClaimCalls, tell: Tell
     ) -> None:
-        self._api = api
-        self._leases = leases
-        self._heartbeats = heartbeats
-        self._claiming = claiming
-        self._tell = tell
+        self._api, self._leases = api, leases
+        self._heartbeats, self._claiming, self._tell = heartbeats, claiming, tell
         self._waiting: list[_Ending] = []
         self._sending = 0
         self._arrived = asyncio.Event()
@@ -147,7 +134,7 @@ class HandingIn:
             answer = await self._api.complete(request)
         except FATAL:
             raise
-        except FarmError as error:
+        except errors.FarmError as error:
             if len(group) == 1:
                 await self._fail([_instead(group[0], JobFailure(error.code, error.message))])
             else:
@@ -182,7 +169,7 @@ class HandingIn:
             await self._api.fail(worker.FailRequest(worker_id=self._api.worker_id, failures=failures))
         except FATAL:
             raise
-        except FarmError as error:
+        except errors.FarmError as error:
             if len(group) > 1:
                 for each in group:
                     await self._fail([each])
@@ -209,7 +196,7 @@ def _instead(ending: _Ending, failure: JobFailure) -> _Ending:
 
 def _reported(token: str, failure: JobFailure) -> worker.AttemptFailure:
     """The failure as a message that the server takes, whatever an engine or a server made of code and text."""
-    code = failure.code if re.fullmatch(_CODE, failure.code) else EngineError.code
+    code = failure.code if re.fullmatch(_CODE, failure.code) else errors.EngineError.code
     text = failure.message.replace("\0", "").encode(errors="replace").decode()[:_MESSAGE_LENGTH]
     return worker.AttemptFailure(
         token=token, code=code, message=text, permanent=failure.permanent, charged=failure.charged
@@ -217,7 +204,6 @@ def _reported(token: str, failure: JobFailure) -> worker.AttemptFailure:
 
 
 def _notice(ending: _Ending, outcome: worker.Outcome | None) -> Notice:
-    """What became of a job, for the owner of the worker."""
     claim = ending.claim
     if claim is None:
         why = ending.failure.message if ending.failure else ""

@@ -115,10 +115,7 @@ class Heartbeats:
     ) -> None:
         self.lease_seconds = 20.0
         self.heartbeat_seconds = 5.0
-        self._api = api
-        self._leases = leases
-        self._told_to_go = told_to_go
-        self._told_hours = told_hours
+        self._api, self._leases, self._told_to_go, self._told_hours = api, leases, told_to_go, told_hours
         self._beating = asyncio.Lock()
         self._sooner = Wakeup()
 

@@ -22,8 +22,7 @@ class LocalWorker:
     """A worker that waits for `work_for`."""
 
     def __init__(self, loop: LoopThread, settings: WorkerSettings, tell: Tell = tell_nobody) -> None:
-        self.loop = loop
-        self._tell = tell
+        self.loop, self._tell = loop, tell
         self.unavailable: ModelUnavailable | None = None
         """Why it was without its model at some time."""
         self._agent = Agent(settings, self._heed, waits=True)

@@ -99,9 +99,7 @@ class PlacedWorker:
     ) -> None:
         self._settings = settings
         self._hours = hours or Hours(settings.hours)
-        self._held = held
-        self._tell = tell
-        self._clock = clock
+        self._held, self._tell, self._clock = held, tell, clock
         self._began = clock()
         self._idle_since: float | None = None
         self._away_since: float | None = None

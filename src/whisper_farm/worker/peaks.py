@@ -27,9 +27,7 @@ class PeaksMaking:
     """The peaks job of one worker."""
 
     def __init__(self, api: WorkerApi, heartbeats: Heartbeats, silence_seconds: float) -> None:
-        self._api = api
-        self._heartbeats = heartbeats
-        self._silence_seconds = silence_seconds
+        self._api, self._heartbeats, self._silence_seconds = api, heartbeats, silence_seconds
 
     async def make(self, claim: Claim, task: PeaksTask) -> PeaksResult | JobFailure:
         """Make what this claim asks for; cancel this to stop."""

@@ -302,8 +302,7 @@ class AgentPipe:
     """A child's end of the pipe to its agent. Any thread may send."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
+        self._incoming, self._outgoing = incoming, outgoing
         self._lock = threading.Lock()
 
     @classmethod

@@ -25,10 +25,7 @@ class Reading:
     """What one child reads. `close` it, and then do as you like with the child."""
 
     def __init__(self, child: Child, api: WorkerApi, task: ChunkTask | PeaksTask, silence_seconds: float) -> None:
-        self._child = child
-        self._api = api
-        self._task = task
-        self._silence_seconds = silence_seconds
+        self._child, self._api, self._task, self._silence_seconds = child, api, task, silence_seconds
         self._room = asyncio.Semaphore(1 + AHEAD)
         self._sending: set[asyncio.Task[None]] = set()
         self._failure: Exception | None = None

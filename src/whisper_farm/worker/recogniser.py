@@ -206,7 +206,6 @@ async def fetch(order: pipe.LookAround, options: RecognitionOptions, news: News)
 
 
 def _engine_error(answer: pipe.PipeMessage) -> EngineError:
-    """The error that the process sent instead of what was asked for."""
     if not isinstance(answer, pipe.Unavailable | pipe.Missing):
         return EngineError(f"The recogniser answered with {type(answer).__name__}, out of turn.")
     kind = every_error().get(answer.code, EngineError)

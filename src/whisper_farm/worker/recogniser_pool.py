@@ -62,10 +62,7 @@ class RecogniserPool:
         self.recognisers: list[Recogniser] = []
         self.largest_batch = MAX_BATCH
         """Lowered when larger batches of the present model proved too much for the memory."""
-        self._settings = settings
-        self._tasks = tasks
-        self._changed = changed
-        self._tell = tell
+        self._settings, self._tasks, self._changed, self._tell = settings, tasks, changed, tell
         self._spare: dict[str, Recogniser] = {}
         self._closing: list[Recogniser] = []
         self._starting: set[asyncio.Task[None]] = set()
@@ -195,7 +192,6 @@ class RecogniserPool:
         self._changed()
 
     async def _start(self, model: RecognitionOptions) -> None:
-        """Start one process and load the model in it."""
         prepared = await self._prepared(model, lambda recogniser: self._load(recogniser, model))
         if prepared is not None:
             self._loaded(model, *prepared)

@@ -11,15 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from whisper_farm.errors import (
-    EngineError,
-    EngineUnavailable,
-    ModelUnavailable,
-    OptionUnsupported,
-    RecogniserCrashed,
-    SpeakersUnavailable,
-    TooLarge,
-)
+from whisper_farm import errors
 from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.protocol.worker import Claim
 from whisper_farm.transcript.options import RecognitionOptions
@@ -55,10 +47,7 @@ class Recognising:
         tell: Tell = tell_nobody,
     ) -> None:
         self.changed = Wakeup()
-        self._api = api
-        self._pool = pool
-        self._tasks = tasks
-        self._chunk_timeout_seconds = chunk_timeout_seconds
+        self._api, self._pool, self._tasks, self._chunk_timeout_seconds = api, pool, tasks, chunk_timeout_seconds
         self._room_changed, self._tell = room_changed, tell
         self._fetching = 0
         self._pending: list[ChunkJob] = []
@@ -83,7 +72,7 @@ class Recognising:
     async def recognise(self, claim: Claim, task: TranscribeTask) -> ChunkEnd:
         """Fetch the audio of a claim and recognise it; cancel this to forget it, wherever it is."""
         if task.size > MAX_BODY_BYTES:
-            raise TooLarge(f"The chunk of job {claim.job_id} has {task.size} bytes, more than a worker takes.")
+            raise errors.TooLarge(f"The chunk of job {claim.job_id} has {task.size} bytes, more than a worker takes.")
         self._fetching += 1
         try:
             flac = await self._api.download(task.transfer, task.size, task.sha256)
@@ -180,7 +169,7 @@ class Recognising:
         except ChildDiedError as death:
             if death.short_of_memory and len(jobs) > 1:
                 self._pool.largest_batch = len(jobs) // 2
-            self._not_done(left, JobFailure(RecogniserCrashed.code, death.evidence))
+            self._not_done(left, JobFailure(errors.RecogniserCrashed.code, death.evidence))
         except Exception as error:
             self._not_done(left, failed_by(error))
         else:
@@ -212,11 +201,15 @@ def _key(options: RecognitionOptions) -> RecognitionOptions:
     return options.model_copy(update={"language": None, "revision": None})
 
 
-def _refused(error: EngineError) -> JobFailure:
+def _refused(error: errors.EngineError) -> JobFailure:
     """The model cannot be had here: others may have the job (unless nobody could do what it asks for)."""
-    if isinstance(error, OptionUnsupported):
+    if isinstance(error, errors.OptionUnsupported):
         return JobFailure(error.code, error.message, permanent=True)
-    code = SpeakersUnavailable.code if isinstance(error, SpeakersUnavailable) else ModelUnavailable.code
+    code = (
+        errors.SpeakersUnavailable.code
+        if isinstance(error, errors.SpeakersUnavailable)
+        else errors.ModelUnavailable.code
+    )
     return JobFailure(code, error.message, charged=False)
 
 
@@ -229,8 +222,8 @@ def _end_of(answer: Recognised | Refused) -> ChunkEnd:
 def _why(end: BatchEnded) -> JobFailure:
     """How to report a chunk that the engine left out of its answers."""
     message = end.message or "The engine gave no answer for this chunk."
-    if end.code == OptionUnsupported.code:
+    if end.code == errors.OptionUnsupported.code:
         return JobFailure(end.code, message, permanent=True)
-    if end.code in (ModelUnavailable.code, EngineUnavailable.code):
-        return JobFailure(ModelUnavailable.code, message, charged=False)
-    return JobFailure(end.code or EngineError.code, message)
+    if end.code in (errors.ModelUnavailable.code, errors.EngineUnavailable.code):
+        return JobFailure(errors.ModelUnavailable.code, message, charged=False)
+    return JobFailure(end.code or errors.EngineError.code, message)

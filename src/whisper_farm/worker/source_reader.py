@@ -31,8 +31,7 @@ class SourceReader(io.RawIOBase):
     """A recording of `size` bytes, unbuffered; wrap it in `io.BufferedReader`. `ask` is for a block by its number."""
 
     def __init__(self, size: int, ask: Callable[[int], Future[bytes]]) -> None:
-        self._size = size
-        self._ask = ask
+        self._size, self._ask = size, ask
         self._at = 0
         self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()
 

@@ -17,22 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from whisper_farm.errors import (
-    FarmError,
-    Forbidden,
-    Internal,
-    InvalidRequest,
-    MethodNotAllowed,
-    NoSpace,
-    NotFound,
-    ObjectStoreRefused,
-    QuotaReached,
-    ServerBusy,
-    StoreUnavailable,
-    TooLarge,
-    TooSlow,
-    Unauthorized,
-)
+from whisper_farm import errors
 from whisper_farm.protocol.wire import Answer, ErrorBody, ErrorDetail
 
 RETRY_AFTER_SECONDS = 1
@@ -45,9 +30,10 @@ MOST_NAMED = 1000
 ErrorShape = Callable[[int, ErrorDetail], Response]
 """Writes the answer of a dialect for a status and what went wrong."""
 
-ALWAYS: tuple[type[FarmError], ...] = (
-    *(Unauthorized, Forbidden, InvalidRequest, TooLarge, TooSlow, QuotaReached),
-    *(NoSpace, StoreUnavailable, ObjectStoreRefused, ServerBusy, Internal),
+ALWAYS: tuple[type[errors.FarmError], ...] = (
+    *(errors.Unauthorized, errors.Forbidden, errors.InvalidRequest, errors.TooLarge, errors.TooSlow),
+    *(errors.QuotaReached, errors.NoSpace, errors.StoreUnavailable, errors.ObjectStoreRefused, errors.ServerBusy),
+    errors.Internal,
 )
 """What any call of the API that needs a token may answer."""
 
@@ -60,14 +46,16 @@ def farm_shape(status: int, detail: ErrorDetail) -> Response:
     return Response(ErrorBody(error=detail).model_dump_json(), status, media_type="application/json")
 
 
-def error_response(error: FarmError, shape: ErrorShape, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(error: errors.FarmError, shape: ErrorShape, headers: Mapping[str, str] | None = None) -> Response:
     """The answer for an error."""
     answer = shape(error.status, ErrorDetail(code=error.code, message=error.message, details=error.details))
     answer.headers.update({**_headers(error), **(headers or {})})
     return answer
 
 
-def documented(*kinds: type[FarmError], always: Sequence[type[FarmError]] = ALWAYS) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *kinds: type[errors.FarmError], always: Sequence[type[errors.FarmError]] = ALWAYS
+) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI description of the errors a call may answer, grouped by status: these, and those of any call."""
     by_status: dict[int, list[str]] = defaultdict(list)
     for kind in dict.fromkeys((*always, *kinds)):
@@ -75,7 +63,7 @@ def documented(*kinds: type[FarmError], always: Sequence[type[FarmError]] = ALWA
     return {status: {"description": " · ".join(texts), **_BODY} for status, texts in sorted(by_status.items())}
 
 
-def documented_as(body: type[Answer], *kinds: type[FarmError]) -> dict[int | str, dict[str, Any]]:
+def documented_as(body: type[Answer], *kinds: type[errors.FarmError]) -> dict[int | str, dict[str, Any]]:
     """The same for a dialect that writes errors in a form of its own."""
     described = documented(*kinds).items()
     return {elsewhere(int(status)): {"description": one["description"], "model": body} for status, one in described}
@@ -93,30 +81,30 @@ def add_error_handlers(app: FastAPI, routes: Sequence[BaseRoute], shape: ErrorSh
     async def answer(request: Request, error: Exception) -> Response:
         """Says nothing of what nobody foresaw; the log does."""
         match error:
-            case FarmError():
+            case errors.FarmError():
                 return error_response(error, shape)
             case RequestValidationError():
                 return error_response(invalid_request([(each["loc"], each["msg"]) for each in error.errors()]), shape)
             case HTTPException(status_code=400):
-                return error_response(InvalidRequest("The body cannot be parsed as JSON."), shape)
+                return error_response(errors.InvalidRequest("The body cannot be parsed as JSON."), shape)
             case HTTPException(status_code=404):
-                return error_response(NotFound("There is nothing at this address."), shape)
+                return error_response(errors.NotFound("There is nothing at this address."), shape)
             case HTTPException(status_code=405):
                 path = request.scope["path"].removeprefix(request.scope["root_path"])
-                return error_response(MethodNotAllowed(), shape, {"Allow": _allowed(resources, path)})
+                return error_response(errors.MethodNotAllowed(), shape, {"Allow": _allowed(resources, path)})
             case HTTPException():
-                detail = ErrorDetail(code=InvalidRequest.code, message=error.detail)
+                detail = ErrorDetail(code=errors.InvalidRequest.code, message=error.detail)
                 refusal = shape(error.status_code, detail)
                 refusal.headers.update(error.headers or {})
                 return refusal
-        return error_response(Internal(), shape)
+        return error_response(errors.Internal(), shape)
 
-    for kind in (FarmError, RequestValidationError, HTTPException, Exception):
+    for kind in (errors.FarmError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, answer)
 
 
-def _headers(error: FarmError) -> dict[str, str]:
-    if isinstance(error, Unauthorized):
+def _headers(error: errors.FarmError) -> dict[str, str]:
+    if isinstance(error, errors.Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     if error.status == 503:
         return {"Retry-After": str(RETRY_AFTER_SECONDS)}
@@ -125,14 +113,14 @@ def _headers(error: FarmError) -> dict[str, str]:
     return {}
 
 
-def invalid_request(wrong: Sequence[tuple[Sequence[object], str]]) -> InvalidRequest:
+def invalid_request(wrong: Sequence[tuple[Sequence[object], str]]) -> errors.InvalidRequest:
     """The refusal of a request: where something is wrong, and what; the first few of it."""
     problems = [
         {"where": ".".join(str(step) for step in where)[:200], "problem": _problem(where, problem)[:200]}
         for where, problem in wrong[:MAX_PROBLEMS]
     ]
     first = problems[0] if problems else {"where": "request", "problem": "is malformed"}
-    return InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)
+    return errors.InvalidRequest(f"{first['where']}: {first['problem']}", problems=problems)
 
 
 def _problem(where: Sequence[object], problem: str) -> str:

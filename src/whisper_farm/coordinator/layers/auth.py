@@ -21,21 +21,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from whisper_farm import errors
 from whisper_farm.coordinator.answers.errors import ErrorShape, error_response
 from whisper_farm.coordinator.coalescing import Coalescing
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.coordinator.layers.quotas import FailedTries, address_of
 from whisper_farm.coordinator.threads import StoreThreads
-from whisper_farm.errors import (
-    FarmError,
-    Forbidden,
-    NotFound,
-    ProtocolMismatch,
-    ServerBusy,
-    StorageError,
-    TooManyTries,
-    Unauthorized,
-)
 from whisper_farm.protocol.administration import Scope as TokenScope
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store.accounts import SessionRow
@@ -96,9 +87,7 @@ class KnownSecrets(Generic[R]):
         find: Callable[[Transaction, Collection[str]], Sequence[R]],
         touch: Callable[[Transaction, R], None],
     ) -> None:
-        self._store = store
-        self._find = find
-        self._touch = touch
+        self._store, self._find, self._touch = store, find, touch
         self._known: OrderedDict[str, tuple[float, Caller | None]] = OrderedDict()
         self._look_ups = Coalescing(self._look_up, most=MAX_ASKED)
 
@@ -111,7 +100,7 @@ class KnownSecrets(Generic[R]):
         if found is None and guessed:
             await asyncio.sleep(LOOK_SECONDS - time.monotonic() % LOOK_SECONDS)
         if len(self._look_ups) >= MAX_ASKED:
-            raise ServerBusy("Too many secrets are looked up at once; try again.")
+            raise errors.ServerBusy("Too many secrets are looked up at once; try again.")
         return await self._look_ups.ask(digest)
 
     def forget(self) -> None:
@@ -122,7 +111,7 @@ class KnownSecrets(Generic[R]):
         rows, now = await self._store.read(lambda tx: (self._find(tx, set(digests)), tx.now))
         for row in rows:
             if stale(row.last_used_at, now):
-                with suppress(StorageError):  # a full disk or a busy database keeps nobody from reading
+                with suppress(errors.StorageError):  # a full disk or a busy database keeps nobody from reading
                     await self._note_use(row)
         found = {row.hash: Caller(row.id, row.owner, row.scope) for row in rows}
         for digest in digests:
@@ -158,7 +147,7 @@ class KnownTokens(KnownSecrets[TokenRow]):
             return found
         self._failed.check(address)
         self._failed.failed(address)
-        raise Unauthorized("This token is not known here, or was revoked.")
+        raise errors.Unauthorized("This token is not known here, or was revoked.")
 
 
 class KnownWorkers:
@@ -181,7 +170,7 @@ class KnownWorkers:
             while len(self._tokens) > REMEMBERED:
                 self._tokens.popitem(last=False)
         if token_id != caller.token_id:
-            raise Forbidden(f"The worker {worker_id} was registered with another token.")
+            raise errors.Forbidden(f"The worker {worker_id} was registered with another token.")
 
 
 Enter = Callable[[Scope], Awaitable[Caller]]
@@ -201,9 +190,9 @@ async def ended(enter: Enter, scope: Scope) -> bool:
     """Whether what let this request in lets nobody in any more. A database that does not answer has ended nothing."""
     try:
         await enter(scope)
-    except (Unauthorized, Forbidden, TooManyTries):
+    except (errors.Unauthorized, errors.Forbidden, errors.TooManyTries):
         return True
-    except StorageError:
+    except errors.StorageError:
         return False
     return False
 
@@ -212,16 +201,13 @@ class Authentication:
     """The middleware: puts the caller into the request's state, or answers why not."""
 
     def __init__(self, app: ASGIApp, enter: Enter, open_paths: frozenset[str], shape: ErrorShape) -> None:
-        self.app = app
-        self._enter = enter
-        self._open_paths = open_paths
-        self._shape = shape
+        self.app, self._enter, self._open_paths, self._shape = app, enter, open_paths, shape
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and str(scope["path"]).removeprefix(scope["root_path"]) not in self._open_paths:
             try:
                 scope.setdefault("state", {})["caller"] = await self._enter(scope)
-            except FarmError as error:
+            except errors.FarmError as error:
                 await error_response(error, self._shape)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -232,7 +218,6 @@ bearer = HTTPBearer(auto_error=False, scheme_name="token", description="`Authori
 
 
 async def _caller(request: Request) -> Caller:
-    """The caller of this request, as the middleware found it."""
     found: Caller = request.state.caller
     return found
 
@@ -250,7 +235,7 @@ Admin = Annotated[Caller, Depends(_admin)]
 def must_have(found: Caller, *scopes: TokenScope) -> Caller:
     """The caller, if the token has one of these scopes; raises `Forbidden`."""
     if found.scope not in scopes:
-        raise Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
+        raise errors.Forbidden(f"This needs a token of scope {' or '.join(scopes)}, not {found.scope}.")
     return found
 
 
@@ -258,7 +243,7 @@ def must_speak_our_protocol(scope: Scope) -> None:
     """Raise `ProtocolMismatch` for a worker that speaks another version."""
     spoken = header(scope, PROTOCOL_HEADER.lower()) or "none"
     if spoken != str(PROTOCOL_VERSION):
-        raise ProtocolMismatch(
+        raise errors.ProtocolMismatch(
             f"This server speaks protocol version {PROTOCOL_VERSION}, the worker {spoken[:20]}: "
             "install the same release on both.",
             server=PROTOCOL_VERSION,
@@ -269,7 +254,7 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
     """The transcription, if this caller may know of it; somebody else's is as little there as none."""
     row = find(tx, transcription_id)
     if row.id != caller.reads and caller.sees not in (None, row.owner):
-        raise NotFound(f"There is no transcription {transcription_id}.")
+        raise errors.NotFound(f"There is no transcription {transcription_id}.")
     return row
 
 
@@ -278,4 +263,4 @@ def secret_of(scope: Scope, kinds: Sequence[str] = ("bearer",)) -> str:
     kind, _, secret = header(scope, "authorization").partition(" ")
     if kind.lower() in kinds and 0 < len(secret.strip()) <= MAX_SECRET:
         return secret.strip()
-    raise Unauthorized
+    raise errors.Unauthorized

@@ -54,12 +54,8 @@ class RequestLimits:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         """`larger` has the paths whose bodies may be larger than `max_body_bytes`, and how large."""
-        self.app = app
-        self.max_body_bytes = max_body_bytes
-        self.larger = larger
-        self.uploads = uploads
-        self.shape = shape
-        self.body_seconds = body_seconds
+        self.app, self.max_body_bytes, self.larger = app, max_body_bytes, larger
+        self.uploads, self.shape, self.body_seconds = uploads, shape, body_seconds
         self._turns = Turns(LARGE_BODIES_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

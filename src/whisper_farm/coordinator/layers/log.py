@@ -33,8 +33,7 @@ class RequestLog:
     """The middleware."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app = app
-        self.metrics = metrics
+        self.app, self.metrics = app, metrics
         self.log = logger()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -28,8 +28,7 @@ class AtOnce:
     """Counts what each owner has under way."""
 
     def __init__(self, most: int, what: str) -> None:
-        self._most = most
-        self._what = what
+        self._most, self._what = most, what
         self._under_way: Counter[str] = Counter()
 
     def check(self, owner: str) -> None:

@@ -112,7 +112,6 @@ def without_body(status: int, detail: ErrorDetail) -> Response:
 
 
 def _password(scope: Scope) -> str | None:
-    """The password of HTTP's basic authentication; None if there is none."""
     kind, _, told = header(scope, "authorization").partition(" ")
     if kind.lower() != "basic" or len(told) > 2 * MAX_SECRET:
         return None

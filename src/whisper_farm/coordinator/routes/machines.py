@@ -115,7 +115,6 @@ def _list(tx: Transaction, fleet: Fleet) -> protocol.MachineList:
 
 
 def _views(tx: Transaction, launched: Sequence[MachineRow]) -> tuple[protocol.MachineView, ...]:
-    """These machines, with what their workers do now."""
     work = rows.work_in_hand(tx, [row.worker_id for row in launched if row.worker_id and row.state != "gone"])
     return tuple(_view(row, tx.now, [one for one in work if one.worker_id == row.worker_id]) for row in launched)
 

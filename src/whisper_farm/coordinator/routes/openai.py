@@ -207,7 +207,6 @@ async def _transcribed(request: Request, caller: AnyCaller, farm: Coordinator, t
 
 
 async def _recogniser(farm: Coordinator, asked: str) -> tuple[str, str]:
-    """Engine and model for a model's id."""
     if asked in OPENAI_MODELS:
         return engine_and_model(farm.settings.default_model)
     if not await farm.store.read(lambda tx: _is_known(tx, asked)):

@@ -12,6 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
+from whisper_farm import errors
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import serve_blob
 from whisper_farm.coordinator.answers.openapi import CURSOR, IdInPath, PageSize, TranscriptionId, files, ranges
@@ -21,21 +22,6 @@ from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, own
 from whisper_farm.coordinator.submissions import must_have_room, take_submission
 from whisper_farm.coordinator.transcripts import segment_page, transcript_key_of
 from whisper_farm.coordinator.views import job_list, transcription_list, transcription_view
-from whisper_farm.errors import (
-    AddressRefused,
-    BlobMissing,
-    DigestMismatch,
-    FarmError,
-    Forbidden,
-    InvalidTranscript,
-    NotFound,
-    NotMade,
-    OptionUnsupported,
-    SourceEmpty,
-    SourceMissing,
-    SourceUnreadable,
-    WrongState,
-)
 from whisper_farm.leases import transcriptions
 from whisper_farm.protocol.client import (
     Batch,
@@ -69,10 +55,10 @@ STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
 FormatName = Annotated[str, AfterValidator(known_format), WithJsonSchema({"type": "string", "enum": list(FORMATS)})]
 router = routes_for("transcriptions", "/transcriptions")
-_SOURCE = (DigestMismatch, SourceMissing, SourceUnreadable, SourceEmpty)
-_SUBMIT = documented(NotFound, WrongState, *_SOURCE, OptionUnsupported, AddressRefused)
-_ONE = documented(NotFound)
-_CHANGE = documented(NotFound, WrongState)
+_SOURCE = (errors.DigestMismatch, errors.SourceMissing, errors.SourceUnreadable, errors.SourceEmpty)
+_SUBMIT = documented(errors.NotFound, errors.WrongState, *_SOURCE, errors.OptionUnsupported, errors.AddressRefused)
+_ONE = documented(errors.NotFound)
+_CHANGE = documented(errors.NotFound, errors.WrongState)
 
 
 @router.post(
@@ -98,14 +84,14 @@ async def submit_batch(body: Batch, caller: AnyCaller, farm: Farm) -> BatchView:
     for one in body.submissions:
         try:
             answers.append(Submitted(transcription=(await _submit(farm, one, caller))[0]))
-        except FarmError as error:
+        except errors.FarmError as error:
             answers.append(Submitted(error=ErrorDetail(code=error.code, message=error.message, details=error.details)))
     return BatchView(submissions=answers)
 
 
 async def _submit(farm: Coordinator, body: Submission, caller: Caller) -> tuple[TranscriptionView, bool]:
     if caller.scope != "admin" and body.priority > farm.settings.max_user_priority:
-        raise Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
+        raise errors.Forbidden(f"Users may ask for a priority of {farm.settings.max_user_priority} at most.")
     made, is_new = await take_submission(farm, body, caller, strict=True)
     view = await farm.store.read(lambda tx: transcription_view(tx, made, farm.policy))
     farm.log.info("submitted", action="submit", transcription_id=view.id, owner=view.owner, new=is_new)
@@ -182,8 +168,6 @@ async def _retry(transcription_id: str, job_id: str | None, caller: Caller, farm
 async def _change(
     transcription_id: str, caller: Caller, farm: Coordinator, change: Callable[[Transaction, str], object]
 ) -> TranscriptionView:
-    """The caller's own transcription after a change."""
-
     def changed(tx: Transaction) -> TranscriptionView:
         change(tx, own(tx, caller, transcription_id).id)
         return transcription_view(tx, transcription_id, farm.policy)
@@ -228,7 +212,7 @@ async def list_segments(
     "/{transcription_id}/transcript",
     response_class=Response,
     responses={
-        **documented(NotFound, WrongState, BlobMissing, InvalidTranscript),
+        **documented(errors.NotFound, errors.WrongState, errors.BlobMissing, errors.InvalidTranscript),
         **ranges(STORED.media_type),
         200: {
             "description": "The file; as `json` a `TranscriptDocument`.",
@@ -270,7 +254,10 @@ async def get_transcript(
 @router.get(
     "/{transcription_id}/transcripts",
     response_class=Response,
-    responses={**documented(NotFound, WrongState, BlobMissing, InvalidTranscript), 200: {"content": {ZIP: {}}}},
+    responses={
+        **documented(errors.NotFound, errors.WrongState, errors.BlobMissing, errors.InvalidTranscript),
+        200: {"content": {ZIP: {}}},
+    },
 )
 async def get_transcripts(
     transcription_id: TranscriptionId,
@@ -290,7 +277,7 @@ async def get_transcripts(
 @router.get(
     "/{transcription_id}/audio",
     response_class=Response,
-    responses={**documented(NotFound, NotMade, BlobMissing), **ranges(COPY_MEDIA_TYPE)},
+    responses={**documented(errors.NotFound, errors.NotMade, errors.BlobMissing), **ranges(COPY_MEDIA_TYPE)},
 )
 @router.head("/{transcription_id}/audio", response_class=Response, include_in_schema=False)
 async def get_audio(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
@@ -302,7 +289,7 @@ async def get_audio(transcription_id: TranscriptionId, request: Request, caller:
 @router.get(
     "/{transcription_id}/peaks",
     response_class=Response,
-    responses={**documented(NotFound, NotMade, BlobMissing), **ranges("application/json")},
+    responses={**documented(errors.NotFound, errors.NotMade, errors.BlobMissing), **ranges("application/json")},
 )
 async def get_peaks(transcription_id: TranscriptionId, request: Request, caller: AnyCaller, farm: Farm) -> Response:
     """The waveform: lowest and highest values in turn, of stretches of equal length, once they are made."""
@@ -322,7 +309,7 @@ def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> Playabl
     row = own(tx, caller, transcription_id)
     made = playable(tx, row.id)
     if made is None:
-        raise NotMade(f"There is no listening copy of {row.name} yet.")
+        raise errors.NotMade(f"There is no listening copy of {row.name} yet.")
     return made
 
 

@@ -115,8 +115,6 @@ def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[rows.UploadRow
 
 
 async def _join(farm: Coordinator, upload: rows.UploadRow, parts: Sequence[rows.PartRow], sha256: str | None) -> None:
-    """Make one blob of the parts; one whose SHA-256 is known is all of it already."""
-
     async def joined() -> AsyncIterator[bytes]:
         for part in parts:
             async for piece in await farm.blobs.get_range(part.key):

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from whisper_farm import errors
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.answers.files import OCTETS, serve_blob, serve_file
 from whisper_farm.coordinator.answers.openapi import ClaimTokenInPath, PositionInPath, binary, ranges
@@ -29,18 +30,6 @@ from whisper_farm.coordinator.layers.auth import (
 )
 from whisper_farm.coordinator.layers.quotas import address_of
 from whisper_farm.coordinator.transfers import chunk_key, to_store
-from whisper_farm.errors import (
-    BlobMissing,
-    DigestMismatch,
-    InvalidRequest,
-    LeaseLost,
-    PositionConflict,
-    ProtocolMismatch,
-    SourceUnreadable,
-    TooManyTries,
-    Unauthorized,
-    WorkerUnknown,
-)
 from whisper_farm.leases.append import append as append_chunks
 from whisper_farm.leases.attempts import heartbeat as beat
 from whisper_farm.leases.attempts import jobs_of
@@ -68,9 +57,12 @@ LARGER = {
 """Calls whose bodies may be larger than the calls of users."""
 FLAC = "audio/flac"
 
-router = routes_for("work", "", ProtocolMismatch)
-_SOURCE = {**documented(ProtocolMismatch, LeaseLost, BlobMissing, SourceUnreadable), **ranges(OCTETS)}
-_AUDIO = {**documented(ProtocolMismatch, LeaseLost, BlobMissing), **ranges(FLAC)}
+router = routes_for("work", "", errors.ProtocolMismatch)
+_SOURCE = {
+    **documented(errors.ProtocolMismatch, errors.LeaseLost, errors.BlobMissing, errors.SourceUnreadable),
+    **ranges(OCTETS),
+}
+_AUDIO = {**documented(errors.ProtocolMismatch, errors.LeaseLost, errors.BlobMissing), **ranges(FLAC)}
 
 
 def worker_protocol(coordinator: Coordinator) -> FastAPI:
@@ -85,7 +77,7 @@ def worker_protocol(coordinator: Coordinator) -> FastAPI:
     return sub_application(coordinator, [router], own)
 
 
-@router.post("/join", responses=documented(ProtocolMismatch, TooManyTries))
+@router.post("/join", responses=documented(errors.ProtocolMismatch, errors.TooManyTries))
 async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> protocol.JoinAnswer:
     """Let a worker in by a join code, or have it wait for an administrator. Needs no token."""
     must_speak_our_protocol(request.scope)
@@ -93,7 +85,7 @@ async def join(body: protocol.JoinRequest, request: Request, farm: Farm) -> prot
     with farm.failed_tries.one_try(address_of(request.scope)):
         state = await farm.store.write(lambda tx: join_by(tx, body.code, body.name, body.token_hash, most))
         if state is None:
-            raise Unauthorized("This join code does not work (any more); the farm page makes another one.")
+            raise errors.Unauthorized("This join code does not work (any more); the farm page makes another one.")
     farm.log.info("a worker joins", action="join", name=body.name, state=state)
     return protocol.JoinAnswer(state=state)
 
@@ -111,7 +103,7 @@ async def register(body: protocol.RegisterRequest, caller: AnyCaller, farm: Farm
     return answer
 
 
-@router.post("/claim", responses=documented(ProtocolMismatch, WorkerUnknown))
+@router.post("/claim", responses=documented(errors.ProtocolMismatch, errors.WorkerUnknown))
 async def claim(body: protocol.ClaimRequest, request: Request, caller: AnyCaller, farm: Farm) -> protocol.ClaimAnswer:
     """Claim jobs, waiting up to `wait_seconds` for some. The same `request_id` again gets the same live attempts."""
     await farm.workers.check(caller, body.worker_id)
@@ -126,14 +118,14 @@ async def claim(body: protocol.ClaimRequest, request: Request, caller: AnyCaller
     return protocol.ClaimAnswer(claims=await claims_of(farm.blobs, tried.claims), drain=tried.drain)
 
 
-@router.post("/heartbeat", responses=documented(ProtocolMismatch, WorkerUnknown))
+@router.post("/heartbeat", responses=documented(errors.ProtocolMismatch, errors.WorkerUnknown))
 async def heartbeat(body: protocol.HeartbeatRequest, caller: AnyCaller, farm: Farm) -> protocol.HeartbeatAnswer:
     """Renew all leases of a worker; hear which are lost or cancelled, and whether to leave."""
     await farm.workers.check(caller, body.worker_id)
     return await farm.store.beat(lambda tx: beat(tx, body, farm.policy))
 
 
-@router.post("/uploads", responses=documented(ProtocolMismatch, LeaseLost))
+@router.post("/uploads", responses=documented(errors.ProtocolMismatch, errors.LeaseLost))
 async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -> protocol.UploadAnswer:
     """Where the audio of new chunks goes, or the listening copy."""
     held = await _held_by(farm, caller, body.token, body.worker_id, *READS_SOURCE)
@@ -143,14 +135,17 @@ async def uploads(body: protocol.UploadRequest, caller: AnyCaller, farm: Farm) -
 
 
 @router.post(
-    "/append", responses=documented(ProtocolMismatch, LeaseLost, PositionConflict, DigestMismatch, BlobMissing)
+    "/append",
+    responses=documented(
+        errors.ProtocolMismatch, errors.LeaseLost, errors.PositionConflict, errors.DigestMismatch, errors.BlobMissing
+    ),
 )
 async def append(body: protocol.AppendRequest, caller: AnyCaller, farm: Farm) -> protocol.AppendAnswer:
     """Add chunks that were cut and uploaded, once what was uploaded is verified."""
     held = await _held_by(farm, caller, body.token, body.worker_id, "chunk")
     for chunk in body.chunks:
         if chunk.key != chunk_key(held.transcription_id, body.token, chunk.position):
-            raise InvalidRequest(f"{chunk.key} was not minted for chunk {chunk.position} of this attempt.")
+            raise errors.InvalidRequest(f"{chunk.key} was not minted for chunk {chunk.position} of this attempt.")
     await _verify(farm, body.chunks)
     answer = await farm.store.write(lambda tx: append_chunks(tx, body, farm.policy))
     farm.log.info(
@@ -172,7 +167,7 @@ async def complete(body: protocol.CompleteRequest, caller: AnyCaller, farm: Farm
     """
     await farm.workers.check(caller, body.worker_id)
     if body.claim is not None and body.claim.worker_id != body.worker_id:
-        raise InvalidRequest("The claim inside a completion is for the same worker.")
+        raise errors.InvalidRequest("The claim inside a completion is for the same worker.")
     outcomes, tried, jobs = await farm.completions.complete(body)
     _note_outcomes(farm, "complete", body.worker_id, outcomes, jobs, tried.claims)
     claims = await claims_of(farm.blobs, tried.claims)
@@ -215,7 +210,7 @@ async def audio(token: ClaimTokenInPath, request: Request, caller: AnyCaller, fa
     "/uploads/{token}/{position}",
     status_code=204,
     openapi_extra={"requestBody": {"required": True, **binary(OCTETS)}},
-    responses=documented(ProtocolMismatch, LeaseLost, PositionConflict),
+    responses=documented(errors.ProtocolMismatch, errors.LeaseLost, errors.PositionConflict),
 )
 async def upload_chunk(
     token: ClaimTokenInPath, position: PositionInPath, request: Request, caller: AnyCaller, farm: Farm
@@ -226,7 +221,7 @@ async def upload_chunk(
     """
     held = await _held(farm, caller, token, *READS_SOURCE)
     if held.kind == "chunk" and position < held.chunks:
-        raise PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
+        raise errors.PositionConflict(f"Chunk {position} of {held.source_name} is appended; its audio stays as it is.")
     key, most = upload_place(held, token, position)
     await farm.blobs.put_stream(key, request.stream(), most)
 
@@ -248,7 +243,7 @@ async def _held_by(farm: Coordinator, caller: Caller, token: str, worker_id: str
     """The same, if it is that worker."""
     held = await _held(farm, caller, token, *kinds)
     if held.worker_id != worker_id:
-        raise LeaseLost
+        raise errors.LeaseLost
     return held
 
 

@@ -59,8 +59,7 @@ class Assembler(Service):
     timeout_seconds = 600
 
     def __init__(self, store: StoreThreads, blobs: Blobs) -> None:
-        self._store = store
-        self._blobs = blobs
+        self._store, self._blobs = store, blobs
         self._log = logger()
 
     async def run_once(self) -> Report:
@@ -118,7 +117,6 @@ class Assembler(Service):
             await self._store.write(partial(_note, transcription_id, number, batch, first or 0, before))
 
     async def _document(self, draft: Draft) -> AsyncIterator[bytes]:
-        """The transcript's JSON document, piece by piece."""
         yield b'{"segments": ['
         speakers = await self._speakers(draft) if draft.row.recognition.diarize else None
         async for chunk, heard in heard_in(self._blobs, draft.chunks, speakers):

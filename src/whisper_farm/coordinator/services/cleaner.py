@@ -47,8 +47,7 @@ class Reaper(Service):
     timeout_seconds = 30
 
     def __init__(self, store: StoreThreads, policy: Policy) -> None:
-        self._store = store
-        self._policy = policy
+        self._store, self._policy = store, policy
 
     async def run_once(self) -> Report:
         """One sweep over the whole farm."""
@@ -69,9 +68,7 @@ class Retention(Service):
     timeout_seconds = 300
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
-        self._store = store
-        self._blobs = blobs
-        self._settings = settings
+        self._store, self._blobs, self._settings = store, blobs, settings
 
     async def run_once(self) -> Report:
         """Delete one batch of each."""
@@ -124,8 +121,7 @@ class Sweeper(Service):
     timeout_seconds = 1800
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
-        self._store = store
-        self._blobs = blobs
+        self._store, self._blobs = store, blobs
         self._orphan_seconds = settings.orphan_hours * HOUR_SECONDS
         self._trash_seconds = settings.trash_hours * HOUR_SECONDS
 

@@ -44,9 +44,7 @@ class Feeds(Service):
     timeout_seconds = 170
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings) -> None:
-        self._store = store
-        self._blobs = blobs
-        self._settings = settings
+        self._store, self._blobs, self._settings = store, blobs, settings
 
     async def run_once(self) -> Report:
         """Look at the feed whose turn it is."""

@@ -55,8 +55,7 @@ class LinkFetch:
     """One try: the row as it is by now, and what is in memory."""
 
     def __init__(self, row: FetchRow, url: str) -> None:
-        self.row = row
-        self.url = url
+        self.row, self.url = row, url
         self.id = row.transcription_id
         self.stored_before = self.stored
         self.memory = bytearray()
@@ -86,10 +85,7 @@ class Fetcher(Service):
 
     def __init__(self, store: StoreThreads, blobs: Blobs, settings: ServerSettings, most_of_one: int) -> None:
         """It takes no link of an owner of whom so many are being fetched."""
-        self._store = store
-        self._blobs = blobs
-        self._settings = settings
-        self._most_of_one = most_of_one
+        self._store, self._blobs, self._settings, self._most_of_one = store, blobs, settings, most_of_one
         self.timeout_seconds: float = settings.fetch_hours * 3600 + LAST_SECONDS
 
     async def run_once(self) -> Report:

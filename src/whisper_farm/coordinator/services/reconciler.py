@@ -41,8 +41,7 @@ class MachinesService(Service):
     timeout_seconds = 300
 
     def __init__(self, store: StoreThreads, fleet: Fleet, dry_run: bool) -> None:
-        self.fleet = fleet
-        self.dry_run = dry_run
+        self.fleet, self.dry_run = fleet, dry_run
         self.period_seconds = fleet.fleet.look_seconds
         self.providers = open_providers(fleet)
         self._store = store
@@ -73,13 +72,11 @@ class MachinesService(Service):
         return Report(decisions=len(done.decisions), failed=done.failed)
 
     async def _forget(self) -> None:
-        """Now and then, remove old lines of the log."""
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             await self._store.write(lambda tx: forget_log(tx, tx.now - LOG_SECONDS))
 
     async def _renew(self) -> None:
-        """Keep the turn while a round takes long."""
         while True:
             await asyncio.sleep(self._keeper.turn_seconds / 4)
             with suppress(FarmError):

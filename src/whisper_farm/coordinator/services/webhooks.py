@@ -81,7 +81,6 @@ class Webhooks(Service):
             return await asyncio.gather(*(self._send(pool, each) for each in due))
 
     async def _send(self, pool: httpcore.AsyncConnectionPool, due: webhooks.DueDelivery) -> bool:
-        """One try; whether the message has arrived."""
         status, error = None, None
         try:
             async with asyncio.timeout(TRY_SECONDS):
@@ -113,7 +112,6 @@ async def _post(pool: httpcore.AsyncConnectionPool, due: webhooks.DueDelivery) -
 
 
 def _make(tx: Transaction, hook: webhooks.WebhookRow, events: list[Event]) -> int:
-    """Messages of these events; none if somebody else was first."""
     if not webhooks.move_on(tx, hook.id, events[-1].id):
         return 0
     ends = [event for event in events if event.kind in TOLD and event.transcription_id is not None]
