@@ -47,15 +47,11 @@ export function ChunkMap({ jobs, label, onPick }: Props) {
         style={{ maxWidth: columns * 16, cursor: onPick ? "pointer" : undefined }}
         onClick={pick}
       >
-        {[...paths].map(([state, { path }]) => (
-          <path key={state} d={path} style={{ fill: CHUNK_COLOURS[state] }} />
-        ))}
+        {[...paths].map(([state, { path }]) => <path key={state} d={path} style={{ fill: CHUNK_COLOURS[state] }} />)}
       </svg>
       <figcaption className={style.legend}>
         {[...paths].map(([state, { count }]) => (
-          <span key={state}>
-            <i style={{ background: CHUNK_COLOURS[state] }} /> {count} {t.chunkStates[state]}
-          </span>
+          <span key={state}><i style={{ background: CHUNK_COLOURS[state] }} /> {count} {t.chunkStates[state]}</span>
         ))}
       </figcaption>
     </figure>

@@ -52,11 +52,7 @@ export function NameDialog({ title, label, given, hint, known = [], most = 100, 
           <Group gap="xs">
             {known.map((one) => <Small key={one} variant="default" label={one} onClick={() => setName(one)} />)}
           </Group>
-          <Group justify="flex-end">
-            <Button type="submit" disabled={!name.trim()}>
-              {t.ok}
-            </Button>
-          </Group>
+          <Group justify="flex-end"><Button type="submit" disabled={!name.trim()}>{t.ok}</Button></Group>
         </Stack>
       </Form>
     </Modal>
@@ -99,11 +95,7 @@ export function Facts({ facts, wide = false }: { facts: readonly Fact[]; wide?: 
 }
 
 export function Entries({ label, children }: { label: string; children: ReactNode }) {
-  return (
-    <ul className={style.list} aria-label={label}>
-      {children}
-    </ul>
-  );
+  return <ul className={style.list} aria-label={label}>{children}</ul>;
 }
 
 /** One of a list: its name, what there is to know of it, and what can be done with it. */
@@ -119,11 +111,7 @@ export function Entry({ name, badge, about, bad, children }: {
       <div className={style.grow}>
         <b dir="auto">{name}</b> {typeof badge === "string" ? <Badge color="gray">{badge}</Badge> : badge}
         <Note>{about.filter(Boolean).join(" · ")}</Note>
-        {bad && (
-          <Text size="sm" c="var(--mantine-color-error)">
-            {bad}
-          </Text>
-        )}
+        {bad && <Text size="sm" c="var(--mantine-color-error)">{bad}</Text>}
       </div>
       {children && <div className={style.does}>{children}</div>}
     </li>
@@ -172,9 +160,7 @@ export function Actions({ label, actions, width = 260 }: { label: string; action
   return (
     <Menu position="bottom-end" width={width}>
       <Menu.Target>
-        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={label}>
-          <IconDots size={18} />
-        </ActionIcon>
+        <ActionIcon variant="subtle" color="gray" size="lg" aria-label={label}><IconDots size={18} /></ActionIcon>
       </Menu.Target>
       <Menu.Dropdown>
         {actions.map(({ label: said, hint, icon: Icon, danger, run }) => (
@@ -185,11 +171,7 @@ export function Actions({ label, actions, width = 260 }: { label: string; action
             {...(danger ? { color: "red" } : {})}
           >
             {said}
-            {hint && (
-              <Text size="xs" c="dimmed">
-                {hint}
-              </Text>
-            )}
+            {hint && <Text size="xs" c="dimmed">{hint}</Text>}
           </Menu.Item>
         ))}
       </Menu.Dropdown>

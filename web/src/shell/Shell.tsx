@@ -26,9 +26,7 @@ export function Shell() {
   const connected = useLive();
   return (
     <AppShell header={{ height: 56 }} padding={0}>
-      <a className={style.skip} href="#content" onClick={skip}>
-        {t.skip}
-      </a>
+      <a className={style.skip} href="#content" onClick={skip}>{t.skip}</a>
       <AppShell.Header className={style.header}>
         <Container size="lg" h="100%">
           <Group h="100%" gap="xs" wrap="nowrap">
@@ -57,16 +55,10 @@ export function Shell() {
       </AppShell.Header>
       <AppShell.Main>
         <div role="status" aria-live="polite">
-          {!connected && (
-            <div className={style.lost}>
-              <IconPlugConnectedX size={18} aria-hidden /> {t.lost}
-            </div>
-          )}
+          {!connected && <div className={style.lost}><IconPlugConnectedX size={18} aria-hidden /> {t.lost}</div>}
         </div>
         <div id="said" className={style.said} aria-live="polite" />
-        <div id="content" tabIndex={-1} className={style.content}>
-          <Outlet />
-        </div>
+        <div id="content" tabIndex={-1} className={style.content}><Outlet /></div>
       </AppShell.Main>
     </AppShell>
   );

@@ -48,9 +48,7 @@ export function AddMachine() {
                 value={owner}
                 onChange={(event) => setOwner(event.currentTarget.value)}
               />
-              <Button type="submit" variant="default">
-                {t.join.another}
-              </Button>
+              <Button type="submit" variant="default">{t.join.another}</Button>
             </Group>
           </form>
           {make.isPending && <Loader aria-label={t.loading} />}
@@ -85,14 +83,8 @@ function How({ code, until, approved, ask }: HowProps) {
         onChange={(value) => setSystem(value as System)}
         data={systems.map((value) => ({ value, label: t.join.systems[value] }))}
       />
-      <Code block className={style.command} data-testid="join-command">
-        {command}
-      </Code>
-      {onlyHere(server) && (
-        <Alert color="orange" role="status">
-          {t.join.onlyHere(new URL(server).host)}
-        </Alert>
-      )}
+      <Code block className={style.command} data-testid="join-command">{command}</Code>
+      {onlyHere(server) && <Alert color="orange" role="status">{t.join.onlyHere(new URL(server).host)}</Alert>}
       <Group wrap="nowrap" gap="lg" align="start">
         <Qr text={command} label={t.join.qr} />
         <Stack gap="sm">

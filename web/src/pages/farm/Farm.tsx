@@ -62,9 +62,7 @@ export function Farm() {
           {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
         </Section>
         {machines && machines.pools.length + machines.machines.length > 0 && (
-          <Section title={t.machines.title} hint={t.machines.hint}>
-            <Machines found={machines} />
-          </Section>
+          <Section title={t.machines.title} hint={t.machines.hint}><Machines found={machines} /></Section>
         )}
         <Section title={t.farm.lanes} hint={t.farm.lanesHint}>
           <Lanes workers={lanesOf(work, now)} now={now} names={new Map(all.map((one) => [one.id, one.name]))} />
@@ -90,9 +88,7 @@ function Section({ title, hint, action, children }: { title: string; hint?: stri
         <Title order={2}>{title}</Title>
         {action}
       </Group>
-      {hint && (
-        <Note>{hint}</Note>
-      )}
+      {hint && <Note>{hint}</Note>}
       <div className={style.section}>{children}</div>
     </section>
   );
@@ -127,13 +123,9 @@ function Summary({ numbers, active, now }: SummaryProps) {
     <header>
       <Group gap="sm" align="center">
         <Title order={1}>{t.farm.title}</Title>
-        <Badge size="lg" color={COLOURS[state]} data-testid="farm-state">
-          {t.farm.states[state]}
-        </Badge>
+        <Badge size="lg" color={COLOURS[state]} data-testid="farm-state">{t.farm.states[state]}</Badge>
       </Group>
-      <Text c="dimmed" mt={4}>
-        <WithCode text={sentence} />
-      </Text>
+      <Text c="dimmed" mt={4}><WithCode text={sentence} /></Text>
       {facts.length > 0 && (
         <SimpleGrid component="dl" cols={{ base: 2, xs: 3, md: 5 }} spacing="sm" mt="md" mb={0}>
           {facts.map(([name, value]) => (
@@ -203,9 +195,7 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
   return (
     <div>
       <Group justify="space-between" mb={6}>
-        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map} dir="auto">
-          {one.name}
-        </Link>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map} dir="auto">{one.name}</Link>
         <Group gap="xs">
           <StateBadge state={one.state} />
           <Note><Pace one={one} now={now} /></Note>

@@ -46,11 +46,7 @@ export function HoursDialog({ one, onClose }: { one: WorkerView; onClose: () => 
               <TextInput name="until" type="time" label={t.hours.until} defaultValue={until?.replace("24:00", "00:00")} required withAsterisk={false} />
             </Group>
           )}
-          <Group justify="flex-end">
-            <Button type="submit" loading={change.isPending}>
-              {t.list.save}
-            </Button>
-          </Group>
+          <Group justify="flex-end"><Button type="submit" loading={change.isPending}>{t.list.save}</Button></Group>
         </Stack>
       </Form>
     </Modal>

@@ -25,9 +25,7 @@ export function Lanes({ workers, now, names }: Props) {
     <div className={style.lanes}>
       {workers.map(({ worker, name, lanes, count }) => (
         <div key={worker} className={style.lane}>
-          <Text size="sm" truncate className={style.laneName}>
-            {name}
-          </Text>
+          <Text size="sm" truncate className={style.laneName}>{name}</Text>
           <svg
             viewBox={`0 0 ${WIDTH} ${lanes.length * LANE}`}
             preserveAspectRatio="none"
@@ -56,15 +54,11 @@ export function Lanes({ workers, now, names }: Props) {
         </div>
       ))}
       <div className={style.axis} aria-hidden>
-        {[5, 4, 3, 2, 1, 0].map((minutes) => (
-          <span key={minutes}>{minutes ? `−${minutes} min` : "0"}</span>
-        ))}
+        {[5, 4, 3, 2, 1, 0].map((minutes) => <span key={minutes}>{minutes ? `−${minutes} min` : "0"}</span>)}
       </div>
       <ul className={style.names}>
         {order.map((id, index) => (
-          <li key={id}>
-            <i style={{ background: HUES[index % HUES.length] }} /> <bdi>{names.get(id) ?? id}</bdi>
-          </li>
+          <li key={id}><i style={{ background: HUES[index % HUES.length] }} /> <bdi>{names.get(id) ?? id}</bdi></li>
         ))}
       </ul>
     </div>

@@ -74,9 +74,7 @@ export function Machines({ found }: { found: MachineList }) {
                 {[t.machines.machine, t.machines.state, t.machines.age, t.machines.cost, t.machines.jobs, t.machines.why].map((name) => (
                   <Table.Th key={name}>{name}</Table.Th>
                 ))}
-                <Table.Th>
-                  <VisuallyHidden>{t.machines.actions}</VisuallyHidden>
-                </Table.Th>
+                <Table.Th><VisuallyHidden>{t.machines.actions}</VisuallyHidden></Table.Th>
               </Table.Tr>
             </Table.Thead>
             <Table.Tbody>
@@ -130,14 +128,8 @@ function Pool({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>
           <PoolMenu pool={pool} run={run} />
         </Group>
       </Group>
-      {pool.blocked !== null && (
-        <Alert color="red" role="status" mt="sm">
-          {t.machines.blocked(pool.blocked)}
-        </Alert>
-      )}
-      <Text size="sm" my="xs">
-        <b>{t.machines.whySoMany(pool.wanted)}</b> {pool.why}
-      </Text>
+      {pool.blocked !== null && <Alert color="red" role="status" mt="sm">{t.machines.blocked(pool.blocked)}</Alert>}
+      <Text size="sm" my="xs"><b>{t.machines.whySoMany(pool.wanted)}</b> {pool.why}</Text>
       <Facts facts={facts} />
     </Paper>
   );
@@ -192,9 +184,7 @@ function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void;
 function Work({ work }: { work: MachineView["work"] }) {
   return work.map((one) => (
     <div key={one.transcription_id + one.kind}>
-      <Link to="/transcriptions/$id" params={{ id: one.transcription_id }}>
-        {one.name}
-      </Link>
+      <Link to="/transcriptions/$id" params={{ id: one.transcription_id }}>{one.name}</Link>
       {one.kind === "transcribe" && ` ${clock(one.start_seconds)}–${clock(one.end_seconds)}`}
     </div>
   ));

@@ -49,19 +49,11 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   return (
     <li className={style.worker} data-gone={one.state === "gone" || undefined}>
       <div className={style.who}>
-        <Text fw={600} truncate title={one.name}>
-          {one.name}
-        </Text>
+        <Text fw={600} truncate title={one.name}>{one.name}</Text>
         <Badge color={COLOURS[state]}>{t.farm.workerStates[state]}</Badge>
-        {hours && (
-          <Text size="xs" c="dimmed" title={t.farm.hours}>
-            {t.hours.shown(hours)}
-          </Text>
-        )}
+        {hours && <Text size="xs" c="dimmed" title={t.farm.hours}>{t.hours.shown(hours)}</Text>}
       </div>
-      <div className={style.about}>
-        <Facts facts={facts} />
-      </div>
+      <div className={style.about}><Facts facts={facts} /></div>
       {one.state === "gone" || one.state === "dismissed" ? <span /> : <WorkerActions one={one} />}
     </li>
   );

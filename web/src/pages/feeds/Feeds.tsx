@@ -80,11 +80,7 @@ function NewFeed() {
           </SimpleGrid>
           <Switch label={t.feeds.keep} checked={keep} onChange={(event) => setKeep(event.currentTarget.checked)} />
           <OptionsPanel />
-          <Group>
-            <Button type="submit" loading={add.isPending}>
-              {t.feeds.follow}
-            </Button>
-          </Group>
+          <Group><Button type="submit" loading={add.isPending}>{t.feeds.follow}</Button></Group>
         </Stack>
       </Form>
     </Section>

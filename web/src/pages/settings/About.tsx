@@ -11,14 +11,10 @@ export function About({ version }: { version: string }) {
   const { data: found } = useQuery({ queryKey: ["parts"], queryFn: () => data(api.GET("/app/parts")), staleTime: Infinity });
   return (
     <>
-      <Section title={t.settings.version(version)}>
-        <Text size="sm">{t.settings.licence}</Text>
-      </Section>
+      <Section title={t.settings.version(version)}><Text size="sm">{t.settings.licence}</Text></Section>
       <Section title={t.settings.builtOn}>
         <Facts wide facts={found?.parts.map((one) => [one.name, `${one.version} · ${one.licence}`] as const) ?? []} />
-        <Anchor href={address("app/licences.md")} size="sm">
-          {t.settings.appLicences}
-        </Anchor>
+        <Anchor href={address("app/licences.md")} size="sm">{t.settings.appLicences}</Anchor>
       </Section>
     </>
   );

@@ -27,9 +27,7 @@ export function Appearance() {
           data={(Object.keys(languages) as Language[]).map((value) => ({ value, label: languages[value].language }))}
         />
         <Stack gap={4}>
-          <Text size="sm" fw={600}>
-            {t.theme.label}
-          </Text>
+          <Text size="sm" fw={600}>{t.theme.label}</Text>
           <SegmentedControl
             aria-label={t.theme.label}
             value={colorScheme}
@@ -73,11 +71,7 @@ export function Password({ session }: { session: Session }) {
             required
             withAsterisk={false}
           />
-          <Group>
-            <Button type="submit" loading={change.isPending}>
-              {t.settings.set}
-            </Button>
-          </Group>
+          <Group><Button type="submit" loading={change.isPending}>{t.settings.set}</Button></Group>
         </Stack>
       </Form>
     </Section>
@@ -94,11 +88,7 @@ export function Sessions() {
   };
   return (
     <Section title={t.settings.sessions} hint={t.settings.everywhereHint}>
-      <Group>
-        <Button variant="default" onClick={() => void out().catch(failed)}>
-          {t.settings.everywhere}
-        </Button>
-      </Group>
+      <Group><Button variant="default" onClick={() => void out().catch(failed)}>{t.settings.everywhere}</Button></Group>
     </Section>
   );
 }

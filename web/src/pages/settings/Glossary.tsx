@@ -36,11 +36,7 @@ export function Glossary() {
             maxRows={8}
             maxLength={1000}
           />
-          <Group>
-            <Button type="submit" variant="default" loading={save.isPending}>
-              {t.list.save}
-            </Button>
-          </Group>
+          <Group><Button type="submit" variant="default" loading={save.isPending}>{t.list.save}</Button></Group>
         </Stack>
       </Form>
     </Section>

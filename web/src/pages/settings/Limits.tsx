@@ -63,11 +63,7 @@ export function Limits() {
             ))}
           </SimpleGrid>
           <Note>{t.settings.limitsAdmins}</Note>
-          <Group>
-            <Button type="submit" loading={change.isPending}>
-              {t.list.save}
-            </Button>
-          </Group>
+          <Group><Button type="submit" loading={change.isPending}>{t.list.save}</Button></Group>
         </Stack>
       </Form>
     </Section>

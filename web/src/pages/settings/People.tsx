@@ -49,9 +49,7 @@ export function People() {
             flex="1 1 180px"
           />
           <Switch label={t.settings.inviteAdmin} checked={admin} onChange={(event) => setAdmin(event.currentTarget.checked)} pb={8} />
-          <Button type="submit" variant="default" loading={invite.isPending}>
-            {t.settings.invite}
-          </Button>
+          <Button type="submit" variant="default" loading={invite.isPending}>{t.settings.invite}</Button>
         </Group>
       </Form>
     </Section>

@@ -31,9 +31,7 @@ export function Settings() {
   const shown = parts.find((one) => one === part) ?? "recordings";
   return (
     <Container size="lg" py="lg">
-      <Title order={1} mb="md">
-        {t.settings.title}
-      </Title>
+      <Title order={1} mb="md">{t.settings.title}</Title>
       <div className={style.page}>
         <nav className={style.parts} aria-label={t.settings.title}>
           {parts.map((one) => (
@@ -83,9 +81,5 @@ function contents(part: Part, session: Session): ReactNode {
 
 function Defaults() {
   const { t } = useWords();
-  return (
-    <Section title={t.settings.defaults} hint={t.settings.defaultsHint}>
-      <OptionsForm />
-    </Section>
-  );
+  return <Section title={t.settings.defaults} hint={t.settings.defaultsHint}><OptionsForm /></Section>;
 }

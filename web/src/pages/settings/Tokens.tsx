@@ -50,9 +50,7 @@ export function Tokens({ admin }: { admin: boolean }) {
               w={150}
             />
           )}
-          <Button type="submit" variant="default" loading={make.isPending}>
-            {t.settings.makeToken}
-          </Button>
+          <Button type="submit" variant="default" loading={make.isPending}>{t.settings.makeToken}</Button>
         </Group>
       </Form>
     </Section>

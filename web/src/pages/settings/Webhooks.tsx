@@ -25,9 +25,7 @@ export function Webhooks() {
         <Group align="end" gap="sm">
           <TextInput name="url" type="url" label={t.settings.webhookUrl} placeholder="https://" required withAsterisk={false} flex="1 1 180px" />
           <Switch label={t.settings.withProgress} checked={progress} onChange={(event) => setProgress(event.currentTarget.checked)} pb={8} />
-          <Button type="submit" variant="default" loading={make.isPending}>
-            {t.settings.add}
-          </Button>
+          <Button type="submit" variant="default" loading={make.isPending}>{t.settings.add}</Button>
         </Group>
       </Form>
     </Section>

@@ -43,11 +43,7 @@ export function Shared() {
           <Title order={1}>{t.share.endedTitle}</Title>
           <Problem error={failed} title={null} />
         </Stack>
-      ) : !one ? (
-        <Loader aria-label={t.loading} />
-      ) : (
-        <Shown one={one} secret={secret} />
-      )}
+      ) : !one ? <Loader aria-label={t.loading} /> : <Shown one={one} secret={secret} />}
     </Container>
   );
 }
@@ -64,9 +60,7 @@ function Shown({ one, secret }: { one: TranscriptionView; secret: string }) {
           <img src={icon} alt="" width={22} height={22} />
           <Note>{t.share.shown(t.app)}</Note>
         </Group>
-        <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">
-          {one.name}
-        </Title>
+        <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">{one.name}</Title>
         <Note>{one.progress.duration_seconds ? clock(one.progress.duration_seconds) : null}</Note>
       </header>
       {hasTranscript(one) ? <Reading one={one} secret={secret} /> : <Alert>{t.share.notYet}</Alert>}
@@ -85,9 +79,7 @@ function Reading({ one, secret }: { one: TranscriptionView; secret: string }) {
   if (reading.loading) return <Loader aria-label={t.loading} />;
   return (
     <>
-      <Group>
-        <Export one={one} rows={reading.rows} />
-      </Group>
+      <Group><Export one={one} rows={reading.rows} /></Group>
       {reading.rows.length === 0 && <Text c="dimmed">{t.reader.empty}</Text>}
       <Reader ref={reader} rows={reading.rows} matches={[]} onSeek={seek} onLink={link} editor={null} />
       {player && (

@@ -36,9 +36,7 @@ export function SignIn() {
     <Frame>
       <form onSubmit={(event) => void submit(event)}>
         <Stack>
-          <Text c="dimmed" size="sm">
-            {t.signIn.hint}
-          </Text>
+          <Text c="dimmed" size="sm">{t.signIn.hint}</Text>
           {refused !== null && <Problem error={refused} title={null} />}
           <TextInput name="name" label={t.signIn.name} autoComplete="username" required withAsterisk={false} autoFocus />
           <PasswordInput
@@ -48,9 +46,7 @@ export function SignIn() {
             required
             withAsterisk={false}
           />
-          <Button type="submit" loading={busy}>
-            {t.signIn.submit}
-          </Button>
+          <Button type="submit" loading={busy}>{t.signIn.submit}</Button>
         </Stack>
       </form>
     </Frame>
@@ -68,26 +64,17 @@ export function SignInByLink() {
   useEffect(() => {
     if (begun.current) return;
     begun.current = true;
-    signInWith(client, { link: secret }).then(
-      () => void navigate({ to: "/", replace: true }),
-      () => setRefused(true),
-    );
+    signInWith(client, { link: secret }).then(() => void navigate({ to: "/", replace: true }), () => setRefused(true));
   }, [client, navigate, secret]);
 
   return (
     <Frame>
       {refused ? (
         <>
-          <Alert color="red" role="alert">
-            <WithCode text={t.signIn.linkUsed} />
-          </Alert>
-          <Button component={Link} to="/sign-in" variant="default">
-            {t.signIn.byPassword}
-          </Button>
+          <Alert color="red" role="alert"><WithCode text={t.signIn.linkUsed} /></Alert>
+          <Button component={Link} to="/sign-in" variant="default">{t.signIn.byPassword}</Button>
         </>
-      ) : (
-        <Text role="status">{t.signIn.opening}</Text>
-      )}
+      ) : <Text role="status">{t.signIn.opening}</Text>}
     </Frame>
   );
 }

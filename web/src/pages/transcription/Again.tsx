@@ -186,16 +186,12 @@ export function AgainResult({ one, again, editor, onShow }: {
         </div>
       </dl>
       <Group gap="xs">
-        {pending.whole && (
-          <Small variant="filled" label={t.edit.takeUnwritten} onClick={() => void take(true)} />
-        )}
+        {pending.whole && <Small variant="filled" label={t.edit.takeUnwritten} onClick={() => void take(true)} />}
         <Button size="compact-sm" variant={pending.whole ? "default" : "filled"} onClick={() => void take(false)}>
           {t.edit.takeNew}
         </Button>
         <Small variant="default" label={t.edit.leaveIt} onClick={() => void leave()} />
-        {!pending.whole && (
-          <Small label={t.edit.showIt} onClick={() => onShow(pending.start)} />
-        )}
+        {!pending.whole && <Small label={t.edit.showIt} onClick={() => onShow(pending.start)} />}
       </Group>
     </Alert>
   );

@@ -74,9 +74,7 @@ export function MoreMenu({ id, correcting, letters, onLetters, onSpeakers }: {
     <>
       <Menu position="bottom-end" width={290}>
         <Menu.Target>
-          <ActionIcon variant="default" size={36} aria-label={t.edit.more}>
-            <IconDots size={18} />
-          </ActionIcon>
+          <ActionIcon variant="default" size={36} aria-label={t.edit.more}><IconDots size={18} /></ActionIcon>
         </Menu.Target>
         <Menu.Dropdown>
           <Menu.Item leftSection={<IconUsers size={16} aria-hidden />} onClick={onSpeakers}>
@@ -95,9 +93,7 @@ export function MoreMenu({ id, correcting, letters, onLetters, onSpeakers }: {
               onClick={() => backTo(version.number)}
             >
               {t.edit.backTo(version.name)}
-              <Text size="xs" c="dimmed">
-                {version.author}, {ago(now - version.at)}
-              </Text>
+              <Text size="xs" c="dimmed">{version.author}, {ago(now - version.at)}</Text>
             </Menu.Item>
           ))}
           <Menu.Item leftSection={<IconHistory size={16} aria-hidden />} disabled={!number} onClick={() => backTo(0)}>

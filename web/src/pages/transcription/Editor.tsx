@@ -187,9 +187,7 @@ function SegmentField({ piece, editor }: { piece: Piece; editor: EditorHandle })
           <Tool label={t.edit.mergeBefore} disabled={piece.index === 0} onClick={() => void act.merge(-1)}>
             <IconArrowMergeLeft size={15} />
           </Tool>
-          <Tool label={t.edit.restore} onClick={() => void act.restore()}>
-            <IconArrowBackUp size={15} />
-          </Tool>
+          <Tool label={t.edit.restore} onClick={() => void act.restore()}><IconArrowBackUp size={15} /></Tool>
         </span>
       </Group>
       <div className={style.grow} data-value={draft}>

@@ -62,9 +62,7 @@ function Several({ id, opened, onClose }: { id: string; opened: boolean; onClose
       <Stack>
         <Checkbox.Group value={chosen} onChange={choose} aria-label={t.reader.several}>
           <SimpleGrid cols={{ base: 1, xs: 2 }} spacing="sm">
-            {formats.map(([format, name]) => (
-              <Checkbox key={format} value={format} label={name} />
-            ))}
+            {formats.map(([format, name]) => <Checkbox key={format} value={format} label={name} />)}
           </SimpleGrid>
         </Checkbox.Group>
         <Group justify="space-between">

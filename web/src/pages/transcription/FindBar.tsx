@@ -130,12 +130,8 @@ function Replace({ editor, rows, wanted, match, onNext }: {
         }}
         onKeyDown={(event) => event.key === "Enter" && void one()}
       />
-      <Button variant="default" disabled={!piece} onClick={() => void one()}>
-        {t.edit.replaceOne}
-      </Button>
-      <Button disabled={!everywhere} onClick={() => void all()}>
-        {t.edit.replaceAll(everywhere)}
-      </Button>
+      <Button variant="default" disabled={!piece} onClick={() => void one()}>{t.edit.replaceOne}</Button>
+      <Button disabled={!everywhere} onClick={() => void all()}>{t.edit.replaceAll(everywhere)}</Button>
       {done && name && !glossary.includes(name) && (
         <Button variant="light" leftSection={<IconSparkles size={16} aria-hidden />} onClick={() => expect.mutate()}>
           {t.edit.expect(name)}

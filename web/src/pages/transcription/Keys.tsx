@@ -120,11 +120,7 @@ function Sheet({ rows }: { rows: readonly [string, string][] }) {
     <dl className={style.keys}>
       {rows.map(([key, said]) => (
         <div key={key}>
-          <dt>
-            {key.split(/, (?=.)/).map((each) => (
-              <kbd key={each}>{each}</kbd>
-            ))}
-          </dt>
+          <dt>{key.split(/, (?=.)/).map((each) => <kbd key={each}>{each}</kbd>)}</dt>
           <dd>{said}</dd>
         </div>
       ))}

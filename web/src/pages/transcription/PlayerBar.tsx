@@ -35,11 +35,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
   });
   return (
     <div className={style.player} role="region" aria-label={t.reader.position}>
-      {away && (
-        <Button className={style.now} size="compact-sm" onClick={onNow}>
-          {t.reader.now}
-        </Button>
-      )}
+      {away && <Button className={style.now} size="compact-sm" onClick={onNow}>{t.reader.now}</Button>}
       <div className={style.controls}>
         <Group gap={4} wrap="nowrap">
           <ActionIcon variant="subtle" size="lg" aria-label={t.reader.backward} onClick={() => onSeek(player.audio.currentTime - 5)}>
@@ -53,11 +49,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
           </ActionIcon>
         </Group>
         <div className={style.track}>
-          {peaks ? (
-            <Suspense>
-              <Wave peaks={peaks} audio={player.audio} duration={duration} />
-            </Suspense>
-          ) : null}
+          {peaks ? <Suspense><Wave peaks={peaks} audio={player.audio} duration={duration} /></Suspense> : null}
           <Slider
             thumbLabel={t.reader.position}
             thumbProps={{ "aria-valuetext": clock(seconds) }}
@@ -70,9 +62,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
             onChange={onSeek}
           />
         </div>
-        <Text className={style.clock} size="sm">
-          {clock(seconds)} / {clock(duration)}
-        </Text>
+        <Text className={style.clock} size="sm">{clock(seconds)} / {clock(duration)}</Text>
         <Menu position="top-end">
           <Menu.Target>
             <Button variant="subtle" size="compact-sm" aria-label={`${t.reader.speed}: ${number(player.rate, 2)} ×`}>
@@ -81,9 +71,7 @@ export function PlayerBar({ id, player, duration, onSeek, away, onNow }: Props) 
           </Menu.Target>
           <Menu.Dropdown>
             {RATES.map((rate) => (
-              <Menu.Item key={rate} onClick={() => player.setRate(rate)}>
-                {number(rate, 2)} ×
-              </Menu.Item>
+              <Menu.Item key={rate} onClick={() => player.setRate(rate)}>{number(rate, 2)} ×</Menu.Item>
             ))}
           </Menu.Dropdown>
         </Menu>

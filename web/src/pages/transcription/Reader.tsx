@@ -68,9 +68,7 @@ export function Reader({ rows, matches, onSeek, onLink, editor, ref }: Props) {
                 <Side row={row} onSeek={onSeek} onLink={onLink} editor={null} />
                 <EditedRow row={row} editor={editor} />
               </>
-            ) : (
-              <Text row={row} index={item.index} matches={matches} onSeek={onSeek} onLink={onLink} editor={editor} />
-            )}
+            ) : <Text row={row} index={item.index} matches={matches} onSeek={onSeek} onLink={onLink} editor={editor} />}
           </div>
         ) : null;
       })}
@@ -173,9 +171,7 @@ const Text = memo(function Text({ row, index, matches, onSeek, onLink, editor }:
             {editor ? <SpeakerMenu speaker={row.speaker} editor={editor} from={first} to={last + 1} /> : <b>{row.speaker}</b>}
           </div>
         )}
-        <p ref={text} className={style.text} onClick={click} onDoubleClick={edit} dir="auto">
-          {row.text}
-        </p>
+        <p ref={text} className={style.text} onClick={click} onDoubleClick={edit} dir="auto">{row.text}</p>
       </div>
     </>
   );

@@ -17,9 +17,7 @@ export function Share({ id }: { id: string }) {
       <Button variant="default" leftSection={<IconShare size={17} aria-hidden />} onClick={open}>
         {t.share.button}
       </Button>
-      <Modal opened={opened} onClose={close} title={t.share.title} size="lg">
-        {opened && <Links id={id} />}
-      </Modal>
+      <Modal opened={opened} onClose={close} title={t.share.title} size="lg">{opened && <Links id={id} />}</Modal>
     </>
   );
 }
@@ -52,9 +50,7 @@ function Links({ id }: { id: string }) {
         ))}
       </Entries>
       <Group>
-        <Button data-autofocus loading={make.isPending} onClick={() => make.mutate()}>
-          {t.share.make}
-        </Button>
+        <Button data-autofocus loading={make.isPending} onClick={() => make.mutate()}>{t.share.make}</Button>
       </Group>
     </Stack>
   );

@@ -102,9 +102,7 @@ export function Speakers({ editor, opened, onClose, hear, onOnly }: {
                 </ActionIcon>
               )}
               <div className={style.grows}>
-                <Text fw={600} truncate>
-                  {name ?? t.edit.nobody}
-                </Text>
+                <Text fw={600} truncate>{name ?? t.edit.nobody}</Text>
                 <Note>{duration(seconds)} · {number((100 * seconds) / all)} %</Note>
               </div>
               {name !== null && found.length > 1 && (

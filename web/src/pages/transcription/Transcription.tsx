@@ -179,9 +179,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   return (
     <header>
       <ToList />
-      <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">
-        {one.name}
-      </Title>
+      <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">{one.name}</Title>
       <Group gap="xs" className={style.facts}>
         <StateBadge state={one.state} />
         <Note><Pace one={one} now={now} /></Note>

@@ -86,10 +86,7 @@ class Builder {
   private pieces: Piece[] = [];
   private end: number;
 
-  constructor(
-    private readonly start: number,
-    readonly speaker: string | null,
-  ) {
+  constructor(private readonly start: number, readonly speaker: string | null) {
     this.end = start;
   }
 

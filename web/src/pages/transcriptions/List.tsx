@@ -51,11 +51,7 @@ export function List({ empty }: { empty: ReactNode }) {
   return (
     <Stack gap="sm">
       <Filters wanted={wanted} />
-      <ul className={style.list} aria-label={t.list.title}>
-        {shown.map((one) => (
-          <Row key={one.id} one={one} />
-        ))}
-      </ul>
+      <ul className={style.list} aria-label={t.list.title}>{shown.map((one) => <Row key={one.id} one={one} />)}</ul>
       {shown.length === 0 && <Text c="dimmed">{words ? t.list.noName : t.list.none}</Text>}
       {hasNextPage && (
         <Button variant="default" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
@@ -63,9 +59,7 @@ export function List({ empty }: { empty: ReactNode }) {
         </Button>
       )}
       {words && <Said words={words} />}
-      <Text size="sm" c="dimmed" className={style.hint}>
-        {t.list.dropHere}
-      </Text>
+      <Text size="sm" c="dimmed" className={style.hint}>{t.list.dropHere}</Text>
     </Stack>
   );
 }
@@ -124,9 +118,7 @@ function Said({ words }: { words: string }) {
   const marked = words.replaceAll('"', " ").split(/\s+/).filter(Boolean);
   return (
     <section aria-label={t.list.said}>
-      <Title order={2} mt="md" mb="xs">
-        {t.list.said}
-      </Title>
+      <Title order={2} mt="md" mb="xs">{t.list.said}</Title>
       {data?.length === 0 && <Text c="dimmed">{t.list.notSaid}</Text>}
       <ul className={style.list} aria-label={t.list.said}>
         {data?.map((hit) => (
@@ -140,9 +132,7 @@ function Said({ words }: { words: string }) {
               <Text span size="sm" c="dimmed" className={style.where}>
                 <bdi>{hit.name}</bdi> · {clock(hit.seconds)}
               </Text>
-              <Highlight highlight={marked} component="span" dir="auto" lineClamp={3}>
-                {hit.text}
-              </Highlight>
+              <Highlight highlight={marked} component="span" dir="auto" lineClamp={3}>{hit.text}</Highlight>
             </Link>
           </li>
         ))}

@@ -220,12 +220,8 @@ export function OptionsPanel() {
   const [open, { toggle }] = useDisclosure(false);
   return (
     <>
-      <Group>
-        <OptionsButton open={open} toggle={toggle} />
-      </Group>
-      <Collapse expanded={open} id="options">
-        <OptionsForm />
-      </Collapse>
+      <Group><OptionsButton open={open} toggle={toggle} /></Group>
+      <Collapse expanded={open} id="options"><OptionsForm /></Collapse>
     </>
   );
 }
@@ -249,9 +245,7 @@ export function OptionsButton({ open, toggle }: { open: boolean; toggle: () => v
 function Labelled({ label, children }: { label: string; children: React.ReactNode }) {
   return (
     <Stack gap={4}>
-      <Text size="sm" fw={600}>
-        {label}
-      </Text>
+      <Text size="sm" fw={600}>{label}</Text>
       {children}
     </Stack>
   );

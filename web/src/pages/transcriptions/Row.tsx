@@ -33,9 +33,7 @@ export function Row({ one }: { one: TranscriptionView }) {
         <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.name} dir="auto" title={one.name}>
           {one.name}
         </Link>
-        <Text size="sm" c="dimmed" truncate>
-          {facts.join(" · ")}
-        </Text>
+        <Text size="sm" c="dimmed" truncate>{facts.join(" · ")}</Text>
       </div>
       <div className={style.how}>
         <Group gap="0 8px">
@@ -95,9 +93,7 @@ export function Trouble({ one }: { one: TranscriptionView }) {
   return (
     <div className={style.trouble} data-bad={one.state === "failed" || undefined}>
       <IconAlertTriangle size={16} aria-hidden />
-      <span>
-        <WithCode text={said} />
-      </span>
+      <span><WithCode text={said} /></span>
     </div>
   );
 }

@@ -38,9 +38,7 @@ export function Transcriptions() {
         <Collapse expanded={open} id="options">
           <Paper withBorder p="lg">
             <OptionsForm />
-            <Text size="sm" c="dimmed" mt="md">
-              {t.options.remembered}
-            </Text>
+            <Text size="sm" c="dimmed" mt="md">{t.options.remembered}</Text>
           </Paper>
         </Collapse>
         <FromLink choice={choice} />
@@ -91,17 +89,11 @@ function Empty({ onFiles }: { onFiles: (files: File[]) => void }) {
     <Paper withBorder className={style.empty}>
       <IconUpload size={44} stroke={1.4} aria-hidden />
       <Title order={2}>{t.list.emptyTitle}</Title>
-      <Text maw={560} c="dimmed">
-        {t.list.emptyText}
-      </Text>
+      <Text maw={560} c="dimmed">{t.list.emptyText}</Text>
       {session?.offers?.length === 0 && (
         <Text fw={550}>
           {t.list.noWorker}{" "}
-          {session.scope === "admin" && (
-            <Anchor component={Link} to="/farm">
-              {t.join.add}
-            </Anchor>
-          )}
+          {session.scope === "admin" && <Anchor component={Link} to="/farm">{t.join.add}</Anchor>}
         </Text>
       )}
       <Button variant="light" size="md" leftSection={<IconHeadphones size={20} aria-hidden />} loading={busy} onClick={() => void sample()}>

@@ -14,9 +14,7 @@ export function UploadList() {
     <Paper withBorder p="md" component="section" aria-label={t.uploads.title}>
       <Stack gap="sm">
         <Title order={2}>{t.uploads.title}</Title>
-        {list.map((one) => (
-          <One key={one.id} one={one} />
-        ))}
+        {list.map((one) => <One key={one.id} one={one} />)}
       </Stack>
     </Paper>
   );
@@ -38,15 +36,11 @@ function One({ one }: { one: Upload }) {
       <Group justify="space-between" gap="sm">
         <Text fw={550} truncate flex="1 1 160px" dir="auto">
           {one.file.name}{" "}
-          <Text span c="dimmed" size="sm">
-            {bytes(one.file.size)}
-          </Text>
+          <Text span c="dimmed" size="sm">{bytes(one.file.size)}</Text>
         </Text>
         {one.state === "failed" && (
           <Group gap={4} wrap="nowrap">
-            <Button size="compact-sm" variant="light" onClick={() => uploads.again(one.id)}>
-              {t.tryAgain}
-            </Button>
+            <Button size="compact-sm" variant="light" onClick={() => uploads.again(one.id)}>{t.tryAgain}</Button>
             <ActionIcon variant="subtle" color="gray" aria-label={t.uploads.dismiss} onClick={() => uploads.dismiss(one.id)}>
               <IconX size={16} />
             </ActionIcon>
@@ -54,9 +48,7 @@ function One({ one }: { one: Upload }) {
         )}
       </Group>
       {one.state !== "failed" && <Progress value={percent} aria-label={t.uploads.progress(one.file.name)} animated={one.state === "submitting"} />}
-      <Text size="sm" c={one.state === "failed" ? "var(--mantine-color-error)" : "dimmed"}>
-        {said}
-      </Text>
+      <Text size="sm" c={one.state === "failed" ? "var(--mantine-color-error)" : "dimmed"}>{said}</Text>
     </Stack>
   );
 }

@@ -38,8 +38,5 @@ export function undo(id: string): void {
 
 /** Ids of what is hidden. */
 export function useRemoved(): ReadonlySet<string> {
-  return useSyncExternalStore(
-    (listener) => (listeners.add(listener), () => listeners.delete(listener)),
-    () => removed,
-  );
+  return useSyncExternalStore((listener) => (listeners.add(listener), () => listeners.delete(listener)), () => removed);
 }
