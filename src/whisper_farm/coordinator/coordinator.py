@@ -19,7 +19,6 @@ from whisper_farm.coordinator.event_log import EventLog
 from whisper_farm.coordinator.layers.auth import KnownTokens, KnownWorkers
 from whisper_farm.coordinator.layers.quotas import AtOnce, FailedTries, OneEach, Turns
 from whisper_farm.coordinator.layers.sessions import KnownSessions, OwnNames, WaysIn
-from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers
 from whisper_farm.coordinator.long_poll import LongPolls
 from whisper_farm.coordinator.metrics import Metrics
 from whisper_farm.coordinator.readiness import Readiness, settle_identity
@@ -65,8 +64,7 @@ class Coordinator:
         self.one_search, self.one_page = OneEach(), OneEach()
         self.one_password = asyncio.Semaphore(1)
         """Looking at one costs a processor, and much memory: others wait, and the readers of the database do not."""
-        ways = Readers(self.store), ProxiedPeople(self.store, settings)
-        self.enter = WaysIn(self.tokens, self.sessions, *ways, self.names).enter
+        self.enter = WaysIn(self.store, settings, self.tokens, self.sessions, self.names).enter
         self.uploads_at_once = AtOnce(settings.max_uploads_at_once, "uploads")
         self.streams_at_once = AtOnce(settings.max_streams, "event streams")
         self.downloads = Turns(MOST_DOWNLOADS)

@@ -173,15 +173,24 @@ class KnownWorkers:
             raise errors.Forbidden(f"The worker {worker_id} was registered with another token.")
 
 
+def secret_of(scope: Scope, kinds: Sequence[str] = ("bearer",)) -> str:
+    """The secret that a request presents; raises `Unauthorized` if there is none."""
+    kind, _, secret = header(scope, "authorization").partition(" ")
+    if kind.lower() in kinds and 0 < len(secret.strip()) <= MAX_SECRET:
+        return secret.strip()
+    raise errors.Unauthorized
+
+
+Presented = Callable[[Scope], str]
 Enter = Callable[[Scope], Awaitable[Caller]]
 """Says who a request comes from, or raises the error that keeps it out."""
 
 
-def bearer_token(tokens: KnownTokens, *scopes: TokenScope) -> Enter:
+def bearer_token(tokens: KnownTokens, *scopes: TokenScope, presented: Presented = secret_of) -> Enter:
     """Lets in who presents a token of one of these scopes."""
 
     async def enter(scope: Scope) -> Caller:
-        return must_have(await tokens.caller(secret_of(scope), scope), *scopes)
+        return must_have(await tokens.caller(presented(scope), scope), *scopes)
 
     return enter
 
@@ -256,11 +265,3 @@ def own(tx: Transaction, caller: Caller, transcription_id: str) -> Transcription
     if row.id != caller.reads and caller.sees not in (None, row.owner):
         raise errors.NotFound(f"There is no transcription {transcription_id}.")
     return row
-
-
-def secret_of(scope: Scope, kinds: Sequence[str] = ("bearer",)) -> str:
-    """The secret that a request presents; raises `Unauthorized` if there is none."""
-    kind, _, secret = header(scope, "authorization").partition(" ")
-    if kind.lower() in kinds and 0 < len(secret.strip()) <= MAX_SECRET:
-        return secret.strip()
-    raise errors.Unauthorized

@@ -16,15 +16,9 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.types import Scope
 
-from whisper_farm.coordinator.layers.auth import (
-    Caller,
-    KnownSecrets,
-    KnownTokens,
-    must_have,
-    secret_of,
-)
+from whisper_farm.coordinator.layers.auth import Caller, KnownSecrets, KnownTokens, must_have, secret_of
 from whisper_farm.coordinator.layers.headers import header
-from whisper_farm.coordinator.layers.ways_in import ProxiedPeople, Readers, share_cookie
+from whisper_farm.coordinator.layers.ways_in import asked_of_a_link, proxied_name, proxied_person, reader, share_cookie
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import Forbidden, Unauthorized
 from whisper_farm.protocol.administration import Scope as TokenScope
@@ -81,26 +75,26 @@ class OwnNames:
 class WaysIn:
     """All the ways into the client API and the app: a token, and what browsers and their proxies send."""
 
+    store: StoreThreads
+    settings: ServerSettings
     tokens: KnownTokens
     sessions: KnownSessions
-    readers: Readers
-    proxied: ProxiedPeople
     names: OwnNames
 
     async def enter(self, scope: Scope) -> Caller:
         """Whoever calls, by the first of the ways that leads in."""
         if header(scope, "authorization"):
             return must_have(await self.tokens.caller(secret_of(scope), scope), *PEOPLE)
-        wanted = self.readers.asks(scope)
+        wanted = asked_of_a_link(scope)
         link = wanted and cookie(scope, share_cookie(wanted))
-        proxied, session = self.proxied.name(scope), cookie(scope, COOKIE)
+        proxied, session = proxied_name(scope, self.settings), cookie(scope, COOKIE)
         if not (link or proxied or session):
             raise Unauthorized
         must_come_from_our_page(scope, self.names)
-        if wanted and link and (reader := await self.readers.reader(wanted, link)):
-            return reader
+        if wanted and link and (known := await reader(self.store, wanted, link)):
+            return known
         if proxied:
-            return must_have(await self.proxied.caller(proxied), *PEOPLE)
+            return must_have(await proxied_person(self.store, proxied), *PEOPLE)
         if session:
             return must_have(await self.sessions.caller(session), *PEOPLE)
         raise Unauthorized("This link works no more.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -27,7 +28,7 @@ from whisper_farm.coordinator.answers.openapi import CuesAsked, form_with_file
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import EVERY_BYTE, FileWanted, read_form
-from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, Caller, bearer, must_have, secret_of
+from whisper_farm.coordinator.layers.auth import MAX_SECRET, AnyCaller, bearer, bearer_token, secret_of
 from whisper_farm.coordinator.layers.headers import header
 from whisper_farm.models import engine_and_model
 from whisper_farm.protocol.wire import ErrorDetail
@@ -96,11 +97,7 @@ class DetectedLanguage(BaseModel):
 
 def asr_webservice(coordinator: Coordinator) -> FastAPI:
     """The dialect: a token of scope `user` or `admin`, as a bearer or as the password of the address."""
-
-    async def enter(scope: Scope) -> Caller:
-        secret = _password(scope) or secret_of(scope)
-        return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
-
+    enter = bearer_token(coordinator.tokens, "user", "admin", presented=_presented)
     own = Dialect(enter, open_paths=frozenset({"/status"}), uploads="/", shape=without_body)
     return sub_application(coordinator, [router], own)
 
@@ -111,15 +108,14 @@ def without_body(status: int, detail: ErrorDetail) -> Response:
     return Response(status_code=status, headers={ERROR_HEADER: told}, media_type="text/plain")
 
 
-def _password(scope: Scope) -> str | None:
+def _presented(scope: Scope) -> str:
     kind, _, told = header(scope, "authorization").partition(" ")
-    if kind.lower() != "basic" or len(told) > 2 * MAX_SECRET:
-        return None
-    try:
-        user, _, password = base64.b64decode(told, validate=True).decode().partition(":")
-    except ValueError:
-        return None
-    return password or user
+    if kind.lower() == "basic" and len(told) <= 2 * MAX_SECRET:
+        with suppress(ValueError):
+            user, _, password = base64.b64decode(told, validate=True).decode().partition(":")
+            if password or user:
+                return password or user
+    return secret_of(scope)
 
 
 _NOTHING: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string", "maxLength": 0}}}}

@@ -6,15 +6,15 @@ do newer ones. Speakers are told apart by their voices (`diarize`), or each has 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from statistics import fmean
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
-from starlette.types import Scope
 
 from whisper_farm.coordinator import one_call
 from whisper_farm.coordinator.answers.errors import documented_as, elsewhere
@@ -24,7 +24,7 @@ from whisper_farm.coordinator.answers.openapi import binary
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import Dialect, sub_application
 from whisper_farm.coordinator.form import read_body
-from whisper_farm.coordinator.layers.auth import AnyCaller, Caller, bearer, must_have, secret_of
+from whisper_farm.coordinator.layers.auth import AnyCaller, bearer, bearer_token, secret_of
 from whisper_farm.coordinator.layers.limits import SMALL_BODY_BYTES
 from whisper_farm.coordinator.submissions import take_submission
 from whisper_farm.errors import AddressRefused, FetchFailed, InvalidRequest
@@ -60,11 +60,8 @@ class Link(BaseModel):
 
 def deepgram_api(coordinator: Coordinator) -> FastAPI:
     """The dialect: a token of scope `user` or `admin`, as Deepgram's clients send theirs or as a bearer."""
-
-    async def enter(scope: Scope) -> Caller:
-        secret = secret_of(scope, ("token", "bearer"))
-        return must_have(await coordinator.tokens.caller(secret, scope), "user", "admin")
-
+    presented = partial(secret_of, kinds=("token", "bearer"))
+    enter = bearer_token(coordinator.tokens, "user", "admin", presented=presented)
     return sub_application(coordinator, [router], Dialect(enter, uploads="/", shape=deepgram_shape))
 
 
@@ -164,7 +161,7 @@ def _alternative(segments: Sequence[Segment], numbers: Mapping[str | None, int])
     words = [word for segment in segments for word in segment.words]
     return {
         "transcript": "".join(segment.text for segment in segments).strip(),
-        "confidence": _confidence(words),
+        "confidence": fmean([word.probability or 0.0 for word in words] or [0.0]),
         "words": [_word(word) | _numbered(segment, numbers) for segment in segments for word in segment.words],
     }
 
@@ -183,7 +180,3 @@ def _word(word: Word) -> dict[str, Any]:
         "confidence": word.probability or 0.0,
         "punctuated_word": written,
     }
-
-
-def _confidence(words: Iterable[Word]) -> float:
-    return fmean([word.probability or 0.0 for word in words] or [0.0])
