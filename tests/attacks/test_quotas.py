@@ -208,11 +208,11 @@ def test_streams_that_are_opened_at_once_are_refused_before_they_begin(
 
     def follow(_: int) -> int:
         client = farm.client(token)
-        together.wait(20)
+        together.wait(60)
         with client.stream("GET", "/api/events") as stream:
             lines = stream.iter_lines()
             assert stream.status_code == 429 or next(lines)
-            asked.wait(20)
+            asked.wait(60)
             return stream.status_code
 
     with ThreadPoolExecutor(30) as pool:
@@ -323,7 +323,7 @@ def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]
 
     def slowly(*given: Any) -> Any:
         under_way.append(threading.current_thread().name)
-        go_on.wait(20)
+        go_on.wait(60)
         return laid(*given)
 
     monkeypatch.setattr(transcripts, "laid", slowly)
@@ -360,7 +360,7 @@ def test_searches_of_one_owner_occupy_one_reader_of_the_database(
 
     def slowly(tx: object, *_: object) -> list[object]:
         under_way.append(tx)
-        go_on.wait(20)
+        go_on.wait(60)
         return []
 
     monkeypatch.setattr(search, "find_said", slowly)

@@ -48,7 +48,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def farm(server: FakeServer) -> Iterator[FarmClient]:
-    with FarmClient(server.address, "secret", timeout=5) as farm:
+    with FarmClient(server.address, "secret", timeout=60) as farm:
         yield farm
 
 
@@ -355,15 +355,15 @@ def test_listening_to_a_silent_stream_can_be_ended(server: FakeServer, farm: Far
         talk.begin_stream()
         talk.stream(": here\n\n")
         connected.set()
-        over.wait(10)
+        over.wait(60)
 
     server.tell("GET /api/events", silent)
     listening = farm.on_event(lambda event: None)
-    assert connected.wait(5)
+    assert connected.wait(60)
     assert listening.cancel()
     over.set()
     with pytest.raises(CancelledError):
-        listening.result(5)
+        listening.result(60)
 
 
 def test_whoever_listens_is_told_of_every_event(server: FakeServer, farm: FarmClient) -> None:
@@ -374,7 +374,7 @@ def test_whoever_listens_is_told_of_every_event(server: FakeServer, farm: FarmCl
     server.tell("GET /api/events", speaking)
     told: queue.SimpleQueue[EventView] = queue.SimpleQueue()
     listening = farm.on_event(told.put)
-    assert [told.get(timeout=5).id for _ in range(2)] == [1, 2]
+    assert [told.get(timeout=60).id for _ in range(2)] == [1, 2]
     listening.cancel()
 
 
@@ -386,7 +386,7 @@ def test_a_stream_that_says_nothing_is_opened_anew(
 
     def silent(talk: Talk) -> None:
         talk.begin_stream()
-        over.wait(10)
+        over.wait(60)
 
     def speaking(talk: Talk) -> None:
         talk.begin_stream()

@@ -108,7 +108,7 @@ def test_a_feed_that_is_removed_while_it_is_looked_at_leaves_nothing(
 
     monkeypatch.setattr(farm.coordinator.blobs, "put", put_and_lose)
     farm.admin.post("/api/feeds", json={"url": feed(web, "one")})
-    assert gone.wait(20)
+    assert gone.wait(60)
     folder = farm.data / "blobs" / "feeds"
     eventually(lambda: not [path for path in folder.rglob("*") if path.is_file()], "its copy goes, too")
 
@@ -140,7 +140,7 @@ def test_a_list_that_is_removed_while_it_is_read_adds_no_feeds(
     monkeypatch.setattr(feeds, "read_feed", read_and_lose)
     monkeypatch.setattr(farm.coordinator.store, "write", write_and_tell)
     farm.admin.post("/api/feeds", json={"url": url})
-    assert written.wait(20)
+    assert written.wait(60)
     assert farm.admin.get("/api/feeds").json() == {"feeds": []}
 
 

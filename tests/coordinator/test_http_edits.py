@@ -138,7 +138,7 @@ def test_the_doors_of_others_give_the_edited_text_too(farm: ServedFarm, make_wor
         first = pool.submit(farm.admin.post, "/v1/audio/transcriptions", data=form, files=files)
         eventually(lambda: farm.admin.get("/api/transcriptions").json()["transcriptions"], "the submission")
         worker.work_off(1)
-        assert first.result(20).text == "word0\n"
+        assert first.result(60).text == "word0\n"
     (made,) = farm.admin.get("/api/transcriptions").json()["transcriptions"]
     Editor(farm.admin, made["id"]).did(replace={"text": "word0", "by": "world"})
     again = farm.admin.post("/v1/audio/transcriptions", data=form, files=files)

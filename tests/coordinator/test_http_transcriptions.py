@@ -74,7 +74,7 @@ def test_of_two_who_race_for_a_key_one_makes_it_and_the_other_finds_it(
     clients = [farm.client(farm.token) for _ in range(2)]
     monkeypatch.setattr(store, "read", read_in_step)
     with ThreadPoolExecutor(2) as pool:
-        answers = [one.result(20) for one in [pool.submit(submitted, client) for client in clients]]
+        answers = [one.result(60) for one in [pool.submit(submitted, client) for client in clients]]
     assert sorted(status for status, _ in answers) == [200, 201]
     assert len({made for _, made in answers}) == 1
 
@@ -103,7 +103,7 @@ def test_a_submission_does_not_wait_for_the_claims_that_it_wakes(
             assert submit(farm.admin)["state"] == "queued"
         finally:
             farm.on_loop(release)
-        assert len(waiting.result(20)) == 1
+        assert len(waiting.result(60)) == 1
 
 
 def test_subtitles_are_laid_out_as_a_query_asks(farm: ServedFarm, worker: HandWorker) -> None:
@@ -129,7 +129,7 @@ def test_a_file_that_is_slow_to_write_holds_up_nothing_else_and_is_named_as_what
     vtt = FORMATS["vtt"]
 
     def slow(transcript: Transcript) -> bytes:
-        assert written.wait(20)
+        assert written.wait(60)
         return vtt.write(transcript)
 
     monkeypatch.setitem(FORMATS, "vtt", replace(vtt, write=slow))
@@ -140,7 +140,7 @@ def test_a_file_that_is_slow_to_write_holds_up_nothing_else_and_is_named_as_what
         assert farm.admin.get("/api/transcriptions").status_code == 200
         assert not any(one.done() for one in asked)
         try:
-            assert {refused(one.result(20)) for one in asked} == {(503, "server_busy")}
+            assert {refused(one.result(60)) for one in asked} == {(503, "server_busy")}
         finally:
             written.set()
     monkeypatch.setattr(transcripts, "RENDER_SECONDS", 20)

@@ -112,7 +112,7 @@ def test_the_same_part_sent_twice_at_once_counts_once(either_farm: ServedFarm) -
     clients = [farm.client(farm.token) for _ in range(2)]
 
     def at_once(client: httpx.Client) -> int:
-        both.wait(20)
+        both.wait(60)
         return send(client, place, 0, PARTS[0]).status_code
 
     with ThreadPoolExecutor(2) as pool:

@@ -26,7 +26,7 @@ def test_a_file_is_closed_though_the_request_ends_while_it_is_opened(
 
     def open_late(path: Path, mode: str) -> IO[Any]:
         began.set()
-        go_on.wait(10)
+        go_on.wait(60)
         opened.append(open_at_once(path, mode))
         return opened[0]
 
@@ -35,7 +35,7 @@ def test_a_file_is_closed_though_the_request_ends_while_it_is_opened(
         state = {"caller": Caller("token", "ann", "user")}
         request = Request({"type": "http", "method": "GET", "headers": [], "app": app, "state": state})
         asked = asyncio.create_task(serve_file(request, file, 5))
-        await asyncio.to_thread(began.wait, 10)
+        await asyncio.to_thread(began.wait, 60)
         asked.cancel()
         await asyncio.wait([asked])
         go_on.set()

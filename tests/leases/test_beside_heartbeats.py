@@ -16,7 +16,7 @@ from whisper_farm.leases.attempts import heartbeat
 from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.store.database import Transaction
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60.0
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 

@@ -21,7 +21,7 @@ from whisper_farm.leases.transcriptions import cancel
 from whisper_farm.protocol.worker import HeartbeatAnswer
 from whisper_farm.store.database import Transaction
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60.0
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 

@@ -20,7 +20,7 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import workers
 
 HALF_WAY = Path(__file__).parents[1] / "support" / "reaper_process.py"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 def test_a_worker_that_was_given_up_in_its_sleep_does_not_rob_itself_when_it_registers(farm: Farm) -> None:

@@ -12,7 +12,7 @@ from whisper_farm.coordinator.claims import try_claims
 from whisper_farm.coordinator.long_poll import LongPolls, Tried
 from whisper_farm.protocol.worker import ClaimRequest
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def waits(farm: Farm, worker: str) -> ClaimRequest:

@@ -189,10 +189,10 @@ def serving(farm: FakeFarm, open_to_all: bool = False) -> Iterator[FakeServer]:
 
     thread = threading.Thread(target=run, name="fake farm")
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield server
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()

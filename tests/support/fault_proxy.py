@@ -23,7 +23,7 @@ Fault = Literal["lose_request", "lose_reply", "delay", "duplicate", "garble", "b
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 """The last two: what was asked is done, and the answer stays on an open line until the client gives up, or comes late.
 """
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 GARBAGE = b"<html><h1>It works!</h1></html>"
 GARBLED = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
     len(GARBAGE),

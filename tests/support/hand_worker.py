@@ -15,7 +15,7 @@ from whisper_farm.protocol.worker import Completion
 from whisper_farm.transcript.transcript import Segment, Word
 
 SOUND = b"sound of chunk "
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 Json = dict[str, Any]
 
 

@@ -57,8 +57,8 @@ def following(client: httpx.Client, **query: Any) -> Iterator[Arrivals]:
         assert answer.status_code == 200
         thread = threading.Thread(target=follow, args=[answer])
         thread.start()
-        assert connected.wait(10)
+        assert connected.wait(60)
         yield arrived
         with suppress(OSError):  # it has ended by itself
             answer.extensions["network_stream"].get_extra_info("socket").shutdown(2)
-    thread.join(10)
+    thread.join(60)

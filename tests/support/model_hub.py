@@ -113,4 +113,4 @@ def model_hub(folder: Path) -> Iterator[ModelHub]:
         hub.released.set()
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(60)

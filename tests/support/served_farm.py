@@ -24,7 +24,7 @@ from whisper_farm.protocol.wire import ErrorBody
 from whisper_farm.settings import Policy, ServerSettings
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def eventually(look: Callable[[], T], what: str = "it", seconds: float = PATIENCE_SECONDS) -> T:

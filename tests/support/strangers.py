@@ -14,7 +14,7 @@ import httpx
 
 from support.served_farm import ServedFarm
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 FUZZ_SECONDS = float(os.environ.get("WHISPER_FARM_FUZZ_SECONDS", "0"))
 """How long each fuzzer goes on in `./run chaos --attacks`."""
 
