@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
-from support.browsers import CHROMIUM, Visitor, why_no_browser
+from playwright.sync_api import Browser, expect, sync_playwright
+from support.browsers import CHROMIUM, PATIENCE_MILLISECONDS, Visitor, why_no_browser
 from support.farm_processes import Farm, Process, until
 
 from whisper_farm.coordinator.web_app import WebApp
@@ -33,6 +33,7 @@ def browser() -> Iterator[Browser]:
         "--host-resolver-rules=MAP farm.test 127.0.0.1",
         "--autoplay-policy=no-user-gesture-required",
     ]
+    expect.set_options(timeout=PATIENCE_MILLISECONDS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield chromium

@@ -73,7 +73,7 @@ def transcript(
     page = visitor.signed_in()
     drop(page, Recording.long(podcast, 60).path, name)
     row = page.get_by_role("listitem").filter(has_text=name)
-    expect(row.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
+    expect(row.get_by_text("Done", exact=True)).to_be_visible()
     page.get_by_role("link", name=name).first.click()
     page.locator("p[dir=auto]").first.wait_for()
     return Transcript(farm, page, name)
@@ -244,7 +244,7 @@ def test_what_is_typed_while_the_farm_is_away_is_saved_when_it_is_back(transcrip
 
 def test_typing_holds_the_sound_and_it_rolls_back_when_it_goes_on(transcript: Transcript) -> None:
     page = transcript.page
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Play").wait_for()
     field = transcript.open()
     time_now = "() => document.querySelector('audio').currentTime"
     page.evaluate("() => { document.querySelector('audio').currentTime = 5; }")
@@ -261,7 +261,7 @@ def test_typing_holds_the_sound_and_it_rolls_back_when_it_goes_on(transcript: Tr
 
 def test_a_pedal_plays_and_skips_while_one_types(transcript: Transcript) -> None:
     page = transcript.page
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Play").wait_for()
     field = transcript.open()
     page.evaluate("() => { document.querySelector('audio').currentTime = 8; }")
     written = field.input_value()
@@ -303,7 +303,7 @@ def recognise_again(page: Page, transcript: Transcript, scope: str) -> None:
     dialog.get_by_text(scope, exact=True).click()
     assert barriers(page) == []
     dialog.get_by_role("button", name="Recognise", exact=True).click()
-    page.get_by_text("was recognised again").wait_for(timeout=60_000)
+    page.get_by_text("was recognised again").wait_for()
 
 
 def test_a_passage_is_recognised_again_and_both_texts_are_shown_until_one_is_taken(transcript: Transcript) -> None:

@@ -33,14 +33,14 @@ def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = Fals
     worker = Process(folder / "joined.log", words, {**WORKER_SETTINGS, "WHISPER_FARM_DATA": str(folder / "data")})
     if not at_once:
         asking = sheet.get_by_role("status").filter(has_text=f"{name} wants to join")
-        expect(asking).to_be_visible(timeout=60_000)  # a process has to start
+        expect(asking).to_be_visible()  # a process has to start
         assert page.get_by_role("listitem").filter(has_text=name).count() == 0
         assert barriers(page) == []
         asking.get_by_role("button", name="Let it in", exact=True).click()
         expect(page.get_by_text(f"{name} wants to join")).to_have_count(0)
     page.get_by_role("button", name="Close").click()
     row = page.get_by_role("listitem").filter(has_text=name)
-    expect(row.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)  # a process has to start
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible()  # a process has to start
     return worker
 
 
@@ -80,12 +80,12 @@ def test_a_machine_joins_by_a_code_is_paused_resumed_and_drained(visitor: Visito
     expect(page.get_by_role("menu")).to_have_count(0)
     assert barriers(page) == []
     sheet.get_by_role("button", name="Save").click()
-    expect(row.get_by_text("Resting", exact=True)).to_be_visible(timeout=30_000)
+    expect(row.get_by_text("Resting", exact=True)).to_be_visible()
     expect(row.get_by_text(f"{hour:02}:00–")).to_be_visible()
     tell("Working hours")
     sheet.get_by_text("At any time", exact=True).click()
     sheet.get_by_role("button", name="Save").click()
-    expect(row.get_by_text("Ready", exact=True)).to_be_visible(timeout=60_000)  # its children have to start
+    expect(row.get_by_text("Ready", exact=True)).to_be_visible()  # its children have to start
     expect(row.get_by_text("Gone", exact=True)).to_be_hidden()
     tell("Drain")
     expect(row.get_by_text("Gone", exact=True)).to_be_visible()

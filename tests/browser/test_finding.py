@@ -16,7 +16,7 @@ def listed(page: Page) -> list[str]:
 def sent(page: Page, recording: Recording, name: str) -> None:
     drop(page, recording.path, name)
     row = page.get_by_role("listitem").filter(has_text=name)
-    expect(row.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
+    expect(row.get_by_text("Done", exact=True)).to_be_visible()
 
 
 def test_a_word_is_found_and_one_click_leads_to_its_second(
@@ -34,7 +34,7 @@ def test_a_word_is_found_and_one_click_leads_to_its_second(
     expect(page.locator("p[dir=auto]").filter(has_text=word).first).to_be_in_viewport()
     second = float(page.url.partition("?t=")[2])
     assert second <= start < second + 30
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)  # its listening copy is made meanwhile
+    page.get_by_role("button", name="Play").wait_for()  # its listening copy is made meanwhile
     page.wait_for_function(
         "(at) => Math.abs((document.querySelector('audio')?.currentTime ?? -1) - at) < 0.2", arg=second
     )
@@ -81,7 +81,7 @@ def test_a_link_lets_a_stranger_read_and_hear_until_it_is_revoked(
     page = visitor.invited("sharer")
     sent(page, recording, "shared by link.wav")
     page.get_by_role("link", name="shared by link.wav").click()
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Play").wait_for()
     page.get_by_role("button", name="Share", exact=True).click()
     page.get_by_role("button", name="Make a link").click()
     address = page.locator("code").inner_text()

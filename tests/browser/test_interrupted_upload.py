@@ -57,7 +57,7 @@ def test_an_upload_goes_on_after_a_lost_connection_and_a_restart(browser: Browse
         farm.server.kill()
         expect(page.get_by_text("The farm does not answer")).to_be_visible()
         farm.start()
-        expect(page.get_by_role("listitem").filter(has_text="large.wav")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("listitem").filter(has_text="large.wav")).to_be_visible()
         assert set(line.offsets) - {size} == set(range(0, size, PART))
         assert len(line.offsets) < 2 * size / PART + 8
         stored = [path.stat().st_size for path in (farm.data / "blobs" / "sources").rglob("*") if path.is_file()]
@@ -82,7 +82,7 @@ def test_a_file_that_is_chosen_again_goes_on_where_it_was(browser: Browser, tmp_
         page.get_by_role("heading", name="Transcriptions", exact=True).wait_for()
         line = Line(page)
         choose(page, file)
-        expect(page.get_by_role("listitem").filter(has_text="again.wav")).to_be_visible(timeout=60_000)
+        expect(page.get_by_role("listitem").filter(has_text="again.wav")).to_be_visible()
         assert line.offsets[0] == 0  # an empty part asks how far it is
         assert line.offsets[1:] in ([PART], [file.stat().st_size])
         visitor.close()

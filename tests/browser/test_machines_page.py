@@ -26,9 +26,9 @@ def test_a_pool_its_machine_and_what_a_transcription_cost_are_shown(browser: Bro
         asked = farm.submit(Recording.long(tmp_path / "talk.wav", 30), model="x4")
         page.goto(f"{farm.url}/#/farm")
         pool = page.get_by_role("region", name="Pool here")
-        expect(pool.get_by_text("1 of 1, at most 1")).to_be_visible(timeout=60_000)  # a process has to start
+        expect(pool.get_by_text("1 of 1, at most 1")).to_be_visible()  # a process has to start
         machine = page.get_by_role("table", name="Machines").get_by_role("row").nth(1)
-        expect(machine.get_by_role("link", name="talk.wav").first).to_be_visible(timeout=30_000)
+        expect(machine.get_by_role("link", name="talk.wav").first).to_be_visible()
         expect(machine.get_by_text(re.compile(r"\d+:\d\d–\d+:\d\d"))).to_be_visible()
         expect(pool.get_by_text("An hour of audio")).to_be_visible()
         assert barriers(page) == []

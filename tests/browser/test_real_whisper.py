@@ -47,7 +47,7 @@ def test_the_sample_podcast_is_tried_watched_heard_corrected_found_and_exported(
         _speakers_came_and_get_names(page)
         place = f"{farm.url}/api/transcriptions/{page.url.rpartition('/')[2]}/transcript"
         headers = {"Authorization": f"Bearer {farm.token}"}
-        page.get_by_role("button", name="Play", exact=True).wait_for(timeout=60_000)
+        page.get_by_role("button", name="Play", exact=True).wait_for()
         _heard_where_clicked(page, httpx.get(place, headers=headers).json())
         page.locator("[data-index='0']").hover()
         page.get_by_role("button", name=re.compile("^Correct the text at 0:00")).click()

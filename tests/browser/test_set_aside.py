@@ -19,7 +19,7 @@ def test_chunks_that_failed_are_shown_with_their_attempts_and_tried_again(browse
         page = visitor.signed_in()
         page.goto(f"{farm.url}/#/farm")
         row = page.get_by_role("list", name="Set aside").get_by_role("listitem")
-        expect(row.get_by_text("1 chunk set aside")).to_be_visible(timeout=60_000)
+        expect(row.get_by_text("1 chunk set aside")).to_be_visible()
         row.get_by_role("button", name="Attempts").click()
         sheet = page.get_by_role("dialog")
         expect(sheet.get_by_text("worker1")).to_contain_text("failed")
@@ -27,10 +27,10 @@ def test_chunks_that_failed_are_shown_with_their_attempts_and_tried_again(browse
         assert barriers(page) == []
         sheet.get_by_role("button", name="Try again what is missing").click()
         expect(sheet.get_by_text("worker1")).to_have_count(2)
-        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible(timeout=30_000)
+        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible()
         sheet.get_by_role("button", name="Try this one again").click()
         expect(sheet.get_by_text("worker1")).to_have_count(3)
-        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible(timeout=30_000)
+        expect(sheet.get_by_role("listitem").get_by_text("set aside")).to_be_visible()
         assert [attempt.number for attempt in farm.attempts(made, "failed")] == [1, 2, 3]
         visitor.close()
 
@@ -55,8 +55,8 @@ def test_a_listening_copy_that_failed_is_made_when_somebody_asks_for_it(browser:
         expect(copy.get_by_text("set aside")).to_be_visible()
         with farm.worker():
             copy.get_by_role("button", name="Try this one again").click()
-            expect(copy.get_by_text("worker1")).to_be_visible(timeout=30_000)
-            expect(copy.get_by_text("set aside")).to_be_hidden(timeout=30_000)
+            expect(copy.get_by_text("worker1")).to_be_visible()
+            expect(copy.get_by_text("set aside")).to_be_hidden()
             page.keyboard.press("Escape")
             expect(page.get_by_role("button", name="Play")).to_be_enabled()
             until(lambda: farm.client.get(made).state == "done", "nothing else has changed")

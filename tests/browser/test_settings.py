@@ -139,7 +139,7 @@ def test_a_podcast_is_followed_and_its_feed_with_transcripts_is_offered(visitor:
         page.get_by_label("Address of the feed").fill(url)
         page.get_by_role("button", name="Follow").click()
         row = page.get_by_role("listitem").filter(has_text="Morning")
-        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible(timeout=20_000)
+        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible()
         assert barriers(page) == []
         row.get_by_role("button", name="Copy address with transcripts").click()
         expect(page.get_by_text("Copied.")).to_be_visible()
@@ -182,7 +182,7 @@ def test_a_podcast_is_followed_and_removed_by_keys_alone(visitor: Visitor) -> No
         write(page, "Names and words to expect", "Okonkwo")
         press(page, page.get_by_role("button", name="Follow"), "Enter")
         row = page.get_by_role("listitem").filter(has_text="Morning")
-        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible(timeout=20_000)
+        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible()
     write(page, "Names and words to expect", "")
     page.keyboard.press("Control+a")
     with page.expect_response(lambda answer: answer.request.method == "PATCH"):

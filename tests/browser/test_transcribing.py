@@ -57,7 +57,7 @@ def finished(visitor: Visitor, page: Page, recording: Recording, name: str) -> N
     """Drop a recording, wait until it is done, open it."""
     drop(page, recording.path, name)
     row = page.get_by_role("listitem").filter(has_text=name)
-    expect(row.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
+    expect(row.get_by_text("Done", exact=True)).to_be_visible()
     opened(page, name)
 
 
@@ -73,7 +73,7 @@ def test_a_dropped_recording_is_watched_read_and_exported(
     expect(page.get_by_text(re.compile("Being transcribed by worker")).first).to_be_visible()
     first = page.locator("p[dir=auto]").first
     expect(first).to_contain_text(recording.words[0][0])
-    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Done", exact=True)).to_be_visible()
     said = [word for word, _ in recording.words]
     assert words(text_of(page)) == words(transcript(farm, page)) == said
     assert sorted(EXPORTS.values()) == sorted(FORMATS)
@@ -113,7 +113,7 @@ def test_a_clicked_word_is_heard_from_its_start(visitor: Visitor, farm: Farm, wo
         }""",
         word,
     )
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)  # its listening copy is made meanwhile
+    page.get_by_role("button", name="Play").wait_for()  # its listening copy is made meanwhile
     page.mouse.click(*place)
     page.wait_for_function("() => document.querySelector('audio').currentTime > 0")
     assert abs(page.evaluate("() => document.querySelector('audio').currentTime") - start) <= 0.1
@@ -136,7 +136,7 @@ def test_a_link_to_a_second_leads_to_it(visitor: Visitor, farm: Farm, worker: Pr
     page.goto(f"{page.url}?t={start + 0.05:.2f}")
     page.reload()
     expect(page.locator("p[dir=auto]").filter(has_text=word).first).to_be_in_viewport()
-    page.get_by_role("button", name="Play").wait_for(timeout=60_000)  # its listening copy is made meanwhile
+    page.get_by_role("button", name="Play").wait_for()  # its listening copy is made meanwhile
     page.wait_for_function("(start) => Math.abs(document.querySelector('audio').currentTime - start) < 0.2", arg=start)
 
 
@@ -161,7 +161,7 @@ def test_what_one_browser_does_another_shows_at_once(
     one.get_by_role("button", name="Actions for shared.wav").click()
     one.get_by_role("menuitem", name="Delete").click()
     expect(one.get_by_role("link", name="shared.wav")).to_be_hidden()
-    expect(other.get_by_role("link", name="shared.wav")).to_be_hidden(timeout=15_000)
+    expect(other.get_by_role("link", name="shared.wav")).to_be_hidden()
 
 
 def test_names_and_words_are_text_and_nothing_else(

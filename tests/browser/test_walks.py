@@ -69,6 +69,6 @@ def test_a_farm_that_went_away_is_said_on_the_page_that_is_opened_then(browser: 
         expect(page.get_by_role("link", name="Podcasts")).to_be_visible()
         farm.start()
         page.get_by_role("button", name="Try again").click()
-        expect(page.get_by_role("heading", name="Podcasts", exact=True)).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("heading", name="Podcasts", exact=True)).to_be_visible()
         visitor.wrong = [one for one in visitor.wrong if "does not answer" not in one]  # a browser logs what is shown
         visitor.close()

@@ -17,6 +17,8 @@ CHROMIUM = shutil.which("chromium") or ""
 AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 860}
+PATIENCE_MILLISECONDS = 60_000
+"""How long anything is waited for: pages are slow where processes start beside them."""
 EXPECTED = ("401", "403", "404", "409", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INTERNET_DISCONNECTED")
 EXPECTED += ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_NETWORK_CHANGED", "ERR_SOCKET_NOT_CONNECTED")
 """A browser writes each refused request into its console."""
@@ -72,7 +74,7 @@ class Visitor:
     def stranger(self, **given: Any) -> Page:
         """A page in a browser of its own, where nobody is signed in."""
         context = self.browser.new_context(viewport=given.pop("viewport", WIDE), locale="en-GB", **given)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         context.add_init_script(WATCH)
         self._contexts.append(context)
         return self.another(context)

@@ -52,6 +52,10 @@ TIMED = (
     *("tests/doors/", "tests/farm/", "tests/fleet/", "tests/web/", "tests/coordinator/test_two_coordinators.py"),
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
     "tests/worker/test_placed_worker.py",
+    *(
+        "tests/browser/test_long_transcript.py",
+        "tests/browser/test_transcribing.py::test_what_one_browser_does_another",
+    ),
     # Leases of a second, which must be kept, and bounds of seconds for an answer, an end or a wait that is broken off.
     *("tests/worker/test_leases.py", "tests/worker/test_with_the_coordinator.py", "tests/coordinator/test_serving.py"),
     *("tests/attacks/test_bodies.py", "tests/attacks/test_heads.py", "tests/attacks/test_mutated_calls.py"),
