@@ -39,7 +39,6 @@ from whisper_farm.worker.pipe import (
     BatchChunk,
     BatchEnded,
     LookAround,
-    Missing,
     PipeMessage,
     Recognise,
     Refused,
@@ -47,7 +46,7 @@ from whisper_farm.worker.pipe import (
     packed,
 )
 from whisper_farm.worker.reading import Reading
-from whisper_farm.worker.recogniser import Recogniser
+from whisper_farm.worker.recogniser import MissingError, Recogniser
 from whisper_farm.worker.recogniser_child import RecogniserChild
 
 MakeWorker = Callable[..., HandWorker]
@@ -370,7 +369,8 @@ def test_a_recogniser_of_a_worker_is_confined_and_has_a_folder_that_ends_with_it
         scratch = recogniser._child._scratch
         assert scratch is not None
         try:
-            assert isinstance(await recogniser.load(options, lambda _: None), Missing)
+            with pytest.raises(MissingError):
+                await recogniser.load(options, lambda _: None)
         finally:
             await recogniser.close()
             assert not await asyncio.to_thread(Path(scratch.name).exists)
