@@ -144,7 +144,7 @@ class ServerSettings(BaseSettings, Limits):
     local_sources: bool = False
     """Accept paths of this machine as sources (the one-command farm only)."""
     default_model: str = Field(default="small", pattern=r"^[^\x00-\x1f]{1,300}$")
-    """What OpenAI's `whisper-1` stands for, and calls that name no model: a model's name, or ENGINE:MODEL."""
+    """What OpenAI's `whisper-1` stands for, and what the app asks for: a model's name, or ENGINE:MODEL."""
     models: tuple[ModelName, ...] | None = None
     """Models that may be asked for, each as its name or ENGINE:MODEL; None means any."""
     private_networks: tuple[IPvAnyNetwork, ...] = ()

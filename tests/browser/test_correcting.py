@@ -223,6 +223,7 @@ def test_two_browsers_see_each_other_correct_and_neither_loses_a_word(visitor: V
     transcript.edit(patches=[patch(segments[0], "written by the other")])
     expect(one.get_by_text("at the same time")).to_be_visible()
     expect(one.get_by_text("written by one and more", exact=True)).to_be_visible()
+    expect(one.get_by_text("All is saved")).to_be_hidden()
     expect(one.locator("dd").filter(has_text="written by the other")).to_be_visible()
     expect(field).to_have_value("written by the other")
     one.unroute("**/edits")  # nobody would answer it while the farm is looked at

@@ -38,6 +38,26 @@ def test_all_is_within_reach_on_the_smallest_phone_in_german(
     assert name.evaluate("(one) => getComputedStyle(one).direction") == "rtl", "its end is cut off, not its beginning"
 
 
+def test_on_the_smallest_phone_the_text_begins_in_the_upper_half_and_what_is_corrected_is_not_covered(
+    visitor: Visitor, farm: Farm, worker: Process, tmp_path: Path
+) -> None:
+    made = farm.submit(Recording.long(tmp_path / "small.wav", 30), "x30")
+    farm.finished(made)
+    page = visitor.signed_in(viewport=SMALL, has_touch=True)
+    page.goto(f"{farm.url}/#/transcriptions/{made}")
+    text = page.locator("p[dir=auto]").first
+    text.wait_for()
+    assert (text.bounding_box() or {})["y"] < SMALL["height"] / 2
+    boxes = [page.get_by_role("button", name=name).bounding_box() for name in ("Export", "Share", "Find in the")]
+    assert len({box["y"] for box in boxes if box is not None}) == 1, "they are in one row"
+    page.get_by_role("button", name="Correct the text at").first.click()
+    field = page.get_by_role("textbox").first
+    expect(field).to_be_focused()
+    box, done = field.bounding_box(), page.get_by_role("button", name="Done", exact=True).bounding_box()
+    assert box is not None and done is not None
+    assert box["y"] + box["height"] <= done["y"]
+
+
 def test_menus_keep_nobody_out_and_who_leaves_a_paragraph_is_still_there(
     visitor: Visitor, farm: Farm, worker: Process, tmp_path: Path
 ) -> None:

@@ -19,8 +19,10 @@ from whisper_farm.coordinator import long_poll
 from whisper_farm.leases.lapse import reap
 from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy
+from whisper_farm.store.statements import Change
 
 MakeWorker = Callable[..., HandWorker]
+SILENCE = Change("UPDATE workers SET last_seen_at = last_seen_at - :longer_than_a_lease")
 
 
 @pytest.fixture(autouse=True)
@@ -205,6 +207,22 @@ def test_a_worker_that_was_given_up_is_told_its_outcomes_and_claims_nothing(
     assert worker.ask("claim", **worker.claim_body(2)).json()["error"]["code"] == "worker_unknown"
     worker.register()
     assert len(worker.claim(2)) == 2
+
+
+def test_a_worker_that_says_nothing_for_a_lease_is_shown_as_silent_until_it_is_heard(
+    start_farm: StartFarm, make_worker: MakeWorker
+) -> None:
+    farm = start_farm()
+    worker = make_worker(farm)
+    worker.register()
+    farm.coordinator.database.write(lambda tx: tx.change(SILENCE, {"longer_than_a_lease": 25.0}))
+
+    def state() -> list[str]:
+        return [one["state"] for one in farm.admin.get("/api/workers").json()["workers"]]
+
+    assert (state(), farm.admin.get("/api/server").json()["workers_live"]) == (["silent"], 0)
+    worker.register()
+    assert (state(), farm.admin.get("/api/server").json()["workers_live"]) == (["live"], 1)
 
 
 def test_a_waiting_claim_hears_of_work_at_once(either_farm: ServedFarm, make_worker: MakeWorker) -> None:

@@ -81,6 +81,10 @@ def test_a_recording_nobody_can_serve_says_so(farm: Farm) -> None:
     code, said = warning()
     assert code == "nobody_runs"
     assert "tones with the model large" in said
+    farm.worker("eve", resting=["large"])
+    code, said = warning()
+    assert code == "nobody_has_model"
+    assert said.startswith("eve cannot have the model large of tones for now; the log there says why.")
     farm.now += 30
     assert warning()[0] == "no_worker", "bob has not been heard of for a lease"
     farm.cancel(recording.id)

@@ -82,12 +82,12 @@ class Farm:
 
     def worker(
         self, name: str, models: Sequence[str] | None = None, loaded: Sequence[str] = (), cuts: bool = True,
-        label: str = "", launch: str | None = None,
+        label: str = "", launch: str | None = None, resting: Sequence[str] = (),
     ) -> str:  # fmt: skip
         """A worker that runs the tones engine; on a machine of this launch, if it is given."""
         offer = EngineOffer(
             engine="tones", version="1", models=tuple(models) if models is not None else None, loaded=tuple(loaded),
-            device="cpu", batch=8,
+            resting=tuple(resting), device="cpu", batch=8,
         )  # fmt: skip
         request = RegisterRequest(
             worker_id=name, name=name, version="0", platform="test", slots=1, engines=(offer,), cuts=cuts,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import httpx
 import pytest
 from starlette.responses import Response
+from support.hand_worker import HandWorker
 from support.people import APP, People
-from support.served_farm import ServedFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
 from whisper_farm.coordinator.layers import quotas, sessions
@@ -283,3 +286,23 @@ def test_signing_out_ends_the_streams_of_the_session(people: People) -> None:
         assert other.delete("/app/session").status_code == 204
         submit(people.farm.admin)
         eventually(lambda: not any(line.startswith("data") for line in lines), "the end of the stream")
+
+
+def test_the_app_asks_for_the_farms_model_unless_the_workers_have_none_but_others(start_farm: StartFarm) -> None:
+    farm = start_farm(default_model="large-v3")
+    admin = People(farm).admin()
+
+    def model() -> str:
+        return str(admin.get("/app/session").json()["model"])
+
+    assert model() == "large-v3"
+    with closing(HandWorker(farm.url, farm.token)) as worker:
+        for engine, models, loaded, asked in (
+            ("faster-whisper", None, ["tiny"], "large-v3"),
+            ("faster-whisper", ["tiny"], [], "tiny"),
+            ("tones", None, ["instant"], "tones: instant"),
+            ("tones", None, [], "large-v3"),
+        ):
+            offer = worker.registration()["engines"][0] | {"engine": engine, "models": models, "loaded": loaded}
+            worker.told("register", **worker.registration() | {"engines": [offer]})
+            assert model() == asked, engine

@@ -100,7 +100,8 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) 
         return _said("nobody_cuts", "No live worker cuts recordings; start one that does.")
     engine, model = row.options["engine"], row.options["model"]
     if not fleet.serves(RECOGNITION.needs(row.label, row.options)):
-        return _said("nobody_runs", nobody_runs(engine, model))
+        lacking = fleet.lacking(row.label, engine, model)
+        return _said("nobody_has_model" if lacking else "nobody_runs", nobody_runs(engine, model, lacking))
     return _words_alone(row)
 
 

@@ -23,6 +23,8 @@ from whisper_farm.store.statements import Change, Json, Query, columns
 
 MAX_OFFERS_LENGTH = 32 << 10
 """Every claim reads what all workers offer."""
+NAMED = 3
+"""Workers that a warning names."""
 WorkerState = Literal["live", "draining", "dismissed", "gone"]
 
 
@@ -41,6 +43,7 @@ class Offers:
     """What a worker can run."""
 
     id: str
+    name: str
     label: str
     cuts: bool
     engines: list[Offer]
@@ -57,8 +60,15 @@ class Offers:
         if label != self.label or " " not in what:
             return label == self.label and self.cuts
         engine, _, model = what.partition(" ")
-        mine = [offer for offer in self.engines if offer["engine"] == engine and model not in offer["resting"]]
-        return any(offer["models"] is None or model in offer["models"] for offer in mine)
+        return any(model not in offer["resting"] for offer in self._running(engine, model))
+
+    def lacks(self, engine: str, model: str) -> bool:
+        """Whether it would run that model, and cannot have it for now."""
+        return any(model in offer["resting"] for offer in self._running(engine, model))
+
+    def _running(self, engine: str, model: str) -> list[Offer]:
+        mine = [offer for offer in self.engines if offer["engine"] == engine]
+        return [offer for offer in mine if offer["models"] is None or model in offer["models"]]
 
     def unheeded(self, engine: str, options: Collection[str]) -> list[str]:
         """Those of these options that the engine here does not heed, as far as is known."""
@@ -77,7 +87,6 @@ class Worker(Offers):
     """A worker; `present` counts all that are not gone."""
 
     owner: str
-    name: str
     state: WorkerState
     told: WorkerState | None
     paused: bool
@@ -92,7 +101,7 @@ class Worker(Offers):
 
 
 W = TypeVar("W")
-WORKER = f"""{columns(Offers)}, owner, name, state, told, paused, last_beat_at,
+WORKER = f"""{columns(Offers)}, owner, state, told, paused, last_beat_at,
     (SELECT hours FROM working_hours WHERE working_hours.name = workers.name) AS wanted_hours,
     (SELECT count(*) FROM workers WHERE state <> 'gone') AS present"""
 FIND = Query[Worker](f"SELECT {WORKER} FROM workers WHERE id = :me")
@@ -184,16 +193,27 @@ def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, poli
     """A model rests on a worker: whoever waits for it and has nobody else is told so, once."""
     needs = f"{before.label}:{engine} {model}"
     if before.serves(needs) and not LiveWorkers(tx, policy, asking=before.id).serves(needs):
-        said = events.TranscriptionUnserved(message=nobody_runs(engine, model))
+        lacking = LiveWorkers(tx, policy, asking=before.id).lacking(before.label, engine, model)
+        said = events.TranscriptionUnserved(message=nobody_runs(engine, model, lacking))
         for transcription_id, owner in tx.rows(
             UNSERVED, {"needs": needs, "me": before.id, "engine": engine, "model": model}
         ):
             emit(tx, said, transcription_id, owner)
 
 
-def nobody_runs(engine: str, model: str) -> str:
-    """What is said of a transcription that no live worker can serve."""
+def nobody_runs(engine: str, model: str, lacking: Sequence[str] = ()) -> str:
+    """What is said of a transcription that no live worker can serve; those that are lacking would, had they the model."""
+    if lacking:
+        return (
+            f"{', '.join(lacking[:NAMED])} cannot have the model {model} of {engine} for now; the log there says why."
+            " Check the model's name, and the way to the model hub."
+        )
     return f"No live worker runs {engine} with the model {model}; start one that does, or check the model's name."
+
+
+def silent_since(tx: Transaction, policy: Policy) -> float:
+    """Workers that were last seen before that are not counted on: they have been silent for a lease."""
+    return tx.now - timing(tx, policy).lease_seconds
 
 
 def timing(tx: Transaction, policy: Policy) -> LeaseTiming:
@@ -224,13 +244,17 @@ class LiveWorkers:
     @cached_property
     def offers(self) -> list[Offers]:
         """What the live workers can run; those outside of their hours run nothing."""
-        since = self._tx.now - timing(self._tx, self._policy).lease_seconds
-        found = self._tx.rows(LIVE, {"since": since, "asking": self._asking or ""})
+        asked = {"since": silent_since(self._tx, self._policy), "asking": self._asking or ""}
+        found = self._tx.rows(LIVE, asked)
         return [one for one in found if not one.rests]
 
     def serves(self, needs: str, but: Collection[str] = ()) -> bool:
         """Whether a live worker, other than those, could take a job that needs that."""
         return any(offers.id not in but and offers.serves(needs) for offers in self.offers)
+
+    def lacking(self, label: str, engine: str, model: str) -> list[str]:
+        """The names of those who would run that model, and cannot have it for now."""
+        return sorted({one.name for one in self.offers if one.label == label and one.lacks(engine, model)})
 
     def unheeded(self, needs: str, options: Collection[str]) -> list[str]:
         """Those of these options that none of them heeds who could do it; nothing if there is nobody."""

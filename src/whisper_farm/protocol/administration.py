@@ -28,7 +28,8 @@ class WorkerView(Answer):
     platform: Name
     slots: int
     engines: list[dict[str, Any]]
-    state: Literal["live", "draining", "dismissed", "gone"]
+    state: Literal["live", "silent", "draining", "dismissed", "gone"]
+    """`silent`: live, and not heard of for a lease; nobody counts on it until it is heard again."""
     paused: bool = False
     """It stays, and is given no more jobs until it is resumed."""
     hours: str | None = None

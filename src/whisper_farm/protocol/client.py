@@ -132,7 +132,9 @@ class TranscriptionView(Answer):
     warning: str | None = None
     """For example: no live worker can serve this engine and model."""
     warning_code: str | None = None
-    """`no_worker`, `nobody_cuts`, `nobody_runs`, `fetch_tried_again` or `without_speakers`; others may come."""
+    """`no_worker`, `nobody_cuts`, `nobody_runs`, `nobody_has_model`, `fetch_tried_again` or `without_speakers`; others
+    may come.
+    """
     gaps: tuple[Gap, ...] = ()
     remarks: tuple[str, ...] = ()
     """How the recording was read, where that is worth knowing: which of its tracks, or channels that cancel."""

@@ -51,6 +51,9 @@ export const de: Texts = {
     without_speakers: () =>
       "Sprecher sind nicht unterschieden, denn kein Worker hatte das Sprechermodell; " +
       "lassen Sie die Aufnahme noch einmal erkennen, wenn einer es hat.",
+    nobody_has_model: ({ options }) =>
+      `Die Worker, die da sind, bekommen das Modell ${options.model} von ${options.engine ?? ""} zur Zeit nicht; ihr Protokoll sagt, ` +
+      "warum. Prüfen Sie den Namen des Modells und den Weg von dort zum Model-Hub.",
     fetch_tried_again: ({ fetch }) => `Das Holen wird noch einmal versucht: ${fetch?.error ?? ""}`,
   },
   notFound: "Unter dieser Adresse ist nichts.",
@@ -74,7 +77,7 @@ export const de: Texts = {
   },
   signIn: {
     title: "Anmelden",
-    hint: "Mit Name und Passwort, oder mit dem Anmelde-Link, den der Server beim Start ausgegeben hat.",
+    hint: "Mit Name und Passwort, oder mit Ihrem Anmelde-Link: Der Server hat beim Start einen ausgegeben, andere machen Administratoren.",
     name: "Name",
     password: "Passwort",
     submit: "Anmelden",
@@ -407,10 +410,12 @@ export const de: Texts = {
     holds: "Stücke in Arbeit",
     hours: "Arbeitszeit",
     anyModel: "jedes Modell",
+    cannotHave: (models) => `bekommt aber ${models} zur Zeit nicht`,
     slots: (count) => (count === 1 ? "1 Platz" : `${count} Plätze`),
     workerStates: {
       ready: "Bereit",
       live: "Arbeitet",
+      silent: "Meldet sich nicht",
       pausing: "Hält gleich an",
       paused: "Pausiert",
       resting: "Ruht",
@@ -586,6 +591,7 @@ export const de: Texts = {
     peopleHint: "Alle sehen ihre eigenen Transkriptionen, Administratoren sehen alle.",
     invite: "Einladen",
     inviteName: "Name",
+    inviteNameHint: "Wie man ihn beim Anmelden tippt: Buchstaben von a bis z, Ziffern und . _ - @, ohne Leerzeichen; anna.mueller",
     inviteAdmin: "Administrator",
     inviteLink: "Senden Sie diesen Link. Er gilt einmal, drei Tage lang:",
     newLink: "Neuer Anmelde-Link",

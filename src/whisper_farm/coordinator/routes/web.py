@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from importlib.metadata import PackageMetadata
@@ -19,7 +20,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import Field
 
-from whisper_farm import __version__
+from whisper_farm import DEFAULT_ENGINE, __version__
 from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import CheckedRoute, Dialect, routes_for, sub_application
@@ -36,7 +37,7 @@ from whisper_farm.coordinator.layers.sessions import (
 from whisper_farm.coordinator.layers.ways_in import share_cookie
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
 from whisper_farm.errors import Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
-from whisper_farm.models import may_be_folder
+from whisper_farm.models import engine_and_model, may_be_folder
 from whisper_farm.protocol.administration import Scope
 from whisper_farm.protocol.wire import Answer, Id
 from whisper_farm.protocol.wire import Request as Body
@@ -128,6 +129,8 @@ class Session(Answer):
     has_account: bool = False
     has_password: bool = False
     offers: tuple[EngineOffer, ...] = ()
+    model: str = ""
+    """What is asked for where nobody has chosen, as the app writes it: `ENGINE: MODEL`, or the model alone."""
 
 
 def web_app(coordinator: Coordinator, people: APIRouter) -> FastAPI:
@@ -170,14 +173,15 @@ async def get_session(request: Request, farm: Farm) -> Session:
 
     def view(tx: Transaction) -> Session:
         account = accounts.find_account(tx, caller.owner)
-        offers = [_choosable(offer, farm) for row in list_workers(tx) for offer in row.engines]
+        offers = tuple(_choosable(offer, farm) for row in list_workers(tx) for offer in row.engines)
         return Session(
             version=__version__,
             owner=caller.owner,
             scope=caller.scope,
             has_account=account is not None,
             has_password=account is not None and account.password_hash is not None,
-            offers=tuple(offers),
+            offers=offers,
+            model=_usual(farm.settings.default_model, offers),
         )
 
     return await farm.store.read(view)
@@ -289,6 +293,16 @@ def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
     return found.model_copy(
         update={"models": models, "loaded": tuple(model for model in found.loaded if not may_be_folder(model))}
     )
+
+
+def _usual(default: str, offers: Sequence[EngineOffer]) -> str:
+    """The farm's default model; where its workers have none but others, the first of those."""
+    engine, model = engine_and_model(default)
+    mine = [offer for offer in offers if offer.engine == engine]
+    if not any(offer.models is None or model in offer.models for offer in mine):
+        others = ((offer.engine, name) for offer in offers for name in (*(offer.models or ()), *offer.loaded))
+        engine, model = next(others, (engine, model))
+    return model if engine == DEFAULT_ENGINE else f"{engine}: {model}"
 
 
 async def _by_password(farm: Coordinator, body: SignIn) -> accounts.AccountRow | None:

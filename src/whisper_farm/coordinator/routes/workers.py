@@ -33,8 +33,16 @@ router = routes_for("workers")
 @router.get("/workers")
 async def list_workers(caller: Admin, farm: Farm) -> WorkerList:
     """The workers that are there, and those that went within the last hour."""
-    rows = await farm.store.read(lambda tx: list_rows(tx, gone_since=tx.now - GONE_SECONDS))
-    return WorkerList(workers=tuple(map(WorkerView.of, rows)))
+
+    def view(tx: Transaction) -> WorkerList:
+        since = workers.silent_since(tx, farm.policy)
+        views = (
+            WorkerView.of(row, state="silent" if row.state == "live" and row.last_seen_at <= since else row.state)
+            for row in list_rows(tx, gone_since=tx.now - GONE_SECONDS)
+        )
+        return WorkerList(workers=tuple(views))
+
+    return await farm.store.read(view)
 
 
 @router.put("/workers/{worker_id}/hours", responses=documented(NotFound, WrongState))

@@ -7,12 +7,13 @@ import { IconClock, IconDoorExit, IconPlayerPause, IconPlayerPlay } from "@table
 import { useWorkerAction } from "../../api/queries";
 import type { EngineOffer, WorkerView } from "../../api/schema";
 import { Actions, type Fact, Facts } from "../../shell/Parts";
+import type { Texts } from "../../texts";
 import { modelName, useWords } from "../../words";
 import style from "./Farm.module.css";
 import { HoursDialog } from "./Hours";
 import { workerActions, workerState } from "./state";
 
-const COLOURS = { ready: "blue", live: "farm", pausing: "orange", paused: "orange", resting: "gray", draining: "orange", dismissed: "orange", gone: "gray" };
+const COLOURS = { ready: "blue", live: "farm", silent: "orange", pausing: "orange", paused: "orange", resting: "gray", draining: "orange", dismissed: "orange", gone: "gray" };
 const ICONS = {
   pause: IconPlayerPause,
   "pause-now": IconPlayerPause,
@@ -39,7 +40,7 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   const state = workerState(one);
   const hours = one.wanted_hours ?? one.hours;
   const facts: Fact[] = [
-    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm.anyModel)}`).join("; ") || t.farm.none],
+    [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm)}`).join("; ") || t.farm.none],
     [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
     [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
@@ -59,9 +60,10 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   );
 }
 
-function modelsOf(offer: EngineOffer, any: string): string {
+function modelsOf(offer: EngineOffer, { anyModel, cannotHave }: Texts["farm"]): string {
   const models = offer.models ?? offer.loaded;
-  return models?.length ? models.map(modelName).join(", ") : any;
+  const runs = models?.length ? models.map(modelName).join(", ") : anyModel;
+  return offer.resting?.length ? `${runs}, ${cannotHave(offer.resting.map(modelName).join(", "))}` : runs;
 }
 
 function WorkerActions({ one }: { one: WorkerView }) {

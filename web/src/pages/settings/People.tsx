@@ -43,6 +43,8 @@ export function People() {
           <TextInput
             name="name"
             label={t.settings.inviteName}
+            description={t.settings.inviteNameHint}
+            title={t.settings.inviteNameHint}
             required
             withAsterisk={false}
             pattern="[A-Za-z0-9][A-Za-z0-9._@\-]{0,63}"

@@ -4,6 +4,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { type FormEvent, type ReactNode, useEffect, useRef, useState } from "react";
 
+import { sessionQuery } from "../../api/queries";
 import icon from "../../icon.svg";
 import { WithCode } from "../../shell/Parts";
 import { Problem } from "../../shell/Failed";
@@ -64,7 +65,11 @@ export function SignInByLink() {
   useEffect(() => {
     if (begun.current) return;
     begun.current = true;
-    signInWith(client, { link: secret }).then(() => void navigate({ to: "/", replace: true }), () => setRefused(true));
+    const enter = () => navigate({ to: "/", replace: true });
+    signInWith(client, { link: secret }).then(enter, async () => {
+      const session = await client.fetchQuery(sessionQuery).catch(() => null);
+      return session?.owner ? enter() : setRefused(true); // who is in already may open the link once more
+    });
   }, [client, navigate, secret]);
 
   return (

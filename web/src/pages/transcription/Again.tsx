@@ -12,7 +12,7 @@ import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/quer
 import type { TranscriptionView } from "../../api/schema";
 import { Small } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
-import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useOffers } from "../transcriptions/Options";
+import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useUsual } from "../transcriptions/Options";
 import { Bar, problemOf } from "../transcriptions/Row";
 import { boundsOf, kept, speakersOf } from "./again";
 import { said } from "./corrections";
@@ -44,7 +44,7 @@ export interface Again {
 const MOST_SHOWN = 1500;
 
 export function useAgain(one: TranscriptionView): Again {
-  const offers = useOffers();
+  const usual = useUsual();
   const [asked, setAsked] = useState<Stretch | null>(null);
   const [pending, setPending] = useLocalStorage<Pending | null>({ key: `again:${one.id}`, defaultValue: null, getInitialValueInEffect: false });
   return {
@@ -59,7 +59,7 @@ export function useAgain(one: TranscriptionView): Again {
       const name = whole ? one.name : `${one.name} (${clock(start)} – ${clock(end)})`;
       const diarize = chosen.diarize && whole && !heardApart(one);
       const had = kept(one.options, diarize ? chosen.speakers : null);
-      const options = { ...had, ...toOptions({ ...chosen, diarize }, offers), ...stretch };
+      const options = { ...had, ...toOptions({ ...chosen, diarize }, usual), ...stretch };
       const made = await data(
         api.POST("/api/transcriptions", {
           body: { name: name.slice(-255), transcription_id: one.id, options, peaks: false } as never,

@@ -40,8 +40,8 @@ export function UndoButtons({ correcting, onUndo }: { correcting: Correcting; on
 
 export function Saved({ correcting }: { correcting: Correcting }) {
   const { t } = useWords();
-  const { saving, view } = correcting;
-  if (!view?.number && saving === "saved") return null;
+  const { saving, view, conflicts } = correcting;
+  if (saving === "saved" && (conflicts.length || !view?.number)) return null; // a conflict waits for its answer
   const Icon = { saved: IconCheck, saving: IconLoader2, unsaved: IconCloudOff }[saving];
   return (
     <Text size="sm" c={saving === "unsaved" ? "var(--mantine-color-error)" : "dimmed"} role="status" className={style.saved}>

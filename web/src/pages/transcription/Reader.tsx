@@ -215,7 +215,7 @@ function Hole({ row, onSeek, editor }: { row: Exclude<Row, Paragraph>; onSeek: (
         </button>
       </div>
       <div className={style.hole} data-state={row.state}>
-        {said} <span className={style.span}>{t.reader.seconds(clock(row.start), clock(row.end))}</span>
+        {said} {row.end > row.start && <span className={style.span}>{t.reader.seconds(clock(row.start), clock(row.end))}</span>}
         {editor && row.state === "missing" && (
           <Button size="compact-sm" variant="subtle" color="red" leftSection={<IconSparkles size={15} aria-hidden />} onClick={() => editor.again(row.start, row.end)}>
             {t.edit.again}

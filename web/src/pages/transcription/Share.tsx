@@ -14,7 +14,7 @@ export function Share({ id }: { id: string }) {
   const [opened, { open, close }] = useDisclosure(false);
   return (
     <>
-      <Button variant="default" leftSection={<IconShare size={17} aria-hidden />} onClick={open}>
+      <Button variant="default" data-short leftSection={<IconShare size={17} aria-hidden />} aria-label={t.share.button} onClick={open}>
         {t.share.button}
       </Button>
       <Modal opened={opened} onClose={close} title={t.share.title} size="lg">{opened && <Links id={id} />}</Modal>

@@ -188,10 +188,10 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
       </Group>
       {isActive(one) && <Bar one={one} />}
       <Trouble one={one} />
-      <Group gap="xs" mt="md">
+      <Group gap="xs" mt="md" className={style.toolbar}>
         <Export one={one} rows={rows} />
         <Share id={one.id} />
-        <Button variant="default" leftSection={<IconSearch size={17} aria-hidden />} aria-label={t.reader.find} onClick={onFind}>
+        <Button variant="default" data-short leftSection={<IconSearch size={17} aria-hidden />} aria-label={t.reader.find} onClick={onFind}>
           {t.reader.findShort}
         </Button>
         {doubts.count > 0 && (
@@ -206,7 +206,8 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
               aria-label={`${t.reader.doubts(doubts.count)}: ${t.reader.nextDoubt}`}
               onClick={() => doubts.step(1)}
             >
-              {t.reader.doubts(doubts.count)}
+              <Text span inherit visibleFrom="xs">{t.reader.doubts(doubts.count)}</Text>
+              <Text span inherit hiddenFrom="xs">{number(doubts.count)}</Text>
             </Button>
           </Button.Group>
         )}

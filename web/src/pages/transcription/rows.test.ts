@@ -86,6 +86,12 @@ describe("holes of a running transcription", () => {
     ]);
   });
 
+  it("waits for a worker where nobody cuts yet, however long the recording is", () => {
+    const queued = { ...cutting, state: "queued" } as JobView;
+    expect(holesOf([queued], null)).toEqual([{ kind: "hole", start: 0, end: 0, state: "waiting", said: "" }]);
+    expect(holesOf([queued, job(0, "queued")], 200)).toEqual([{ kind: "hole", start: 0, end: 200, state: "waiting", said: "" }]);
+  });
+
   it("says why a part is missing for good", () => {
     const failed = [{ state: "failed", error_code: "not_audio", error_message: "The file is broken here." }] as never;
     expect(holesOf([job(0, "failed", failed)], 30)[0]).toMatchObject({ state: "missing", said: "not_audio: The file is broken here." });

@@ -134,10 +134,10 @@ export function merged(holes: readonly Hole[]): Hole[] {
 export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] {
   const holes: Hole[] = [];
   let cut = 0;
-  let cutting = false;
+  let cutting: "cutting" | "waiting" | null = null;
   for (const job of jobs) {
     if (job.kind === "chunk") {
-      cutting = job.state === "queued" || job.state === "running";
+      cutting = job.state === "running" ? "cutting" : job.state === "queued" ? "waiting" : null;
       continue;
     }
     if (job.kind !== "transcribe") continue; // the listening copy is no part of the text
@@ -154,7 +154,7 @@ export function holesOf(jobs: readonly JobView[], whole: number | null): Hole[] 
     } else holes.push({ ...at, state: "waiting", said: "" });
   }
   if (cutting && (whole === null || whole > cut + TOLERANCE_SECONDS)) {
-    holes.push({ kind: "hole", start: cut, end: Math.max(whole ?? cut, cut), state: "cutting", said: "" });
+    holes.push({ kind: "hole", start: cut, end: Math.max(whole ?? cut, cut), state: cutting, said: "" });
   }
   return merged(holes);
 }

@@ -54,7 +54,10 @@ export function useCorrections(one: TranscriptionView, readOnly = false): Correc
   );
   const state = useSyncExternalStore(possible ? corrections.subscribe : nothing, possible ? corrections.snapshot : () => NONE);
   useEffect(() => {
-    const warn = (event: BeforeUnloadEvent) => corrections.snapshot().saving !== "saved" && event.preventDefault();
+    const warn = (event: BeforeUnloadEvent) => {
+      const { saving, conflicts } = corrections.snapshot();
+      if (saving !== "saved" || conflicts.length) event.preventDefault(); // what one has typed is nowhere else
+    };
     window.addEventListener("beforeunload", warn);
     return () => window.removeEventListener("beforeunload", warn);
   }, [corrections]);

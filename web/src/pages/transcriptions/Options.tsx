@@ -54,9 +54,9 @@ export function useChosen(): [Chosen, (change: Partial<Chosen>) => void] {
 /** Gives the options and the priority of what is sent now. */
 export function useSending(): () => Choice {
   const [chosen] = useChosen();
-  const offers = useOffers();
+  const usual = useUsual();
   const { data: kept } = useQuery(preferencesQuery);
-  return () => ({ options: toOptions(chosen, offers, kept?.glossary), priority: chosen.priority });
+  return () => ({ options: toOptions(chosen, usual, kept?.glossary), priority: chosen.priority });
 }
 
 /** What the farm's workers offer, as `engine: model`; models of the usual engine by their name alone. */
@@ -70,19 +70,24 @@ export function useOffers(): string[] {
   }, [session]);
 }
 
-/** The engine and the model to ask for, when the workers offer `offers`. */
-export function recogniser(model: string, offers: readonly string[]): Partial<Options> {
-  const wanted = model || (offers.includes("small") ? "small" : (offers[0] ?? ""));
+/** The model that is asked for where nobody has chosen one, written as above. */
+export function useUsual(): string {
+  const { data: session } = useQuery(sessionQuery);
+  return session?.model ?? "";
+}
+
+/** The engine and the model to ask for. */
+function recogniser(wanted: string): Partial<Options> {
   if (!wanted) return {};
   const [, engine, name] = /^([a-z][a-z0-9-]*): (.+)$/.exec(wanted) ?? [];
   return engine && name ? { engine, model: name } : { model: wanted };
 }
 
 /** `glossary`: names and words to expect in every recording. */
-export function toOptions(chosen: Chosen, offers: readonly string[], glossary = ""): Partial<Options> {
+export function toOptions(chosen: Chosen, usual: string, glossary = ""): Partial<Options> {
   const prompt = [glossary.trim(), chosen.prompt.trim()].filter(Boolean).join(", ").slice(0, 4000);
   return {
-    ...recogniser(chosen.model, offers),
+    ...recogniser(chosen.model || usual),
     task: chosen.task,
     ...(chosen.language === SEVERAL ? { multilingual: true } : chosen.language ? { language: chosen.language } : {}),
     ...(prompt ? { initial_prompt: prompt } : {}),
@@ -97,6 +102,7 @@ type Choosing = { readonly chosen: Chosen; readonly choose: (change: Partial<Cho
 export function RecognitionFields({ chosen, choose }: Choosing) {
   const { t, languageName } = useWords();
   const offers = useOffers();
+  const usual = useUsual();
   const others = WHISPER.filter((model) => !offers.includes(model));
   const languages = useMemo(
     () =>
@@ -109,7 +115,7 @@ export function RecognitionFields({ chosen, choose }: Choosing) {
         <Autocomplete
           label={t.options.model}
           description={t.options.modelHint}
-          placeholder={modelName(recogniser("", offers).model ?? "small")}
+          placeholder={modelName(recogniser(usual).model ?? "")}
           value={chosen.model}
           onChange={(model) => choose({ model })}
           data={[

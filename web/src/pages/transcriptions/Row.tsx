@@ -78,8 +78,12 @@ export function Bar({ one }: { one: TranscriptionView }) {
   );
 }
 
-/** Why it failed; empty if it did not. */
-export const problemOf = ({ error }: TranscriptionView) => (error ? inWords(String(error.code), String(error.message)) : "");
+/** Why it failed, without its name, which stands above; empty if it did not. */
+export function problemOf({ error, name }: TranscriptionView): string {
+  const message = String(error?.message);
+  const reason = message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
+  return error ? inWords(String(error.code), reason) : "";
+}
 
 /** What is wrong with it, in words. */
 export function Trouble({ one }: { one: TranscriptionView }) {
