@@ -202,7 +202,7 @@ def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, poli
 
 
 def nobody_runs(engine: str, model: str, lacking: Sequence[str] = ()) -> str:
-    """What is said of a transcription that no live worker can serve; those that are lacking would, had they the model."""
+    """What is said of a transcription that no live worker can serve; those would that are lacking the model."""
     if lacking:
         return (
             f"{', '.join(lacking[:NAMED])} cannot have the model {model} of {engine} for now; the log there says why."

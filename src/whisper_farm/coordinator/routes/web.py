@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from importlib.metadata import PackageMetadata
@@ -121,7 +120,7 @@ class Parts(Answer):
 
 
 class Session(Answer):
-    """Who is signed in, all None if nobody is; and what the farm's workers offer them."""
+    """Who is signed in, all None if nobody is; what workers offer, and the model where nobody has chosen another."""
 
     version: str
     owner: str | None = None
@@ -130,7 +129,6 @@ class Session(Answer):
     has_password: bool = False
     offers: tuple[EngineOffer, ...] = ()
     model: str = ""
-    """What is asked for where nobody has chosen, as the app writes it: `ENGINE: MODEL`, or the model alone."""
 
 
 def web_app(coordinator: Coordinator, people: APIRouter) -> FastAPI:
@@ -290,17 +288,15 @@ def _choosable(offer: object, farm: Coordinator) -> EngineOffer:
     if farm.settings.local_models:
         return found
     models = found.models and tuple(model for model in found.models if not may_be_folder(model))
-    return found.model_copy(
-        update={"models": models, "loaded": tuple(model for model in found.loaded if not may_be_folder(model))}
-    )
+    loaded = tuple(model for model in found.loaded if not may_be_folder(model))
+    return found.model_copy(update={"models": models, "loaded": loaded})
 
 
-def _usual(default: str, offers: Sequence[EngineOffer]) -> str:
-    """The farm's default model; where its workers have none but others, the first of those."""
+def _usual(default: str, offers: tuple[EngineOffer, ...]) -> str:
+    """The farm's default model, as the app writes it; where its workers have none but others, the first of those."""
     engine, model = engine_and_model(default)
-    mine = [offer for offer in offers if offer.engine == engine]
-    if not any(offer.models is None or model in offer.models for offer in mine):
-        others = ((offer.engine, name) for offer in offers for name in (*(offer.models or ()), *offer.loaded))
+    if not any(one.engine == engine and (one.models is None or model in one.models) for one in offers):
+        others = ((one.engine, name) for one in offers for name in (*(one.models or ()), *one.loaded))
         engine, model = next(others, (engine, model))
     return model if engine == DEFAULT_ENGINE else f"{engine}: {model}"
 
