@@ -23,6 +23,8 @@ from whisper_farm.transcript.transcript import Segment, text_of
 
 ALIKE = 0.40
 """Groups whose voices have at least this cosine on the average are one speaker."""
+SAME = 0.68
+"""Groups are one speaker, too, if the means of their voices have this cosine: what differs in windows is evened out."""
 STEP, STRICTEST = 0.03, 0.9
 """Where too few speakers are found, groups must be more alike than that, by so much at a time, up to this."""
 SURE_SECONDS = 1.0
@@ -119,7 +121,8 @@ def _means(vectors: Vectors, least: int, most: int) -> Vectors:
         if enough.sum() >= least or alike >= STRICTEST:
             break
         alike += STEP
-    sums, _ = _merged(sums[enough], counts[enough], 2.0, most)
+    means = _unit(sums[enough])
+    sums, _ = _merged(means, np.ones(len(means), np.float32), SAME, least, most)
     return _settled(vectors, _unit(sums))
 
 
@@ -140,14 +143,16 @@ def _largest(sums: Vectors, counts: Vectors) -> tuple[Vectors, Vectors]:
     return sums[kept], counts[kept]
 
 
-def _merged(sums: Vectors, counts: Vectors, alike: float, most: int | None = None) -> tuple[Vectors, Vectors]:
+def _merged(
+    sums: Vectors, counts: Vectors, alike: float, least: int = 1, most: int | None = None
+) -> tuple[Vectors, Vectors]:
     """Groups, as the sum of their vectors and how many they are, after those most alike were made one, again and again:
-    while they are alike enough, and as long as there are more than `most`."""
+    while they are alike enough and more than `least`, and as long as there are more than `most`."""
     sums, counts = sums.copy(), counts.copy()
     cosines = (sums @ sums.T) / np.outer(counts, counts)
     np.fill_diagonal(cosines, -np.inf)
     left = np.ones(len(sums), bool)
-    while left.sum() > 1:
+    while left.sum() > least:
         one, other = sorted(divmod(int(cosines.argmax()), len(sums)))
         if cosines[one, other] < alike and (most is None or left.sum() <= most):
             break
