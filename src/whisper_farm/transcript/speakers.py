@@ -21,7 +21,7 @@ from whisper_farm.transcript.cues import SENTENCE_ENDS
 from whisper_farm.transcript.options import MOST_SPEAKERS
 from whisper_farm.transcript.transcript import Segment, text_of
 
-ALIKE = 0.40
+ALIKE = 0.41
 """Groups whose voices have at least this cosine on the average are one speaker."""
 SAME = 0.68
 """Groups are one speaker, too, if the means of their voices have this cosine: what differs in windows is evened out."""
