@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from hypothesis import given
@@ -90,6 +92,17 @@ def test_a_wrong_flag_is_answered_with_the_nearest_right_one(wrong: str, right: 
         _parsed([wrong, "x"])
     assert caught.value.format_message().startswith(f"No such option '{wrong}'. ")
     assert f"'{right}'" in caught.value.format_message()
+
+
+def test_who_names_a_file_that_begins_with_a_dash_is_told_how_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-minus.ogg").touch()
+    with pytest.raises(click.UsageError, match=r"'-minus\.ogg' is read as a flag; .* written \./-minus\.ogg"):
+        _parsed(["a.wav", "-minus.ogg"])
+    with pytest.raises(click.NoSuchOption):
+        _parsed(["a.wav", "-nothing.ogg"])
 
 
 def test_the_layout_of_subtitles_is_asked_for_as_whispers_users_do() -> None:

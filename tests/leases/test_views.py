@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import TONES, Farm
 
+from whisper_farm.cli.describing import describe_transcription
 from whisper_farm.coordinator.metrics import farm_gauges
+from whisper_farm.coordinator.transcripts import transcript_key_of
 from whisper_farm.coordinator.views import (
     job_list,
     transcription_list,
     transcription_view,
 )
-from whisper_farm.errors import InvalidRequest, NotFound
+from whisper_farm.errors import InvalidRequest, NotFound, WrongState
 from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
-from whisper_farm.store.transcriptions import Wanted
+from whisper_farm.store.transcriptions import Wanted, find
 from whisper_farm.store.workers import find_worker, list_workers
 
 
@@ -89,6 +91,29 @@ def test_a_recording_nobody_can_serve_says_so(farm: Farm) -> None:
     assert warning()[0] == "no_worker", "bob has not been heard of for a lease"
     farm.cancel(recording.id)
     assert warning() == (None, "")
+
+
+def test_what_has_failed_has_no_transcript_and_says_why_in_words(farm: Farm) -> None:
+    recording = farm.submit("talk.mp3")
+    farm.worker("ann")
+    (cutting,) = farm.claim("ann", chunk=1)
+    farm.fail(cutting, permanent=True)
+    with pytest.raises(WrongState, match=r"^talk\.mp3 has failed and has no transcript: It broke\.$"):
+        farm.database.read(lambda tx: transcript_key_of(find(tx, recording.id)))
+
+
+def test_tries_that_failed_alike_are_told_in_one_line(farm: Farm) -> None:
+    recording = farm.recording(1)
+    for name, code in (("ann", "engine_error"), ("ann", "engine_error"), ("ann", "not_audio")):
+        farm.now += 200
+        farm.worker(name)
+        (job,) = farm.claim(name)
+        farm.fail(job, code=code)
+    lines = list(describe_transcription(_view(farm, recording.id), _jobs(farm, recording.id).jobs))
+    assert [line for line in lines if "attempt" in line] == [
+        "  attempts 1 to 2 on ann: engine_error: It broke.",
+        "  attempt 3 on ann: not_audio: It broke.",
+    ]
 
 
 def test_pages_are_stable_while_new_recordings_come_in(farm: Farm) -> None:

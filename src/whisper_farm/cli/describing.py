@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from whisper_farm.cli.files import Outputs
@@ -12,7 +13,7 @@ from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
 from whisper_farm.cli.words import columns, counted, shortened, speed, when
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.administration import ServerView, WorkerView
-from whisper_farm.protocol.client import JobView, TranscriptionView
+from whisper_farm.protocol.client import AttemptView, JobView, TranscriptionView
 from whisper_farm.showing import printable
 from whisper_farm.times import clock
 from whisper_farm.transcript.cues import CueLayout
@@ -80,10 +81,15 @@ def _troubles(jobs: Iterable[JobView]) -> Iterator[str]:
         stretch = f"{clock(job.start_seconds)}–{clock(job.end_seconds)}"
         what = {"chunk": "cutting", "peaks": "listening copy", "transcribe": stretch}.get(job.kind, job.kind)
         yield f"{job.id}  {what}  {job.state}"
-        for attempt in failures:
-            reason = printable((attempt.error_message or "").partition("\n")[0])
-            where = attempt.worker_name or attempt.worker_id
-            yield f"  attempt {attempt.number} on {printable(where)}: {attempt.error_code}: {reason}"
+        for why, alike in groupby(failures, key=_why):
+            first, *others = [attempt.number for attempt in alike]
+            yield f"  attempts {first} to {others[-1]} {why}" if others else f"  attempt {first} {why}"
+
+
+def _why(attempt: AttemptView) -> str:
+    """Where an attempt failed, and why; tries that failed alike are told in one line."""
+    reason = printable((attempt.error_message or "").partition("\n")[0])
+    return f"on {printable(attempt.worker_name or attempt.worker_id)}: {attempt.error_code}: {reason}"
 
 
 def describe_farm(here: ServerView, workers: Sequence[WorkerView]) -> Iterator[str]:

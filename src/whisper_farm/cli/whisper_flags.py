@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -80,7 +81,14 @@ class Command(click.Command):
                     formatter.write_dl(lines)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(as_click_reads(args, ctx)))
+        given = list(args)
+        try:
+            return super().parse_args(ctx, list(as_click_reads(args, ctx)))
+        except click.NoSuchOption:
+            file = next((word for word in given if word.startswith("-") and Path(word).exists()), None)
+            if file is None:
+                raise
+            raise click.UsageError(f"'{file}' is read as a flag; the file of that name is written ./{file}") from None
 
 
 def truth(*names: str, default: bool = False, help: str) -> Callable[..., Callable[..., object]]:

@@ -256,6 +256,9 @@ class Renderer:
 
 def transcript_key_of(row: TranscriptionRow) -> str:
     """Where the transcript is; raises `WrongState` before there is one."""
+    if row.state == "failed" and row.error_message:
+        why = row.error_message.removeprefix(f"{row.name}: ")
+        raise WrongState(f"{row.name} has failed and has no transcript: {why}")
     if row.transcript_key is None or row.state not in ("done", "incomplete"):
         raise WrongState(f"{row.name} is {row.state}; it has no transcript yet.")
     return row.transcript_key
