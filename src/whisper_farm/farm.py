@@ -11,7 +11,6 @@ transcriptions that are old.
 
 from __future__ import annotations
 
-import gc
 import shutil
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -66,8 +65,6 @@ class FarmThread:
         self.worker: LocalWorker | None = None
 
     def __enter__(self) -> Self:
-        gc.freeze()  # what is loaded stays: nobody need look through it
-        gc.set_threshold(50_000)
         with ExitStack() as started:
             self.loop = self._loop or started.enter_context(closing(LoopThread("farm", auto_loop_factory())))
             started.callback(self._stop_serving)
@@ -139,7 +136,10 @@ class LocalFarm:
             farm = FarmThread(self._settings, self._policy, *stores, self._worker.loop, own_dialects)
             self._farm = started.enter_context(farm)
             self._forget_abandoned()
-            self.token = self._admin_token()
+            known = known_token(self._database, self._settings.data / ADMIN_TOKEN_FILE)  # another one where it was lost
+            self.token = known or self._database.write(
+                lambda tx: mint_token(tx, "this machine", ADMIN_OWNER, "admin")[1]
+            )
             self.client = FarmClient(self._farm.address, self.token, loop=self._farm.loop)
             started.callback(self.client.close)
             self._started = started.pop_all()
@@ -148,15 +148,12 @@ class LocalFarm:
     def __exit__(self, *_: object) -> None:
         self._started.close()
 
-    @property
-    def has_worker(self) -> bool:
-        """Whether there was anything to work on yet."""
-        return self._farm.worker is not None
-
-    def start_worker(self) -> None:
-        """Let the worker work, if it does not. It works on transcriptions with its label, and on no others."""
-        if self._farm.worker is None:
-            self._farm.employ(self._worker, self.token)
+    def start_worker(self) -> bool:
+        """Let the worker work, on transcriptions with its label and no others; False if it does so already."""
+        if self._farm.worker is not None:
+            return False
+        self._farm.employ(self._worker, self.token)
+        return True
 
     def slots(self) -> int:
         """How many batches the worker recognises at the same time."""
@@ -187,11 +184,6 @@ class LocalFarm:
             return [*audio_of_done_chunks(tx, transcription_id), *([source] if source else [])]
 
         self._delete_blobs(self._database.read(audio))
-
-    def _admin_token(self) -> str:
-        """The token in the data folder; another one where it was lost."""
-        known = known_token(self._database, self._settings.data / ADMIN_TOKEN_FILE)
-        return known or self._database.write(lambda tx: mint_token(tx, "this machine", ADMIN_OWNER, "admin")[1])
 
     def _forget_abandoned(self) -> None:
         """Transcriptions that were begun long ago and never finished: retention only knows finished ones."""

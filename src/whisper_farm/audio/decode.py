@@ -21,6 +21,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.packet import Packet
 
+from whisper_farm.audio.containers import MP4
 from whisper_farm.audio.damage import MOST_LAG_BYTES, BytesBetween, DamageLog, LostBytes, is_filling, is_torn
 from whisper_farm.audio.reader import ReadStoppedError
 from whisper_farm.audio.resample import Stretch, silence
@@ -137,7 +138,7 @@ class Decoding:
             return self._between.lost > max(MOST_LAG_BYTES, LOST_SHARE * hole * self._between.passed / position)
         if self._source.container.format.name == "mpegts":
             return is_torn(self._source.reader, self._place, self._stream.id)
-        return not self._source.index_tells_times
+        return bool(self._source.container.format.name != MP4)  # whose times are those of an index
 
     def _skip(self, packet: Packet[AudioStream]) -> None:
         duration = self._seconds(packet.duration)
@@ -241,7 +242,9 @@ class Timeline:
         """Seconds of silence between `position`, where the sound so far ends, and a frame stamped `stamp`."""
         if stamp is None:
             return 0.0
-        self._anchor(stamp)
+        if not self._begun:  # a container's start that is later than its first frame is wrong
+            self._begun = True
+            self._start = stamp if self._start is None else min(self._start, stamp)
         assert self._start is not None
         hole = stamp - self._start - position
         if not -LONGEST_OVERLAP_SECONDS <= hole <= min(LONGEST_HOLE_SECONDS, self._silence_left):
@@ -251,9 +254,3 @@ class Timeline:
             return 0.0
         self._silence_left -= hole
         return hole
-
-    def _anchor(self, stamp: float) -> None:
-        """A container's start that is later than its first frame is wrong."""
-        if not self._begun:
-            self._begun = True
-            self._start = stamp if self._start is None else min(self._start, stamp)

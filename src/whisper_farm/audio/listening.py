@@ -61,7 +61,8 @@ class WaveformPeaks:
             self._count += whole
             samples = samples[whole * self._block :]
             if self._count == 2 * self._most:
-                self._halve()
+                self._pairs[: self._most] = _halved(self._pairs)
+                self._count, self._block = self._most, 2 * self._block
         self._rest = samples
 
     def values(self) -> tuple[float, ...]:
@@ -72,10 +73,6 @@ class WaveformPeaks:
         if len(pairs) > self._most:
             pairs = _halved(np.concatenate([pairs, pairs[-1:]]) if len(pairs) % 2 else pairs)
         return tuple(round(float(value), _DIGITS) for value in np.clip(pairs, -1, 1).reshape(-1))
-
-    def _halve(self) -> None:
-        self._pairs[: self._most] = _halved(self._pairs)
-        self._count, self._block = self._most, 2 * self._block
 
 
 def _halved(pairs: NDArray[np.float32]) -> NDArray[np.float32]:

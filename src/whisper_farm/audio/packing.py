@@ -48,14 +48,10 @@ class Packing:
             return audio
         return np.concatenate([audio[begin:end] for begin, end in self.kept] or [audio[:0]])
 
-    def stretch_of(self, sample: int) -> int:
-        """Which kept stretch a sample of the packed sound lies in; the last for its end."""
-        return min(max(0, bisect_right(self._starts, sample) - 1), len(self.kept) - 1)
-
     def unpacked(self, start: float, end: float) -> tuple[float, float]:
         """Seconds of the chunk for a span of the packed sound. Across a seam it stays on the side of its middle."""
         first, middle, last = (round(seconds * SAMPLE_RATE) for seconds in (start, (start + end) / 2, end))
-        number = self.stretch_of(middle)
+        number = min(max(0, bisect_right(self._starts, middle) - 1), len(self.kept) - 1)
         begin, stop = self.kept[number]
         shift = begin - self._starts[number]
         return max(begin, first + shift) / SAMPLE_RATE, min(max(begin, last + shift), stop) / SAMPLE_RATE

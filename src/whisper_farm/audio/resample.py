@@ -110,7 +110,8 @@ class Stretch:
             try:
                 self._connect("aformat", "sample_fmts=fltp:channel_layouts=mono")
             except av.FFmpegError:
-                self._connect("pan", _mean(count))
+                # FFmpeg knows no rule to mix this layout: every channel counts alike
+                self._connect("pan", "mono|c0=" + "+".join(f"{1 / count:.9f}*c{channel}" for channel in range(count)))
         assert self._source is not None
         return self._source
 
@@ -160,8 +161,3 @@ def silence(begin: int, end: int, apart: bool = False) -> Iterator[Waveform]:
     for start in range(begin, end, SAMPLE_RATE):
         length = min(SAMPLE_RATE, end - start)
         yield np.zeros((length, 2) if apart else length, np.float32)
-
-
-def _mean(channels: int) -> str:
-    """Where FFmpeg knows no rule to mix a layout: every channel alike."""
-    return "mono|c0=" + "+".join(f"{1 / channels:.9f}*c{channel}" for channel in range(channels))

@@ -98,11 +98,6 @@ class AudioSource:
         return self.container.format.name in containers.PLACED_FORMATS
 
     @property
-    def index_tells_times(self) -> bool:
-        """Whether times are those of an index, so that a hole in them is no damage."""
-        return self.container.format.name == containers.MP4
-
-    @property
     def packets_are_independent(self) -> bool:
         """Whether decoding may begin anywhere and gives the same samples: plain PCM in a plain container."""
         plain = self.container.format.name in containers.PLAIN_FORMATS

@@ -44,10 +44,8 @@ class LocalSender(Sender):
         return view
 
     def sent(self, view: TranscriptionView) -> None:
-        if view.state not in FINISHED:
-            if not self._local.has_worker:
-                self._notices.waiting_for(self._request.options.model)
-            self._local.start_worker()
+        if view.state not in FINISHED and self._local.start_worker():
+            self._notices.waiting_for(self._request.options.model)
 
     def check(self) -> None:
         self._local.check()

@@ -16,7 +16,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 import click
 
@@ -118,7 +117,7 @@ def menu(debug: bool) -> None:
 
 def run(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
-    gc.set_threshold(300_000)  # to load modules leaves no garbage; to look for it costs a tenth of every start
+    gc.set_threshold(100_000)  # to load modules leaves no garbage; to look for it costs a tenth of every start
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for some costs each process 15 ms
     sys.modules["httpx._main"] = None  # type: ignore[assignment] # httpx's own command line, which loads for 50 ms
     args = list(sys.argv[1:] if argv is None else argv)
@@ -214,7 +213,7 @@ def _unprinted(error: Exception) -> str | None:
         sys.stdout.write("\n")
         sys.stdout.flush()
     except OSError:
-        _lead_nowhere(sys.stdout)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed leads nowhere
         return f"what was printed could not be written: {error.strerror}."
     return None
 
@@ -226,10 +225,6 @@ def _open_what_is_closed() -> None:
     os.close(number)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
-
-
-def _lead_nowhere(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _flushed(code: int) -> int:

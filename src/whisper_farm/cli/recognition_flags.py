@@ -260,7 +260,9 @@ def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     model = wish.model or engine_traits(wish.engine).default_model("cpu", wish.task)
     if flags["multilingual"] and flags["language"] is not None:
         raise click.UsageError("--multilingual finds the language of every chunk: leave --language out.")
-    _check_skipped_silence(flags)
+    seconds = flags["hallucination_silence_threshold"]
+    if seconds is not None and not (flags["vad_filter"] and seconds >= 1):  # it would change nothing
+        raise click.UsageError("--hallucination_silence_threshold is met from 1 second on, and with --vad_filter only.")
     try:
         if wish.task == "translate" and not can_translate(model):
             raise cannot_translate(model)
@@ -268,10 +270,3 @@ def wish_of(flags: Mapping[str, Any]) -> RecognitionWish:
     except OptionUnsupported as refusal:
         raise click.UsageError(refusal.message) from refusal
     return wish
-
-
-def _check_skipped_silence(flags: Mapping[str, Any]) -> None:
-    """Refuse what is not so anyway: with `vad_filter`, of a silence of a second or more nothing is recognised."""
-    seconds = flags["hallucination_silence_threshold"]
-    if seconds is not None and not (flags["vad_filter"] and seconds >= 1):
-        raise click.UsageError("--hallucination_silence_threshold is met from 1 second on, and with --vad_filter only.")

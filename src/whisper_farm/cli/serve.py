@@ -157,7 +157,8 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
         print(f"                       TOKEN is in {settings.data / WORKER_TOKEN_FILE}")
     if settings.host in LOOPBACK and settings.public_url is None:
         print("  Only this machine reaches it as it is: `--host 0.0.0.0` lets others in.")
-    if in_clear(settings):
+    behind_tls = settings.tls_cert or (settings.public_url or "").startswith("https://") or settings.proxy_user_header
+    if settings.host not in LOOPBACK and not behind_tls:
         print("  Warning: tokens, passwords and recordings cross the network in clear text. Give a certificate")
         print("  (`--tls_cert`), or put a proxy with TLS before it and say its address: `--public_url https://…`.")
     if not (FOLDER / PAGE).is_file():
@@ -167,12 +168,6 @@ def greet(settings: ServerSettings, address: str, token: str, link: str | None =
         write_secret(file, sign_in_address(address, link))
         print(f"  sign in (once, within 15 minutes): {sign_in_address(address, link) if to_person else f'see {file}'}")
     sys.stdout.flush()
-
-
-def in_clear(settings: ServerSettings) -> bool:
-    """Whether others reach this server without TLS, as far as its settings say."""
-    behind_tls = settings.tls_cert or (settings.public_url or "").startswith("https://") or settings.proxy_user_header
-    return settings.host not in LOOPBACK and not behind_tls
 
 
 def flags_here(settings: ServerSettings, address: str) -> str:

@@ -59,7 +59,7 @@ class Dialect:
 def sub_application(coordinator: Coordinator, routers: Sequence[APIRouter], own: Dialect) -> FastAPI:
     """A sub-application of these routes, to be mounted in `dialects.py`."""
     routes = [route for router in routers for route in router.routes]  # an included router makes each a second time
-    app = FastAPI(openapi_url=None, generate_unique_id_function=_operation_id, routes=routes)
+    app = FastAPI(openapi_url=None, generate_unique_id_function=lambda route: route.name, routes=routes)
     app.state.coordinator = coordinator
     add_error_handlers(app, routes, own.shape)
     most = coordinator.settings.max_body_bytes
@@ -79,10 +79,6 @@ def routes_for(tag: str, prefix: str = "", *errors: type[FarmError]) -> APIRoute
         dependencies=[Security(bearer)],
         responses=documented(*errors),
     )
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name
 
 
 class CheckedRoute(APIRoute):

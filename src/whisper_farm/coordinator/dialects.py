@@ -38,13 +38,14 @@ CLIENT_ROUTERS = (
     *(uploads.router, transcriptions.router, edits.router, search.router, shares.router, events.router),
     *(workers.router, machines.router, tokens.router, server.client_router, webhooks.router, feeds.router),
 )
+"""What users and admins call: everything but the protocol of the workers."""
 
 
 def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
     """See `app.Dialects`."""
     found = {
         "/api/work": worker.worker_protocol(coordinator),
-        "/api": client_api(coordinator),
+        "/api": sub_application(coordinator, CLIENT_ROUTERS, Dialect(coordinator.enter, uploads="/uploads/")),
         "/webservice": asr.asr_webservice(coordinator),
         "/deepgram": deepgram.deepgram_api(coordinator),
         "/v1": openai.openai_api(coordinator),
@@ -59,8 +60,3 @@ def dialects(coordinator: Coordinator) -> dict[str, FastAPI]:
 
     found[""].add_api_route("/openapi.json", openapi, include_in_schema=False)
     return found
-
-
-def client_api(coordinator: Coordinator) -> FastAPI:
-    """What users and admins call: everything but the protocol of the workers."""
-    return sub_application(coordinator, CLIENT_ROUTERS, Dialect(coordinator.enter, uploads="/uploads/"))

@@ -52,7 +52,9 @@ def _cursor(after: str, order: protocol.ListOrder) -> tuple[str | float, str]:
 
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[protocol.TranscriptionView]:
-    gaps = gaps_of_all(tx, [row for row in rows if len(rows) == 1 or _at_most_gaps(row) <= MOST_GAPS])
+    gaps = gaps_of_all(
+        tx, [one for one in rows if len(rows) == 1 or one.chunks_failed + len(one.damaged or ()) <= MOST_GAPS]
+    )
     fleet = LiveWorkers(tx, policy)
     fetches = fetches_of(tx, [row.id for row in rows if row.link is not None])
     return [
@@ -68,10 +70,6 @@ def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) ->
         )
         for row in rows
     ]
-
-
-def _at_most_gaps(row: TranscriptionRow) -> int:
-    return row.chunks_failed + len(row.damaged or ())
 
 
 def _progress(row: TranscriptionRow) -> protocol.Progress:

@@ -205,7 +205,8 @@ class Claiming:
         made = []
         for kind in KINDS:
             limit, first = self.request.jobs.get(kind, 0), [job for job in waiting if job.kind == kind]
-            self._look_at_room(kind, first)
+            if first and self.request.most_of_one_owner is not None:
+                self.holds = dict(self.tx.rows(HOLDS, {"me": self.worker.id, "kind": kind}))
             first = [job for job in first if self._room(job)]
             if limit and first:
                 made += self._next(first, limit, lapsed)
@@ -238,10 +239,6 @@ class Claiming:
 
     def _cold(self, job: Job) -> int:
         return 0 if job.kind != RECOGNITION.name or self.worker.has_loaded(job.needs) else COLD_TURNS
-
-    def _look_at_room(self, kind: JobKind, heads: Sequence[Job]) -> None:
-        if heads and self.request.most_of_one_owner is not None:
-            self.holds = dict(self.tx.rows(HOLDS, {"me": self.worker.id, "kind": kind}))
 
     def _room(self, job: Job) -> int:
         """How many jobs of that one's owner this worker may still take."""

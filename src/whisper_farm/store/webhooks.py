@@ -116,7 +116,8 @@ def add_webhook(tx: Transaction, owner: str, url: str, progress: bool, position:
     """Tell that address of this owner's transcriptions, from the event after `position` on."""
     if (tx.first(COUNT, {"owner": owner}) or 0) >= MOST_WEBHOOKS:
         raise WrongState(f"{owner} has {MOST_WEBHOOKS} webhooks already; delete one first.")
-    made = WebhookRow(secrets.token_hex(8), owner, url, _new_secret(), position, progress, tx.now)
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"  # as Standard Webhooks writes it
+    made = WebhookRow(secrets.token_hex(8), owner, url, secret, position, progress, tx.now)
     tx.change(ADD, asdict(made))
     emit(tx, SettingsChanged(what="webhooks"), owner=owner)
     return made
@@ -196,8 +197,3 @@ def note_try(
 def prune_deliveries(tx: Transaction) -> int:
     """Forget messages that have ended long ago."""
     return tx.changed(PRUNE, {"before": tx.now - KEPT_SECONDS})
-
-
-def _new_secret() -> str:
-    """As Standard Webhooks writes it."""
-    return f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"

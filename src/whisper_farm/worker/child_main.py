@@ -35,17 +35,11 @@ def depend_on(parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_GO)
 
 
-def _look_for_garbage() -> None:
-    """From now on, but not in what is loaded: that stays."""
-    gc.freeze()
-    gc.enable()
-
-
 def main(role: str, parent: int, writable: str = "", engine: str = "", *readable: str) -> None:
     """Serve the agent in this role until it goes away."""
     depend_on(parent)
     faulthandler.enable()
-    gc.disable()  # to load modules leaves no garbage
+    gc.set_threshold(100_000)  # as `cli/main.py` does
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for some costs 15 ms
     from whisper_farm.worker.pipe import AgentPipe, crash
 
@@ -60,7 +54,6 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
             from whisper_farm.worker.recogniser_child import RecogniserChild
 
             bound_recogniser()
-            _look_for_garbage()
             RecogniserChild(pipe).serve()
         else:
             from whisper_farm.worker import sandbox
@@ -70,7 +63,6 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
             sandbox.enter(writable)
             from whisper_farm.worker.cutter_child import CutterChild
 
-            _look_for_garbage()
             CutterChild(pipe).serve()
     except BaseException:
         crash()

@@ -159,7 +159,10 @@ class Recognising:
         def answered(job: ChunkJob, answer: Recognised | Refused) -> None:
             if job in left:  # an engine may answer twice
                 del left[job]
-                self._end(job, _end_of(answer))
+                if isinstance(answer, Recognised):
+                    self._end(job, answer.result)
+                else:
+                    self._end(job, JobFailure(answer.code, answer.message, permanent=True))
 
         options = jobs[0].task.options.model_copy(update={"language": None})
         seconds = sum(job.task.end_seconds - job.task.start_seconds for job in jobs)
@@ -211,12 +214,6 @@ def _refused(error: errors.EngineError) -> JobFailure:
         else errors.ModelUnavailable.code
     )
     return JobFailure(code, error.message, charged=False)
-
-
-def _end_of(answer: Recognised | Refused) -> ChunkEnd:
-    if isinstance(answer, Recognised):
-        return answer.result
-    return JobFailure(answer.code, answer.message, permanent=True)
 
 
 def _why(end: BatchEnded) -> JobFailure:

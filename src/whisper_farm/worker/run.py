@@ -11,7 +11,6 @@ beats. So the farm sees that it rests, and can give it other hours.
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import signal
 from collections.abc import Iterator
@@ -38,8 +37,6 @@ LOOK_SECONDS = 1.0
 
 def run_worker(settings: WorkerSettings) -> None:
     """Work until told to stop by a signal or by the farm. Raises a `FarmError` if the farm refuses this worker."""
-    gc.freeze()  # what is loaded stays: nobody need look through it
-    gc.set_threshold(50_000)
     asyncio.run(_run(settings))
 
 

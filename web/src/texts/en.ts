@@ -345,12 +345,7 @@ export const en = {
     chunksSetAside: (count: number) => (count === 1 ? "1 chunk set aside" : `${count} chunks set aside`),
     attempts: "Attempts",
     retryAll: (count: number) => `Try all ${count} again`,
-    states: {
-      idle: "Idle",
-      working: "Working",
-      waiting: "Waiting",
-      empty: "No workers",
-    },
+    states: { idle: "Idle", working: "Working", waiting: "Waiting", empty: "No workers" },
     sentences: {
       idle: (workers: number) => `${workers === 1 ? "One worker is" : `${workers} workers are`} ready, and nothing is to be done.`,
       working: (jobs: number, workers: number) =>

@@ -66,7 +66,8 @@ class RequestLimits:
             error = InvalidRequest("The address holds a NUL character, which no text here may have.")
             await error_response(error, self.shape, {"Connection": "close"})(scope, receive, send)
             return
-        if self._is_upload(scope):
+        holds_file = scope["method"] in ("PUT", "POST", "PATCH")
+        if holds_file and self.uploads is not None and _path(scope).startswith(self.uploads):
             upload = _Upload(receive, send)
             await self.app(scope, upload.receive, upload.send)
             return
@@ -80,13 +81,11 @@ class RequestLimits:
             if body is not None:
                 await self.app(scope, _replay(body, receive), send)
 
-    def _is_upload(self, scope: Scope) -> bool:
-        holds_file = scope["method"] in ("PUT", "POST", "PATCH")
-        return holds_file and self.uploads is not None and _path(scope).startswith(self.uploads)
-
     async def _body(self, scope: Scope, receive: Receive, turn: AsyncExitStack) -> bytes | None:
         """The whole body; None when the client went away. A large one has its turn until it is answered."""
-        announced, limit = _announced(scope), self.larger.get(_path(scope), self.max_body_bytes)
+        length, kind = header(scope, "content-length"), header(scope, "content-type").lower()
+        announced = int(length) if length.isdecimal() else 0
+        limit = self.larger.get(_path(scope), self.max_body_bytes)
         if announced > limit:
             await _drain(receive)
             raise _too_large(limit)
@@ -97,7 +96,7 @@ class RequestLimits:
                 body = await self._read(scope, receive, turn, limit, has_turn=announced > SMALL_BODY_BYTES)
         except TimeoutError:
             raise TooSlow(f"The body was not here within {self.body_seconds:g} seconds.") from None
-        if body is not None and _may_be_json(scope) and holds_nul(body):
+        if body is not None and (not kind or "json" in kind) and holds_nul(body):
             raise InvalidRequest("The body holds a NUL character, which no text here may have.")
         return body
 
@@ -171,16 +170,6 @@ def _path(scope: Scope) -> str:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit} bytes, the most for this call.", max_bytes=limit)
-
-
-def _announced(scope: Scope) -> int:
-    length = header(scope, "content-length")
-    return int(length) if length.isdecimal() else 0
-
-
-def _may_be_json(scope: Scope) -> bool:
-    kind = header(scope, "content-type")
-    return not kind or "json" in kind.lower()
 
 
 async def _drain(receive: Receive) -> bool:

@@ -63,7 +63,9 @@ class RequestLog:
         self._note(scope, status or NO_ANSWER, time.perf_counter() - started, request_id)
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = _route(scope)
+        path = getattr(scope.get("route"), "path", None)  # as it was declared: a bounded label that holds no token
+        mounted_at = str(scope["root_path"]).removeprefix(scope.get("app_root_path", ""))
+        route = "unknown" if path is None else mounted_at + path
         self.metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
         if status < 400 and scope["path"] in QUIET_PATHS | TOLD_PATHS:
             return
@@ -80,10 +82,3 @@ class RequestLog:
             scope=getattr(caller, "scope", None),
             by=getattr(caller, "token_id", "")[:MOST_OF_ID] or None,
         )
-
-
-def _route(scope: Scope) -> str:
-    """The route as it was declared: a bounded label that holds no token."""
-    path = getattr(scope.get("route"), "path", None)
-    mounted_at = str(scope["root_path"]).removeprefix(scope.get("app_root_path", ""))
-    return "unknown" if path is None else mounted_at + path

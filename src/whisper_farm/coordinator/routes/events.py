@@ -54,7 +54,8 @@ async def follow_events(
     if transcription is not None:
         wanted_id = transcription
         await farm.store.read(lambda tx: own(tx, caller, wanted_id))
-    position = after if (resumed := _event_id(last_event_id)) is None else resumed
+    resumed = re.fullmatch(r"\d{1,16}", last_event_id or "")  # a browser sends back whatever it was given
+    position = int(resumed[0]) if resumed else after
     if position is None:  # now, before the client hears that it is connected
         position = await farm.store.read(newest_event)
     wanted = Filter(caller.sees, transcription)
@@ -92,8 +93,3 @@ def _frame(one: Followed) -> str:
 def _event(view: EventView) -> str:
     data = json.dumps(view.model_dump(mode="json"))  # in ASCII: some clients break lines at more than line feeds
     return f"id: {view.id}\nevent: {view.kind}\ndata: {data}\n\n"
-
-
-def _event_id(header: str | None) -> int | None:
-    """A browser sends back whatever it was given; anything else is no place in our log."""
-    return int(header) if header is not None and re.fullmatch(r"\d{1,16}", header) else None

@@ -74,16 +74,14 @@ class Retention(Service):
         """Delete one batch of each."""
         event_seconds = self._settings.event_days * DAY_SECONDS
         events = await self._store.write(lambda tx: retire_events(tx, tx.now - event_seconds))
-        transcriptions, workers = await self._delete_old(), await self._forget_workers()
+        transcriptions = sum([await self._delete(one) for one in await self._store.read(self._old)])
+        workers = await self._forget_workers()
         more = events >= RETIRE_BATCH or transcriptions >= BATCH or workers >= WORKERS_BATCH
         return Report(more, events=events, transcriptions=transcriptions, workers=workers)
 
     def _old(self, tx: Transaction) -> list[str]:
         days = limits_in_force(tx, self._settings).retention_days
         return [] if days is None else finished_before(tx, tx.now - days * DAY_SECONDS, BATCH)
-
-    async def _delete_old(self) -> int:
-        return sum([await self._delete(one) for one in await self._store.read(self._old)])
 
     async def _delete(self, transcription_id: str) -> bool:
         """Delete it if it is still old: it may have been tried again, or deleted, meanwhile."""

@@ -104,7 +104,8 @@ class Fetcher(Service):
         source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
         one = LinkFetch(row, source.removeprefix("link:"))
         try:
-            async with asyncio.timeout(self._seconds_left(row)):
+            ends_at = row.since + self._settings.fetch_hours * 3600
+            async with asyncio.timeout(max(LAST_SECONDS, ends_at - (row.next_at - HELD_SECONDS))):
                 await self._held(one)
         except TimeoutError:
             hours = f"{self._settings.fetch_hours:g} hours"
@@ -121,9 +122,6 @@ class Fetcher(Service):
                 await asyncio.shield(self._let_go(one, "The fetch was interrupted.", 0.0, counts=False))
             raise
         return Report(more=True, fetched=1)
-
-    def _seconds_left(self, row: FetchRow) -> float:
-        return max(LAST_SECONDS, row.since + self._settings.fetch_hours * 3600 - (row.next_at - HELD_SECONDS))
 
     async def _held(self, one: LinkFetch) -> None:
         """Bring it, and say now and then that it is still being brought."""

@@ -116,7 +116,9 @@ def _make(tx: Transaction, hook: webhooks.WebhookRow, events: list[Event]) -> in
         return 0
     ends = [event for event in events if event.kind in TOLD and event.transcription_id is not None]
     for event in ends:
-        told = message(event.kind, event.at, {**_about(tx, event.transcription_id), **event.data})
+        row = _row(tx, event.transcription_id)
+        about = {"id": event.transcription_id, "name": row and row.name}
+        told = message(event.kind, event.at, about | event.data)
         webhooks.add_delivery(tx, hook.id, event.kind, event.transcription_id, told)
     newest = {event.transcription_id: event for event in events if event.kind == JobDone.kind} if hook.progress else {}
     ended = {event.transcription_id for event in ends}
@@ -143,11 +145,6 @@ def _row(tx: Transaction, transcription_id: str | None) -> TranscriptionRow | No
     with suppress(NotFound):  # deleted meanwhile
         return find(tx, transcription_id or "")
     return None
-
-
-def _about(tx: Transaction, transcription_id: str | None) -> dict[str, Any]:
-    row = _row(tx, transcription_id)
-    return {"id": transcription_id, "name": row and row.name}
 
 
 def message(kind: str, at: float, data: dict[str, Any]) -> dict[str, Any]:
