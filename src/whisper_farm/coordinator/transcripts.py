@@ -38,7 +38,7 @@ from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.edits import Edit, laid
 from whisper_farm.transcript.formats import OutputFormat
 from whisper_farm.transcript.stitch import ChunkText, joined, stitch
-from whisper_farm.transcript.transcript import Maker, Transcript, damage_in_words
+from whisper_farm.transcript.transcript import Maker, Segment, Transcript, damage_in_words
 
 if TYPE_CHECKING:  # NumPy is loaded where speakers are told apart, and nowhere else
     from whisper_farm.transcript.speakers import Speakers, Voices
@@ -150,29 +150,23 @@ class EndedChunks:
 async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str, after: int) -> SegmentPage:
     """The finished chunks after position `after`, up to the first that is not finished. Gaps are passed over."""
     ended = await store.read(lambda tx: _ended_chunks(tx, transcription_id, after))
-    if ended.document is not None:
+    machine: Sequence[Segment] | None = None
+    lost: tuple[Gap, ...] = ()
+    if ended.document is not None:  # there alone the speakers are told apart
         with suppress(InvalidTranscript, BlobMissing):  # who asks for a file has it put together again
-            return await _assembled_page(blobs, ended, ended.document)
-    heard = [one async for one in heard_in(blobs, ended.done)]
-    texts = [text for _, text in heard if text is not None]
-    lost = tuple(
-        Gap(start_seconds=one.start_seconds, end_seconds=one.end_seconds, reason=LOST, position=one.position)
-        for one, text in heard
-        if text is None
-    )
-    machine = [segment for text in texts for segment in text.segments]
+            whole = await asyncio.to_thread(read_document, await blobs.get(ended.document))
+            machine = [segment for segment in whole.segments if ended.start <= segment.start < ended.end]
+    if machine is None:
+        heard = [one async for one in heard_in(blobs, ended.done)]
+        machine = [segment for _, text in heard if text is not None for segment in text.segments]
+        lost = tuple(
+            Gap(start_seconds=one.start_seconds, end_seconds=one.end_seconds, reason=LOST, position=one.position)
+            for one, text in heard
+            if text is None
+        )
     segments = await asyncio.to_thread(laid, machine, ended.edits, ended.start, ended.end)
     spoken = tuple(segment for segment in segments if not segment.struck)
     return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished, lost=lost)
-
-
-async def _assembled_page(blobs: Blobs, ended: EndedChunks, key: str) -> SegmentPage:
-    """A page of a transcript that is put together: there alone the speakers are told apart."""
-    machine = (await asyncio.to_thread(read_document, await blobs.get(key))).segments
-    here = [segment for segment in machine if ended.start <= segment.start < ended.end]
-    segments = await asyncio.to_thread(laid, here, ended.edits, ended.start, ended.end)
-    spoken = tuple(segment for segment in segments if not segment.struck)
-    return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished)
 
 
 def _ended_chunks(tx: Transaction, transcription_id: str, after: int) -> EndedChunks:

@@ -7,7 +7,8 @@ bounds and order of time. Does not limit the length of a document; whoever reads
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired
+from dataclasses import asdict, fields
+from typing import Annotated, Any, NotRequired, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -178,46 +179,22 @@ def segment_document(number: int, segment: Segment, with_words: bool) -> Segment
 
 
 def _segment(found: SegmentDocument) -> Segment:
-    return Segment(
-        start=found["start"],
-        end=found["end"],
-        text=found["text"],
-        words=tuple(
-            Word(word["start"], word["end"], word["word"], word["probability"]) for word in found.get("words", ())
-        ),
-        avg_logprob=found["avg_logprob"],
-        no_speech_prob=found["no_speech_prob"],
-        compression_ratio=found["compression_ratio"],
-        temperature=found["temperature"],
-        speaker=found.get("speaker"),
-        struck=found.get("struck", False),
-        language=found.get("language"),
-    )
+    told: dict[str, Any] = {one.name: found.get(one.name) for one in fields(Segment)}
+    words = (Word(word["start"], word["end"], word["word"], word["probability"]) for word in found.get("words", ()))
+    return Segment(**told | {"words": tuple(words), "struck": found.get("struck", False)})
 
 
 def _coverage_document(coverage: Coverage) -> CoverageDocument:
-    document: CoverageDocument = {
-        "complete": coverage.complete,
-        "duration": coverage.duration,
-        "covered": coverage.covered,
-        "chunks": coverage.chunks,
-        "missing": [{"start": gap.start, "end": gap.end, "reason": gap.reason} for gap in coverage.missing],
-        "damaged_packets": coverage.damaged_packets,
-    }
-    if coverage.without_speakers is not None:
-        document["without_speakers"] = coverage.without_speakers
-    return document
+    told: dict[str, Any] = {"complete": coverage.complete} | asdict(coverage)
+    told["missing"] = list(told["missing"])
+    if coverage.without_speakers is None:
+        del told["without_speakers"]
+    return cast(CoverageDocument, told)
 
 
 def _coverage(found: CoverageDocument) -> Coverage:
-    return Coverage(
-        duration=found["duration"],
-        covered=found["covered"],
-        chunks=found["chunks"],
-        missing=tuple(MissingStretch(gap["start"], gap["end"], gap["reason"]) for gap in found["missing"]),
-        damaged_packets=found["damaged_packets"],
-        without_speakers=found.get("without_speakers"),
-    )
+    told: dict[str, Any] = {name: value for name, value in found.items() if name != "complete"}
+    return Coverage(**told | {"missing": tuple(MissingStretch(**gap) for gap in found["missing"])})
 
 
 def _check_order(segments: tuple[Segment, ...]) -> None:

@@ -6,12 +6,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from whisper_farm.coordinator.answers.openapi import CuesAsked
+from whisper_farm.transcript.document import segment_document
 from whisper_farm.transcript.formats import FORMATS, OutputFormat
 from whisper_farm.transcript.languages import LANGUAGES
 from whisper_farm.transcript.transcript import Transcript, Word
@@ -75,20 +77,10 @@ def _verbose(heard: Transcript, wish: Wish) -> dict[str, Any]:
         "usage": _usage(heard),
     }
     if "segment" in wish.timestamp_granularities:
+        bare = (replace(segment, language=None, speaker=None, struck=False) for segment in heard.segments)
         document["segments"] = [
-            {
-                "id": number,
-                "seek": int(segment.start * 100),
-                "start": segment.start,
-                "end": segment.end,
-                "text": segment.text,
-                "tokens": [],
-                "temperature": segment.temperature or 0.0,
-                "avg_logprob": segment.avg_logprob or 0.0,
-                "compression_ratio": segment.compression_ratio or 0.0,
-                "no_speech_prob": segment.no_speech_prob or 0.0,
-            }
-            for number, segment in enumerate(heard.segments)
+            {name: 0.0 if value is None else value for name, value in segment_document(number, one, False).items()}
+            for number, one in enumerate(bare)
         ]
     if "word" in wish.timestamp_granularities:
         document["words"] = [
