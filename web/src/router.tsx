@@ -1,13 +1,6 @@
 // The pages and their addresses. They lie behind the `#`, so that the app works under any path of any server.
 import type { QueryClient } from "@tanstack/react-query";
-import {
-  createHashHistory,
-  createRootRouteWithContext,
-  createRoute,
-  createRouter,
-  lazyRouteComponent,
-  redirect,
-} from "@tanstack/react-router";
+import { createHashHistory, createRootRouteWithContext, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
 
 import { api, data } from "./api/client";
 import { sessionQuery } from "./api/queries";

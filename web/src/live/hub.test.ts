@@ -101,8 +101,5 @@ it("puts frames together however they were cut", () => {
   const found: [number, string | null][] = [];
   const frames = new Frames((id, data) => found.push([id, data]));
   for (const piece of ["retry: 1000\n\nid: 1\nev", 'ent: job_done\ndata: {"a":1}\n', "\n: still here\nid: 4\n\n"]) frames.add(piece);
-  expect(found).toEqual([
-    [1, '{"a":1}'],
-    [4, null],
-  ]);
+  expect(found).toEqual([[1, '{"a":1}'], [4, null]]);
 });

@@ -81,9 +81,9 @@ export function Form({ onSend, children }: FormProps) {
 
 export type Fact = readonly [name: string, value: ReactNode];
 
-export function Facts({ facts, wide = false }: { facts: readonly Fact[]; wide?: boolean }) {
+export function Facts({ facts, wide = false, look = style.facts }: { facts: readonly Fact[]; wide?: boolean; look?: string | undefined }) {
   return (
-    <dl className={style.facts} data-wide={wide || undefined}>
+    <dl className={look} data-wide={wide || undefined}>
       {facts.map(([name, value]) => (
         <div key={name}>
           <dt>{name}</dt>

@@ -1,13 +1,5 @@
 // What is around every page: the name, the ways to the pages, whether the farm is connected, who is signed in.
-import {
-  ActionIcon,
-  AppShell,
-  Button,
-  Container,
-  Group,
-  Menu,
-  useMantineColorScheme,
-} from "@mantine/core";
+import { ActionIcon, AppShell, Button, Container, Group, Menu, useMantineColorScheme } from "@mantine/core";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouter } from "@tanstack/react-router";
 import { IconLogout, IconMoon, IconPlugConnectedX, IconRss, IconServerBolt, IconSettings, IconSun, IconTextCaption, IconUser } from "@tabler/icons-react";
@@ -20,6 +12,8 @@ import { hello, listen } from "../live/live";
 import { signOut } from "../pages/sign-in/session";
 import { useWords } from "../words";
 import style from "./Shell.module.css";
+
+const PAGES = [["/", "transcriptions", IconTextCaption], ["/feeds", "feeds", IconRss], ["/farm", "farm", IconServerBolt]] as const;
 
 export function Shell() {
   const { t } = useWords();
@@ -35,18 +29,12 @@ export function Shell() {
               <span className={style.name}>{t.app}</span>
             </Link>
             <nav className={style.nav} aria-label={t.nav.main}>
-              <Link to="/" activeOptions={{ exact: true }} className={style.link}>
-                <IconTextCaption size={18} aria-hidden />
-                <span>{t.nav.transcriptions}</span>
-              </Link>
-              <Link to="/feeds" className={style.link}>
-                <IconRss size={18} aria-hidden />
-                <span>{t.nav.feeds}</span>
-              </Link>
-              <Link to="/farm" className={style.link}>
-                <IconServerBolt size={18} aria-hidden />
-                <span>{t.nav.farm}</span>
-              </Link>
+              {PAGES.map(([to, name, Icon]) => (
+                <Link key={to} to={to} activeOptions={{ exact: to === "/" }} className={style.link}>
+                  <Icon size={18} aria-hidden />
+                  <span>{t.nav[name]}</span>
+                </Link>
+              ))}
             </nav>
             <Colours />
             <Person />

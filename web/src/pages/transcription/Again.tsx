@@ -10,7 +10,7 @@ import { failed } from "../../api/change";
 import { api, data } from "../../api/client";
 import { act, hasTranscript, isActive, transcriptionQuery } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
-import { Small } from "../../shell/Parts";
+import { Facts, Small } from "../../shell/Parts";
 import { clock, useWords } from "../../words";
 import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useUsual } from "../transcriptions/Options";
 import { Bar, problemOf } from "../transcriptions/Row";
@@ -115,10 +115,7 @@ export function AgainDialog({ one, again }: { one: TranscriptionView; again: Aga
           aria-label={t.edit.againScope}
           value={whole ? "whole" : "passage"}
           onChange={(value) => setWhole(value === "whole")}
-          data={[
-            { value: "passage", label: t.edit.againPassage },
-            { value: "whole", label: t.edit.againWhole },
-          ]}
+          data={[{ value: "passage", label: t.edit.againPassage }, { value: "whole", label: t.edit.againWhole }]}
         />
         <RecognitionFields chosen={chosen} choose={choose} />
         {whole && <SpeakerFields chosen={chosen} choose={choose} apart={heardApart(one)} bounds={boundsOf(one.options)} />}
@@ -175,16 +172,13 @@ export function AgainResult({ one, again, editor, onShow }: {
   }
   return (
     <Alert color="farm" icon={<IconSparkles size={18} aria-hidden />} title={t.edit.againReady(what)} role="status">
-      <dl className={style.both}>
-        <div>
-          <dt>{t.edit.nowThere}</dt>
-          <dd>{shown(editor.segments(), pending) || t.edit.removed}</dd>
-        </div>
-        <div>
-          <dt>{t.edit.heardNow}</dt>
-          <dd>{heard ? shown(heard.segments, pending) || t.edit.againNothing : ""}</dd>
-        </div>
-      </dl>
+      <Facts
+        look={style.both}
+        facts={[
+          [t.edit.nowThere, shown(editor.segments(), pending) || t.edit.removed],
+          [t.edit.heardNow, heard ? shown(heard.segments, pending) || t.edit.againNothing : ""],
+        ]}
+      />
       <Group gap="xs">
         {pending.whole && <Small variant="filled" label={t.edit.takeUnwritten} onClick={() => void take(true)} />}
         <Button size="compact-sm" variant={pending.whole ? "default" : "filled"} onClick={() => void take(false)}>

@@ -1,19 +1,9 @@
 // What goes with correcting, above the text: undo, versions, how long subtitles may be, whether all is saved, conflicts.
 import { ActionIcon, Alert, Button, Group, Menu, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import {
-  IconArrowBackUp,
-  IconArrowForwardUp,
-  IconCheck,
-  IconCloudOff,
-  IconDots,
-  IconHistory,
-  IconLoader2,
-  IconTag,
-  IconUsers,
-} from "@tabler/icons-react";
+import { IconArrowBackUp, IconArrowForwardUp, IconCheck, IconCloudOff, IconDots, IconHistory, IconLoader2, IconTag, IconUsers } from "@tabler/icons-react";
 
-import { NameDialog, Small } from "../../shell/Parts";
+import { Facts, NameDialog, Small } from "../../shell/Parts";
 import { clock, useNow, useWords } from "../../words";
 import { said } from "./corrections";
 import style from "./Editor.module.css";
@@ -124,16 +114,13 @@ export function Conflicts({ correcting, onShow }: { correcting: Correcting; onSh
     <div className={style.conflicts}>
       {conflicts.map((conflict) => (
         <Alert key={conflict.id} color="orange" variant="outline" title={t.edit.conflict(clock(conflict.mine.start))} role="alert">
-          <dl className={style.both}>
-            <div>
-              <dt>{t.edit.yours}</dt>
-              <dd>{said(conflict.mine.segments ?? []) || t.edit.machinesText}</dd>
-            </div>
-            <div>
-              <dt>{t.edit.theirs}</dt>
-              <dd>{conflict.theirs || t.edit.removed}</dd>
-            </div>
-          </dl>
+          <Facts
+            look={style.both}
+            facts={[
+              [t.edit.yours, said(conflict.mine.segments ?? []) || t.edit.machinesText],
+              [t.edit.theirs, conflict.theirs || t.edit.removed],
+            ]}
+          />
           <Group gap="xs">
             <Small variant="filled" label={t.edit.keepYours} onClick={() => corrections.settle(conflict, true)} />
             <Small variant="default" label={t.edit.keepTheirs} onClick={() => corrections.settle(conflict, false)} />

@@ -1,13 +1,6 @@
 // A paragraph while it is corrected: a field for each segment, saved as one types.
 import { ActionIcon, Button, Group, Text, Tooltip } from "@mantine/core";
-import {
-  IconArrowBackUp,
-  IconArrowMergeLeft,
-  IconCheck,
-  IconPlayerPlay,
-  IconSparkles,
-  IconStrikethrough,
-} from "@tabler/icons-react";
+import { IconArrowBackUp, IconArrowMergeLeft, IconCheck, IconPlayerPlay, IconSparkles, IconStrikethrough } from "@tabler/icons-react";
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 import { clock, useWords } from "../../words";

@@ -3,14 +3,7 @@ import { ActionIcon, Button, Container, Group, Loader, Stack, Text, Title } from
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { useParams, useSearch } from "@tanstack/react-router";
-import {
-  IconAlertCircle,
-  IconChevronDown,
-  IconChevronUp,
-  IconKeyboard,
-  IconLayoutGrid,
-  IconSearch,
-} from "@tabler/icons-react";
+import { IconAlertCircle, IconChevronDown, IconChevronUp, IconKeyboard, IconLayoutGrid, IconSearch } from "@tabler/icons-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 
 import { address } from "../../api/client";

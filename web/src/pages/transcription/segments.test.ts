@@ -1,19 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { toRows, plainText } from "./rows";
-import {
-  boundary,
-  changed,
-  count,
-  merged,
-  patchOf,
-  type Segment,
-  speakers,
-  split,
-  struckOut,
-  subtitle,
-  timeAt,
-} from "./segments";
+import { boundary, changed, count, merged, patchOf, type Segment, speakers, split, struckOut, subtitle, timeAt } from "./segments";
 
 const said = (start: number, text: string, more: Partial<Segment> = {}): Segment => {
   const words = text.split(" ").map((word, n) => ({ start: start + n, end: start + n + 0.8, text: ` ${word}`, probability: 0.9 }));
@@ -95,10 +83,7 @@ describe("segments", () => {
     const all = [said(0, "Four fourteen", { speaker: "A" }), said(3, "four", { struck: true }), said(5, "four", { speaker: "B" })];
     expect(count(all, " FOUR")).toBe(3);
     expect(count(all, " ")).toBe(0);
-    expect(speakers(all)).toEqual([
-      { name: "A", seconds: 2, sample: 0 },
-      { name: "B", seconds: 1, sample: 5 },
-    ]);
+    expect(speakers(all)).toEqual([{ name: "A", seconds: 2, sample: 0 }, { name: "B", seconds: 1, sample: 5 }]);
   });
 
   it("make paragraphs of one speaker, and a text without what is struck out", () => {
