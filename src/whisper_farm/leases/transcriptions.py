@@ -288,7 +288,9 @@ def assembled(tx: Transaction, transcription_id: str, made: Assembled) -> Transc
     """
     row = find(tx, transcription_id)
     if row.state == "assembling" and results_of(tx, row.id) == list(made.results):
-        _set_aside_lost(tx, row, made.lost)
+        lost = tx.rows(LOST, {"jobs": [RECOGNITION.job_id(row.id, position) for position in made.lost]})
+        uncount(tx, row.id, [job.seconds for job in lost])
+        set_aside(tx, [(job, BlobMissing.code, "Its stored result is gone or damaged.") for job in lost])
         coverage = Json(asdict(made.coverage))
         kept = {"id": row.id, "key": made.key, "size": made.size, "sha256": made.sha256, "coverage": coverage}
         tx.change(KEEP, kept)
@@ -301,12 +303,6 @@ def rebuild(tx: Transaction, transcription_id: str) -> None:
     row = find(tx, transcription_id)
     if row.state in ("done", "incomplete"):
         close(tx, row.id, row.owner, "assembling")
-
-
-def _set_aside_lost(tx: Transaction, row: TranscriptionRow, positions: Collection[int]) -> None:
-    lost = tx.rows(LOST, {"jobs": [RECOGNITION.job_id(row.id, position) for position in positions]})
-    uncount(tx, row.id, [job.seconds for job in lost])
-    set_aside(tx, [(job, BlobMissing.code, "Its stored result is gone or damaged.") for job in lost])
 
 
 def delete(tx: Transaction, transcription_id: str) -> list[str]:

@@ -166,8 +166,9 @@ def register_worker(
     known = tx.first(FIND, {"me": request.worker_id})
     if known is not None and (known.owner, known.token_id) != (owner, token_id):
         raise Forbidden(f"The worker {request.worker_id} was registered with another token.")
-    if known is None or known.state == "gone":
-        _must_have_room(tx, token_id, max_workers)
+    comes = known is None or known.state == "gone"
+    if comes and max_workers is not None and (tx.first(OF_TOKEN, {"token": token_id}) or 0) >= max_workers:
+        raise QuotaReached(f"{max_workers} workers use this token, the most here; give the others another one.")
     told = request.model_dump(mode="json")
     if len(json.dumps(told["engines"])) > MAX_OFFERS_LENGTH:
         raise TooLarge(f"What this worker offers is longer than {MAX_OFFERS_LENGTH} letters; name fewer models.")
@@ -182,11 +183,6 @@ def register_worker(
                 _cannot_serve(tx, known, offer.engine, model, policy)
     hours = tx.first(WANTED_HOURS, {"name": request.name})
     return RegisterAnswer(**asdict(timing(tx, policy)), server_version=__version__, hours=hours)
-
-
-def _must_have_room(tx: Transaction, token_id: str, most: int | None) -> None:
-    if most is not None and (tx.first(OF_TOKEN, {"token": token_id}) or 0) >= most:
-        raise QuotaReached(f"{most} workers use this token, the most here; give the others another one.")
 
 
 def _cannot_serve(tx: Transaction, before: Worker, engine: str, model: str, policy: Policy) -> None:

@@ -129,7 +129,9 @@ def from_json(document: object) -> Transcript:
     try:
         found = _DOCUMENT.validate_python(document, strict=True)
     except ValidationError as error:
-        raise InvalidTranscript(_complaint(error)) from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        raise InvalidTranscript(f"This is no transcript: {place or 'the document'}: {first['msg']}.") from None
     segments = tuple(_segment(segment) for segment in found["segments"])
     _check_order(segments)
     return Transcript(
@@ -204,9 +206,3 @@ def _check_order(segments: tuple[Segment, ...]) -> None:
         if backwards or segment.start < earliest:
             raise InvalidTranscript(f"This is no transcript: the times of segments[{number}] are not in order.")
         earliest = segment.start
-
-
-def _complaint(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    return f"This is no transcript: {place or 'the document'}: {first['msg']}."

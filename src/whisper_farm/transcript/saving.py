@@ -101,10 +101,7 @@ def _write(file: Path, content: bytes) -> None:
     try:
         write_whole(file, content)
     except OSError as error:
-        raise _write_error(file, error) from error
-
-
-def _write_error(file: Path, error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"No space is left to write {file}; make room or choose another folder.")
-    return StorageError(f"Cannot write {file}: {error.strerror or error}. Choose a folder that can be written to.")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space is left to write {file}; make room or choose another folder.") from error
+        why = error.strerror or error
+        raise StorageError(f"Cannot write {file}: {why}. Choose a folder that can be written to.") from error
