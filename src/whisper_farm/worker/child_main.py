@@ -40,7 +40,6 @@ def main(role: str, parent: int, writable: str = "", engine: str = "", *readable
     depend_on(parent)
     faulthandler.enable()
     gc.set_threshold(100_000)  # as `cli/main.py` does
-    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # to look for some costs 15 ms
     from whisper_farm.worker.pipe import AgentPipe, crash
 
     pipe = AgentPipe.on_standard_streams()
