@@ -36,7 +36,7 @@ export function AddMachine() {
       <Button variant="default" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => (open(), make.mutate(approved))}>
         {t.join.add}
       </Button>
-      <Modal opened={opened} onClose={close} size="lg" title={t.join.title}>
+      <Modal opened={opened} onClose={close} size="lg" title={t.join.add}>
         <Stack gap="sm">
           <Joining />
           <form onSubmit={(event) => (event.preventDefault(), ask(approved))}>

@@ -122,7 +122,7 @@ function Summary({ numbers, active, now }: SummaryProps) {
   return (
     <header>
       <Group gap="sm" align="center">
-        <Title order={1}>{t.farm.title}</Title>
+        <Title order={1}>{t.nav.farm}</Title>
         <Badge size="lg" color={COLOURS[state]} data-testid="farm-state">{t.farm.states[state]}</Badge>
       </Group>
       <Text c="dimmed" mt={4}><WithCode text={sentence} /></Text>
@@ -167,7 +167,7 @@ function SetAside() {
               bad={problemOf(each) || reasonInWords(each.gaps?.[0]?.reason ?? "")}
             >
               <Small label={t.farm.attempts} onClick={() => setLooked(each)} />
-              <Small label={t.list.retry} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />
+              <Small label={t.tryAgain} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />
             </Entry>
           ))}
         </Entries>

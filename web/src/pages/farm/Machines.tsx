@@ -101,7 +101,7 @@ function Pool({ pool, run }: { pool: PoolView; run: (change: Partial<PoolChange>
   const more = oneMore(pool);
   const facts: Fact[] = [
     [t.machines.work, t.machines.of(pool.working, pool.counted, pool.maximum)],
-    [t.machines.model, pool.model ?? t.farm.anyModel],
+    [t.options.model, pool.model ?? t.farm.anyModel],
     [t.machines.spent, pool.budget_per_day === null ? money(pool.spent_today) : t.list.of(money(pool.spent_today), money(pool.budget_per_day))],
     [t.machines.spentInAll, pool.budget_total === null ? money(pool.spent) : t.list.of(money(pool.spent), money(pool.budget_total))],
     [t.machines.audioHour, pool.price_per_audio_hour === null ? t.farm.none : number(pool.price_per_audio_hour, 3)],
@@ -150,7 +150,7 @@ function PoolMenu({ pool, run }: { pool: PoolView; run: (change: Partial<PoolCha
     run: () => run({ switch: one }),
   }));
   const automatic = pool.fixed === null ? [] : [{ label: t.machines.automatic, run: () => run({ automatic: true }) }];
-  return <Actions label={t.farm.actions(pool.name)} actions={[...actions, ...automatic]} width={280} />;
+  return <Actions label={t.list.actions(pool.name)} actions={[...actions, ...automatic]} width={280} />;
 }
 
 function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void; run: (action: MachineAction) => void }) {
@@ -168,7 +168,7 @@ function Machine({ one, showLog, run }: { one: MachineView; showLog: () => void;
       <Table.Td>{one.failure ?? (one.work.length ? <Work work={one.work} /> : one.why)}</Table.Td>
       <Table.Td>
         <Actions
-          label={t.farm.actions(one.id)}
+          label={t.list.actions(one.id)}
           width={200}
           actions={[
             { label: t.machines.log, run: showLog },

@@ -42,7 +42,7 @@ function Worker({ one, now }: { one: WorkerView; now: number }) {
   const facts: Fact[] = [
     [t.farm.engine, offers.map((offer) => `${offer.engine}: ${modelsOf(offer, t.farm)}`).join("; ") || t.farm.none],
     [t.farm.device, [...new Set(offers.map(({ device }) => device)), t.farm.slots(one.slots)].join(" · ")],
-    [t.farm.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
+    [t.reader.speed, one.speed ? t.list.speed(number(one.speed, one.speed < 10 ? 1 : 0)) : t.farm.none],
     [t.farm.holds, number(one.jobs)],
     [t.farm.seen, ago(now - one.last_seen_at)],
     [t.farm.version, one.version],
@@ -78,7 +78,7 @@ function WorkerActions({ one }: { one: WorkerView }) {
   }));
   return (
     <>
-      <Actions label={t.farm.actions(one.name)} actions={[...actions, { label: t.hours.set, icon: IconClock, run: hours.open }]} />
+      <Actions label={t.list.actions(one.name)} actions={[...actions, { label: t.hours.set, icon: IconClock, run: hours.open }]} />
       {asking && <HoursDialog one={one} onClose={hours.close} />}
     </>
   );

@@ -24,7 +24,7 @@ export function Feeds() {
     <Container size="lg" py="lg">
       <Stack gap="lg">
         <div>
-          <Title order={1}>{t.feeds.title}</Title>
+          <Title order={1}>{t.nav.feeds}</Title>
           <Text c="dimmed">{t.feeds.hint}</Text>
         </div>
         {!found && <Loader aria-label={t.loading} />}

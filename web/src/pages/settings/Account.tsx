@@ -51,7 +51,7 @@ export function Password({ session }: { session: Session }) {
     },
   });
   return (
-    <Section title={t.settings.password} {...(session.has_password ? {} : { hint: t.settings.noPassword })}>
+    <Section title={t.signIn.password} {...(session.has_password ? {} : { hint: t.settings.noPassword })}>
       <Form
         onSend={({ password = "", current = null }, empty) => change.mutate({ password, current }, { onSuccess: empty })}
       >

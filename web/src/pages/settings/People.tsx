@@ -23,8 +23,8 @@ export function People() {
   const renew = useChange((name: string) => data(api.POST("/app/people/{name}/link", { params: { path: { name } } })), KEYS, made);
   const remove = useChange((name: string) => data(api.DELETE("/app/people/{name}", { params: { path: { name } } })), KEYS);
   return (
-    <Section title={t.settings.people} hint={t.settings.peopleHint}>
-      <Entries label={t.settings.people}>
+    <Section title={t.settings.parts.people} hint={t.settings.peopleHint}>
+      <Entries label={t.settings.parts.people}>
         {found?.people.map((one) => (
           <Entry
             key={one.name}
@@ -42,7 +42,7 @@ export function People() {
         <Group align="end" gap="sm">
           <TextInput
             name="name"
-            label={t.settings.inviteName}
+            label={t.signIn.name}
             description={t.settings.inviteNameHint}
             title={t.settings.inviteNameHint}
             required

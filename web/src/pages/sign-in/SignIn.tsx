@@ -47,7 +47,7 @@ export function SignIn() {
             required
             withAsterisk={false}
           />
-          <Button type="submit" loading={busy}>{t.signIn.submit}</Button>
+          <Button type="submit" loading={busy}>{t.signIn.title}</Button>
         </Stack>
       </form>
     </Frame>

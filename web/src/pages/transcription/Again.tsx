@@ -145,7 +145,7 @@ export function AgainResult({ one, again, editor, onShow }: {
     if (isError) again.end(); // somebody has deleted it
   }, [isError]);
   if (!pending || !other) return null;
-  const what = pending.whole ? t.edit.wholeRecording : t.reader.seconds(clock(pending.start), clock(pending.end));
+  const what = pending.whole ? t.edit.againWhole : t.reader.seconds(clock(pending.start), clock(pending.end));
   const leave = async () => {
     again.end();
     if (isActive(other)) await act(other.id, "cancel");

@@ -18,7 +18,7 @@ export function UndoButtons({ correcting, onUndo }: { correcting: Correcting; on
   const { view } = correcting;
   return (
     <Button.Group>
-      <Button variant="default" px="xs" aria-label={t.edit.undo} disabled={!view?.undo} onClick={() => onUndo(false)}>
+      <Button variant="default" px="xs" aria-label={t.list.undo} disabled={!view?.undo} onClick={() => onUndo(false)}>
         <IconArrowBackUp size={18} />
       </Button>
       <Button variant="default" px="xs" aria-label={t.edit.redo} disabled={!view?.redo} onClick={() => onUndo(true)}>

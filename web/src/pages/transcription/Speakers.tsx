@@ -110,8 +110,8 @@ export function Speakers({ editor, opened, onClose, hear, onOnly }: {
                   <IconFilter size={16} />
                 </ActionIcon>
               )}
-              <Button size="xs" variant="default" aria-label={`${t.edit.rename}: ${name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)}`} onClick={() => setAsked({ name })}>
-                {t.edit.rename}
+              <Button size="xs" variant="default" aria-label={`${t.list.rename}: ${name === null ? t.edit.nameAll : t.edit.renameEverywhere(name)}`} onClick={() => setAsked({ name })}>
+                {t.list.rename}
               </Button>
             </Group>
           ))}

@@ -209,7 +209,7 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
           <IconLayoutGrid size={18} />
         </ActionIcon>
         {jobsShown && <Jobs one={one} onClose={jobs.close} onPick={(seconds) => (jobs.close(), onShow(seconds))} />}
-        <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysButton} onClick={onKeys}>
+        <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysTitle} onClick={onKeys}>
           <IconKeyboard size={20} />
         </ActionIcon>
       </Group>

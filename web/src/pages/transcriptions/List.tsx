@@ -51,7 +51,7 @@ export function List({ empty }: { empty: ReactNode }) {
   return (
     <Stack gap="sm">
       <Filters wanted={wanted} />
-      <ul className={style.list} aria-label={t.list.title}>{shown.map((one) => <Row key={one.id} one={one} />)}</ul>
+      <ul className={style.list} aria-label={t.nav.transcriptions}>{shown.map((one) => <Row key={one.id} one={one} />)}</ul>
       {shown.length === 0 && <Text c="dimmed">{words ? t.list.noName : t.list.none}</Text>}
       {hasNextPage && (
         <Button variant="default" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
@@ -93,7 +93,7 @@ function Filters({ wanted }: { wanted: Wanted }) {
       />
       <SegmentedControl
         size="sm"
-        aria-label={t.list.title}
+        aria-label={t.nav.transcriptions}
         value={wanted.state ?? "all"}
         onChange={(state) => choose({ state })}
         data={(Object.keys(STATES) as (keyof typeof STATES)[]).map((value) => ({ value, label: t.list.states[value] }))}

@@ -148,7 +148,7 @@ function RowActions({ one }: { one: TranscriptionView }) {
         actions={[
           { label: t.list.rename, icon: IconPencil, run: setRenaming.open },
           ...(isActive(one) ? [{ label: t.list.cancel, icon: IconPlayerStop, run: () => run("cancel") }] : []),
-          ...(isTroubled(one) ? [{ label: t.list.retry, icon: IconRefresh, run: () => run("retry") }] : []),
+          ...(isTroubled(one) ? [{ label: t.tryAgain, icon: IconRefresh, run: () => run("retry") }] : []),
           ...(isActive(one) ? [] : [{ label: t.list.remove, icon: IconTrash, run: removeIt }]),
         ]}
       />

@@ -29,7 +29,7 @@ export function Transcriptions() {
       <Drop onFiles={send} />
       <Stack gap="lg">
         <Group justify="space-between">
-          <Title order={1}>{t.list.title}</Title>
+          <Title order={1}>{t.nav.transcriptions}</Title>
           <Group gap="xs" className={style.ways}>
             <OptionsButton open={open} toggle={toggle} />
             <Choose onFiles={send} />
