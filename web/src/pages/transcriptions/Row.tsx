@@ -89,10 +89,9 @@ export function problemOf({ error, name }: TranscriptionView): string {
 export function Trouble({ one }: { one: TranscriptionView }) {
   const { t } = useWords();
   const missing = (one.gaps ?? []).reduce((sum, gap) => sum + gap.end_seconds - gap.start_seconds, 0);
-  const said =
-    one.state === "failed"
-      ? problemOf(one)
-      : (t.warnings[one.warning_code ?? ""]?.(one) ?? one.warning) ?? (missing > 0 && one.state !== "cancelled" ? t.list.missing(duration(missing)) : "");
+  const lacks = missing > 0 && one.state !== "cancelled" ? t.list.missing(duration(missing)) : "";
+  const warning = t.warnings[one.warning_code ?? ""]?.(one) ?? one.warning;
+  const said = one.state === "failed" ? problemOf(one) : [lacks, warning].filter(Boolean).join(" · ");
   if (!said) return null;
   return (
     <div className={style.trouble} data-bad={one.state === "failed" || undefined}>
