@@ -16,7 +16,7 @@ import { type Chosen, DEFAULT, RecognitionFields, SpeakerFields, toOptions, useU
 import { Bar, problemOf } from "../transcriptions/Row";
 import { boundsOf, kept, speakersOf } from "./again";
 import { said } from "./corrections";
-import type { EditorHandle } from "./Editor";
+import type { EditorHandle } from "./useEditor";
 import style from "./Editor.module.css";
 import type { Segment } from "./segments";
 import { transcriptQuery } from "./useTranscript";

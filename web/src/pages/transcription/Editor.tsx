@@ -4,36 +4,13 @@ import { IconArrowBackUp, IconArrowMergeLeft, IconCheck, IconPlayerPlay, IconSpa
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 import { clock, useWords } from "../../words";
-import type { Corrections } from "./corrections";
 import type { Paragraph, Piece } from "./rows";
 import { boundary, joined, merged, patchOf, placed, type Segment, sent, split, struckOut, subtitle, textOf, tidy } from "./segments";
 import { SpeakerMenu } from "./Speakers";
 import style from "./Editor.module.css";
+import type { EditorHandle } from "./useEditor";
 
 const SAVE_AFTER_MS = 700;
-
-/** The segment that is being edited, and where the cursor is to be. */
-export interface Active {
-  readonly start: number;
-  readonly caret: number;
-}
-
-export interface EditorHandle {
-  readonly corrections: Corrections;
-  readonly active: Active | null;
-  readonly letters: number;
-  open(active: Active | null): void;
-  segments(): readonly Segment[];
-  /** Somebody types: the sound waits. */
-  typing(): void;
-  play(seconds: number): void;
-  again(start: number, end: number): void;
-  /** What is written and not sent yet, to be sent before something else is done. */
-  readonly drafts: Set<() => Promise<unknown>>;
-  undo(redo: boolean): void;
-  /** Another key that works while one types; true if it was one. */
-  key(event: KeyboardEvent): boolean;
-}
 
 export function EditedRow({ row, editor }: { row: Paragraph; editor: EditorHandle }) {
   const { t } = useWords();

@@ -9,7 +9,7 @@ import { useChange } from "../../api/change";
 import { api, data } from "../../api/client";
 import { preferencesQuery } from "../../api/queries";
 import { useWords } from "../../words";
-import type { EditorHandle } from "./Editor";
+import type { EditorHandle } from "./useEditor";
 import { type Match, type Row, wholeIn } from "./rows";
 import { count, patchOf, sent, textOf } from "./segments";
 import style from "./Transcription.module.css";

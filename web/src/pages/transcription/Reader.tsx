@@ -7,11 +7,12 @@ import { memo, type MouseEvent, type Ref, useCallback, useEffect, useImperativeH
 import type { ChunkState } from "../../shell/chunks";
 import { reasonInWords } from "../../texts";
 import { clock, useWords } from "../../words";
-import { EditedRow, type EditorHandle } from "./Editor";
+import { EditedRow } from "./Editor";
 import { addMark, clearMark, letterAt, setMark } from "./highlights";
 import style from "./Transcription.module.css";
 import { DOUBTFUL, type Match, type Paragraph, pieceAt, type Row, rowAt, wordAt, wordAtPlace } from "./rows";
 import { SpeakerMenu } from "./Speakers";
+import type { EditorHandle } from "./useEditor";
 
 export interface ReaderHandle {
   /** Show a row, and mark letters of it if given. */

@@ -5,7 +5,7 @@ import { useState } from "react";
 
 import { NameDialog, Note } from "../../shell/Parts";
 import { duration, useWords } from "../../words";
-import type { EditorHandle } from "./Editor";
+import type { EditorHandle } from "./useEditor";
 import style from "./Editor.module.css";
 import { patchOf, sent, speakers } from "./segments";
 

@@ -18,7 +18,6 @@ import { clock, modelName, useNow, useWords } from "../../words";
 import { Bar, Pace, Trouble } from "../transcriptions/Row";
 import { AgainDialog, AgainResult, useAgain } from "./Again";
 import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
-import type { Active } from "./Editor";
 import { Export } from "./Export";
 import { FindBar } from "./FindBar";
 import { Jobs } from "./Jobs";
@@ -30,7 +29,7 @@ import { Share } from "./Share";
 import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
 import { useCorrections } from "./useCorrections";
-import { placeAt, useActive, useEditor, useLetters } from "./useEditor";
+import { type Active, placeAt, useActive, useEditor, useLetters } from "./useEditor";
 import { type Player, useMediaKeys, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 

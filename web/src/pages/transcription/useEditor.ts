@@ -1,14 +1,37 @@
 // Which segment is being corrected, and everything that its field needs of the page.
 import { useLocalStorage } from "@mantine/hooks";
-import { useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 
-import type { Active, EditorHandle } from "./Editor";
+import type { Corrections } from "./corrections";
 import { LETTERS } from "./Corrected";
 import { type Doubts, pedals } from "./Keys";
 import { rowAt, type Row, wordAt, pieceAt } from "./rows";
 import type { Segment } from "./segments";
 import type { Correcting } from "./useCorrections";
 import type { Player } from "./usePlayer";
+
+/** The segment that is being edited, and where the cursor is to be. */
+export interface Active {
+  readonly start: number;
+  readonly caret: number;
+}
+
+export interface EditorHandle {
+  readonly corrections: Corrections;
+  readonly active: Active | null;
+  readonly letters: number;
+  open(active: Active | null): void;
+  segments(): readonly Segment[];
+  /** Somebody types: the sound waits. */
+  typing(): void;
+  play(seconds: number): void;
+  again(start: number, end: number): void;
+  /** What is written and not sent yet, to be sent before something else is done. */
+  readonly drafts: Set<() => Promise<unknown>>;
+  undo(redo: boolean): void;
+  /** Another key that works while one types; true if it was one. */
+  key(event: KeyboardEvent): boolean;
+}
 
 interface Given {
   readonly correcting: Correcting | null;
