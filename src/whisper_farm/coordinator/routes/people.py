@@ -10,7 +10,7 @@ from whisper_farm.coordinator.answers.errors import documented
 from whisper_farm.coordinator.coordinator import Farm
 from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import Admin
-from whisper_farm.coordinator.layers.ways_in import PERSON
+from whisper_farm.coordinator.layers.sessions import PERSON
 from whisper_farm.errors import NotFound, WrongState
 from whisper_farm.protocol.administration import Scope
 from whisper_farm.protocol.wire import Answer, Name

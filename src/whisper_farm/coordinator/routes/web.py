@@ -31,9 +31,9 @@ from whisper_farm.coordinator.layers.sessions import (
     cookie,
     give_cookie,
     must_come_from_our_page,
+    share_cookie,
     take_cookie,
 )
-from whisper_farm.coordinator.layers.ways_in import share_cookie
 from whisper_farm.coordinator.web_app import best_encoding, content_policy
 from whisper_farm.errors import Forbidden, InvalidRequest, NotFound, TooManyTries, Unauthorized
 from whisper_farm.models import engine_and_model, may_be_folder
