@@ -221,6 +221,9 @@ def test_a_worker_that_says_nothing_for_a_lease_is_shown_as_silent_until_it_is_h
         return [one["state"] for one in farm.admin.get("/api/workers").json()["workers"]]
 
     assert (state(), farm.admin.get("/api/server").json()["workers_live"]) == (["silent"], 0)
+    for told, shown in (("pause", "live"), ("resume", "silent")):
+        farm.admin.post(f"/api/workers/{worker.worker_id}/{told}")
+        assert state() == [shown], "what it was told counts more"
     worker.register()
     assert (state(), farm.admin.get("/api/server").json()["workers_live"]) == (["live"], 1)
 

@@ -29,7 +29,7 @@ class WorkerView(Answer):
     slots: int
     engines: list[dict[str, Any]]
     state: Literal["live", "silent", "draining", "dismissed", "gone"]
-    """`silent`: live, and not heard of for a lease; nobody counts on it until it is heard again."""
+    """`silent`: live, not paused, and not heard of for a lease; nobody counts on it until it is heard again."""
     paused: bool = False
     """It stays, and is given no more jobs until it is resumed."""
     hours: str | None = None

@@ -36,10 +36,9 @@ async def list_workers(caller: Admin, farm: Farm) -> WorkerList:
 
     def view(tx: Transaction) -> WorkerList:
         since = workers.silent_since(tx, farm.policy)
-        views = (
-            WorkerView.of(row, state="silent" if row.state == "live" and row.last_seen_at <= since else row.state)
-            for row in list_rows(tx, gone_since=tx.now - GONE_SECONDS)
-        )
+        rows = list_rows(tx, gone_since=tx.now - GONE_SECONDS)
+        silent = {row.id for row in rows if row.state == "live" and not row.paused and row.last_seen_at <= since}
+        views = (WorkerView.of(row, state="silent" if row.id in silent else row.state) for row in rows)
         return WorkerList(workers=tuple(views))
 
     return await farm.store.read(view)
