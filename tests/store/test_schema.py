@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import uuid
@@ -227,6 +228,24 @@ def test_a_database_from_before_the_first_release_is_named(empty: Database) -> N
             call(empty)
 
 
+def test_a_database_with_the_tables_of_another_day_before_the_first_release_is_named(empty: Database) -> None:
+    schema.upgrade(empty)
+    empty.write(lambda tx: tx.connection.execute(text("UPDATE alembic_version SET version_num = 'first_release_old'")))
+    for call in (schema.check, schema.upgrade):
+        with pytest.raises(SchemaMismatch, match=r"before the first release.*Move it away"):
+            call(empty)
+
+
+def test_the_last_step_says_which_tables_it_made(tmp_path: Path) -> None:
+    """Delete this with the first release."""
+    database = Database.open(tmp_path / "farm.db")
+    schema.upgrade(database)
+    lines = sorted_lines(database.read(described))
+    database.close()
+    digest = hashlib.sha256(repr(sorted(lines.items())).encode()).hexdigest()[:8]
+    assert f"first_release_{digest}" == schema.LAST_STEP, "the tables have changed: so must schema.LAST_STEP"
+
+
 def test_an_upgrade_that_fails_half_way_leaves_nothing_behind(empty: Database) -> None:
     empty.write(lambda tx: tx.connection.execute(text("CREATE TABLE tokens (id INTEGER)")))
     with pytest.raises(Exception, match="already exists"):
@@ -238,5 +257,5 @@ def test_an_upgrade_that_fails_half_way_leaves_nothing_behind(empty: Database) -
 
 
 def test_the_migrations_travel_with_the_package() -> None:
-    steps = {f"{step.revision}.py" for step in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    steps = {Path(step.path).name for step in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     assert {path.name for path in Path(schema.__file__).with_name("migrations").rglob("*.py")} >= {"env.py", *steps}

@@ -10,7 +10,7 @@ a program knows what to do with a database that is newer than itself.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, inspect
@@ -28,8 +28,12 @@ It stays when a migration only adds tables, indexes, and columns that have a def
 `VERSION` with any other migration.
 """
 
-LAST_STEP = "tables_of_the_first_release"
-"""The newest migration, which Alembic is told that a new database has seen."""
+LAST_STEP = "first_release_906bdd1f"
+"""The newest migration, which a new database is told to have seen.
+
+Until the first release the tables change without a migration. So the name holds a digest of them: tables of another
+day are known by it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,12 @@ class SchemaVersion:
 
     version: int
     compatible_from: int
+    last_step: str
 
 
-STORED = Query[SchemaVersion]("SELECT version, compatible_from FROM schema_version")
+STORED = Query[SchemaVersion]("""
+    SELECT version, compatible_from, (SELECT version_num FROM alembic_version) AS last_step FROM schema_version
+""")
 FORGET = Change("DELETE FROM schema_version")
 NOTE = Change("INSERT INTO schema_version (id, version, compatible_from) VALUES (1, :version, :compatible_from)")
 
@@ -79,6 +86,8 @@ def _state(place: str, stored: SchemaVersion) -> Literal["older", "current", "ne
     """How these tables stand to this release; raises `SchemaMismatch` if it is too old for them."""
     if stored.version < VERSION:
         return "older"
+    if stored.version == VERSION and stored.last_step != LAST_STEP:
+        raise _before_the_first_release(place)
     if stored.version == VERSION:
         return "current"
     if stored.compatible_from <= VERSION:
@@ -94,11 +103,15 @@ def _stored(tx: Transaction, place: str) -> SchemaVersion | None:
     if tables.has_table("schema_version"):
         return tx.first(STORED)
     if tables.has_table("alembic_version"):
-        raise SchemaMismatch(
-            f"The database {place} was made before the first release and cannot be upgraded. Move it away, and run"
-            " `whisper-farm db upgrade` to make a new one."
-        )
+        raise _before_the_first_release(place)
     return None
+
+
+def _before_the_first_release(place: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"The database {place} was made before the first release, with other tables, and cannot be upgraded. Move it"
+        " away, and run `whisper-farm db upgrade` to make a new one."
+    )
 
 
 def _migrate(tx: Transaction, place: str) -> bool:
@@ -110,7 +123,7 @@ def _migrate(tx: Transaction, place: str) -> bool:
     else:
         take_steps(tx)
     tx.change(FORGET)
-    tx.change(NOTE, asdict(SchemaVersion(VERSION, COMPATIBLE_FROM)))
+    tx.change(NOTE, {"version": VERSION, "compatible_from": COMPATIBLE_FROM})
     return True
 
 

@@ -1,16 +1,17 @@
 """Every table as `tables.py` describes it.
 
-Until the first release the tables may change, and this step changes with them. With the release it has to be written
-out, and every later change is a step of its own.
+Until the first release the tables may change, and this step changes with them, and its name. With the release it has to
+be written out, and every later change is a step of its own.
 """
 
 from __future__ import annotations
 
 from alembic import op
 
+from whisper_farm.store.schema import LAST_STEP
 from whisper_farm.store.tables import metadata
 
-revision = "tables_of_the_first_release"
+revision = LAST_STEP
 down_revision = None
 
 
