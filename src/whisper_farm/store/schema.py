@@ -110,7 +110,7 @@ def _stored(tx: Transaction, place: str) -> SchemaVersion | None:
 def _before_the_first_release(place: str) -> SchemaMismatch:
     return SchemaMismatch(
         f"The database {place} was made before the first release, with other tables, and cannot be upgraded. Move it"
-        " away, and run `whisper-farm db upgrade` to make a new one."
+        " away: the next start makes a new one, or says how."
     )
 
 
