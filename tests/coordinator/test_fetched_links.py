@@ -344,21 +344,6 @@ def test_one_that_is_deleted_as_it_is_put_together_leaves_nothing(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_links_of_one_user_do_not_hold_up_another(start_farm: StartFarm, web: WebServer, tmp_path: Path) -> None:
-    farm = start_farm(fetches_at_once=2, **OPEN)
-    hold = threading.Event()
-    slow = web.put("/slow.wav", SOUND, break_after=1000, wait_for=hold)
-    greedy, other = farm.user("greedy"), farm.user("other")
-    for _ in range(5):
-        greedy.post("/api/transcriptions", json={"name": "x", "url": slow})
-    eventually(lambda: web.paths.count("/slow.wav") == 2, "both fetchers are busy")
-    mine = other.post("/api/transcriptions", json={"name": "y", "url": web.put("/quick.wav", SOUND)}).json()["id"]
-    web.pages["/slow.wav"].break_after = None  # type: ignore[union-attr]
-    hold.set()
-    eventually(lambda: other.get(f"/api/transcriptions/{mine}").json()["state"] == "queued", "mine is fetched")
-    assert web.paths.index("/quick.wav") <= 3
-
-
 def test_links_that_trickle_for_ever_hold_up_no_other_owner(start_farm: StartFarm, web: WebServer) -> None:
     farm, never = start_farm(fetches_at_once=2, **OPEN), threading.Event()
     greedy, other = farm.user("greedy"), farm.user("other")
