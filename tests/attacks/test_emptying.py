@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
@@ -17,9 +19,12 @@ from support.service_bench import Bench
 from support.submitting import submit
 
 from whisper_farm.cli.main import menu
+from whisper_farm.coordinator.readiness import settle_identity
 from whisper_farm.coordinator.services.cleaner import Sweeper
+from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import FarmMismatch, StorageError
 from whisper_farm.store.backup import back_up, restore
+from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.references import farm_id, set_farm_id
 from whisper_farm.store.schema import upgrade
@@ -70,6 +75,31 @@ def test_a_store_without_an_id_that_is_full_starts_no_server_either(
     (farm.data / "blobs" / "farm-id").unlink(missing_ok=True)
     with pytest.raises(FarmMismatch, match="knows nothing of it"):
         start_farm()
+
+
+@pytest.mark.parametrize("other_starts", ["before the look", "after it"])
+def test_two_that_start_at_the_same_moment_are_one_farm(tmp_path: Path, other_starts: str) -> None:
+    """The other settles everything while the first looks at the blob store."""
+    database, blobs = Database.open(tmp_path / "farm.db"), Blobs.open(tmp_path / "blobs")
+    upgrade(database)
+    store, get, others = StoreThreads(database), blobs.get, 1 if other_starts == "before the look" else 2
+    looks = 0
+
+    async def found(key: str, limit: int | None = None) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == others:
+            await settle_identity(store, blobs)
+        return await get(key, limit)
+
+    async def start() -> None:
+        with patch.object(blobs, "get", found):
+            await settle_identity(store, blobs)
+        await store.close()
+
+    asyncio.run(start())
+    assert (tmp_path / "blobs" / "farm-id").read_text() == database.read(farm_id)
+    database.close()
 
 
 def test_a_second_farm_on_the_same_store_starts_no_server(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -412,7 +413,11 @@ def test_a_recogniser_keeps_in_all_its_threads_what_its_engine_needs_and_no_more
 def held_by(pid: int) -> list[str]:
     """The limits of a process, and the state of each of its threads."""
     process = Path(f"/proc/{pid}")
-    return [(process / "limits").read_text(), *(one.read_text() for one in process.glob("task/*/status"))]
+    held = [(process / "limits").read_text()]
+    for one in process.glob("task/*/status"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended by now
+            held.append(one.read_text())
+    return held
 
 
 @POSIX
