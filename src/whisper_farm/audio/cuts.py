@@ -1,12 +1,15 @@
 """Where to cut: a pure function of the sound from a chunk's own start.
 
 Chunks tile the recording: every sample is in exactly one. A chunk holds at most `chunk_seconds` of what packing keeps,
-for Whisper pays for a full window whether it is full or not. Of shorter windows than ten seconds a recogniser may keep
-a little more. So it spans more of the recording where nobody speaks for a while, `longest_seconds` at most. It ends at
-the best pause in the last tenth of what it may hold, farther back only when there is no pause there. A pause is a place
-of 200 ms far quieter than the speech around it; when nothing is (music under the voice, noise), the speech model is
-asked; when that hears no pause either, the quietest place has to do. Where nobody is heard to speak at all, the clock
-counts. Nothing is carried from chunk to chunk, so cutting that was interrupted goes on exactly as it would have.
+for Whisper pays for a full window whether it is full or not. So it spans more of the recording where nobody speaks for
+a while, `longest_seconds` at most. Of windows shorter than ten seconds a recogniser may keep a little more: it has less
+sound to know a voice by than the cutter.
+
+A chunk ends at the best pause in the last tenth of what it may hold, farther back only when there is no pause there. A
+pause is a place of 200 ms far quieter than the speech around it. When nothing is (music under the voice, noise), the
+speech model is asked; when that hears no pause either, the quietest place has to do. Where nobody is heard to speak at
+all, the clock counts. Nothing is carried from chunk to chunk, so cutting that was interrupted goes on exactly as it
+would have.
 """
 
 from __future__ import annotations
