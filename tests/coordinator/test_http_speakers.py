@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from support.hand_worker import HandWorker, Json
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
+from whisper_farm.cli.main import outcome
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.transcript.transcript import Segment, Word
 
@@ -65,29 +67,54 @@ def test_speakers_agree_over_all_chunks_and_are_numbered_by_who_begins(farm: Ser
     assert not [text for text in (document.text, str(page), events) if SECRET in text or "vectors" in text]
 
 
-def test_words_without_speakers_are_said_to_be_that_until_somebody_can_tell_them_apart(
-    farm: ServedFarm, worker: HandWorker
-) -> None:
+def recording_with_words_alone(farm: ServedFarm, worker: HandWorker) -> str:
     number, (heard, claim) = claims(farm, worker, 2, diarize=True)
     worker.finish(heard, segments=said(heard), voices=voices(heard, 0))
+    words_alone(farm, worker, claim)
+    await_end(farm, number)
+    return number
+
+
+def words_alone(farm: ServedFarm, worker: HandWorker, claim: Json) -> None:
     failure = {"token": claim["token"], "code": "speakers_unavailable", "message": "No file.", "charged": False}
     worker.told("fail", failures=[failure])
     (again,) = eventually(lambda: worker.claim(1), "it waits for nobody")
     assert not again["task"]["options"]["diarize"]
     worker.finish(again, segments=said(again))
-    await_end(farm, number)
+
+
+def test_words_without_speakers_are_said_to_be_that(farm: ServedFarm, worker: HandWorker) -> None:
+    number = recording_with_words_alone(farm, worker)
     assert farm.admin.get(f"/api/transcriptions/{number}").json()["warning_code"] == "without_speakers"
     document = farm.admin.get(f"/api/transcriptions/{number}/transcript?format=json").json()
     assert document["coverage"]["without_speakers"] == "No file."
     assert [one.get("speaker") for one in document["segments"]] == ["Speaker 1", None]
-    asked = {"name": "again", "transcription_id": number, "options": document_options(farm, number)}
-    anew = farm.admin.post("/api/transcriptions", json=asked).json()
-    assert (anew["options"]["diarize"], anew["warning_code"]) == (True, None)
 
 
-def document_options(farm: ServedFarm, number: str) -> Json:
-    options: Json = farm.admin.get(f"/api/transcriptions/{number}").json()["options"]
-    return options | {"revision": None}
+def test_a_retry_of_words_without_speakers_asks_for_both_beside_them(
+    farm: ServedFarm, worker: HandWorker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def retried(one: str) -> str:
+        assert outcome(["retry", one, "--server", farm.url, "--token", farm.token]) == 0
+        told = re.fullmatch(rf"{one}  queued as (\w+)\n", capsys.readouterr().out)
+        assert told is not None
+        return told[1]
+
+    number = recording_with_words_alone(farm, worker)
+    anew = retried(number)
+    assert retried(number) == anew
+    (cutting,) = worker.claim(0, chunk=1)
+    worker.cut(cutting, 1)
+    worker.complete([worker.cut_done(cutting, 1)])
+    (claim,) = worker.claim(1)
+    assert claim["task"]["options"]["diarize"]
+    words_alone(farm, worker, claim)
+    await_end(farm, anew)
+    third = retried(number)
+    assert third not in (number, anew)
+    view = farm.admin.get(f"/api/transcriptions/{third}").json()
+    assert (view["options"]["diarize"], view["options"]["revision"], view["warning_code"]) == (True, None, None)
+    assert farm.admin.get(f"/api/transcriptions/{number}").json()["state"] == "done"
 
 
 WRONG = {

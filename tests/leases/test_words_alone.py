@@ -32,7 +32,7 @@ def test_the_words_come_when_the_only_worker_cannot_tell_speakers_apart(farm: Fa
     view = farm.database.read(lambda tx: transcription_view(tx, made.id, farm.policy), now=farm.now)
     assert (view.state, view.options.diarize, view.warning_code) == ("assembling", True, "without_speakers")
     assert "It broke." in str(view.warning)
-    assert "Recognise it again" in str(view.warning)
+    assert f"whisper-farm retry {made.id}" in str(view.warning)
 
 
 def test_whoever_is_there_and_has_not_tried_is_asked_for_speakers_first(farm: Farm) -> None:

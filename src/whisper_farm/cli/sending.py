@@ -198,11 +198,31 @@ def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | N
 
 
 def retry(farm: FarmClient, transcription_id: str) -> TranscriptionView:
-    """Try again what failed or was cancelled. Raises `WrongState` where the file itself lacks all that is missing."""
+    """Try again what failed or was cancelled. Raises `WrongState` where the file itself lacks all that is missing.
+
+    What lacks nothing but speakers is recognised again beside it: its words stay, should no worker tell them apart.
+    """
     view = farm.get(transcription_id)
-    if view.state == "incomplete" and not can_be_mended(view):
+    mendable = view.state != "incomplete" or can_be_mended(view)
+    if _lacks_speakers(view) and (view.state == "done" or not mendable):
+        return _with_speakers(farm, view)
+    if not mendable:
         raise WrongState(f"{view.name}: what is missing, the file itself lacks; there is nothing to try again.")
     return farm.retry(transcription_id)
+
+
+def _with_speakers(farm: FarmClient, view: TranscriptionView) -> TranscriptionView:
+    """The same recording, asked for once more. Whoever asks twice gets the last one that was made so."""
+    from whisper_farm.protocol.client import Submission
+
+    options, key = view.options.model_copy(update={"revision": None}), f"speakers of {view.id}"
+    again = Submission(name=view.name, transcription_id=view.id, options=options, priority=view.priority, key=key)
+    made = farm.submit(again)
+    return _with_speakers(farm, made) if made.state == "done" and _lacks_speakers(made) else made
+
+
+def _lacks_speakers(view: TranscriptionView) -> bool:
+    return view.warning_code == "without_speakers"
 
 
 def can_be_mended(view: TranscriptionView) -> bool:

@@ -140,6 +140,8 @@ def cancel(farm: FarmClient, transcription: tuple[str, ...]) -> int:
 def retry(farm: FarmClient, transcription: tuple[str, ...]) -> int:
     """Try again what failed or was cancelled; what is done is kept.
 
+    What is done but for its speakers, which no worker could tell apart, is recognised again beside it.
+
     \b
     whisper-farm retry 3k7qz2m9xw4a      all of it
     whisper-farm retry 3k7qz2m9xw4a.12   a chunk, as `status` names it
@@ -173,7 +175,8 @@ def each(ids: tuple[str, ...], call: Callable[[str], TranscriptionView | None], 
     for one in ids:
         try:
             view = call(checked(one))
-            say(f"{one}  {view.state if view else gone}")
+            other = f" as {view.id}" if view and not one.startswith(view.id) else ""
+            say(f"{one}  {view.state if view else gone}{other}")
         except RequestError as error:
             failed += 1
             complain(error.message if one and one in error.message else f"{one}: {error.message}")

@@ -106,8 +106,9 @@ def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) 
 def _words_alone(row: TranscriptionRow) -> dict[str, str]:
     if row.without_speakers is None or not row.options.get("diarize"):
         return {}
-    what = "Speakers are not told apart: no worker had the speaker model. Recognise it again when one has it"
-    return _said("without_speakers", f"{what} ({row.without_speakers}).")
+    what = f"Speakers are not told apart: no worker had the speaker model ({row.without_speakers})."
+    then = f"When one has it: Recognise again in the app, or `whisper-farm retry {row.id}`."
+    return _said("without_speakers", f"{what} {then}")
 
 
 def _said(code: str, warning: str) -> dict[str, str]:
