@@ -15,6 +15,7 @@ from whisper_farm.cli.following import GATHER_SECONDS, Following
 from whisper_farm.cli.main import outcome
 from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
+from whisper_farm.cli.words import hour
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.protocol.client import TranscriptionView
 from whisper_farm.worker.notices import Notice
@@ -123,7 +124,14 @@ def test_news_after_a_pause_are_shown_at_once_and_those_that_follow_together(mon
 
 def test_why_a_link_is_not_there_yet_is_said_once() -> None:
     display, why = Stages(), "example.com has no address."
-    fetch = {"url": "https://example.com/a.mp3", "received_bytes": 0, "tries": 1, "error": why, "next_at": 5}
+    fetch = {
+        "url": "https://example.com/a.mp3",
+        "received_bytes": 0,
+        "tries": 1,
+        "error": why,
+        "next_at": 5,
+        "last_try_at": 95,
+    }
     seen = TranscriptionView.model_validate_json(view(state="fetching", fetch=fetch))
     with FakeServer() as server, FarmClient(server.address, "secret", timeout=5) as farm:
         server.tell(f"GET /api/transcriptions/{seen.id}", (200, view(state="fetching", fetch=fetch | {"tries": 2})))
@@ -131,6 +139,7 @@ def test_why_a_link_is_not_there_yet_is_said_once() -> None:
         following.watch("https://example.com/a.mp3", seen)
         assert following.step() == []
     assert display.notes == [f"https://example.com/a.mp3: {why} It is tried again."]
+    assert display.told[-1] == f"https://example.com/a.mp3: fetched again at {hour(5)}, given up after {hour(95)}"
 
 
 def test_what_somebody_deletes_meanwhile_has_ended_and_the_others_go_on() -> None:

@@ -11,13 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpcore
 import pytest
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.web_server import Canary, Page, WebServer
 
-from whisper_farm.coordinator.services import fetcher
+from whisper_farm.coordinator.services import feeds, fetcher
 from whisper_farm.coordinator.transfers import owner_of_blob
-from whisper_farm.ingest import fetching
+from whisper_farm.ingest import fetching, links
+from whisper_farm.store import fetches
 from whisper_farm.store.blobs import BlobFacts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import fetches_of
@@ -45,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small parts, and no long waits between tries."""
     monkeypatch.setattr(fetcher, "PART_BYTES", 50_000)
     monkeypatch.setattr(fetcher, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(fetcher, "WAIT_SECONDS", (0.05, 0.05, 0.05))
+    monkeypatch.setattr(fetches, "WAIT_SECONDS", (0.05, 0.05, 0.05))
     monkeypatch.setattr(fetcher.Fetcher, "period_seconds", 0.05)
 
 
@@ -138,8 +140,6 @@ def test_a_fetch_whose_coordinator_died_is_taken_up_by_another(
     start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The dead one never let go of it: its time runs out. What it writes late counts for nothing."""
-    from whisper_farm.store import fetches
-
     monkeypatch.setattr(fetches, "HELD_SECONDS", 0.3)
     monkeypatch.setattr(fetcher, "BEAT_SECONDS", 60)
     go_on = threading.Event()
@@ -211,7 +211,7 @@ def test_what_failed_is_fetched_again_on_retry(start_farm: StartFarm, web: WebSe
 def test_a_try_in_vain_is_seen_before_the_next(
     start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetcher, "WAIT_SECONDS", (600,))
+    monkeypatch.setattr(fetches, "WAIT_SECONDS", (600, 900))
     farm = start_farm(**OPEN)
     made = submit(farm, web.put("/talk.wav", status=503))
     view = eventually(lambda: (view := look(farm, made))["warning"] and view, "the try is told")
@@ -219,6 +219,37 @@ def test_a_try_in_vain_is_seen_before_the_next(
     assert "answered 503" in view["warning"]
     assert view["fetch"]["tries"] == 1
     assert view["fetch"]["next_at"] > view["created_at"]
+    assert view["fetch"]["last_try_at"] == pytest.approx(view["fetch"]["next_at"] + 900)
+
+
+def test_a_host_that_nobody_knows_is_told_at_once_unless_a_feed_names_it(
+    start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver that cannot be reached is waited for."""
+    connect = links.GuardedNetwork.connect_tcp
+
+    async def unknown(network: links.GuardedNetwork, host: str, *more: Any, **named: Any) -> Any:
+        if host.endswith(".example"):
+            raise httpcore.ConnectError(host) if host.startswith("busy") else links.NoSuchHost(f"There is no {host}")
+        return await connect(network, host, *more, **named)
+
+    monkeypatch.setattr(links.GuardedNetwork, "connect_tcp", unknown)
+    monkeypatch.setattr(fetches, "WAIT_SECONDS", (600,))
+    monkeypatch.setattr(feeds.Feeds, "period_seconds", 0.05)
+    farm = start_farm(**OPEN)
+    episode = '<item><title>talk</title><enclosure url="http://moved.example/a.mp3" type="audio/mpeg"/></item>'
+    feed = web.put("/feed", f'<rss version="2.0"><channel><title>Show</title>{episode}</channel></rss>'.encode())
+    farm.admin.post("/api/feeds", json={"url": feed})
+    failed = in_state(farm, submit(farm, "http://mistyped.example/talk.wav"), "failed")
+    assert failed["error"]["message"] == "There is no mistyped.example; check the address."
+    submit(farm, "http://busy.example/talk.wav")
+
+    def waiting() -> set[str]:
+        found = farm.admin.get("/api/transcriptions").json()["transcriptions"]
+        return {one["warning"] for one in found if one["state"] == "fetching" and one["warning"]}
+
+    eventually(lambda: len(waiting()) == 2, "both wait")
+    assert any("There is no moved.example" in warning for warning in waiting())
 
 
 def test_redirects_are_followed_and_each_is_checked(start_farm: StartFarm, web: WebServer, canary: Canary) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
 
+import httpcore
 import pytest
 from support.web_server import Canary
 
 from whisper_farm.errors import AddressRefused
 from whisper_farm.ingest.addresses import check_url
-from whisper_farm.ingest.links import guarded_pool
+from whisper_farm.ingest.links import NoSuchHost, guarded_pool
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -77,6 +78,24 @@ def test_a_name_that_changes_its_address_is_connected_where_it_was_checked(
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     assert ask(f"http://rebinding.example:{canary.port}/", LOOPBACK) == 200
     assert (len(asked), canary.visits) == (1, 1)
+
+
+@pytest.mark.parametrize(("number", "known"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_a_host_that_nobody_knows_is_told_from_a_resolver_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, number: int, known: bool
+) -> None:
+    def in_vain(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(number, "no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", in_vain)
+    with pytest.raises(httpcore.ConnectError) as raised:
+        ask("http://mistyped.example/")
+    assert isinstance(raised.value, NoSuchHost) != known
+
+
+def test_a_name_that_cannot_be_one_is_no_host() -> None:
+    with pytest.raises(NoSuchHost):
+        ask(f"http://{'x' * 64}.example/")
 
 
 def test_a_network_that_is_allowed_is_reached_and_no_other(canary: Canary) -> None:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from whisper_farm.cli.progress import BYTES, Display
+from whisper_farm.cli.words import hour
 from whisper_farm.client.farm import FarmClient
 from whisper_farm.errors import EngineUnavailable, FarmError, ModelUnavailable, NotFound, ServerUnreachable
-from whisper_farm.protocol.client import FINISHED, TranscriptionView
+from whisper_farm.protocol.client import FINISHED, FetchView, TranscriptionView
 
 SAME_SECONDS = 1e-6
 LOOK_SECONDS = 2.0
@@ -170,7 +171,7 @@ class Following:
         if news and (why := self._last_refusal(view.id)):
             self.display.note(f"{one.name}: {why}")
         if view.fetch is not None and view.state == "fetching":
-            self.display.begin(one.name, "fetching")
+            self.display.begin(one.name, _fetching(view.fetch))
             self.display.advance(one.name, view.fetch.received_bytes, view.fetch.total_bytes, BYTES)
             if view.fetch.error:
                 self._said_now(one, f"{view.fetch.error} It is tried again.")
@@ -217,3 +218,9 @@ class Following:
         if self._headings and self._headed is not one:
             self._headed = one
             self.display.heading(one.name)
+
+
+def _fetching(fetch: FetchView) -> str:
+    if fetch.error is None or fetch.next_at is None or fetch.last_try_at is None:
+        return "fetching"
+    return f"fetched again at {hour(fetch.next_at)}, given up after {hour(fetch.last_try_at)}"

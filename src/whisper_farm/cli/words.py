@@ -47,6 +47,11 @@ def when(epoch_seconds: float) -> str:
     return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def hour(epoch_seconds: float) -> str:
+    """`14:05:30`, for what is a few hours off at most."""
+    return datetime.fromtimestamp(epoch_seconds).astimezone().strftime("%H:%M:%S")
+
+
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
     """Print the rows under their heading; where there are none, say `nothing` on the error stream."""
     if rows:

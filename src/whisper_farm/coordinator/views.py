@@ -82,7 +82,8 @@ def _fetch(row: TranscriptionRow, fetch: FetchRow | None) -> protocol.FetchView 
     if row.link is None or fetch is None:
         return None
     waits = row.state == "fetching" and fetch.holder is None
-    return protocol.FetchView.of(fetch, url=row.link, next_at=fetch.next_at if waits else None)
+    next_at, last_try_at = (fetch.next_at, fetch.last_try_at) if waits else (None, None)
+    return protocol.FetchView.of(fetch, url=row.link, next_at=next_at, last_try_at=last_try_at)
 
 
 def _warning(row: TranscriptionRow, fleet: LiveWorkers, fetch: FetchRow | None) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Promises: what comes is a recording as far as its first bytes tell, or an error says in words what it is instead. A
 fetch that broke off goes on where it stopped, if the server says that it is still the same file. It stores nothing.
-The details of `FetchFailed` say whether it may go better later (`again`), and whether only from the start (`anew`).
+The details of `FetchFailed` say whether it may go better later (`again`), whether only from the start (`anew`), and
+whether nobody knows the host (`no_host`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import httpcore
 from whisper_farm import __version__
 from whisper_farm.errors import FetchFailed, LinkIsPage
 from whisper_farm.ingest.addresses import check_url, host_of
+from whisper_farm.ingest.links import NoSuchHost
 
 MOST_REDIRECTS = 10
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -168,6 +170,8 @@ def _network(url: str) -> Iterator[None]:
     """Turn what the network does to a request into `FetchFailed`."""
     try:
         yield
+    except NoSuchHost as lost:
+        raise FetchFailed(f"{lost}; check the address.", again=True, no_host=True) from lost
     except LOST as lost:
         what = str(lost) or type(lost).__name__
         raise FetchFailed(f"{host_of(url)} does not answer as it should ({what[:200]}).", again=True) from lost

@@ -41,6 +41,10 @@ def _trusted() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+class NoSuchHost(httpcore.ConnectError):
+    """Nobody knows this name; a resolver that does not answer is another matter."""
+
+
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """Makes the connections."""
 
@@ -81,5 +85,7 @@ async def _resolved(host: str, port: int) -> list[IPv4Address | IPv6Address]:
         async with asyncio.timeout(RESOLVE_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError) as error:
-        raise httpcore.ConnectError(f"{host} has no address") from error
+        if isinstance(error, UnicodeError) or error.errno == socket.EAI_NONAME:
+            raise NoSuchHost(f"There is no host {host}") from error
+        raise httpcore.ConnectError(f"the address of {host} could not be looked up") from error
     return [ip_address(str(each[4][0]).partition("%")[0]) for each in found]

@@ -104,7 +104,10 @@ class Progress(Answer):
 
 
 class FetchView(Answer):
-    """How far the fetch of a link is. `error` says why the last try broke off; there is another at `next_at`."""
+    """How far the fetch of a link is.
+
+    `error` says why the last try broke off; there is another at `next_at`, and a last one about `last_try_at`.
+    """
 
     url: str
     received_bytes: int
@@ -112,6 +115,7 @@ class FetchView(Answer):
     tries: int
     error: str | None = None
     next_at: float | None = None
+    last_try_at: float | None = None
 
 
 class TranscriptionView(Answer):

@@ -15,6 +15,8 @@ from whisper_farm.store.statements import Change, Json, Query, columns, insert
 
 MOST_FEEDS = 1000
 """Of one owner."""
+EPISODE_KEY = "feed:"
+"""What the key of an episode's transcription begins with."""
 HELD_SECONDS = 180.0
 """How long a look at a feed may last; then somebody else may look."""
 

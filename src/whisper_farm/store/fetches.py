@@ -16,6 +16,9 @@ from whisper_farm.store.statements import Change, Json, Query, columns
 HELD_SECONDS = 45.0
 """How long a fetch is left alone whose holder is not heard of."""
 
+WAIT_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
+"""After each try in vain; the one after the last is the end."""
+
 
 @dataclass(frozen=True, slots=True)
 class FetchRow:
@@ -32,6 +35,11 @@ class FetchRow:
     since: float
     next_at: float
     parts: list[list[Any]]
+
+    @property
+    def last_try_at(self) -> float:
+        """When it is tried last, if nothing comes until then."""
+        return self.next_at + sum(WAIT_SECONDS[self.tries :])
 
 
 ADD = Change("""

@@ -143,7 +143,7 @@ def _new(feed: rows.FeedRow, episode: Episode) -> NewTranscription:
         source=f"link:{episode.url}",
         source_size=0,
         options=options.model_copy(update={"initial_prompt": told[:MOST_HINT] or None}),
-        key=f"feed:{feed.id}:{episode.id}",
+        key=f"{rows.EPISODE_KEY}{feed.id}:{episode.id}",
         peaks=True,
     )
 

@@ -3,7 +3,8 @@
 A coordinator runs several of these, each with one link at a time. Half of them are for owners of whom no link is being
 fetched, so that nobody waits for links of others that trickle. What has come is kept in parts. So after a broken
 connection, or at another coordinator, it goes on where it ended, if the server can. The parts become one blob in the
-end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why.
+end. A try that failed is made again after a while; when that is of no use, the transcription fails and says why. Of no
+use is a host that nobody knows, unless a feed names it: a person mistyped it, and waits.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from whisper_farm.ingest.sites import site_pieces
 from whisper_farm.leases.transcriptions import fetched, unfetchable
 from whisper_farm.protocol.events import TranscriptionFetching
 from whisper_farm.settings import ServerSettings
+from whisper_farm.store import fetches
 from whisper_farm.store.blobs import Blobs
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.feeds import EPISODE_KEY
 from whisper_farm.store.fetches import HELD_SECONDS, FetchRow, due_fetch, hold_fetch, let_go, take_fetch
 from whisper_farm.store.transcriptions import find
 
@@ -47,15 +50,13 @@ PART_BYTES = 16 << 20
 BEAT_SECONDS = 5.0
 LAST_SECONDS = 60.0
 """What the last try has at least."""
-WAIT_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200)
-"""After each try in vain; the one after the last is the end."""
 
 
 class LinkFetch:
     """One try: the row as it is by now, and what is in memory."""
 
-    def __init__(self, row: FetchRow, url: str) -> None:
-        self.row, self.url = row, url
+    def __init__(self, row: FetchRow, url: str, of_feed: bool) -> None:
+        self.row, self.url, self.of_feed = row, url, of_feed
         self.id = row.transcription_id
         self.stored_before = self.stored
         self.memory = bytearray()
@@ -101,8 +102,8 @@ class Fetcher(Service):
             return Report(more=True, in_vain=1)
 
     async def _try(self, row: FetchRow) -> Report:
-        source = await self._store.read(lambda tx: find(tx, row.transcription_id).source)
-        one = LinkFetch(row, source.removeprefix("link:"))
+        found = await self._store.read(lambda tx: find(tx, row.transcription_id))
+        one = LinkFetch(row, found.source.removeprefix("link:"), (found.key or "").startswith(EPISODE_KEY))
         try:
             ends_at = row.since + self._settings.fetch_hours * 3600
             async with asyncio.timeout(max(LAST_SECONDS, ends_at - (row.next_at - HELD_SECONDS))):
@@ -245,9 +246,10 @@ class Fetcher(Service):
             with suppress(LeaseLost):
                 await self._drop_parts(one)
         passing = bool(error.details.get("again")) or isinstance(error, StorageError)
-        grown = one.stored - one.stored_before >= PART_BYTES
-        if passing and (grown or one.row.tries <= len(WAIT_SECONDS)):
-            wait = WAIT_SECONDS[min(one.row.tries, len(WAIT_SECONDS)) - 1]
+        passing = passing and (one.of_feed or not error.details.get("no_host"))
+        grown, waits = one.stored - one.stored_before >= PART_BYTES, fetches.WAIT_SECONDS
+        if passing and (grown or one.row.tries <= len(waits)):
+            wait = waits[min(one.row.tries, len(waits)) - 1]
             await self._let_go(one, error.message, max(wait, error.details.get("wait_seconds", 0.0)), not grown)
             return
         known = isinstance(error, FetchFailed | LinkIsPage | AddressRefused | TooLarge)
