@@ -1,5 +1,5 @@
 // Events become what the pages show: progress is written at once, everything else is asked for again, in bundles.
-import type { InfiniteData, QueryClient } from "@tanstack/react-query";
+import type { InfiniteData, Query, QueryClient } from "@tanstack/react-query";
 
 import type { TranscriptionList, TranscriptionView } from "../api/schema";
 import type { FarmEvent } from "./hub";
@@ -50,8 +50,10 @@ export class Applied {
       one.id === id && one.progress.chunks_done < chunks_done
         ? { ...one, progress: { ...one.progress, done_seconds, chunks_done } }
         : one;
-    this.client.setQueryData<TranscriptionView>(["transcription", id], (one) => one && moved(one));
-    this.client.setQueriesData<InfiniteData<TranscriptionList>>({ queryKey: ["transcriptions"] }, (list) =>
+    // What is out of date stays so: written into, it would pass for fresh.
+    const predicate = ({ state }: Query) => !state.isInvalidated;
+    this.client.setQueriesData<TranscriptionView>({ queryKey: ["transcription", id], predicate }, (one) => one && moved(one));
+    this.client.setQueriesData<InfiniteData<TranscriptionList>>({ queryKey: ["transcriptions"], predicate }, (list) =>
       list && {
         ...list,
         pages: list.pages.map((page) => ({ ...page, transcriptions: page.transcriptions.map(moved) })),
