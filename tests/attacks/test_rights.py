@@ -261,7 +261,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
         from whisper_farm.coordinator import server as serve_module
 
-        farm = ServedFarm(tmp_path_factory.mktemp("rights"), max_unfinished=100_000, max_tokens=10_000)
+        farm = ServedFarm(
+            tmp_path_factory.mktemp("rights"),
+            max_unfinished=100_000,
+            max_tokens=10_000,
+            private_networks=("127.0.0.0/8",),
+        )
         patch.setattr(serve_module, "create_app", catch_coordinator(farm))
         stack.enter_context(farm)
         yield World(farm, People(farm))

@@ -43,7 +43,9 @@ def database(sqlite_url: str) -> Iterator[Database]:
     one.close()
 
 
-def tried(database: Database, server: RawServer, answer: bytes) -> webhooks.DeliveryRow:
+def tried(
+    database: Database, server: RawServer, answer: bytes, settings: ServerSettings = SETTINGS
+) -> webhooks.DeliveryRow:
     """What is noted of a message to a server that answers so."""
     server.answer = answer
     (hook,) = database.read(webhooks.webhooks_of) or [
@@ -54,7 +56,7 @@ def tried(database: Database, server: RawServer, answer: bytes) -> webhooks.Deli
     async def run() -> None:
         store = StoreThreads(database)
         try:
-            await Webhooks(store, SETTINGS).run_once()
+            await Webhooks(store, settings).run_once()
         finally:
             await store.close()
 
@@ -83,6 +85,13 @@ def test_any_bytes_are_a_failure_with_its_reason(
     found = tried(database, server, answer)
     assert found.state == "failed" or answer.startswith(b"HTTP/")
     assert canary.visits == 0
+
+
+def test_nothing_is_sent_to_a_network_that_is_not_public(database: Database, server: RawServer) -> None:
+    """A name may lead there later than when it was added."""
+    found = tried(database, server, b"HTTP/1.1 204 No Content\r\n\r\n", ServerSettings())
+    assert found.state == "failed"
+    assert found.error == "127.0.0.1 is no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it."
 
 
 def test_messages_of_one_owner_hold_up_no_other(database: Database) -> None:

@@ -61,7 +61,7 @@ PARTS = ("path_parameters", "headers", "query", "body", "media_type")
 Made = tuple[str, dict[str, Any]]
 """The name of an operation, and these parts of a request to it."""
 WEBHOOK = {"url": "http://127.0.0.1:9/told"}
-"""An address to which nothing is sent."""
+"""An address where nobody listens."""
 CODES = every_error().keys()
 STATUSES = {kind.code: kind.status for kind in every_error().values()}
 
@@ -293,7 +293,8 @@ def check(case: Case, answer: schemathesis.Response) -> None:
 def test_whatever_is_asked_the_answer_is_a_declared_one(
     start_farm: StartFarm, database_url: str, make_worker: MakeWorker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    farm = start_farm(database=database_url, policy=Policy(lease_seconds=600, heartbeat_seconds=60))
+    policy, own = Policy(lease_seconds=600, heartbeat_seconds=60), ("127.0.0.0/8",)
+    farm = start_farm(database=database_url, policy=policy, private_networks=own)
     present = Present(farm, make_worker)
     spoken = {"Authorization": f"Bearer {farm.token}", PROTOCOL_HEADER: str(PROTOCOL_VERSION)}
     problems: list[BaseException] = []

@@ -123,14 +123,16 @@ def test_a_message_that_was_not_taken_comes_again_with_the_same_id(
     api(telling, "DELETE", f"/webhooks/{hook['id']}")
 
 
-def test_nothing_is_sent_to_a_network_that_is_not_public(tones_farm: Farm, receiver: Receiver, speak: Speak) -> None:
-    hook = hooked(tones_farm, receiver.url)
-    tones_farm.submit(speak())
-    (told,) = until(lambda: [each for each in deliveries(tones_farm, hook) if each["error"]], "the first try is noted")
-    assert told["error"] == "127.0.0.1 is no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it."
-    assert told["state"] == "pending"
-    assert receiver.got.empty()
-    api(tones_farm, "DELETE", f"/webhooks/{hook['id']}")
+def test_an_address_that_deliveries_refuse_is_refused_at_once(tones_farm: Farm, telling: Farm) -> None:
+    refused = api(tones_farm, "POST", "/webhooks", json={"url": "http://127.0.0.1:9/told"})
+    assert refused.status_code == 422
+    assert (refused.json()["error"]["code"], refused.json()["error"]["message"]) == (
+        "address_refused",
+        "127.0.0.1 is no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it.",
+    )
+    for url in ("http://127.0.0.1:9/told", f"https://{'x' * 64}.example/told"):  # no name, so nobody is asked
+        hook = hooked(telling, url)
+        assert api(telling, "DELETE", f"/webhooks/{hook['id']}").status_code == 204
 
 
 def test_webhooks_are_their_owners_and_addresses_are_checked(telling: Farm, receiver: Receiver) -> None:

@@ -11,12 +11,14 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpcore
 
 from whisper_farm.errors import AddressRefused
+from whisper_farm.ingest.addresses import host_of
 
 Network = IPv4Network | IPv6Network
 RESOLVE_SECONDS = 10.0
@@ -33,6 +35,12 @@ def guarded_pool(private_networks: Sequence[Network]) -> httpcore.AsyncConnectio
         max_keepalive_connections=0,
         network_backend=GuardedNetwork(private_networks),
     )
+
+
+async def check_reach(url: str, private_networks: Sequence[Network]) -> None:
+    """Raise `AddressRefused` if this leads where no request may go, as far as its name is known at the moment."""
+    with suppress(httpcore.ConnectError):
+        await GuardedNetwork(private_networks).looked_at(host_of(url), 443)
 
 
 @cache
@@ -61,12 +69,17 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to an address of this host that may be used; raises `AddressRefused` if it has one that may not."""
+        address = await self.looked_at(host, port)
+        return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def looked_at(self, host: str, port: int) -> str:
+        """An address of this host; raises `AddressRefused` if it has one that may not be used."""
         addresses = await _resolved(host, port)
         for address in addresses:
             if not self._allowed(address):
                 what = f"{host} is" if host == str(address) else f"{host} leads to {address}, which is"
                 raise AddressRefused(f"{what} no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it.")
-        return await self._network.connect_tcp(str(addresses[0]), port, timeout, local_address, socket_options)
+        return str(addresses[0])
 
     async def sleep(self, seconds: float) -> None:
         await self._network.sleep(seconds)

@@ -10,6 +10,7 @@ from whisper_farm.coordinator.layers.auth import AnyCaller
 from whisper_farm.coordinator.services.webhooks import message
 from whisper_farm.errors import AddressRefused, NotFound, WrongState
 from whisper_farm.ingest.addresses import check_url
+from whisper_farm.ingest.links import check_reach
 from whisper_farm.protocol.subscriptions import DeliveryList, DeliveryView, NewWebhook, WebhookList, WebhookView
 from whisper_farm.store import webhooks
 from whisper_farm.store.database import Transaction
@@ -23,6 +24,7 @@ _ONE = documented(NotFound)
 async def create_webhook(body: NewWebhook, caller: AnyCaller, farm: Farm) -> WebhookView:
     """Tell an address of the own transcriptions that end, or of their progress, too. This answer has the secret."""
     url = check_url(body.url)
+    await check_reach(url, farm.settings.private_networks)
     row = await farm.store.write(
         lambda tx: webhooks.add_webhook(tx, caller.owner, url, body.progress, newest_event(tx))
     )
