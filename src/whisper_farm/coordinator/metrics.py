@@ -105,9 +105,9 @@ def _queue(tx: Transaction, gauge: MakeGauge) -> None:
 def _leases(tx: Transaction, gauge: MakeGauge) -> None:
     live = gauge("leases_live", "Attempts under way", "hedge")
     lapsed = gauge("leases_lapsed", "Attempts whose worker has not been heard of for a lease")
-    for row in live_leases(tx):
-        live.labels("yes" if row.hedge else "no").set(row.live)
-        lapsed.inc(row.lapsed)
+    for hedge, under_way, silent in live_leases(tx):
+        live.labels("yes" if hedge else "no").set(under_way)
+        lapsed.inc(silent)
 
 
 def _workers(tx: Transaction, gauge: MakeGauge) -> None:

@@ -20,15 +20,6 @@ class QueuedJobs:
     audio_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LiveLeases:
-    """Attempts under way; `lapsed` counts those among them whose worker was not heard of for a lease."""
-
-    hedge: bool
-    live: int
-    lapsed: int
-
-
 QUEUED = Query[QueuedJobs]("""
     SELECT kind, count(*) AS jobs, min(created_at) AS oldest_at, sum(end_seconds - start_seconds) AS audio_seconds
       FROM jobs WHERE state = 'queued' GROUP BY kind
@@ -38,7 +29,7 @@ RUNNING = Query[tuple[JobKind, int]]("""
       FROM jobs JOIN attempts ON attempts.job_id = jobs.id
      WHERE attempts.state = 'live' GROUP BY jobs.kind
 """)
-LEASES = Query[LiveLeases]("""
+LEASES = Query[tuple[bool, int, int]]("""
     SELECT hedge, count(*) AS live, count(*) FILTER (WHERE lease_until <= :now) AS lapsed
       FROM attempts WHERE state = 'live' GROUP BY hedge
 """)
@@ -58,8 +49,8 @@ def running_jobs(tx: Transaction) -> list[tuple[JobKind, int]]:
     return tx.rows(RUNNING)
 
 
-def live_leases(tx: Transaction) -> list[LiveLeases]:
-    """Attempts under way: first tries and hedges."""
+def live_leases(tx: Transaction) -> list[tuple[bool, int, int]]:
+    """Attempts under way, first tries and hedges (True), and those whose worker was not heard of for a lease."""
     return tx.rows(LEASES)
 
 

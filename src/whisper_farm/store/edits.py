@@ -44,19 +44,11 @@ class VersionRow:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class LogSize:
-    """How much there is already."""
-
-    number: int
-    letters: int
-
-
 AFTER = Query[EditRow]("""
     SELECT number, author, content FROM edits
      WHERE transcription_id = :transcription AND number > :after ORDER BY number
 """)
-NEWEST = Query[LogSize]("""
+NEWEST = Query[tuple[int, int]]("""
     SELECT coalesce(max(number), 0) AS number, coalesce(sum(letters), 0) AS letters
       FROM edits WHERE transcription_id = :transcription
 """)
@@ -85,12 +77,12 @@ def is_edited(tx: Transaction, transcription_id: str) -> bool:
 
 def add_edit(tx: Transaction, row: TranscriptionRow, edit: Edit) -> bool:
     """Add an entry at its number; False if that number is not the next one any more."""
-    size = tx.first(NEWEST, {"transcription": row.id}) or LogSize(0, 0)
-    if edit.number != size.number + 1:
+    ((newest, there),) = tx.rows(NEWEST, {"transcription": row.id})
+    if edit.number != newest + 1:
         return False
     content = EDIT.dump_python(edit, mode="json", exclude={"number", "author"}, exclude_defaults=True)
     letters = len(str(content))
-    if edit.number > MOST_EDITS or size.letters + letters > MOST_LETTERS:
+    if edit.number > MOST_EDITS or there + letters > MOST_LETTERS:
         raise QuotaReached(f"{row.name} has as many edits as a transcription may have.")
     about = {"transcription": row.id, "number": edit.number, "author": edit.author, "at": tx.now}
     tx.change(ADD, about | {"letters": letters, "content": Json(content)})
@@ -107,5 +99,5 @@ def name_version(tx: Transaction, row: TranscriptionRow, number: int, name: str 
     """Give a number a name, or take it away; raises `NotFound`."""
     if not tx.changed(NAME, {"transcription": row.id, "number": number, "name": name}):
         raise NotFound(f"{row.name} has no edit {number}.")
-    newest = tx.first(NEWEST, {"transcription": row.id}) or LogSize(0, 0)
-    emit(tx, TranscriptionEdited(number=newest.number, author=row.owner), row.id, row.owner)
+    ((newest, _),) = tx.rows(NEWEST, {"transcription": row.id})
+    emit(tx, TranscriptionEdited(number=newest, author=row.owner), row.id, row.owner)

@@ -5,7 +5,6 @@ They are read in the transaction that heeds them. So a change counts at once, at
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from whisper_farm.errors import QuotaReached
@@ -20,14 +19,7 @@ MOST_FLOWS = 100
 """Labels and models that the unfinished transcriptions of one owner may have: each claim looks at all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedRow:
-    """What administrators changed, by name."""
-
-    changed: dict[str, Any]
-
-
-CHANGED = Query[ChangedRow]("SELECT changed FROM limits")
+CHANGED = Query[tuple[dict[str, Any]]]("SELECT changed FROM limits")
 CHANGE = Change("""
     INSERT INTO limits (id, changed) VALUES (1, :changed) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed
 """)
@@ -73,5 +65,6 @@ def change_limits(tx: Transaction, server: Limits, change: dict[str, Any], autho
 
 
 def _changed(tx: Transaction) -> dict[str, Any]:
-    row = tx.first(CHANGED)
-    return {} if row is None else row.changed
+    """By name."""
+    (changed,) = tx.first(CHANGED) or ({},)
+    return changed
