@@ -76,8 +76,8 @@ def test_a_row_that_contradicts_itself_cannot_be_kept(database: Database) -> Non
 
 def test_what_administrators_ask_for_is_not_overwritten_by_the_holder(database: Database) -> None:
     keep(database, ROW, pools=(PoolRow("p", why="one"),))
-    database.write(lambda tx: books.switch_pool(tx, "p", "paused"))
-    database.write(lambda tx: books.fix_pool(tx, "p", 3))
+    database.write(lambda tx: books.change_pool(tx, "p", switch="paused"))
+    database.write(lambda tx: books.change_pool(tx, "p", fixed=3))
     database.write(lambda tx: books.wish_for(tx, "p-1", "drain"))
     keep(database, replace(ROW, region="ams"), pools=(PoolRow("p", why="two", inputs={"a": 1}),))
     pool = database.read(books.pool_rows)["p"]
@@ -88,7 +88,7 @@ def test_what_administrators_ask_for_is_not_overwritten_by_the_holder(database: 
     assert database.read(books.counted_machines)[0].wish == "drain", "another wish came meanwhile"
     database.write(lambda tx: books.fulfilled(tx, "p-1", "drain"))
     assert database.read(books.counted_machines)[0].wish is None
-    database.write(lambda tx: books.fix_pool(tx, "p", None))
+    database.write(lambda tx: books.change_pool(tx, "p", fixed=None))
     assert database.read(books.pool_rows)["p"].fixed is None
 
 

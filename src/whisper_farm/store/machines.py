@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from whisper_farm.errors import WrongState
@@ -82,7 +82,7 @@ class PoolRow:
     next_launch_at: float = 0
     full_regions: dict[str, float] = field(default_factory=dict)
     wanted: int = 0
-    why: str = ""
+    why: str = "Nothing was decided yet."
     inputs: dict[str, Any] = field(default_factory=dict)
     decided_at: float = 0
 
@@ -121,13 +121,6 @@ class WorkRow:
     end_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    owner: str
-    holder: str | None
-    held_until: float
-
-
 MACHINES = f"SELECT {columns(MachineRow)} FROM machines"
 COUNTED = Query[MachineRow](f"{MACHINES} WHERE state <> 'gone' ORDER BY intended_at, launch_id")
 LATELY_GONE = Query[MachineRow](f"{MACHINES} WHERE ended_at >= :since ORDER BY intended_at, launch_id")
@@ -136,17 +129,8 @@ SPENT = Query[tuple[str, float]]("SELECT pool, sum(spent) AS spent FROM machines
 POOLS = Query[PoolRow](f"SELECT {columns(PoolRow)} FROM machine_pools ORDER BY name")
 KEEP_MACHINE = keep_row("machines", MachineRow, "launch_id", "wish")
 KEEP_POOL = keep_row("machine_pools", PoolRow, "name", "switch", "fixed")
+CHANGE_POOL = keep_row("machine_pools", PoolRow, "name")
 FULFILLED = Change("UPDATE machines SET wish = NULL WHERE launch_id = :launch_id AND wish = :wish")
-SWITCH = Change("""
-    INSERT INTO machine_pools (name, switch, full_regions, why, inputs)
-    VALUES (:name, :switch, :nothing, 'Nothing was decided yet.', :nothing)
-    ON CONFLICT (name) DO UPDATE SET switch = excluded.switch
-""")
-FIX = Change("""
-    INSERT INTO machine_pools (name, switch, fixed, full_regions, why, inputs)
-    VALUES (:name, 'on', :fixed, :nothing, 'Nothing was decided yet.', :nothing)
-    ON CONFLICT (name) DO UPDATE SET fixed = excluded.fixed
-""")
 WISH = Change("UPDATE machines SET wish = :wish WHERE launch_id = :launch_id AND state <> 'gone'")
 WRITE_LOG = insert("machine_log", LogRow)
 LOG = Query[LogRow](f"""
@@ -185,7 +169,7 @@ HEARD_OF = Query[tuple[str, float]]("""
      GROUP BY workers.machine ->> 'launch_id'
 """)
 """Audio that workers of machines have recognised: in all, and of one transcription; by launch."""
-TURN = Query[_Turn]("SELECT owner, holder, held_until FROM fleet")
+TURN = Query[tuple[str, str | None, float]]("SELECT owner, holder, held_until FROM fleet")
 FIRST_TURN = Change("INSERT INTO fleet (id, owner) VALUES (1, :owner) ON CONFLICT (id) DO NOTHING")
 TAKE_TURN = Change("""
     UPDATE fleet SET holder = :holder, held_until = :until
@@ -207,15 +191,15 @@ def leave_turn(tx: Transaction, holder: str) -> None:
 
 def check_turn(tx: Transaction, holder: str) -> None:
     """Raise `WrongState` unless it is still this one's turn: what it knows may be old."""
-    turn = tx.first(TURN)
-    if turn is None or turn.holder != holder or turn.held_until <= tx.now:
+    _, now_its, until = tx.first(TURN) or ("", None, 0.0)
+    if now_its != holder or until <= tx.now:
         raise WrongState("Another coordinator looks after the machines now.")
 
 
 def owner_tag(tx: Transaction) -> str | None:
     """The tag that all machines of this farm carry; None before the first turn."""
     turn = tx.first(TURN)
-    return None if turn is None else turn.owner
+    return turn and turn[0]
 
 
 def counted_machines(tx: Transaction) -> list[MachineRow]:
@@ -253,8 +237,7 @@ def keep(tx: Transaction, machines: Sequence[MachineRow], pools: Sequence[PoolRo
     for machine in machines:
         tx.change(KEEP_MACHINE, asdict(machine) | {"stretches": Json(machine.stretches)})
     for pool in pools:
-        told = {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)}
-        tx.change(KEEP_POOL, asdict(pool) | told)
+        tx.change(KEEP_POOL, _told(pool))
     for line in log:
         tx.change(WRITE_LOG, asdict(line))
 
@@ -264,16 +247,14 @@ def fulfilled(tx: Transaction, launch_id: str, wish: MachineWish) -> None:
     tx.change(FULFILLED, {"launch_id": launch_id, "wish": wish})
 
 
-def switch_pool(tx: Transaction, name: str, switch: Switch) -> None:
-    """Switch a pool: on, paused, drained, or stopped at once."""
-    tx.change(SWITCH, {"name": name, "switch": switch, "nothing": Json({})})
+def change_pool(tx: Transaction, name: str, **wanted: Any) -> None:
+    """Switch a pool (`switch`), or say how many machines it shall have (`fixed`; None leaves it to the loop)."""
+    tx.change(CHANGE_POOL, _told(replace(pool_rows(tx).get(name) or PoolRow(name), **wanted)))
     tx.wake()
 
 
-def fix_pool(tx: Transaction, name: str, fixed: int | None) -> None:
-    """Say how many machines a pool shall have; None leaves it to the loop."""
-    tx.change(FIX, {"name": name, "fixed": fixed, "nothing": Json({})})
-    tx.wake()
+def _told(pool: PoolRow) -> dict[str, Any]:
+    return asdict(pool) | {"full_regions": Json(pool.full_regions), "inputs": Json(pool.inputs)}
 
 
 def wish_for(tx: Transaction, launch_id: str, wish: MachineWish) -> None:

@@ -70,9 +70,9 @@ async def change_pool(pool: PoolInPath, change: protocol.PoolChange, caller: Adm
 
     def write(tx: Transaction) -> None:
         if change.switch is not None:
-            rows.switch_pool(tx, pool, change.switch)
+            rows.change_pool(tx, pool, switch=change.switch)
         if change.automatic or change.fixed is not None:
-            rows.fix_pool(tx, pool, None if change.automatic else change.fixed)
+            rows.change_pool(tx, pool, fixed=None if change.automatic else change.fixed)
 
     await farm.store.write(write)
     _wake(farm)
@@ -132,7 +132,7 @@ def _view(row: MachineRow, now: float, work: Sequence[WorkRow]) -> protocol.Mach
 
 
 def _pool_view(snapshot: Snapshot, pool: Pool, heard_by: Mapping[str, float]) -> protocol.PoolView:
-    now, kept = snapshot.now, snapshot.pools.get(pool.name) or PoolRow(pool.name, why="Nothing was decided yet.")
+    now, kept = snapshot.now, snapshot.pools.get(pool.name) or PoolRow(pool.name)
     mine = [row for row in snapshot.machines.values() if row.pool == pool.name]
     today = [row for row in (*mine, *snapshot.ended_today) if row.pool == pool.name]
     working = sum(row.state == "working" for row in mine)
