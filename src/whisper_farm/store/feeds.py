@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from whisper_farm.errors import NotFound, QuotaReached, WrongState
+from whisper_farm.errors import QuotaReached, WrongState
 from whisper_farm.protocol.client import TranscriptionState
 from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
@@ -65,8 +65,9 @@ ROW = f"SELECT {columns(FeedRow)} FROM feeds"
 COUNT = Query[int]("SELECT count(*) AS feeds FROM feeds WHERE owner = :owner")
 SAME = Query[FeedRow](f"{ROW} WHERE owner = :owner AND url = :url")
 ADD = insert("feeds", FeedRow)
-OF_OWNER = Query[FeedRow](f"{ROW} WHERE CAST(:owner AS TEXT) IS NULL OR owner = :owner ORDER BY created_at, id")
-FIND = Query[FeedRow](f"{ROW} WHERE id = :id")
+SEEN = f"{ROW} WHERE (CAST(:owner AS TEXT) IS NULL OR owner = :owner)"
+OF_OWNER = Query[FeedRow](f"{SEEN} ORDER BY created_at, id")
+FIND = Query[FeedRow](f"{SEEN} AND id = :id")
 BY_SECRET = Query[FeedRow](f"{ROW} WHERE secret = :secret")
 DUE = Query[FeedRow](f"""
     {ROW} WHERE next_at <= :now
@@ -116,18 +117,12 @@ def feeds_of(tx: Transaction, owner: str | None = None) -> list[FeedRow]:
 
 def find_feed(tx: Transaction, feed_id: str, owner: str | None) -> FeedRow:
     """One feed, if it is this owner's (or anybody's, for None); raises `NotFound`."""
-    found = tx.first(FIND, {"id": feed_id})
-    if found is None or owner not in (None, found.owner):
-        raise NotFound(f"There is no feed {feed_id}.")
-    return found
+    return tx.one(FIND, {"id": feed_id, "owner": owner}, f"feed {feed_id}")
 
 
 def served_feed(tx: Transaction, secret: str) -> FeedRow:
     """The feed that is served under this secret; raises `NotFound`."""
-    found = tx.first(BY_SECRET, {"secret": secret})
-    if found is None:
-        raise NotFound("There is no such feed.")
-    return found
+    return tx.one(BY_SECRET, {"secret": secret}, "such feed")
 
 
 def delete_feed(tx: Transaction, feed: FeedRow) -> list[str]:

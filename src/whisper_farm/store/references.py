@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.fetches import FetchRow
-from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.fetches import fetches_of
+from whisper_farm.store.statements import Change, Query
 
 ANNOUNCED = Query[tuple[str, int]]("SELECT key, size FROM uploads WHERE state = 'open' AND key IN :keys")
 NAMED = Query[str]("""
@@ -21,7 +21,6 @@ NAMED = Query[str]("""
      UNION SELECT audio_key FROM jobs WHERE transcription_id IN :transcriptions AND audio_key IN :keys
      UNION SELECT result_key FROM jobs WHERE transcription_id IN :transcriptions AND result_key IN :keys
 """)
-PARTS = Query[FetchRow](f"SELECT {columns(FetchRow)} FROM fetches WHERE transcription_id IN :transcriptions")
 EVERY_BLOB = Query[tuple[str, str, str | None]]("""
     SELECT id, transcript_key AS key, transcript_sha256 AS sha256 FROM transcriptions
         WHERE transcript_key IS NOT NULL
@@ -44,9 +43,9 @@ EMPTY = Change("DELETE FROM trash WHERE key IN :keys")
 
 def named_blobs(tx: Transaction, keys: Collection[str], transcription_ids: Collection[str]) -> set[str]:
     """Those of these blobs that must stay. The ids are those of the transcriptions that the keys belong to."""
-    sources = [f"blob:{key}" for key in keys]
-    wanted = {"keys": list(keys), "sources": sources, "transcriptions": list(transcription_ids)}
-    parts = {key for row in tx.rows(PARTS, wanted) for key, _ in row.parts}
+    sources, transcriptions = [f"blob:{key}" for key in keys], list(transcription_ids)
+    wanted = {"keys": list(keys), "sources": sources, "transcriptions": transcriptions}
+    parts = {key for row in fetches_of(tx, transcriptions).values() for key, _ in row.parts}
     return parts | set(tx.rows(NAMED, wanted))
 
 
