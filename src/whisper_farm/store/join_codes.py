@@ -8,14 +8,14 @@ is not valid before an administrator has let the worker in, unless the code was 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from whisper_farm.errors import NotFound, QuotaReached
 from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
-from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.statements import Change, Query, columns, insert
 from whisper_farm.store.tokens import TokenRow, digest, find_tokens, keep_token, must_have_room, new_id
 
 LETTERS = "ABCDEFGHJKMNPQRSTVWXYZ23456789"
@@ -52,10 +52,7 @@ JOINS = f"""
 ALL = Query[JoinRow](f"{JOINS} ORDER BY created_at, id")
 WAITING = Query[JoinRow](f"{JOINS} AND id = :id AND token_hash IS NOT NULL")
 USABLE = Query[JoinRow](f"{JOINS} AND hash = :hash AND (token_hash IS NULL OR token_hash = :token_hash)")
-ADD = Change("""
-    INSERT INTO join_codes (id, hash, made_by, owner, parent, approved, created_at, expires_at)
-    VALUES (:id, :hash, :made_by, :owner, :parent, :approved, :now, :until)
-""")
+ADD = insert("join_codes", JoinRow, "hash")
 WAIT = Change("UPDATE join_codes SET name = :name, token_hash = :token_hash, expires_at = :until WHERE id = :id")
 REMOVE = Change("DELETE FROM join_codes WHERE id = :id")
 EXPIRED = Change("DELETE FROM join_codes WHERE expires_at <= :now")
@@ -69,10 +66,9 @@ def make_code(
     if len(join_codes(tx)) >= MOST:
         raise QuotaReached(f"There are {MOST} join codes, the most there may be; remove some, or wait.")
     code = "".join(secrets.choice(LETTERS) for _ in range(CODE_LENGTH))
-    of, until = owner or made_by, tx.now + CODE_SECONDS
-    row = JoinRow(secrets.token_hex(6), made_by, of, parent, approved, tx.now, until, None, None)
-    told = {"id": row.id, "made_by": made_by, "owner": of, "parent": parent, "approved": approved, "until": until}
-    tx.change(ADD, told | {"hash": digest(code)})
+    until = tx.now + CODE_SECONDS
+    row = JoinRow(secrets.token_hex(6), made_by, owner or made_by, parent, approved, tx.now, until, None, None)
+    tx.change(ADD, asdict(row) | {"hash": digest(code)})
     return row, f"{code[:5]}-{code[5:]}"
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 
-from whisper_farm.errors import QuotaReached
+from whisper_farm.errors import NotFound, QuotaReached
+from whisper_farm.protocol.events import SettingsChanged
 from whisper_farm.store.database import Transaction
-from whisper_farm.store.statements import Change, Query, columns
+from whisper_farm.store.events import emit
+from whisper_farm.store.statements import Change, Query, columns, insert
 from whisper_farm.store.tokens import digest
+from whisper_farm.store.transcriptions import TranscriptionRow
 
 MOST = 50
 """Links of one transcription."""
@@ -27,20 +30,18 @@ class ShareRow:
 SHARES = f"SELECT {columns(ShareRow)} FROM shares WHERE transcription_id = :transcription"
 OF_TRANSCRIPTION = Query[ShareRow](f"{SHARES} ORDER BY created_at, id")
 FIND = Query[ShareRow](f"{SHARES} AND hash = :hash")
-ADD = Change("""
-    INSERT INTO shares (id, transcription_id, hash, made_by, created_at)
-    VALUES (:id, :transcription_id, :hash, :made_by, :created_at)
-""")
+ADD = insert("shares", ShareRow, "hash")
 REVOKE = Change("DELETE FROM shares WHERE transcription_id = :transcription AND id = :id")
 
 
-def share(tx: Transaction, transcription_id: str, made_by: str) -> tuple[ShareRow, str]:
+def share(tx: Transaction, shared: TranscriptionRow, made_by: str) -> tuple[ShareRow, str]:
     """A new link; returns it with its secret, which cannot be had again."""
-    if len(shares_of(tx, transcription_id)) >= MOST:
+    if len(shares_of(tx, shared.id)) >= MOST:
         raise QuotaReached(f"This transcription has {MOST} links, the most there may be; revoke some.")
     secret = secrets.token_urlsafe(32)
-    row = ShareRow(secrets.token_hex(6), transcription_id, made_by, tx.now)
+    row = ShareRow(secrets.token_hex(6), shared.id, made_by, tx.now)
     tx.change(ADD, asdict(row) | {"hash": digest(secret)})
+    emit(tx, SettingsChanged(what="shares"), owner=shared.owner)
     return row, secret
 
 
@@ -54,6 +55,8 @@ def is_shared(tx: Transaction, transcription_id: str, secret: str) -> bool:
     return tx.first(FIND, {"transcription": transcription_id, "hash": digest(secret)}) is not None
 
 
-def revoke_share(tx: Transaction, transcription_id: str, share_id: str) -> bool:
-    """End a link; False if there is none of that id."""
-    return tx.changed(REVOKE, {"transcription": transcription_id, "id": share_id}) == 1
+def revoke_share(tx: Transaction, shared: TranscriptionRow, share_id: str) -> None:
+    """End a link; raises `NotFound`."""
+    if not tx.changed(REVOKE, {"transcription": shared.id, "id": share_id}):
+        raise NotFound(f"There is no link {share_id}.")
+    emit(tx, SettingsChanged(what="shares"), owner=shared.owner)

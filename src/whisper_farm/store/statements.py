@@ -144,9 +144,9 @@ def columns(row: type[Any]) -> str:
     return ", ".join(row.__match_args__)
 
 
-def insert(table: str, row: type[Any]) -> Change:
-    """Add a row of that type."""
-    names = row.__match_args__
+def insert(table: str, row: type[Any], *more: str) -> Change:
+    """Add a row of that type, with more columns, whose values are given beside it."""
+    names = (*row.__match_args__, *more)
     return Change(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})")
 
 

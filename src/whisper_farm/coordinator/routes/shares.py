@@ -8,10 +8,7 @@ from whisper_farm.coordinator.dialect import routes_for
 from whisper_farm.coordinator.layers.auth import AnyCaller, own
 from whisper_farm.errors import NotFound
 from whisper_farm.protocol.client import ShareList, ShareView
-from whisper_farm.protocol.events import SettingsChanged
-from whisper_farm.store.database import Transaction
-from whisper_farm.store.events import emit
-from whisper_farm.store.shares import ShareRow, revoke_share, share, shares_of
+from whisper_farm.store.shares import revoke_share, share, shares_of
 
 router = routes_for("transcriptions", "/transcriptions/{transcription_id}/shares", NotFound)
 
@@ -19,13 +16,7 @@ router = routes_for("transcriptions", "/transcriptions/{transcription_id}/shares
 @router.post("", status_code=201)
 async def create_share(transcription_id: TranscriptionId, caller: AnyCaller, farm: Farm) -> ShareView:
     """Make a link. Its secret is in this answer and nowhere else."""
-
-    def make(tx: Transaction) -> tuple[ShareRow, str]:
-        owner = own(tx, caller, transcription_id).owner
-        emit(tx, SettingsChanged(what="shares"), owner=owner)
-        return share(tx, transcription_id, caller.owner)
-
-    row, secret = await farm.store.write(make)
+    row, secret = await farm.store.write(lambda tx: share(tx, own(tx, caller, transcription_id), caller.owner))
     farm.log.info("a transcription was shared", action="shared", transcription_id=transcription_id, share_id=row.id)
     return ShareView.of(row, secret=secret)
 
@@ -40,12 +31,5 @@ async def list_shares(transcription_id: TranscriptionId, caller: AnyCaller, farm
 @router.delete("/{share_id}", status_code=204)
 async def delete_share(transcription_id: TranscriptionId, share_id: IdInPath, caller: AnyCaller, farm: Farm) -> None:
     """Revoke a link: it opens nothing any more, also where it was opened before."""
-
-    def revoke(tx: Transaction) -> None:
-        owner = own(tx, caller, transcription_id).owner
-        if not revoke_share(tx, transcription_id, share_id):
-            raise NotFound(f"There is no link {share_id}.")
-        emit(tx, SettingsChanged(what="shares"), owner=owner)
-
-    await farm.store.write(revoke)
+    await farm.store.write(lambda tx: revoke_share(tx, own(tx, caller, transcription_id), share_id))
     farm.log.info("a link was revoked", action="share_revoked", transcription_id=transcription_id, share_id=share_id)
