@@ -76,8 +76,7 @@ class Coordinator:
         self.texts = Texts(self.store, blobs)
         self.machines = _machines(self.store, settings)
         self.services = Services(self._services())
-        self.event_log = EventLog(self.store)
-        self.event_log.on_event(self._heed)
+        self.event_log = EventLog(self.store, self._heed)
         self.log = logger()
         self.start_error: FarmError | None = None
         """Why it could not start."""

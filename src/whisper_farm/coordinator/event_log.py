@@ -103,20 +103,16 @@ class Listener:
 class EventLog:
     """The one reader of the event log."""
 
-    def __init__(self, store: StoreThreads) -> None:
-        self._store = store
+    def __init__(self, store: StoreThreads, heed: Callable[[Event], None] = lambda _: None) -> None:
+        """`heed` is called on the event loop for every event from the start on. It must be quick and not raise."""
+        self._store, self._heed = store, heed
         self._listeners: set[Listener] = set()
-        self._callbacks: list[Callable[[Event], None]] = []
         self._woken = asyncio.Event()
-        self._unsubscribe: Callable[[], None] = _nothing
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._closed = False
         self._log = logger()
         self.position = 0
         """Id of the last event handed out."""
-
-    def on_event(self, callback: Callable[[Event], None]) -> None:
-        """Call `callback` on the event loop for every event from now on. It must be quick and not raise."""
-        self._callbacks.append(callback)
 
     async def start(self) -> None:
         """Begin at the newest event. `run` must follow."""
@@ -202,8 +198,7 @@ class EventLog:
             for listener in self._listeners:
                 listener.end()
             return
-        for callback in self._callbacks:
-            callback(one)
+        self._heed(one)
         for listener in list(self._listeners):
             listener.give(one)
 
@@ -219,7 +214,3 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
     """From any thread, also while the loop is being closed."""
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(woken.set)
-
-
-def _nothing() -> None:
-    """Stands for a subscription that was not made."""

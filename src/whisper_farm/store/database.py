@@ -124,6 +124,10 @@ class Database:
         self._listeners: dict[object, Callable[[], None]] = {}
         self._watch: Watch | None = None
         self._closed = False
+        self.dialect = backend.dialect
+        """`sqlite` or `postgresql`."""
+        self.place = backend.place
+        """Where it is, without the password, for people to read."""
 
     @classmethod
     def open(cls, place: str | Path) -> Database:
@@ -141,16 +145,6 @@ class Database:
 
             return cls(PostgresBackend(url))
         raise StoreUnavailable(f"A database is sqlite:///PATH or postgresql://…, not {url.drivername}://…")
-
-    @property
-    def dialect(self) -> str:
-        """`sqlite` or `postgresql`."""
-        return self._backend.dialect
-
-    @property
-    def place(self) -> str:
-        """Where it is, without the password, for people to read."""
-        return self._backend.place
 
     def write(self, work: Callable[[Transaction], T], now: float | None = None) -> T:
         """Run `work` in a transaction of its own while nobody else writes; commit, then wake who listens.
