@@ -10,6 +10,7 @@ from whisper_farm.errors import InvalidRequest, LeaseLost, NotFound, PositionCon
 from whisper_farm.leases.append import append
 from whisper_farm.leases.transcriptions import Assembled, assembled, blob_keys_of, next_to_assemble, results_of
 from whisper_farm.protocol.worker import AppendRequest, NewChunk
+from whisper_farm.store.transcriptions import find
 from whisper_farm.transcript.transcript import Coverage, MissingStretch
 
 WHOLE = Coverage(duration=90, covered=90, chunks=3)
@@ -375,7 +376,7 @@ def test_what_was_cut_before_the_cutting_failed_is_finished(farm: Farm) -> None:
         assert farm.find(recording.id).state == "running"
         farm.done(job)
     assert farm.find(recording.id).state == "assembling"
-    (gap,) = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    (gap,) = farm.database.read(lambda tx: gaps_of(tx, [find(tx, recording.id)])[recording.id])
     assert (gap.start_seconds, gap.position) == (60.0, None)
     assert "source_unreadable" in gap.reason
 
@@ -390,7 +391,7 @@ def test_gaps_name_what_was_set_aside_and_what_the_file_promised(farm: Farm) -> 
     farm.fail(jobs[1], permanent=True)
     for job in (jobs[0], jobs[2]):
         farm.done(job)
-    gaps = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    gaps = farm.database.read(lambda tx: gaps_of(tx, [find(tx, recording.id)])[recording.id])
     assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(30, 60, 1), (90, 100, None)]
 
 
@@ -404,7 +405,7 @@ def test_damage_that_lasts_longer_than_a_second_is_a_gap_and_shorter_damage_a_co
     farm.fail(two, permanent=True)
     farm.done(zero)
     farm.done(one)
-    gaps = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    gaps = farm.database.read(lambda tx: gaps_of(tx, [find(tx, recording.id)])[recording.id])
     assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(50, 83.5, None), (60, 90, 2)]
     assert gaps[0].reason == "7 packets of the file are damaged"
 
@@ -445,7 +446,7 @@ def test_a_chunk_whose_stored_result_is_lost_is_named_and_recognised_again_by_a_
     results = farm.database.read(lambda tx: results_of(tx, recording.id))
     made = Assembled("transcripts/one.json", 5, HOLED, results, lost={1})
     assert farm.write(lambda tx: assembled(tx, recording.id, made)).state == "incomplete"
-    gaps = farm.database.read(lambda tx: gaps_of(tx, recording.id))
+    gaps = farm.database.read(lambda tx: gaps_of(tx, [find(tx, recording.id)])[recording.id])
     assert [(gap.start_seconds, gap.end_seconds, gap.position) for gap in gaps] == [(30, 60, 1)]
     assert "blob_missing" in gaps[0].reason
     farm.retry(recording.id)
@@ -483,5 +484,5 @@ def test_the_makers_are_those_whose_results_count(farm: Farm) -> None:
     farm.done(one, language="en")
     (two,) = farm.claim("ann")
     farm.done(two, language="en", digest="c" * 64)
-    maker = farm.database.read(lambda tx: maker_of(tx, recording.id))
+    maker = farm.database.read(lambda tx: maker_of(tx, find(tx, recording.id)))
     assert (maker.engine, maker.model, maker.revision, maker.workers) == ("tones", "instant", "r1", ("ann",))

@@ -275,13 +275,8 @@ def read_document(document: bytes, sha256: str | None = None) -> Transcript:
         raise InvalidTranscript(DAMAGED) from error
 
 
-def gaps_of(tx: Transaction, transcription_id: str) -> tuple[Gap, ...]:
-    """The stretches of the recording that will have no result as things stand, and why."""
-    return gaps_of_all(tx, [find(tx, transcription_id)])[transcription_id]
-
-
-def gaps_of_all(tx: Transaction, rows: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
-    """The gaps of each of these transcriptions."""
+def gaps_of(tx: Transaction, rows: Sequence[TranscriptionRow]) -> dict[str, tuple[Gap, ...]]:
+    """The stretches of each of these recordings that will have no result as things stand, and why."""
     failed: dict[str, list[FailedJob]] = {row.id: [] for row in rows}
     for job in failed_jobs(tx, list(failed)):
         failed[job.transcription_id].append(job)
@@ -322,10 +317,9 @@ def _missing_in_file(row: TranscriptionRow) -> Iterable[Gap]:
         yield Gap(start_seconds=decoded, end_seconds=declared, reason=reason)
 
 
-def maker_of(tx: Transaction, transcription_id: str) -> Maker:
+def maker_of(tx: Transaction, row: TranscriptionRow) -> Maker:
     """What recognised the recording: distinct versions, devices and workers of the results that count."""
-    rows = makers_of(tx, transcription_id)
-    row = find(tx, transcription_id)
+    rows = makers_of(tx, row.id)
     return Maker(
         engine=str(row.options["engine"]),
         version=", ".join(_distinct(each.facts["engine_version"] for each in rows)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 
-from whisper_farm.coordinator.transcripts import gaps_of_all
+from whisper_farm.coordinator.transcripts import gaps_of
 from whisper_farm.errors import InvalidRequest
 from whisper_farm.leases.kinds import RECOGNITION
 from whisper_farm.leases.workers import LiveWorkers, nobody_runs
@@ -52,7 +52,7 @@ def _cursor(after: str, order: protocol.ListOrder) -> tuple[str | float, str]:
 
 
 def _views(tx: Transaction, rows: Sequence[TranscriptionRow], policy: Policy) -> list[protocol.TranscriptionView]:
-    gaps = gaps_of_all(
+    gaps = gaps_of(
         tx, [one for one in rows if len(rows) == 1 or one.chunks_failed + len(one.damaged or ()) <= MOST_GAPS]
     )
     fleet = LiveWorkers(tx, policy)

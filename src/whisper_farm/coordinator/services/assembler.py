@@ -223,5 +223,6 @@ class Draft:
 
 
 def _draft(tx: Transaction, transcription_id: str) -> Draft:
-    missing = [MissingStretch(gap.start_seconds, gap.end_seconds, gap.reason) for gap in gaps_of(tx, transcription_id)]
-    return Draft(find(tx, transcription_id), results_of(tx, transcription_id), maker_of(tx, transcription_id), missing)
+    row = find(tx, transcription_id)
+    missing = [MissingStretch(gap.start_seconds, gap.end_seconds, gap.reason) for gap in gaps_of(tx, [row])[row.id]]
+    return Draft(row, results_of(tx, row.id), maker_of(tx, row), missing)
