@@ -16,7 +16,7 @@ from obstore.store import S3Store
 from whisper_farm.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 REFUSED = re.compile(r"status code: (400|401|403|405)\b|Received redirect without LOCATION")
@@ -34,12 +34,9 @@ def open_bucket(bucket: str, prefix: str, endpoint: str | None = None) -> S3Stor
         "read_timeout": timedelta(seconds=30),
         "timeout": timedelta(hours=1),
     }
+    own: S3Config = {} if endpoint is None else {"endpoint": endpoint}
     try:
-        if endpoint is not None:
-            return S3Store(
-                bucket, prefix=prefix or None, endpoint=endpoint, client_options=client, retry_config=RETRIES
-            )
-        return S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=RETRIES)
+        return S3Store(bucket, prefix=prefix or None, config=own, client_options=client, retry_config=RETRIES)
     except (BaseError, ValueError) as error:
         raise StoreUnavailable(f"The bucket {bucket} cannot be used: {first_line(error)}") from error
 
