@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.hand_farm import TONES
 from support.hand_worker import HandWorker, Json
 from support.listening import past
 from support.served_farm import ServedFarm, StartFarm, eventually
@@ -13,8 +14,11 @@ from support.submitting import submit
 
 from whisper_farm.coordinator import long_poll
 from whisper_farm.coordinator.claims import WORK_MAKING
-from whisper_farm.leases.transcriptions import fetched
+from whisper_farm.leases.transcriptions import NewTranscription, fetched
+from whisper_farm.leases.transcriptions import submit as submit_link
 from whisper_farm.settings import Policy
+from whisper_farm.store.database import Transaction
+from whisper_farm.store.fetches import take_fetch
 
 MakeWorker = Callable[..., HandWorker]
 Stage = Callable[[ServedFarm, HandWorker, HandWorker], Callable[[], object]]
@@ -106,13 +110,16 @@ def left(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], ob
 
 
 def fetched_link(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
-    link = {
-        "name": "talk.mp3",
-        "url": "http://nowhere.invalid/talk.mp3",
-        "options": {"engine": "tones", "model": "tiny"},
-    }
-    made = farm.admin.post("/api/transcriptions", json=link).json()["id"]
+    """By somebody who holds the link from its first moment: the farm's own fetchers leave it alone."""
+    link = NewTranscription("ann", "talk.mp3", "link:http://nowhere.invalid/talk.mp3", 0, TONES)
+
+    def held(tx: Transaction) -> str:
+        made = submit_link(tx, link)
+        assert take_fetch(tx, "somebody", 1)
+        return made
+
     database = farm.coordinator.database
+    made = database.write(held)
     return lambda: database.write(lambda tx: fetched(tx, made, "sources/link/1", 1000, "0" * 64))
 
 
