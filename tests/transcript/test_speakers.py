@@ -62,6 +62,29 @@ def test_who_speaks_through_two_microphones_is_one_speaker() -> None:
     assert len(speakers_of(chunks, least=4).means) == 4
 
 
+def turn(number: int, who: int) -> Voices:
+    """Twenty windows of somebody who sounds another way in each turn."""
+    heard = voices([who] * 20, 15.0 * number, spread=0.9, seed=number)
+    away = np.random.default_rng(number).normal(size=DIMENSIONS)
+    moved = heard.vectors * np.linalg.norm([1, 0.9]) + 0.8 * away / np.linalg.norm(away)
+    return Voices.unpacked("m", heard.spans, Voices("m", heard.spans, moved.astype(np.float32)).packed())
+
+
+def test_two_who_sound_another_way_in_each_turn_of_a_long_recording_are_two() -> None:
+    assert len(speakers_of([turn(n, n % 2) for n in range(120)]).means) == 2
+
+
+def test_who_says_two_sentences_in_an_hour_is_a_speaker() -> None:
+    hour = [voices([n % 2] * 30, 30.0 * n, seed=n) for n in range(120)]
+    rare = [voices([0] * 26 + [2] * 4, 30.0 * n, seed=n) for n in (120, 121)]
+    found = speakers_of([*hour, *rare])
+    assert len(found.means) == 3
+    first = Voices("m", [(n * 0.75, n * 0.75 + 1.5) for n in range(30)], rare[0].vectors)
+    assert len(found.told_apart([words(94, ends=[79])], first)) == 2
+    assert len(speakers_of([*hour, *rare], most=2).means) == 2
+    assert len(speakers_of([*hour, *rare], least=3).means) == 3
+
+
 def test_a_few_windows_of_noise_are_no_speaker() -> None:
     assert len(speakers_of([voices([0] * 30 + [1] * 30 + [2, 3, 4, 5])]).means) == 2
 

@@ -31,6 +31,8 @@ SURE_SECONDS = 1.0
 """Shorter windows say too little to find speakers by."""
 LEAST_WINDOWS, LEAST_SHARE = 4, 0.005
 """A group with less is no speaker: windows in which two speak, and noise."""
+STRANGE = 0.3
+"""Windows with less of a cosine to every speaker are somebody else's, who needs no share then."""
 BLOCK = 600
 """Windows that are compared each with each; then their groups are."""
 CHANGE, CHANGE_AT_END = 0.8, 0.3
@@ -118,12 +120,30 @@ def _means(vectors: Vectors, least: int, most: int) -> Vectors:
         enough = counts >= max(LEAST_WINDOWS, LEAST_SHARE * len(vectors))
         if not enough.any():
             enough = counts == counts.max()
-        if enough.sum() >= least or alike >= STRICTEST:
-            break
+        means = _with_strangers(vectors, _one_each(vectors, _unit(sums[enough]), least, most), most)
+        if len(means) >= least or alike >= STRICTEST:
+            return means
         alike += STEP
-    means = _unit(sums[enough])
-    sums, _ = _merged(means, np.ones(len(means), np.float32), SAME, least, most)
-    return _settled(vectors, _unit(sums))
+
+
+def _one_each(vectors: Vectors, means: Vectors, least: int, most: int) -> Vectors:
+    """The means of the windows nearest to each, after those that are alike were made one, until none are."""
+    before = 0
+    while len(means) != before:
+        before = len(means)
+        sums, _ = _merged(means, np.ones(before, np.float32), SAME, least, most)
+        means = _settled(vectors, _unit(sums))
+    return means
+
+
+def _with_strangers(vectors: Vectors, means: Vectors, most: int) -> Vectors:
+    """With those who say little of a long recording: groups of windows that sound like nobody else."""
+    strange = vectors[(vectors @ means.T).max(axis=1) < STRANGE]
+    if not len(strange) or len(means) == most:
+        return means
+    sums, counts = _grouped(strange, ALIKE)
+    found = _unit(sums[counts >= LEAST_WINDOWS])[: most - len(means)]
+    return _settled(vectors, np.concatenate([means, found]))
 
 
 def _grouped(vectors: Vectors, alike: float) -> tuple[Vectors, Vectors]:
