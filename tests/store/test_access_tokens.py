@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from functools import partial
 
-import pytest
 from sqlalchemy import text
 
-from whisper_farm.errors import InvalidRequest
 from whisper_farm.protocol.administration import Scope
 from whisper_farm.store.database import Database
 from whisper_farm.store.tokens import (
@@ -85,8 +83,3 @@ def test_a_new_farm_has_no_admin(database: Database) -> None:
     assert database.read(has_admin)
     database.write(lambda tx: revoke_token(tx, token.id))
     assert not database.read(has_admin)
-
-
-def test_a_scope_is_one_of_three(database: Database) -> None:
-    with pytest.raises(InvalidRequest, match="admin, user, worker"):
-        database.write(lambda tx: mint_token(tx, "laptop", "ann", "root"))  # type: ignore[arg-type]
