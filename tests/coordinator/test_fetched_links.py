@@ -286,11 +286,6 @@ def test_what_is_no_link_is_refused_at_once(farm: ServedFarm, url: str) -> None:
     assert refused(answer) == (422, "address_refused")
 
 
-def test_a_submission_names_one_source(farm: ServedFarm) -> None:
-    given = {"name": "x", "url": "http://example.org/x.mp3", "upload_id": "u1"}
-    assert refused(farm.admin.post("/api/transcriptions", json=given)) == (422, "invalid_request")
-
-
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": ""}])
 def test_a_file_larger_than_the_farm_takes_is_given_up(
     start_farm: StartFarm, web: WebServer, headers: dict[str, str]

@@ -71,16 +71,6 @@ def test_two_coordinators_take_each_episode_once(start_farm: StartFarm, database
     assert names(first) == ["one", "three", "two"]
 
 
-def test_who_has_too_much_to_do_gets_the_rest_later(start_farm: StartFarm, web: WebServer) -> None:
-    farm = start_farm(max_unfinished=2, **OPEN)
-    farm.admin.post("/api/feeds", json={"url": feed(web, "three", "two", "one")})
-    eventually(lambda: only(farm)["episodes"] == 2, "as many as may be")
-    for one in farm.admin.get("/api/transcriptions").json()["transcriptions"]:
-        farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
-    farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
-    eventually(lambda: only(farm)["episodes"] == 3, "the rest")
-
-
 def test_who_has_as_much_as_one_may_reads_why_nothing_is_taken(start_farm: StartFarm, web: WebServer) -> None:
     farm = start_farm(max_unfinished=1, **OPEN)
     farm.admin.post("/api/feeds", json={"url": feed(web, "two", "one")})

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -22,7 +21,7 @@ from whisper_farm.coordinator.routes import events as events_route
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.protocol.events import JobReleased, TranscriptionDone
 from whisper_farm.store.database import Database
-from whisper_farm.store.events import emit, retire_events
+from whisper_farm.store.events import emit, newest_event, retire_events
 from whisper_farm.store.tokens import revoke_token
 
 MakeWorker = Callable[..., HandWorker]
@@ -64,16 +63,6 @@ def test_a_stream_says_where_it_begins_so_that_a_break_before_the_first_event_lo
     assert begins_at == (before[0].id if before else 0)
     made = submit(farm.admin)
     assert [one.transcription_id for one in past(farm.admin, after=begins_at)] == [made["id"]]
-
-
-def test_a_follower_hears_of_a_commit_within_moments(either_farm: ServedFarm) -> None:
-    with following(either_farm.admin) as arrived:
-        made = submit(either_farm.admin)
-        answered = time.monotonic()
-        at, view = arrived.get(timeout=60)
-    assert view is not None
-    assert (view.kind, view.transcription_id) == ("transcription_submitted", made["id"])
-    assert at - answered < 2  # 5 ms here when nothing else runs
 
 
 def test_last_event_id_resumes_where_the_stream_broke(farm: ServedFarm) -> None:
@@ -227,6 +216,27 @@ def test_a_listener_that_does_not_keep_up_is_dropped_and_misses_nothing(
         await store.close()
 
     asyncio.run(scenario())
+
+
+def test_events_retired_while_the_past_is_being_read_are_told_by_a_reset(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "PAGE", 3)
+
+    async def scenario() -> list[object]:
+        store = StoreThreads(database)
+        await store.write(lambda tx: emit(tx, TranscriptionDone()))
+        start = await store.read(newest_event)
+        await store.write(lambda tx: [emit(tx, JobReleased(position=number)) for number in range(10)])
+        seen: list[object] = []
+        async for one in EventLog(store).follow(start, Filter(), once=True, idle_seconds=1):
+            seen.append("reset" if isinstance(one, Reset) else one.data["position"])
+            if len(seen) == 3:
+                await store.write(lambda tx: retire_events(tx, tx.now + 1))
+        await store.close()
+        return seen
+
+    assert asyncio.run(scenario()) == [0, 1, 2, "reset"]
 
 
 def test_events_are_json_whatever_a_name_holds(farm: ServedFarm) -> None:

@@ -75,14 +75,6 @@ def test_the_providers_are_looked_at_when_somebody_asks(placing: ServedFarm) -> 
     assert [one["pool"] for one in answer.json()["machines"]] == ["here"]
 
 
-def test_nobody_but_an_administrator_sees_or_changes_machines(placing: ServedFarm) -> None:
-    user = placing.user("ann")
-    assert user.get("/api/machines").status_code == 403
-    assert user.post("/api/pools/here", json={"fixed": 1}).status_code == 403
-    assert user.post("/api/machines/sync").status_code == 403
-    assert user.get("/api/scaling", params={"engine": "tones"}).status_code == 200
-
-
 def test_a_pool_and_a_machine_that_are_not_there_are_named(placing: ServedFarm) -> None:
     unknown = placing.admin.post("/api/pools/gpu", json={"switch": "on"})
     assert unknown.status_code == 404

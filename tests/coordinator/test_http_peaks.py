@@ -89,15 +89,6 @@ def test_what_cannot_be_drawn_is_no_waveform(farm: ServedFarm, worker: HandWorke
     assert refused(farm.admin.get(f"/api/transcriptions/{made}/peaks")) == (404, "not_made")
 
 
-def test_a_waiting_worker_hears_of_it_when_the_recording_is_cut(farm: ServedFarm, worker: HandWorker) -> None:
-    submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    assert asked(worker) == []
-    worker.complete([worker.cut_done(cutting, 1)])
-    assert [claim["task"]["kind"] for claim in asked(worker, wait=10)] == ["peaks"]
-
-
 def test_a_submission_may_do_without_it(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin, peaks=False)
     worker.work_off(1)

@@ -292,29 +292,6 @@ def test_files_of_this_machine_are_sources_only_where_that_is_meant(
     assert worker.transfer(source["transfer"]).json()["error"]["code"] == "blob_missing"
 
 
-def test_pages_list_every_transcription_once_newest_first(farm: ServedFarm) -> None:
-    made = [submit(farm.admin, name=f"{number}.mp3")["id"] for number in range(5)]
-    farm.admin.post(f"/api/transcriptions/{made[2]}/cancel")
-    listed: list[str] = []
-    query: dict[str, Any] = {"limit": 2}
-    while True:
-        page = farm.admin.get("/api/transcriptions", params=query).json()
-        listed += [one["id"] for one in page["transcriptions"]]
-        if page["next"] is None:
-            break
-        query["after"] = page["next"]
-    assert listed == made[::-1]
-    cancelled = farm.admin.get("/api/transcriptions", params={"state": "cancelled"}).json()
-    assert [one["id"] for one in cancelled["transcriptions"]] == [made[2]]
-
-
-def test_a_transcription_nobody_can_serve_says_so(farm: ServedFarm, make_worker: MakeWorker) -> None:
-    assert "No worker" in submit(farm.admin)["warning"]
-    make_worker(farm, models=["instant"])
-    assert submit(farm.admin)["warning"] is None
-    assert "another" in submit(farm.admin, options={"model": "another"})["warning"]
-
-
 def test_text_streams_in_order_while_chunks_finish_out_of_order(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -77,72 +76,17 @@ def test_a_chunk_job_reads_its_source_by_ranges(farm: ServedFarm, worker: HandWo
     assert head.headers["Accept-Ranges"] == "bytes"
 
 
-def test_a_worker_fetches_exactly_the_audio_that_was_appended(farm: ServedFarm, worker: HandWorker) -> None:
-    submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 2)
-    claims = worker.claim(2)
-    assert [worker.transfer(one["task"]["transfer"]).content for one in claims] == [
-        b"sound of chunk 0",
-        b"sound of chunk 1",
-    ]
-
-
 def test_the_audio_of_a_chunk_may_be_sent_again_until_it_is_appended(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
     (cutting,) = worker.claim(0, chunk=1)
     worker.upload(cutting, 0, b"a first try")
     target = worker.told("uploads", token=cutting["token"], positions=[0])["uploads"][0]["transfer"]
-    worker.cut(cutting, 1)
+    worker.cut(cutting, 2)
     late = worker.transfer(target, b"something else")
     assert late.status_code == 409
     assert late.json()["error"]["code"] == "position_conflict"
-    (hearing,) = worker.claim(1)
-    assert worker.transfer(hearing["task"]["transfer"]).content == b"sound of chunk 0"
-
-
-def test_chunks_are_claimable_while_cutting_goes_on(farm: ServedFarm, worker: HandWorker) -> None:
-    submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    (claim,) = worker.claim(1)
-    assert worker.finish(claim)[0]["error_code"] is None
-    worker.cut(cutting, 1, first=1)
-    assert worker.complete([worker.cut_done(cutting, 2)])[0]["error_code"] is None
-
-
-def test_complete_claims_the_next_in_the_same_call(farm: ServedFarm, worker: HandWorker) -> None:
-    submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 3)
-    (first,) = worker.claim(1)
-    completion = worker.completion(first, worker.heard(first))
-    answer = worker.told("complete", completions=[completion], claim=worker.claim_body(2))
-    assert [one["position"] for one in answer["claims"]] == [1, 2]
-
-
-@pytest.mark.parametrize("lost", ["claim", "complete", "append"])
-def test_a_lost_answer_is_asked_for_again(farm: ServedFarm, worker: HandWorker, lost: str) -> None:
-    submit(farm.admin)
-    if lost == "claim":
-        assert worker.claim(0, chunk=1, request_id="same") == worker.claim(0, chunk=1, request_id="same")
-        assert worker.claim(0, chunk=1) == []
-        return
-    (cutting,) = worker.claim(0, chunk=1)
-    chunk = worker.upload(cutting, 0)
-    first = worker.told("append", token=cutting["token"], chunks=[chunk])
-    if lost == "append":
-        assert worker.told("append", token=cutting["token"], chunks=[chunk]) == first
-        return
-    (claim,) = worker.claim(1)
-    assert worker.finish(claim) == worker.finish(claim)
-    assert worker.finish(claim, text=" another")[0]["error_code"] == "result_conflict"
-    kinds = [json.loads(line[5:])["kind"] for line in events(farm) if line.startswith("data:")]
-    assert kinds.count("job_done") == 1
-
-
-def events(farm: ServedFarm) -> list[str]:
-    return farm.admin.get("/api/events", params={"after": 0, "once": True}).text.splitlines()
+    heard = [worker.transfer(one["task"]["transfer"]).content for one in worker.claim(2)]
+    assert heard == [b"sound of chunk 0", b"sound of chunk 1"]
 
 
 def test_the_token_of_an_overtaken_attempt_opens_nothing(start_farm: StartFarm, make_worker: MakeWorker) -> None:
@@ -173,16 +117,6 @@ def test_the_token_of_an_overtaken_attempt_opens_nothing(start_farm: StartFarm, 
     assert zombie.told("heartbeat", tokens=[old["token"]])["lost"] == [old["token"]]
     heir.cut(new, 1)
     assert heir.complete([heir.cut_done(new, 1)])[0]["error_code"] is None
-
-
-def test_a_late_completion_that_nobody_overtook_is_taken(start_farm: StartFarm, make_worker: MakeWorker) -> None:
-    farm = start_farm(policy=Policy(lease_seconds=0.05, heartbeat_seconds=0.02))
-    worker = make_worker(farm)
-    submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    time.sleep(0.5)  # several leases, and longer than a worker may be silent: nothing else can be waited for here
-    assert worker.complete([worker.cut_done(cutting, 1)])[0]["error_code"] is None
 
 
 def test_a_worker_that_was_given_up_is_told_its_outcomes_and_claims_nothing(
@@ -226,27 +160,6 @@ def test_a_worker_that_says_nothing_for_a_lease_is_shown_as_silent_until_it_is_h
         assert state() == [shown], "what it was told counts more"
     worker.register()
     assert (state(), farm.admin.get("/api/server").json()["workers_live"]) == (["live"], 1)
-
-
-def test_a_waiting_claim_hears_of_work_at_once(either_farm: ServedFarm, make_worker: MakeWorker) -> None:
-    farm = either_farm
-    worker = make_worker(farm)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(worker.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
-        submitted = time.monotonic()
-        submit(farm.admin)
-        assert len(waiting.result(10)) == 1
-        assert time.monotonic() - submitted < 5
-
-
-def test_a_waiting_claim_takes_a_job_whose_lease_lapses(start_farm: StartFarm, make_worker: MakeWorker) -> None:
-    farm = start_farm(policy=Policy(lease_seconds=0.5, heartbeat_seconds=0.2))
-    gone, heir = make_worker(farm, "gone"), make_worker(farm, "heir")
-    submit(farm.admin)
-    (lost,) = gone.claim(0, chunk=1)
-    (claim,) = heir.claim(0, chunk=1, wait=15)
-    assert claim["job_id"] == lost["job_id"]
 
 
 def test_a_wait_ends_empty_when_its_time_is_over(farm: ServedFarm, worker: HandWorker) -> None:
@@ -298,24 +211,6 @@ def test_a_draining_worker_is_told_so_while_it_waits(farm: ServedFarm, worker: H
     assert farm.admin.post("/api/workers/w-1/dismiss").json()["state"] == "dismissed"
     assert [one["state"] for one in farm.admin.get("/api/workers").json()["workers"]] == ["dismissed"]
     assert worker.told("heartbeat", tokens=[])["dismissed"] is True
-
-
-def test_released_work_goes_to_the_next_waiting_worker(farm: ServedFarm, make_worker: MakeWorker) -> None:
-    first, second = make_worker(farm, "first"), make_worker(farm, "second")
-    submit(farm.admin)
-    (claim,) = first.claim(0, chunk=1)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(second.claim, 0, 1, 20)
-        eventually(lambda: len(farm.coordinator.long_polls) == 1, "the wait")
-        first.told("release", tokens=[claim["token"]])
-        assert waiting.result(10)[0]["job_id"] == claim["job_id"]
-
-
-def test_cancel_reaches_the_worker_with_its_next_heartbeat(farm: ServedFarm, worker: HandWorker) -> None:
-    made = submit(farm.admin)
-    (claim,) = worker.claim(0, chunk=1)
-    assert farm.admin.post(f"/api/transcriptions/{made['id']}/cancel").json()["state"] == "cancelled"
-    assert worker.told("heartbeat", tokens=[claim["token"]])["cancelled"] == [claim["token"]]
 
 
 def test_what_was_uploaded_must_be_what_is_appended(farm: ServedFarm, worker: HandWorker) -> None:
@@ -435,13 +330,6 @@ def test_a_worker_speaks_for_itself_only(farm: ServedFarm, make_worker: MakeWork
 
 def _registration() -> dict[str, object]:
     return {"name": "n", "version": "1", "platform": "p", "slots": 1, "engines": []}
-
-
-def test_a_worker_the_farm_does_not_know_is_told_to_register(farm: ServedFarm, worker: HandWorker) -> None:
-    stranger = {"worker_id": "stranger"}
-    for call, more in (("claim", {"request_id": "r", "wait_seconds": 5}), ("heartbeat", {"tokens": []})):
-        answer = worker.http.post(f"/api/work/{call}", json={**stranger, **more})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "worker_unknown")
 
 
 def test_many_idle_workers_share_new_work_without_a_stampede(farm: ServedFarm, make_worker: MakeWorker) -> None:

@@ -300,22 +300,6 @@ def test_who_has_a_model_in_memory_is_tried_before_those_who_have_waited_longer(
     play(scenario)
 
 
-def test_many_that_leave_a_job_to_others_do_not_keep_it_from_the_next() -> None:
-    async def scenario(queue: Queue, polls: LongPolls) -> None:
-        tasks = await crowd(queue, polls, 6)
-        real = queue._one
-
-        def only_w5(request: ClaimRequest) -> Tried:
-            return real(request) if request.worker_id == "w5" else Tried(interest=request.worker_id)
-
-        queue._one = only_w5  # type: ignore[method-assign] # all others have failed it
-        queue.jobs = ["job"]
-        polls.wake()
-        assert await settled([tasks[5]]) == ["job"]
-
-    play(scenario)
-
-
 def test_an_error_is_the_answer_of_its_own_claim_only() -> None:
     async def scenario(queue: Queue, polls: LongPolls) -> None:
         with pytest.raises(WorkerUnknown):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from support.submitting import submit
 
 from whisper_farm.coordinator.server import listening_socket
 from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUnavailable
-from whisper_farm.log import COORDINATOR, set_up_logging
+from whisper_farm.log import COORDINATOR
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.database import Database
 
@@ -196,37 +195,6 @@ def test_any_of_two_coordinators_can_be_spoken_to_at_any_step(
     eventually(lambda: admin.get(f"/api/transcriptions/{made['id']}").json()["state"] == "done")
     for worker in workers:
         worker.close()
-
-
-def test_log_lines_have_an_action_and_ids_and_no_secrets(
-    farm: ServedFarm, make_worker: MakeWorker, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logger = logging.getLogger("whisper_farm")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    set_up_logging("json")
-    try:
-        worker = make_worker(farm)
-        submit(farm.admin)
-        (claim,) = worker.claim(0, chunk=1)
-        worker.transfer(claim["task"]["source"]["transfer"])
-        farm.admin.get("/api/transcriptions/none")
-    finally:
-        for handler in logger.handlers:
-            handler.flush()
-            handler.close()
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
-        web = logging.getLogger("uvicorn.error")
-        web.handlers.clear()
-        web.propagate = True
-    printed = capsys.readouterr().err
-    lines = [json.loads(line) for line in printed.splitlines()]
-    assert {"register", "submit", "claim", "request"} <= {line["action"] for line in lines}
-    requests = [line for line in lines if line["action"] == "request"]
-    assert all({"route", "status", "duration_ms", "request_id"} <= line.keys() for line in requests)
-    assert "none" in [line.get("transcription_id") for line in requests]
-    assert claim["token"] not in printed
-    assert farm.token not in printed
 
 
 def test_nothing_is_printed_unless_somebody_set_up_logging(farm: ServedFarm, capfd: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from support.hand_farm import TONES, Farm, claim
 
-from whisper_farm.leases.rules import TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
-from whisper_farm.leases.transcriptions import NewTranscription, submit
+from whisper_farm.leases.rules import RANDOM, TRIES_PER_ATTEMPT, backoff_seconds, moved_pace, profile_id, stretched
 from whisper_farm.leases.workers import drain
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.options import RecognitionOptions
@@ -431,6 +430,14 @@ def test_back_off_doubles_to_a_limit_and_jitter_only_shortens_it() -> None:
     assert backoff_seconds(policy, 2, 0.5) == 2
 
 
+def test_jitter_is_never_the_same_and_takes_up_to_half_of_a_wait_away() -> None:
+    seen = {RANDOM.jitter() for _ in range(1000)}
+    assert min(seen) >= 0.5
+    assert max(seen) < 1
+    assert len(seen) > 900
+    assert max(seen) - min(seen) > 0.4, "all of the range is used"
+
+
 def test_leases_stretch_in_proportion_to_heartbeats() -> None:
     policy = Policy(lease_seconds=20, heartbeat_seconds=5, beats_per_second=100)
     assert stretched(policy, 0).lease_seconds == 20
@@ -499,19 +506,9 @@ def test_whoever_sends_what_is_cut_for_ever_leaves_a_place_for_the_others(farm: 
     assert cut(1) == ["honest"]
 
 
-def test_small_recordings_are_cut_before_large_ones(farm: Farm) -> None:
-    def new(name: str, size: int) -> str:
-        given = NewTranscription("ann", name, f"blob:{name}", size, TONES)
-        return farm.write(lambda tx: submit(tx, given, farm.mint))
-
-    large, small = new("large.wav", 2 << 30), new("small.mp3", 1 << 20)
-    farm.worker("ann")
-    assert [farm.claim("ann", 0, chunk=1)[0].transcription_id for _ in range(2)] == [small, large]
-
-
 def test_a_small_recording_is_cut_before_a_large_one_that_came_first(farm: Farm) -> None:
     farm.worker("ann")
-    farm.submit("large.wav")
+    large = farm.submit("large.wav")
     farm.now += 1
     small = farm.submit("small.mp3", source_size=1 << 20)
-    assert [one.transcription_id for one in farm.claim("ann", transcribe=0, chunk=1)] == [small.id]
+    assert [farm.claim("ann", 0, chunk=1)[0].transcription_id for _ in range(2)] == [small.id, large.id]

@@ -52,35 +52,13 @@ def test_the_end_of_a_backoff_wakes_the_one_waiting_worker_that_may_have_the_job
     assert asyncio.run(scenario()) == "two"
 
 
-def test_of_waiting_workers_the_one_with_the_model_loaded_is_tried_first(farm: Farm) -> None:
+def test_of_a_waiting_worker_it_is_known_whether_it_has_the_model_loaded(farm: Farm) -> None:
+    """Those are tried first (`test_long_polls.py`)."""
     farm.worker("cold")
     farm.worker("warm", loaded=["instant"])
-    answered: list[str] = []
-
-    async def scenario() -> None:
-        async def attempt(request: ClaimRequest) -> Tried:
-            return farm.write(lambda tx: try_claims(tx, [request], farm.policy)[0])
-
-        async def ask(name: str) -> None:
-            gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if (await polls.claim(waits(farm, name), gone)).claims:
-                answered.append(name)
-
-        polls = LongPolls(attempt)
-        serving = asyncio.create_task(polls.run())
-        calls = []
-        for number, name in enumerate(("cold", "warm"), 1):
-            calls.append(asyncio.create_task(ask(name)))
-            while len(polls) < number:  # noqa: ASYNC110 - what is looked at has no event
-                await asyncio.sleep(0)
-        farm.recording(1)
-        polls.wake()
-        await asyncio.wait(calls, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        await polls.close()
-        await serving
-
-    asyncio.run(scenario())
-    assert answered == ["warm"]
+    asked = [waits(farm, name) for name in ("cold", "warm")]
+    tried = farm.write(lambda tx: try_claims(tx, asked, farm.policy))
+    assert [one.warm for one in tried] == [False, True]
 
 
 @pytest.mark.parametrize("loses", [False, True])

@@ -61,10 +61,8 @@ TIMED = (
     *("tests/attacks/test_bodies.py", "tests/attacks/test_heads.py", "tests/attacks/test_mutated_calls.py"),
     "tests/client/test_farm_client.py::test_every_call_ends_within_its_time_out_though_the_server_drips",
     "tests/coordinator/test_background_services.py::test_a_service_wakes_at_the_events_it_names_and_stops_in_the_middle",
-    "tests/coordinator/test_http_events.py::test_a_follower_hears_of_a_commit_within_moments",
     "tests/coordinator/test_http_events.py::test_streams_end_at_once_when_the_server_stops",
     "tests/coordinator/test_http_refusals.py::test_a_client_that_sends_half_a_request_is_cut_off",
-    "tests/coordinator/test_http_work.py::test_a_waiting_claim_hears_of_work_at_once",
     "tests/coordinator/test_http_work.py::test_many_idle_workers_share_new_work_without_a_stampede",
     "tests/worker/test_api.py::test_patience_ends_with_one_clear_error_and_a_beat_has_none",
 )
