@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import httpx
 from playwright.sync_api import Browser, expect
 from support.browsers import Visitor
-from support.farm_processes import Farm, Recording, until
+from support.farm_processes import Farm, Process, Recording, until
 from support.tone_audio import tone_words
 
 PAGE = 50
@@ -52,3 +53,23 @@ def test_what_is_missing_is_tried_again_from_the_menu_of_the_list(browser: Brows
         until(lambda: [one.number for one in farm.attempts(made, "failed")] == [1, 2], "it is tried once more")
         expect(row.get_by_text("Done, with gaps")).to_be_visible()
         visitor.close()
+
+
+def test_all_that_is_listed_is_exported_at_once_with_lines_of_subtitles_as_long_as_chosen(
+    visitor: Visitor, farm: Farm, worker: Process, tmp_path: Path
+) -> None:
+    for name in ("exported Müller #1?", "exported 2"):
+        farm.finished(farm.submit(Recording.long(tmp_path / f"{name}.wav", 12), "x30"))
+    page = visitor.signed_in()
+    page.get_by_role("searchbox").fill("exported")
+    page.get_by_role("button", name="Export these 2").click()
+    page.get_by_role("dialog").get_by_role("combobox").click()
+    page.get_by_role("option", name="32 characters a line, two lines").click()
+    for shown in ("Plain text", "Subtitles (WebVTT)", "Word document (DOCX)"):
+        page.get_by_role("checkbox", name=shown, exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download 2 files").click()
+    with ZipFile(download.value.path()) as packed:
+        assert sorted(packed.namelist()) == ["exported 2.srt", "exported Müller #1_.srt"]
+        lines = [line for name in packed.namelist() for line in packed.read(name).decode().splitlines()]
+    assert max(map(len, lines)) <= 32

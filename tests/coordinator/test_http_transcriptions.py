@@ -413,6 +413,33 @@ def test_several_formats_come_as_one_zip_with_what_each_of_them_has_alone(farm: 
     assert refused(farm.admin.get(f"{place}s", params={"format": "exe"})) == (422, "invalid_request")
 
 
+def test_many_transcriptions_come_as_one_zip_whatever_their_names_and_lines_are_as_long_as_asked(
+    farm: ServedFarm, worker: HandWorker
+) -> None:
+    made = [submit(farm.admin, name=name) for name in ("Müller #1?.mp3", "talk.mp3", "in/TALK.wav", "talk.mp3", "..\\")]
+    worker.work_off(chunks=1)
+    for each in made:
+        done(farm, each)
+    first, *others = (each["id"] for each in made)
+    place = f"/api/transcriptions/{first}/transcripts"
+    asked = {"format": ["srt", "csv"], "also": [*others, first], "max_line_width": 5}
+    answer = farm.admin.get(place, params=asked)
+    assert 'filename="transcripts.zip"' in answer.headers["Content-Disposition"]
+    with ZipFile(BytesIO(answer.content)) as packed:
+        names = packed.namelist()
+        lines = packed.read(names[0]).decode().split("\n")
+    assert [name for name in names if name.endswith(".srt")] == [
+        "Müller #1_.srt", "talk.mp3.srt", "TALK.wav.srt", "talk.mp3-2.srt", "transcript.srt"
+    ]  # fmt: skip
+    assert len({name.casefold() for name in names}) == 10
+    assert "word0" in lines
+    ann = farm.user("ann")
+    assert refused(ann.get(place, params=asked)) == (404, "not_found")
+    mine = f"/api/transcriptions/{submit(ann)['id']}/transcripts"
+    assert refused(ann.get(mine, params={"also": first})) == (404, "not_found")
+    assert refused(farm.admin.get(place, params={"also": [first] * 101})) == (422, "invalid_request")
+
+
 def test_files_of_a_long_name_can_be_unpacked(farm: ServedFarm, worker: HandWorker, tmp_path: Path) -> None:
     made = submit(farm.admin, name="ä会" * 127)
     worker.work_off(chunks=1)

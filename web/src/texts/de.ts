@@ -105,6 +105,7 @@ export const de: Texts = {
     save: "Speichern",
     states: { all: "Alle", active: "In Arbeit", done: "Fertig", problem: "Probleme" },
     more: "Mehr zeigen",
+    export: (count) => `Diese ${count} exportieren`,
     none: "Keine Transkription passt dazu.",
     emptyTitle: "Noch nichts transkribiert",
     emptyText: "Ziehen Sie eine Aufnahme hierher, oder wählen Sie eine Datei: einen Podcast, eine Vorlesung, eine Besprechung. Sie wird in Stücke " +
@@ -298,7 +299,7 @@ export const de: Texts = {
     backTo: (name) => `Zurück zu „${name}“`,
     machinesText: "Zurück zum Text der Maschine",
     subtitles: "Länge der Untertitel",
-    notMeasured: "Nicht gemessen",
+    anyLength: "Beliebig lang",
     lettersALine: (letters) => `${letters} Zeichen pro Zeile, zwei Zeilen`,
     replace: "Suchen und ersetzen",
     replaceBy: "Ersetzen durch",

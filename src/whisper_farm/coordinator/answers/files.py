@@ -12,8 +12,9 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -54,6 +55,16 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
     return await _serve(request, size, OCTETS, blocks)
 
 
+async def serve_open(request: Request, file: IO[bytes], media_type: str) -> Response:
+    """A file that was made for this answer, and has no name: it is gone when it is closed, at the end."""
+
+    async def blocks(span: Span) -> AsyncIterator[bytes]:
+        file.seek(span.start)
+        return _open_blocks(file, span.length)
+
+    return await _serve(request, file.seek(0, SEEK_END), media_type, blocks)
+
+
 async def _serve(
     request: Request, size: int, media_type: str, content: Callable[[Span], Awaitable[AsyncIterator[bytes]]]
 ) -> Response:
@@ -85,6 +96,13 @@ class HeldStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
             await super().__call__(scope, receive, send)
+
+
+async def _open_blocks(file: IO[bytes], left: int) -> AsyncIterator[bytes]:
+    with file:
+        while block := await asyncio.to_thread(file.read, min(BLOCK_BYTES, left)):
+            yield block
+            left -= len(block)
 
 
 async def _file_blocks(path: Path, first: bytes, span: Span) -> AsyncIterator[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
-from io import BytesIO
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 from urllib.parse import quote
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from whisper_farm import errors
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.files import serve_blob
+from whisper_farm.coordinator.answers.files import serve_blob, serve_open
 from whisper_farm.coordinator.answers.openapi import CURSOR, IdInPath, PageSize, TranscriptionId, files, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
@@ -36,7 +37,7 @@ from whisper_farm.protocol.client import (
     TranscriptionState,
     TranscriptionView,
 )
-from whisper_farm.protocol.wire import ErrorDetail
+from whisper_farm.protocol.wire import ErrorDetail, Id
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
@@ -45,11 +46,12 @@ from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, rename
 from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, known_format
-from whisper_farm.transcript.saving import split_name
+from whisper_farm.transcript.saving import split_name, stems_for
 
 COPY_MEDIA_TYPE = "audio/mp4"
 MOST_FILE_NAME_BYTES = 255
 """What file systems take."""
+MOST_PACKED = 100
 ZIP = "application/zip"
 STORED = FORMATS["json"]
 """The format in which a transcript is stored: its file is served as it is."""
@@ -261,17 +263,28 @@ async def get_transcript(
 )
 async def get_transcripts(
     transcription_id: TranscriptionId,
+    request: Request,
     caller: AnyCaller,
     farm: Farm,
+    layout: Annotated[CueLayout, Depends(CueLayout)],
     format: Annotated[list[FormatName], Query(max_length=50, description="Of the files; all by default.")] = [*FORMATS],  # noqa: B006
+    also: Annotated[list[Id], Query(max_length=MOST_PACKED, description="Other transcriptions that go in.")] = [],  # noqa: B006
 ) -> Response:
-    """The transcript in several formats, with its edits, as one ZIP file."""
-    row = await farm.store.read(lambda tx: own(tx, caller, transcription_id))
-    transcript_key_of(row)
-    wanted = [FORMATS[name] for name in dict.fromkeys(format)]
-    files = {_file_name(row.name, one.extension): await farm.renderer.file(row, one, None, False) for one in wanted}
-    packed = await asyncio.to_thread(_packed, files)
-    return Response(packed, media_type=ZIP, headers={"Content-Disposition": _attachment(row.name, "zip")})
+    """The transcript in several formats, with its edits, as one ZIP file; also those of others."""
+    ids = dict.fromkeys([transcription_id, *also])
+    rows = await farm.store.read(lambda tx: [own(tx, caller, each) for each in ids])
+    for row in rows:
+        transcript_key_of(row)
+    wanted = [FORMATS[name].laid_out(layout) for name in dict.fromkeys(format)]
+    packed = TemporaryFile()  # noqa: SIM115 - closed when it is sent
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for row, stem in zip(rows, stems_for([_base(row.name) for row in rows]), strict=True):
+            for one in wanted:
+                content = await farm.renderer.file(row, one)
+                await asyncio.to_thread(archive.writestr, f"{stem}.{one.extension}", content)
+    answer = await serve_open(request, packed, ZIP)
+    answer.headers["Content-Disposition"] = _attachment(rows[0].name if len(rows) == 1 else "transcripts", "zip")
+    return answer
 
 
 @router.get(
@@ -297,14 +310,6 @@ async def get_peaks(transcription_id: TranscriptionId, request: Request, caller:
     return await serve_blob(request, farm.blobs, made.result_key, made.result_size, "application/json")
 
 
-def _packed(files: dict[str, bytes]) -> bytes:
-    packed = BytesIO()
-    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
 def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> PlayableRow:
     row = own(tx, caller, transcription_id)
     made = playable(tx, row.id)
@@ -313,10 +318,14 @@ def _playable(tx: Transaction, caller: Caller, transcription_id: str) -> Playabl
     return made
 
 
+def _base(name: str) -> str:
+    """The last part of a name, as every system takes it, with room for a number and an extension."""
+    last = re.sub(r'[<>:"|?*\x00-\x1f]', "_", re.split(r"[\\/]", name)[-1]) or "transcript"
+    return last.encode()[: MOST_FILE_NAME_BYTES - 30].decode(errors="ignore")
+
+
 def _file_name(name: str, extension: str) -> str:
-    stem = split_name(name.replace("\\", "/").rsplit("/", 1)[-1])[0] or "transcript"
-    room = MOST_FILE_NAME_BYTES - len(f".{extension}")
-    return f"{stem.encode()[:room].decode(errors='ignore')}.{extension}"
+    return f"{split_name(_base(name))[0]}.{extension}"
 
 
 def _attachment(name: str, extension: str) -> str:

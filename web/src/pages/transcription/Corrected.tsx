@@ -3,15 +3,13 @@ import { ActionIcon, Alert, Button, Group, Menu, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconArrowBackUp, IconArrowForwardUp, IconCheck, IconCloudOff, IconDots, IconHistory, IconLoader2, IconTag, IconUsers } from "@tabler/icons-react";
 
+import { LETTERS } from "../../shell/files";
 import { Facts, NameDialog, Small } from "../../shell/Parts";
 import { clock, useNow, useWords } from "../../words";
 import { said } from "./corrections";
 import style from "./Editor.module.css";
 import { api, data } from "../../api/client";
 import type { Correcting } from "./useCorrections";
-
-/** Letters in a line of a subtitle: none is measured, as podcasts have it, as television, one line. */
-export const LETTERS = [0, 32, 42, 65] as const;
 
 export function UndoButtons({ correcting, onUndo }: { correcting: Correcting; onUndo: (redo: boolean) => void }) {
   const { t } = useWords();
@@ -94,7 +92,7 @@ export function MoreMenu({ id, correcting, letters, onLetters, onSpeakers }: {
           <Menu.RadioGroup value={String(letters)} onChange={(value) => onLetters(Number(value))}>
             {LETTERS.map((one) => (
               <Menu.RadioItem key={one} value={String(one)}>
-                {one ? t.edit.lettersALine(one) : t.edit.notMeasured}
+                {one ? t.edit.lettersALine(one) : t.edit.anyLength}
               </Menu.RadioItem>
             ))}
           </Menu.RadioGroup>

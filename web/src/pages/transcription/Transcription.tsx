@@ -12,6 +12,7 @@ import type { TranscriptionView } from "../../api/schema";
 import { copy } from "../../copy";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { isFatal, Problem, ToList } from "../../shell/Failed";
+import { useLetters } from "../../shell/files";
 import { StateBadge } from "../../shell/StateBadge";
 import { Note, Small } from "../../shell/Parts";
 import { clock, modelName, useNow, useWords } from "../../words";
@@ -29,7 +30,7 @@ import { Share } from "./Share";
 import { Speakers } from "./Speakers";
 import style from "./Transcription.module.css";
 import { useCorrections } from "./useCorrections";
-import { type Active, placeAt, useActive, useEditor, useLetters } from "./useEditor";
+import { type Active, placeAt, useActive, useEditor } from "./useEditor";
 import { type Player, useMediaKeys, usePlayer, useTime } from "./usePlayer";
 import { type Reading, useTranscript } from "./useTranscript";
 

@@ -1,9 +1,7 @@
 // Which segment is being corrected, and everything that its field needs of the page.
-import { useLocalStorage } from "@mantine/hooks";
 import { type KeyboardEvent, useMemo, useRef, useState } from "react";
 
 import type { Corrections } from "./corrections";
-import { LETTERS } from "./Corrected";
 import { type Doubts, pedals } from "./Keys";
 import { rowAt, type Row, wordAt, pieceAt } from "./rows";
 import type { Segment } from "./segments";
@@ -48,11 +46,6 @@ export function useActive(segments: readonly Segment[]) {
   const start = active && (segments.findLast((one) => one.start <= active.start)?.start ?? null);
   const found = useMemo(() => (active && start !== null ? { start, caret: active.caret } : null), [active, start]);
   return { active: found, open };
-}
-
-export function useLetters(): [number, (letters: number) => void] {
-  const [letters, setLetters] = useLocalStorage<number>({ key: "subtitle-letters", defaultValue: 0, getInitialValueInEffect: false });
-  return [LETTERS.find((one) => one === letters) ?? 0, setLetters];
 }
 
 export function useEditor(active: Active | null, open: (active: Active | null) => void, letters: number, given: Given): EditorHandle | null {

@@ -1,13 +1,15 @@
 // The list of transcriptions, sorted and filtered by the server, and a search in everything that was said.
-import { Button, Group, Highlight, Loader, SegmentedControl, Select, Stack, Text, TextInput, Title } from "@mantine/core";
-import { useDebouncedCallback } from "@mantine/hooks";
+import { ActionIcon, Button, Group, Highlight, Loader, SegmentedControl, Select, Stack, Text, TextInput, Title } from "@mantine/core";
+import { useDebouncedCallback, useDisclosure } from "@mantine/hooks";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { IconSearch } from "@tabler/icons-react";
+import { IconDownload, IconSearch } from "@tabler/icons-react";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
-import { ACTIVE, listQuery, type Order, searchQuery, type State } from "../../api/queries";
+import { ACTIVE, hasTranscript, listQuery, type Order, searchQuery, type State } from "../../api/queries";
 import { isFatal, Problem } from "../../shell/Failed";
+import { FilesDialog } from "../../shell/FilesDialog";
+import { MOST_PACKED } from "../../shell/files";
 import { clock, useWords } from "../../words";
 import { useRemoved } from "./removal";
 import { Row } from "./Row";
@@ -50,7 +52,7 @@ export function List({ empty }: { empty: ReactNode }) {
   if (shown.length === 0 && state === "all" && !words) return empty;
   return (
     <Stack gap="sm">
-      <Filters wanted={wanted} />
+      <Filters wanted={wanted} written={shown.filter(hasTranscript).map(({ id }) => id).slice(0, MOST_PACKED)} />
       <ul className={style.list} aria-label={t.nav.transcriptions}>{shown.map((one) => <Row key={one.id} one={one} />)}</ul>
       {shown.length === 0 && <Text c="dimmed">{words ? t.list.noName : t.list.none}</Text>}
       {hasNextPage && (
@@ -64,8 +66,9 @@ export function List({ empty }: { empty: ReactNode }) {
   );
 }
 
-function Filters({ wanted }: { wanted: Wanted }) {
+function Filters({ wanted, written }: { wanted: Wanted; written: readonly string[] }) {
   const { t } = useWords();
+  const [exporting, files] = useDisclosure(false);
   const navigate = useNavigate();
   const { words: asked = "" } = wanted;
   const [typed, setTyped] = useState(asked);
@@ -106,6 +109,10 @@ function Filters({ wanted }: { wanted: Wanted }) {
         onChange={(order) => choose({ order: order ?? "newest" })}
         data={ORDERS.map((value) => ({ value, label: t.list.orders[value] }))}
       />
+      <ActionIcon variant="default" size={36} disabled={!written.length} aria-label={t.list.export(written.length)} title={t.list.export(written.length)} onClick={files.open}>
+        <IconDownload size={18} />
+      </ActionIcon>
+      <FilesDialog ids={written} title={t.list.export(written.length)} opened={exporting} onClose={files.close} />
     </Group>
   );
 }
