@@ -14,7 +14,7 @@ from typing import Any
 import httpcore
 import pytest
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
-from support.web_server import Canary, Page, WebServer
+from support.web_server import Canary, WebServer
 
 from whisper_farm.coordinator.services import feeds, fetcher
 from whisper_farm.coordinator.transfers import owner_of_blob
@@ -303,14 +303,7 @@ def test_a_server_that_trickles_is_given_up(
     monkeypatch.setattr(fetching, "PACE_SECONDS", 0.2)
     monkeypatch.setattr(fetching, "LEAST_BYTES", 1_000_000)
     farm = start_farm(**OPEN)
-    url = web.put("/talk.wav")
-
-    def trickling() -> Page:
-        later = threading.Event()
-        threading.Timer(0.5, later.set).start()
-        return Page(SOUND, break_after=10_000, wait_for=later)
-
-    web.pages["/talk.wav"] = trickling
+    url = web.put("/talk.wav", SOUND, drips=True)
     assert "sends too slowly" in in_state(farm, submit(farm, url), "failed")["error"]["message"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,8 @@ class Page:
     """Bytes after which the connection of the next answer ends."""
     wait_for: threading.Event | None = None
     """What the rest of the next answer waits for after `break_after` bytes, instead of breaking."""
+    drips: bool = False
+    """Whether the body comes byte by byte, until nobody listens any more."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,9 @@ class Handler(BaseHTTPRequestHandler):
         return int(wanted[1]) if wanted and page.ranges and meant else 0
 
     def _send(self, page: Page, body: bytes) -> None:
+        for at in range(len(body) if page.drips else 0):
+            self.wfile.write(body[at : at + 1])
+            time.sleep(0.02)
         if page.break_after is None:
             self.wfile.write(body)
             return

@@ -14,6 +14,7 @@ from support.fake_farm import FakeFarm
 from support.fake_server import FakeServer as Bucket
 from support.work_here import add_speech, recording, speech, until, worker_settings, working
 
+from whisper_farm.client.transport import NoAnswerError, try_again
 from whisper_farm.errors import (
     DigestMismatch,
     InvalidRequest,
@@ -166,3 +167,26 @@ def test_a_bucket_gets_the_headers_of_the_link_but_never_the_token() -> None:
 
     asyncio.run(scene())
     assert [word for word, _ in farm.heard()] == [word for word, _ in truth]
+
+
+def test_who_is_told_to_stop_does_not_try_again_though_a_library_took_that_for_a_time_out() -> None:
+    async def scene() -> None:
+        begun, tries = asyncio.Event(), 0
+
+        async def once() -> None:
+            nonlocal tries
+            tries += 1
+            begun.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise NoAnswerError("no answer in time") from None
+
+        trying = asyncio.create_task(try_again(once, patience_seconds=60))
+        await begun.wait()
+        trying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trying
+        assert tries == 1
+
+    asyncio.run(scene())

@@ -227,6 +227,8 @@ async def try_again(
         try:
             return await once()
         except NoAnswerError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError from error  # it came with a time-out, and a library kept it to itself
             failed(error)
             tries = None if tries is None else tries - 1
             if tries == 0 or loop.time() + pause > give_up_at:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+
+from whisper_farm.to_the_end import end_session
 
 PIECE_BYTES = 1 << 16
 MOST_SAID = 2000
@@ -46,15 +46,6 @@ class Program:
         said = (await self._saying).decode(errors="replace").strip()
         return await self._process.wait(), said.rpartition("\n")[2]
 
-    async def kill(self) -> None:
-        """End it with all its children."""
-        with suppress(ProcessLookupError):
-            if sys.platform == "win32":
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
-        await asyncio.gather(self._process.wait(), self._saying, return_exceptions=True)
-
 
 @asynccontextmanager
 async def run_program(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Program]:
@@ -75,7 +66,7 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str]) ->
         try:
             yield one
         finally:
-            await asyncio.shield(one.kill())
+            await end_session(process)
 
 
 async def _said(stream: asyncio.StreamReader) -> bytes:

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Literal
 
+from whisper_farm.to_the_end import to_the_end
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
@@ -139,11 +140,14 @@ class Child:
             self._process.kill()
 
     async def close(self) -> None:
-        """End the process and collect it. Safe to call again, and when it is dead already.
+        """End the process and collect it, also when cancelled. Safe to call again, and when it is dead already.
 
         A process that the operating system does not let go of, though it is killed, is left behind after a while: that
         must not end the worker.
         """
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.kill("was closed")

@@ -25,6 +25,7 @@ from whisper_farm.errors import (
 )
 from whisper_farm.protocol import worker
 from whisper_farm.protocol.jobs import ChunkResult, ChunkTask
+from whisper_farm.to_the_end import to_the_end
 from whisper_farm.transcript.options import longest_seconds
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
@@ -110,27 +111,28 @@ class Cutting:
                     await appending.append(group)
                     self._tell(appending.notice(len(group)))
         finally:
-            await ended(pump)
-            await reading.close()
-            if isinstance(end, CutEnded | CutFailed) and len(self._idle) < CUTS_AT_ONCE:
-                self._idle[child] = self._tasks.start(self._let_go(child), "rest of a cutter")
-            else:
-                await child.close()
+            await to_the_end(self._part(child, reading, pump, isinstance(end, CutEnded | CutFailed)))
         if isinstance(end, Exception):
             raise end
         if isinstance(end, CutFailed):
             return failure_of(end)
         return end.result
 
+    async def _part(self, child: Child, reading: Reading, pump: asyncio.Task[None], sound: bool) -> None:
+        """Have no more to do with a child: one that is `sound` rests until the next recording."""
+        rests = sound and len(self._idle) < CUTS_AT_ONCE
+        if not rests:
+            await child.close()  # first: so nobody waits for its words any more
+        await ended(pump)
+        await reading.close()
+        if rests:
+            self._idle[child] = self._tasks.start(self._let_go(child), "rest of a cutter")
+
     async def _let_go(self, child: Child) -> None:
         await asyncio.sleep(IDLE_SECONDS)
         if child in self._idle and self._recognising():
             del self._idle[child]
-            try:
-                await child.close()
-            finally:
-                if child.running:  # `close` collects it
-                    self._idle[child] = None
+            await child.close()
 
     async def _idle_child(self) -> Child:
         while self._idle:

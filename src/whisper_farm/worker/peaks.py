@@ -52,8 +52,8 @@ class PeaksMaking:
                 if isinstance(message, PeaksMade | CutFailed):
                     return message
         finally:
+            await child.close()  # first, for it is done even when this is cancelled once more
             await reading.close()
-            await child.close()
 
     async def _stored(self, token: str, copy: Path) -> ListeningCopy:
         storing = Storing(self._api, self._heartbeats, token)

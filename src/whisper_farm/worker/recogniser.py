@@ -14,6 +14,7 @@ from whisper_farm.engines.cache import readable
 from whisper_farm.errors import EngineError, every_error
 from whisper_farm.protocol.jobs import TranscribeResult, TranscribeTask
 from whisper_farm.protocol.worker import Claim
+from whisper_farm.to_the_end import to_the_end
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.worker import pipe
 from whisper_farm.worker.child import Child, ChildDiedError
@@ -168,7 +169,10 @@ class Recogniser:
                     self._limit(batch, UNWANTED_SECONDS, "it did not heed a cancel after")
 
     async def close(self) -> None:
-        """End the process and collect it."""
+        """End the process and collect it, also when cancelled."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         await ended(self._reading)
         await self._child.close()
 

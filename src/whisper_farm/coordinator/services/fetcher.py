@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -45,6 +45,7 @@ from whisper_farm.store.events import emit
 from whisper_farm.store.feeds import EPISODE_KEY
 from whisper_farm.store.fetches import HELD_SECONDS, FetchRow, due_fetch, hold_fetch, let_go, take_fetch
 from whisper_farm.store.transcriptions import find
+from whisper_farm.to_the_end import to_the_end
 
 PART_BYTES = 16 << 20
 BEAT_SECONDS = 5.0
@@ -120,7 +121,7 @@ class Fetcher(Service):
             return Report(more=True, in_vain=1)
         except BaseException:  # stopped, or out of time: the next one may go on at once
             with suppress(FarmError):
-                await asyncio.shield(self._let_go(one, "The fetch was interrupted.", 0.0, counts=False))
+                await to_the_end(self._let_go(one, "The fetch was interrupted.", 0.0, counts=False))
             raise
         return Report(more=True, fetched=1)
 
@@ -198,7 +199,7 @@ class Fetcher(Service):
 
     async def _keep(self, one: LinkFetch) -> None:
         """Store what is in memory as another part."""
-        await _to_the_end(self._keep_now(one))
+        await to_the_end(self._keep_now(one))
 
     async def _keep_now(self, one: LinkFetch) -> None:
         if not one.memory:
@@ -226,7 +227,7 @@ class Fetcher(Service):
         one.unnamed = [key]
         facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
         done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
-        await _to_the_end(self._hand_over(one, done))
+        await to_the_end(self._hand_over(one, done))
 
     async def _hand_over(self, one: LinkFetch, done: Callable[[Transaction], list[str]]) -> None:
         parts = await self._store.write(done)
@@ -263,13 +264,3 @@ class Fetcher(Service):
             emit(tx, said, one.id, find(tx, one.id).owner)
 
         await self._store.write(change)
-
-
-async def _to_the_end(work: Coroutine[None, None, None]) -> None:
-    """Let this be finished, also when we are stopped meanwhile: it stores what a row must name, or the other way."""
-    working = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await working
-        raise

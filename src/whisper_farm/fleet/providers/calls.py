@@ -7,17 +7,15 @@ A command line runs without a shell, has a time limit, and is collected whatever
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from whisper_farm.fleet.providers.provider import CallFailed
+from whisper_farm.to_the_end import end_session
 
 WORKER = (sys.executable, "-m", "whisper_farm", "worker")
 """The command line of a worker, for providers whose machines have this program where it is here."""
@@ -58,13 +56,7 @@ async def run(line: Sequence[str], seconds: float, environment: Mapping[str, str
     except TimeoutError:
         raise CallFailed.of("unknown", f"{line[0]} did not end within {seconds:g} s.") from None
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                if sys.platform == "win32":
-                    process.kill()
-                else:
-                    os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await end_session(process)
     if len(printed) > MAX_OUTPUT_BYTES:
         raise CallFailed.of("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
     return Output(process.returncode or 0, printed.decode(errors="replace"), said.decode(errors="replace"))

@@ -1,0 +1,50 @@
+"""What is brought to its end though its task is told to stop meanwhile: work that others count on, and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+END_SECONDS = 10.0
+"""What was killed has ended by then, unless the operating system does not let go of it."""
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Finish this, however often the task is cancelled, and be cancelled then. The work bounds its own time."""
+    working = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not working.done():
+        try:
+            await asyncio.wait([working])
+        except asyncio.CancelledError as told:
+            cancelled = told
+    if cancelled is None:
+        return working.result()
+    if not working.cancelled():
+        working.exception()  # whoever is told to stop hears of nothing else
+    raise cancelled
+
+
+async def end_session(process: asyncio.subprocess.Process) -> None:
+    """Kill a process that leads a session, with all that it started, and collect it. Its output is not waited for."""
+    with suppress(ProcessLookupError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    for number in range(3):  # a pipe that nobody reads, or that somebody else holds, would keep `wait` waiting
+        if pipe := process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
+            pipe.close()
+    await to_the_end(_collected(process))
+
+
+async def _collected(process: asyncio.subprocess.Process) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await process.wait()
