@@ -31,13 +31,17 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     raise cancelled
 
 
-async def end_session(process: asyncio.subprocess.Process) -> None:
-    """Kill a process that leads a session, with all that it started, and collect it. Its output is not waited for."""
+def kill_session(process: asyncio.subprocess.Process) -> None:
+    """`kill -9` to a process that leads a session, and to all that it started."""
     with suppress(ProcessLookupError):
         if sys.platform == "win32":
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+async def collect(process: asyncio.subprocess.Process) -> None:
+    """Collect a process that ends or was killed. What it still writes is not waited for."""
     for number in range(3):  # a pipe that nobody reads, or that somebody else holds, would keep `wait` waiting
         if pipe := process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
             pipe.close()

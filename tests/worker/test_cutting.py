@@ -190,26 +190,28 @@ def test_cutting_stops_when_it_is_cancelled() -> None:
     assert farm.jobs["t.c"].state == "cancelled"
 
 
-@pytest.mark.parametrize(("model", "stays"), [("x0.02", False), ("instant", True)])
+@pytest.mark.parametrize("stays", [False, True])
 def test_a_cutter_that_waits_gives_up_its_memory_only_while_something_is_recognised(
-    model: str, stays: bool, monkeypatch: pytest.MonkeyPatch
+    stays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cutting, "IDLE_SECONDS", 0.5)
     farm = FakeFarm()
-    farm.options = RecognitionOptions(engine="tones", model=model)
+    farm.options = RecognitionOptions(engine="tones", model="instant" if stays else "x0.02")
     farm.add_recording(recording(8)[0])
 
     async def scene() -> None:
         with serving(farm) as server:
             async with working(worker_settings(server.url, cuts=True)) as worker:
-                if stays:  # however slowly, nothing is recognised
-                    monkeypatch.setattr(worker.agent._cutting, "_recognising", lambda: False)
+                cutting_ = worker.agent._cutting
+                recognising = cutting_._recognising
+                monkeypatch.setattr(cutting_, "_recognising", lambda: not stays)  # at that moment, however slow all is
                 await until(lambda: farm.jobs["t.c"].state == "done", "it is cut")
                 if stays:
                     await until(lambda: farm.all_are("done"), "all jobs done")
                     await until(lambda: not _resting(), "it has waited long enough")
                     assert cutter_of(), "the next recording does not wait for one"
                 else:
+                    await until(recognising, "it recognises")
                     await until(lambda: not cutter_of(), "its memory is free")
                     farm.add_recording(recording(8)[0])
                     await until(lambda: farm.jobs["t.c"].state == "done", "another one cuts the next recording")

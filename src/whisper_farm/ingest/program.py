@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from whisper_farm.to_the_end import end_session
+from whisper_farm.to_the_end import collect, kill_session
 
 PIECE_BYTES = 1 << 16
 MOST_SAID = 2000
@@ -66,7 +66,8 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str]) ->
         try:
             yield one
         finally:
-            await end_session(process)
+            kill_session(process)
+            await collect(process)
 
 
 async def _said(stream: asyncio.StreamReader) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from whisper_farm.fleet.providers.provider import CallFailed
-from whisper_farm.to_the_end import end_session
+from whisper_farm.to_the_end import collect, kill_session
 
 WORKER = (sys.executable, "-m", "whisper_farm", "worker")
 """The command line of a worker, for providers whose machines have this program where it is here."""
@@ -56,7 +56,9 @@ async def run(line: Sequence[str], seconds: float, environment: Mapping[str, str
     except TimeoutError:
         raise CallFailed.of("unknown", f"{line[0]} did not end within {seconds:g} s.") from None
     finally:
-        await end_session(process)
+        if process.returncode is None:  # one that has ended may have left behind what is to stay
+            kill_session(process)
+        await collect(process)
     if len(printed) > MAX_OUTPUT_BYTES:
         raise CallFailed.of("configuration", f"{line[0]} printed more than {MAX_OUTPUT_BYTES} bytes.")
     return Output(process.returncode or 0, printed.decode(errors="replace"), said.decode(errors="replace"))
