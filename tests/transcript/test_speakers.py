@@ -85,6 +85,11 @@ def test_who_says_two_sentences_in_an_hour_is_a_speaker() -> None:
     assert len(speakers_of([*hour, *rare], least=3).means) == 3
 
 
+def test_single_windows_here_and_there_are_no_speaker_in_an_hour() -> None:
+    hour = [voices([n % 2] * 29 + [2 if n % 10 == 0 else n % 2], 30.0 * n, seed=n) for n in range(120)]
+    assert len(speakers_of(hour).means) == 2
+
+
 def test_a_few_windows_of_noise_are_no_speaker() -> None:
     assert len(speakers_of([voices([0] * 30 + [1] * 30 + [2, 3, 4, 5])]).means) == 2
 

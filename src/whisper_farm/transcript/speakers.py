@@ -33,6 +33,8 @@ LEAST_WINDOWS, LEAST_SHARE = 4, 0.005
 """A group with less is no speaker: windows in which two speak, and noise."""
 STRANGE = 0.3
 """Windows with less of a cosine to every speaker are somebody else's, who needs no share then."""
+IN_A_ROW = 0.4
+"""So many of these must follow another of the same group: where two speak at once, few do."""
 BLOCK = 600
 """Windows that are compared each with each; then their groups are."""
 CHANGE, CHANGE_AT_END = 0.8, 0.3
@@ -137,13 +139,16 @@ def _one_each(vectors: Vectors, means: Vectors, least: int, most: int) -> Vector
 
 
 def _with_strangers(vectors: Vectors, means: Vectors, most: int) -> Vectors:
-    """With those who say little of a long recording: groups of windows that sound like nobody else."""
-    strange = vectors[(vectors @ means.T).max(axis=1) < STRANGE]
+    """With those who say little of a long recording: groups of windows that sound like nobody else, some in a row."""
+    strange = np.flatnonzero((vectors @ means.T).max(axis=1) < STRANGE)
     if not len(strange) or len(means) == most:
         return means
-    sums, counts = _grouped(strange, ALIKE)
-    found = _unit(sums[counts >= LEAST_WINDOWS])[: most - len(means)]
-    return _settled(vectors, np.concatenate([means, found]))
+    sums, counts = _grouped(vectors[strange], ALIKE)
+    groups = _unit(sums[counts >= LEAST_WINDOWS])
+    whose = (vectors[strange] @ groups.T).argmax(axis=1) if len(groups) else strange
+    rows = [np.diff(strange[whose == n], prepend=-2) == 1 for n in range(len(groups))]
+    speak = [n for n, row in enumerate(rows) if row.sum() >= IN_A_ROW * len(row)]
+    return _settled(vectors, np.concatenate([means, groups[speak][: most - len(means)]]))
 
 
 def _grouped(vectors: Vectors, alike: float) -> tuple[Vectors, Vectors]:
