@@ -340,8 +340,8 @@ def test_a_key_is_plain_or_refused_by_every_call(store: Store) -> None:
             lambda: blobs.get_range(key),
             lambda: blobs.size(key),
             lambda: blobs.delete(["fine", key]),
-            lambda: blobs.presign_get(key, 60),
-            lambda: blobs.presign_put(key, 60),
+            lambda: blobs.presign("GET", key, 60),
+            lambda: blobs.presign("PUT", key, 60),
         ]
         for call in calls:
             with pytest.raises(InvalidRequest, match="cannot be the name"):
@@ -358,8 +358,8 @@ def test_a_store_that_answers_is_fit(blobs: Blobs) -> None:
 
 def test_a_folder_cannot_sign(folder: Path) -> None:
     blobs = Blobs.open(folder)
-    assert run(blobs.presign_get("a", 60)) is None
-    assert run(blobs.presign_put("a", 60)) is None
+    assert run(blobs.presign("GET", "a", 60)) is None
+    assert run(blobs.presign("PUT", "a", 60)) is None
 
 
 def test_what_a_killed_upload_left_in_a_folder_is_swept(folder: Path) -> None:
@@ -417,7 +417,7 @@ def test_a_place_that_is_no_store_is_refused(place: str) -> None:
 def test_presigned_urls_send_and_fetch_without_credentials(s3: Any) -> None:
     async def work() -> None:
         blobs = Blobs.open("s3://audio/farm/")
-        put, get = await blobs.presign_put("a/b.flac", 60), await blobs.presign_get("a/b.flac", 60)
+        put, get = await blobs.presign("PUT", "a/b.flac", 60), await blobs.presign("GET", "a/b.flac", 60)
         assert put is not None
         assert get is not None
         async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
@@ -433,7 +433,7 @@ def test_presigned_urls_send_and_fetch_without_credentials(s3: Any) -> None:
 def test_urls_are_signed_for_the_public_address(s3: Any) -> None:
     """The signature covers the host, so it must be made for the address that will be called."""
     blobs = Blobs.open("s3://audio/farm", public_endpoint="https://objects.example.org")
-    get = run(blobs.presign_get("a/b.flac", 90))
+    get = run(blobs.presign("GET", "a/b.flac", 90))
     assert get is not None
     url = httpx.URL(get)
     assert (url.scheme, url.host, url.path) == ("https", "objects.example.org", "/audio/farm/a/b.flac")

@@ -174,7 +174,7 @@ class HttpConnection(HttpToolsProtocol):
 
 def _answer() -> bytes:
     error = HeadTooLarge()
-    body = ErrorBody(error=ErrorDetail(code=error.code, message=error.message)).model_dump_json().encode()
+    body = ErrorBody(error=ErrorDetail.of(error)).model_dump_json().encode()
     head = (
         f"HTTP/1.1 {error.status} Request Header Fields Too Large\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -249,10 +249,7 @@ def _patches(text: Text, wanted: NewEdit, now: Sequence[Segment]) -> list[Patch]
     for patch in wanted.patches:
         segments = None
         if patch.segments is not None:
-            new = [
-                Segment(speaker=one.speaker, struck=one.struck, start=one.start, end=one.end, text=one.text)
-                for one in patch.segments
-            ]
+            new = [Segment(**one.model_dump()) for one in patch.segments]
             old = within(now, patch.start, patch.end, names_after(patch.speakers, renames))
             segments = fitted(renamed(new, renames), old)
         found.append(Patch(patch.start, patch.end, segments, names_after(patch.speakers, renames)))

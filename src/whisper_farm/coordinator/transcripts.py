@@ -159,11 +159,7 @@ async def segment_page(store: StoreThreads, blobs: Blobs, transcription_id: str,
     if machine is None:
         heard = [one async for one in heard_in(blobs, ended.done)]
         machine = [segment for _, text in heard if text is not None for segment in text.segments]
-        lost = tuple(
-            Gap(start_seconds=one.start_seconds, end_seconds=one.end_seconds, reason=LOST, position=one.position)
-            for one, text in heard
-            if text is None
-        )
+        lost = tuple(Gap.of(one, reason=LOST) for one, text in heard if text is None)
     segments = await asyncio.to_thread(laid, machine, ended.edits, ended.start, ended.end)
     spoken = tuple(segment for segment in segments if not segment.struck)
     return SegmentPage(segments=spoken, next=ended.last, finished=ended.finished, lost=lost)
@@ -292,12 +288,7 @@ def _given_up(row: TranscriptionRow, failed: Iterable[FailedJob]) -> Iterable[Ga
     """Chunks set aside, and what was never cut."""
     for job in failed:
         if job.kind == "transcribe":
-            yield Gap(
-                start_seconds=job.start_seconds,
-                end_seconds=job.end_seconds,
-                reason=f"{job.error_code}: {job.error_message}",
-                position=job.position,
-            )
+            yield Gap.of(job, reason=f"{job.error_code}: {job.error_message}")
         else:
             end = max(row.cut_seconds, row.declared_seconds or 0.0)
             reason = f"not cut: {job.error_code}: {job.error_message}"

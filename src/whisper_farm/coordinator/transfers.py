@@ -39,19 +39,19 @@ PREFIXES = ("sources/", "fetched/", "feeds/", "chunks/", "results/", "transcript
 async def to_store(blobs: Blobs, key: str, token: str, position: int) -> ChunkUpload:
     """Where this attempt puts the audio of one chunk, or the listening copy."""
     own = Transfer(url=f"/api/work/uploads/{token}/{position}", method="PUT", headers=BYTES | SPOKEN)
-    presigned = _put_to(await blobs.presign_put(key, CHUNK_SECONDS))
+    presigned = _put_to(await blobs.presign("PUT", key, CHUNK_SECONDS))
     return ChunkUpload(position=position, key=key, transfer=presigned or own)
 
 
 async def to_upload(blobs: Blobs, upload_id: str, key: str, size: int) -> Transfer:
     """Where a client puts a recording: into the object store at once, or to us, part by part."""
-    url = await blobs.presign_put(key, UPLOAD_SECONDS) if size <= MAX_SINGLE_PUT else None
+    url = await blobs.presign("PUT", key, UPLOAD_SECONDS) if size <= MAX_SINGLE_PUT else None
     return _put_to(url) or Transfer(url=f"/api/uploads/{upload_id}", method="PATCH", headers=BYTES)
 
 
 async def to_fetch(blobs: Blobs, key: str | None, seconds: int, path: str) -> Transfer:
     """Where a worker fetches a blob; without a key it is a file that only we can read."""
-    url = await blobs.presign_get(key, seconds) if key is not None else None
+    url = await blobs.presign("GET", key, seconds) if key is not None else None
     return Transfer(url=path, method="GET", headers=SPOKEN) if url is None else Transfer(url=url, method="GET")
 
 

@@ -247,16 +247,16 @@ class Blobs:
                 for found in page:
                     yield BlobEntry(found["path"], found["size"], found["last_modified"].timestamp())
 
-    async def presign_get(self, key: str, seconds: float) -> str | None:
-        """A URL that fetches the blob for so long; None where the store cannot sign (a folder)."""
-        return await self._sign("GET", key, seconds)
+    async def presign(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
+        """A URL that fetches or stores the blob (not as a form) for so long; None where nobody can sign (a folder).
 
-    async def presign_put(self, key: str, seconds: float) -> str | None:
-        """A URL that stores the blob for so long (PUT, not as a form); None where the store cannot sign.
-
-        The library signs no headers, so the URL takes any number of bytes: `verify` has the last word, with a `limit`.
+        The library signs no headers, so one to store takes any number of bytes: `verify` has the last word.
         """
-        return await self._sign("PUT", key, seconds)
+        _check(key)
+        if self._signer is None:
+            return None
+        with self._serving():
+            return await obstore.sign_async(self._signer, method, key, timedelta(seconds=seconds))
 
     async def sweep_unfinished(self, before: float) -> int:
         """Remove what uploads left behind whose process was killed, if older than the time `before`; returns how many.
@@ -291,13 +291,6 @@ class Blobs:
         for key in keys:
             with suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, key)
-
-    async def _sign(self, method: Literal["GET", "PUT"], key: str, seconds: float) -> str | None:
-        _check(key)
-        if self._signer is None:
-            return None
-        with self._serving():
-            return await obstore.sign_async(self._signer, method, key, timedelta(seconds=seconds))
 
     @property
     def _root(self) -> Path:

@@ -53,13 +53,11 @@ class Change:
         """As psycopg reads it; its parameters are `%(name)s`."""
 
     def run(self, connection: Connection, sets: Sequence[Parameters]) -> int:
-        """Execute it once for each set of values; returns how many rows it changed.
+        """Execute it once for each of these sets of values, one at least; returns how many rows it changed.
 
         While several statements are on their way to PostgreSQL together, that number is not known, and -1.
         """
         bound = [self._bound(connection, each) for each in sets]
-        if not bound:
-            return 0
         cursor = connection.connection.cursor()
         try:
             if len(bound) == 1:

@@ -85,11 +85,6 @@ async def _frames(
 def _frame(one: Followed) -> str:
     if isinstance(one, Idle):  # an id without data moves the client's place on, and shows nothing
         return f": still here\nid: {one.id}\n\n"
-    if isinstance(one, Reset):
-        return _event(EventView(id=one.id, kind="reset", at=one.at))
-    return _event(EventView(id=one.id, kind=one.kind, transcription_id=one.transcription_id, at=one.at, data=one.data))
-
-
-def _event(view: EventView) -> str:
+    view = EventView.of(one, kind="reset") if isinstance(one, Reset) else EventView.of(one)
     data = json.dumps(view.model_dump(mode="json"))  # in ASCII: some clients break lines at more than line feeds
     return f"id: {view.id}\nevent: {view.kind}\ndata: {data}\n\n"

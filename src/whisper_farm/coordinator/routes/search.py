@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Query
@@ -29,4 +28,4 @@ async def search(
     """
     async with farm.one_search.of(caller.owner):
         found = await farm.store.read(lambda tx: find_said(tx, words, caller.sees, limit))
-    return HitList(hits=tuple(Hit.model_validate(asdict(one)) for one in found))
+    return HitList(hits=tuple(Hit.of(one) for one in found))

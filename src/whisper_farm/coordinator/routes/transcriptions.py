@@ -87,7 +87,7 @@ async def submit_batch(body: Batch, caller: AnyCaller, farm: Farm) -> BatchView:
         try:
             answers.append(Submitted(transcription=(await _submit(farm, one, caller))[0]))
         except errors.FarmError as error:
-            answers.append(Submitted(error=ErrorDetail(code=error.code, message=error.message, details=error.details)))
+            answers.append(Submitted(error=ErrorDetail.of(error)))
     return BatchView(submissions=answers)
 
 
