@@ -15,10 +15,11 @@ from sqlalchemy import text
 from support.hand_farm import Farm, claim
 
 from whisper_farm.errors import WorkerUnknown
+from whisper_farm.leases.attempts import heartbeat
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.lapse import ReapReport, reap
 from whisper_farm.leases.transcriptions import cancel
-from whisper_farm.protocol.worker import HeartbeatAnswer
+from whisper_farm.protocol.worker import HeartbeatAnswer, HeartbeatRequest
 from whisper_farm.store.database import Transaction
 
 PATIENCE_SECONDS = 60.0
@@ -95,6 +96,44 @@ def locking(farm: Farm, first: str, second: str) -> Iterator[None]:
         assert locked.wait(PATIENCE_SECONDS)
         yield
         beating.result(PATIENCE_SECONDS)
+
+
+@contextmanager
+def renewing(farm: Farm, worker: str, token: str) -> Iterator[None]:
+    """A heartbeat that has renewed the lease, and commits after the block."""
+    renewed, commit = threading.Event(), threading.Event()
+
+    def beat(tx: Transaction) -> HeartbeatAnswer:
+        answer = heartbeat(tx, HeartbeatRequest(worker_id=worker, tokens=(token,)), farm.policy)
+        renewed.set()
+        assert commit.wait(PATIENCE_SECONDS)
+        return answer
+
+    with ThreadPoolExecutor(1) as pool:
+        beating = pool.submit(farm.database.beat, beat, farm.now)
+        try:
+            assert renewed.wait(PATIENCE_SECONDS)
+            yield
+        finally:
+            commit.set()
+        assert beating.result(PATIENCE_SECONDS).lost == ()
+
+
+@pytest.mark.parametrize("max_attempts", [3, 1])
+@pytest.mark.parametrize("worker", ["slow", "fast"])
+def test_a_hedged_job_is_left_alone_while_one_of_its_leases_is_being_renewed(
+    farm: Farm, worker: str, max_attempts: int
+) -> None:
+    farm.policy = farm.policy.model_copy(update={"max_attempts": max_attempts})
+    recording, job, hedge = farm.hedged()
+    mine = {"slow": job, "fast": hedge}[worker]
+    farm.now += 21
+    farm.worker("third")
+    with renewing(farm, worker, mine.token):
+        assert farm.claim("third") == []
+    assert (farm.job(job.job_id).state, farm.job(job.job_id).charged_attempts) == ("running", 0)
+    assert farm.done(mine).error_code is None
+    assert farm.find(recording).state == "assembling"
 
 
 def test_a_completion_with_a_claim_asked_again_beside_a_heartbeat(farm: Farm) -> None:
@@ -237,3 +276,16 @@ def test_a_cancel_beside_a_heartbeat(farm: Farm) -> None:
     with locking(farm, two.token, one.token):
         farm.write(work)
     assert {farm.attempt(job.token).state for job in (one, two)} == {"cancelled"}
+
+
+def test_deleting_what_was_cancelled_beside_a_heartbeat(farm: Farm) -> None:
+    recording = farm.recording(3)
+    farm.worker("ann")
+    one, two = farm.claim("ann", transcribe=2)
+    farm.release("ann", one)
+    (one,) = farm.claim("ann")
+    assert one.position < two.position
+    assert one.token > two.token, "the heartbeat locks the other first"
+    farm.cancel(recording.id)
+    with locking(farm, two.token, one.token):
+        farm.delete(recording.id)

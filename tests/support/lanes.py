@@ -41,7 +41,7 @@ SLOW = (
     "tests/engines/test_openai_engine.py::test_our_own_door_on_another_port_hears_a_real_voice",
     *("tests/leases/test_same_answers_everywhere.py", "tests/leases/test_plans.py", "tests/leases/test_races.py"),
     *("tests/leases/test_lost_claim_replies.py", "tests/leases/test_locks.py", "tests/leases/test_reaper.py"),
-    *("tests/leases/test_beside_heartbeats.py", "tests/leases/test_policy.py"),
+    "tests/leases/test_policy.py",
     *("tests/store/test_postgres_faults.py", "tests/store/test_sqlite_faults.py", "tests/store/test_database.py"),
     *("tests/worker/test_deaths.py", "tests/worker/test_cutting.py", "tests/worker/test_leases.py"),
     *("tests/worker/test_peaks.py", "tests/worker/test_worker.py"),
