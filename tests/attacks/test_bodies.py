@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import httpx
 import pytest
 from pydantic import BaseModel
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.strangers import pulse
 
@@ -19,7 +18,6 @@ from whisper_farm.coordinator.layers import limits
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.protocol.worker import digest_of
 
-MakeWorker = Callable[..., HandWorker]
 JSON = {"Content-Type": "application/json"}
 WORST_SECONDS = 1.5
 """Bodies of 4 MB are the largest. The server shares its core and its interpreter with the test."""

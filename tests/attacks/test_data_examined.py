@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
 from whisper_farm.cli.main import outcome
 
-MakeWorker = Callable[..., HandWorker]
 Captured = pytest.CaptureFixture[str]
 
 

@@ -6,14 +6,13 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.service_bench import Bench
 from support.submitting import submit
@@ -29,7 +28,6 @@ from whisper_farm.store.database import Database
 from whisper_farm.store.references import farm_id, set_farm_id
 from whisper_farm.store.schema import upgrade
 
-MakeWorker = Callable[..., HandWorker]
 DAYS = 86_400
 
 

@@ -18,7 +18,7 @@ from typing import cast
 import av
 import numpy as np
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.recordings import encoded, noise
 from support.served_farm import StartFarm, refused
 from support.submitting import submit
@@ -50,7 +50,6 @@ from whisper_farm.worker.reading import Reading
 from whisper_farm.worker.recogniser import MissingError, Recogniser
 from whisper_farm.worker.recogniser_child import RecogniserChild
 
-MakeWorker = Callable[..., HandWorker]
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the kernel's limits are POSIX")
 NO_GPU = pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="beside a GPU files are left to its driver")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="address space is bounded on Linux")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm
 from support.strangers import pulse, send, tries
 from support.submitting import submit
 
 from whisper_farm.protocol.worker import digest_of
 
-MakeWorker = Callable[..., HandWorker]
 CALLS = 60
 """Of each kind."""
 WORST_SECONDS = 1.5
@@ -92,8 +91,7 @@ def test_no_mutated_result_makes_the_server_fail(farm: ServedFarm, make_worker: 
     """A result is a text within the body: it is checked by its own rules."""
     worker, dice = make_worker(farm), random.Random(14)
     submit(farm.admin)
-    (cutting,) = worker.claim(transcribe=0, chunk=1)
-    worker.cut(cutting, 1)
+    worker.begin(1)
     (claim,) = worker.claim()
     whole = worker.heard(claim).model_dump(mode="json") | results
     for _ in tries(CALLS):

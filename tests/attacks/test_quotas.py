@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
@@ -27,8 +27,6 @@ from whisper_farm.coordinator.routes import search
 from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION
 from whisper_farm.store import limits, uploads
 from whisper_farm.store.blobs import Blobs
-
-MakeWorker = Callable[..., HandWorker]
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
@@ -107,8 +105,7 @@ def test_what_is_stored_and_what_waits_are_bounded_for_each_owner(
     assert ann.delete(f"/api/transcriptions/{made.json()['id']}").is_success
     submit(bob, audio=b"x")
     worker = make_worker(farm)
-    (job,) = worker.claim(transcribe=0, chunk=1)
-    worker.cut(job, 2)
+    worker.begin(2)
     upload = bob.post("/api/uploads", json={"name": "a", "size": 1}).json()["upload_id"]
     bob.put(f"/api/uploads/{upload}", content=b"a")
     body |= {"upload_id": upload}

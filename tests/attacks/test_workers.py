@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import submit
 
@@ -20,8 +20,6 @@ from whisper_farm.leases.rules import MAX_LEASE_SECONDS, stretched
 from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.settings import Policy
 from whisper_farm.transcript.transcript import Segment, Word
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def events_of(farm: ServedFarm, transcription_id: str) -> list[str]:
@@ -365,8 +363,7 @@ def test_a_chunk_spans_no_more_than_it_may(farm: ServedFarm, make_worker: MakeWo
 def test_a_recording_ends_where_its_chunks_do(farm: ServedFarm, make_worker: MakeWorker) -> None:
     worker = make_worker(farm)
     submit(farm.admin)
-    (job,) = worker.claim(transcribe=0, chunk=1)
-    worker.cut(job, 2)
+    job = worker.begin(2)
     for duration, chunks in ((9_999_999.0, 2), (20.0, 3), (20.0, 0), (0.0, 0)):
         lie = worker.completion(job, ChunkResult(duration_seconds=duration, chunks=chunks))
         assert worker.complete([lie])[0]["error_code"] == "invalid_request", (duration, chunks)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.web_server import WebServer
 
@@ -16,7 +16,6 @@ from whisper_farm.coordinator.services import feeds
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change
 
-MakeWorker = Callable[..., HandWorker]
 OPEN = {"private_networks": ("127.0.0.0/8",)}
 LOOK_NOW = Change("UPDATE feeds SET next_at = 0")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 from support.fake_server import FakeServer
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
@@ -22,7 +21,6 @@ from whisper_farm.coordinator.services.cleaner import Sweeper
 from whisper_farm.store.tables import transcriptions
 
 PLACE = "/api/transcriptions"
-MakeWorker = Callable[..., HandWorker]
 
 
 @pytest.fixture

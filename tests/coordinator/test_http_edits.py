@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
 
@@ -17,7 +16,6 @@ from whisper_farm.protocol.jobs import ChunkResult
 from whisper_farm.transcript.transcript import Segment, Word
 
 Json = dict[str, Any]
-MakeWorker = Callable[..., HandWorker]
 EACH = 10.0
 
 
@@ -295,9 +293,7 @@ def test_an_edit_that_begins_before_the_stretch_that_was_heard_is_on_the_first_p
 
 def test_edits_survive_a_retry_that_fills_a_hole(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)["id"]
-    (cut,) = worker.claim(transcribe=0, chunk=1)
-    worker.cut(cut, 2)
-    worker.complete([worker.cut_done(cut, 2)])
+    worker.cut_whole(2)
     first, second = worker.claim(transcribe=2)
     worker.finish(first, segments=(said(1, "one two"),))
     failure = {"token": second["token"], "code": "engine_error", "message": "broken", "permanent": True}

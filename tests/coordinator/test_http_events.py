@@ -6,10 +6,9 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable
 
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.listening import Arrivals, following, parsed, past
 from support.served_farm import ServedFarm, eventually
 from support.submitting import submit
@@ -23,8 +22,6 @@ from whisper_farm.protocol.events import JobReleased, TranscriptionDone
 from whisper_farm.store.database import Database
 from whisper_farm.store.events import emit, newest_event, retire_events
 from whisper_farm.store.tokens import revoke_token
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def told(arrived: Arrivals) -> str | None:

@@ -8,7 +8,6 @@ are the same in every run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from random import Random
@@ -23,7 +22,7 @@ from schemathesis import checks as known_checks
 from schemathesis.core import NotSet
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi import checks as openapi_checks
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import Json, MakeWorker
 from support.made_once import made_once
 from support.served_farm import PATIENCE_SECONDS, ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
@@ -34,7 +33,6 @@ from whisper_farm.protocol.wire import PROTOCOL_HEADER, PROTOCOL_VERSION, ErrorB
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import Policy
 
-MakeWorker = Callable[..., HandWorker]
 CASES = 8
 """Requests made for each operation that takes anything, about half of them made to be wrong."""
 AIMS = 2

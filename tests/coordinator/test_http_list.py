@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import httpx
-from support.hand_worker import HandWorker
+from support.hand_worker import MakeWorker
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def names(client: httpx.Client, **wanted: Any) -> list[str]:

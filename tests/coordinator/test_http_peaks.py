@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
@@ -18,16 +17,13 @@ from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import ServerSettings
 
-MakeWorker = Callable[..., HandWorker]
 COPY = bytes(range(256)) * 64
 
 
 def begun(farm: ServedFarm, worker: HandWorker) -> tuple[str, Json]:
     """A recording that is cut, and the claim of the job that makes what is listened to."""
     made = submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    worker.complete([worker.cut_done(cutting, 1)])
+    worker.cut_whole(1)
     (claim,) = asked(worker)
     return made["id"], claim
 

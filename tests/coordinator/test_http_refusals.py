@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import TextClause, text
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
@@ -28,7 +28,6 @@ from whisper_farm.store.database import Transaction
 from whisper_farm.store.tables import metadata
 from whisper_farm.store.tokens import mint_token
 
-MakeWorker = Callable[..., HandWorker]
 CODES = every_error().keys()
 
 
@@ -143,9 +142,7 @@ def test_a_text_that_only_speaks_of_nul_is_taken_as_it_is(either_farm: ServedFar
     spoken = " in JSON a NUL is \\u0000, \\\\u0000 and \\\\\\u0000"
     made = submit(farm.admin, name=spoken, options={"initial_prompt": spoken})
     assert (made["name"], made["options"]["initial_prompt"]) == (spoken, spoken)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    worker.complete([worker.cut_done(cutting, 1)])
+    worker.cut_whole(1)
     assert [outcome["error_code"] for outcome in worker.finish(*worker.claim(1), text=spoken)] == [None]
     place = f"/api/transcriptions/{made['id']}"
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
@@ -206,8 +203,7 @@ def test_a_claim_token_that_was_never_minted_opens_nothing(farm: ServedFarm, wor
 
 def test_a_claim_opens_only_what_its_job_needs(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
+    cutting = worker.begin(1)
     (hearing,) = worker.claim(1)
     assert refused(worker.http.get(f"/api/work/audio/{cutting['token']}")) == (422, "invalid_request")
     assert refused(worker.http.get(f"/api/work/source/{hearing['token']}")) == (422, "invalid_request")
@@ -370,9 +366,7 @@ def test_a_server_works_on_when_a_later_release_has_added_to_its_tables(
     assert either_farm.client("").get("/readyz").status_code == 200
     worker = make_worker(either_farm)
     made = submit(either_farm.user("ann"))
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 2)
-    worker.complete([worker.cut_done(cutting, 2)])
+    worker.cut_whole(2)
     worker.finish(*worker.claim(2))
     place = f"/api/transcriptions/{made['id']}"
     eventually(lambda: either_farm.admin.get(place).json()["state"] == "done")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import httpx
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, eventually, refused
 from support.submitting import submit
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def hits(client: httpx.Client, words: str) -> list[tuple[str, float, str]]:
@@ -24,9 +20,7 @@ def test_words_are_found_when_the_transcript_is_there_by_their_owner_and_admins(
     farm = either_farm
     worker, ann, bob = make_worker(farm), farm.user("ann"), farm.user("bob")
     made = submit(ann, "Gespräch.mp3")
-    chunking = worker.claim(chunk=1, transcribe=0)[0]
-    worker.cut(chunking, 2)
-    worker.complete([worker.cut_done(chunking, 2)])
+    worker.cut_whole(2)
     first, second = worker.claim(transcribe=2)
     worker.finish(first, text=" Straßen in Kyjiw")
     worker.finish(second, text=" дороги у Києві")
@@ -42,9 +36,7 @@ def test_words_are_found_when_the_transcript_is_there_by_their_owner_and_admins(
 
 def test_a_part_that_was_missing_is_found_once_it_is_there(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)
-    chunking = worker.claim(chunk=1, transcribe=0)[0]
-    worker.cut(chunking, 2)
-    worker.complete([worker.cut_done(chunking, 2)])
+    worker.cut_whole(2)
     first, second = worker.claim(transcribe=2)
     worker.finish(second, text=" the second part")
     failure = {"token": first["token"], "code": "audio_unreadable", "message": "no", "permanent": True}

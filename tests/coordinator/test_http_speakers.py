@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from whisper_farm.cli.main import outcome
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.transcript.transcript import Segment, Word
 
-MakeWorker = Callable[..., HandWorker]
 SECRET = "SECRETMODEL"
 
 
@@ -43,9 +41,7 @@ def said(claim: Json) -> tuple[Segment, ...]:
 
 def claims(farm: ServedFarm, worker: HandWorker, chunks: int, **options: Any) -> tuple[str, list[Json]]:
     made = submit(farm.admin, options=options)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, chunks)
-    worker.complete([worker.cut_done(cutting, chunks)])
+    worker.cut_whole(chunks)
     return made["id"], worker.claim(transcribe=chunks)
 
 
@@ -103,9 +99,7 @@ def test_a_retry_of_words_without_speakers_asks_for_both_beside_them(
     number = recording_with_words_alone(farm, worker)
     anew = retried(number)
     assert retried(number) == anew
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    worker.complete([worker.cut_done(cutting, 1)])
+    worker.cut_whole(1)
     (claim,) = worker.claim(1)
     assert claim["task"]["options"]["diarize"]
     words_alone(farm, worker, claim)

@@ -17,7 +17,7 @@ from zipfile import ZipFile, is_zipfile
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
@@ -27,8 +27,6 @@ from whisper_farm.models import REPOSITORIES
 from whisper_farm.transcript.document import from_json
 from whisper_farm.transcript.formats import FORMATS
 from whisper_farm.transcript.transcript import Transcript
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def view(farm: ServedFarm, made: dict[str, Any]) -> dict[str, Any]:
@@ -294,8 +292,7 @@ def test_files_of_this_machine_are_sources_only_where_that_is_meant(
 
 def test_text_streams_in_order_while_chunks_finish_out_of_order(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 12)
+    cutting = worker.begin(12)
     claims = worker.claim(12)
 
     def page(after: int) -> tuple[list[str], int, bool]:
@@ -319,9 +316,7 @@ def test_text_streams_in_order_while_chunks_finish_out_of_order(farm: ServedFarm
 
 def test_missing_seconds_are_named_and_can_be_tried_again(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 2)
-    worker.complete([worker.cut_done(cutting, 2)])
+    worker.cut_whole(2)
     first, second = worker.claim(2)
     worker.finish(second)
     failure = {"token": first["token"], "code": "engine_error", "message": "too loud", "permanent": True}

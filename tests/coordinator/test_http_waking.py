@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.hand_farm import TONES
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.listening import past
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
@@ -20,7 +20,6 @@ from whisper_farm.settings import Policy
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import take_fetch
 
-MakeWorker = Callable[..., HandWorker]
 Stage = Callable[[ServedFarm, HandWorker, HandWorker], Callable[[], object]]
 """Prepares with a farm, the worker that is going to wait, and another; returns what makes work for the first."""
 WAIT_SECONDS = 10
@@ -61,8 +60,7 @@ def appended(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[]
 def cut_to_the_end(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
     """Its one chunk is being recognised; what is left is its listening copy."""
     submit(farm.admin)
-    (cutting,) = other.claim(0, chunk=1)
-    other.cut(cutting, 1)
+    cutting = other.begin(1)
     other.claim(1)
     return lambda: other.complete([other.cut_done(cutting, 1)])
 
@@ -82,8 +80,7 @@ def fail(worker: HandWorker, claim: Json) -> None:
 def redone(farm: ServedFarm, me: HandWorker, other: HandWorker) -> Callable[[], object]:
     """The first chunk decides on another language than was heard in the second."""
     submit(farm.admin)
-    (cutting,) = other.claim(0, chunk=1)
-    other.cut(cutting, 2)
+    other.begin(2)
     first, second = other.claim(2)
     other.finish(second, language="de")
     return lambda: other.finish(first, language="en")

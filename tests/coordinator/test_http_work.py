@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import AUDIO, submit
 
@@ -20,7 +19,6 @@ from whisper_farm.protocol.jobs import ChunkResult, TranscribeResult
 from whisper_farm.settings import Policy
 from whisper_farm.store.statements import Change
 
-MakeWorker = Callable[..., HandWorker]
 SILENCE = Change("UPDATE workers SET last_seen_at = last_seen_at - :longer_than_a_lease")
 
 
@@ -125,8 +123,7 @@ def test_a_worker_that_was_given_up_is_told_its_outcomes_and_claims_nothing(
     farm = start_farm(policy=Policy(lease_seconds=0.05, heartbeat_seconds=0.02))
     worker = make_worker(farm)
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 2)
+    cutting = worker.begin(2)
     database, policy = farm.coordinator.database, farm.policy
 
     def given_up() -> bool:
@@ -240,8 +237,7 @@ def test_a_chunk_that_never_arrived_cannot_be_appended(farm: ServedFarm, worker:
 
 def test_results_that_do_not_fit_are_refused_one_by_one(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 4)
+    cutting = worker.begin(4)
     good, wrong_digest, wrong_time, wrong_kind = worker.claim(4)
     forged = worker.completion(wrong_digest, worker.heard(wrong_digest)) | {"digest": "0" * 64}
     shifted = worker.completion(wrong_time, worker.heard({**wrong_time, "task": good["task"]}))
@@ -266,8 +262,7 @@ def test_a_result_is_read_once_and_not_on_the_event_loop(
     farm: ServedFarm, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
+    worker.begin(1)
     (claim,) = worker.claim(1)
     completion = worker.completion(claim, worker.heard(claim))
     real, readers = TranscribeResult.model_validate_json, list[str]()
@@ -285,8 +280,7 @@ def test_a_result_is_read_once_and_not_on_the_event_loop(
 def test_a_result_is_hashed_and_kept_as_it_was_sent(farm: ServedFarm, worker: HandWorker) -> None:
     """However its JSON is written: another spelling of a float, another order, fields left out."""
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
+    worker.begin(1)
     (claim,) = worker.claim(1)
     ours = worker.completion(claim, worker.heard(claim))
     fields = json.loads(ours["result"])
@@ -303,9 +297,7 @@ def test_a_result_is_hashed_and_kept_as_it_was_sent(farm: ServedFarm, worker: Ha
 
 def test_times_may_miss_their_chunk_by_a_rounding_and_are_put_right(farm: ServedFarm, worker: HandWorker) -> None:
     made = submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
-    worker.complete([worker.cut_done(cutting, 1)])
+    worker.cut_whole(1)
     (claim,) = worker.claim(1)
     segment = {"start": -0.0, "end": 10.4, "text": " hello"}
     assert worker.finish(claim, segments=(segment,))[0]["error_code"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, refused
 from support.submitting import submit
 
@@ -20,7 +20,6 @@ from whisper_farm.protocol.jobs import RESULTS, ChunkResult
 from whisper_farm.protocol.worker import digest_of
 from whisper_farm.settings import Policy
 
-MakeWorker = Callable[..., HandWorker]
 Place = tuple[str | int, ...]
 
 HUGE = (
@@ -107,8 +106,7 @@ def happened(farm: ServedFarm) -> object:
 def begun(farm: ServedFarm, worker: HandWorker) -> tuple[Json, Json]:
     """A recording whose first chunk is there: the claims of cutting it and of hearing that chunk."""
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 1)
+    cutting = worker.begin(1)
     (hearing,) = worker.claim(1)
     return cutting, hearing
 

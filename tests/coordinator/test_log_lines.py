@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import pytest
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
@@ -27,7 +27,6 @@ from whisper_farm.log import set_up_logging
 from whisper_farm.protocol.events import EventKind
 from whisper_farm.settings import Policy
 
-MakeWorker = Callable[..., HandWorker]
 Log = Callable[..., list[Json]]
 WORK = ("register", "claim", "append", "complete", "fail", "release", "request")
 
@@ -67,8 +66,7 @@ def test_what_workers_do_is_told_with_worker_and_jobs_and_without_tokens(
 ) -> None:
     worker = make_worker(farm, "w-1")
     made = submit(farm.admin)["id"]
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 4)
+    cutting = worker.begin(4)
     (hearing,) = worker.claim(1)
     completion = worker.completion(hearing, worker.heard(hearing))
     answer = worker.told("complete", completions=[completion], claim=worker.claim_body(2))

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from support.hand_worker import HandWorker, Json
+from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm
 
 from whisper_farm.coordinator import one_call
 from whisper_farm.settings import Policy
 
-MakeWorker = Callable[..., HandWorker]
 SPACES = 3
 
 

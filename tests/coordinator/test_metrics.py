@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
-from support.hand_worker import HandWorker
+from support.hand_worker import HandWorker, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually
 from support.submitting import submit
 
 from whisper_farm.settings import Policy
 from whisper_farm.store.tables import jobs
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def measured(farm: ServedFarm, name: str, **labels: str) -> float:
@@ -56,8 +52,7 @@ def test_a_lapse_that_sets_the_job_aside_is_counted_and_is_no_retry(
 
 def test_retries_are_counted_by_their_cause_and_are_no_lapses(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 3)
+    worker.begin(3)
     one, two, three = worker.claim(3)
     crash = {"code": "recogniser_crashed", "message": "it died"}
     failures = [{"token": claim["token"], **crash} for claim in (one, two)]
@@ -75,8 +70,7 @@ def test_retries_are_counted_by_their_cause_and_are_no_lapses(farm: ServedFarm, 
 
 def test_causes_that_workers_invent_are_counted_as_one(farm: ServedFarm, worker: HandWorker) -> None:
     submit(farm.admin)
-    (cutting,) = worker.claim(0, chunk=1)
-    worker.cut(cutting, 3)
+    worker.begin(3)
     known, *strange = worker.claim(3)
     invented = [
         {"token": claim["token"], "code": f"odd_{n}", "message": "odd"} for n, claim in zip("ab", strange, strict=True)
@@ -94,8 +88,7 @@ def test_hedges_are_counted_apart_from_first_tries(
     farm = start_farm(database=database_url, policy=Policy(hedge_factor=1, hedge_min_seconds=0))
     slow, idle = make_worker(farm, "slow"), make_worker(farm, "idle")
     submit(farm.admin)
-    (cutting,) = slow.claim(0, chunk=1)
-    slow.cut(cutting, 3)
+    slow.begin(3)
     first, *_ = slow.claim(3)
     assert slow.finish(first)[0]["error_code"] is None  # from now on it is known how long a chunk takes
     hedged = idle.claim(1, wait=10)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -25,8 +24,6 @@ from whisper_farm.errors import FarmError, SchemaMismatch, StorageError, StoreUn
 from whisper_farm.log import COORDINATOR
 from whisper_farm.settings import Policy, ServerSettings
 from whisper_farm.store.database import Database
-
-MakeWorker = Callable[..., HandWorker]
 
 
 def served(data: Path, log: int | IO[bytes] = subprocess.DEVNULL) -> tuple[subprocess.Popen[str], str]:
@@ -155,8 +152,7 @@ def test_a_farm_survives_the_murder_of_its_coordinator(tmp_path: Path, start_far
             made = submit(client)
         worker = HandWorker(url, token)
         worker.register()
-        (cutting,) = worker.claim(0, chunk=1)
-        worker.cut(cutting, 2)
+        cutting = worker.begin(2)
         (hearing,) = worker.claim(1)
         worker.close()
     finally:

@@ -101,8 +101,7 @@ def test_workers_that_complete_together_get_their_own_outcomes_and_claims(
     farm, blobs = either_farm, either_farm.coordinator.blobs
     made = submit(farm.admin)
     workers = [make_worker(farm, f"w-{number}") for number in range(WORKERS)]
-    (cutting,) = workers[0].claim(0, chunk=1)
-    workers[0].cut(cutting, 2 * WORKERS)
+    workers[0].begin(2 * WORKERS)
     held = [worker.claim(1)[0] for worker in workers]
     forged = workers[1].completion(held[0], workers[1].heard(held[0]))
     put_all, groups, all_are_here = blobs.put_all, [], asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -98,6 +98,16 @@ class HandWorker:
         if new:
             self.told("append", token=claim["token"], chunks=new, duration_seconds=None)
 
+    def begin(self, chunks: int) -> Json:
+        """Claim a recording and cut so many chunks of it; returns the claim, which goes on."""
+        (claim,) = self.claim(0, chunk=1)
+        self.cut(claim, chunks)
+        return claim
+
+    def cut_whole(self, chunks: int) -> None:
+        """Cut a recording to its end."""
+        self.complete([self.cut_done(self.begin(chunks), chunks)])
+
     def cut_done(self, claim: Json, chunks: int) -> Json:
         """End a chunk job."""
         return self.completion(claim, ChunkResult(duration_seconds=chunks * 10.0, chunks=chunks))
@@ -142,3 +152,7 @@ class HandWorker:
                     self.complete([self.cut_done(one, chunks)])
                 else:
                     assert self.finish(one)[0]["error_code"] is None
+
+
+MakeWorker = Callable[..., HandWorker]
+"""The fixture `make_worker`: of a farm, by its name and token."""
