@@ -41,13 +41,13 @@ def test_a_word_is_found_and_one_click_leads_to_its_second(
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value(word)
     page.get_by_role("searchbox").fill("nobody said that")
-    expect(page.get_by_text("Nobody said that.")).to_be_visible()
+    expect(page.get_by_text("No sentence has all of these words.")).to_be_visible()
     page.get_by_role("searchbox").fill("NEED")
     expect(page.get_by_role("link", name="needle.wav")).to_be_visible()
     other = visitor.invited("stranger")
     other.goto(f"{farm.url}/#/?words={word}")
     expect(other.get_by_role("searchbox")).to_have_value(word)
-    expect(other.get_by_text("Nobody said that.")).to_be_visible()
+    expect(other.get_by_text("No sentence has all of these words.")).to_be_visible()
 
 
 def test_a_list_is_sorted_filtered_and_renamed(visitor: Visitor, farm: Farm, worker: Process, podcast: Path) -> None:

@@ -202,8 +202,16 @@ def test_the_list_and_the_reader_work_by_keys_alone(
     finished(visitor, page := visitor.signed_in(), Recording.long(podcast, 60), "keys.wav")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("e")
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("textbox")).to_have_count(0)  # what is under a dialog hears no keys
+    word = words(text_of(page))[0]
+    expect(page.get_by_role("menu")).to_be_hidden()
     page.keyboard.press("/")
+    page.keyboard.type(word)
+    marked = "(word) => [...(CSS.highlights.get('current') ?? [])].join().toLowerCase() === word"
+    page.wait_for_function(marked, arg=word)
     page.keyboard.type("zzzz")
     expect(page.get_by_text("not found")).to_be_visible()
     page.keyboard.press("Escape")

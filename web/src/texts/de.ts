@@ -96,7 +96,7 @@ export const de: Texts = {
     options: "Optionen",
     search: "Namen und alles Gesagte durchsuchen",
     said: "Gesagt in",
-    notSaid: "Das hat niemand gesagt.",
+    notSaid: "In keinem Satz kommen diese Wörter zusammen vor.",
     noName: "Kein Name passt dazu.",
     order: "Reihenfolge",
     orders: { newest: "Neueste zuerst", oldest: "Älteste zuerst", name: "Nach Namen", longest: "Längste zuerst" },

@@ -56,7 +56,7 @@ export const en = {
     options: "Options",
     search: "Search names and everything said",
     said: "Said in",
-    notSaid: "Nobody said that.",
+    notSaid: "No sentence has all of these words.",
     noName: "No name matches.",
     order: "Order",
     orders: { newest: "Newest first", oldest: "Oldest first", name: "By name", longest: "Longest first" },

@@ -39,7 +39,7 @@ export function FindBar({ rows, wanted, onWanted, matches, editor, onShow, onClo
   const first = matches[0];
   useEffect(() => {
     if (first) onShow(first);
-  }, [first?.row, first?.from]);
+  }, [first?.row, first?.from, first?.to]);
   return (
     <div className={style.find}>
       <Group gap="xs" role="search" wrap="nowrap">

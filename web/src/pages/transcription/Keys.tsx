@@ -62,7 +62,7 @@ export function useKeys({ player, seek, now, doubts, finder, keys, link, edit, u
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       const at = event.target as Element;
-      if (event.altKey || at.closest(TYPING)) return;
+      if (event.altKey || at.closest(TYPING) || (event.key !== "?" && document.querySelector("[aria-modal=true]"))) return;
       if (event.key === " " && at.closest("button, a")) return;
       const control = event.ctrlKey || event.metaKey;
       const action = control ? latest.current.withControl[event.key.toLowerCase()] : latest.current.actions[event.key];

@@ -137,7 +137,7 @@ function Said({ words }: { words: string }) {
               className={style.hitLink}
             >
               <Text span size="sm" c="dimmed" className={style.where}>
-                <bdi>{hit.name}</bdi> · {clock(hit.seconds)}
+                {clock(hit.seconds)} · <bdi>{hit.name}</bdi>
               </Text>
               <Highlight highlight={marked} component="span" dir="auto" lineClamp={3}>{hit.text}</Highlight>
             </Link>
