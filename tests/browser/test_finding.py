@@ -97,6 +97,8 @@ def test_a_link_lets_a_stranger_read_and_hear_until_it_is_revoked(
     assert recording.words[0][0] in Path(download.value.path()).read_text()
     expect(reader.get_by_role("menu")).to_be_hidden()
     assert barriers(reader) == []
+    reader.goto(f"{address}?t=5")
+    reader.wait_for_function("() => Math.abs((document.querySelector('audio')?.currentTime ?? -1) - 5) < 0.2")
     reader.goto(f"{farm.url}/#/")
     expect(reader.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
     page.get_by_role("button", name="Revoke").click()

@@ -49,16 +49,19 @@ const transcriptions = createRoute({
   validateSearch: wantedOf,
   component: Transcriptions,
 });
+/** A second of a recording, in the address of a page that shows it. */
+const moment = ({ t }: Record<string, unknown>): { t?: number } =>
+  t !== undefined && Number.isFinite(Number(t)) ? { t: Math.max(0, Number(t)) } : {};
 const transcription = createRoute({
   getParentRoute: () => shell,
   path: "/transcriptions/$id",
-  validateSearch: (search: Record<string, unknown>): { t?: number } =>
-    Number.isFinite(Number(search.t)) && search.t !== undefined ? { t: Math.max(0, Number(search.t)) } : {},
+  validateSearch: moment,
   component: page(() => import("./pages/transcription/Transcription"), "Transcription"),
 });
 const shared = createRoute({
   getParentRoute: () => root,
   path: "/shared/$id/$secret",
+  validateSearch: moment,
   component: page(() => import("./pages/shared/Shared"), "Shared"),
 });
 const farm = createRoute({

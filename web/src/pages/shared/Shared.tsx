@@ -15,7 +15,7 @@ import { clock, useWords } from "../../words";
 import { Export } from "../transcription/Export";
 import { PlayerBar } from "../transcription/PlayerBar";
 import { Reader, type ReaderHandle } from "../transcription/Reader";
-import { useFollowing } from "../transcription/Transcription";
+import { useFollowing, useLinked } from "../transcription/Transcription";
 import style from "../transcription/Transcription.module.css";
 import { usePlayer } from "../transcription/usePlayer";
 import { useTranscript } from "../transcription/useTranscript";
@@ -74,7 +74,11 @@ function Reading({ one, secret }: { one: TranscriptionView; secret: string }) {
   const player = usePlayer(one.id);
   const reader = useRef<ReaderHandle>(null);
   const { away, seek, now } = useFollowing(player, reader, reading.rows);
-  const link = useCallback(() => void copy(`${address("")}#/shared/${one.id}/${secret}`, t), [one.id, secret, t]);
+  const link = useCallback(
+    (seconds: number) => void copy(`${address("")}#/shared/${one.id}/${secret}?t=${Math.floor(seconds)}`, t),
+    [one.id, secret, t],
+  );
+  useLinked(reading.rows, reader, seek);
   if (isFatal(reading.error, reading.rows[0])) return <Problem error={reading.error} />;
   if (reading.loading) return <Loader aria-label={t.loading} />;
   return (

@@ -302,8 +302,8 @@ function say(text: string): void {
 }
 
 /** A link to a second: shows the row once the text is there. */
-function useLinked(rows: readonly Row[], reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): void {
-  const { t: seconds } = useSearch({ from: "/shell/transcriptions/$id" });
+export function useLinked(rows: readonly Row[], reader: React.RefObject<ReaderHandle | null>, seek: (seconds: number) => void): void {
+  const { t: seconds } = useSearch({ strict: false });
   const shown = useRef<number | null>(null);
   useEffect(() => {
     if (seconds === undefined || shown.current === seconds || !rows.length) return;
