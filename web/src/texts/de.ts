@@ -368,7 +368,7 @@ export const de: Texts = {
   },
   farm: {
     setAside: "Beiseitegelegt",
-    setAsideHint: "Was nach mehreren Versuchen nicht erkannt wurde. Ein neuer Versuch behält, was fertig ist.",
+    setAsideHint: "Was ganz oder in Teilen fehlschlug. Ein neuer Versuch behält, was fertig ist.",
     chunksSetAside: (count) => (count === 1 ? "1 Stück beiseitegelegt" : `${count} Stücke beiseitegelegt`),
     attempts: "Versuche",
     retryAll: (count) => `Alle ${count} noch einmal versuchen`,

@@ -327,7 +327,7 @@ export const en = {
   },
   farm: {
     setAside: "Set aside",
-    setAsideHint: "What could not be recognised after several attempts. Trying again keeps what is done.",
+    setAsideHint: "What failed, as a whole or in parts. Trying again keeps what is done.",
     chunksSetAside: (count: number) => (count === 1 ? "1 chunk set aside" : `${count} chunks set aside`),
     attempts: "Attempts",
     retryAll: (count: number) => `Try all ${count} again`,

@@ -157,7 +157,7 @@ function SetAside() {
           {troubled.map((each) => (
             <Entry
               key={each.id}
-              name={each.name}
+              name={<Link to="/transcriptions/$id" params={{ id: each.id }} className={style.map}>{each.name}</Link>}
               badge={<StateBadge state={each.state} />}
               about={[
                 ago(now - (each.finished_at ?? each.created_at)),
@@ -195,10 +195,10 @@ function ChunksOf({ one, now, jobs }: { one: TranscriptionView; now: number; job
   return (
     <div>
       <Group justify="space-between" mb={6}>
-        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map} dir="auto">{one.name}</Link>
+        <Link to="/transcriptions/$id" params={{ id: one.id }} className={style.map} dir="auto" title={one.name}>{one.name}</Link>
         <Group gap="xs">
           <StateBadge state={one.state} />
-          <Note><Pace one={one} now={now} /></Note>
+          <Pace one={one} now={now} />
           <Small label={t.farm.attempts} onClick={look.open} />
         </Group>
       </Group>

@@ -8,7 +8,7 @@ import { isActive, isTroubled, jobsQuery, transcriptionQuery, useAction, useRetr
 import type { AttemptView, JobView, TranscriptionView } from "../../api/schema";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { chunkState } from "../../shell/chunks";
-import { Entries, Note, Small } from "../../shell/Parts";
+import { Entries, Small } from "../../shell/Parts";
 import { inWords } from "../../texts";
 import { clock, useNow, useWords } from "../../words";
 import { Pace, Trouble } from "../transcriptions/Row";
@@ -40,7 +40,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
     <Modal opened onClose={onClose} size="lg" title={t.jobs.title(one.name)}>
       <Stack gap="md">
         <Group justify="space-between">
-          <Note><Pace one={one} now={now} /></Note>
+          <Pace one={one} now={now} />
           {isTroubled(one) && (
             <Button leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => retry.mutate({ id: one.id, action: "retry" })}>
               {t.jobs.retry}

@@ -2,7 +2,7 @@
 import { ActionIcon, Button, Container, Group, Loader, Stack, Text, Title } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
-import { useParams, useSearch } from "@tanstack/react-router";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { IconAlertCircle, IconChevronDown, IconChevronUp, IconKeyboard, IconLayoutGrid, IconSearch } from "@tabler/icons-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 
@@ -16,7 +16,7 @@ import { useLetters } from "../../shell/files";
 import { StateBadge } from "../../shell/StateBadge";
 import { Note, Small } from "../../shell/Parts";
 import { clock, modelName, useNow, useWords } from "../../words";
-import { Bar, Pace, Trouble } from "../transcriptions/Row";
+import { Bar, Pace, RowActions, Trouble } from "../transcriptions/Row";
 import { AgainDialog, AgainResult, useAgain } from "./Again";
 import { Conflicts, MoreMenu, Saved, UndoButtons } from "./Corrected";
 import { Export } from "./Export";
@@ -166,27 +166,36 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
   const { t, languageName, number } = useWords();
   const now = useNow(isActive(one) ? 1 : 60);
   const [jobsShown, jobs] = useDisclosure(false);
-  const facts = [one.language ? languageName(one.language) : null, t.reader.made(one.options.engine ?? "", modelName(one.options.model))];
-  if (one.options.diarize && one.warning_code !== "without_speakers") facts.push(isActive(one) ? t.reader.speakersAtEnd : t.reader.speakersApart);
+  const navigate = useNavigate();
+  const readable = isActive(one) || hasTranscript(one);
+  const facts = one.language ? [languageName(one.language)] : [];
+  if (readable) facts.push(t.reader.made(one.options.engine ?? "", modelName(one.options.model)));
+  if (readable && one.options.diarize && one.warning_code !== "without_speakers") facts.push(isActive(one) ? t.reader.speakersAtEnd : t.reader.speakersApart);
   if (one.cost != null) facts.push(t.reader.cost(number(one.cost, 2)));
   return (
     <header>
       <ToList />
-      <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">{one.name}</Title>
+      <Group justify="space-between" align="start" wrap="nowrap">
+        <Title order={1} className={style.title} lineClamp={3} title={one.name} dir="auto">{one.name}</Title>
+        <RowActions one={one} onRemove={() => void navigate({ to: "/" })} />
+      </Group>
       <Group gap="xs" className={style.facts}>
         <StateBadge state={one.state} />
-        <Note><Pace one={one} now={now} /></Note>
-        <Note>{facts.filter(Boolean).join(" · ")}</Note>
+        <Pace one={one} now={now} more={facts} />
         {saved}
       </Group>
       {isActive(one) && <Bar one={one} />}
       <Trouble one={one} />
       <Group gap="xs" mt="md" className={style.toolbar}>
-        <Export one={one} rows={rows} />
-        <Share id={one.id} />
-        <Button variant="default" data-short leftSection={<IconSearch size={17} aria-hidden />} aria-label={t.reader.find} onClick={onFind}>
-          {t.reader.findShort}
-        </Button>
+        {readable && (
+          <>
+            <Export one={one} rows={rows} />
+            <Share id={one.id} />
+            <Button variant="default" data-short leftSection={<IconSearch size={17} aria-hidden />} aria-label={t.reader.find} onClick={onFind}>
+              {t.reader.findShort}
+            </Button>
+          </>
+        )}
         {doubts.count > 0 && (
           <Button.Group>
             <Button variant="default" px="xs" aria-label={t.reader.previousDoubt} onClick={() => doubts.step(-1)}>
@@ -209,9 +218,11 @@ function Head({ one, rows, onKeys, onFind, onShow, doubts, saved, children }: {
           <IconLayoutGrid size={18} />
         </ActionIcon>
         {jobsShown && <Jobs one={one} onClose={jobs.close} onPick={(seconds) => (jobs.close(), onShow(seconds))} />}
-        <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysTitle} onClick={onKeys}>
-          <IconKeyboard size={20} />
-        </ActionIcon>
+        {readable && (
+          <ActionIcon variant="subtle" color="gray" size={36} visibleFrom="sm" aria-label={t.reader.keysTitle} onClick={onKeys}>
+            <IconKeyboard size={20} />
+          </ActionIcon>
+        )}
       </Group>
     </header>
   );

@@ -11,7 +11,7 @@ import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../
 import type { TranscriptionView } from "../../api/schema";
 import { Actions, NameDialog, Note, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
-import { inWords } from "../../texts";
+import { inWords, type Texts } from "../../texts";
 import { paceOf } from "../../pace";
 import { clock, duration, modelName, useNow, useWords } from "../../words";
 import { remove, undo, UNDO_MS } from "./removal";
@@ -38,7 +38,7 @@ export function Row({ one }: { one: TranscriptionView }) {
       <div className={style.how}>
         <Group gap="0 8px">
           <StateBadge state={one.state} />
-          <Note><Pace one={one} now={now} /></Note>
+          <Pace one={one} now={now} />
         </Group>
         {isActive(one) && <Bar one={one} />}
         <Trouble one={one} />
@@ -48,23 +48,28 @@ export function Row({ one }: { one: TranscriptionView }) {
   );
 }
 
-/** How far it is, how fast, and how long it will take. */
-export function Pace({ one, now }: { one: TranscriptionView; now: number }) {
+/** How far it is, how fast, and how long it will take; then whatever else is to be said of it. */
+export function Pace({ one, now, more = [] }: { one: TranscriptionView; now: number; more?: readonly string[] }) {
   const { t, number } = useWords();
+  const facts = [...paceFacts(one, now, t, number), ...more];
+  return facts.length ? <Note>{facts.join(" · ")}</Note> : null;
+}
+
+function paceFacts(one: TranscriptionView, now: number, t: Texts, number: (value: number, digits?: number) => string): string[] {
   const { done_seconds: done = 0, duration_seconds: whole } = one.progress;
   const started = one.started_at;
-  if (one.state === "queued" || started === null || started === undefined) return whole ? clock(whole) : null;
+  if (one.state === "queued" || started === null || started === undefined) return whole ? [clock(whole)] : [];
   if (!isActive(one)) {
     const took = (one.finished_at ?? now) - started;
-    if (!whole) return null;
+    if (!whole) return [];
     const facts = [clock(whole), t.list.took(duration(took))];
-    return one.state === "done" ? [...facts, t.list.speed(number(whole / Math.max(0.1, took), took > whole / 10 ? 1 : 0))].join(" · ") : facts.join(" · ");
+    return one.state === "done" ? [...facts, t.list.speed(number(whole / Math.max(0.1, took), took > whole / 10 ? 1 : 0))] : facts;
   }
   const pace = paceOf(one.id, done, now);
   const parts = [whole ? t.list.of(clock(done), clock(whole)) : t.list.cutting];
   if (pace) parts.push(t.list.speed(number(pace, pace < 10 ? 1 : 0)));
   if (pace && whole && whole > done) parts.push(t.list.left(duration((whole - done) / pace)));
-  return parts.join(" · ");
+  return parts;
 }
 
 export function Bar({ one }: { one: TranscriptionView }) {
@@ -81,7 +86,7 @@ export function Bar({ one }: { one: TranscriptionView }) {
 /** Why it failed, without its name, which stands above; empty if it did not. */
 export function problemOf({ error, name }: TranscriptionView): string {
   const message = String(error?.message);
-  const reason = message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
+  const reason = message.startsWith(`${name}: `) ? message.charAt(name.length + 2).toUpperCase() + message.slice(name.length + 3) : message;
   return error ? inWords(String(error.code), reason) : "";
 }
 
@@ -101,12 +106,13 @@ export function Trouble({ one }: { one: TranscriptionView }) {
   );
 }
 
-function RowActions({ one }: { one: TranscriptionView }) {
+export function RowActions({ one, onRemove }: { one: TranscriptionView; onRemove?: () => void }) {
   const { t } = useWords();
   const action = useAction();
   const run = (name: "cancel" | "retry") => action.mutate({ id: one.id, action: name });
   const removeIt = () => {
     remove(one.id, failed);
+    onRemove?.();
     notifications.show({
       id: one.id,
       autoClose: UNDO_MS,
