@@ -42,7 +42,7 @@ def room_for(tx: Transaction, server: Limits, owner: str, stores: bool = True) -
     """
     has, most = usage(tx, owner), limits_in_force(tx, server)
     if has.unfinished >= most.max_unfinished:
-        raise QuotaReached(f"{most.max_unfinished} of your transcriptions are not finished; wait until some are.")
+        raise QuotaReached(f"You may have {most.max_unfinished} unfinished at a time; wait until one is done.")
     if has.flows > MOST_FLOWS:
         raise QuotaReached(
             f"Your unfinished transcriptions have more than {MOST_FLOWS} labels and models; wait until some are done."

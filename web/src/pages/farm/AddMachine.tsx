@@ -39,6 +39,8 @@ export function AddMachine() {
       <Modal opened={opened} onClose={close} size="lg" title={t.join.add}>
         <Stack gap="sm">
           <Joining />
+          {make.isPending && <Loader aria-label={t.loading} />}
+          {make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
           <form onSubmit={(event) => (event.preventDefault(), ask(approved))}>
             <Group align="end" gap="xs">
               <TextInput
@@ -51,8 +53,6 @@ export function AddMachine() {
               <Button type="submit" variant="default">{t.join.another}</Button>
             </Group>
           </form>
-          {make.isPending && <Loader aria-label={t.loading} />}
-          {make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
         </Stack>
       </Modal>
     </>

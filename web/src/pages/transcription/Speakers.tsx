@@ -37,6 +37,7 @@ export function SpeakerMenu({ speaker, editor, from, to }: MenuProps) {
             type="button"
             className={style.speaker}
             data-nobody={speaker === null || undefined}
+            title={speaker ?? undefined}
             aria-label={speaker === null ? t.edit.whoSpeaks : t.edit.speakerIs(speaker)}
           >
             {speaker ?? t.edit.nobody}

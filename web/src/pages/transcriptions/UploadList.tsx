@@ -34,8 +34,8 @@ function One({ one }: { one: Upload }) {
   return (
     <Stack gap={4}>
       <Group justify="space-between" gap="sm">
-        <Text fw={550} truncate flex="1 1 160px" dir="auto">
-          {one.file.name}{" "}
+        <Text fw={550} truncate flex="1 1 160px">
+          <bdi>{one.file.name}</bdi>{" "}
           <Text span c="dimmed" size="sm">{bytes(one.file.size)}</Text>
         </Text>
         {one.state === "failed" && (
