@@ -139,9 +139,9 @@ def crowded_by(form: str, codec: str, tags: int) -> bytes:
     "make",
     [
         lambda: crowded_wav(40_000),
-        lambda: crowded_by("ogg", "libopus", 12_000),
-        lambda: crowded_by("webm", "libopus", 14_000),
-        lambda: crowded_by("mp4", "aac", 20_000),
+        lambda: crowded_by("ogg", "libopus", 22_000),
+        lambda: crowded_by("webm", "libopus", 26_000),
+        lambda: crowded_by("mp4", "aac", 36_000),
     ],
     ids=["wav", "ogg", "webm", "mp4"],
 )
