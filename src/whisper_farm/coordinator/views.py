@@ -17,9 +17,6 @@ from whisper_farm.store.fetches import FetchRow, fetches_of
 from whisper_farm.store.jobs import attempts_at, chunk_jobs, jobs_of_whole
 from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, find, list_transcriptions, place
 
-PAGE = 100
-"""Rows in one page unless asked for fewer; never more than `MOST`."""
-MOST = 1000
 MOST_GAPS = 100
 """A recording with more of them shows its gaps only by itself, not in a list."""
 
@@ -30,10 +27,9 @@ def transcription_view(tx: Transaction, transcription_id: str, policy: Policy) -
 
 
 def transcription_list(
-    tx: Transaction, policy: Policy, wanted: Wanted, after: str | None = None, limit: int = PAGE
+    tx: Transaction, policy: Policy, wanted: Wanted, after: str | None, limit: int
 ) -> protocol.TranscriptionList:
     """A page of transcriptions; `after` is the `next` of the page before, which had the same order."""
-    limit = min(max(limit, 1), MOST)
     before = None if after is None else _cursor(after, wanted.order)
     rows = list_transcriptions(tx, wanted, limit + 1, before)
     page = rows[:limit]
@@ -116,10 +112,9 @@ def _said(code: str, warning: str) -> dict[str, str]:
     return {"warning_code": code, "warning": warning}
 
 
-def job_list(tx: Transaction, transcription_id: str, after: int | None = None, limit: int = PAGE) -> protocol.JobList:
+def job_list(tx: Transaction, transcription_id: str, after: int | None, limit: int) -> protocol.JobList:
     """A page of a transcription's jobs with all attempts: those about the whole recording, then the chunks in order."""
     find(tx, transcription_id)
-    limit = min(max(limit, 1), MOST)
     whole = jobs_of_whole(tx, transcription_id) if after is None else []
     rows = chunk_jobs(tx, transcription_id, -1 if after is None else after, limit + 1)
     page = [*whole, *rows[:limit]]

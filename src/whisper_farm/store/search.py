@@ -99,19 +99,8 @@ def note_changes(
 
 
 def _note(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -> None:
-    tx.change(
-        NOTE,
-        [
-            {
-                "id": transcription_id,
-                "position": one.position,
-                "start_seconds": one.start_seconds,
-                "text": one.text.strip()[:LONGEST],
-                "folded": fold(one.text[:LONGEST]),
-            }
-            for one in said
-        ],
-    )
+    told = [one._asdict() | {"id": transcription_id, "folded": fold(one.text[:LONGEST])} for one in said]
+    tx.change(NOTE, [one | {"text": one["text"].strip()[:LONGEST]} for one in told])
 
 
 def find_said(tx: Transaction, words: str, owner: str | None, limit: int) -> list[FoundPassage]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from whisper_farm.errors import NotFound, QuotaReached, WrongState
+from whisper_farm.errors import QuotaReached, WrongState
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.statements import Change, Query, columns, insert
 
@@ -86,10 +86,8 @@ def must_have_room(tx: Transaction, owner: str, size: int, most: int) -> None:
 
 def find_upload(tx: Transaction, upload_id: str, owner: str) -> UploadRow:
     """The upload of that id, if it is this owner's; raises `NotFound`."""
-    found = tx.first(FIND, {"id": upload_id, "owner": owner})
-    if found is None:
-        raise NotFound(f"There is no upload {upload_id}; it may have been forgotten. Announce it again.")
-    return found
+    wanted = f"upload {upload_id}; it may have been forgotten. Announce it again"
+    return tx.one(FIND, {"id": upload_id, "owner": owner}, wanted)
 
 
 def parts_of(tx: Transaction, upload_id: str) -> list[PartRow]:

@@ -73,7 +73,6 @@ class DueDelivery:
     tries: int
 
 
-COUNT = Query[int]("SELECT count(*) AS webhooks FROM webhooks WHERE owner = :owner")
 ADD = insert("webhooks", WebhookRow)
 ROW = f"SELECT {columns(WebhookRow)} FROM webhooks WHERE (CAST(:owner AS TEXT) IS NULL OR owner = :owner)"
 OF_OWNER = Query[WebhookRow](f"{ROW} ORDER BY created_at, id")
@@ -114,7 +113,7 @@ PRUNE = Change("DELETE FROM deliveries WHERE state <> 'pending' AND created_at <
 
 def add_webhook(tx: Transaction, owner: str, url: str, progress: bool, position: int) -> WebhookRow:
     """Tell that address of this owner's transcriptions, from the event after `position` on."""
-    if (tx.first(COUNT, {"owner": owner}) or 0) >= MOST_WEBHOOKS:
+    if len(webhooks_of(tx, owner)) >= MOST_WEBHOOKS:
         raise WrongState(f"{owner} has {MOST_WEBHOOKS} webhooks already; delete one first.")
     secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"  # as Standard Webhooks writes it
     made = WebhookRow(secrets.token_hex(8), owner, url, secret, position, progress, tx.now)

@@ -31,15 +31,11 @@ class AtOnce:
         self._most, self._what = most, what
         self._under_way: Counter[str] = Counter()
 
-    def check(self, owner: str) -> None:
-        """Raise `QuotaReached` if this owner has as many as one may have."""
-        if self._under_way[owner] >= self._most:
-            raise QuotaReached(f"You have {self._most} {self._what} at once, the most here; wait until one has ended.")
-
     @contextmanager
     def one_more(self, owner: str) -> Iterator[None]:
-        """Count one while the block runs; raises `QuotaReached` as `check` does."""
-        self.check(owner)
+        """Count one while the block runs; raises `QuotaReached` if this owner has as many as one may have."""
+        if self._under_way[owner] >= self._most:
+            raise QuotaReached(f"You have {self._most} {self._what} at once, the most here; wait until one has ended.")
         self._under_way[owner] += 1
         try:
             yield
