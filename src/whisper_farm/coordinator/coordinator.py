@@ -49,8 +49,6 @@ DRAINING: frozenset[EventKind] = frozenset({"worker_draining", "worker_dismissed
 
 
 class Coordinator:
-    """Everything behind the routes."""
-
     def __init__(self, settings: ServerSettings, policy: Policy, database: Database, blobs: Blobs) -> None:
         self.settings, self.policy, self.database, self.blobs = settings, policy, database, blobs
         self.metrics = Metrics()

@@ -52,8 +52,6 @@ class SentFile:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What was sent."""
-
     fields: dict[str, list[str]]
     file: SentFile
 

@@ -29,8 +29,6 @@ KNOWN_CODES = frozenset(every_error())
 
 
 class Metrics:
-    """Counts what one coordinator does."""
-
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
 

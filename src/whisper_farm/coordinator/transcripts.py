@@ -94,7 +94,6 @@ async def heard_in(
 
 
 async def voices_in(blobs: Blobs, chunks: Sequence[DoneChunk]) -> list[Voices]:
-    """The voices in these chunks."""
     found = []
     for first in range(0, len(chunks), AHEAD):
         read = [_result_of(blobs, chunk.result_key) for chunk in chunks[first : first + AHEAD] if chunk.result_key]

@@ -48,7 +48,6 @@ class WebApp:
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> WebApp:
-        """Read what was built."""
         if not (folder / PAGE).is_file():
             return cls({}, None)
         found = [path for path in sorted(folder.rglob("*")) if path.suffix in MEDIA_TYPES]

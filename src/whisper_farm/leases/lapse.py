@@ -26,8 +26,6 @@ LapsedJobs = dict[str, list[Held]]
 
 @dataclass(frozen=True, slots=True)
 class ReapReport:
-    """What one run did."""
-
     workers_gone: int = 0
     jobs_set_aside: int = 0
 

@@ -59,7 +59,6 @@ class SessionRow:
 
     @property
     def id(self) -> str:
-        """What it is known by."""
         return self.hash
 
 
@@ -102,7 +101,6 @@ def make_account(tx: Transaction, name: str, scope: Scope) -> AccountRow:
 
 
 def find_account(tx: Transaction, name: str) -> AccountRow | None:
-    """The account of that name."""
     return tx.first(FIND, {"name": name})
 
 
@@ -196,7 +194,6 @@ def touch_session(tx: Transaction, row: SessionRow) -> None:
 
 
 def end_session(tx: Transaction, secret: str) -> None:
-    """Sign one browser out."""
     tx.change(END, {"hash": digest(secret)})
 
 

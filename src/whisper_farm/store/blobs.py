@@ -102,7 +102,6 @@ class Blobs:
                 break
 
     async def put(self, key: str, data: bytes) -> None:
-        """Store a small blob."""
         await self.put_all({key: data})
 
     async def put_all(self, blobs: Mapping[str, bytes]) -> None:

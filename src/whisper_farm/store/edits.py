@@ -71,7 +71,6 @@ def edits_after(tx: Transaction, transcription_id: str, after: int = 0) -> list[
 
 
 def is_edited(tx: Transaction, transcription_id: str) -> bool:
-    """Whether anybody has changed anything."""
     return bool(tx.first(IS_EDITED, {"transcription": transcription_id}))
 
 

@@ -21,8 +21,6 @@ RETIRE_BATCH = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One state change."""
-
     id: int
     at: float
     kind: EventKind

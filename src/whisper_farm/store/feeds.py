@@ -23,8 +23,6 @@ HELD_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class FeedRow:
-    """One row of `feeds`."""
-
     id: str
     owner: str
     url: str

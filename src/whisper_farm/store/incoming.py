@@ -14,8 +14,6 @@ PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BlobFacts:
-    """What was stored."""
-
     size: int
     sha256: str
 
@@ -38,7 +36,6 @@ class Incoming:
 
     @property
     def facts(self) -> BlobFacts:
-        """Of the bytes so far."""
         return BlobFacts(self.size, self._digest.hexdigest())
 
     async def take(self, least: int) -> bytes:

@@ -31,7 +31,6 @@ def given(server: Limits) -> dict[str, Any]:
 
 
 def limits_in_force(tx: Transaction, server: Limits) -> Limits:
-    """What counts now."""
     return Limits.model_validate(given(server) | _changed(tx))
 
 

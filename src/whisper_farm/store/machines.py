@@ -89,8 +89,6 @@ class PoolRow:
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """One line of what happened."""
-
     at: float
     pool: str
     launch_id: str | None
@@ -271,7 +269,6 @@ def log_of(tx: Transaction, launch_id: str | None = None, limit: int = 200) -> l
 
 
 def forget_log(tx: Transaction, before: float) -> None:
-    """Remove old lines."""
     tx.change(OLD_LOG, {"before": before})
 
 

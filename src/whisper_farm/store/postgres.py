@@ -167,7 +167,6 @@ class PostgresBackend(Backend):
         return None
 
     def watch(self, callback: Callable[[], None]) -> PostgresWatch:
-        """Start listening for other processes' wake-ups."""
         return PostgresWatch(self.engines["beat"], self._identity, callback)
 
     def _engine(self, connections: int) -> Engine:

@@ -37,8 +37,6 @@ CANNOT_SERVE = frozenset(
 
 
 class SqliteBackend(Backend):
-    """One SQLite file."""
-
     dialect = "sqlite"
 
     def __init__(self, url: URL) -> None:
@@ -90,7 +88,6 @@ class SqliteBackend(Backend):
         return StoreUnavailable(f"The database {self.place} cannot be used: {error}.")
 
     def watch(self, callback: Callable[[], None]) -> SqliteWatch:
-        """Start looking for other processes' wake-ups."""
         return SqliteWatch(self, callback)
 
     def _make_file(self) -> None:

@@ -78,7 +78,6 @@ def mint_token(
 
 
 def new_id() -> str:
-    """What a token is called."""
     return secrets.token_hex(6)
 
 

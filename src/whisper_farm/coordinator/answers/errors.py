@@ -47,7 +47,6 @@ def farm_shape(status: int, detail: ErrorDetail) -> Response:
 
 
 def error_response(error: errors.FarmError, shape: ErrorShape, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer for an error."""
     answer = shape(error.status, ErrorDetail.of(error))
     answer.headers.update({**_headers(error), **(headers or {})})
     return answer

@@ -130,8 +130,6 @@ class KnownSecrets(Generic[R]):
 
 
 class KnownTokens(KnownSecrets[TokenRow]):
-    """The tokens of programs."""
-
     def __init__(self, store: StoreThreads) -> None:
         super().__init__(store, find_tokens, touch_token)
         self._failed = FailedTries(WRONG_TOKENS)

@@ -18,8 +18,6 @@ NOTHING = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 
 
 class CarefulHeaders:
-    """The middleware."""
-
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 

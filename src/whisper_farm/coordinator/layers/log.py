@@ -30,8 +30,6 @@ class BrokenOff(Exception):
 
 
 class RequestLog:
-    """The middleware."""
-
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
         self.log = logger()

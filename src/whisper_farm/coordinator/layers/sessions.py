@@ -52,8 +52,6 @@ PERSON = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 
 
 class KnownSessions(KnownSecrets[SessionRow]):
-    """The sessions of people in browsers."""
-
     def __init__(self, store: StoreThreads) -> None:
         super().__init__(store, find_sessions, touch_session)
 

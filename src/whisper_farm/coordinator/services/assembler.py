@@ -51,8 +51,6 @@ UNDETERMINED = "und"
 
 
 class Assembler(Service):
-    """The service."""
-
     name = "assembler"
     woken_by = frozenset({"transcription_assembling"})
     period_seconds = 5

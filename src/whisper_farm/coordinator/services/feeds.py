@@ -37,8 +37,6 @@ ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, te
 
 
 class Feeds(Service):
-    """The service."""
-
     name = "feeds"
     period_seconds = 5
     timeout_seconds = 170

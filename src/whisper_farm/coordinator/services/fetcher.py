@@ -79,8 +79,6 @@ class LinkFetch:
 
 
 class Fetcher(Service):
-    """The service."""
-
     name = "fetcher"
     woken_by = frozenset({"transcription_submitted", "transcription_retried"})
     period_seconds = 5

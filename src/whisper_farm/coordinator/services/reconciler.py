@@ -56,7 +56,6 @@ class MachinesService(Service):
         self._farm = address, token
 
     async def run_once(self) -> Report:
-        """One round."""
         if self._farm is None:
             return Report()
         await asyncio.sleep(max(0.0, self._last + min(LEAST_SECONDS, self.period_seconds) - time.monotonic()))

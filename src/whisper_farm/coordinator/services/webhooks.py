@@ -45,8 +45,6 @@ LOST = (AddressRefused, httpcore.NetworkError, httpcore.ProtocolError, httpcore.
 
 
 class Webhooks(Service):
-    """The service."""
-
     name = "webhooks"
     woken_by = TOLD
     period_seconds = 2
