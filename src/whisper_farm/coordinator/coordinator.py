@@ -72,7 +72,11 @@ class Coordinator:
         self.completions = Completions(self.store, blobs, policy, self.metrics)
         self.renderer = Renderer(self.store, blobs)
         self.texts = Texts(self.store, blobs)
-        self.machines = _machines(self.store, settings)
+        self.machines = (
+            None
+            if settings.pools is None
+            else MachinesService(self.store, read_pools(settings.pools), settings.pools_dry_run)
+        )
         self.services = Services(self._services())
         self.event_log = EventLog(self.store, self._heed)
         self.log = logger()
@@ -154,12 +158,6 @@ class Coordinator:
         if not kinds.isdisjoint(WORK_MAKING):
             self.long_polls.wake()
         self.services.notice(kinds)
-
-
-def _machines(store: StoreThreads, settings: ServerSettings) -> MachinesService | None:
-    if settings.pools is None:
-        return None
-    return MachinesService(store, read_pools(settings.pools), settings.pools_dry_run)
 
 
 async def _coordinator(request: Request) -> Coordinator:

@@ -275,12 +275,8 @@ def gaps_of(tx: Transaction, rows: Sequence[TranscriptionRow]) -> dict[str, tupl
     failed: dict[str, list[FailedJob]] = {row.id: [] for row in rows}
     for job in failed_jobs(tx, list(failed)):
         failed[job.transcription_id].append(job)
-    return {each.id: _gaps(each, failed[each.id]) for each in rows}
-
-
-def _gaps(row: TranscriptionRow, failed: Iterable[FailedJob]) -> tuple[Gap, ...]:
-    gaps = [*_given_up(row, failed), *_missing_in_file(row)]
-    return tuple(sorted(gaps, key=lambda gap: gap.start_seconds))
+    found = {row.id: [*_given_up(row, failed[row.id]), *_missing_in_file(row)] for row in rows}
+    return {name: tuple(sorted(gaps, key=lambda gap: gap.start_seconds)) for name, gaps in found.items()}
 
 
 def _given_up(row: TranscriptionRow, failed: Iterable[FailedJob]) -> Iterable[Gap]:

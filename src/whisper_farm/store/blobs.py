@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -193,6 +193,12 @@ class Blobs:
                 wanted: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
                 found = await obstore.get_async(self._store, key, options=wanted)
         return self._pieces(key, found)
+
+    async def joined(self, keys: Iterable[str]) -> AsyncIterator[bytes]:
+        """What is in these blobs, one after the other."""
+        for key in keys:
+            async for piece in await self.get_range(key):
+                yield piece
 
     async def size(self, key: str) -> int:
         """How many bytes a blob has."""

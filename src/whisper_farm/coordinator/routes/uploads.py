@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Query, Request
@@ -79,7 +79,9 @@ async def append_upload(
     offset: Annotated[int, Query(ge=0, le=1 << 44, description="Of the first byte of this part.")] = 0,
 ) -> UploadProgress:
     """The next part of an announced file. After a broken try, go on where the server is: a refusal says where."""
-    upload, parts = await farm.store.read(lambda tx: _so_far(tx, upload_id, caller.owner))
+    upload, parts = await farm.store.read(
+        lambda tx: (rows.find_upload(tx, upload_id, caller.owner), rows.parts_of(tx, upload_id))
+    )
     if upload.state == "stored":
         return UploadProgress(received_bytes=upload.size)
     rows.must_follow(upload, parts, offset)
@@ -110,19 +112,11 @@ async def remove_upload(upload_id: IdInPath, caller: AnyCaller, farm: Farm) -> N
     await farm.blobs.delete(await farm.store.write(lambda tx: rows.delete_upload(tx, upload_id, caller.owner)))
 
 
-def _so_far(tx: Transaction, upload_id: str, owner: str) -> tuple[rows.UploadRow, list[rows.PartRow]]:
-    return rows.find_upload(tx, upload_id, owner), rows.parts_of(tx, upload_id)
-
-
 async def _join(farm: Coordinator, upload: rows.UploadRow, parts: Sequence[rows.PartRow], sha256: str | None) -> None:
-    async def joined() -> AsyncIterator[bytes]:
-        for part in parts:
-            async for piece in await farm.blobs.get_range(part.key):
-                yield piece
-
     key = source_key(upload.id) if sha256 is None else parts[0].key
     async with farm.blobs.tentative(key):
-        whole = sha256 or (await farm.blobs.put_stream(key, joined(), upload.size)).sha256
+        found = farm.blobs.joined(part.key for part in parts)
+        whole = sha256 or (await farm.blobs.put_stream(key, found, upload.size)).sha256
         spare = await farm.store.write(lambda tx: rows.joined(tx, upload, key, whole))
     await farm.blobs.delete(spare)
     farm.log.info("an upload has arrived", action="upload", upload_id=upload.id, size=upload.size, parts=len(parts))

@@ -223,7 +223,7 @@ class Fetcher(Service):
         """Make one blob of the parts, and the job that cuts it."""
         key = source_key(one.id)
         one.unnamed = [key]
-        facts = await self._blobs.put_stream(key, self._joined(one), one.stored)
+        facts = await self._blobs.put_stream(key, self._blobs.joined(key for key, _ in one.row.parts), one.stored)
         done = partial(fetched, transcription_id=one.id, key=key, size=facts.size, sha256=facts.sha256)
         await to_the_end(self._hand_over(one, done))
 
@@ -231,11 +231,6 @@ class Fetcher(Service):
         parts = await self._store.write(done)
         one.unnamed = []
         await self._blobs.delete(parts)
-
-    async def _joined(self, one: LinkFetch) -> AsyncIterator[bytes]:
-        for key, _ in one.row.parts:
-            async for piece in await self._blobs.get_range(key):
-                yield piece
 
     async def _failed(self, one: LinkFetch, error: FarmError) -> None:
         """Another try after a while, or the end."""
