@@ -38,6 +38,7 @@ def joined(page: Page, farm: Farm, folder: Path, name: str, at_once: bool = Fals
         assert barriers(page) == []
         asking.get_by_role("button", name="Let it in", exact=True).click()
         expect(page.get_by_text(f"{name} wants to join")).to_have_count(0)
+        expect(page.get_by_test_id("join-command")).to_have_count(0)  # its code was used
     page.get_by_role("button", name="Close").click()
     row = page.get_by_role("listitem").filter(has_text=name)
     expect(row.get_by_text("Ready", exact=True)).to_be_visible()  # a process has to start

@@ -25,6 +25,8 @@ export function AddMachine() {
     const query = owner.trim() ? { approved, owner: owner.trim() } : { approved };
     return data(api.POST("/api/join-codes", { params: { query } }));
   }, KEYS);
+  const { data: found } = useCodes();
+  const unused = found?.codes.some(({ id, name }) => id === make.data?.id && name === null);
   const decide = useDecision();
   const ask = (approved: boolean) => {
     if (make.data) decide.mutate({ id: make.data.id, approved: false }); // it may have been used: then there is none of that id
@@ -40,7 +42,7 @@ export function AddMachine() {
         <Stack gap="sm">
           <Joining />
           {make.isPending && <Loader aria-label={t.loading} />}
-          {make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
+          {unused && make.data?.code && <How code={make.data.code} until={make.data.expires_at} approved={approved} ask={ask} />}
           <form onSubmit={(event) => (event.preventDefault(), ask(approved))}>
             <Group align="end" gap="xs">
               <TextInput
@@ -121,10 +123,12 @@ const useDecision = () =>
     else await data(api.DELETE("/api/join-codes/{join_id}", { params }));
   }, KEYS);
 
+const useCodes = () => useQuery({ queryKey: ["join-codes"], queryFn: () => data(api.GET("/api/join-codes")) });
+
 /** The workers that wait to be let in. */
 export function Joining() {
   const { t } = useWords();
-  const { data: found } = useQuery({ queryKey: ["join-codes"], queryFn: () => data(api.GET("/api/join-codes")) });
+  const { data: found } = useCodes();
   const decide = useDecision();
   return found?.codes
     .filter((one) => one.name !== null)
