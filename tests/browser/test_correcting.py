@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 from zipfile import ZipFile
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from support.browsers import PHONE, Visitor, barriers, drop, too_wide
+from support.browsers import PHONE, Visitor, barriers, too_wide
 from support.farm_processes import Farm, Process, Recording
 
 
@@ -65,16 +66,13 @@ def eventually(look: Callable[[], object], seconds: float = 10) -> None:
 
 
 @pytest.fixture
-def transcript(
-    visitor: Visitor, farm: Farm, worker: Process, podcast: Path, request: pytest.FixtureRequest
-) -> Transcript:
+def transcript(visitor: Visitor, farm: Farm, worker: Process, tmp_path: Path) -> Transcript:
     """A recording of a minute, transcribed and opened."""
-    name = f"{request.node.name[5:40]}.wav"
+    name = f"{uuid4().hex}.wav"
+    made = farm.submit(Recording.long(tmp_path / name, 60), "x30", chunk_seconds=30)
+    farm.finished(made)
     page = visitor.signed_in()
-    drop(page, Recording.long(podcast, 60).path, name)
-    row = page.get_by_role("listitem").filter(has_text=name)
-    expect(row.get_by_text("Done", exact=True)).to_be_visible()
-    page.get_by_role("link", name=name).first.click()
+    page.goto(f"{farm.url}/#/transcriptions/{made}")
     page.locator("p[dir=auto]").first.wait_for()
     return Transcript(farm, page, name)
 

@@ -105,7 +105,7 @@ def test_a_page_shows_within_half_a_second_of_its_own_clock_what_is_done_elsewhe
         page.reload()
         page.get_by_role("heading", level=1).wait_for()
         if live is link:
-            page.get_by_role("button", name="Share").click()
+            page.get_by_role("button", name="Share", exact=True).click()
             page.get_by_role("dialog").wait_for()
         page.wait_for_timeout(1000)
         assert seen.count() == 0
