@@ -1,7 +1,8 @@
 """Every error this project raises on purpose, in one tree: `docs/ERRORS.md` lists them.
 
 The docstring of a class is its default message. Its code is its name (`LeaseLost`: `lease_lost`), is stable and part of
-the API. Its status is the HTTP status with which the coordinator answers; without one, that of the class above it.
+the API. Its status is the HTTP status with which the coordinator answers; without one, that of the class above it. One
+that is `lasting` comes again whenever the same is tried again.
 Raise them with a message that says what happened, to which file or job, and what to do.
 """
 
@@ -17,11 +18,12 @@ class FarmError(Exception):
 
     code: ClassVar[str] = "farm_error"
     status: ClassVar[int] = 500
+    lasting: ClassVar[bool] = False
 
-    def __init_subclass__(cls, status: int | None = None) -> None:
+    def __init_subclass__(cls, status: int | None = None, lasting: bool = False) -> None:
         if not cls.__name__.startswith("_"):  # a class of one module is for others what it is derived from
             cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
-        cls.status = status or cls.status
+        cls.status, cls.lasting = status or cls.status, lasting or cls.lasting
 
     def __init__(self, message: str | None = None, /, **details: Any) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "").split("\n\n")[0]
@@ -41,19 +43,19 @@ class SourceUnreadable(AudioError):
     """The file cannot be read; check its permissions and that it is not a folder."""
 
 
-class SourceEmpty(AudioError):
+class SourceEmpty(AudioError, lasting=True):
     """The file is empty."""
 
 
-class NotAudio(AudioError):
+class NotAudio(AudioError, lasting=True):
     """This is no audio or video file that FFmpeg's libraries can read."""
 
 
-class SourceTooCostly(AudioError):
+class SourceTooCostly(AudioError, lasting=True):
     """Reading this file takes more processor time than any recording needs."""
 
 
-class NoAudioTrack(AudioError):
+class NoAudioTrack(AudioError, lasting=True):
     """The file holds no audio track."""
 
 
@@ -85,7 +87,7 @@ class SpeakersUnavailable(ModelUnavailable):
     """The model that tells speakers apart is neither on this machine nor could it be fetched."""
 
 
-class OptionUnsupported(EngineError, status=422):
+class OptionUnsupported(EngineError, status=422, lasting=True):
     """This recogniser does not support an option that was asked for."""
 
 
@@ -129,7 +131,7 @@ class EditConflict(RequestError, status=409):
     """Somebody else changed this passage since; look at what is there now, and send yours again."""
 
 
-class TooLarge(RequestError, status=413):
+class TooLarge(RequestError, status=413, lasting=True):
     """The body is larger than this server accepts."""
 
 

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import httpx
 from playwright.sync_api import Browser, expect
-from support.browsers import Visitor
+from support.browsers import Visitor, drop
 from support.farm_processes import Farm, Process, Recording, until
 from support.tone_audio import tone_words
 
@@ -73,3 +73,27 @@ def test_all_that_is_listed_is_exported_at_once_with_lines_of_subtitles_as_long_
         assert sorted(packed.namelist()) == ["exported 2.srt", "exported Müller #1_.srt"]
         lines = [line for name in packed.namelist() for line in packed.read(name).decode().splitlines()]
     assert max(map(len, lines)) <= 32
+
+
+def test_what_would_end_the_same_offers_no_other_try(browser: Browser, tmp_path: Path) -> None:
+    empty, broken = tmp_path / "empty.wav", tmp_path / "broken.wav"
+    empty.touch()
+    broken.write_bytes(b"no recording" * 99)
+    with Farm(tmp_path / "other") as farm, farm.worker():
+        visitor = Visitor(browser, farm)
+        page = visitor.signed_in()
+        drop(page, empty)
+        uploads = page.get_by_role("region", name="Uploads")
+        expect(uploads.get_by_text("Not sent: empty.wav is empty.")).to_be_visible()
+        expect(uploads.get_by_role("button")).to_have_count(1)
+        uploads.get_by_role("button", name="Remove from the list").click()
+        drop(page, broken)
+        expect(page.get_by_role("listitem").filter(has_text="broken.wav").get_by_text("Failed")).to_be_visible()
+        page.get_by_role("button", name="Actions for broken.wav").click()
+        expect(page.get_by_role("menuitem", name="Delete")).to_be_visible()
+        expect(page.get_by_role("menuitem", name="Try again")).to_have_count(0)
+        page.goto(f"{farm.url}/#/farm")
+        row = page.get_by_role("list", name="Set aside").get_by_role("listitem")
+        expect(row.get_by_role("button", name="Attempts")).to_be_visible()
+        expect(row.get_by_role("button", name="Try again")).to_have_count(0)
+        visitor.close()

@@ -25,8 +25,6 @@ from whisper_farm.transcript.options import RecognitionOptions
 
 ONE = "/api/transcriptions/3k7qz2m9xw4a"
 REQUEST = TranscriptionRequest(RecognitionOptions(), 30)
-GAP = {"start_seconds": 30, "end_seconds": 60, "reason": "engine_error: no"}
-CUT = {"chunking_done": True}
 
 
 @pytest.fixture
@@ -114,8 +112,7 @@ def test_what_is_under_way_or_done_is_left_alone(
     "fields",
     [
         {"state": "cancelled"},
-        {"state": "incomplete", "progress": CUT, "gaps": [GAP | {"position": 1}]},
-        {"state": "incomplete", "progress": {"chunking_done": False}, "gaps": [GAP]},
+        {"state": "incomplete", "mendable": True},
     ],
 )
 def test_what_was_stopped_or_set_aside_is_tried_again(
@@ -129,7 +126,7 @@ def test_what_was_stopped_or_set_aside_is_tried_again(
 def test_the_end_that_a_cut_off_file_lacks_is_not_tried_again(
     server: FakeServer, farm: FarmClient, talk: Recording
 ) -> None:
-    server.tell("POST /api/transcriptions", (200, view(state="incomplete", progress=CUT, gaps=[GAP])))
+    server.tell("POST /api/transcriptions", (200, view(state="incomplete")))
     assert send(farm, talk) == "incomplete"
     assert calls(server) == ["POST /api/transcriptions"]
 

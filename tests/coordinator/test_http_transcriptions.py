@@ -206,6 +206,7 @@ def test_what_cannot_be_transcribed_is_refused_at_the_door(start_farm: StartFarm
 
     assert refusal("/api/uploads", name="a", size=0) == (422, "source_empty")
     assert refusal("/api/uploads", name="a", size=1001) == (413, "too_large")
+    assert farm.admin.post("/api/uploads", json={"name": "a", "size": 0}).json()["error"]["details"]["lasting"] is True
     assert refusal("/api/transcriptions", name="a") == (422, "invalid_request")
     assert refusal("/api/transcriptions", name="a", upload_id="u", path="/a") == (422, "invalid_request")
     assert refusal("/api/transcriptions", name="a", upload_id="unknown") == (404, "not_found")

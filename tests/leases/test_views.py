@@ -14,9 +14,11 @@ from whisper_farm.coordinator.views import (
     transcription_view,
 )
 from whisper_farm.errors import InvalidRequest, NotFound, WrongState
+from whisper_farm.leases.transcriptions import Assembled, assembled, results_of
 from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
 from whisper_farm.store.transcriptions import Wanted, find
 from whisper_farm.store.workers import find_worker, list_workers
+from whisper_farm.transcript.transcript import Coverage, MissingStretch
 
 
 def _view(farm: Farm, recording: str) -> TranscriptionView:
@@ -100,6 +102,37 @@ def test_what_has_failed_has_no_transcript_and_says_why_in_words(farm: Farm) -> 
     farm.fail(cutting, permanent=True)
     with pytest.raises(WrongState, match=r"^talk\.mp3 has failed and has no transcript: It broke\.$"):
         farm.database.read(lambda tx: transcript_key_of(find(tx, recording.id)))
+
+
+@pytest.mark.parametrize(("code", "mendable"), [("not_audio", False), ("source_empty", False), ("lease_lost", True)])
+def test_another_try_is_offered_where_it_may_end_otherwise(farm: Farm, code: str, mendable: bool) -> None:
+    """Not where the recording itself is at fault."""
+    recording = farm.submit()
+    farm.worker("ann")
+    (cutting,) = farm.claim("ann", chunk=1)
+    assert not _view(farm, recording.id).mendable
+    farm.fail(cutting, code=code, permanent=True)
+    assert _view(farm, recording.id).state == "failed"
+    assert _view(farm, recording.id).mendable is mendable
+
+
+def test_chunks_that_failed_may_be_mended_and_a_damaged_file_may_not(farm: Farm) -> None:
+    farm.worker("ann")
+    lacking = Coverage(60, 50, 2, (MissingStretch(0, 10, "lost"),))
+    for damaged, failed, mendable in (((1.0, 9.0),), 0, False), ((), 1, True):
+        recording = farm.submit()
+        (cutting,) = farm.claim("ann", chunk=1)
+        farm.append(cutting, 2)
+        farm.finish_cutting(cutting, 2, damaged_packets=len(damaged), damaged_seconds=damaged)
+        for number, chunk in enumerate(farm.claim("ann", transcribe=2)):
+            farm.fail(chunk, permanent=True) if number < failed else farm.done(chunk)
+        results = farm.database.read(lambda tx, one=recording.id: results_of(tx, one))
+        made = Assembled(f"transcripts/{recording.id}", 5, lacking, results)
+        farm.write(lambda tx, one=recording.id, made=made: assembled(tx, one, made))
+        view = _view(farm, recording.id)
+        assert (view.state, view.mendable) == ("incomplete", mendable)
+    farm.cancel(another := farm.submit().id)
+    assert _view(farm, another).mendable
 
 
 def test_tries_that_failed_alike_are_told_in_one_line(farm: Farm) -> None:

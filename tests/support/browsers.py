@@ -19,8 +19,13 @@ PHONE = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 860}
 PATIENCE_MILLISECONDS = 60_000
 """How long anything is waited for: pages are slow where processes start beside them."""
-EXPECTED = ("401", "403", "404", "409", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INTERNET_DISCONNECTED")
-EXPECTED += ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_NETWORK_CHANGED", "ERR_SOCKET_NOT_CONNECTED")
+EXPECTED = ("401", "403", "404", "409", "422", "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET")
+EXPECTED += (
+    "ERR_INTERNET_DISCONNECTED",
+    "ERR_INCOMPLETE_CHUNKED_ENCODING",
+    "ERR_NETWORK_CHANGED",
+    "ERR_SOCKET_NOT_CONNECTED",
+)
 """A browser writes each refused request into its console."""
 DROP = """([name, type, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));

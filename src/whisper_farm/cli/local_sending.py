@@ -13,7 +13,7 @@ from typing import Any
 from whisper_farm.cli.files import Recording
 from whisper_farm.cli.notices import Notices
 from whisper_farm.cli.progress import Display
-from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest, can_be_mended
+from whisper_farm.cli.sending import Fingerprint, Sender, TranscriptionRequest
 from whisper_farm.cli.spool import with_plain_name
 from whisper_farm.cli.words import counted
 from whisper_farm.errors import SourceUnreadable
@@ -64,7 +64,7 @@ class LocalSender(Sender):
             raise SourceUnreadable(f"{recording.name}: changed while it was being transcribed; run the command again.")
 
     def written(self, view: TranscriptionView) -> None:
-        if not can_be_mended(view):
+        if not view.mendable:
             self._local.drop_audio(view.id)
 
     def worked_seconds(self, view: TranscriptionView) -> float | None:

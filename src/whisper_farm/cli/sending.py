@@ -190,7 +190,7 @@ def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | N
         if view.state == "failed":
             farm.delete(view.id)
             return None
-        if view.state == "cancelled" or (view.state == "incomplete" and can_be_mended(view)):
+        if view.state == "cancelled" or (view.state == "incomplete" and view.mendable):
             return farm.retry(view.id)
     except (WrongState, NotFound):
         return None
@@ -203,7 +203,7 @@ def retry(farm: FarmClient, transcription_id: str) -> TranscriptionView:
     What lacks nothing but speakers is recognised again beside it: its words stay, should no worker tell them apart.
     """
     view = farm.get(transcription_id)
-    mendable = view.state != "incomplete" or can_be_mended(view)
+    mendable = view.state != "incomplete" or view.mendable
     if _lacks_speakers(view) and (view.state == "done" or not mendable):
         return _with_speakers(farm, view)
     if not mendable:
@@ -223,11 +223,6 @@ def _with_speakers(farm: FarmClient, view: TranscriptionView) -> TranscriptionVi
 
 def _lacks_speakers(view: TranscriptionView) -> bool:
     return view.warning_code == "without_speakers"
-
-
-def can_be_mended(view: TranscriptionView) -> bool:
-    """Whether trying again could fill a gap: what the file itself lacks, by damage or cut off, no retry brings back."""
-    return not view.progress.chunking_done or any(gap.position is not None for gap in view.gaps)
 
 
 def fingerprint_of(path: Path, stopping: threading.Event, progress: Progress = lambda done, size: None) -> Fingerprint:

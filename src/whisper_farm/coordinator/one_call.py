@@ -245,13 +245,13 @@ def _take_in(tx: Transaction, sent: SentFile, owner: str) -> None:
 
 
 def _try_again(tx: Transaction, farm: Coordinator, caller: Caller, transcription_id: str) -> None:
-    """Only what may go better now: what is wrong with the recording itself stays wrong."""
+    """Only what may go better now."""
     row = find(tx, transcription_id)
     try:
         if row.state in FINISHED:
             with_transcript(row)
-    except errors.FarmError as error:
-        if error.status >= 500 or row.state == "cancelled":
+    except errors.FarmError:
+        if row.mendable:
             must_have_room(tx, farm, caller, stores=False)
             retry(tx, transcription_id)
 

@@ -133,6 +133,8 @@ class TranscriptionView(Answer):
     """While it is fetched, and after that was given up."""
     error: dict[str, Any] | None = None
     """`{code, message}` when it failed."""
+    mendable: bool = False
+    """Whether another try may end otherwise: not where the recording, or what is asked of it, is at fault."""
     warning: str | None = None
     """For example: no live worker can serve this engine and model."""
     warning_code: str | None = None

@@ -83,7 +83,10 @@ class Answer(Message):
 
 
 class ErrorDetail(Answer):
-    """`code` is stable (see `errors.py`), `message` is for people, `details` depend on the code."""
+    """`code` is stable (see `errors.py`), `message` is for people, `details` depend on the code.
+
+    `lasting` in them says that the same, sent again, is refused again.
+    """
 
     code: str
     message: str

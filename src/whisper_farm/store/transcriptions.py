@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from whisper_farm.errors import FarmError, every_error
 from whisper_farm.protocol.client import ListOrder, TranscriptionState
 from whisper_farm.protocol.events import TranscriptionRenamed
 from whisper_farm.store.database import Transaction
@@ -102,6 +103,15 @@ class TranscriptionRow:
     def source_key(self) -> str | None:
         """The blob that holds the recording; None when the source is a file of this machine, or not fetched yet."""
         return self.source[5:] if self.source.startswith("blob:") else None
+
+    @property
+    def mendable(self) -> bool:
+        """Whether another try may end otherwise: not where the recording, or what is asked of it, is at fault."""
+        if self.state == "failed":
+            return self.link is not None or not every_error().get(self.error_code or "", FarmError).lasting
+        if self.state == "incomplete":
+            return self.chunks_failed > 0 or not self.chunking_done
+        return self.state == "cancelled"
 
 
 MOST_COMPARED = 255

@@ -8,8 +8,6 @@ import type { Defaults, JobView, paths, TranscriptionView } from "./schema";
 export type State = TranscriptionView["state"];
 export const ACTIVE: readonly State[] = ["fetching", "queued", "running", "assembling"];
 export const isActive = (one: TranscriptionView) => ACTIVE.includes(one.state);
-/** What is set aside or was stopped, and can be tried again. */
-export const isTroubled = (one: TranscriptionView) => ["failed", "incomplete", "cancelled"].includes(one.state);
 export const hasTranscript = (one: TranscriptionView) => one.state === "done" || one.state === "incomplete";
 
 export const sessionQuery = queryOptions({

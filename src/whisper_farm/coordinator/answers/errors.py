@@ -47,7 +47,8 @@ def farm_shape(status: int, detail: ErrorDetail) -> Response:
 
 
 def error_response(error: errors.FarmError, shape: ErrorShape, headers: Mapping[str, str] | None = None) -> Response:
-    answer = shape(error.status, ErrorDetail.of(error))
+    details = error.details | ({"lasting": True} if error.lasting else {})
+    answer = shape(error.status, ErrorDetail.of(error, details=details))
     answer.headers.update({**_headers(error), **(headers or {})})
     return answer
 

@@ -148,6 +148,7 @@ function SetAside() {
   const retry = useAction();
   const { data } = useInfiniteQuery(listQuery(["failed", "incomplete"]));
   const troubled = data?.pages[0]?.transcriptions ?? [];
+  const mendable = troubled.filter((each) => each.mendable);
   const jobs = looked && <Jobs one={looked} onClose={() => setLooked(null)} />;
   if (!troubled.length) return jobs;
   return (
@@ -167,20 +168,20 @@ function SetAside() {
               bad={problemOf(each) || reasonInWords(each.gaps?.[0]?.reason ?? "")}
             >
               <Small label={t.farm.attempts} onClick={() => setLooked(each)} />
-              <Small label={t.tryAgain} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />
+              {each.mendable && <Small label={t.tryAgain} onClick={() => retry.mutate({ id: each.id, action: "retry" })} />}
             </Entry>
           ))}
         </Entries>
       </Paper>
-      {troubled.length > 1 && (
+      {mendable.length > 1 && (
         <Button
           mt="sm"
           size="xs"
           variant="default"
           leftSection={<IconRefresh size={16} aria-hidden />}
-          onClick={() => troubled.forEach(({ id }) => retry.mutate({ id, action: "retry" }))}
+          onClick={() => mendable.forEach(({ id }) => retry.mutate({ id, action: "retry" }))}
         >
-          {t.farm.retryAll(troubled.length)}
+          {t.farm.retryAll(mendable.length)}
         </Button>
       )}
       {jobs}

@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { IconRefresh } from "@tabler/icons-react";
 import { useState } from "react";
 
-import { isActive, isTroubled, jobsQuery, transcriptionQuery, useAction, useRetryJob } from "../../api/queries";
+import { isActive, jobsQuery, transcriptionQuery, useAction, useRetryJob } from "../../api/queries";
 import type { AttemptView, JobView, TranscriptionView } from "../../api/schema";
 import { ChunkMap } from "../../shell/ChunkMap";
 import { chunkState } from "../../shell/chunks";
@@ -41,7 +41,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
       <Stack gap="md">
         <Group justify="space-between">
           <Pace one={one} now={now} />
-          {isTroubled(one) && (
+          {one.mendable && (
             <Button leftSection={<IconRefresh size={16} aria-hidden />} onClick={() => retry.mutate({ id: one.id, action: "retry" })}>
               {t.jobs.retry}
             </Button>
@@ -67,7 +67,7 @@ export function Jobs({ one: known, onClose, onPick }: Props) {
               job={job}
               now={now}
               {...(onPick ? { onPick } : {})}
-              {...(job.state === "failed" && (isTroubled(one) || job.kind === "peaks") ? { onRetry: () => again.mutate({ id: one.id, job: job.id }) } : {})}
+              {...(job.state === "failed" && (one.mendable || job.kind === "peaks") ? { onRetry: () => again.mutate({ id: one.id, job: job.id }) } : {})}
             />
           ))}
         </Entries>

@@ -7,7 +7,7 @@ import { Link } from "@tanstack/react-router";
 import { IconAlertTriangle, IconPencil, IconPlayerStop, IconRefresh, IconTrash } from "@tabler/icons-react";
 
 import { failed } from "../../api/change";
-import { isActive, isTroubled, sessionQuery, useAction, useRename } from "../../api/queries";
+import { isActive, sessionQuery, useAction, useRename } from "../../api/queries";
 import type { TranscriptionView } from "../../api/schema";
 import { Actions, NameDialog, Note, WithCode } from "../../shell/Parts";
 import { StateBadge } from "../../shell/StateBadge";
@@ -153,7 +153,7 @@ export function RowActions({ one, onRemove }: { one: TranscriptionView; onRemove
         actions={[
           { label: t.list.rename, icon: IconPencil, run: setRenaming.open },
           ...(isActive(one) ? [{ label: t.list.cancel, icon: IconPlayerStop, run: () => run("cancel") }] : []),
-          ...(isTroubled(one) ? [{ label: t.tryAgain, icon: IconRefresh, run: () => run("retry") }] : []),
+          ...(one.mendable ? [{ label: t.tryAgain, icon: IconRefresh, run: () => run("retry") }] : []),
           ...(isActive(one) ? [] : [{ label: t.list.remove, icon: IconTrash, run: removeIt }]),
         ]}
       />

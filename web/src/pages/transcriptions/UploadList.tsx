@@ -40,7 +40,7 @@ function One({ one }: { one: Upload }) {
         </Text>
         {one.state === "failed" && (
           <Group gap={4} wrap="nowrap">
-            <Button size="compact-sm" variant="light" onClick={() => uploads.again(one.id)}>{t.tryAgain}</Button>
+            {one.mendable && <Button size="compact-sm" variant="light" onClick={() => uploads.again(one.id)}>{t.tryAgain}</Button>}
             <ActionIcon variant="subtle" color="gray" aria-label={t.uploads.dismiss} onClick={() => uploads.dismiss(one.id)}>
               <IconX size={16} />
             </ActionIcon>

@@ -13,6 +13,8 @@ export interface Upload {
   readonly sent: number;
   readonly againAt: number;
   readonly problem: string | null;
+  /** Whether another try may end otherwise. */
+  readonly mendable: boolean;
 }
 
 const AT_ONCE = 2;
@@ -45,7 +47,7 @@ class Uploads {
 
   add(files: readonly File[], choice: Choice): void {
     for (const file of files) {
-      const upload: Upload = { id: ++this.count, file, state: "waiting", sent: 0, againAt: 0, problem: null };
+      const upload: Upload = { id: ++this.count, file, state: "waiting", sent: 0, againAt: 0, problem: null, mendable: true };
       this.choices.set(upload.id, choice);
       this.list = [...this.list, upload];
     }
@@ -100,7 +102,8 @@ class Uploads {
         if (lasting) known.delete(file);
         const problem = (error as Error).message;
         if (lasting || attempt >= TRIES) {
-          this.change(id, { state: "failed", problem });
+          const mendable = !(error instanceof ApiError && error.details.lasting);
+          this.change(id, { state: "failed", problem, mendable });
           return;
         }
         if ((this.list.find((one) => one.id === id)?.sent ?? 0) > before + PART_BYTES) attempt = 0;
