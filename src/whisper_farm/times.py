@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 DAY_SECONDS = 86_400
 HOURS = r"^([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$"
 """Hours of the day, such as `08:00-20:00` or `22:00-07:00`."""
@@ -13,8 +15,13 @@ def within_hours(hours: str, minute: int) -> bool:
     return first <= minute < last if first < last else minute >= first or minute < last
 
 
+def nearest(number: float) -> int:
+    """The nearest whole number, halves upwards: where some places round down, one length is two."""
+    return math.floor(number + 0.5)
+
+
 def clock(seconds: float) -> str:
-    """`4:07`, or `1:02:11` from an hour on."""
-    whole = int(seconds)
+    """`4:07`, or `1:02:11` from an hour on; the web app's `clock` says the same."""
+    whole = nearest(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

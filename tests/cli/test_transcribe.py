@@ -111,7 +111,7 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_what_is_missing(
     for _ in range(2):
         assert transcribe("talk.wav", "-f", "txt", *TONES) == 1
         err = capsys.readouterr().err
-        assert err.count("whisper-farm: talk.wav: the transcript is incomplete: 0:31–1:03 is missing") == 1
+        assert err.count("whisper-farm: talk.wav: the transcript is incomplete: 0:32–1:03 is missing") == 1
         assert len(text_of(Path("talk.txt")).split()) in range(70, 80)
         assert talk.text.startswith(text_of(Path("talk.txt")))
 
@@ -128,7 +128,7 @@ def test_speech_that_got_no_words_is_named_and_fails_nothing(record: Recorder, c
     record("talk.wav", [*tone_words(8), "mumble", *tone_words(8)])
     for _ in range(2):
         assert transcribe("talk.wav", "-f", "txt", "-f", "json", *TONES) == 0
-        assert "talk.wav: 0.2 s of speech got no words, at 0:03\n" in capsys.readouterr().err
+        assert "talk.wav: 0.2 s of speech got no words, at 0:04\n" in capsys.readouterr().err
     assert "mumble" not in text_of(Path("talk.txt"))
     coverage = json.loads(Path("talk.json").read_text(encoding="utf-8"))["coverage"]
     (missing,) = coverage["missing"]

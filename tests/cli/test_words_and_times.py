@@ -46,14 +46,26 @@ def test_the_languages_are_those_of_whisper() -> None:
     assert set(LANGUAGES) == set(_LANGUAGE_CODES)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.9, "0:07"), (3599, "59:59"), (36_061, "10:01:01")])
-def test_the_clock(seconds: float, text: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (10.499, "0:10"), (10.999, "0:11"), (59.5, "1:00"), (3599.5, "1:00:00"), (36_061, "10:01:01")],
+)
+def test_the_clock_is_right_to_the_nearest_second_as_that_of_the_web_app(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "0.4 s"), (9.97, "10 s"), (41, "41 s"), (182, "3 min 2 s"), (120, "2 min"), (36_300, "10 h 5 min")],
+    [
+        (0.42, "0.4 s"),
+        (9.97, "10 s"),
+        (41, "41 s"),
+        (182, "3 min 2 s"),
+        (10.5, "11 s"),
+        (59.6, "1 min"),
+        (7199, "2 h"),
+        (36_300, "10 h 5 min"),
+    ],
 )
 def test_spans_read_as_one_says_them(seconds: float, text: str) -> None:
     assert span(seconds) == text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from whisper_farm.showing import say
+from whisper_farm.times import nearest
 
 NAME_WIDTH = 36
 
@@ -15,9 +16,9 @@ def span(seconds: float) -> str:
     """`0.4 s`, `41 s`, `3 min 2 s`, `10 h 5 min`: how long something took or will take."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
+    minutes, rest = divmod(nearest(seconds), 60)
+    if minutes >= 60:
+        hours, minutes = divmod(nearest(seconds / 60), 60)
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     if minutes:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
