@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
@@ -23,7 +24,7 @@ from whisper_farm.coordinator.services.cleaner import Sweeper
 from whisper_farm.coordinator.threads import StoreThreads
 from whisper_farm.errors import FarmMismatch, StorageError
 from whisper_farm.store.backup import back_up, restore
-from whisper_farm.store.blobs import Blobs
+from whisper_farm.store.blobs import BlobEntry, Blobs
 from whisper_farm.store.database import Database
 from whisper_farm.store.references import farm_id, set_farm_id
 from whisper_farm.store.schema import upgrade
@@ -92,6 +93,31 @@ def test_two_that_start_at_the_same_moment_are_one_farm(tmp_path: Path, other_st
 
     async def start() -> None:
         with patch.object(blobs, "get", found):
+            await settle_identity(store, blobs)
+        await store.close()
+
+    asyncio.run(start())
+    assert (tmp_path / "blobs" / "farm-id").read_text() == database.read(farm_id)
+    database.close()
+
+
+def test_one_that_starts_as_another_takes_its_first_upload_is_of_the_same_farm(tmp_path: Path) -> None:
+    """The first blob is there before the database knows of it."""
+    database, blobs = Database.open(tmp_path / "farm.db"), Blobs.open(tmp_path / "blobs")
+    upgrade(database)
+    store, list_all, begun = StoreThreads(database), blobs.list, False
+
+    async def listed(prefix: str) -> AsyncIterator[BlobEntry]:
+        nonlocal begun
+        if not begun:
+            begun = True
+            await settle_identity(store, blobs)
+            await blobs.put("sources/first/upload", b"sound")
+        async for entry in list_all(prefix):
+            yield entry
+
+    async def start() -> None:
+        with patch.object(blobs, "list", listed):
             await settle_identity(store, blobs)
         await store.close()
 

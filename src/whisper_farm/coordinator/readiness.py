@@ -43,8 +43,10 @@ READY_KEY = "ready"
 async def settle_identity(store: StoreThreads, blobs: Blobs) -> None:
     """Give both the id of their farm at its first start; later raise `FarmMismatch` unless they have the same."""
     there = await stored_id(blobs)  # looked at first, as it is written last: others may start at the same moment
+    full = there is None and await _is_full(blobs)
+    there = await stored_id(blobs) if full else there  # and take uploads, but not before they have written it
     here = await store.read(farm_id)
-    if there is None and await _is_full(blobs) and not await store.read(knows_blobs):
+    if there is None and full and not await store.read(knows_blobs):
         raise FarmMismatch(
             f"The blob store {blobs.place} is full, and the database {store.database.place} knows nothing of it."
             f" {REMEDY}"
