@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from ipaddress import ip_network
 from pathlib import Path
 
 import psutil
 import pytest
 from support.web_server import Canary, WebServer
+from uvicorn.loops.auto import auto_loop_factory
 
 from whisper_farm.errors import FetchFailed, LinkIsPage
 from whisper_farm.ingest import sites
@@ -105,6 +109,30 @@ def test_nonsense_is_refused_by_the_proxy() -> None:
         return answers
 
     assert all(answer == b"" or answer.startswith(b"HTTP/1.1 403") for answer in asyncio.run(go()))
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, auto_loop_factory()])
+def test_a_proxy_that_ends_as_others_connect_leaves_no_connection_open(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any moment between a call and its answer; an open one would be told of when garbage is collected."""
+    left: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: left.append(told.exc_value))
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: left.append(told))
+        for turns in range(8):
+            with ExitStack() as callers:
+                async with sites.guarded_proxy(()) as proxy:
+                    for _ in range(3):
+                        callers.enter_context(socket.create_connection(("127.0.0.1", int(proxy.rpartition(":")[2]))))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(go())
+    gc.collect()
+    assert left == []
 
 
 def test_it_is_told_no_secrets_and_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

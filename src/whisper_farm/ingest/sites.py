@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from whisper_farm.settings import ServerSettings
 
 HEAD_SECONDS = 20.0
 CONNECT_SECONDS = 20.0
+ACCEPT_SECONDS = 0.1
 SILENT_SECONDS = 300.0
 """How long it may work without a byte of the recording: it reads pages and waits between them."""
 PIECE_BYTES = 1 << 16
@@ -65,22 +67,37 @@ async def _within(seconds: float, pieces: AsyncIterator[bytes], url: str) -> byt
 @asynccontextmanager
 async def guarded_proxy(private_networks: Sequence[Network]) -> AsyncIterator[str]:
     """The address of a proxy that leads where the guard allows, while the block runs."""
-    network = GuardedNetwork(private_networks)
-    talking: set[asyncio.Task[None]] = set()
+    ended = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as last:
+        listener.setblocking(False)
+        accepting = asyncio.ensure_future(_accept(listener, ended, GuardedNetwork(private_networks)))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            ended.set()
+            last.setblocking(False)
+            last.connect_ex(listener.getsockname())  # wakes it: to cancel it might lose a connection just accepted
+            await asyncio.wait({accepting}, timeout=CONNECT_SECONDS)
+            accepting.cancel()
 
-    def called(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(_serve(network, reader, writer))
-        talking.add(task)
-        task.add_done_callback(talking.discard)
 
-    server = await asyncio.start_server(called, "127.0.0.1", 0, limit=PIECE_BYTES)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in talking:
-            task.cancel()
-        await asyncio.gather(*talking, return_exceptions=True)
+async def _accept(listener: socket.socket, ended: asyncio.Event, network: GuardedNetwork) -> None:
+    """Serve whoever connects; once it has ended, the next connection is the last. None is left open."""
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+    while not ended.is_set():
+        try:
+            there, _ = await asyncio.get_running_loop().sock_accept(listener)
+            reader, writer = await asyncio.open_connection(sock=there, limit=PIECE_BYTES)
+        except OSError:  # it has gone again, or too many files are open
+            await asyncio.sleep(ACCEPT_SECONDS)
+            continue
+        talk = asyncio.ensure_future(_serve(network, reader, writer))
+        talks[talk] = writer
+        talk.add_done_callback(talks.pop)
+    for talk, writer in talks.items():
+        writer.transport.abort()
+        talk.cancel()
+    await asyncio.gather(*talks, return_exceptions=True)
 
 
 async def _serve(network: GuardedNetwork, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,6 +109,8 @@ async def _serve(network: GuardedNetwork, reader: asyncio.StreamReader, writer: 
             await _lead(network, head, reader, writer)
     finally:
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _lead(
