@@ -6,6 +6,7 @@ import pytest
 from support.hand_farm import TONES, Farm
 
 from whisper_farm.cli.describing import describe_transcription
+from whisper_farm.cli.words import hour
 from whisper_farm.coordinator.metrics import farm_gauges
 from whisper_farm.coordinator.transcripts import transcript_key_of
 from whisper_farm.coordinator.views import (
@@ -14,8 +15,9 @@ from whisper_farm.coordinator.views import (
     transcription_view,
 )
 from whisper_farm.errors import InvalidRequest, NotFound, WrongState
-from whisper_farm.leases.transcriptions import Assembled, assembled, results_of
+from whisper_farm.leases.transcriptions import Assembled, NewTranscription, assembled, results_of, submit
 from whisper_farm.protocol.client import JobList, TranscriptionList, TranscriptionView
+from whisper_farm.store.fetches import let_go, take_fetch
 from whisper_farm.store.transcriptions import Wanted, find
 from whisper_farm.store.workers import find_worker, list_workers
 from whisper_farm.transcript.transcript import Coverage, MissingStretch
@@ -100,6 +102,8 @@ def test_what_has_failed_has_no_transcript_and_says_why_in_words(farm: Farm) -> 
     farm.worker("ann")
     (cutting,) = farm.claim("ann", chunk=1)
     farm.fail(cutting, permanent=True)
+    told = describe_transcription(_view(farm, recording.id), _jobs(farm, recording.id).jobs)
+    assert not [line for line in told if "missing" in line], "of nothing no stretch is missing"
     with pytest.raises(WrongState, match=r"^talk\.mp3 has failed and has no transcript: It broke\.$"):
         farm.database.read(lambda tx: transcript_key_of(find(tx, recording.id)))
 
@@ -133,6 +137,15 @@ def test_chunks_that_failed_may_be_mended_and_a_damaged_file_may_not(farm: Farm)
         assert (view.state, view.mendable) == ("incomplete", mendable)
     farm.cancel(another := farm.submit().id)
     assert _view(farm, another).mendable
+
+
+def test_a_link_that_is_waited_for_says_when_it_is_tried_again(farm: Farm) -> None:
+    made = farm.write(lambda tx: submit(tx, NewTranscription("ann", "talk", "link:http://x.example/a", 0, TONES)))
+    taken = farm.write(lambda tx: take_fetch(tx, "me", 4))
+    assert not [line for line in describe_transcription(_view(farm, made), ()) if "again" in line]
+    farm.write(lambda tx: let_go(tx, made, taken.holder, "No.", 5, counts=True))
+    (line,) = [line for line in describe_transcription(_view(farm, made), ()) if "fetched again" in line]
+    assert hour(farm.now + 5) in line
 
 
 def test_tries_that_failed_alike_are_told_in_one_line(farm: Farm) -> None:

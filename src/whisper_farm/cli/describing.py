@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from whisper_farm.cli.files import Outputs
-from whisper_farm.cli.following import Ended, Following
+from whisper_farm.cli.following import Ended, Following, fetch_stage
 from whisper_farm.cli.progress import Display
 from whisper_farm.cli.session import gaps_in_words, short_damage, why_not
 from whisper_farm.cli.words import columns, counted, shortened, speed, when
@@ -56,9 +56,11 @@ def describe_transcription(view: TranscriptionView, jobs: Iterable[JobView]) -> 
         yield f"cost       {view.cost:.3f}" + (f", {view.cost / heard:.3f} an hour of audio" if heard else "")
     if view.warning:
         yield f"warning    {printable(view.warning)}"
+    if view.fetch and view.fetch.next_at:
+        yield f"link       {fetch_stage(view.fetch)}"
     if view.error:
         yield f"error      {printable(str(view.error.get('message')))} ({view.error.get('code')})"
-    if view.gaps:
+    if view.gaps and not view.error:
         yield f"missing    {printable(gaps_in_words(view.gaps))}"
     for remark in view.remarks:
         yield f"read       {printable(remark)}"

@@ -171,7 +171,7 @@ class Following:
         if news and (why := self._last_refusal(view.id)):
             self.display.note(f"{one.name}: {why}")
         if view.fetch is not None and view.state == "fetching":
-            self.display.begin(one.name, _fetching(view.fetch))
+            self.display.begin(one.name, fetch_stage(view.fetch))
             self.display.advance(one.name, view.fetch.received_bytes, view.fetch.total_bytes, BYTES)
             if view.fetch.error:
                 self._said_now(one, f"{view.fetch.error} It is tried again.")
@@ -220,7 +220,8 @@ class Following:
             self.display.heading(one.name)
 
 
-def _fetching(fetch: FetchView) -> str:
+def fetch_stage(fetch: FetchView) -> str:
+    """Whether it is being fetched, or else when it is tried again, and last."""
     if fetch.error is None or fetch.next_at is None or fetch.last_try_at is None:
         return "fetching"
     return f"fetched again at {hour(fetch.next_at)}, given up after {hour(fetch.last_try_at)}"
