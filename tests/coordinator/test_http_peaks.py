@@ -6,12 +6,15 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 from support.hand_worker import HandWorker, Json, MakeWorker
 from support.served_farm import ServedFarm, StartFarm, eventually, refused
 from support.submitting import AUDIO, submit
 
+from whisper_farm.coordinator import one_call
 from whisper_farm.coordinator.services.cleaner import Sweeper
 from whisper_farm.protocol.jobs import ListeningCopy, PeaksResult
 from whisper_farm.protocol.worker import digest_of
@@ -102,6 +105,21 @@ def test_nobody_listens_to_what_is_asked_for_its_language_alone(start_farm: Star
         assert asked(worker) == []
         worker.finish(*worker.claim(1))
         assert asking.result().json()["language_code"] == "en"
+
+
+def test_who_asks_for_a_language_and_goes_away_leaves_nothing_behind(
+    start_farm: StartFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_call, "LOOK_SECONDS", 0.05)
+    farm = start_farm(default_model="tones:instant")
+    body = b'--x\r\nContent-Disposition: form-data; name="audio_file"; filename="a"\r\n\r\n' + AUDIO + b"\r\n--x--\r\n"
+    headers = {"Authorization": f"Bearer {farm.token}", "Content-Type": "multipart/form-data; boundary=x"}
+    with closing(HTTPConnection(farm.url.removeprefix("http://"))) as caller:
+        caller.request("POST", "/webservice/detect-language", body, headers)
+        eventually(lambda: farm.admin.get("/api/transcriptions").json()["transcriptions"], "it waits to be heard")
+    eventually(lambda: not farm.admin.get("/api/transcriptions").json()["transcriptions"], "it is forgotten")
+    sources = farm.data / "blobs" / "sources"
+    eventually(lambda: not [path for path in sources.rglob("*") if path.is_file()], "its sound is, too")
 
 
 def test_a_copy_that_is_not_there_or_not_its_own_is_refused(farm: ServedFarm, worker: HandWorker) -> None:
