@@ -353,7 +353,7 @@ export const de: Texts = {
     all: (count) => `Alle (${count})`,
     none: "Es gibt keine.",
     retry: "Fehlendes noch einmal versuchen",
-    retryOne: "Diesen noch einmal versuchen",
+    retryOne: "Nur dies noch einmal versuchen",
     kinds: { chunk: "Schneiden", peaks: "Hörkopie", transcribe: "Stück" },
     attempts: {
       live: "gerade dabei",
@@ -441,7 +441,7 @@ export const de: Texts = {
   hours: {
     set: "Arbeitszeit…",
     title: (worker) => `Wann ${worker} arbeitet`,
-    hint: "Nach der Uhr seiner Maschine. Er beendet die Abschnitte, die er hat, und lässt die Maschine dann frei. Alle Worker dieses Namens halten sich daran, auch nach einem Neustart.",
+    hint: "Nach der Uhr seiner Maschine. Er beendet die Stücke, die er hat, und lässt die Maschine dann frei. Alle Worker dieses Namens halten sich daran, auch nach einem Neustart.",
     own: (hours) => `Wie er gestartet wurde: ${hours}`,
     always: "Jederzeit",
     these: "Nur in dieser Zeit",
@@ -542,7 +542,7 @@ export const de: Texts = {
     add: "Hinzufügen",
     remove: "Entfernen",
     limitsHint: "Sie gelten für alle gleich. Was hier geändert wird, gilt sofort und überdauert den Server. Ein leeres Feld ist, wie der Server es vorgibt.",
-    limitsAdmins: "Verwalter dürfen beliebig viele unfertige Transkriptionen, Stunden und Aufnahmen haben. Eine kürzere Zeit löscht Älteres sofort, samt Ton.",
+    limitsAdmins: "Administratoren dürfen beliebig viele unfertige Transkriptionen, Stunden und Aufnahmen haben. Eine kürzere Zeit löscht Älteres sofort, samt Ton.",
     limitsSaved: "Gespeichert. Diese Grenzen gelten ab jetzt.",
     serversOwn: (value) => `Vorgabe des Servers: ${value}`,
     limits: {
