@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 from collections.abc import Callable
@@ -434,6 +435,9 @@ def test_many_transcriptions_come_as_one_zip_whatever_their_names_and_lines_are_
     mine = f"/api/transcriptions/{submit(ann)['id']}/transcripts"
     assert refused(ann.get(mine, params={"also": first})) == (404, "not_found")
     assert refused(farm.admin.get(place, params={"also": [first] * 101})) == (422, "invalid_request")
+    beyond = farm.admin.get(place, params=asked, headers={"Range": "bytes=1000000000-"})
+    assert beyond.status_code == 416
+    gc.collect()  # a file that is left open complains
 
 
 def test_files_of_a_long_name_can_be_unpacked(farm: ServedFarm, worker: HandWorker, tmp_path: Path) -> None:

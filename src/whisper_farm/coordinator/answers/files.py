@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from starlette.exceptions import HTTPException
@@ -23,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from whisper_farm.errors import BlobMissing, ServerBusy, SourceUnreadable
 from whisper_farm.store.blobs import Blobs
+from whisper_farm.to_the_end import to_the_end
 
 BLOCK_BYTES = 1 << 20
 TURN_SECONDS = 25.0
@@ -55,14 +57,20 @@ async def serve_file(request: Request, path: Path, size: int) -> Response:
     return await _serve(request, size, OCTETS, blocks)
 
 
-async def serve_open(request: Request, file: IO[bytes], media_type: str) -> Response:
-    """A file that was made for this answer, and has no name: it is gone when it is closed, at the end."""
+async def serve_made(request: Request, make: Callable[[IO[bytes]], Awaitable[None]], media_type: str) -> Response:
+    """A file that is made for this answer, has no name, and is gone at its end."""
+    async with AsyncExitStack() as held:
+        file = held.enter_context(TemporaryFile())  # noqa: SIM115 - it is closed
+        await make(file)
 
-    async def blocks(span: Span) -> AsyncIterator[bytes]:
-        file.seek(span.start)
-        return _open_blocks(file, span.length)
+        async def blocks(span: Span) -> AsyncIterator[bytes]:
+            file.seek(span.start)
+            return _open_blocks(file, span.length)
 
-    return await _serve(request, file.seek(0, SEEK_END), media_type, blocks)
+        answer = await _serve(request, file.seek(0, SEEK_END), media_type, blocks)
+        if isinstance(answer, HeldStream):
+            answer.hold(held.pop_all())
+        return answer
 
 
 async def _serve(
@@ -93,16 +101,19 @@ class HeldStream(StreamingResponse):
         super().__init__(*content, **more)
         self._held = held
 
+    def hold(self, more: AsyncExitStack) -> None:
+        """Hold this, too."""
+        self._held.push_async_exit(more)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._held:
             await super().__call__(scope, receive, send)
 
 
 async def _open_blocks(file: IO[bytes], left: int) -> AsyncIterator[bytes]:
-    with file:
-        while block := await asyncio.to_thread(file.read, min(BLOCK_BYTES, left)):
-            yield block
-            left -= len(block)
+    while block := await to_the_end(asyncio.to_thread(file.read, min(BLOCK_BYTES, left))):
+        yield block
+        left -= len(block)
 
 
 async def _file_blocks(path: Path, first: bytes, span: Span) -> AsyncIterator[bytes]:

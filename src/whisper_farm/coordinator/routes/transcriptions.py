@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from tempfile import TemporaryFile
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 from urllib.parse import quote
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -15,7 +14,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from whisper_farm import errors
 from whisper_farm.coordinator.answers.errors import documented
-from whisper_farm.coordinator.answers.files import serve_blob, serve_open
+from whisper_farm.coordinator.answers.files import serve_blob, serve_made
 from whisper_farm.coordinator.answers.openapi import CURSOR, IdInPath, PageSize, TranscriptionId, files, ranges
 from whisper_farm.coordinator.coordinator import Coordinator, Farm
 from whisper_farm.coordinator.dialect import routes_for
@@ -43,6 +42,7 @@ from whisper_farm.store.edits import is_edited
 from whisper_farm.store.jobs import PlayableRow, playable
 from whisper_farm.store.machines import cost_of
 from whisper_farm.store.transcriptions import TranscriptionRow, Wanted, rename
+from whisper_farm.to_the_end import to_the_end
 from whisper_farm.transcript.cues import CueLayout
 from whisper_farm.transcript.document import TranscriptDocument
 from whisper_farm.transcript.formats import FORMATS, known_format
@@ -276,13 +276,15 @@ async def get_transcripts(
     for row in rows:
         transcript_key_of(row)
     wanted = [FORMATS[name].laid_out(layout) for name in dict.fromkeys(format)]
-    packed = TemporaryFile()  # noqa: SIM115 - closed when it is sent
-    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
-        for row, stem in zip(rows, stems_for([_base(row.name) for row in rows]), strict=True):
-            for one in wanted:
-                content = await farm.renderer.file(row, one)
-                await asyncio.to_thread(archive.writestr, f"{stem}.{one.extension}", content)
-    answer = await serve_open(request, packed, ZIP)
+
+    async def pack(file: IO[bytes]) -> None:
+        with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+            for row, stem in zip(rows, stems_for([_base(row.name) for row in rows]), strict=True):
+                for one in wanted:
+                    content = await farm.renderer.file(row, one)
+                    await to_the_end(asyncio.to_thread(archive.writestr, f"{stem}.{one.extension}", content))
+
+    answer = await serve_made(request, pack, ZIP)
     answer.headers["Content-Disposition"] = _attachment(rows[0].name if len(rows) == 1 else "transcripts", "zip")
     return answer
 
