@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,10 @@ __all__ = [
     "sqlite_url",
 ]
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as a shell's `&` has it: what tests start would ignore Ctrl-C, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()  # to load modules leaves no garbage; `pytest_collection_finish` enables it
 # A busy machine is no fault of what is tested: no example has a deadline, and none is made too slowly.
 settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

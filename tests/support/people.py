@@ -33,15 +33,16 @@ class People:
 
     def admin(self) -> httpx.Client:
         """The first administrator, signed in by a link."""
-        return self._by_link(self.link())
+        return self.by_link(self.link())
 
     def user(self, name: str) -> httpx.Client:
         """Somebody whom an administrator has invited, signed in by the invitation."""
         answer = self.admin().post("/app/people", json={"name": name})
         assert answer.status_code == 201, answer.text
-        return self._by_link(answer.json()["link"])
+        return self.by_link(answer.json()["link"])
 
-    def _by_link(self, secret: str) -> httpx.Client:
+    def by_link(self, secret: str) -> httpx.Client:
+        """Whoever a link signs in."""
         client = self.stranger()
         answer = client.post("/app/session", json={"link": secret})
         assert answer.status_code == 204, answer.text
