@@ -53,6 +53,7 @@ TIMED = (
     *("tests/cli/test_processes.py", "tests/cli/test_stopping.py", "tests/worker/test_leaving.py"),
     "tests/worker/test_placed_worker.py",
     *(
+        "tests/browser/test_live.py",
         "tests/browser/test_long_transcript.py",
         "tests/browser/test_transcribing.py::test_what_one_browser_does_another",
     ),
