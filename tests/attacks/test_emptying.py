@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 from click.testing import CliRunner
 from support.hand_worker import MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in
 from support.service_bench import Bench
 from support.submitting import submit
 
@@ -38,7 +38,7 @@ def filled(farm: ServedFarm, make_worker: MakeWorker) -> set[Path]:
         submit(farm.admin, name)
     make_worker(farm).work_off()
     eventually(lambda: {one["state"] for one in listed(farm)} == {"done"}, "the transcripts")
-    files = {path for path in (farm.data / "blobs").rglob("*") if path.is_file()}
+    files = set(files_in(farm.data / "blobs"))
     for file in files:
         os.utime(file, (time.time() - 300 * DAYS,) * 2)
     return files

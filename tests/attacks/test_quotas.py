@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from support.hand_worker import MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 from support.submitting import submit
 
 from whisper_farm.coordinator import coordinator, editing, transcripts
@@ -81,10 +81,10 @@ def test_bytes_that_nobody_submits_are_bounded_and_can_be_deleted(start_farm: St
     assert refused(bob.delete(f"/api/uploads/{first}")) == (404, "not_found")
     assert ann.patch(f"/api/uploads/{second}", content=b"12").is_success
     blobs = farm.data / "blobs" / "sources"
-    assert len([file for file in blobs.rglob("*") if file.is_file()]) == 2
+    assert len(files_in(blobs)) == 2
     for upload in (first, second):
         assert ann.delete(f"/api/uploads/{upload}").is_success
-    assert not [file for file in blobs.rglob("*") if file.is_file()]
+    assert not files_in(blobs)
     assert refused(ann.put(f"/api/uploads/{first}", content=b"12345")) == (404, "not_found")
     submit(ann, audio=b"1234567890")
     assert ann.post("/api/uploads", json={"name": "a", "size": 10}).status_code == 201, "that one counts no more"
@@ -148,7 +148,7 @@ def test_deleting_an_upload_that_was_submitted_leaves_the_recording(farm: Served
     body = {"name": "a", "upload_id": upload, "options": {"engine": "tones", "model": "instant"}}
     assert ann.post("/api/transcriptions", json=body).status_code == 201
     assert ann.delete(f"/api/uploads/{upload}").is_success
-    assert [file for file in (farm.data / "blobs" / "sources").rglob("*") if file.is_file()]
+    assert files_in(farm.data / "blobs" / "sources")
 
 
 def test_uploads_leave_room_on_the_disk_and_are_refused_before_a_byte_is_sent(start_farm: StartFarm) -> None:
@@ -225,7 +225,7 @@ def test_a_file_that_is_not_there_takes_nobodys_turn(
     worker = make_worker(farm)
     submit(farm.admin)
     (job,) = worker.claim(transcribe=0, chunk=1)
-    (source,) = [file for file in (farm.data / "blobs" / "sources").rglob("*") if file.is_file()]
+    (source,) = files_in(farm.data / "blobs" / "sources")
     content = source.read_bytes()
     source.unlink()
     fetch = job["task"]["source"]["transfer"]

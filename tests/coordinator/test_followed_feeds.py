@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.hand_worker import MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in
 from support.web_server import WebServer
 
 from whisper_farm.coordinator.services import feeds
@@ -63,10 +63,10 @@ def test_two_coordinators_take_each_episode_once(start_farm: StartFarm, database
         eventually(lambda before=before: only(second)["looked_at"] != before, "it is looked at again")
     assert names(first) == ["one", "three", "two"]
     assert only(first)["title"] == "Show"
-    assert len([path for path in (first.data / "blobs" / "feeds").rglob("*") if path.is_file()]) == 1
+    assert len(files_in(first.data / "blobs" / "feeds")) == 1
     assert first.admin.delete(f"/api/feeds/{only(first)['id']}").status_code == 204
     assert second.admin.get("/api/feeds").json() == {"feeds": []}
-    assert [path for path in (first.data / "blobs" / "feeds").rglob("*") if path.is_file()] == []
+    assert files_in(first.data / "blobs" / "feeds") == []
     assert names(first) == ["one", "three", "two"]
 
 
@@ -99,7 +99,7 @@ def test_a_feed_that_is_removed_while_it_is_looked_at_leaves_nothing(
     farm.admin.post("/api/feeds", json={"url": feed(web, "one")})
     assert gone.wait(60)
     folder = farm.data / "blobs" / "feeds"
-    eventually(lambda: not [path for path in folder.rglob("*") if path.is_file()], "its copy goes, too")
+    eventually(lambda: not files_in(folder), "its copy goes, too")
 
 
 def test_a_list_that_is_removed_while_it_is_read_adds_no_feeds(

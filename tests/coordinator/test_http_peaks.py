@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 
 import pytest
 from support.hand_worker import HandWorker, Json, MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator import one_call
@@ -119,7 +119,7 @@ def test_who_asks_for_a_language_and_goes_away_leaves_nothing_behind(
         eventually(lambda: farm.admin.get("/api/transcriptions").json()["transcriptions"], "it waits to be heard")
     eventually(lambda: not farm.admin.get("/api/transcriptions").json()["transcriptions"], "it is forgotten")
     sources = farm.data / "blobs" / "sources"
-    eventually(lambda: not [path for path in sources.rglob("*") if path.is_file()], "its sound is, too")
+    eventually(lambda: not files_in(sources), "its sound is, too")
 
 
 def test_a_copy_that_is_not_there_or_not_its_own_is_refused(farm: ServedFarm, worker: HandWorker) -> None:
@@ -168,7 +168,7 @@ def test_its_blobs_go_with_the_transcription(farm: ServedFarm, worker: HandWorke
     eventually(lambda: farm.admin.get(f"/api/transcriptions/{made}").json()["state"] == "done", "the transcript")
     assert len(list((farm.data / "blobs" / "listening").rglob("*.m4a"))) == 1
     assert farm.admin.delete(f"/api/transcriptions/{made}").status_code == 204
-    assert [path.name for path in (farm.data / "blobs").rglob("*") if path.is_file()] == ["farm-id"]
+    assert [path.name for path in files_in(farm.data / "blobs")] == ["farm-id"]
 
 
 @pytest.mark.parametrize("kept", [True, False])

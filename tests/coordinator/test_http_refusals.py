@@ -16,7 +16,7 @@ import httpx
 import pytest
 from sqlalchemy import TextClause, text
 from support.hand_worker import HandWorker, MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm.coordinator.layers import auth, limits
@@ -455,7 +455,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(farm: ServedFarm) -> None:
 
 
 def blobs(farm: ServedFarm) -> list[str]:
-    return sorted(str(path) for path in (farm.data / "blobs").rglob("*/*") if path.is_file())
+    return sorted(str(path) for path in files_in(farm.data / "blobs") if path.parent.name != "blobs")
 
 
 def test_an_upload_is_exactly_what_was_announced(farm: ServedFarm) -> None:

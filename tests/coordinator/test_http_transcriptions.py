@@ -19,7 +19,7 @@ from zipfile import ZipFile, is_zipfile
 import httpx
 import pytest
 from support.hand_worker import HandWorker, MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 from support.submitting import AUDIO, submit
 
 from whisper_farm import log
@@ -188,7 +188,7 @@ def test_an_upload_can_be_sent_again_and_submitted_twice(farm: ServedFarm) -> No
     both = [farm.admin.post("/api/transcriptions", json=body).json() for _ in range(2)]
     assert both[0]["id"] != both[1]["id"]
     assert farm.admin.put(f"/api/uploads/{upload}", content=b"third").json()["error"]["code"] == "wrong_state"
-    stored = [path for path in (farm.data / "blobs" / "sources").rglob("*") if path.is_file()]
+    stored = files_in(farm.data / "blobs" / "sources")
     assert [path.read_bytes() for path in stored] == [b"again"]
     for one in both:
         farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
@@ -356,7 +356,7 @@ def test_cancel_retry_and_delete_keep_to_the_states(farm: ServedFarm, worker: Ha
     assert code(farm.admin.post(f"{place}/cancel")) == "wrong_state"
     assert farm.admin.delete(place).status_code == 204
     assert code(farm.admin.get(place)) == "not_found"
-    assert [path for path in (farm.data / "blobs").rglob("*/*") if path.is_file()] == []
+    assert [path.name for path in files_in(farm.data / "blobs")] == ["farm-id"]
 
 
 @pytest.mark.parametrize("name", ["talk.mp3", 'a/b "q".tar.gz', "Gespräch — 対話\n.wav", "..", "x" * 255])

@@ -21,6 +21,7 @@ import pytest
 import webvtt
 from openai import OpenAI
 from support.farm_processes import Farm, Recording, until
+from support.served_farm import files_in
 
 Speak = Callable[..., Recording]
 WHISPER = "whisper-1"
@@ -231,7 +232,7 @@ def test_the_same_upload_again_joins_the_one_at_work(idle_farm: Farm, speak: Spe
     ):
         hasty.audio.transcriptions.create(model=WHISPER, file=talk.path)
     assert len(list(idle_farm.client.list())) == before + 1
-    blobs = [path for path in (idle_farm.data / "blobs" / "sources").rglob("*") if path.is_file()]
+    blobs = files_in(idle_farm.data / "blobs" / "sources")
     assert len([path for path in blobs if path.read_bytes() == talk.path.read_bytes()]) == 1
     with (
         OpenAI(base_url=f"{idle_farm.url}/v1", api_key=idle_farm.token, max_retries=0, timeout=60) as patient,
@@ -278,7 +279,7 @@ def test_curl_may_send_the_file_first_or_last_and_without_a_name(tones_farm: Far
 
 def test_a_form_that_is_none_is_refused_and_leaves_no_blob(tones_farm: Farm, speak: Speak) -> None:
     def blobs() -> int:
-        return len([path for path in (tones_farm.data / "blobs" / "sources").rglob("*") if path.is_file()])
+        return len(files_in(tones_farm.data / "blobs" / "sources"))
 
     before = blobs()
     sound = speak().path.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import re
 import threading
@@ -25,6 +26,11 @@ from whisper_farm.settings import Policy, ServerSettings
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every file below it. A folder of a farm that runs: what vanishes meanwhile is not there."""
+    return [Path(place) / name for place, _, names in os.walk(folder) for name in names]
 
 
 def eventually(look: Callable[[], T], what: str = "it", seconds: float = PATIENCE_SECONDS) -> T:
