@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -76,6 +77,17 @@ def test_a_store_without_an_id_that_is_full_starts_no_server_either(
         start_farm()
 
 
+def start_with(store: StoreThreads, blobs: Blobs, **calls: Any) -> None:
+    """Settle which farm it is, with these in place of calls of the blobs' own."""
+
+    async def start() -> None:
+        with patch.multiple(blobs, **calls):
+            await settle_identity(store, blobs)
+        await store.close()
+
+    asyncio.run(start())
+
+
 @pytest.mark.parametrize("other_starts", ["before the look", "after it"])
 def test_two_that_start_at_the_same_moment_are_one_farm(tmp_path: Path, other_starts: str) -> None:
     """The other settles everything while the first looks at the blob store."""
@@ -91,12 +103,7 @@ def test_two_that_start_at_the_same_moment_are_one_farm(tmp_path: Path, other_st
             await settle_identity(store, blobs)
         return await get(key, limit)
 
-    async def start() -> None:
-        with patch.object(blobs, "get", found):
-            await settle_identity(store, blobs)
-        await store.close()
-
-    asyncio.run(start())
+    start_with(store, blobs, get=found)
     assert (tmp_path / "blobs" / "farm-id").read_text() == database.read(farm_id)
     database.close()
 
@@ -116,12 +123,7 @@ def test_one_that_starts_as_another_takes_its_first_upload_is_of_the_same_farm(t
         async for entry in list_all(prefix):
             yield entry
 
-    async def start() -> None:
-        with patch.object(blobs, "list", listed):
-            await settle_identity(store, blobs)
-        await store.close()
-
-    asyncio.run(start())
+    start_with(store, blobs, list=listed)
     assert (tmp_path / "blobs" / "farm-id").read_text() == database.read(farm_id)
     database.close()
 

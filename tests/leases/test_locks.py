@@ -16,6 +16,7 @@ from support.hand_farm import Farm, claim
 
 from whisper_farm.errors import WorkerUnknown
 from whisper_farm.leases.attempts import heartbeat
+from whisper_farm.leases.claim import Claimed
 from whisper_farm.leases.complete import complete
 from whisper_farm.leases.lapse import ReapReport, reap
 from whisper_farm.leases.transcriptions import cancel
@@ -252,16 +253,22 @@ def test_a_heartbeat_that_waited_for_the_reaper_hears_that_its_worker_was_given_
     assert farm.beat("ann", job.token).lost == ()
 
 
-def test_a_cancel_beside_a_heartbeat(farm: Farm) -> None:
-    """Neither its rows nor their jobs lie in the order of the tokens, and the cancel may come by them as they lie."""
-    farm.write(lambda tx: tx.connection.execute(text("TRUNCATE attempts")))  # what is written later lies further back
-    recording = farm.recording(2)
+def held_the_other_way_round(farm: Farm) -> list[Claimed]:
+    """Two jobs, in their order; a heartbeat locks the second one first."""
     farm.worker("ann")
     one, two = farm.claim("ann", transcribe=2)
     farm.release("ann", one)
     (one,) = farm.claim("ann")
     assert one.position < two.position
     assert one.token > two.token, "the heartbeat locks the other first"
+    return [one, two]
+
+
+def test_a_cancel_beside_a_heartbeat(farm: Farm) -> None:
+    """Neither its rows nor their jobs lie in the order of the tokens, and the cancel may come by them as they lie."""
+    farm.write(lambda tx: tx.connection.execute(text("TRUNCATE attempts")))  # what is written later lies further back
+    recording = farm.recording(2)
+    one, two = held_the_other_way_round(farm)
     farm.beat("ann", two.token)
     places = farm.database.read(
         lambda tx: tx.connection.scalars(text("SELECT token FROM attempts ORDER BY ctid")).all()
@@ -280,12 +287,7 @@ def test_a_cancel_beside_a_heartbeat(farm: Farm) -> None:
 
 def test_deleting_what_was_cancelled_beside_a_heartbeat(farm: Farm) -> None:
     recording = farm.recording(3)
-    farm.worker("ann")
-    one, two = farm.claim("ann", transcribe=2)
-    farm.release("ann", one)
-    (one,) = farm.claim("ann")
-    assert one.position < two.position
-    assert one.token > two.token, "the heartbeat locks the other first"
+    one, two = held_the_other_way_round(farm)
     farm.cancel(recording.id)
     with locking(farm, two.token, one.token):
         farm.delete(recording.id)
