@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.processes import all_end
 
 from whisper_farm.protocol.jobs import ChunkTask, Source
 from whisper_farm.protocol.wire import Transfer
@@ -145,7 +146,7 @@ def test_the_kernel_ends_a_child_that_cannot_even_look_when_its_agent_is_killed(
         os.kill(pid, signal.SIGSTOP)
         parent.kill()
         parent.wait(60)
-    _gone(pid)
+    all_end([pid])
 
 
 def _when_ready(pid: int) -> None:
@@ -153,13 +154,6 @@ def _when_ready(pid: int) -> None:
     give_up_at = time.monotonic() + 60
     while Path(f"/proc/{pid}/oom_score_adj").read_text().strip() != "500":
         assert time.monotonic() < give_up_at, "the child does not tie itself to its agent"
-        time.sleep(0.01)
-
-
-def _gone(pid: int) -> None:
-    give_up_at = time.monotonic() + 60
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < give_up_at, "the child lives"
         time.sleep(0.01)
 
 

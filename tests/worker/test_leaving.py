@@ -12,6 +12,7 @@ import psutil
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.processes import all_end, lives
 from support.work_here import PATIENCE, add_speech, speech, until, worker_process, worker_settings, working
 
 from whisper_farm.transcript.options import RecognitionOptions
@@ -30,17 +31,6 @@ def slow_farm(model: str, chunks: int) -> FakeFarm:
 
 def children_of(pid: int) -> list[psutil.Process]:
     return [each for each in psutil.Process(pid).children(recursive=True) if "child_main" in " ".join(each.cmdline())]
-
-
-async def gone(processes: list[psutil.Process]) -> None:
-    await until(lambda: not any(_lives(each) for each in processes), "the children are gone")
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_draining_finishes_what_was_begun_and_hands_the_rest_back_at_once() -> None:
@@ -99,7 +89,7 @@ def test_leaving_at_once_takes_less_than_two_seconds_and_hands_everything_back()
                 await worker.ended()
                 took = time.monotonic() - began
                 assert worker.task.result() == "left"
-                assert not any(_lives(child) for child in children)
+                assert not any(map(lives, children))
                 return took
 
     assert asyncio.run(scene()) < 2
@@ -142,7 +132,7 @@ def test_no_child_outlives_a_killed_worker() -> None:
             await until(lambda: farm.all_are("running") and len(children_of(worker.pid)) == 2, "it is busy")
             children = children_of(worker.pid)
             worker.send_signal(signal.SIGKILL)
-            await gone(children)
+            all_end(children)
 
     asyncio.run(scene())
 

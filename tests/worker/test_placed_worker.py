@@ -14,6 +14,7 @@ import psutil
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.processes import all_end
 from support.work_here import PATIENCE, TOKEN, add_speech, speech, until, worker_settings
 
 from whisper_farm.transcript.options import RecognitionOptions
@@ -89,21 +90,13 @@ def test_it_ends_when_the_process_that_started_it_is_gone() -> None:
         assert parent.stdout is not None
         worker = psutil.Process(int(parent.stdout.readline()))
         asyncio.run(until(lambda: farm.registrations, "it has registered"))
-        assert worker.is_running()
+        family = [worker, *worker.children(recursive=True)]
         parent.kill()
         parent.wait(PATIENCE)
-        asyncio.run(until(lambda: not alive(worker), "the worker is gone"))
-        assert not any(alive(one) for one in psutil.process_iter() if one.ppid() == worker.pid)
+        all_end(family)
         for stream in (parent.stdin, parent.stdout):
             assert stream is not None
             stream.close()
-
-
-def alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_one_signal_is_enough_with_a_grace() -> None:

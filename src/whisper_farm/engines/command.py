@@ -126,12 +126,12 @@ def _run(argv: Sequence[str], name: str, unwanted: Callable[[], bool]) -> bool:
     said: deque[int] = deque(maxlen=_LAST_WORDS_BYTES)
     listening = threading.Thread(target=_listen, args=(process, said), daemon=True)
     listening.start()
-    until = time.monotonic() + LIMIT_SECONDS
+    began = time.monotonic()
     try:
         while process.poll() is None:
             if unwanted():
                 return False
-            if time.monotonic() > until:
+            if time.monotonic() - began > LIMIT_SECONDS:
                 raise EngineError(f"{name} was ended: it was not done after {LIMIT_SECONDS:g} s.")
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_SECONDS)

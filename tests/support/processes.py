@@ -1,0 +1,28 @@
+"""Whether processes live. One that was killed ends when its kernel comes to it, and is there until it is collected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import psutil
+
+PATIENCE_SECONDS = 60.0
+
+
+def lives(process: psutil.Process | int) -> bool:
+    """Whether it runs: one that has ended does not, even if nobody collected it."""
+    try:
+        one = psutil.Process(process) if isinstance(process, int) else process
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def all_end(processes: Iterable[psutil.Process | int]) -> None:
+    """Wait until all of them have ended."""
+    waited_for = list(processes)
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while left := [one for one in waited_for if lives(one)]:
+        assert time.monotonic() < give_up_at, f"still running: {left}"
+        time.sleep(0.01)
