@@ -108,14 +108,15 @@ def test_an_administrator_changes_limits_and_other_browsers_see_it(visitor: Visi
 
 
 FEED = b"""<?xml version="1.0"?>
-<rss version="2.0"><channel><title>Morning &lt;b&gt;show&lt;/b&gt;</title></channel></rss>"""
+<rss version="2.0"><channel><title>Morning &lt;b&gt;show&lt;/b&gt;</title>
+<item><title>First episode</title><enclosure url="gone.mp3" type="audio/mpeg"/></item></channel></rss>"""
 
 
 class Feed(BaseHTTPRequestHandler):
-    """A podcast without episodes."""
+    """A podcast whose episode is gone."""
 
     def do_GET(self) -> None:
-        self.send_response(200)
+        self.send_response(200 if self.path == "/feed.xml" else 404)
         self.end_headers()
         self.wfile.write(FEED)
 
@@ -139,8 +140,19 @@ def test_a_podcast_is_followed_and_its_feed_with_transcripts_is_offered(visitor:
         page.get_by_label("Address of the feed").fill(url)
         page.get_by_role("button", name="Follow").click()
         row = page.get_by_role("listitem").filter(has_text="Morning")
-        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible()
+        expect(row.get_by_text("1 episode, 0 transcribed, 1 failed")).to_be_visible()
         assert barriers(page) == []
+        row.get_by_role("link", name="Morning").click()
+        expect(page.get_by_text("Only episodes of “Morning")).to_be_visible()
+        assert barriers(page) == []
+        listed = page.get_by_role("list", name="Transcriptions").get_by_role("listitem")
+        expect(listed).to_have_count(1)
+        expect(listed).to_contain_text("First episode")
+        page.get_by_role("radiogroup", name="Transcriptions").get_by_text("Done").click()
+        expect(listed).to_have_count(0)
+        page.get_by_role("link", name="All transcriptions").click()
+        expect(page.get_by_text("Only episodes of")).to_be_hidden()
+        page.get_by_role("link", name="Podcasts").click()
         row.get_by_role("button", name="Copy address with transcripts").click()
         expect(page.get_by_text("Copied.")).to_be_visible()
     page.get_by_label("Address of the feed").fill(url)
@@ -182,7 +194,7 @@ def test_a_podcast_is_followed_and_removed_by_keys_alone(visitor: Visitor) -> No
         write(page, "Names and words to expect", "Okonkwo")
         press(page, page.get_by_role("button", name="Follow"), "Enter")
         row = page.get_by_role("listitem").filter(has_text="Morning")
-        expect(row.get_by_text("0 episodes, 0 transcribed")).to_be_visible()
+        expect(row.get_by_text("1 episode, 0 transcribed, 1 failed")).to_be_visible()
     write(page, "Names and words to expect", "")
     page.keyboard.press("Control+a")
     with page.expect_response(lambda answer: answer.request.method == "PATCH"):

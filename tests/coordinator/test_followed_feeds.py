@@ -47,8 +47,9 @@ def only(farm: ServedFarm) -> dict[str, Any]:
     return dict(one)
 
 
-def names(farm: ServedFarm) -> list[str]:
-    return sorted(one["name"] for one in farm.admin.get("/api/transcriptions").json()["transcriptions"])
+def names(farm: ServedFarm, **wanted: str) -> list[str]:
+    listed = farm.admin.get("/api/transcriptions", params=wanted).json()["transcriptions"]
+    return sorted(one["name"] for one in listed)
 
 
 def test_two_coordinators_take_each_episode_once(start_farm: StartFarm, database_url: str, web: WebServer) -> None:
@@ -68,6 +69,23 @@ def test_two_coordinators_take_each_episode_once(start_farm: StartFarm, database
     assert second.admin.get("/api/feeds").json() == {"feeds": []}
     assert files_in(first.data / "blobs" / "feeds") == []
     assert names(first) == ["one", "three", "two"]
+
+
+def test_a_feed_leads_to_its_episodes_and_says_how_many_failed(
+    start_farm: StartFarm, database_url: str, web: WebServer
+) -> None:
+    farm = start_farm(database=database_url, **OPEN)
+    urls = feed(web, "two", "one"), feed(web, "other", path="/other.xml")
+    web.put("/two.wav", status=404)
+    first, _ = (farm.admin.post("/api/feeds", json={"url": url}).json()["id"] for url in urls)
+    eventually(lambda: names(farm) == ["one", "other", "two"], "all are taken")
+    eventually(lambda: names(farm, state="failed") == ["two"], "one cannot be fetched")
+    assert names(farm, feed=first) == ["one", "two"]
+    assert names(farm, feed=first, state="failed") == ["two"]
+    counted = {one["id"]: (one["episodes"], one["failed"]) for one in farm.admin.get("/api/feeds").json()["feeds"]}
+    assert counted.pop(first) == (2, 1)
+    assert list(counted.values()) == [(1, 0)]
+    assert farm.user("ann").get("/api/transcriptions", params={"feed": first}).json()["transcriptions"] == []
 
 
 def test_who_has_as_much_as_one_may_reads_why_nothing_is_taken(start_farm: StartFarm, web: WebServer) -> None:

@@ -187,6 +187,9 @@ def test_lists_of_feeds_files_and_the_command_line(
     assert outcome(["feed", "list", *where]) == 0
     assert capsys.readouterr().out.count("1 of 1") >= 3
     gone = mine()[0]
+    assert outcome(["list", "--feed", gone.id, *where]) == 0
+    (_, row) = capsys.readouterr().out.splitlines()
+    assert row.endswith(f"episode{gone.url[-5]}")
     assert outcome(["feed", "remove", gone.id, *where]) == 0
     assert served(farm, gone).status_code == 404
     assert len(mine()) == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from whisper_farm.leases.transcriptions import NewTranscription, cancel, delete, submit
 from whisper_farm.store.database import Database, Transaction
+from whisper_farm.store.feeds import EpisodeRow, add_episode, add_feed
 from whisper_farm.store.search import LOOKED_AT, OF_EACH, Passage, find_said, fold, note_said
 from whisper_farm.transcript.options import RecognitionOptions
 
@@ -73,6 +76,16 @@ def test_each_owner_finds_the_own_words_alone(database: Database) -> None:
     assert hits(database, "harvest", "bob") == [0]
     assert hits(database, "bob", "ann") == []
     assert {one.owner for one in database.read(lambda tx: find_said(tx, "harvest", None, 50))} == {"ann", "bob"}
+
+
+def test_words_are_found_in_the_episodes_of_one_feed_alone(database: Database) -> None:
+    asked: dict[str, Any] = {"words": "", "options": {}, "days": None, "count": 3, "keep_transcripts": False}
+    mine = database.write(lambda tx: add_feed(tx, "ann", "https://example.org/feed", **asked)).id
+    one, _ = database.write(spoken), database.write(spoken)
+    database.write(lambda tx: add_episode(tx, mine, EpisodeRow(f"{mine}.1", "guid", "url", "title", one)))
+    found = database.read(lambda tx: find_said(tx, "harvest", "ann", 50, mine))
+    assert [hit.transcription_id for hit in found] == [one]
+    assert len(hits(database, "harvest")) == 2
 
 
 def test_what_is_forgotten_deleted_or_said_otherwise_now_is_not_found(database: Database) -> None:

@@ -74,11 +74,15 @@ def add(farm: FarmClient, url: str, **flags: Any) -> int:
 def list_(farm: FarmClient) -> None:
     """List the feeds, and where each is served with its transcripts."""
     rows = [
-        (one.id, f"{one.transcribed} of {one.episodes}", when(one.looked_at) if one.looked_at else "not yet",
+        (one.id, _progress(one), when(one.looked_at) if one.looked_at else "not yet",
          f"{farm.address}{one.served_at}", printable(_named(one)))
         for one in farm.feeds()
     ]  # fmt: skip
     show_table(("ID", "TRANSCRIBED", "LOOKED AT", "SERVED AT", "FEED"), rows, "No feeds are followed.")
+
+
+def _progress(one: FeedView) -> str:
+    return f"{one.transcribed} of {one.episodes}" + (f", {one.failed} failed" if one.failed else "")
 
 
 def _named(one: FeedView) -> str:

@@ -28,14 +28,15 @@ IDS = click.argument("transcription", nargs=-1, required=True, metavar="ID...")
 
 @click.command("list", cls=Command)
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("--feed", metavar="ID", help="Only episodes of this feed, as `feed list` names it.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, metavar="N", help="At most so many.")
 @truth("--json", help="As JSON, one object a line.")
 @on_farm
-def list_(farm: FarmClient, state: TranscriptionState | None, limit: int, json: bool) -> None:
+def list_(farm: FarmClient, state: TranscriptionState | None, feed: str | None, limit: int, json: bool) -> None:
     """List transcriptions, newest first."""
     from whisper_farm.cli.describing import as_row
 
-    views = list(islice(farm.list(state), limit))
+    views = list(islice(farm.list(state, feed), limit))
     if json:
         for view in views:
             print(view.model_dump_json())

@@ -107,9 +107,11 @@ class AsyncFarmClient:
         """A transcription: state, progress, gaps."""
         return await self._calls.ask(api.TranscriptionView, "GET", _place(transcription_id))
 
-    async def list(self, state: api.TranscriptionState | None = None) -> AsyncGenerator[api.TranscriptionView, None]:
+    async def list(
+        self, state: api.TranscriptionState | None = None, feed: str | None = None
+    ) -> AsyncGenerator[api.TranscriptionView, None]:
         """The transcriptions this token may see, newest first, asked for page by page as they are taken."""
-        query: dict[str, str | int | float] = {} if state is None else {"state": state}
+        query = {name: value for name, value in (("state", state), ("feed", feed)) if value is not None}
         while True:
             page = await self._calls.ask(api.TranscriptionList, "GET", "/api/transcriptions", query=query)
             for view in page.transcriptions:

@@ -40,6 +40,7 @@ class FeedView(Answer):
     episodes: int
     """Taken so far."""
     transcribed: int
+    failed: int = 0
     error: str | None = None
     """Why the last look was in vain."""
     looked_at: float | None = None

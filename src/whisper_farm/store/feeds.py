@@ -87,6 +87,11 @@ EPISODES = Query[EpisodeRow]("""
       FROM episodes LEFT JOIN transcriptions ON transcriptions.id = transcription_id
      WHERE feed_id = :id ORDER BY episodes.created_at, episodes.id
 """)
+OF_FEED = """
+    (CAST(:feed AS TEXT) IS NULL
+     OR transcriptions.id IN (SELECT transcription_id FROM episodes WHERE feed_id = :feed))
+"""
+"""That a transcription is of an episode of this feed; of any or none where no feed is asked for."""
 ADD_EPISODE = Change("""
     INSERT INTO episodes (feed_id, id, guid, url, title, transcription_id, created_at)
     VALUES (:feed, :id, :guid, :url, :title, :transcription_id, :now)

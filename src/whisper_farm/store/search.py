@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from whisper_farm.store.database import Transaction
+from whisper_farm.store.feeds import OF_FEED
 from whisper_farm.store.statements import Change, Query
 
 LOOKED_AT = 1000
@@ -66,17 +67,21 @@ FIND_IN = """
     SELECT transcriptions.id AS transcription_id, transcriptions.name, transcriptions.owner,
            passages.position, passages.start_seconds AS seconds, passages.text
       FROM {tables} JOIN transcriptions ON transcriptions.id = passages.transcription_id
-     WHERE {matches} AND (CAST(:owner AS TEXT) IS NULL OR transcriptions.owner = :owner)
+     WHERE {matches} AND (CAST(:owner AS TEXT) IS NULL OR transcriptions.owner = :owner) AND {of_feed}
      ORDER BY {newest} DESC LIMIT :limit
 """
 FIND = Query[FoundPassage](
     FIND_IN.format(
-        tables="said JOIN passages ON passages.id = said.rowid", matches="said MATCH :words", newest="said.rowid"
+        tables="said JOIN passages ON passages.id = said.rowid",
+        matches="said MATCH :words",
+        newest="said.rowid",
+        of_feed=OF_FEED,
     ),
     postgres=FIND_IN.format(
         tables="passages",
         matches="to_tsvector('simple', passages.folded) @@ CAST(:words AS tsquery)",
         newest="passages.id",
+        of_feed=OF_FEED,
     ),
 )
 
@@ -103,14 +108,16 @@ def _note(tx: Transaction, transcription_id: str, said: Iterable[Passage]) -> No
     tx.change(NOTE, [one | {"text": one["text"].strip()[:LONGEST]} for one in told])
 
 
-def find_said(tx: Transaction, words: str, owner: str | None, limit: int) -> list[FoundPassage]:
-    """Passages with these words, of one owner or of all; the newest transcription first, each in its order."""
+def find_said(
+    tx: Transaction, words: str, owner: str | None, limit: int, feed: str | None = None
+) -> list[FoundPassage]:
+    """Passages with these words, of one owner or feed or of all; the newest transcription first, each in its order."""
     phrases = [(tokens, open_end) for tokens, open_end in _phrases(words) if tokens][:MOST_TERMS]
     if not phrases:
         return []
     wanted = _for_sqlite(phrases) if tx.dialect == "sqlite" else _for_postgres(phrases)
     found: dict[str, list[FoundPassage]] = {}
-    for one in tx.rows(FIND, {"words": wanted, "owner": owner, "limit": LOOKED_AT}):
+    for one in tx.rows(FIND, {"words": wanted, "owner": owner, "feed": feed, "limit": LOOKED_AT}):
         found.setdefault(one.transcription_id, []).append(one)
     chosen = (sorted(of_one, key=lambda one: (one.seconds, one.position))[:OF_EACH] for of_one in found.values())
     return [one for of_one in chosen for one in of_one][:limit]

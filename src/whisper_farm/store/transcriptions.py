@@ -12,6 +12,7 @@ from whisper_farm.protocol.client import ListOrder, TranscriptionState
 from whisper_farm.protocol.events import TranscriptionRenamed
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.events import emit
+from whisper_farm.store.feeds import OF_FEED
 from whisper_farm.store.search import fold
 from whisper_farm.store.statements import Change, Query, columns
 from whisper_farm.transcript.options import RecognitionOptions
@@ -32,12 +33,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which transcriptions are listed: of one owner, in some states, with these words in their name; by which order."""
+    """Which transcriptions are listed: of one owner, in some states, with these words in their name; by which order.
+
+    Of one feed those of its episodes.
+    """
 
     owner: str | None = None
     states: Collection[TranscriptionState] = ()
     title: str = ""
     order: ListOrder = "newest"
+    feed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ def _pages(of_owner: str) -> dict[ListOrder, Query[TranscriptionRow]]:
         order: Query[TranscriptionRow](
             f"""
             {ROW} WHERE {of_owner} ({value}, id) {"<" if way == "DESC" else ">"} (:value, :id)
-                    AND state IN :states AND folded_name LIKE :title
+                    AND state IN :states AND folded_name LIKE :title AND {OF_FEED}
             ORDER BY {value} {way}, id {way} LIMIT :limit
             """
         )
@@ -184,7 +189,7 @@ def list_transcriptions(
     words = "%".join(["", *fold(wanted.title).split(), ""])
     pages = PAGES if wanted.owner is None else PAGES_OF_OWNER
     told = {"value": value, "id": last_id, "states": states, "title": words, "limit": limit}
-    return tx.rows(pages[wanted.order], told | {"owner": wanted.owner})
+    return tx.rows(pages[wanted.order], told | {"owner": wanted.owner, "feed": wanted.feed})
 
 
 def compared(name: str) -> str:

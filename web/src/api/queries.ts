@@ -39,26 +39,28 @@ export const workersQuery = queryOptions({
   queryFn: async () => (await data(api.GET("/api/workers"))).workers,
 });
 
+export const feedsQuery = queryOptions({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")) });
+
 export const PAGE = 50;
 
 export type Order = "newest" | "oldest" | "name" | "longest";
 
-/** The transcriptions in some states (none: all), with these words in their name, page by page. */
-export const listQuery = (state: readonly State[] = [], title = "", order: Order = "newest") =>
+/** The transcriptions in some states (none: all), with these words in their name, of one feed or any, page by page. */
+export const listQuery = (state: readonly State[] = [], title = "", order: Order = "newest", feed: string | null = null) =>
   infiniteQueryOptions({
-    queryKey: ["transcriptions", state, title, order],
+    queryKey: ["transcriptions", state, title, order, feed],
     queryFn: ({ pageParam }) =>
-      data(api.GET("/api/transcriptions", { params: { query: { limit: PAGE, after: pageParam, state: [...state], title, order } } })),
+      data(api.GET("/api/transcriptions", { params: { query: { limit: PAGE, after: pageParam, state: [...state], title, order, feed } } })),
     initialPageParam: null as string | null,
     getNextPageParam: (page) => page.next ?? null,
     placeholderData: keepPreviousData,
   });
 
-/** Passages in which these words are said. */
-export const searchQuery = (words: string) =>
+/** Passages in which these words are said, in episodes of one feed or anywhere. */
+export const searchQuery = (words: string, feed: string | null) =>
   queryOptions({
-    queryKey: ["search", words],
-    queryFn: async () => (await data(api.GET("/api/search", { params: { query: { words } } }))).hits,
+    queryKey: ["search", words, feed],
+    queryFn: async () => (await data(api.GET("/api/search", { params: { query: { words, feed } } }))).hits,
     enabled: words !== "",
     placeholderData: keepPreviousData,
   });

@@ -331,7 +331,9 @@ export const de: Texts = {
   feeds: {
     hint: "Die Farm sieht diese Feeds an, transkribiert neue Folgen und gibt die Feeds mit deren Transkripten wieder aus.",
     followed: "Abonnierte Podcasts",
-    episodes: (count, done) => `${count === 1 ? "1 Folge" : `${count} Folgen`}, ${done} transkribiert`,
+    episodes: (count, done, failed) =>
+      `${count === 1 ? "1 Folge" : `${count} Folgen`}, ${done} transkribiert` + (failed ? `, ${failed} fehlgeschlagen` : ""),
+    chosen: (title) => `Nur Folgen von „${title}“`,
     first: "noch nicht angesehen",
     looked: (when) => `angesehen ${when}`,
     only: (words) => `nur „${words}“`,

@@ -290,7 +290,9 @@ export const en = {
   feeds: {
     hint: "The farm looks at these feeds, transcribes new episodes, and serves the feeds with their transcripts.",
     followed: "Podcasts that are followed",
-    episodes: (count: number, done: number) => `${count === 1 ? "1 episode" : `${count} episodes`}, ${done} transcribed`,
+    episodes: (count: number, done: number, failed: number) =>
+      `${count === 1 ? "1 episode" : `${count} episodes`}, ${done} transcribed` + (failed ? `, ${failed} failed` : ""),
+    chosen: (title: string) => `Only episodes of “${title}”`,
     first: "not looked at yet",
     looked: (when: string) => `looked at ${when}`,
     only: (words: string) => `only “${words}”`,

@@ -139,4 +139,6 @@ def _plain(end: str) -> str:
 
 def _view(row: rows.FeedRow, episodes: list[rows.EpisodeRow]) -> FeedView:
     transcribed = sum(one.state in HAS_TRANSCRIPT for one in episodes)
-    return FeedView.of(row, served_at=f"/feed/{row.secret}", episodes=len(episodes), transcribed=transcribed)
+    failed = sum(one.state == "failed" for one in episodes)
+    counted = {"episodes": len(episodes), "transcribed": transcribed, "failed": failed}
+    return FeedView.of(row, served_at=f"/feed/{row.secret}", **counted)

@@ -107,11 +107,12 @@ async def list_transcriptions(
     state: Annotated[list[TranscriptionState], Query(max_length=8, description="Only those in one of these.")] = [],  # noqa: B006
     title: Annotated[str, Query(max_length=200, description="Only those with these words in their name.")] = "",
     order: Annotated[ListOrder, Query(description="By time, name or length.")] = "newest",
+    feed: Annotated[Id | None, Query(description="Only episodes of this feed.")] = None,
     after: Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")] = None,
     limit: PageSize = 100,
 ) -> TranscriptionList:
     """A page of transcriptions, the newest first unless `order` says otherwise."""
-    wanted = Wanted(caller.sees, state, title, order)
+    wanted = Wanted(caller.sees, state, title, order, feed)
     return await farm.store.read(lambda tx: transcription_list(tx, farm.policy, wanted, after, limit))
 
 

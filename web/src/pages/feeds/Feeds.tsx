@@ -1,11 +1,12 @@
 // The podcasts that the farm follows: add one, see what came of it, take the address of the feed with transcripts.
-import { Button, Container, Group, Loader, NumberInput, SimpleGrid, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
+import { Anchor, Button, Container, Group, Loader, NumberInput, SimpleGrid, Stack, Switch, Text, TextInput, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 
 import { useChange } from "../../api/change";
 import { address, api, data } from "../../api/client";
-import { sessionQuery } from "../../api/queries";
+import { feedsQuery, sessionQuery } from "../../api/queries";
 import type { FeedView } from "../../api/schema";
 import { copy } from "../../copy";
 import { isFatal, Problem } from "../../shell/Failed";
@@ -18,7 +19,7 @@ const NEWEST = 3;
 
 export function Feeds() {
   const { t } = useWords();
-  const { data: found, error } = useQuery({ queryKey: ["feeds"], queryFn: () => data(api.GET("/api/feeds")) });
+  const { data: found, error } = useQuery(feedsQuery);
   if (isFatal(error, found)) return <Container py="lg"><Problem error={error} /></Container>;
   return (
     <Container size="lg" py="lg">
@@ -45,14 +46,17 @@ function Feed({ one }: { one: FeedView }) {
   const { data: session } = useQuery(sessionQuery);
   const remove = useChange(() => data(api.DELETE("/api/feeds/{feed_id}", { params: { path: { feed_id: one.id } } })), KEYS);
   const about = [
-    one.looked_at ? t.feeds.episodes(one.episodes, one.transcribed) : t.feeds.first,
+    one.looked_at ? t.feeds.episodes(one.episodes, one.transcribed, one.failed ?? 0) : t.feeds.first,
     one.looked_at ? t.feeds.looked(ago(now - one.looked_at)) : null,
     one.words ? t.feeds.only(one.words) : null,
     one.owner === session?.owner ? null : t.list.by(one.owner),
     one.title ? one.url : null,
   ];
+  const episodes = (
+    <Anchor inherit renderRoot={(props) => <Link to="/" search={{ feed: one.id }} {...props} />}>{one.title || one.url}</Anchor>
+  );
   return (
-    <Entry name={one.title || one.url} about={about} bad={one.error}>
+    <Entry name={episodes} about={about} bad={one.error}>
       <Small label={t.feeds.copy} onClick={() => void copy(address(one.served_at), t)} />
       <Small danger label={t.settings.remove} onClick={() => remove.mutate()} />
     </Entry>

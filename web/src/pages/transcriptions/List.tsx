@@ -1,12 +1,12 @@
 // The list of transcriptions, sorted and filtered by the server, and a search in everything that was said.
-import { ActionIcon, Button, Group, Highlight, Loader, SegmentedControl, Select, Stack, Text, TextInput, Title } from "@mantine/core";
+import { ActionIcon, Anchor, Button, Group, Highlight, Loader, SegmentedControl, Select, Stack, Text, TextInput, Title } from "@mantine/core";
 import { useDebouncedCallback, useDisclosure } from "@mantine/hooks";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { IconDownload, IconSearch } from "@tabler/icons-react";
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
-import { ACTIVE, hasTranscript, listQuery, type Order, searchQuery, type State } from "../../api/queries";
+import { ACTIVE, feedsQuery, hasTranscript, listQuery, type Order, searchQuery, type State } from "../../api/queries";
 import { isFatal, Problem } from "../../shell/Failed";
 import { FilesDialog } from "../../shell/FilesDialog";
 import { MOST_PACKED } from "../../shell/files";
@@ -29,29 +29,32 @@ export interface Wanted {
   readonly words?: string;
   readonly state?: keyof typeof STATES;
   readonly order?: Order;
+  readonly feed?: string;
 }
 
 export function wantedOf(search: Record<string, unknown>): Wanted {
-  const { words, state, order } = search;
+  const { words, state, order, feed } = search;
   return {
     ...(typeof words === "string" && words ? { words: words.slice(0, 200) } : {}),
     ...(typeof state === "string" && state in STATES ? { state: state as keyof typeof STATES } : {}),
     ...(ORDERS.some((one) => one === order) ? { order: order as Order } : {}),
+    ...(typeof feed === "string" && feed ? { feed } : {}),
   };
 }
 
 export function List({ empty }: { empty: ReactNode }) {
   const { t } = useWords();
   const wanted = useSearch({ from: "/shell/" });
-  const { words = "", state = "all", order = "newest" } = wanted;
-  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery(listQuery(STATES[state], words, order));
+  const { words = "", state = "all", order = "newest", feed = null } = wanted;
+  const { data, error, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery(listQuery(STATES[state], words, order, feed));
   const removed = useRemoved();
   if (isFatal(error, data)) return <Problem error={error} />;
   if (!data) return <Loader aria-label={t.loading} />;
   const shown = data.pages.flatMap((page) => page.transcriptions).filter((one) => !removed.has(one.id));
-  if (shown.length === 0 && state === "all" && !words) return empty;
+  if (shown.length === 0 && state === "all" && !words && !feed) return empty;
   return (
     <Stack gap="sm">
+      {feed && <Chosen feed={feed} />}
       <Filters wanted={wanted} written={shown.filter(hasTranscript).map(({ id }) => id).slice(0, MOST_PACKED)} />
       <ul className={style.list} aria-label={t.nav.transcriptions}>{shown.map((one) => <Row key={one.id} one={one} />)}</ul>
       {shown.length === 0 && <Text c="dimmed">{words ? t.list.noName : t.list.none}</Text>}
@@ -60,9 +63,22 @@ export function List({ empty }: { empty: ReactNode }) {
           {t.list.more}
         </Button>
       )}
-      {words && <Said words={words} />}
+      {words && <Said words={words} feed={feed} />}
       <Text size="sm" c="dimmed" className={style.hint}>{t.list.dropHere}</Text>
     </Stack>
+  );
+}
+
+/** The podcast to whose episodes the list is held, and the way to all the rest. */
+function Chosen({ feed }: { feed: string }) {
+  const { t } = useWords();
+  const { data } = useQuery(feedsQuery);
+  const one = data?.feeds.find(({ id }) => id === feed);
+  return (
+    <Group gap="xs">
+      <Text span dir="auto">{t.feeds.chosen(one?.title || one?.url || feed)}</Text>
+      <Anchor component={Link} to="/">{t.reader.backToList}</Anchor>
+    </Group>
   );
 }
 
@@ -118,9 +134,9 @@ function Filters({ wanted, written }: { wanted: Wanted; written: readonly string
 }
 
 /** Where it was said. */
-function Said({ words }: { words: string }) {
+function Said({ words, feed }: { words: string; feed: string | null }) {
   const { t } = useWords();
-  const { data, error } = useQuery(searchQuery(words));
+  const { data, error } = useQuery(searchQuery(words, feed));
   if (error) return <Problem error={error} />;
   const marked = words.replaceAll('"', " ").split(/\s+/).filter(Boolean);
   return (
