@@ -23,9 +23,11 @@ from whisper_farm.coordinator.server import open_stores, serve_stores
 from whisper_farm.errors import every_error
 from whisper_farm.protocol.wire import ErrorBody
 from whisper_farm.settings import Policy, ServerSettings
+from whisper_farm.store.statements import Change
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
+LAPSED = Change("UPDATE attempts SET lease_until = 0 WHERE state = 'live'")
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -107,6 +109,10 @@ class ServedFarm:
     def user(self, owner: str) -> httpx.Client:
         """A client with a token of scope user."""
         return self.client(self.token_for("user", owner))
+
+    def lapse(self) -> None:
+        """Let every lease run out, as time does."""
+        self.coordinator.database.write(lambda tx: tx.change(LAPSED))
 
     def on_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run something on the coordinator's event loop (a background service, say)."""
