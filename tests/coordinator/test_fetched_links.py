@@ -24,8 +24,10 @@ from whisper_farm.store.blobs import BlobFacts
 from whisper_farm.store.database import Transaction
 from whisper_farm.store.fetches import fetches_of
 from whisper_farm.store.references import named_blobs
+from whisper_farm.store.statements import Change
 
 OPEN = {"private_networks": ("127.0.0.0/8",)}
+HELD_NO_MORE = Change("UPDATE fetches SET next_at = 0")
 SOUND = b"RIFF" + secrets.token_bytes(300_000)
 
 
@@ -140,12 +142,13 @@ def test_a_fetch_whose_coordinator_died_is_taken_up_by_another(
     start_farm: StartFarm, web: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The dead one never let go of it: its time runs out. What it writes late counts for nothing."""
-    monkeypatch.setattr(fetches, "HELD_SECONDS", 0.3)
-    monkeypatch.setattr(fetcher, "BEAT_SECONDS", 60)
+    monkeypatch.setattr(fetcher, "BEAT_SECONDS", 600)
     go_on = threading.Event()
-    url = web.put("/talk.wav", SOUND, etag='"one"', break_after=120_000, wait_for=go_on)
+    url = web.put("/talk.wav", SOUND, etag='"one"', break_after=60_000, wait_for=go_on)
     farm = start_farm(**OPEN)
     made = submit(farm, url)
+    eventually(lambda: look(farm, made)["fetch"]["received_bytes"], "its one part is there")
+    farm.coordinator.database.write(lambda tx: tx.change(HELD_NO_MORE))
     eventually(lambda: len(web.asked) > 1, "another fetcher takes it up")
     in_state(farm, made, "queued")
     go_on.set()
