@@ -13,7 +13,7 @@ from types import ModuleType
 
 import httpx
 import pytest
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 
 from whisper_farm.client.uploads import PART_BYTES
 from whisper_farm.coordinator import submissions
@@ -40,8 +40,8 @@ def send(client: httpx.Client, place: str, offset: int, part: bytes) -> httpx.Re
 
 def blobs(farm: ServedFarm) -> list[bytes]:
     found = []
-    for path in (farm.data / "blobs" / "sources").rglob("*"):
-        with suppress(FileNotFoundError, IsADirectoryError):  # what is being removed is gone
+    for path in files_in(farm.data / "blobs" / "sources"):
+        with suppress(FileNotFoundError):  # what is being removed is gone
             found.append(path.read_bytes())
     return found
 
