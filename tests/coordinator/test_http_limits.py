@@ -68,7 +68,7 @@ def test_a_shorter_retention_deletes_what_is_older_at_once(start_farm: StartFarm
     made = submit(ann)
     ann.post(f"/api/transcriptions/{made['id']}/cancel")
     admin_of(farm).patch(PLACE, json={"retention_days": 0})
-    eventually(lambda: ann.get(f"/api/transcriptions/{made['id']}").status_code == 404, "it is deleted", seconds=20)
+    eventually(lambda: ann.get(f"/api/transcriptions/{made['id']}").status_code == 404, "it is deleted")
 
 
 @pytest.mark.parametrize(

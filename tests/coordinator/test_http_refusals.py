@@ -288,7 +288,7 @@ def test_a_token_that_was_refused_a_moment_ago_opens_once_it_is_made(farm: Serve
         )
 
     farm.coordinator.database.write(make)
-    eventually(lambda: farm.client(secret).get("/api/transcriptions").status_code == 200, "the token", seconds=8)
+    eventually(lambda: farm.client(secret).get("/api/transcriptions").status_code == 200, "the token")
 
 
 def test_large_bodies_take_turns_and_small_ones_do_not_wait(

@@ -181,10 +181,12 @@ def test_what_happened_during_the_first_try_is_not_missed() -> None:
 
 def test_a_wait_that_ends_while_it_is_tried_answers_what_it_got() -> None:
     async def scenario(queue: Queue, polls: LongPolls) -> None:
+        first = queue.gate = asyncio.Event()
         task = ask(polls, "w", seconds=0.05)
-        await until(lambda: len(polls) == 1)
+        await until(lambda: queue.calls == 1)
         queue.jobs, queue.gate = ["job"], asyncio.Event()
-        polls.wake()
+        polls.wake()  # so that it is tried again as soon as it waits
+        first.set()
         await until(lambda: queue.calls == 2)
         await asyncio.wait({task}, timeout=0.2)
         assert not task.done()

@@ -61,7 +61,6 @@ TIMED = (
     *("tests/worker/test_leases.py", "tests/worker/test_with_the_coordinator.py", "tests/coordinator/test_serving.py"),
     *("tests/attacks/test_bodies.py", "tests/attacks/test_heads.py", "tests/attacks/test_mutated_calls.py"),
     "tests/client/test_farm_client.py::test_every_call_ends_within_its_time_out_though_the_server_drips",
-    "tests/coordinator/test_background_services.py::test_a_service_wakes_at_the_events_it_names_and_stops_in_the_middle",
     "tests/coordinator/test_http_events.py::test_streams_end_at_once_when_the_server_stops",
     "tests/coordinator/test_http_refusals.py::test_a_client_that_sends_half_a_request_is_cut_off",
     "tests/coordinator/test_http_work.py::test_many_idle_workers_share_new_work_without_a_stampede",
