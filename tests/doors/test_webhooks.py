@@ -123,16 +123,24 @@ def test_a_message_that_was_not_taken_comes_again_with_the_same_id(
     api(telling, "DELETE", f"/webhooks/{hook['id']}")
 
 
-def test_an_address_that_deliveries_refuse_is_refused_at_once(tones_farm: Farm, telling: Farm) -> None:
-    refused = api(tones_farm, "POST", "/webhooks", json={"url": "http://127.0.0.1:9/told"})
+NO_NAME = "x" * 64 + ".example"
+"""No resolver is asked for a name as long as that."""
+
+
+@pytest.mark.parametrize("place", ["/webhooks", "/feeds"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:9/x", "127.0.0.1 is no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it."),
+        (f"https://{NO_NAME}/x", f"There is no host {NO_NAME}; check the address."),
+    ],
+)
+def test_an_address_that_leads_nowhere_or_inside_is_refused_when_it_is_added(
+    tones_farm: Farm, place: str, url: str, why: str
+) -> None:
+    refused = api(tones_farm, "POST", place, json={"url": url})
     assert refused.status_code == 422
-    assert (refused.json()["error"]["code"], refused.json()["error"]["message"]) == (
-        "address_refused",
-        "127.0.0.1 is no public address; WHISPER_FARM_PRIVATE_NETWORKS may allow it.",
-    )
-    for url in ("http://127.0.0.1:9/told", f"https://{'x' * 64}.example/told"):  # no name, so nobody is asked
-        hook = hooked(telling, url)
-        assert api(telling, "DELETE", f"/webhooks/{hook['id']}").status_code == 204
+    assert (refused.json()["error"]["code"], refused.json()["error"]["message"]) == ("address_refused", why)
 
 
 def test_webhooks_are_their_owners_and_addresses_are_checked(telling: Farm, receiver: Receiver) -> None:

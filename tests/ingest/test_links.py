@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from ipaddress import ip_network
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.web_server import Canary
 
 from whisper_farm.errors import AddressRefused
 from whisper_farm.ingest.addresses import check_url
-from whisper_farm.ingest.links import NoSuchHost, guarded_pool
+from whisper_farm.ingest.links import NoSuchHost, check_reach, guarded_pool
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -91,6 +92,8 @@ def test_a_host_that_nobody_knows_is_told_from_a_resolver_that_is_away(
     with pytest.raises(httpcore.ConnectError) as raised:
         ask("http://mistyped.example/")
     assert isinstance(raised.value, NoSuchHost) != known
+    with nullcontext() if known else pytest.raises(AddressRefused, match="There is no host mistyped"):
+        asyncio.run(check_reach("http://mistyped.example/", ()))
 
 
 def test_a_name_that_cannot_be_one_is_no_host() -> None:

@@ -11,7 +11,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -38,9 +37,13 @@ def guarded_pool(private_networks: Sequence[Network]) -> httpcore.AsyncConnectio
 
 
 async def check_reach(url: str, private_networks: Sequence[Network]) -> None:
-    """Raise `AddressRefused` if this leads where no request may go, as far as its name is known at the moment."""
-    with suppress(httpcore.ConnectError):
+    """Raise `AddressRefused` if this leads where no request may go or nowhere, as far as can be known at the moment."""
+    try:
         await GuardedNetwork(private_networks).looked_at(host_of(url), 443)
+    except NoSuchHost as lost:
+        raise AddressRefused(f"{lost}; check the address.") from lost
+    except httpcore.ConnectError:  # a resolver that does not answer says nothing of the address
+        return
 
 
 @cache

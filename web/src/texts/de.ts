@@ -33,7 +33,7 @@ export const de: Texts = {
     too_many_tries: "Das ging zu oft schief. Bitte ein paar Minuten warten.",
     quota_reached: "Mehr davon dürfen Sie nicht haben. Warten Sie, bis etwas fertig ist, oder entfernen Sie etwas.",
     digest_mismatch: "Angekommen ist etwas anderes, als angekündigt war. Bitte noch einmal senden.",
-    address_refused: "An diese Adresse sendet die Farm nichts:",
+    address_refused: "Diese Adresse ruft die Farm nicht auf:",
     store_unavailable: "Die Datenbank der Farm antwortet nicht. Bitte gleich noch einmal versuchen.",
     object_store_refused: "Der Speicher der Farm hat das abgewiesen:",
     blob_missing: "Eine gespeicherte Datei fehlt:",

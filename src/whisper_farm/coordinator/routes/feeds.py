@@ -22,6 +22,7 @@ from whisper_farm.coordinator.transcripts import transcript_key_of
 from whisper_farm.errors import AddressRefused, NotFound, OptionUnsupported, WrongState
 from whisper_farm.ingest.addresses import check_url
 from whisper_farm.ingest.feeds import MOST_FEED_BYTES, TranscriptTag, with_transcripts
+from whisper_farm.ingest.links import check_reach
 from whisper_farm.protocol.subscriptions import FeedList, FeedView, NewFeed
 from whisper_farm.store import feeds as rows
 from whisper_farm.store.database import Transaction
@@ -45,8 +46,9 @@ async def create_feed(body: NewFeed, caller: AnyCaller, farm: Farm) -> FeedView:
     """Have the episodes of a feed transcribed; a list of feeds (OPML) adds all of them."""
     check_model(farm.settings, body.options)
     await check_options(farm, body.options)
-    told = body.model_dump(mode="json", exclude={"url"})
-    row = await farm.store.write(lambda tx: rows.add_feed(tx, caller.owner, check_url(body.url), **told))
+    url, told = check_url(body.url), body.model_dump(mode="json", exclude={"url"})
+    await check_reach(url, farm.settings.private_networks)
+    row = await farm.store.write(lambda tx: rows.add_feed(tx, caller.owner, url, **told))
     farm.log.info("a feed was added", action="feed_added", feed_id=row.id, owner=row.owner)
     farm.services.wake("feeds")
     return _view(row, [])
