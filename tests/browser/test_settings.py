@@ -163,6 +163,21 @@ def test_a_podcast_is_followed_and_its_feed_with_transcripts_is_offered(visitor:
     expect(row).to_be_hidden()
 
 
+def test_why_a_podcast_cannot_be_read_is_said_in_the_language_of_the_page(visitor: Visitor, farm: Farm) -> None:
+    page = visitor.signed_in()
+    page.evaluate("localStorage.setItem('language', 'de')")
+    page.goto(f"{farm.url}/#/feeds")
+    page.reload()
+    with feed() as url:
+        page.get_by_label("Adresse des Feeds").fill(f"{url}?gone")
+        page.get_by_role("button", name="Abonnieren").click()
+        row = page.get_by_role("listitem").filter(has_text="?gone")
+        expect(row.get_by_text("Das ließ sich nicht holen: 127.0.0.1 answered 404.")).to_be_visible()
+    row.get_by_role("button", name="Entfernen").click()
+    row.get_by_role("button", name="Entfernen").click()
+    expect(row).to_be_hidden()
+
+
 def test_a_webhook_is_made_and_what_became_of_its_messages_is_shown(visitor: Visitor, farm: Farm) -> None:
     page = visitor.signed_in()
     page.goto(f"{farm.url}/#/settings/programs")

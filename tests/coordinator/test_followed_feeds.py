@@ -95,7 +95,7 @@ def test_who_has_as_much_as_one_may_reads_why_nothing_is_taken(start_farm: Start
     eventually(lambda: only(farm)["episodes"] == 1, "as many as may be")
     farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))
     told = eventually(lambda: only(farm)["error"], "it says why")
-    assert told == "You may have 1 unfinished at a time; wait until one is done."
+    assert told == "quota_reached: You may have 1 unfinished at a time; wait until one is done."
     (one,) = farm.admin.get("/api/transcriptions").json()["transcriptions"]
     farm.admin.post(f"/api/transcriptions/{one['id']}/cancel")
     farm.coordinator.database.write(lambda tx: tx.change(LOOK_NOW))

@@ -42,7 +42,7 @@ class FeedView(Answer):
     transcribed: int
     failed: int = 0
     error: str | None = None
-    """Why the last look was in vain."""
+    """Why the last look was in vain: a code, a colon and words."""
     looked_at: float | None = None
     next_at: float
     created_at: float

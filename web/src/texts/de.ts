@@ -15,7 +15,7 @@ export const de: Texts = {
     not_audio: "Das ist keine Audio- oder Videodatei, die sich lesen lässt.",
     no_audio_track: "Die Datei hat keine Tonspur.",
     source_too_costly: "Diese Datei zu lesen kostet mehr Rechenzeit, als irgendeine Aufnahme braucht.",
-    fetch_failed: "Die Aufnahme ließ sich nicht holen:",
+    fetch_failed: "Das ließ sich nicht holen:",
     link_is_page: "Der Link führt zu einer Seite, nicht zu einer Aufnahme. Bitte die Adresse der Aufnahme selbst angeben.",
     feed_unreadable: "Das ist weder ein Podcast-Feed (RSS oder Atom) noch eine Liste von Feeds (OPML).",
     engine_unavailable: "Dieser Erkenner ist dort nicht vorhanden:",

@@ -59,7 +59,7 @@ class Feeds(Service):
             tries = feed.tries + 1
             wait = min(BACK_OFF_SECONDS * 2 ** min(tries - 1, 20), MOST_BACK_OFF_SECONDS)
             wait = max(wait, float(error.details.get("wait_seconds", 0.0)))
-            failed = replace(feed, tries=tries, error=error.message)
+            failed = replace(feed, tries=tries, error=f"{error.code}: {error.message}")
             await self._store.write(lambda tx: rows.note_look(tx, failed, wait))
             return Report(more=True, failed=1)
         return Report(more=True, looked=1, taken=taken)

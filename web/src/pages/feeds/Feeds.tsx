@@ -11,6 +11,7 @@ import type { FeedView } from "../../api/schema";
 import { copy } from "../../copy";
 import { isFatal, Problem } from "../../shell/Failed";
 import { Entries, Entry, Form, Section, Small } from "../../shell/Parts";
+import { reasonInWords } from "../../texts";
 import { useNow, useWords } from "../../words";
 import { OptionsPanel, useSending } from "../transcriptions/Options";
 
@@ -56,7 +57,7 @@ function Feed({ one }: { one: FeedView }) {
     <Anchor inherit renderRoot={(props) => <Link to="/" search={{ feed: one.id }} {...props} />}>{one.title || one.url}</Anchor>
   );
   return (
-    <Entry name={episodes} about={about} bad={one.error}>
+    <Entry name={episodes} about={about} bad={one.error && reasonInWords(one.error)}>
       <Small label={t.feeds.copy} onClick={() => void copy(address(one.served_at), t)} />
       <Small danger label={t.settings.remove} onClick={() => remove.mutate()} />
     </Entry>
