@@ -50,7 +50,8 @@ def test_somebody_is_invited_sets_a_password_and_sees_only_their_own(
     ann.get_by_role("button", name="Sign in", exact=True).click()
     expect(ann.get_by_text("Nothing transcribed yet")).to_be_visible()
     ann.goto(f"{farm.url}/#/farm")
-    expect(ann.get_by_text("shown to administrators")).to_be_visible()
+    expect(ann.get_by_test_id("farm-state")).to_be_visible()
+    expect(ann.get_by_role("heading", name="Workers")).to_have_count(0)
 
 
 def test_it_works_over_plain_http_by_a_name_of_the_home_network(

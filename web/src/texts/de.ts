@@ -437,7 +437,6 @@ export const de: Texts = {
     maps: "Laufende Transkriptionen",
     noMaps: "Keine läuft.",
     mapOf: (name, done, all) => `Stücke von ${name}: ${done} von ${all} fertig`,
-    adminsOnly: "Die Liste der Worker sehen nur Administratoren.",
     laneLabel: (worker, count) => `${worker}: ${count} Stücke in den letzten fünf Minuten`,
   },
   hours: {

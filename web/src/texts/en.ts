@@ -390,7 +390,6 @@ export const en = {
     maps: "Running transcriptions",
     noMaps: "None is running.",
     mapOf: (name: string, done: number, all: number) => `Chunks of ${name}: ${done} of ${all} done`,
-    adminsOnly: "The list of workers is shown to administrators.",
     laneLabel: (worker: string, count: number) => `${worker}: ${count} chunks in the last five minutes`,
   },
   hours: {

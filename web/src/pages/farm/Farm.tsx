@@ -57,10 +57,12 @@ export function Farm() {
     <Container size="lg" py="lg">
       <Stack gap="xl">
         <Summary numbers={numbers} active={active} now={now} />
-        <Section title={t.farm.workers} action={admin && <AddMachine />}>
-          {admin && <Joining />}
-          {admin ? <Workers workers={workers.data ?? []} now={now} /> : <Text c="dimmed">{t.farm.adminsOnly}</Text>}
-        </Section>
+        {admin && (
+          <Section title={t.farm.workers} action={<AddMachine />}>
+            <Joining />
+            <Workers workers={workers.data ?? []} now={now} />
+          </Section>
+        )}
         {machines && machines.pools.length + machines.machines.length > 0 && (
           <Section title={t.machines.title} hint={t.machines.hint}><Machines found={machines} /></Section>
         )}
@@ -107,7 +109,7 @@ function Summary({ numbers, active, now }: SummaryProps) {
     idle: () => t.farm.sentences.idle(numbers.workers),
     working: () => t.farm.sentences.working(numbers.held ?? active.length, numbers.workers),
     waiting: () => t.farm.sentences.waiting,
-    empty: () => t.farm.sentences.empty,
+    empty: () => (numbers.held === null ? t.list.noWorker : t.farm.sentences.empty),
   }[state]();
   const pace = active.reduce((sum, one) => sum + (paceOf(one.id, one.progress.done_seconds ?? 0, now) ?? 0), 0);
   const left = secondsLeft(active);
