@@ -121,7 +121,8 @@ def test_readers_are_not_held_up_by_a_writer(counter: Database, second: Database
     def write_while_others_read(tx: Transaction) -> tuple[int, int]:
         add_one(tx)
         with ThreadPoolExecutor(2) as pool:
-            return pool.submit(counter.read, value).result(5), pool.submit(second.read, value).result(5)
+            reads = [pool.submit(each.read, value) for each in (counter, second)]
+            return reads[0].result(PATIENCE_SECONDS), reads[1].result(PATIENCE_SECONDS)
 
     assert counter.write(write_while_others_read) == (0, 0)
 
@@ -134,8 +135,8 @@ def test_time_is_the_databases_and_never_runs_backwards(counter: Database, secon
         stamps = list(pool.map(lambda k: (counter, second)[k % 2].write(stamp), range(100)))
     times = [now for _, now in sorted(stamps)]
     assert times == sorted(times)
-    assert abs(times[-1] - time.time()) < 5
-    assert abs(counter.read(lambda tx: tx.now) - time.time()) < 5
+    assert abs(times[-1] - time.time()) < PATIENCE_SECONDS
+    assert abs(counter.read(lambda tx: tx.now) - time.time()) < PATIENCE_SECONDS
 
 
 def test_a_given_time_replaces_the_clock(counter: Database) -> None:
@@ -157,12 +158,15 @@ def heard(database: Database) -> tuple[threading.Semaphore, Callable[[], None]]:
 
 
 def settle(bell: threading.Semaphore, database: Database) -> None:
-    """Wait until a listener of another process hears, and forget what it heard."""
+    """Wait until a listener of another process hears, and forget what it heard.
+
+    Silence is several in a row: a machine that pauses takes one of them away, and with it the time to hear.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not bell.acquire(timeout=0.3):
         database.write(Transaction.wake)
         assert time.monotonic() < deadline
-    while bell.acquire(timeout=0.15):
+    while any(bell.acquire(timeout=0.05) for _ in range(6)):
         pass
 
 

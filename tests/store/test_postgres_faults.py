@@ -127,13 +127,14 @@ def test_a_connection_lost_with_changes_on_their_way_undoes_the_work(postgres: D
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be paused there")
 def test_a_server_that_falls_silent_is_given_up(postgres: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedConnection, "silence_seconds", 0.5)
     stopped: list[int] = []
 
     def silence(tx: Transaction) -> None:
         stopped.append(backend(tx))
         os.kill(stopped[0], signal.SIGSTOP)
-        backend(tx)
+        with monkeypatch.context() as impatient:  # with this one server, and no other that is slow
+            impatient.setattr(BoundedConnection, "silence_seconds", 0.5)
+            backend(tx)
 
     started = time.monotonic()
     try:

@@ -64,6 +64,7 @@ TIMED = (
     "tests/coordinator/test_http_events.py::test_streams_end_at_once_when_the_server_stops",
     "tests/coordinator/test_http_refusals.py::test_a_client_that_sends_half_a_request_is_cut_off",
     "tests/coordinator/test_http_work.py::test_many_idle_workers_share_new_work_without_a_stampede",
+    "tests/store/test_database.py::test_listeners_elsewhere_hear_of_a_commit_within_200_ms",
     "tests/worker/test_api.py::test_patience_ends_with_one_clear_error_and_a_beat_has_none",
 )
 LONGEST = (
