@@ -56,7 +56,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="address space is bou
 
 
 def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def crowded_id3(frames: int) -> bytes:

@@ -286,7 +286,7 @@ def check(case: Case, answer: schemathesis.Response) -> None:
         assert STATUSES.get(error.code, answer.status_code) == answer.status_code, case.as_curl_command()
 
 
-@pytest.mark.timeout(300)  # some thirty seconds of a processor, of which a busy machine has few
+@pytest.mark.timeout(1200)  # some thirty seconds of a processor, of which a busy machine has few
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # the farm beside us does, not the strategies
 def test_whatever_is_asked_the_answer_is_a_declared_one(
     start_farm: StartFarm, database_url: str, make_worker: MakeWorker, tmp_path_factory: pytest.TempPathFactory
