@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.hand_worker import MakeWorker
-from support.served_farm import ServedFarm, StartFarm, eventually, refused
+from support.served_farm import ServedFarm, StartFarm, eventually, files_in, refused
 from support.submitting import submit
 
 from whisper_farm.cli.main import outcome
@@ -20,7 +20,7 @@ def test_what_is_missing_or_damaged_is_named(farm: ServedFarm, capsys: Captured)
     examine = ["doctor", "--data", str(farm.data)]
     assert outcome(examine) == 0
     assert "names 2 blobs" in capsys.readouterr().out
-    first, second = [file for file in (farm.data / "blobs" / "sources").rglob("*") if file.is_file()]
+    first, second = files_in(farm.data / "blobs" / "sources")
     first.write_bytes(b"eno")
     second.unlink()
     assert outcome(examine) == 1
@@ -68,7 +68,7 @@ def test_a_transcript_that_was_changed_in_place_is_not_shown(
     place = f"/api/transcriptions/{submit(farm.admin)['id']}"
     make_worker(farm).work_off()
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
-    (document,) = [file for file in (farm.data / "blobs" / "transcripts").rglob("*") if file.is_file()]
+    (document,) = files_in(farm.data / "blobs" / "transcripts")
     document.write_bytes(document.read_bytes().replace(b"word1", b"other"))
     answer = farm.admin.get(f"{place}/transcript", params={"format": format})
     assert refused(answer) == (500, "invalid_transcript")
@@ -80,7 +80,7 @@ def test_a_result_that_was_changed_in_place_is_a_gap_and_no_text(farm: ServedFar
     place = f"/api/transcriptions/{submit(farm.admin)['id']}"
     make_worker(farm).work_off()
     eventually(lambda: farm.admin.get(place).json()["state"] == "done", "the transcript")
-    changed = next((farm.data / "blobs" / "results").rglob("1.*"))
+    (changed,) = [file for file in files_in(farm.data / "blobs" / "results") if file.name.startswith("1.")]
     changed.write_bytes(changed.read_bytes().replace(b"word1", b"other"))
     page = farm.admin.get(f"{place}/segments").json()
     assert [gap["position"] for gap in page["lost"]] == [1]

@@ -174,7 +174,7 @@ def test_an_upload_that_stalls_is_on_the_disk_and_not_in_memory(tmp_path: Path) 
     async def stalling() -> AsyncIterator[bytes]:
         for _ in range(4):
             yield bytes(1 << 20)
-        for _ in range(200):
+        for _ in range(1200):
             if max(written(), default=0) >= 2 << 20:
                 sizes.extend(written())
                 return

@@ -69,7 +69,7 @@ def test_an_upload_to_the_bucket_counts_when_it_is_there_and_whole(s3_farm: Serv
 
     def put(content: bytes) -> None:
         transfer = target["transfer"]
-        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=20).is_success
+        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=60).is_success
 
     assert refusal() == "wrong_state"
     put(AUDIO[:-1])
@@ -92,7 +92,7 @@ def test_a_recording_stays_what_it_was_when_its_sender_sends_another(
     body, transfer = {"name": "a", "upload_id": target["upload_id"]}, target["transfer"]
 
     def put(content: bytes) -> None:
-        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=20).is_success
+        assert httpx.put(transfer["url"], content=content, headers=transfer["headers"], timeout=60).is_success
 
     put(AUDIO)
     assert farm.admin.post("/api/transcriptions", json=body).status_code == 201
@@ -113,7 +113,7 @@ def test_two_submissions_of_one_upload_at_once_leave_one_recording(
     target = farm.admin.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
     body = {"name": "a", "upload_id": target["upload_id"], "key": key}
     transfer, real = target["transfer"], getattr(farm.coordinator.blobs, held)
-    assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=20).is_success
+    assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=60).is_success
 
     async def late(*told: Any, **more: Any) -> None:
         monkeypatch.undo()
@@ -141,7 +141,7 @@ def test_one_submission_too_many_at_once_leaves_no_copy(
     for _ in range(2):
         target = ann.post("/api/uploads", json={"name": "a", "size": len(AUDIO)}).json()
         transfer = target["transfer"]
-        assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=20).is_success
+        assert httpx.put(transfer["url"], content=AUDIO, headers=transfer["headers"], timeout=60).is_success
         bodies.append({"name": "a", "upload_id": target["upload_id"]})
 
     async def late(*told: Any) -> None:
