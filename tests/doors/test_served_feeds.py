@@ -68,15 +68,17 @@ def served(farm: Farm, made: FeedView) -> httpx.Response:
 
 
 def look_again(farm: Farm, made: FeedView) -> None:
-    """As if the half hour were over."""
+    """As if the half hour were over; ends with the look."""
     from whisper_farm.store.database import Database
     from whisper_farm.store.statements import Change
 
+    last = until(lambda: feed_of(farm, made).looked_at, "the look before is noted")
     database = Database.open(farm.database)
     try:
         database.write(lambda tx: tx.change(Change("UPDATE feeds SET next_at = 0 WHERE id = :id"), {"id": made.id}))
     finally:
         database.close()
+    until(lambda: feed_of(farm, made).looked_at != last, "it is looked at again")
 
 
 def test_a_podcast_comes_back_with_its_transcripts(farm: Farm, web: WebServer, speak: Speak) -> None:
@@ -113,7 +115,7 @@ def test_a_new_episode_is_taken_and_no_old_one_twice(farm: Farm, web: WebServer,
     made = farm.client.add_feed(NewFeed(url=show.url, options=TONES, count=1))
     until(lambda: feed_of(farm, made).transcribed == 1, "the newest is transcribed")
     look_again(farm, made)
-    until(lambda: [one for one in web.asked if one.headers.get("if-none-match")], "it is asked for news")
+    assert [one for one in web.asked if one.headers.get("if-none-match")], "it was asked for news"
     assert web.paths.count("/second.xml") == 2
     show.publish("newest", speak())
     look_again(farm, made)
