@@ -1,4 +1,4 @@
-"""A farm for tests of the worker: the worker API over dictionaries, real sockets, short leases, faults on demand.
+"""A farm for tests of the worker: the worker API over dictionaries, real sockets, quick beats, faults on demand.
 
 It keeps the promises of the protocol that a worker relies on (claims by request id, completions by token, leases that
 lapse only when somebody claims), and writes down what it saw. One queue; no fairness, no hedges, no languages.
@@ -61,8 +61,10 @@ class Attempt:
 class FakeFarm:
     """The books. `blobs` holds sources and chunks by key; the server in `bare_farm.py` speaks for it."""
 
-    def __init__(self, lease_seconds: float = 1.0) -> None:
+    def __init__(self, lease_seconds: float = 60.0) -> None:
+        """A test that wants leases to lapse makes them short: a busy machine loses one of a second."""
         self.lease_seconds = lease_seconds
+        self.most_between_beats = 0.2
         self.workers: dict[str, worker.RegisterRequest] = {}
         self.registrations: list[worker.RegisterRequest] = []
         self.jobs: dict[str, Job] = {}
@@ -157,7 +159,7 @@ class FakeFarm:
         self.registrations.append(request)
         return worker.RegisterAnswer(
             lease_seconds=self.lease_seconds,
-            heartbeat_seconds=self.lease_seconds / 5,
+            heartbeat_seconds=self._heartbeat_seconds,
             server_version="fake",
             hours=self.hours,
         )
@@ -242,7 +244,7 @@ class FakeFarm:
             dismissed=self.dismissed,
             hours=self.hours,
             lease_seconds=self.lease_seconds,
-            heartbeat_seconds=self.lease_seconds / 5,
+            heartbeat_seconds=self._heartbeat_seconds,
         )
 
     def upload_targets(self, request: worker.UploadRequest) -> worker.UploadAnswer:
@@ -320,6 +322,10 @@ class FakeFarm:
             self.left.append(request.worker_id)
             self.workers.pop(request.worker_id, None)
         return worker.OutcomeAnswer(outcomes=())
+
+    @property
+    def _heartbeat_seconds(self) -> float:
+        return min(self.lease_seconds / 5, self.most_between_beats)
 
     def _known(self, worker_id: str) -> None:
         if worker_id not in self.workers:

@@ -99,7 +99,8 @@ def test_a_farm_that_is_away_longer_than_a_lease_gets_the_results_when_it_is_bac
 
 
 def test_a_worker_told_to_beat_rarely_keeps_up_with_a_claim_whose_lease_is_shorter() -> None:
-    farm = FakeFarm(lease_seconds=60)
+    farm = FakeFarm()
+    farm.most_between_beats = 12
     farm.options = slow("x1")
 
     async def scene() -> None:
@@ -160,7 +161,7 @@ def test_beats_come_in_time_while_every_core_is_busy() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
 def test_a_worker_that_was_frozen_asks_before_it_publishes() -> None:
-    farm = FakeFarm()
+    farm = FakeFarm(lease_seconds=1)
     farm.options = slow("x2")
     add_speech(farm, speech(0), speech(1))
 
@@ -168,6 +169,7 @@ def test_a_worker_that_was_frozen_asks_before_it_publishes() -> None:
         with serving(farm) as server, worker_process(worker_settings(server.url, batch_size=2)) as frozen:
             await until(lambda: farm.all_are("running") and farm.workers and _loaded(farm), "it began")
             os.kill(frozen.pid, signal.SIGSTOP)
+            farm.lease_seconds = 60.0  # of the other one
             async with working(worker_settings(server.url, batch_size=2)):
                 await until(lambda: farm.all_are("done"), "another worker has done it")
                 assert farm.lapses == 2

@@ -201,7 +201,6 @@ def test_what_the_farm_wants_of_the_hours_counts_more_until_it_wants_nothing() -
 def resting(change: Callable[[FakeFarm, Ending], None]) -> tuple[bool, FakeFarm]:
     """Whether a worker that rests begins to work, when somebody has done something."""
     farm = FakeFarm()
-    farm.lease_seconds = 0.5
 
     async def rests(url: str) -> bool:
         hours, ending = Hours(elsewhen()), Ending()
@@ -235,7 +234,6 @@ def test_it_can_be_sent_away_while_it_rests() -> None:
 
 def test_a_worker_rests_when_the_farm_wants_it_to_and_works_again_as_the_same() -> None:
     farm = FakeFarm()
-    farm.lease_seconds = 1
     with serving(farm) as server, ExitStack() as stack:
         command = [*PROGRAM, "--server", server.url, "--token", TOKEN]
         worker = subprocess.Popen(command, stderr=subprocess.DEVNULL)

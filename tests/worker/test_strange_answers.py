@@ -180,7 +180,7 @@ def test_a_refusal_that_may_pass_does_not_end_the_worker(call: str, monkeypatch:
     """A bound that an operator has set too low, a newer server, a proxy that answers in the farm's form."""
     for module in ("claims", "agent"):
         monkeypatch.setattr(f"whisper_farm.worker.{module}._REFUSED_SECONDS", 0.05)
-    farm = FakeFarm()
+    farm = FakeFarm(lease_seconds=1)  # a failure that is refused is tried again when its lease has lapsed
     odd = ErrorDetail(code="of_a_newer_server", message="No.", details={"message": "No.", "self": 1, "code": 2})
 
     async def scene() -> None:
@@ -231,7 +231,6 @@ def test_a_result_refused_with_a_strange_code_fails_its_job() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 10_000_000.0])
 def test_a_lease_of_any_length_is_borne(seconds: float) -> None:
     farm = strange_and_good(1)
-    farm.lease_seconds = 60.0
 
     def pace(answer: Any) -> Any:
         for each in (answer, *answer.get("claims", ())):
