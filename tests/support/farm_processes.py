@@ -23,7 +23,7 @@ import httpx
 import psutil
 from sqlalchemy import select
 
-from support import dying_worker
+from support import dying_worker, processes
 from support.dying_worker import Point
 from support.ports import free_port
 from support.tone_audio import tone_speech, tone_words
@@ -146,13 +146,7 @@ class Process:
 
     def children(self, role: str = "") -> list[psutil.Process]:
         """Its child processes; of one role (`recogniser`, `cutter`) if it is named."""
-        found = []
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    if not role or role in child.cmdline():
-                        found.append(child)
-        return found
+        return processes.children(role, self.pid)
 
     def kill_child(self, role: str) -> bool:
         """`kill -9` one child of that role; False if there is none."""

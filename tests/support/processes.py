@@ -1,9 +1,13 @@
-"""Whether processes live. One that was killed ends when its kernel comes to it, and is there until it is collected."""
+"""Which processes there are, and whether they live: one may end between two looks.
+
+One that was killed ends when its kernel comes to it, and is there until it is collected.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
@@ -17,6 +21,17 @@ def lives(process: psutil.Process | int) -> bool:
         return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def children(word: str = "", of: int | None = None) -> list[psutil.Process]:
+    """The processes below this one, or below another; with this word of their command line, if one is given."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for one in psutil.Process(of).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if not word or word in one.cmdline():
+                    found.append(one)
+    return found
 
 
 def all_end(processes: Iterable[psutil.Process | int]) -> None:

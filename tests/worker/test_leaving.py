@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
-from support.processes import all_end, lives
+from support.processes import all_end, children, lives
 from support.work_here import PATIENCE, add_speech, speech, until, worker_process, worker_settings, working
 
 from whisper_farm.transcript.options import RecognitionOptions
@@ -30,7 +30,7 @@ def slow_farm(model: str, chunks: int) -> FakeFarm:
 
 
 def children_of(pid: int) -> list[psutil.Process]:
-    return [each for each in psutil.Process(pid).children(recursive=True) if "child_main" in " ".join(each.cmdline())]
+    return children("whisper_farm.worker.child_main", pid)
 
 
 def test_draining_finishes_what_was_begun_and_hands_the_rest_back_at_once() -> None:
@@ -80,16 +80,14 @@ def test_leaving_at_once_takes_less_than_two_seconds_and_hands_everything_back()
         with serving(farm) as server:
             async with working(worker_settings(server.url, cuts=True, batch_size=2)) as worker:
                 await until(lambda: sum(job.state == "running" for job in farm.chunks) == 3, "it is busy")
-                children = [
-                    one for one in psutil.Process().children() if "whisper_farm.worker.child_main" in one.cmdline()
-                ]
-                assert len(children) == 2
+                family = children_of(os.getpid())
+                assert len(family) == 2
                 began = time.monotonic()
                 worker.agent.leave_now()
                 await worker.ended()
                 took = time.monotonic() - began
                 assert worker.task.result() == "left"
-                assert not any(map(lives, children))
+                assert not any(map(lives, family))
                 return took
 
     assert asyncio.run(scene()) < 2
@@ -130,9 +128,9 @@ def test_no_child_outlives_a_killed_worker() -> None:
     async def scene() -> None:
         with serving(farm) as server, worker_process(worker_settings(server.url, cuts=True)) as worker:
             await until(lambda: farm.all_are("running") and len(children_of(worker.pid)) == 2, "it is busy")
-            children = children_of(worker.pid)
+            family = children_of(worker.pid)
             worker.send_signal(signal.SIGKILL)
-            all_end(children)
+            all_end(family)
 
     asyncio.run(scene())
 

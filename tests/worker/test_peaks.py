@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import signal
 
 import av
 import numpy as np
-import psutil
 from support.bare_farm import serving
 from support.fake_farm import FakeFarm
+from support.processes import children
 from support.work_here import recording, same, until, worker_settings, working
 
 from whisper_farm.protocol.jobs import PeaksResult
-
-
-def cutters() -> list[psutil.Process]:
-    return [each for each in psutil.Process().children() if "cutter" in " ".join(each.cmdline())]
 
 
 def test_the_copy_is_uploaded_and_its_peaks_are_handed_in() -> None:
@@ -43,7 +37,7 @@ def test_the_copy_is_uploaded_and_its_peaks_are_handed_in() -> None:
 
 def test_it_holds_up_no_cutting_and_no_recognition() -> None:
     """The child that makes it is stopped in the middle; a recording that comes then is cut and recognised."""
-    farm = FakeFarm(lease_seconds=5)
+    farm = FakeFarm()
     data, truth = recording(60)
     job = farm.add_peaks(data)
 
@@ -51,14 +45,14 @@ def test_it_holds_up_no_cutting_and_no_recognition() -> None:
         with serving(farm) as server:
             server.source_bytes = 1 << 20
             async with working(worker_settings(server.url, cuts=True)):
-                await until(lambda: job.state == "running" and len(cutters()) > 1, "it is being made")
+                await until(lambda: job.state == "running" and len(children("cutter")) > 1, "it is being made")
                 server.source_bytes = len(data)
-                child = max(cutters(), key=lambda each: each.create_time())
-                os.kill(child.pid, signal.SIGSTOP)
+                child = max(children("cutter"), key=lambda each: each.create_time())
+                child.suspend()
                 farm.add_recording(data)
                 await until(lambda: farm.jobs["t.c"].state == "done" and farm.chunks[-1].state == "done", "it is heard")
                 assert job.state == "running"
-                os.kill(child.pid, signal.SIGCONT)
+                child.resume()
                 await until(lambda: farm.all_are("done"), "the copy is made, too")
 
     asyncio.run(scene())
@@ -74,15 +68,15 @@ def test_a_child_that_dies_costs_the_job_an_attempt_and_leaves_nothing_behind() 
         with serving(farm) as server:
             server.source_bytes = 1 << 20
             async with working(worker_settings(server.url, cuts=True)):
-                await until(lambda: job.state == "running" and len(cutters()) > 1, "it is being made")
-                os.kill(max(cutters(), key=lambda each: each.create_time()).pid, signal.SIGKILL)
+                await until(lambda: job.state == "running" and len(children("cutter")) > 1, "it is being made")
+                max(children("cutter"), key=lambda each: each.create_time()).kill()
                 await until(lambda: bool(job.failures), "it is reported")
                 server.source_bytes = len(data)
                 await until(lambda: job.state == "done", "another try makes it")
 
     asyncio.run(scene())
     assert [failure.code for failure in job.failures] == ["recogniser_crashed"]
-    assert cutters() == []
+    assert children("cutter") == []
 
 
 def test_what_is_no_recording_fails_for_good() -> None:
