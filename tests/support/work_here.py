@@ -12,6 +12,7 @@ import time
 import wave
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +25,7 @@ from whisper_farm.settings import WorkerSettings
 from whisper_farm.worker.agent import Agent
 from whisper_farm.worker.notices import Notice
 
+T = TypeVar("T")
 PATIENCE = 90.0
 """Longer than anything takes on a loaded machine; tests wait for events, never for time."""
 
@@ -73,12 +75,13 @@ def recording(words: int) -> tuple[bytes, list[tuple[str, float]]]:
     return wav(spoken.audio), [(word.text.strip(), word.start) for word in spoken.words]
 
 
-async def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Wait for something to become true; fail the test if it does not."""
+async def until(look: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """Wait until there is something to see; fail the test if there is not."""
     give_up_at = time.monotonic() + seconds
-    while not condition():
+    while not (found := look()):
         assert time.monotonic() < give_up_at, f"not within {seconds} s: {what}"
         await asyncio.sleep(0.01)
+    return found
 
 
 class Worker:

@@ -34,7 +34,7 @@ CLAIM = ClaimRequest(worker_id="w", request_id="r", jobs={"transcribe": 1})
 
 
 @asynccontextmanager
-async def api(server: FakeServer, token: str = TOKEN, seconds: float = 5.0) -> AsyncIterator[WorkerApi]:
+async def api(server: FakeServer, token: str = TOKEN, seconds: float = 60.0) -> AsyncIterator[WorkerApi]:
     line: list[bool] = []
     connection = WorkerApi(server.url, token, seconds, lambda answers, why: line.append(answers))
     try:
@@ -122,7 +122,7 @@ def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
 def test_a_transfer_goes_below_the_farms_address_and_to_no_strange_scheme() -> None:
     async def scene() -> None:
         with Bucket() as server:
-            connection = WorkerApi(f"{server.address}/sub", TOKEN, 1)
+            connection = WorkerApi(f"{server.address}/sub", TOKEN, 60)
             server.always = (200, b"x")
             await connection.upload(Transfer(url="/api/x", method="PUT"), b"x")
             assert [asked.path for asked in server.asked] == ["/sub/api/x"]

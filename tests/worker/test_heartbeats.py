@@ -41,7 +41,7 @@ class Scene:
 
 @asynccontextmanager
 async def beating(server: FakeServer) -> AsyncIterator[Scene]:
-    api = WorkerApi(server.url, TOKEN, 5.0, lambda answers, why: None)
+    api = WorkerApi(server.url, TOKEN, 60.0, lambda answers, why: None)
     try:
         await api.register(ME)
         yield Scene(api)
@@ -49,8 +49,8 @@ async def beating(server: FakeServer) -> AsyncIterator[Scene]:
         await api.close()
 
 
-def farm_with(chunks: int, lease_seconds: float = 60.0) -> FakeFarm:
-    farm = FakeFarm(lease_seconds)
+def farm_with(chunks: int) -> FakeFarm:
+    farm = FakeFarm()
     add_speech(farm, *(speech(number) for number in range(chunks)))
     return farm
 
@@ -158,7 +158,7 @@ def test_a_heartbeat_that_fails_changes_nothing_and_one_refused_for_good_is_an_e
                 server.lose_replies["heartbeat"] = 1
                 assert not await me.heartbeats.beat()
                 assert (len(me.leases), me.gone) == (1, [])
-                stranger = Scene(WorkerApi(server.url, "wrong", 5.0, lambda answers, why: None))
+                stranger = Scene(WorkerApi(server.url, "wrong", 60.0, lambda answers, why: None))
                 with pytest.raises(Unauthorized):
                     await stranger.heartbeats.beat()
                 await stranger.api.close()

@@ -27,8 +27,8 @@ DATA = random.Random(1).randbytes(10_000)
 
 
 @contextmanager
-def reading(server: str, url: str, patience_seconds: float = 0.5) -> Iterator[io.BufferedReader]:
-    loop, api = LoopThread("source"), WorkerApi(server, TOKEN, 5)
+def reading(server: str, url: str, patience_seconds: float = 60) -> Iterator[io.BufferedReader]:
+    loop, api = LoopThread("source"), WorkerApi(server, TOKEN, 60)
     source = Source(name="talk.wav", size=len(DATA), transfer=Transfer(url=url, method="GET"))
 
     def ask(number: int) -> Future[bytes]:
@@ -83,7 +83,10 @@ def test_late_short_and_failing_answers_are_asked_for_again(server: FakeServer) 
 
 def test_a_source_that_stays_away_is_an_error_of_the_line(server: FakeServer) -> None:
     server.down = True
-    with reader(server) as file, pytest.raises(ServerUnreachable, match="does not answer"):
+    with (
+        reading(server.url, "/api/work/source/data", 0.5) as file,
+        pytest.raises(ServerUnreachable, match="does not answer"),
+    ):
         file.read(1)
 
 
@@ -108,7 +111,7 @@ def test_a_refusal_in_a_strange_form_is_final_unless_it_may_be_a_proxys(server: 
             (403, "/x", ServerUnreachable),
         ):
             bucket.always = (status, b"<xml>")
-            with reading(bucket.address, url) as file, pytest.raises(error, match=str(status)):
+            with reading(bucket.address, url, 0.5) as file, pytest.raises(error, match=str(status)):
                 file.read(1)
 
 
@@ -137,5 +140,5 @@ def test_closing_does_not_wait_for_patience(server: FakeServer) -> None:
         while not server.requests:
             assert reader.is_alive()
         raw.close()
-        reader.join(10)
+        reader.join(60)
         assert not reader.is_alive()
