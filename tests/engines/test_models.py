@@ -11,7 +11,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from support.model_hub import BIG, COMMIT, ModelHub, model_hub
 
@@ -55,6 +57,12 @@ def find(
     return fetching.find_model(model, settings, told.append, revision), told
 
 
+def part_of_big(settings: EngineSettings) -> Path:
+    """Where what there is of the big file waits for the rest."""
+    folder = cache.repository_folder(cache.REPOSITORIES["small"], settings.model_dir)
+    return folder / "partial" / hashlib.sha256(FILES[BIG]).hexdigest()
+
+
 def test_a_model_is_fetched_with_progress_and_found_without_the_network_thereafter(
     hub: ModelHub, settings: EngineSettings
 ) -> None:
@@ -95,23 +103,33 @@ def test_a_fetch_that_is_cut_off_goes_on_where_it_was(hub: ModelHub, settings: E
 def test_a_fetch_that_failed_is_continued_by_the_next_command(
     hub: ModelHub, settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "STALL_SECONDS", 0.3)
+    read_on = fetching._read_on
+
+    def impatient(client: httpx.Client, *told: Any) -> None:
+        if BIG in told[0]:
+            assert client.timeout.read == fetching.STALL_SECONDS
+            client.timeout = httpx.Timeout(0.3)
+        read_on(client, *told)
+
     hub.stall_after = 500_000
-    with pytest.raises(ModelUnavailable, match=r"stalled.*run the same command again"):
-        find(settings)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(fetching, "_read_on", impatient)
+        with pytest.raises(ModelUnavailable, match=r"stalled.*run the same command again"):
+            find(settings)
     assert cache.local_model("small", None, settings.model_dir) is None
     hub.stall_after = None
     hub.requests.clear()
+    kept = part_of_big(settings).stat().st_size  # a busy machine may have less of it in time
     found, _ = find(settings)
     assert (found.path / BIG).read_bytes() == FILES[BIG]
-    assert [request.partition(" ")[2] for request in hub.requests if BIG in request] == ["bytes=500000-"]
+    assert [request.partition(" ")[2] for request in hub.requests if BIG in request] == [f"bytes={kept}-" * bool(kept)]
 
 
 def test_a_hub_that_knows_no_ranges_is_read_from_the_start(hub: ModelHub, settings: EngineSettings) -> None:
-    part = cache.repository_folder(cache.REPOSITORIES["small"], settings.model_dir) / "partial"
-    part.mkdir(parents=True)
+    part = part_of_big(settings)
+    part.parent.mkdir(parents=True)
     hub.ranges = False
-    (part / hashlib.sha256(FILES[BIG]).hexdigest()).write_bytes(b"x" * 1000)
+    part.write_bytes(b"x" * 1000)
     found, told = find(settings)
     assert (found.path / BIG).read_bytes() == FILES[BIG]
     assert told[-1].done_bytes == told[-1].total_bytes
@@ -167,7 +185,7 @@ def test_two_that_want_the_same_model_fetch_it_once(hub: ModelHub, settings: Eng
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert len(answers) == 3
     assert len(set(answers)) == 1
     assert len([request for request in hub.requests if BIG in request]) == 1

@@ -110,7 +110,10 @@ def test_the_expected_language_is_no_more_than_expected_and_a_wanted_one_must_be
         heard(engine, ChunkAudio(speech), task="translate")
 
 
-def test_a_chunk_that_nobody_wants_any_more_is_let_go_in_the_middle(engine: Engine, speech: Waveform) -> None:
+def test_a_chunk_that_nobody_wants_any_more_is_let_go_in_the_middle(
+    engine: Engine, speech: Waveform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe_cpp, "_LOOK_SECONDS", 0.01)  # before it has heard all
     begun = threading.Event()
 
     def cancelled(_: int) -> bool:
