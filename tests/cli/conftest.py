@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from support.talks import Recorder
 
+from whisper_farm.cli import progress
+
 
 @pytest.fixture(autouse=True)
 def own_data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder of the test's own, and no farm in the environment."""
+    """A data folder of the test's own, and no farm in the environment; no line says how far a slow machine is."""
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 3600)
     folder = tmp_path_factory.mktemp("data")
     monkeypatch.setenv("WHISPER_FARM_DATA", str(folder))
     for name in ("WHISPER_FARM_SERVER", "WHISPER_FARM_TOKEN", "WHISPER_FARM_DEBUG"):

@@ -217,10 +217,8 @@ def test_without_a_worker_a_submission_waits_and_can_be_cancelled_and_retried(
 
 
 def test_the_farm_and_its_workers_are_described(capsys: Captured, server: Server, worker: LocalWorker) -> None:
-    for _ in range(200):
-        text = said(capsys, "status")
-        if "hand" in text:
-            break
+    while "hand" not in (text := said(capsys, "status")):
+        pass
     assert "you are admin (admin)" in text
     assert "tones on cpu" in text
     assert said(capsys, "doctor").rstrip().endswith(" as admin (admin), 1 live worker")

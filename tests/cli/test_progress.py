@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from whisper_farm.cli import progress
 from whisper_farm.cli.progress import (
     AUDIO,
     BYTES,
@@ -24,6 +25,11 @@ from whisper_farm.showing import printable
 from whisper_farm.transcript.transcript import Segment
 
 SEGMENT = Segment(0.0, 4.2, " Good evening.")
+
+
+@pytest.fixture(autouse=True)
+def every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 10.0)
 
 
 class Hand:

@@ -116,7 +116,7 @@ def test_a_command_that_only_waits_for_an_answer_is_stopped(
 
 
 def test_while_it_loads_it_just_ends(told: int, code: int, tmp_path: Path) -> None:
-    (tmp_path / "click.py").write_text("import signal\nprint('loading', flush=True)\nsignal.pause()\n")
+    (tmp_path / "click.py").write_text("import time\nprint('loading', flush=True)\nwhile True:\n    time.sleep(0.01)\n")
     command, where = [sys.executable, "-m", "whisper_farm", "--version"], {**os.environ, "PYTHONPATH": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=where) as run:
         assert run.stdout is not None
@@ -127,14 +127,16 @@ def test_while_it_loads_it_just_ends(told: int, code: int, tmp_path: Path) -> No
 
 def test_a_second_one_ends_on_the_spot_what_takes_its_time_to_close(told: int, code: int) -> None:
     program = (
-        "import signal, whisper_farm.cli.stopping as stopping\n"
+        "import time, whisper_farm.cli.stopping as stopping\n"
+        "def wait():\n"  # a long sleep would not see a signal that comes just before it
+        "    while True: time.sleep(0.01)\n"
         "with stopping.told_to_stop():\n"
         "    try:\n"
         "        print('open', flush=True)\n"
-        "        signal.pause()\n"
+        "        wait()\n"
         "    except stopping.Stopped:\n"
         "        print('closing', flush=True)\n"
-        "        signal.pause()\n"
+        "        wait()\n"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as run:

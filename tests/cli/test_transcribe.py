@@ -20,7 +20,7 @@ from support.tone_audio import tone_speech, tone_words
 
 from whisper_farm.audio.flac import encode
 from whisper_farm.audio.sound import Waveform
-from whisper_farm.cli import files, progress, sending
+from whisper_farm.cli import files, sending
 from whisper_farm.cli.files import Outputs
 from whisper_farm.cli.main import outcome
 
@@ -71,10 +71,7 @@ def test_the_same_command_again_writes_the_outputs_anew_without_recognising_anyt
     assert attempts(own_data_folder) == before
 
 
-def test_a_bad_file_gets_one_line_and_the_others_go_on(
-    record: Recorder, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "PLAIN_EVERY_SECONDS", 3600)  # a busy machine would say how far it is, too
+def test_a_bad_file_gets_one_line_and_the_others_go_on(record: Recorder, capsys: Captured) -> None:
     good = record("good.wav")
     Path("notes.mp3").write_text("this is no audio at all, whatever it is called\n" * 50)
     Path("empty.wav").touch()

@@ -36,15 +36,12 @@ def watch(started: list[Process], folder: Path, *flags: str, log: str = "watch.l
     return process
 
 
-def put(talk: Talk, folder: Path, name: str = "") -> Path:
-    """As a program does that copies slowly: the file is there long before it is whole."""
+def put(talk: Talk, folder: Path, name: str = "") -> None:
+    """At once: between two writes a busy machine may take longer than a file has to rest."""
     target = folder / (name or talk.path.name)
     target.parent.mkdir(exist_ok=True)
-    content = talk.path.read_bytes()
-    target.write_bytes(content[:2000])
-    with target.open("ab") as file:
-        file.write(content[2000:])
-    return target
+    shutil.copyfile(talk.path, folder.parent / "whole")
+    (folder.parent / "whole").replace(target)
 
 
 def text_of(file: Path) -> str:

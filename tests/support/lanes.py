@@ -60,6 +60,7 @@ TIMED = (
     # Leases of a second, which must be kept, and bounds of seconds for an answer, an end or a wait that is broken off.
     *("tests/worker/test_leases.py", "tests/worker/test_with_the_coordinator.py", "tests/coordinator/test_serving.py"),
     *("tests/attacks/test_bodies.py", "tests/attacks/test_heads.py", "tests/attacks/test_mutated_calls.py"),
+    "tests/cli/test_transcribe.py::test_a_recording_that_waits_for_others_is_not_called_slow_and_the_last_line_counts",
     "tests/client/test_farm_client.py::test_every_call_ends_within_its_time_out_though_the_server_drips",
     "tests/coordinator/test_http_events.py::test_streams_end_at_once_when_the_server_stops",
     "tests/coordinator/test_http_refusals.py::test_a_client_that_sends_half_a_request_is_cut_off",
