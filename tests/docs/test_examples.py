@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from support.hand_worker import HandWorker
+from support.hand_worker import PATIENCE_SECONDS, HandWorker
 from support.served_farm import ServedFarm
 from support.talks import Recorder
 
@@ -21,7 +21,6 @@ from whisper_farm.protocol.client import FINISHED
 from whisper_farm.transcript.options import RecognitionOptions
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PATIENCE_SECONDS = 30.0
 
 
 def program(page: str) -> str:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.farm_processes import Recording, assert_says, until
@@ -114,6 +114,10 @@ def test_settings_without_a_list_are_refused() -> None:
         open_providers(parse_pools(pools))
 
 
+def told_of(box: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(box.read_text()))
+
+
 @pytest.mark.timeout(240)
 def test_podcasts_through_workers_that_commands_have_placed(tmp_path: Path) -> None:
     told = settings(tmp_path / "containers", *WORKER)
@@ -127,7 +131,8 @@ def test_podcasts_through_workers_that_commands_have_placed(tmp_path: Path) -> N
         rows = all_gone(farm)
         assert rows
         assert all(row.registered_at is not None for row in rows)
-        ended = [json.loads(file.read_text()) for file in (tmp_path / "containers").glob("*.json")]
-        until(lambda: {one["state"] for one in ended} == {"gone"}, "every container has ended")
+        boxes = [*(tmp_path / "containers").glob("*.json")]
+        until(lambda: {told_of(box)["state"] for box in boxes} == {"gone"}, "every container has ended")
+        ended = [told_of(box) for box in boxes]
         booked = sum(row.seconds(0) for row in rows)
         assert booked == pytest.approx(sum(one["ended_at"] - one["started_at"] for one in ended), abs=0.01)

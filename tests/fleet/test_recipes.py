@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.farm_processes import Recording, assert_says
+from support.farm_processes import Recording, assert_says, until
 from support.placed_farm import all_gone, placing_farm
 from support.runpod_stand_in import KEY, RunPod, runpod
 
@@ -121,7 +121,8 @@ def test_a_machine_is_made_once_listed_and_ended_for_good(recipe: str) -> None:
             asked.launch_id,
             RECIPES[recipe],
         )
-        assert [told["WHISPER_FARM_WORKER_TOKEN"] for told in sleepers()] == ["it's a $ecret"]
+        living = await asyncio.to_thread(until, sleepers, "a shell became the worker")
+        assert [told["WHISPER_FARM_WORKER_TOKEN"] for told in living] == ["it's a $ecret"]
         assert await one.look("wf-another-farm", {}) == []
         await one.destroy(made.machine_id)
         for _ in range(200):

@@ -40,7 +40,7 @@ def fetched(url: str, have: int = 0) -> bytes | FarmError:
     async def go() -> bytes | FarmError:
         async with guarded_pool([ALLOWED]) as pool:
             try:
-                async with asyncio.timeout(20), download(pool, url, have, '"etag"' if have else None) as found:
+                async with asyncio.timeout(60), download(pool, url, have, '"etag"' if have else None) as found:
                     return b"".join([piece async for piece in found.pieces])
             except FarmError as error:
                 return error

@@ -32,7 +32,7 @@ def ask(url: str, *private: Any) -> int:
 
     async def go() -> int:
         async with guarded_pool(private) as pool:
-            return (await pool.request("GET", check_url(url), extensions={"timeout": {"connect": 5}})).status
+            return (await pool.request("GET", check_url(url), extensions={"timeout": {"connect": 60}})).status
 
     return asyncio.run(go())
 

@@ -103,7 +103,7 @@ def test_nonsense_is_refused_by_the_proxy() -> None:
             for line in lines:
                 reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.rpartition(":")[2]))
                 writer.write(line + b"\r\n\r\n")
-                answers.append(await asyncio.wait_for(reader.read(), 10))
+                answers.append(await asyncio.wait_for(reader.read(), 60))
                 writer.close()
         return answers
 

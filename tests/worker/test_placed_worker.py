@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 
 import psutil
 import pytest
@@ -157,8 +158,9 @@ def test_it_says_what_machine_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
 
 
+@cache
 def elsewhen() -> str:
-    """An hour of the day that is far from now."""
+    """An hour of the day that is far from now, the same for as long as the tests run."""
     hour = (time.localtime().tm_hour + 12) % 24
     return f"{hour:02}:00-{hour + 1:02}:00"
 
