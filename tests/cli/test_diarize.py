@@ -25,7 +25,7 @@ def transcribe(recording: Path, *flags: str, **environment: str) -> subprocess.C
     command = [sys.executable, "-m", "whisper_farm", "transcribe", str(recording), *whisper, *flags]
     data = {"WHISPER_FARM_DATA": str(recording.parent / "data")}
     return subprocess.run(
-        command, env={**os.environ, **data, **environment}, capture_output=True, text=True, timeout=110
+        command, env={**os.environ, **data, **environment}, capture_output=True, text=True, timeout=250
     )
 
 

@@ -23,7 +23,6 @@ from whisper_farm.client.farm import FarmClient
 SLOW = ("--engine", "tones", "--model", "x20", "--slots", "2", "-f", "txt")
 STOP_SECONDS = 15.0
 """Two are promised on a machine that has time; this one may be busy with other tests."""
-pytestmark = pytest.mark.timeout(300)
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 
 

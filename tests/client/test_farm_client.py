@@ -108,8 +108,7 @@ def test_an_answer_with_fields_of_a_newer_server_is_understood(server: FakeServe
 
 
 def test_nobody_there_is_said_with_the_address() -> None:
-    with FakeServer() as gone:
-        address = gone.address
+    address = "http://127.0.0.1:9"
     with FarmClient(address, "x") as farm, pytest.raises(ServerUnreachable, match=address):
         farm.server()
 

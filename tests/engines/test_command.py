@@ -77,7 +77,7 @@ def test_a_real_program_hears_a_real_voice_behind_the_whole_farm(tmp_path: Path)
         env={**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data"), "WHISPER_COMMAND": f"{PROGRAM} {REAL}"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
     )
     assert (run.returncode, run.stderr) == (0, "")
     transcript = from_json(json.loads((tmp_path / "inaugural.json").read_text(encoding="utf-8")))

@@ -80,7 +80,6 @@ def refused(status: int, after: str | None = None) -> Callable[[Talk], None]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_our_own_door_on_another_port_hears_a_real_voice_for_a_farm(tmp_path: Path) -> None:
     settings = {"WHISPER_FARM_DEFAULT_MODEL": str(tiny_en()), "WHISPER_FARM_LOCAL_MODELS": "true"}
     patient = {"WHISPER_FARM_LEASE_SECONDS": "60", "WHISPER_FARM_HEARTBEAT_SECONDS": "2"}

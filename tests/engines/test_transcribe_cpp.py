@@ -66,7 +66,6 @@ def said(recognition: Recognition) -> str:
     return "".join(segment.text for segment in recognition.segments)
 
 
-@pytest.mark.timeout(300)
 def test_a_real_voice_is_heard_and_nothing_where_nobody_speaks(engine: Engine, speech: Waveform) -> None:
     one, two = heard(engine, ChunkAudio(speech), ChunkAudio(silence(3)))
     assert word_error_rate(KNOWN, said(one)) == 0
@@ -78,7 +77,6 @@ def test_a_real_voice_is_heard_and_nothing_where_nobody_speaks(engine: Engine, s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_it_recognises_for_a_farm_by_the_name_of_its_file(model: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [

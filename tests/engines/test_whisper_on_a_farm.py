@@ -36,7 +36,7 @@ def test_a_recording_is_transcribed_with_words_by_the_very_model_that_was_named(
         env={**os.environ, "WHISPER_FARM_DATA": str(tmp_path / "data")},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
     )
     assert (run.returncode, run.stderr) == (0, "")
     transcript = from_json(json.loads((tmp_path / "podcast.json").read_text(encoding="utf-8")))

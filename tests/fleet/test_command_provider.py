@@ -118,7 +118,6 @@ def told_of(box: Path) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(box.read_text()))
 
 
-@pytest.mark.timeout(240)
 def test_podcasts_through_workers_that_commands_have_placed(tmp_path: Path) -> None:
     told = settings(tmp_path / "containers", *WORKER)
     table = "\n".join(f"{name} = {json.dumps(line)}" for name, line in told.items())

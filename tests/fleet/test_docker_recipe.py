@@ -94,7 +94,6 @@ def test_what_docker_refuses_is_told_in_its_words() -> None:
     run(work())
 
 
-@pytest.mark.timeout(240)
 def test_a_podcast_through_workers_in_containers(docker: Path, tmp_path: Path) -> None:
     pools = shown().replace("[pools.boxes]", '[pools.boxes]\nengine = "tones"\nidle_seconds = 2')
     recording = Recording.long(tmp_path / "talk.wav", 8)

@@ -48,7 +48,6 @@ def bill_is_right(farm: Farm, fly: FlyEmulator) -> None:
     assert fly.processes() == []
 
 
-@pytest.mark.timeout(240)
 def test_an_empty_farm_gets_machines_for_three_podcasts_and_pays_for_nothing_else(
     tmp_path: Path, fly: FlyEmulator
 ) -> None:
@@ -63,7 +62,6 @@ def test_an_empty_farm_gets_machines_for_three_podcasts_and_pays_for_nothing_els
         assert fly.limited == 0
 
 
-@pytest.mark.timeout(240)
 def test_full_regions_lost_answers_and_a_bad_hour_lose_nothing(tmp_path: Path, fly: FlyEmulator) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 20)
     fly.full = {"cdg"}
@@ -82,7 +80,6 @@ def test_full_regions_lost_answers_and_a_bad_hour_lose_nothing(tmp_path: Path, f
         assert len(set(launches)) == len(launches)
 
 
-@pytest.mark.timeout(240)
 def test_the_server_is_killed_while_machines_work_and_the_next_one_knows_them(tmp_path: Path, fly: FlyEmulator) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing(tmp_path, fly) as farm:
@@ -96,7 +93,6 @@ def test_the_server_is_killed_while_machines_work_and_the_next_one_knows_them(tm
         assert before <= {row.machine_id for row in machines(farm)}
 
 
-@pytest.mark.timeout(120)
 def test_a_quota_stops_the_pool_in_words(tmp_path: Path, fly: FlyEmulator) -> None:
     fly.most = 0
     with placing(tmp_path, fly) as farm:
@@ -105,7 +101,6 @@ def test_a_quota_stops_the_pool_in_words(tmp_path: Path, fly: FlyEmulator) -> No
         assert not fly.machines
 
 
-@pytest.mark.timeout(300)
 def test_of_two_coordinators_one_looks_after_the_machines_and_the_other_takes_over(
     tmp_path: Path, fly: FlyEmulator, postgres_url: str
 ) -> None:

@@ -29,7 +29,6 @@ def recording_seconds(farm: Farm, transcription: str) -> float:
     return farm.client.get(transcription).progress.done_seconds
 
 
-@pytest.mark.timeout(240)
 def test_an_empty_farm_places_workers_here_and_ends_them_when_the_work_is_done(tmp_path: Path) -> None:
     recordings = [Recording.long(tmp_path / f"talk{number}.wav", 12, first=number * 20) for number in range(3)]
     with placing_farm(tmp_path / "farm", POOL) as farm:
@@ -57,7 +56,6 @@ def test_an_empty_farm_places_workers_here_and_ends_them_when_the_work_is_done(t
         assert "wanted" in pools(farm)["here"].why
 
 
-@pytest.mark.timeout(240)
 def test_a_coordinator_that_is_killed_takes_its_workers_with_it_and_the_next_one_goes_on(tmp_path: Path) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing_farm(tmp_path / "farm", POOL) as farm:
@@ -73,7 +71,6 @@ def test_a_coordinator_that_is_killed_takes_its_workers_with_it_and_the_next_one
         assert worker_processes(tmp_path / "farm") == []
 
 
-@pytest.mark.timeout(240)
 def test_a_worker_that_is_killed_is_replaced_and_no_word_is_lost(tmp_path: Path) -> None:
     recording = Recording.long(tmp_path / "talk.wav", 30)
     with placing_farm(tmp_path / "farm", POOL) as farm:
@@ -86,7 +83,6 @@ def test_a_worker_that_is_killed_is_replaced_and_no_word_is_lost(tmp_path: Path)
         assert pools(farm)["here"].crashes == 0, "an eviction is no crash"
 
 
-@pytest.mark.timeout(120)
 def test_a_command_that_fails_stops_the_pool_and_says_why(tmp_path: Path) -> None:
     broken = POOL + 'command = ["sh", "-c", "echo the image is broken; exit 3"]\n'
     with placing_farm(tmp_path / "farm", broken) as farm:

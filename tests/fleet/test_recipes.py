@@ -198,7 +198,6 @@ def test_a_name_that_is_too_long_for_dstack_is_refused_before_anything_is_asked(
     assert not list(cloud.iterdir())
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("cloud")
 def test_a_podcast_through_a_worker_over_ssh(tmp_path: Path) -> None:
     pool = shown("ssh").replace("[pools.gamer]", '[pools.gamer]\nengine = "tones"\nidle_seconds = 2')

@@ -58,7 +58,6 @@ async def until_state(one: SlurmProvider, launch_id: str, state: str, job: str |
     raise AssertionError(seen)
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("command", "exit_"),
     [(("true",), "ok"), (("sh", "-c", "exit 3"), "crash"), (("sh", "-c", "kill -9 $$"), "lost")],
@@ -77,7 +76,6 @@ def test_how_a_job_ended_is_told_with_its_times(conf: Path, command: tuple[str, 
     asyncio.run(work())
 
 
-@pytest.mark.timeout(200)
 def test_a_job_is_found_by_its_launch_stopped_and_destroyed(conf: Path, tmp_path: Path) -> None:
     async def work() -> None:
         one = provider(conf)
@@ -97,7 +95,6 @@ def test_a_job_is_found_by_its_launch_stopped_and_destroyed(conf: Path, tmp_path
     asyncio.run(work())
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [({"partition": "nowhere"}, "configuration")],
@@ -116,7 +113,6 @@ def test_a_cluster_that_is_away_is_told(tmp_path: Path) -> None:
     assert refused.value.fault in ("transient", "unknown", "configuration")
 
 
-@pytest.mark.timeout(300)
 def test_a_podcast_through_jobs_of_which_one_is_killed(tmp_path: Path, conf: Path) -> None:
     import psutil
 

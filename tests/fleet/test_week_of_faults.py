@@ -63,7 +63,6 @@ def come_to_rest(world: World) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.timeout(400)
 def test_a_week_of_faults_leaves_no_second_unbooked_no_limit_passed_and_no_work_undone(seed: int) -> None:
     world = World(parse_pools(POOLS), faults=FAULTS, seed=seed)
     for _ in range(WEEK_STEPS):

@@ -30,7 +30,6 @@ def ask(farm: Farm, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return printed.out
 
 
-@pytest.mark.timeout(240)
 def test_workers_are_placed_by_hand_shown_and_sent_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with placing_farm(tmp_path / "farm", POOL) as farm:
         assert "0 by hand" not in ask(farm, capsys)
