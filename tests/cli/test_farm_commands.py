@@ -216,6 +216,23 @@ def test_without_a_worker_a_submission_waits_and_can_be_cancelled_and_retried(
     assert said(capsys, "delete", one, "nonsense", code=1) == ""
 
 
+@pytest.mark.usefixtures("worker")
+def test_what_could_only_fail_again_is_left_out_unless_its_job_is_named(record: Recorder, capsys: Captured) -> None:
+    Path("broken.wav").write_bytes(b"no sound at all" * 100)
+    record("talk.wav")
+    broken = said(capsys, "submit", "broken.wav", "--quiet", *INSTANT).strip()
+    said(capsys, "follow", broken, code=1)
+    waiting = said(capsys, "submit", "talk.wav", "--quiet", "--engine", "tones", "--model", "nobody-has-it").strip()
+    said(capsys, "cancel", waiting)
+    assert outcome(["retry", broken, waiting]) == 1
+    out, err = capsys.readouterr()
+    assert [row.partition(" ")[0] for row in out.splitlines()] == [waiting]
+    (line,) = err.splitlines()
+    assert line.startswith(f"whisper-farm: {broken}: broken.wav: it is no audio or video file")
+    assert line.endswith("; there is nothing to try again.")
+    assert said(capsys, "retry", f"{broken}.c").startswith(f"{broken}.c  ")
+
+
 def test_the_farm_and_its_workers_are_described(capsys: Captured, server: Server, worker: LocalWorker) -> None:
     while "hand" not in (text := said(capsys, "status")):
         pass

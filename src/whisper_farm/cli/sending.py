@@ -198,16 +198,17 @@ def _resumed(farm: FarmClient, view: TranscriptionView) -> TranscriptionView | N
 
 
 def retry(farm: FarmClient, transcription_id: str) -> TranscriptionView:
-    """Try again what failed or was cancelled. Raises `WrongState` where the file itself lacks all that is missing.
+    """Try again what failed or was cancelled. Raises `WrongState` where it could not end otherwise.
 
     What lacks nothing but speakers is recognised again beside it: its words stay, should no worker tell them apart.
     """
     view = farm.get(transcription_id)
-    mendable = view.state != "incomplete" or view.mendable
-    if _lacks_speakers(view) and (view.state == "done" or not mendable):
+    if _lacks_speakers(view) and view.state in ("done", "incomplete") and not view.mendable:
         return _with_speakers(farm, view)
-    if not mendable:
-        raise WrongState(f"{view.name}: what is missing, the file itself lacks; there is nothing to try again.")
+    if view.state in ("failed", "incomplete") and not view.mendable:
+        lacks = f"{view.name}: what is missing, the file itself lacks"
+        why = str(view.error["message"]).rstrip(".") if view.error else lacks
+        raise WrongState(f"{why}; there is nothing to try again.")
     return farm.retry(transcription_id)
 
 

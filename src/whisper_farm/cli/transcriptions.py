@@ -141,6 +141,7 @@ def cancel(farm: FarmClient, transcription: tuple[str, ...]) -> int:
 def retry(farm: FarmClient, transcription: tuple[str, ...]) -> int:
     """Try again what failed or was cancelled; what is done is kept.
 
+    What would fail again is left out, unless it is named by the id of its job.
     What is done but for its speakers, which no worker could tell apart, is recognised again beside it.
 
     \b
