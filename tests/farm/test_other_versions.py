@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from support.farm_processes import Farm, Process, Recording, assert_says, until
+from support.processes import all_end
 
 from whisper_farm.protocol.wire import PROTOCOL_VERSION
 from whisper_farm.store.tables import workers
@@ -64,7 +65,7 @@ def test_a_worker_that_outlives_its_servers_release_ends_and_its_jobs_go_on(tmp_
             assert old.ended() == 1
         assert "install the same release on both" in last_words(old)
         assert children
-        until(lambda: not any(child.is_running() for child in children), "no recogniser is left behind")
+        all_end(children)
         with farm.worker(**newer):
             assert_says(farm.finished(made), talk)
         until(lambda: not farm.attempts(made, "live"), "nobody holds anything")
