@@ -25,10 +25,10 @@ def farm(start_farm: StartFarm) -> ServedFarm:
     return start_farm(database=None)
 
 
-def voices(claim: Json, who: int, **changed: Any) -> Json:
-    """Ten windows of somebody in a chunk."""
+def voices(claim: Json, who: int, shared: int = 3, **changed: Any) -> Json:
+    """Ten windows of somebody in a chunk: so much of each number is everybody's."""
     start = claim["task"]["start_seconds"]
-    vector = np.where(np.arange(32) // 8 == who, 100, 3).astype(np.int8)
+    vector = np.where(np.arange(32) // 8 == who, 100, shared).astype(np.int8)
     spans = [[start + n / 2, start + n / 2 + 1.5] for n in range(10)]
     return {"model": SECRET, "spans": spans, "vectors": b64encode(np.tile(vector, 10)).decode(), **changed}
 
@@ -61,6 +61,18 @@ def test_speakers_agree_over_all_chunks_and_are_numbered_by_who_begins(farm: Ser
     assert [one["speaker"] for one in document.json()["segments"]] == named
     events = farm.admin.get("/api/events", params={"after": 0, "once": True}).text
     assert not [text for text in (document.text, str(page), events) if SECRET in text or "vectors" in text]
+
+
+@pytest.mark.parametrize(("narrow", "speakers"), [((True, True), 2), ((True, False), 1), ((False, False), 1)])
+def test_where_all_is_by_telephone_voices_must_be_more_alike_to_be_one_speaker(
+    farm: ServedFarm, worker: HandWorker, narrow: tuple[bool, bool], speakers: int
+) -> None:
+    number, hearing = claims(farm, worker, 2, diarize=True)
+    for who, (claim, band) in enumerate(zip(hearing, narrow, strict=True)):
+        worker.finish(claim, segments=said(claim), voices=voices(claim, who, shared=20, narrow=band))
+    await_end(farm, number)
+    page = farm.admin.get(f"/api/transcriptions/{number}/segments").json()
+    assert len({one["speaker"] for one in page["segments"]}) == speakers
 
 
 def recording_with_words_alone(farm: ServedFarm, worker: HandWorker) -> str:

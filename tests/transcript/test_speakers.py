@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,11 @@ def test_who_speaks_through_two_microphones_is_one_speaker() -> None:
     chunks = [through(microphone, who) for microphone in (0, 1) for who in (0, 1)]
     assert len(speakers_of(chunks).means) == 2
     assert len(speakers_of(chunks, least=4).means) == 4
+
+
+def test_by_telephone_one_whose_windows_differ_is_one_speaker() -> None:
+    chunks = [replace(voices([0] * 20, 30.0 * n, spread=1.05, seed=n), narrow=True) for n in range(4)]
+    assert len(speakers_of(chunks).means) == 1
 
 
 def turn(number: int, who: int) -> Voices:

@@ -42,6 +42,7 @@ def test_voices_come_with_the_words_of_those_who_ask_and_one_process_serves_all(
     assert (spans[0][0], spans[-1][1]) == (words[0].start, words[-1].end)
     assert all(0.3 <= end - start <= 1.51 for start, end in spans)
     assert len(asked.voices.vectors) == len(spans) * 192 * 4 / 3
+    assert asked.voices.narrow
 
 
 @pytest.mark.parametrize("file", ["none.onnx", "broken.onnx"])

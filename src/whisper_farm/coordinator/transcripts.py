@@ -104,7 +104,7 @@ async def voices_in(blobs: Blobs, chunks: Sequence[DoneChunk]) -> list[Voices]:
 def _voices(sent: ChunkVoices) -> Voices:
     from whisper_farm.transcript.speakers import Voices
 
-    return Voices.unpacked(sent.model, sent.spans, sent.vectors)
+    return Voices.unpacked(sent.model, sent.spans, sent.vectors, sent.narrow)
 
 
 async def _text_of(blobs: Blobs, chunk: DoneChunk, speakers: Speakers | None) -> ChunkText | None:

@@ -39,6 +39,8 @@ DEFAULT = HubModel(
 WINDOW_SECONDS, STEP_SECONDS = 1.5, 1.0
 LEAST_SECONDS = 0.3
 """Nothing is known of the voice in a shorter phrase."""
+NARROW = 0.015
+"""Of the sound of a telephone a smaller share is above four kilohertz; of voices in rooms 6 % and more is."""
 _FRAMES = round(WINDOW_SECONDS * FRAMES_PER_SECOND)
 _AT_ONCE = 8
 Span = tuple[float, float]
@@ -90,13 +92,18 @@ class SpeakerModel:
         vectors = [
             self._vectors([rows for _, rows in heard[at : at + _AT_ONCE]]) for at in range(0, len(heard), _AT_ONCE)
         ]
-        return Voices(
-            self.revision, [span for span, _ in heard], np.concatenate(vectors or [np.zeros((0, 0), np.float32)])
-        )
+        made = np.concatenate(vectors or [np.zeros((0, 0), np.float32)])
+        return Voices(self.revision, [span for span, _ in heard], made, bool(heard) and is_narrow(audio))
 
     def _vectors(self, windows: Sequence[Features]) -> NDArray[np.float32]:
         (made,) = self._session.run(None, {self._input: np.stack([each - each.mean(axis=0) for each in windows])})
         return np.asarray(made, np.float32)
+
+
+def is_narrow(audio: Waveform) -> bool:
+    """Whether the sound has the band of a telephone, however loud it is."""
+    power = np.square(np.abs(np.fft.rfft(np.diff(audio))))  # the difference lifts the highs
+    return bool(power[len(power) // 2 :].sum() < NARROW * power.sum())
 
 
 def phrases(segments: Sequence[Segment]) -> Iterator[Span]:

@@ -107,6 +107,8 @@ class ChunkVoices(Request):
     """Where each was heard."""
     vectors: Annotated[str, Field(max_length=MOST_VOICES * MOST_DIMENSIONS * 4 // 3 + 4)]
     """Base64 of the vectors, one after the other: a signed byte for each number."""
+    narrow: bool = False
+    """Whether the chunk has the band of a telephone."""
 
     @model_validator(mode="after")
     def _all_alike(self) -> Self:

@@ -25,6 +25,8 @@ ALIKE = 0.41
 """Groups whose voices have at least this cosine on the average are one speaker."""
 SAME = 0.68
 """Groups are one speaker, too, if the means of their voices have this cosine: what differs in windows is evened out."""
+ALIKE_BY_TELEPHONE, SAME_BY_TELEPHONE = 0.46, 0.78
+"""Where a whole recording is narrow: voices are more alike then, those of different people most of all."""
 STEP, STRICTEST = 0.03, 0.9
 """Where too few speakers are found, groups must be more alike than that, by so much at a time, up to this."""
 SURE_SECONDS = 1.0
@@ -46,11 +48,15 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """What a speaker model made of windows `(start, end)`, in seconds: a vector, a row, of each."""
+    """What a speaker model made of windows `(start, end)`, in seconds: a vector, a row, of each.
+
+    They are `narrow` if the sound has the band of a telephone.
+    """
 
     model: str
     spans: Sequence[tuple[float, float]]
     vectors: Vectors
+    narrow: bool = False
 
     def packed(self) -> str:
         """The vectors in few letters: a signed byte for each number, which changes no cosine by more than 0.001."""
@@ -58,10 +64,11 @@ class Voices:
         return b64encode(np.rint(self.vectors * (127 / largest)).astype(np.int8).tobytes()).decode()
 
     @classmethod
-    def unpacked(cls, model: str, spans: Sequence[tuple[float, float]], packed: str) -> Voices:
+    def unpacked(cls, model: str, spans: Sequence[tuple[float, float]], packed: str, narrow: bool = False) -> Voices:
         """What was packed, each of length one."""
         numbers = np.frombuffer(b64decode(packed), np.int8).astype(np.float32)
-        return cls(model, spans, _unit(numbers.reshape(len(spans), -1) if spans else np.zeros((0, 1), np.float32)))
+        vectors = _unit(numbers.reshape(len(spans), -1) if spans else np.zeros((0, 1), np.float32))
+        return cls(model, spans, vectors, narrow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +118,31 @@ def speakers_of(voices: Sequence[Voices], least: int | None = None, most: int | 
     lengths = np.array([end - start for one in mine for start, end in one.spans])
     vectors = np.concatenate([one.vectors for one in mine])
     sure = lengths >= min(SURE_SECONDS, lengths.max())
-    return Speakers(kind[0], _means(vectors[sure], least or 1, most or MOST_SPEAKERS))
+    narrow = all(one.narrow for one in mine)
+    likeness = (ALIKE_BY_TELEPHONE, SAME_BY_TELEPHONE) if narrow else (ALIKE, SAME)
+    return Speakers(kind[0], _means(vectors[sure], likeness, least or 1, most or MOST_SPEAKERS))
 
 
-def _means(vectors: Vectors, least: int, most: int) -> Vectors:
+def _means(vectors: Vectors, likeness: tuple[float, float], least: int, most: int) -> Vectors:
     """The mean voices of as many speakers as are found, or as must be."""
-    alike = ALIKE
+    alike, same = likeness
     while True:
         sums, counts = _grouped(vectors, alike)
         enough = counts >= max(LEAST_WINDOWS, LEAST_SHARE * len(vectors))
         if not enough.any():
             enough = counts == counts.max()
-        means = _with_strangers(vectors, _one_each(vectors, _unit(sums[enough]), least, most), most)
+        means = _with_strangers(vectors, _one_each(vectors, _unit(sums[enough]), same, least, most), most)
         if len(means) >= least or alike >= STRICTEST:
             return means
         alike += STEP
 
 
-def _one_each(vectors: Vectors, means: Vectors, least: int, most: int) -> Vectors:
+def _one_each(vectors: Vectors, means: Vectors, same: float, least: int, most: int) -> Vectors:
     """The means of the windows nearest to each, after those that are alike were made one, until none are."""
     before = 0
     while len(means) != before:
         before = len(means)
-        sums, _ = _merged(means, np.ones(before, np.float32), SAME, least, most)
+        sums, _ = _merged(means, np.ones(before, np.float32), same, least, most)
         means = _settled(vectors, _unit(sums))
     return means
 

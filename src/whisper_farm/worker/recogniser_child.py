@@ -192,7 +192,7 @@ def _result(heard: Recognition, start_seconds: float, facts: EngineFacts, work_s
 
 def _sent(voices: Voices, start_seconds: float) -> ChunkVoices:
     spans = tuple((start_seconds + start, start_seconds + end) for start, end in voices.spans)
-    return ChunkVoices(model=voices.model, spans=spans, vectors=voices.packed())
+    return ChunkVoices(model=voices.model, spans=spans, vectors=voices.packed(), narrow=voices.narrow)
 
 
 def _without_nul(segment: Segment) -> Segment:
