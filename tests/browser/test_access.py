@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 from support.browsers import Visitor, drop
-from support.farm_processes import Farm, Process, Recording
+from support.farm_processes import Farm, Process, Recording, until
 from support.path_prefix import path_prefix
 
 
@@ -88,6 +88,7 @@ def test_it_works_below_a_path(visitor: Visitor, farm: Farm, worker: Process, po
 
 def test_a_lost_connection_says_so_and_catches_up(browser: Browser, tmp_path: Path, podcast: Path) -> None:
     with Farm(tmp_path / "other") as farm, farm.worker("--model", "x10"):
+        until(lambda: list(farm.client.workers()), "what it offers is asked for")
         visitor = Visitor(browser, farm)
         page = visitor.signed_in()
         drop(page, Recording.long(podcast, 400).path, "storm.wav")
