@@ -28,13 +28,14 @@ def test_a_child_killed_in_the_middle_of_a_batch_costs_no_job_anything() -> None
     async def scene() -> None:
         with serving(farm) as server:
             async with working(worker_settings(server.url, slots=2, batch_size=4, models=("x10",))) as worker:
-                await until(lambda: any(job.state == "done" for job in farm.chunks), "the first result")
+                busy = worker.agent._recognising._begun
+                await until(lambda: busy and any(job.state == "done" for job in farm.chunks), "the first result")
                 pid = worker.said("model_ready")[0].data["pid"]
                 assert isinstance(pid, int)
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda: farm.all_are("done"), "all chunks done")
+                await until(lambda: len(worker.said("model_ready")) == 2, "there is a new child")
                 assert "SIGKILL" in worker.said("child_died")[0].message
-                assert len(worker.said("model_ready")) == 2, "there is a new child"
                 assert worker.agent._pool.batch == 2, "and in case memory was short, it gets smaller batches"
 
     asyncio.run(scene())
