@@ -60,7 +60,7 @@ def test_a_model_that_rests_is_claimed_by_nobody_and_its_owner_hears_of_it_at_on
     worker.told("fail", failures=[failure])
     good = submit(farm.admin, "good.mp3")
     cut_one(worker)
-    (other,) = worker.claim(wait=3)
+    (other,) = worker.claim(wait=30)
     assert other["transcription_id"] == good["id"], "the good model is served, the bad one is not handed out"
 
 
@@ -153,7 +153,7 @@ def test_one_worker_does_not_end_a_recording_that_another_could_do(farm: ServedF
     failure = {"code": "not_audio", "message": "this is no audio", "permanent": True}
     liar.told("fail", failures=[failure | {"token": job["token"]}])
     assert farm.admin.get(place).json()["state"] == "running"
-    (again,) = honest.claim(transcribe=0, chunk=1, wait=10)
+    (again,) = honest.claim(transcribe=0, chunk=1, wait=30)
     honest.told("fail", failures=[failure | {"token": again["token"]}])
     assert farm.admin.get(place).json()["state"] == "failed", "two have said so"
 
@@ -167,10 +167,10 @@ def test_two_workers_of_one_token_do_not_end_what_another_token_could_do(
     honest = make_worker(farm, "honest")
     failure = {"code": "not_audio", "message": "this is no audio", "permanent": True}
     for liar in liars:
-        (job,) = liar.claim(transcribe=0, chunk=1, wait=10)
+        (job,) = liar.claim(transcribe=0, chunk=1, wait=30)
         liar.told("fail", failures=[failure | {"token": job["token"]}])
     assert farm.admin.get(place).json()["state"] == "running"
-    cut_one(honest, wait=10)
+    cut_one(honest, wait=30)
 
 
 def view_of(farm: ServedFarm, worker: HandWorker) -> Json:

@@ -160,7 +160,7 @@ def test_a_long_prompt_leaves_an_episode_that_can_be_listed_and_cut(
     assert farm.admin.post("/api/feeds", json=asked).status_code == 201
     eventually(lambda: only(farm)["episodes"] == 1, "it is taken")
     assert names(farm) == ["one"]
-    (claim,) = make_worker(farm).claim(transcribe=0, chunk=1, wait=10)
+    (claim,) = make_worker(farm).claim(transcribe=0, chunk=1, wait=30)
     assert claim["task"]["kind"] == "chunk"
 
 

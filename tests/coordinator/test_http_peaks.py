@@ -99,7 +99,7 @@ def test_nobody_listens_to_what_is_asked_for_its_language_alone(start_farm: Star
     worker, files = make_worker(farm), {"audio_file": ("talk.wav", AUDIO)}
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(farm.admin.post, "/webservice/detect-language", files=files)
-        (cutting,) = worker.claim(0, chunk=1, wait=10)
+        (cutting,) = worker.claim(0, chunk=1, wait=30)
         worker.cut(cutting, 1)
         worker.complete([worker.cut_done(cutting, 1)])
         assert asked(worker) == []

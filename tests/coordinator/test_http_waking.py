@@ -22,7 +22,7 @@ from whisper_farm.store.fetches import take_fetch
 
 Stage = Callable[[ServedFarm, HandWorker, HandWorker], Callable[[], object]]
 """Prepares with a farm, the worker that is going to wait, and another; returns what makes work for the first."""
-WAIT_SECONDS = 10
+WAIT_SECONDS = 30
 UNHURRIED = Policy(lease_seconds=3600, heartbeat_seconds=900, hedge_min_seconds=3600)
 """No lease lapses and nothing is hedged meanwhile: these would be causes to look again."""
 

@@ -92,7 +92,7 @@ def test_hedges_are_counted_apart_from_first_tries(
     slow.begin(3)
     first, *_ = slow.claim(3)
     assert slow.finish(first)[0]["error_code"] is None  # from now on it is known how long a chunk takes
-    hedged = idle.claim(1, wait=10)
+    hedged = idle.claim(1, wait=30)
     assert [claim["attempt"] for claim in hedged] == [2]
     assert measured(farm, "claims_total", kind="transcribe", hedge="no") == 3
     assert measured(farm, "claims_total", kind="transcribe", hedge="yes") == 1

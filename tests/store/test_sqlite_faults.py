@@ -54,7 +54,7 @@ def test_a_file_another_process_writes_to_for_too_long_is_busy(pile: Database, f
 def test_waiting_for_a_writer_of_the_same_process_is_bounded(pile: Database) -> None:
     def meanwhile(tx: Transaction) -> None:
         with ThreadPoolExecutor(1) as pool, pytest.raises(StoreUnavailable, match="too busy"):
-            pool.submit(pile.write, add).result(10)
+            pool.submit(pile.write, add).result(60)
 
     pile.write(meanwhile)
     pile.write(add)
@@ -78,7 +78,7 @@ def test_a_thread_that_writes_all_the_time_keeps_no_other_from_writing(tmp_path:
                 shared.write(add)
         finally:
             enough.set()
-            writing.result(10)
+            writing.result(60)
     shared.close()
 
 
