@@ -41,14 +41,28 @@ def kill_session(process: asyncio.subprocess.Process) -> None:
 
 
 async def collect(process: asyncio.subprocess.Process) -> None:
-    """Collect a process that ends or was killed. What it still writes is not waited for."""
-    for number in range(3):  # a pipe that nobody reads, or that somebody else holds, would keep `wait` waiting
-        if pipe := process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
-            pipe.close()
+    """Collect a process that ends or was killed. What it still writes is not waited for.
+
+    One that the operating system does not let go of is left behind.
+    """
+    for number in range(3):
+        close_pipe(process, number)
     await to_the_end(_collected(process))
 
 
+def close_pipe(process: asyncio.subprocess.Process, number: int) -> None:
+    """Close what leads to its input, its output or its errors, by their number. Whoever reads is at the end.
+
+    A pipe that nobody reads, or that somebody else holds, would keep `wait` waiting. To read it to the end is no way
+    out: where two read, the second may take the first one's turn to be woken.
+    """
+    if pipe := process._transport.get_pipe_transport(number):  # type: ignore[attr-defined]
+        pipe.close()
+
+
 async def _collected(process: asyncio.subprocess.Process) -> None:
-    with suppress(TimeoutError):
+    try:
         async with asyncio.timeout(END_SECONDS):
             await process.wait()
+    except TimeoutError:
+        process._transport.close()  # type: ignore[attr-defined]

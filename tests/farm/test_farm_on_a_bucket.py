@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 from support.crowds import PATIENT
 from support.farm_processes import CHUNK_SECONDS, Farm, Recording, assert_done_once, assert_says, until
 from support.fault_proxy import FaultProxy
@@ -15,7 +14,6 @@ from whisper_farm.client.farm import FarmClient
 from whisper_farm.coordinator.readiness import ID_KEY
 from whisper_farm.transcript.options import RecognitionOptions
 
-pytestmark = pytest.mark.timeout(300)
 THROUGH_THE_COORDINATOR = {"source", "audio", "upload"}
 NO_KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_ENDPOINT_URL": ""}
 """All that a worker and a client know of the bucket is what the coordinator signs for them."""

@@ -20,7 +20,6 @@ from whisper_farm.protocol.client import AttemptView
 from whisper_farm.store.tables import attempts, jobs
 from whisper_farm.transcript.options import RecognitionOptions
 
-pytestmark = pytest.mark.timeout(300)
 HEARTBEAT_SECONDS = 0.3
 SETTINGS = {
     "WHISPER_FARM_LEASE_SECONDS": "60",

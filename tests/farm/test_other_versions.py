@@ -12,7 +12,6 @@ from support.processes import all_end
 from whisper_farm.protocol.wire import PROTOCOL_VERSION
 from whisper_farm.store.tables import workers
 
-pytestmark = pytest.mark.timeout(300)
 OTHER_RELEASE = """
 from whisper_farm.protocol import wire
 wire.PROTOCOL_VERSION = {version}

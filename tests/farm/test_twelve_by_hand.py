@@ -28,7 +28,6 @@ from whisper_farm.store.database import Database
 from whisper_farm.store.tables import events, jobs, workers
 from whisper_farm.transcript.options import RecognitionOptions
 
-pytestmark = pytest.mark.timeout(300)
 REAPER_PAUSE_SECONDS = 0.005
 """SQLite gives the turn to whoever asks at the right moment: reapers without a pause keep a server out for seconds."""
 

@@ -15,7 +15,6 @@ from support.farm_processes import Farm, assert_done_once
 from bench.seed import seed_jobs
 from whisper_farm.store.database import Database
 
-pytestmark = pytest.mark.timeout(300)
 CLAIMERS, GROUP = 32, 8
 CHUNKS = {"sqlite": 2000, "postgresql": 1000}
 DROPS = 250

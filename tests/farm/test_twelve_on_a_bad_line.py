@@ -14,9 +14,6 @@ import pytest
 from support.farm_processes import LEASE_SECONDS, Farm, Known, assert_done_once
 from support.fault_proxy import Fault, FaultProxy
 
-pytestmark = pytest.mark.timeout(300)
-
-
 LATE_SECONDS = LEASE_SECONDS / 3
 """Not so late that a worker, which beats meanwhile for what it knows of, has lost what it was given."""
 HASTY = {"WHISPER_FARM_WORKER_REQUEST_TIMEOUT_SECONDS": "1.5"}

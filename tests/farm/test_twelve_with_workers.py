@@ -37,10 +37,7 @@ from whisper_farm.protocol.client import FINISHED, AttemptView, JobView
 from whisper_farm.store.tables import attempts, jobs, workers
 from whisper_farm.worker.claims import CUTS_OF_ONE_OWNER
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(sys.platform == "win32", reason="freezes processes with POSIX signals"),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="freezes processes with POSIX signals")
 OTHER_CLOCK = """
 import sys, time
 right, shift = time.time, float({seconds})

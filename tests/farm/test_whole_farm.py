@@ -5,11 +5,8 @@ A coordinator that is killed is `test_coordinator_and_database_murder`.
 
 from __future__ import annotations
 
-import pytest
 from support.farm_processes import LONG_TALK_CHUNK_SECONDS, Farm, Known, assert_done_once, assert_says
 from support.fault_proxy import FaultProxy
-
-pytestmark = pytest.mark.timeout(300)
 
 
 def test_every_word_has_the_time_it_was_spoken_at_though_each_chunk_begins_at_nought(long_talk: Known) -> None:

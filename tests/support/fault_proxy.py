@@ -87,7 +87,7 @@ class FaultProxy:
 
     def next(self, call: str, fault: Fault, count: int = 1) -> None:
         """The next `count` requests of this call suffer this."""
-        self._loop.call_soon_threadsafe(self._waiting[call].extend, [fault] * count)
+        self._loop.call_soon_threadsafe(lambda: self._waiting[call].extend([fault] * count))  # not before a `mend`
 
     def cut_off(self) -> None:
         """From now on every request is swallowed: the line is half open."""

@@ -17,13 +17,14 @@ from support.bare_farm import serving
 from support.fake_farm import FakeFarm
 from support.work_here import add_speech, same, speech, until, worker_settings, working
 
+from whisper_farm import to_the_end
 from whisper_farm.audio.flac import encode
 from whisper_farm.engines.engine import Engine, EngineFacts, Recognition
 from whisper_farm.errors import EngineError, EngineUnavailable, ModelUnavailable, OptionUnsupported
 from whisper_farm.protocol.jobs import TranscribeTask
 from whisper_farm.transcript.options import RecognitionOptions
 from whisper_farm.transcript.transcript import Segment, Word
-from whisper_farm.worker import child, pipe, recogniser, recogniser_child, recogniser_pool
+from whisper_farm.worker import pipe, recogniser, recogniser_child, recogniser_pool
 from whisper_farm.worker.api import WorkerApi
 from whisper_farm.worker.child import Child, ChildDiedError
 from whisper_farm.worker.handing_in import JobFailure
@@ -251,7 +252,7 @@ def test_a_process_that_cannot_be_killed_is_left_behind_and_the_worker_goes_on(m
     truth = add_speech(farm, speech(0))
     unkillable: list[int] = []
     kill = asyncio.subprocess.Process.kill
-    monkeypatch.setattr(child, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(to_the_end, "END_SECONDS", 0.3)
     monkeypatch.setattr(
         asyncio.subprocess.Process, "kill", lambda process: None if process.pid in unkillable else kill(process)
     )

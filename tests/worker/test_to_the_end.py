@@ -11,10 +11,11 @@ import psutil
 import pytest
 from support.work_here import until
 
+from whisper_farm import to_the_end as ends
 from whisper_farm.fleet.providers.calls import run
 from whisper_farm.ingest.program import run_program
 from whisper_farm.to_the_end import to_the_end
-from whisper_farm.worker.child import Child
+from whisper_farm.worker.child import Child, ChildDiedError
 
 HOLDS_ON = """
 import pathlib, subprocess, sys
@@ -60,6 +61,26 @@ def test_a_child_is_collected_though_whoever_closes_it_is_told_to_stop() -> None
 
     assert not psutil.pid_exists(asyncio.run(scene()))
     gc.collect()  # a pipe that is still open complains
+
+
+def test_a_child_is_collected_at_once_though_somebody_hears_half_of_what_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half an answer has woken who reads, and the child is closed before they have their turn."""
+    monkeypatch.setattr(ends, "END_SECONDS", 3600.0)
+
+    async def scene() -> None:
+        child = await Child.start("cutter")
+        hearing = asyncio.create_task(child.receive())
+        await asyncio.sleep(0)
+        assert child._process.stdout is not None
+        child._process.stdout.feed_data(b"half")
+        async with asyncio.timeout(60):
+            await child._close()
+        assert isinstance((await asyncio.gather(hearing, return_exceptions=True))[0], ChildDiedError)
+
+    asyncio.run(scene())
+    gc.collect()
 
 
 def test_a_program_that_nobody_reads_any_more_is_collected() -> None:

@@ -18,12 +18,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Literal
 
-from whisper_farm.to_the_end import to_the_end
+from whisper_farm.to_the_end import close_pipe, collect, to_the_end
 from whisper_farm.worker.bounds import only_harmless, without_farm
 from whisper_farm.worker.pipe import PipeError, PipeMessage, packed, receive_message
 
 Role = Literal["recogniser", "fetcher", "cutter"]
-CLOSE_SECONDS = 10.0
 _PIPE_BYTES = 1 << 20
 _LAST_WORDS_BYTES = 2000
 _FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
@@ -148,20 +147,12 @@ class Child:
         await to_the_end(self._close())
 
     async def _close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self.kill("was closed")
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                with contextlib.suppress(RuntimeError):  # somebody else is reading
-                    while await self._process.stdout.read(_PIPE_BYTES):  # only at its end asyncio lets go of the pipe
-                        pass
-                await self._process.wait()
-        except TimeoutError:
-            self._process._transport.close()  # type: ignore[attr-defined]
+        for each in (0, 1):  # not its last words
+            close_pipe(self._process, each)
         await asyncio.wait([self._listening], timeout=1.0)
         self._listening.cancel()
+        await collect(self._process)
         if self._scratch is not None:
             await asyncio.to_thread(self._scratch.cleanup)
 
