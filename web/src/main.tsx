@@ -54,6 +54,9 @@ function Themed({ children }: { children: ReactNode }) {
   );
 }
 
+/** A note of something done covers dialogs, and not the menu that somebody opens meanwhile. */
+const BELOW_MENUS = 250;
+
 const root = document.getElementById("root");
 if (root) {
   createRoot(root).render(
@@ -61,7 +64,7 @@ if (root) {
       <WordsProvider>
         <Themed>
           <QueryClientProvider client={client}>
-            <Notifications position="bottom-center" containerWidth={420} />
+            <Notifications position="bottom-center" containerWidth={420} zIndex={BELOW_MENUS} />
             <RouterProvider router={router} />
           </QueryClientProvider>
         </Themed>
