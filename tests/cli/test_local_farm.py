@@ -130,7 +130,7 @@ def left_behind(before: set[object]) -> set[object]:
 def resources() -> set[object]:
     here = psutil.Process()
     sockets = {(one.fd, one.laddr, one.status) for one in here.net_connections()}
-    return {*threading.enumerate(), *here.children(recursive=True), *sockets}
+    return {*threading.enumerate(), *here.children(), *sockets}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def submit(farm: ServedFarm, url: str, **more: Any) -> str:
     answer = farm.admin.post("/api/transcriptions", json={"name": "talk.wav", "url": url, **more})
     assert answer.status_code == 201, answer.text
-    assert answer.json()["state"] == "fetching"
+    assert answer.json()["state"] in ("fetching", "failed"), "it may be over already"
     return str(answer.json()["id"])
 
 
@@ -207,7 +207,7 @@ def test_what_failed_is_fetched_again_on_retry(start_farm: StartFarm, web: WebSe
     made = submit(farm, url)
     in_state(farm, made, "failed")
     web.put("/talk.wav", SOUND)
-    assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] == "fetching"
+    assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] in ("fetching", "queued")
     in_state(farm, made, "queued")
 
 
@@ -323,7 +323,7 @@ def test_a_fetch_that_nobody_wants_any_more_leaves_nothing(start_farm: StartFarm
     hold.set()
     if call == "cancel":
         assert look(farm, made)["state"] == "cancelled"
-        assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] == "fetching"
+        assert farm.admin.post(f"/api/transcriptions/{made}/retry").json()["state"] in ("fetching", "queued")
         in_state(farm, made, "queued")
         keeps(farm, SOUND)
 

@@ -24,10 +24,13 @@ def lives(process: psutil.Process | int) -> bool:
 
 
 def children(word: str = "", of: int | None = None) -> list[psutil.Process]:
-    """The processes below this one, or below another; with this word of their command line, if one is given."""
+    """The children of this process, or all below another; with this word of their command line, if one is given.
+
+    Below this one there may be farms of other tests, which last for a session.
+    """
     found = []
     with suppress(psutil.NoSuchProcess):
-        for one in psutil.Process(of).children(recursive=True):
+        for one in psutil.Process(of).children(recursive=of is not None):
             with suppress(psutil.NoSuchProcess):
                 if not word or word in one.cmdline():
                     found.append(one)
